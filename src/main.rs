@@ -1,0 +1,2 @@
+//! Pageroom.
+fn main(){}
