@@ -1,1 +1,68 @@
-//! Pageroom.
+//! The contract of a store: what Pageroom asks of the place where pages are kept, in words and in one trait.
+//!
+//! A page is an append-only **log** of updates, numbered by [`Seq`] from 1, and a merged **snapshot** that covers the
+//! log up to a sequence number. Rows that a snapshot covers are deleted in the transaction that writes it. A store keeps
+//! bytes and never decodes them.
+//!
+//! What every store promises (and [`testing::contract`](crate) checks on each of them):
+//!
+//! 1. **Committed means synced.** When [`Store::commit`] returns `Ok`, everything in the batch survives `kill -9` of
+//!    the process and of the database.
+//! 2. **All or nothing.** A batch is one transaction. When it returns an error, either nothing of it was stored or (a
+//!    connection lost during `COMMIT`) all of it was; storing it again is harmless, because updates are idempotent.
+//! 3. **Sequence numbers** of a page are given by the store, without holes between committed rows, also when several
+//!    processes append to the same page at once. [`Committed`] says which numbers a page's rows got, so a process notices
+//!    rows of another one between its own and can read them with [`Store::log`].
+//! 4. **A snapshot never loses.** It replaces an older one only when it covers more, and deletes exactly the log rows it
+//!    covers, atomically, also beside another process that does the same.
+//! 5. **A load is consistent**: snapshot and log rows are of one moment.
+//!
+//! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open`].
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+mod error;
+mod model;
+
+pub use error::StoreError;
+pub use model::{
+    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord, Seq, Snapshot,
+    StoredPage, StoredSnapshot,
+};
+
+/// A place where pages are kept. See the crate documentation for what it promises.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Reads a page whole. `None` when it has never been stored.
+    async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
+
+    /// Reads the log rows of a page after `after` (exclusive), in order, at most `limit`. Rows that a snapshot has swallowed
+    /// are gone: `Ok(None)` then, and the page must be loaded whole.
+    async fn log(&self, page: &PageId, after: Seq, limit: usize) -> Result<Option<Vec<LoggedUpdate>>, StoreError>;
+
+    /// Stores a batch of many pages in one transaction; the results are in the order of the batch.
+    async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError>;
+
+    /// Describes a page. `None` when it has never been stored.
+    async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError>;
+
+    /// Lists pages in the order of their ids (bytewise), those that start with `prefix` and come after `after`, at most `limit`.
+    async fn pages(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<PageRecord>, StoreError>;
+
+    /// Reads the snapshot with its readable columns. `None` when there is none.
+    async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError>;
+
+    /// Keeps an update that a document could not survive, for the operator to look at. At most the newest 100 are kept.
+    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError>;
+
+    /// Asks whether the store answers and can be written, without writing pages.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// Ends the connections, waiting for running transactions.
+    async fn close(&self);
+}
+
+/// A store that can be shared.
+pub type SharedStore = Arc<dyn Store>;

@@ -1,0 +1,77 @@
+//! Why a store could not do what it was asked: whose fault it is and whether trying again helps.
+
+use crate::{PageId, Seq};
+
+/// An operation on a store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database cannot be reached or does not answer. Trying again helps when it is back.
+    #[error("the store cannot be reached: {reason}")]
+    Unavailable {
+        /// What the driver said, without credentials.
+        reason: String,
+    },
+    /// The disk is full. Trying again helps when the operator has made room.
+    #[error("the store is full ({reason}): free disk space, nothing is lost meanwhile")]
+    Full {
+        /// What the driver said.
+        reason: String,
+    },
+    /// The database may not be written. Trying again helps when the operator has mended it.
+    #[error("the store is read-only ({reason}): check the permissions of the file, its folder or the database role")]
+    ReadOnly {
+        /// What the driver said.
+        reason: String,
+    },
+    /// What is stored contradicts itself. Needs the operator.
+    #[error("page {page:?} is stored inconsistently at seq {seq}: {problem}")]
+    Corrupt {
+        /// The page.
+        page: PageId,
+        /// Where.
+        seq: Seq,
+        /// What does not fit.
+        problem: String,
+    },
+    /// The address of the store is no address, or of an unknown kind.
+    #[error("DATABASE_URL {problem}")]
+    Address {
+        /// What is wrong with it, without credentials.
+        problem: String,
+    },
+    /// The schema is newer than this program, or a migration failed.
+    #[error("the schema of the store could not be brought up to date: {reason}")]
+    Migration {
+        /// What the driver said.
+        reason: String,
+    },
+    /// The store refused a statement: a defect of this program or of its schema.
+    #[error("the store refused a statement: {reason}")]
+    Statement {
+        /// What the driver said.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later without anybody changing the program.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unavailable { .. } | Self::Full { .. } | Self::ReadOnly { .. } | Self::Statement { .. } => true,
+            Self::Corrupt { .. } | Self::Address { .. } | Self::Migration { .. } => false,
+        }
+    }
+
+    /// A short name for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Unavailable { .. } => "unavailable",
+            Self::Full { .. } => "full",
+            Self::ReadOnly { .. } => "read_only",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Address { .. } => "address",
+            Self::Migration { .. } => "migration",
+            Self::Statement { .. } => "statement",
+        }
+    }
+}
