@@ -1,1 +1,23 @@
-//! Pageroom.
+//! Yjs documents as Pageroom keeps them: checked before they are decoded, merged as bytes, never pending.
+
+pub mod awareness;
+pub mod encoding;
+pub mod message;
+
+mod content;
+mod document;
+mod error;
+mod limits;
+mod parking;
+mod state_vector;
+mod update;
+
+pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome};
+pub use content::{Content, FieldType};
+pub use document::{Admission, Document, Missing, Snapshot};
+pub use error::{ApplyError, DecodeError, LoadError, Refusal};
+pub use limits::Limits;
+pub use message::Message;
+pub use parking::{Parking, ParkingFull, ParkingLimits};
+pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
+pub use update::{ClientRange, Update, merge};
