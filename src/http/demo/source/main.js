@@ -1,0 +1,107 @@
+// The page: opens what the address names and connects document, editor, people and indicator.
+
+import { faultOfPageName, readAddress, tokenOnlyReads } from './address.js'
+import { Connection } from './connection.js'
+import { preparePageDialog, prepareShareButton } from './dialogs.js'
+import { byId } from './elements.js'
+import { fillIcons } from './icons.js'
+import { Indicator } from './indicator.js'
+import { PeopleView } from './people.js'
+import { Presence } from './presence.js'
+import { prepareThemeButton } from './theme.js'
+import { loadUser, onUserChangedElsewhere } from './user.js'
+
+/**
+ * @typedef {object} EditorOptions
+ * @property {HTMLElement} parent
+ * @property {HTMLElement} toolbar
+ * @property {import('yjs').Doc} doc
+ * @property {import('y-protocols/awareness').Awareness} awareness
+ * @property {string} label
+ * @property {boolean} editable
+ *
+ * @typedef {object} OpenedEditor
+ * @property {(editable: boolean) => void} setEditable
+ * @property {() => void} destroy
+ *
+ * @typedef {(options: EditorOptions) => OpenedEditor} OpenEditor
+ */
+
+/** @type {Record<import('./address.js').Kind, { name: string, load: () => Promise<{ openEditor: OpenEditor }> }>} */
+const KINDS = {
+  rich: { name: 'Rich text', load: () => import('./rich.js') },
+  text: { name: 'Plain text', load: () => import('./plain.js') },
+}
+
+const address = readAddress(location.search)
+let user = loadUser()
+const indicator = new Indicator()
+const people = new PeopleView(user)
+
+/** @param {OpenEditor} openEditor @param {boolean} readOnly */
+function open(openEditor, readOnly) {
+  const host = location.origin.replace(/^http/, 'ws')
+  const connection = new Connection({ host, page: address.page, token: address.token, readOnly })
+  const presence = new Presence(connection.awareness, user)
+  const parent = byId('editor')
+  const editor = openEditor({
+    parent,
+    toolbar: byId('toolbar'),
+    doc: connection.doc,
+    awareness: connection.awareness,
+    label: `Text of the page ${address.page}`,
+    editable: !readOnly,
+  })
+
+  presence.onChange = () => people.show(presence.people)
+  presence.onChange()
+  people.onUser = (changed) => (presence.user = user = changed)
+  const typed = (/** @type {Uint8Array} */ _update, /** @type {unknown} */ origin) => {
+    if (origin !== connection.provider && parent.contains(document.activeElement)) presence.typed()
+  }
+  connection.doc.on('update', typed)
+  const left = () => presence.stoppedTyping()
+  parent.addEventListener('focusout', left)
+
+  connection.onChange = () => {
+    indicator.show(connection.facts)
+    editor.setEditable(!connection.facts.readOnly && !isForGood(connection.facts.refusal))
+  }
+  connection.onReadOnly = () => {
+    // What was written meanwhile is not on the server and never will be: the page starts anew from what is.
+    parent.removeEventListener('focusout', left)
+    editor.destroy()
+    connection.destroy()
+    open(openEditor, true)
+  }
+  indicator.onRetry = () => connection.retry()
+  indicator.show(connection.facts)
+  onbeforeunload = (event) => {
+    if (connection.facts.unsaved) event.preventDefault()
+  }
+  connection.connect()
+}
+
+/** @param {import('./status.js').Refusal | null} refusal */
+function isForGood(refusal) {
+  return refusal !== null && !refusal.retries
+}
+
+async function start() {
+  const kind = KINDS[address.kind]
+  document.title = `${address.page} · Pageroom`
+  byId('page-name').textContent = address.page
+  byId('page-kind').textContent = kind.name
+  fillIcons()
+  prepareThemeButton()
+  preparePageDialog(address)
+  prepareShareButton(address)
+  onUserChangedElsewhere((changed) => people.take(changed))
+
+  const fault = faultOfPageName(address.page)
+  if (fault) return indicator.showFault(`This page cannot be opened. ${fault}`)
+  const { openEditor } = await kind.load()
+  open(openEditor, tokenOnlyReads(address.token, address.page))
+}
+
+start()
