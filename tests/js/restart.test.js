@@ -1,0 +1,97 @@
+// The server goes away and comes back, politely or not, while people type.
+
+import { describe, test, after } from 'node:test'
+import assert from 'node:assert/strict'
+
+import { CONFIRMING, Client, VERSIONS, canonical, converged, disposeClients } from './support/clients.js'
+import { contentOfUpdate } from './support/content.js'
+import { RawClient, disposeRawClients } from './support/raw.js'
+import { Server } from './support/server.js'
+import { freshPage } from './support/suite.js'
+import { until } from './support/wait.js'
+
+after(() => { disposeClients(); disposeRawClients() })
+
+/** Types one numbered word after the other, about every 2 ms, until told to stop. */
+function typist (client, word) {
+  let count = 0
+  const timer = setInterval(() => client.insertText(client.textLength, `${word}${count++} `), 2)
+  return {
+    get count () { return count },
+    stop () { clearInterval(timer) }
+  }
+}
+
+for (const version of VERSIONS) {
+  test(`${version.name}: killed three times under typing, nothing is missing`, async t => {
+    const server = await Server.start()
+    t.after(() => server.dispose())
+    const page = freshPage('killed')
+    const clients = await Promise.all([0, 1].map(() => new Client(server, page, { version }).whenSynced()))
+    const typists = clients.map((client, index) => typist(client, 'ab'[index]))
+    for (let round = 0; round < 3; round++) {
+      const before = typists[0].count
+      await until('some words are typed', () => typists[0].count >= before + 40)
+      await server.kill()
+      const down = typists[0].count
+      await until('some words are typed offline', () => typists[0].count >= down + 20)
+      await server.restart()
+      await until('both are back', () => clients.every(client => client.synced), 20_000)
+    }
+    for (const one of typists) one.stop()
+    await until('all words are everywhere', () => clients.every(client => {
+      const words = client.text.split(' ').filter(Boolean)
+      return words.length === typists[0].count + typists[1].count && new Set(words).size === words.length
+    }))
+    const content = await converged(clients)
+    await until('the store has them', async () =>
+      JSON.stringify(canonical(contentOfUpdate(await server.snapshot(page)))) === JSON.stringify(canonical(content)))
+    await server.kill()
+    await server.restart()
+    assert.equal((await server.content(page)).text, content.text, 'and keeps them')
+  })
+}
+
+test('a polite stop: everybody is told to come back (1012), everything is stored, the end comes in time', async t => {
+  const server = await Server.start()
+  t.after(() => server.dispose())
+  const page = freshPage('stopped')
+  const clients = await Promise.all(VERSIONS.map(version => new Client(server, page, { version }).whenSynced()))
+  const raw = await RawClient.connect(server, page)
+  clients.forEach((client, index) => client.insertText(0, `words of ${index} `))
+  const { code, signal, elapsedMs } = await server.stop()
+  assert.deepEqual({ code, signal }, { code: 0, signal: null })
+  assert.ok(elapsedMs < 10_000, `took ${Math.round(elapsedMs)} ms`)
+  assert.equal((await raw.whenClosed()).code, 1012)
+  for (const client of clients) {
+    await until(`${client.version.name} is told`, () => client.closes.some(close => close?.code === 1012))
+  }
+  for (const client of clients) client.breakConnection()
+  await server.launch()
+  const late = await new Client(server, page).whenSynced()
+  for (let index = 0; index < clients.length; index++) assert.ok(late.text.includes(`words of ${index} `))
+})
+
+describe('confirmed updates', () => {
+  test('green after each edit, and green again after a kill in the middle of typing', async t => {
+    const server = await Server.start()
+    t.after(() => server.dispose())
+    const page = freshPage('green')
+    const ada = await new Client(server, page, { version: CONFIRMING }).whenSynced()
+    const status = () => ada.provider.syncStatus.status
+    await until('green at the start', () => status() === 'green')
+    ada.insertText(0, 'unconfirmed')
+    assert.equal(ada.provider.syncStatus.localUpdatesSynced, false, 'not before the server has said so')
+    await until('green after the echo', () => status() === 'green')
+    ada.deleteText(0, 2)
+    await until('green after a deletion', () => status() === 'green')
+    const typing = typist(ada, 'w')
+    await until('words are typed', () => typing.count > 50)
+    await server.kill()
+    typing.stop()
+    await server.restart()
+    await until('back', () => ada.synced)
+    await until('the server has every word', async () => (await server.content(page)).text === ada.text)
+    await until(() => `green again: ${JSON.stringify(ada.provider.syncStatus)}`, () => status() === 'green')
+  })
+})
