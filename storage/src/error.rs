@@ -18,7 +18,9 @@ pub enum StoreError {
         reason: String,
     },
     /// The database may not be written. Trying again helps when the operator has mended it.
-    #[error("the store is read-only ({reason}): check the permissions of the file, its folder or the database role")]
+    #[error(
+        "the store is read-only ({reason}): check the permissions of the file, its folder or the database role"
+    )]
     ReadOnly {
         /// What the driver said.
         reason: String,
@@ -57,7 +59,9 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody changing the program.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Full { .. } | Self::ReadOnly { .. } | Self::Statement { .. } => true,
+            Self::Unavailable { .. } | Self::Full { .. } | Self::ReadOnly { .. } | Self::Statement { .. } => {
+                true
+            }
             Self::Corrupt { .. } | Self::Address { .. } | Self::Migration { .. } => false,
         }
     }

@@ -28,8 +28,8 @@ mod model;
 
 pub use error::StoreError;
 pub use model::{
-    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord, Seq, Snapshot,
-    StoredPage, StoredSnapshot,
+    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord, Seq,
+    Snapshot, StoredPage, StoredSnapshot,
 };
 
 /// A place where pages are kept. See the crate documentation for what it promises.
@@ -40,7 +40,12 @@ pub trait Store: Send + Sync + 'static {
 
     /// Reads the log rows of a page after `after` (exclusive), in order, at most `limit`. Rows that a snapshot has swallowed
     /// are gone: `Ok(None)` then, and the page must be loaded whole.
-    async fn log(&self, page: &PageId, after: Seq, limit: usize) -> Result<Option<Vec<LoggedUpdate>>, StoreError>;
+    async fn log(
+        &self,
+        page: &PageId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Vec<LoggedUpdate>>, StoreError>;
 
     /// Stores a batch of many pages in one transaction; the results are in the order of the batch.
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError>;
@@ -49,7 +54,12 @@ pub trait Store: Send + Sync + 'static {
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError>;
 
     /// Lists pages in the order of their ids (bytewise), those that start with `prefix` and come after `after`, at most `limit`.
-    async fn pages(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<PageRecord>, StoreError>;
+    async fn pages(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<PageRecord>, StoreError>;
 
     /// Reads the snapshot with its readable columns. `None` when there is none.
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError>;

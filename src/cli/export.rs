@@ -1,0 +1,94 @@
+//! `pageroom export`: writes a page to standard output or a file, straight from the store.
+
+use std::{io::Write, path::PathBuf};
+
+use clap::Args;
+use storage::{PageId, PageIdError, StoreError, StoreOptions};
+
+use crate::auth::Secret;
+
+/// What to export.
+#[derive(Args, Debug)]
+pub(super) struct ExportArgs {
+    /// The page.
+    page: String,
+    /// In which form: the merged document as one Yjs update (v1), all root types as JSON, or plain text.
+    #[arg(long, value_name = "FORMAT", default_value = "update", value_parser = ["update", "json", "text"])]
+    format: String,
+    /// Only this root type, for `json` and `text`.
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+    /// Where to write it, instead of standard output.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Where pages are kept.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        default_value = "sqlite://pageroom.db",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    database_url: Secret,
+}
+
+/// Why nothing was exported.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExportError {
+    #[error(transparent)]
+    Id(#[from] PageIdError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("there is no page `{0}`")]
+    Unknown(PageId),
+    #[error("the page has no field `{0}`")]
+    NoField(String),
+    #[error("what is stored of the page does not fit together: {0}")]
+    Damaged(#[from] crdt::LoadError),
+    #[error("the page cannot be read: {0}")]
+    Broken(#[from] crdt::ApplyError),
+    #[error("the output could not be written: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+pub(super) async fn run(args: &ExportArgs) -> Result<(), ExportError> {
+    let page = PageId::new(&args.page)?;
+    let store = storage::open(
+        args.database_url.expose(),
+        &StoreOptions {
+            migrate: false,
+            ..StoreOptions::default()
+        },
+    )
+    .await?;
+    let stored = store
+        .load(&page)
+        .await?
+        .ok_or_else(|| ExportError::Unknown(page.clone()))?;
+    store.close().await;
+    let snapshot = stored.snapshot.map(|snapshot| snapshot.state);
+    let parts = snapshot
+        .into_iter()
+        .chain(stored.log.into_iter().map(|row| row.data));
+    let mut document = crdt::Document::load(crdt::Limits::default(), parts)?;
+    let no_field = || ExportError::NoField(args.field.clone().unwrap_or_default());
+    let bytes = match args.format.as_str() {
+        "json" => document
+            .content()?
+            .json(args.field.as_deref())
+            .ok_or_else(no_field)?
+            .to_string()
+            .into(),
+        "text" => document
+            .content()?
+            .text(args.field.as_deref())
+            .ok_or_else(no_field)?
+            .into(),
+        _ => document.encode()?,
+    };
+    match &args.output {
+        Some(file) => std::fs::write(file, &bytes)?,
+        None => std::io::stdout().write_all(&bytes)?,
+    }
+    Ok(())
+}

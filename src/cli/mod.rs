@@ -1,0 +1,130 @@
+//! The command line: what each command does, and how an error becomes an exit code.
+
+mod export;
+mod serve;
+mod token;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{ConfigError, Settings},
+    server::ServerError,
+    telemetry,
+};
+
+/// A collaborative editing server: Yjs pages that many people edit at once, merged without conflicts and stored durably.
+#[derive(Parser, Debug)]
+#[command(name = "pageroom", version, args_conflicts_with_subcommands = true, after_help = AFTER_HELP)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+const AFTER_HELP: &str =
+    "Without a command the server is started (`pageroom serve`). Each setting is a flag and a variable.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start the server.
+    Serve(Box<Settings>),
+    /// Bring the store's schema up to date and end.
+    Migrate(Box<Settings>),
+    /// Check the settings, list everything that is wrong, and end.
+    CheckConfig(Box<Settings>),
+    /// Mint a token with the configured secret, for trying things out.
+    Token(Box<token::TokenArgs>),
+    /// Write a page to standard output or a file.
+    Export(Box<export::ExportArgs>),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    #[error(transparent)]
+    Token(#[from] token::TokenError),
+    #[error(transparent)]
+    Export(#[from] export::ExportError),
+    #[error("the output could not be written: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// The deepest recursion is over nested shared types, whose depth the gate limits; large stacks make that safe by orders of
+/// magnitude, and cost address space, not memory.
+const STACK_BYTES: usize = 64 << 20;
+
+/// Reads the command line and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_stack_size(STACK_BYTES)
+        .build();
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli));
+            // A store that hangs must not hold up the end.
+            runtime.shutdown_background();
+            result
+        }
+        Err(error) => Err(CliError::Output(error)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "pageroom: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> Result<ExitCode, CliError> {
+    match cli
+        .command
+        .unwrap_or_else(|| Command::Serve(Box::new(cli.settings)))
+    {
+        Command::Serve(settings) => {
+            let config = settings.check()?;
+            telemetry::install_log(settings.log.log_format, &settings.log.log);
+            Ok(serve::run(config).await?)
+        }
+        Command::Migrate(settings) => {
+            let config = settings.check()?;
+            storage::migrate(config.database_url.expose())
+                .await
+                .map_err(ServerError::from)?;
+            writeln!(std::io::stdout(), "the schema is up to date")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::CheckConfig(settings) => {
+            settings.check()?;
+            writeln!(std::io::stdout(), "the configuration is good")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Token(args) => {
+            writeln!(std::io::stdout(), "{}", token::mint(&args)?)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Export(args) => {
+            export::run(&args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

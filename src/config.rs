@@ -1,0 +1,584 @@
+//! Every setting with its flag, variable, default and reason; and the rules between them.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    auth::{Authenticator, MIN_SECRET_BYTES, Origin, OriginPolicy, Secret, TokenKeys},
+    connections::{ConnectionLimits, SessionConfig},
+    rooms::{RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
+    telemetry::LogFormat,
+};
+
+/// Settings of the server, as they are given.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    #[command(flatten)]
+    listen: ListenSettings,
+    #[command(flatten)]
+    pub(crate) store: StoreSettings,
+    #[command(flatten)]
+    pub(crate) auth: AuthSettings,
+    #[command(flatten)]
+    rooms: RoomSettings,
+    #[command(flatten)]
+    limits: LimitSettings,
+    #[command(flatten)]
+    pub(crate) log: LogSettings,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Where to listen")]
+struct ListenSettings {
+    /// Address to listen on. Anything but a loopback address needs a secret (or an explicit PAGEROOM_AUTH=open).
+    #[arg(long, env = "HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    host: IpAddr,
+    /// Port to listen on; 0 takes a free one.
+    #[arg(long, env = "PORT", default_value_t = 3001)]
+    port: u16,
+    /// Whether `/` serves the demo editor.
+    #[arg(long, env = "PAGEROOM_DEMO", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    demo: bool,
+    /// On SIGTERM: how long storing what is unwritten and saying goodbye may take.
+    #[arg(
+        long,
+        env = "PAGEROOM_SHUTDOWN_DEADLINE_SECONDS",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
+    shutdown_deadline_seconds: u64,
+}
+
+/// Where pages are kept.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Where pages are kept")]
+pub(crate) struct StoreSettings {
+    /// `sqlite://FILE`, `postgres://USER:PASSWORD@HOST/DATABASE`, or `memory:` (nothing survives).
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        default_value = "sqlite://pageroom.db",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) database_url: Secret,
+    /// A busy store commits at most this often, so that a commit gathers what many rooms want stored. The first commit after a pause
+    /// never waits.
+    #[arg(
+        long,
+        env = "PAGEROOM_COMMIT_INTERVAL_MILLISECONDS",
+        default_value_t = 8,
+        value_name = "MILLISECONDS"
+    )]
+    commit_interval_milliseconds: u64,
+    /// While the store fails: longest pause between two tries.
+    #[arg(
+        long,
+        env = "PAGEROOM_STORE_RETRY_MILLISECONDS",
+        default_value_t = 1000,
+        value_name = "MILLISECONDS"
+    )]
+    store_retry_milliseconds: u64,
+    /// While the store fails, rooms keep at most about this much in memory; beyond it connections are not read until it is back.
+    #[arg(long, env = "PAGEROOM_MAX_UNSTORED_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
+    max_unstored_bytes: u64,
+    /// The readable snapshot of a page is at most this far behind its last edit.
+    #[arg(
+        long,
+        env = "PAGEROOM_SNAPSHOT_INTERVAL_SECONDS",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
+    snapshot_interval_seconds: u64,
+}
+
+/// Who may connect.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Who may connect")]
+pub(crate) struct AuthSettings {
+    /// Secret of tokens signed with HS256, at least 32 bytes.
+    #[arg(long, env = "JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
+    pub(crate) jwt_secret: Option<Secret>,
+    /// Tokens must name this issuer.
+    #[arg(long, env = "JWT_ISSUER", value_name = "NAME")]
+    jwt_issuer: Option<String>,
+    /// Tokens must name this audience.
+    #[arg(long, env = "JWT_AUDIENCE", value_name = "NAME")]
+    jwt_audience: Option<String>,
+    /// Bearer token of the backend for REST and administration, at least 32 bytes.
+    #[arg(
+        long,
+        env = "PAGEROOM_ADMIN_TOKEN",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    admin_token: Option<Secret>,
+    /// `open` lets everybody edit as a guest. Without any secret this is so on loopback addresses.
+    #[arg(long, env = "PAGEROOM_AUTH", value_name = "MODE")]
+    auth: Option<AuthMode>,
+    /// Browser origins that may connect, separated by commas: scheme, host and port, no wildcards.
+    #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS", value_delimiter = ',')]
+    cors_origin: Vec<String>,
+    /// More of them.
+    #[arg(
+        long,
+        env = "ADDITIONAL_ALLOWED_ORIGINS",
+        value_name = "ORIGINS",
+        value_delimiter = ','
+    )]
+    additional_allowed_origins: Vec<String>,
+    /// Address of the application whose pages connect; its origin is allowed.
+    #[arg(long, env = "WEB_APP_URL", value_name = "URLS", value_delimiter = ',')]
+    web_app_url: Vec<String>,
+    /// The same under another name.
+    #[arg(long, env = "FRONTEND_URL", value_name = "URLS", value_delimiter = ',')]
+    frontend_url: Vec<String>,
+}
+
+/// How people are let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum AuthMode {
+    /// Everybody may edit as a guest.
+    Open,
+    /// A token is needed.
+    Token,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Rooms and connections")]
+struct RoomSettings {
+    /// An empty room leaves memory after this time.
+    #[arg(
+        long,
+        env = "PAGEROOM_ROOM_IDLE_SECONDS",
+        default_value_t = 30,
+        value_name = "SECONDS"
+    )]
+    room_idle_seconds: u64,
+    /// A quiet room keeps only the encoded page in memory after this time.
+    #[arg(
+        long,
+        env = "PAGEROOM_DOCUMENT_SLEEP_SECONDS",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
+    document_sleep_seconds: u64,
+    /// A crowded room sends deltas at most this often: displays show no more than 60 a second. Rooms of up to 8 members never wait.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_WINDOW_MILLISECONDS",
+        default_value_t = 16,
+        value_name = "MILLISECONDS"
+    )]
+    max_window_milliseconds: u64,
+    /// After a connection broke, its presence stays this long, so that a quick reconnect does not flicker.
+    #[arg(
+        long,
+        env = "PAGEROOM_PRESENCE_GRACE_SECONDS",
+        default_value_t = 3,
+        value_name = "SECONDS"
+    )]
+    presence_grace_seconds: u64,
+    /// A presence that its client has not renewed for this long is withdrawn (Yjs clients renew every 15 s).
+    #[arg(
+        long,
+        env = "PAGEROOM_PRESENCE_TIMEOUT_SECONDS",
+        default_value_t = 30,
+        value_name = "SECONDS"
+    )]
+    presence_timeout_seconds: u64,
+    /// Something is sent to each client at least this often (y-websocket clients reconnect after 30 s of silence).
+    #[arg(
+        long,
+        env = "PAGEROOM_KEEPALIVE_SECONDS",
+        default_value_t = 15,
+        value_name = "SECONDS"
+    )]
+    keepalive_seconds: u64,
+    /// A client that answers no ping for this long is gone.
+    #[arg(
+        long,
+        env = "PAGEROOM_CONNECTION_TIMEOUT_SECONDS",
+        default_value_t = 35,
+        value_name = "SECONDS"
+    )]
+    connection_timeout_seconds: u64,
+}
+
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Limits (0 switches one off)")]
+struct LimitSettings {
+    /// Largest message.
+    #[arg(long, env = "PAGEROOM_MAX_MESSAGE_BYTES", default_value_t = 16 << 20, value_name = "BYTES")]
+    max_message_bytes: usize,
+    /// Largest presence state of one client id.
+    #[arg(long, env = "PAGEROOM_MAX_AWARENESS_BYTES", default_value_t = 64 << 10, value_name = "BYTES")]
+    max_awareness_bytes: usize,
+    /// Client ids that one connection may show presence for.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_AWARENESS_CLIENTS",
+        default_value_t = 100,
+        value_name = "COUNT"
+    )]
+    max_awareness_clients: usize,
+    /// Largest page, encoded; beyond it reading goes on and edits are refused.
+    #[arg(long, env = "PAGEROOM_MAX_PAGE_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
+    max_page_bytes: u64,
+    /// Client ids that one update may bring.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CLIENTS_PER_UPDATE",
+        default_value_t = 4096,
+        value_name = "COUNT"
+    )]
+    max_clients_per_update: usize,
+    /// Levels of shared types inside one another.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_NESTING",
+        default_value_t = 512,
+        value_name = "LEVELS"
+    )]
+    max_nesting: u16,
+    /// Connections to this process.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONNECTIONS",
+        default_value_t = 20_000,
+        value_name = "COUNT"
+    )]
+    max_connections: usize,
+    /// Connections to one page.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONNECTIONS_PER_ROOM",
+        default_value_t = 1500,
+        value_name = "COUNT"
+    )]
+    max_connections_per_room: usize,
+    /// Connections of one user. Guests are not users.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONNECTIONS_PER_USER",
+        default_value_t = 50,
+        value_name = "COUNT"
+    )]
+    max_connections_per_user: usize,
+    /// Connections of one address. Loopback addresses are exempt.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONNECTIONS_PER_IP",
+        default_value_t = 500,
+        value_name = "COUNT"
+    )]
+    max_connections_per_ip: usize,
+    /// Messages a second that one connection is read at; faster ones wait in their socket.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_UPDATES_PER_SECOND",
+        default_value_t = 2000,
+        value_name = "COUNT"
+    )]
+    max_updates_per_second: u32,
+    /// Messages of one connection that may come at once.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_UPDATES_BURST",
+        default_value_t = 20_000,
+        value_name = "COUNT"
+    )]
+    max_updates_burst: u32,
+    /// Bytes that may wait for a slow reader before it gets one diff instead.
+    #[arg(long, env = "PAGEROOM_MAX_OUTBOX_BYTES", default_value_t = 4 << 20, value_name = "BYTES")]
+    max_outbox_bytes: usize,
+    /// A reader that takes nothing for this long is hung up on.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_STALL_SECONDS",
+        default_value_t = 60,
+        value_name = "SECONDS"
+    )]
+    max_stall_seconds: u64,
+    /// Largest body of an HTTP request.
+    #[arg(long, env = "PAGEROOM_MAX_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
+    max_body_bytes: usize,
+    /// Commands that wait in a room's mailbox; connections that find it full are not read.
+    #[arg(
+        long,
+        env = "PAGEROOM_ROOM_MAILBOX",
+        default_value_t = 256,
+        value_name = "COUNT"
+    )]
+    room_mailbox: usize,
+    /// Updates that wait in a room for their predecessors.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_PARKED_UPDATES",
+        default_value_t = 1024,
+        value_name = "COUNT"
+    )]
+    max_parked_updates: usize,
+    /// Bytes of such updates.
+    #[arg(long, env = "PAGEROOM_MAX_PARKED_BYTES", default_value_t = 16 << 20, value_name = "BYTES")]
+    max_parked_bytes: usize,
+}
+
+/// What is logged, and how.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct LogSettings {
+    /// Form of the log on standard error.
+    #[arg(
+        long,
+        env = "PAGEROOM_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or `target=level` pairs separated by commas.
+    #[arg(long, env = "RUST_LOG", default_value = "info", value_name = "FILTER")]
+    pub(crate) log: String,
+}
+
+/// Settings that do not fit together, all of them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has {} problem(s):\n{}", .0.len(), .0.iter().map(|problem| format!("  - {problem}")).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+/// The configuration of a server, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Whether `/` serves the demo.
+    pub demo: bool,
+    /// How long a stop may take.
+    pub shutdown_deadline: Duration,
+    /// Address of the store.
+    pub database_url: Secret,
+    /// The store's writer.
+    pub writer: WriterConfig,
+    /// Who is who.
+    pub authenticator: Authenticator,
+    /// The rooms.
+    pub registry: RegistryConfig,
+    /// The connections.
+    pub session: SessionConfig,
+    /// How many of them.
+    pub connections: ConnectionLimits,
+    /// Largest message, in bytes.
+    pub max_message_bytes: usize,
+    /// Bytes that may wait for one member.
+    pub max_outbox_bytes: usize,
+    /// Largest body of a request, in bytes.
+    pub max_body_bytes: usize,
+}
+
+impl Settings {
+    /// Checks the settings and makes a configuration of them, or lists everything that is wrong.
+    pub fn check(&self) -> Result<Config, ConfigError> {
+        let mut problems = Vec::new();
+        let authenticator = self.auth.check(self.listen.host, &mut problems);
+        self.check_numbers(&mut problems);
+        if let Err(error) = storage::check_address(self.store.database_url.expose()) {
+            problems.push(error.to_string());
+        }
+        if !problems.is_empty() {
+            return Err(ConfigError(problems));
+        }
+        Ok(Config {
+            address: SocketAddr::new(self.listen.host, self.listen.port),
+            demo: self.listen.demo,
+            shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
+            database_url: self.store.database_url.clone(),
+            writer: self.writer(),
+            authenticator,
+            registry: RegistryConfig {
+                room: self.room(),
+                mailbox: self.limits.room_mailbox.max(1),
+            },
+            session: self.session(),
+            connections: ConnectionLimits {
+                total: self.limits.max_connections,
+                per_user: self.limits.max_connections_per_user,
+                per_ip: self.limits.max_connections_per_ip,
+            },
+            max_message_bytes: self.limits.max_message_bytes,
+            max_outbox_bytes: self.limits.max_outbox_bytes,
+            max_body_bytes: self.limits.max_body_bytes,
+        })
+    }
+
+    fn check_numbers(&self, problems: &mut Vec<String>) {
+        let rooms = &self.rooms;
+        if rooms.keepalive_seconds == 0 || rooms.keepalive_seconds > 20 {
+            problems.push("PAGEROOM_KEEPALIVE_SECONDS must be between 1 and 20: y-websocket clients reconnect after 30 s of silence".to_owned());
+        }
+        if rooms.connection_timeout_seconds <= rooms.keepalive_seconds {
+            problems.push("PAGEROOM_CONNECTION_TIMEOUT_SECONDS must be above PAGEROOM_KEEPALIVE_SECONDS, or no client lives to answer".to_owned());
+        }
+        if self.store.snapshot_interval_seconds == 0 {
+            problems.push("PAGEROOM_SNAPSHOT_INTERVAL_SECONDS must be at least 1".to_owned());
+        }
+        if self.limits.max_nesting == 0 || self.limits.max_nesting > 4096 {
+            problems.push(
+                "PAGEROOM_MAX_NESTING must be between 1 and 4096: deeper pages cannot be walked safely"
+                    .to_owned(),
+            );
+        }
+        if self.limits.max_page_bytes != 0
+            && (self.limits.max_message_bytes as u64) > self.limits.max_page_bytes
+        {
+            problems.push("PAGEROOM_MAX_MESSAGE_BYTES is above PAGEROOM_MAX_PAGE_BYTES".to_owned());
+        }
+    }
+
+    fn writer(&self) -> WriterConfig {
+        WriterConfig {
+            commit_interval: Duration::from_millis(self.store.commit_interval_milliseconds),
+            max_backoff: Duration::from_millis(self.store.store_retry_milliseconds.max(50)),
+            max_batch_pages: 1000,
+            max_batch_bytes: 32 << 20,
+            max_unstored_bytes: self.store.max_unstored_bytes,
+        }
+    }
+
+    fn room(&self) -> RoomConfig {
+        let unlimited = |limit: usize| if limit == 0 { usize::MAX } else { limit };
+        RoomConfig {
+            gate: crdt::Limits {
+                max_clients_per_update: unlimited(self.limits.max_clients_per_update),
+                max_nesting: self.limits.max_nesting,
+                ..crdt::Limits::default()
+            },
+            snapshots: SnapshotPolicy {
+                interval: Duration::from_secs(self.store.snapshot_interval_seconds),
+                max_log_rows: 5000,
+                max_log_bytes: 16 << 20,
+            },
+            idle: Duration::from_secs(self.rooms.room_idle_seconds),
+            max_window: Duration::from_millis(self.rooms.max_window_milliseconds),
+            max_page_bytes: self.limits.max_page_bytes,
+            max_members: self.limits.max_connections_per_room,
+            awareness: crdt::AwarenessLimits {
+                max_state_bytes: unlimited(self.limits.max_awareness_bytes),
+                max_clients_per_owner: unlimited(self.limits.max_awareness_clients),
+                grace: Duration::from_secs(self.rooms.presence_grace_seconds),
+                timeout: Duration::from_secs(self.rooms.presence_timeout_seconds),
+                ..crdt::AwarenessLimits::default()
+            },
+            parking: crdt::ParkingLimits {
+                max_updates: unlimited(self.limits.max_parked_updates),
+                max_bytes: unlimited(self.limits.max_parked_bytes),
+                ..crdt::ParkingLimits::default()
+            },
+            sleep: Duration::from_secs(self.rooms.document_sleep_seconds),
+        }
+    }
+
+    fn session(&self) -> SessionConfig {
+        SessionConfig {
+            keep_alive: Duration::from_secs(self.rooms.keepalive_seconds),
+            timeout: Duration::from_secs(self.rooms.connection_timeout_seconds),
+            max_stall: Duration::from_secs(self.limits.max_stall_seconds),
+            messages_per_second: self.limits.max_updates_per_second,
+            burst: self.limits.max_updates_burst,
+        }
+    }
+}
+
+impl AuthSettings {
+    fn check(&self, host: IpAddr, problems: &mut Vec<String>) -> Authenticator {
+        for (name, secret) in [
+            ("JWT_SECRET", &self.jwt_secret),
+            ("PAGEROOM_ADMIN_TOKEN", &self.admin_token),
+        ] {
+            let length = secret.as_ref().map(|secret| secret.expose().len());
+            if let Some(length) = length.filter(|length| *length < MIN_SECRET_BYTES) {
+                problems.push(format!("{name} has {length} bytes and needs at least {MIN_SECRET_BYTES}: make one with `openssl rand -hex 32`"));
+            }
+        }
+        if let (Some(jwt), Some(admin)) = (&self.jwt_secret, &self.admin_token)
+            && jwt == admin
+        {
+            problems.push(
+                "JWT_SECRET and PAGEROOM_ADMIN_TOKEN are the same: whoever knows one must not know the other"
+                    .to_owned(),
+            );
+        }
+        if self.jwt_secret.is_none() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
+            problems.push("JWT_ISSUER and JWT_AUDIENCE mean nothing without JWT_SECRET".to_owned());
+        }
+        let open = match self.auth {
+            Some(AuthMode::Open) => true,
+            Some(AuthMode::Token) => {
+                if self.jwt_secret.is_none() {
+                    problems.push("PAGEROOM_AUTH=token needs JWT_SECRET".to_owned());
+                }
+                false
+            }
+            None if self.jwt_secret.is_some() => false,
+            None => {
+                if !host.is_loopback() {
+                    problems.push(format!(
+                        "on {host} everybody could read and change every page: set JWT_SECRET, or say so with PAGEROOM_AUTH=open"
+                    ));
+                }
+                true
+            }
+        };
+        let allowed = self.origins(problems);
+        let loopback = open && allowed.is_empty() && host.is_loopback();
+        Authenticator {
+            keys: self.keys(),
+            admin_token: self.admin_token.clone(),
+            open,
+            origins: OriginPolicy { allowed, loopback },
+        }
+    }
+
+    /// Keys for signing and verifying, if there is a secret.
+    pub(crate) fn keys(&self) -> Option<TokenKeys> {
+        self.jwt_secret
+            .as_ref()
+            .map(|secret| TokenKeys::new(secret, self.jwt_issuer.clone(), self.jwt_audience.clone()))
+    }
+
+    fn origins(&self, problems: &mut Vec<String>) -> Vec<Origin> {
+        let given = [
+            ("CORS_ORIGIN", &self.cors_origin),
+            ("ADDITIONAL_ALLOWED_ORIGINS", &self.additional_allowed_origins),
+            ("WEB_APP_URL", &self.web_app_url),
+            ("FRONTEND_URL", &self.frontend_url),
+        ];
+        let mut origins = Vec::new();
+        for (name, texts) in given {
+            for text in texts.iter().filter(|text| !text.trim().is_empty()) {
+                match origin_of(name, text).parse::<Origin>() {
+                    Ok(origin) => origins.push(origin),
+                    Err(error) => problems.push(format!("{name}: {error}")),
+                }
+            }
+        }
+        origins
+    }
+}
+
+/// The application's address may have a path, of which only the origin counts; an origin may not.
+fn origin_of<'a>(name: &str, text: &'a str) -> &'a str {
+    let text = text.trim();
+    if !matches!(name, "WEB_APP_URL" | "FRONTEND_URL") {
+        return text;
+    }
+    let start = text.find("://").map_or(0, |scheme| scheme + 3);
+    let end = text
+        .get(start..)
+        .and_then(|rest| rest.find(['/', '?', '#']))
+        .map_or(text.len(), |path| start + path);
+    text.get(..end).unwrap_or(text)
+}

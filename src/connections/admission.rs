@@ -1,0 +1,145 @@
+//! How many connections there may be: in the process, of a user, of an address.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::rooms::{Refusal, RefusalCode};
+
+/// Limits on connections; 0 switches one off.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// In the process.
+    pub total: usize,
+    /// Of one user. Guests are not users.
+    pub per_user: usize,
+    /// Of one address. Loopback addresses are not clients' addresses.
+    pub per_ip: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    total: usize,
+    users: HashMap<Arc<str>, usize>,
+    ips: HashMap<IpAddr, usize>,
+}
+
+/// Counts connections and refuses those over a limit. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Admissions {
+    limits: ConnectionLimits,
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// A connection that is counted until this is dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    counts: Arc<Mutex<Counts>>,
+    user: Option<Arc<str>>,
+    ip: Option<IpAddr>,
+}
+
+impl Admissions {
+    /// Nobody is connected.
+    pub fn new(limits: ConnectionLimits) -> Self {
+        Self {
+            limits,
+            counts: Arc::default(),
+        }
+    }
+
+    /// Counts a connection, or says which limit it would exceed.
+    pub fn admit(&self, user: Option<&Arc<str>>, ip: IpAddr) -> Result<ConnectionPermit, Refusal> {
+        let ip = Some(ip.to_canonical()).filter(|ip| !ip.is_loopback());
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |limit: usize, count: usize| limit != 0 && count >= limit;
+        if over(self.limits.total, counts.total) {
+            return Err(Refusal::unavailable(format!(
+                "the server has {} connections, which is the limit",
+                counts.total
+            )));
+        }
+        if user.is_some_and(|user| over(self.limits.per_user, counts.users.get(user).copied().unwrap_or(0))) {
+            return Err(Refusal::new(
+                RefusalCode::RateLimited,
+                "you have as many connections as a user may have",
+            ));
+        }
+        if ip.is_some_and(|ip| over(self.limits.per_ip, counts.ips.get(&ip).copied().unwrap_or(0))) {
+            return Err(Refusal::new(
+                RefusalCode::RateLimited,
+                "your address has as many connections as one may have",
+            ));
+        }
+        counts.total += 1;
+        if let Some(user) = user {
+            *counts.users.entry(user.clone()).or_default() += 1;
+        }
+        if let Some(ip) = ip {
+            *counts.ips.entry(ip).or_default() += 1;
+        }
+        Ok(ConnectionPermit {
+            counts: self.counts.clone(),
+            user: user.cloned(),
+            ip,
+        })
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.total -= 1;
+        if let Some(user) = &self.user {
+            release(&mut counts.users, user);
+        }
+        if let Some(ip) = &self.ip {
+            release(&mut counts.ips, ip);
+        }
+    }
+}
+
+fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_limit_counts_what_it_says_and_places_come_back() {
+        let admissions = Admissions::new(ConnectionLimits {
+            total: 4,
+            per_user: 2,
+            per_ip: 3,
+        });
+        let (ada, bob): (Arc<str>, Arc<str>) = ("ada".into(), "bob".into());
+        let far: IpAddr = [192, 0, 2, 1].into();
+        let loopback: IpAddr = [127, 0, 0, 1].into();
+        let first = admissions.admit(Some(&ada), far);
+        let second = admissions.admit(Some(&ada), far);
+        let code = |result: Result<ConnectionPermit, Refusal>| result.err().map(|refusal| refusal.code);
+        assert_eq!(
+            code(admissions.admit(Some(&ada), loopback)),
+            Some(RefusalCode::RateLimited)
+        );
+        let third = admissions.admit(Some(&bob), far);
+        assert_eq!(code(admissions.admit(None, far)), Some(RefusalCode::RateLimited));
+        let fourth = admissions.admit(None, loopback);
+        assert!(first.is_ok() && second.is_ok() && third.is_ok() && fourth.is_ok());
+        assert_eq!(
+            code(admissions.admit(None, loopback)),
+            Some(RefusalCode::Unavailable)
+        );
+        drop(first);
+        assert!(admissions.admit(Some(&ada), far).is_ok());
+    }
+}

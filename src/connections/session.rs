@@ -1,0 +1,185 @@
+//! The state machine of one connection: when to read, when to ping, when to give up (pure; time is an argument).
+
+use std::time::{Duration, Instant};
+
+/// How patient a connection is, and how fast it may write.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionConfig {
+    /// A frame leaves at least this often, because y-websocket clients hang up after 30 s without one.
+    pub keep_alive: Duration,
+    /// A peer that has not been heard of for this long is gone.
+    pub timeout: Duration,
+    /// A writer that makes no progress for this long is hung up on; zero for never.
+    pub max_stall: Duration,
+    /// Sustained rate of messages; zero for no limit.
+    pub messages_per_second: u32,
+    /// Messages that may come at once.
+    pub burst: u32,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send a frame that changes nothing, and a ping.
+    KeepAlive,
+    /// The peer is gone: hang up without a word.
+    Lost,
+    /// The peer does not read: hang up with a reason.
+    Stalled,
+}
+
+/// One connection's clockwork.
+#[derive(Debug)]
+pub struct Session {
+    config: SessionConfig,
+    heard: Instant,
+    sent: Instant,
+    /// Since when something waits to be written without any of it leaving.
+    stalled: Option<Instant>,
+    /// When the budget for messages was full, or will be: the bucket as a single instant.
+    budget_full_at: Instant,
+}
+
+impl Session {
+    /// A connection that begins now.
+    pub fn new(now: Instant, config: SessionConfig) -> Self {
+        Self {
+            config,
+            heard: now,
+            sent: now,
+            stalled: None,
+            budget_full_at: now,
+        }
+    }
+
+    /// The peer was heard of: data, or the answer to a ping.
+    pub fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// The peer sent this many messages. They count against its rate.
+    pub fn received(&mut self, now: Instant, messages: usize) {
+        if self.config.messages_per_second == 0 {
+            return;
+        }
+        let each = Duration::from_secs(1) / self.config.messages_per_second;
+        let cost = each.saturating_mul(u32::try_from(messages).unwrap_or(u32::MAX));
+        self.budget_full_at = self.budget_full_at.max(now) + cost;
+    }
+
+    /// When more may be read; in the past while the peer keeps to its rate. What it sends meanwhile waits in its socket:
+    /// nothing is dropped.
+    pub fn may_read_at(&self) -> Option<Instant> {
+        if self.config.messages_per_second == 0 {
+            return None;
+        }
+        let capacity = Duration::from_secs(1) / self.config.messages_per_second * self.config.burst.max(1);
+        self.budget_full_at.checked_sub(capacity)
+    }
+
+    /// A frame left completely, or part of one did.
+    pub fn sent(&mut self, now: Instant) {
+        self.sent = now;
+        self.stalled = None;
+    }
+
+    /// Something waits to be written and the socket takes nothing.
+    pub fn blocked(&mut self, now: Instant) {
+        self.stalled.get_or_insert(now);
+    }
+
+    /// What is due now, if anything.
+    pub fn step(&mut self, now: Instant) -> Option<Step> {
+        if now >= self.heard + self.config.timeout {
+            return Some(Step::Lost);
+        }
+        if self.stall_deadline().is_some_and(|deadline| now >= deadline) {
+            return Some(Step::Stalled);
+        }
+        if self.stalled.is_none() && now >= self.sent + self.config.keep_alive {
+            return Some(Step::KeepAlive);
+        }
+        None
+    }
+
+    /// When [`Self::step`] wants to be asked again.
+    pub fn next_deadline(&self) -> Instant {
+        let lost = self.heard + self.config.timeout;
+        let keep_alive = self.sent + self.config.keep_alive;
+        match self.stalled {
+            None => lost.min(keep_alive),
+            Some(_) => self.stall_deadline().map_or(lost, |stall| stall.min(lost)),
+        }
+    }
+
+    fn stall_deadline(&self) -> Option<Instant> {
+        self.stalled
+            .filter(|_| !self.config.max_stall.is_zero())
+            .map(|since| since + self.config.max_stall)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: SessionConfig = SessionConfig {
+        keep_alive: Duration::from_secs(15),
+        timeout: Duration::from_secs(40),
+        max_stall: Duration::from_secs(60),
+        messages_per_second: 100,
+        burst: 200,
+    };
+
+    #[expect(clippy::disallowed_methods, reason = "tests begin at some instant")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_silent_server_keeps_the_client_and_a_silent_client_is_lost() {
+        let start = start();
+        let mut session = Session::new(start, CONFIG);
+        assert_eq!(session.next_deadline(), start + CONFIG.keep_alive);
+        assert_eq!(session.step(start + Duration::from_secs(14)), None);
+        assert_eq!(
+            session.step(start + Duration::from_secs(15)),
+            Some(Step::KeepAlive)
+        );
+        session.sent(start + Duration::from_secs(15));
+        session.heard(start + Duration::from_secs(20));
+        session.sent(start + Duration::from_secs(50));
+        assert_eq!(session.step(start + Duration::from_secs(59)), None);
+        assert_eq!(session.step(start + Duration::from_secs(60)), Some(Step::Lost));
+    }
+
+    #[test]
+    fn a_reader_that_stalls_is_hung_up_on_unless_it_moves() {
+        let start = start();
+        let mut session = Session::new(
+            start,
+            SessionConfig {
+                timeout: Duration::from_secs(1000),
+                ..CONFIG
+            },
+        );
+        session.blocked(start);
+        session.blocked(start + Duration::from_secs(30));
+        assert_eq!(session.step(start + Duration::from_secs(59)), None);
+        assert_eq!(session.step(start + Duration::from_secs(60)), Some(Step::Stalled));
+        session.sent(start + Duration::from_secs(60));
+        assert_eq!(session.step(start + Duration::from_secs(61)), None);
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let start = start();
+        let mut session = Session::new(start, CONFIG);
+        let may_read = |session: &Session, at| session.may_read_at().is_none_or(|from| at >= from);
+        session.received(start, 200);
+        assert!(may_read(&session, start));
+        session.received(start, 50);
+        assert!(!may_read(&session, start + Duration::from_millis(499)));
+        assert!(may_read(&session, start + Duration::from_millis(500)));
+    }
+}

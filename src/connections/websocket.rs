@@ -1,0 +1,449 @@
+//! Runs one session on a WebSocket: the handshake, and one loop that reads, writes and watches the clock.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use bytes::Bytes;
+use futures_util::{Sink, StreamExt};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use storage::PageId;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message,
+        error::CapacityError,
+        handshake::derive_accept_key,
+        protocol::{
+            CloseFrame, Role as Side, WebSocketConfig,
+            frame::{Frame, coding::Data, coding::OpCode},
+        },
+    },
+};
+
+use super::{ConnectionPermit, Session, SessionConfig, Step};
+use crate::{
+    auth::Membership,
+    protocols::{
+        Dialect,
+        close::{close_code, close_reason},
+    },
+    rooms::{ClientMessage, Departure, Next, Outbox, Refusal, Registry, Seat, StoreWriter},
+    telemetry::Metrics,
+};
+
+/// What connections need of the server.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// The rooms.
+    pub registry: Registry,
+    /// The store's writer, which may ask connections to wait.
+    pub writer: StoreWriter,
+    /// The numbers.
+    pub metrics: Metrics,
+    /// How patient connections are.
+    pub session: SessionConfig,
+    /// Largest message, in bytes.
+    pub max_message_bytes: usize,
+    /// Bytes that may wait for one member.
+    pub max_outbox_bytes: usize,
+}
+
+/// Read and write buffer of a connection: an idle one holds little more than the first.
+const READ_BUFFER_BYTES: usize = 2 * 1024;
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+/// Larger messages leave in fragments of this size, so that a joiner of a large page costs this much and not the page.
+const FRAGMENT_BYTES: usize = 64 * 1024;
+/// Frames read before what they say is handed over.
+const MAX_FRAMES_A_TURN: usize = 64;
+/// How long a closing peer may take to say goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// How often a connection that must not be read looks whether it may be again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The request is no WebSocket handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this address speaks WebSocket: connect with a WebSocket client")]
+pub struct NotAHandshake;
+
+/// Answers a WebSocket handshake: the response, and the connection once it has been sent. `protocol` is the subprotocol to
+/// choose; a browser that offered some fails the connection unless one is chosen.
+pub fn upgrade<B>(
+    request: &mut Request<B>,
+    protocol: Option<&str>,
+) -> Result<(Response<()>, OnUpgrade), NotAHandshake> {
+    let accept = accept_key(request.method(), request.version(), request.headers()).ok_or(NotAHandshake)?;
+    let on_upgrade = request
+        .extensions_mut()
+        .remove::<OnUpgrade>()
+        .ok_or(NotAHandshake)?;
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(protocol) = protocol.and_then(|protocol| HeaderValue::from_str(protocol).ok()) {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok((response, on_upgrade))
+}
+
+fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    let lists = |name, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| {
+                value
+                    .split(',')
+                    .any(|item| item.trim().eq_ignore_ascii_case(token))
+            })
+    };
+    let is_handshake = method == Method::GET
+        && version == Version::HTTP_11
+        && lists(header::CONNECTION, "upgrade")
+        && lists(header::UPGRADE, "websocket")
+        && headers
+            .get(header::SEC_WEBSOCKET_VERSION)
+            .is_some_and(|version| version == "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_handshake)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+/// The socket of an accepted handshake. `None` when the peer went away meanwhile.
+async fn accepted(on_upgrade: OnUpgrade, max_message_bytes: usize) -> Option<WebSocketStream<TcpStream>> {
+    // The buffers of the HTTP connection end here; what it has read already is handed on.
+    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    let limit = if max_message_bytes == 0 {
+        usize::MAX
+    } else {
+        max_message_bytes
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_message_size(Some(limit))
+        .max_frame_size(Some(limit));
+    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    Some(match read.is_empty() {
+        true => WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await,
+        false => WebSocketStream::from_partially_read(stream, read, Side::Server, Some(config)).await,
+    })
+}
+
+/// Accepts a connection only to say why it is refused: a browser cannot see why a handshake failed.
+pub async fn refuse(on_upgrade: OnUpgrade, refusal: Refusal) {
+    if let Some(mut socket) = accepted(on_upgrade, FRAGMENT_BYTES).await {
+        say_goodbye(&mut socket, &refusal).await;
+    }
+}
+
+/// Serves one connection to one page until it ends.
+pub async fn serve<D: Dialect>(
+    on_upgrade: OnUpgrade,
+    page: PageId,
+    membership: Membership,
+    permit: ConnectionPermit,
+    around: Surroundings,
+) {
+    let Some(mut socket) = accepted(on_upgrade, around.max_message_bytes).await else {
+        return;
+    };
+    let outbox = Outbox::new(around.max_outbox_bytes);
+    let seat = match around
+        .registry
+        .join(&page, membership.role, membership.user, &outbox)
+        .await
+    {
+        Ok(seat) => seat,
+        Err(refusal) => {
+            around.metrics.refused(refusal.code.as_str(), 1);
+            return say_goodbye(&mut socket, &refusal).await;
+        }
+    };
+    drop(page);
+    around.metrics.connections_open.increment(1.0);
+    let session = Session::new(now(), around.session);
+    let mut connection = Connection::<D> {
+        socket,
+        outbox,
+        session,
+        around,
+        said: Vec::new(),
+        fragments: None,
+        unflushed: false,
+        dialect: Default::default(),
+    };
+    let ended = connection.run(&seat).await;
+    let departure = match &ended {
+        Ended::Clean | Ended::Refused(_) => Departure::Clean,
+        Ended::Lost => Departure::Lost,
+    };
+    seat.leave(departure).await;
+    connection.around.metrics.connections_open.decrement(1.0);
+    if let Ended::Refused(refusal) = ended {
+        connection.around.metrics.refused(refusal.code.as_str(), 1);
+        say_goodbye(&mut connection.socket, &refusal).await;
+    }
+    drop(permit);
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+enum Ended {
+    /// The peer said goodbye.
+    Clean,
+    /// The peer vanished.
+    Lost,
+    /// We hang up.
+    Refused(Refusal),
+}
+
+/// What a turn of reading and writing came to.
+enum Turn {
+    /// The peer said something; it waits in `said`.
+    Said,
+    /// Everything queued has left, and the member had fallen behind.
+    CaughtUp,
+    Ended(Ended),
+}
+
+struct Connection<D> {
+    socket: WebSocketStream<TcpStream>,
+    outbox: Arc<Outbox>,
+    session: Session,
+    around: Surroundings,
+    said: Vec<ClientMessage>,
+    /// What is left of a large message of which a part has left.
+    fragments: Option<Bytes>,
+    unflushed: bool,
+    dialect: std::marker::PhantomData<D>,
+}
+
+impl<D: Dialect> Connection<D> {
+    async fn run(&mut self, seat: &Seat) -> Ended {
+        let alarm = tokio::time::sleep_until(self.session.next_deadline().into());
+        tokio::pin!(alarm);
+        let mut full = None;
+        let mut caught_up = false;
+        loop {
+            let pause = self.reading_pause();
+            if let Some(until) = pause {
+                alarm.as_mut().reset(until.into());
+            }
+            let may_read = full.is_none() && pause.is_none();
+            tokio::select! {
+                biased;
+                place = seat.place(), if full.is_some() || caught_up => {
+                    let Some(place) = place else { return self.orphaned().await };
+                    match full.take() {
+                        Some(messages) => place.say(messages),
+                        None => {
+                            caught_up = false;
+                            place.caught_up();
+                        }
+                    }
+                }
+                turn = poll_fn(|context| self.poll_turn(context, may_read)) => match turn {
+                    Turn::Said => {
+                        let messages = std::mem::take(&mut self.said);
+                        self.session.received(now(), messages.len());
+                        full = seat.try_say(messages).err();
+                    }
+                    Turn::CaughtUp => caught_up = true,
+                    Turn::Ended(ended) => return ended,
+                },
+                () = &mut alarm => {
+                    if let Some(ended) = self.tick() {
+                        return ended;
+                    }
+                    alarm.as_mut().reset(self.session.next_deadline().into());
+                }
+            }
+        }
+    }
+
+    /// Until when the peer must not be read: it is too fast, or too much waits for the store.
+    fn reading_pause(&self) -> Option<Instant> {
+        let now = now();
+        if self.around.writer.is_full() {
+            return Some(now + PAUSE);
+        }
+        self.session.may_read_at().filter(|from| *from > now)
+    }
+
+    /// The room is gone: it has put a reason into the outbox, which leaves as it always does.
+    async fn orphaned(&mut self) -> Ended {
+        match tokio::time::timeout(GOODBYE, poll_fn(|context| self.outbox.poll_next(context))).await {
+            Ok(Next::Close(refusal)) => Ended::Refused(refusal),
+            Ok(Next::Message(_) | Next::CaughtUp) | Err(_) => {
+                Ended::Refused(Refusal::unavailable("the page is being rebuilt, connect again"))
+            }
+        }
+    }
+
+    fn tick(&mut self) -> Option<Ended> {
+        match self.session.step(now())? {
+            Step::Lost => Some(Ended::Lost),
+            Step::Stalled => Some(Ended::Refused(Refusal::unavailable(
+                "the client reads too slowly",
+            ))),
+            Step::KeepAlive => {
+                if self.fragments.is_none() {
+                    self.feed(Message::Binary(D::keep_alive()));
+                    self.feed(Message::Ping(Bytes::new()));
+                }
+                self.session.sent(now());
+                None
+            }
+        }
+    }
+
+    /// Writes what can be written and reads what can be read.
+    fn poll_turn(&mut self, context: &mut Context<'_>, may_read: bool) -> Poll<Turn> {
+        if let Some(turn) = self.poll_write(context) {
+            return Poll::Ready(turn);
+        }
+        if !may_read {
+            return Poll::Pending;
+        }
+        for _ in 0..MAX_FRAMES_A_TURN {
+            let frame = match self.socket.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Turn::Ended(broken(&error))),
+                Poll::Ready(None) => return Poll::Ready(Turn::Ended(Ended::Lost)),
+                Poll::Pending if self.said.is_empty() => return Poll::Pending,
+                Poll::Pending => return Poll::Ready(Turn::Said),
+            };
+            self.session.heard(now());
+            match frame {
+                Message::Binary(frame) => {
+                    if let Err(error) = D::decode(&frame, &mut self.said) {
+                        return Poll::Ready(Turn::Ended(Ended::Refused(Refusal::malformed(
+                            error.to_string(),
+                        ))));
+                    }
+                }
+                Message::Close(_) => return Poll::Ready(Turn::Ended(Ended::Clean)),
+                Message::Text(_) => {
+                    let refusal = Refusal::malformed("this protocol has no text frames");
+                    return Poll::Ready(Turn::Ended(Ended::Refused(refusal)));
+                }
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
+            }
+        }
+        if self.said.is_empty() {
+            // Only control frames came; there may be more.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Turn::Said)
+    }
+
+    /// Feeds all that waits, then flushes once.
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Option<Turn> {
+        loop {
+            match std::pin::Pin::new(&mut self.socket).poll_ready(context) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Some(Turn::Ended(broken(&error))),
+                Poll::Pending => {
+                    self.session.blocked(now());
+                    return None;
+                }
+            }
+            if let Some(rest) = self.fragments.take() {
+                self.feed_fragment(rest, OpCode::Data(Data::Continue));
+                continue;
+            }
+            match self.outbox.poll_next(context) {
+                Poll::Ready(Next::Message(message)) => {
+                    let frame = message.wire(D::SLOT, D::encode);
+                    self.around.metrics.frames_out.increment(1);
+                    self.around.metrics.bytes_out.increment(frame.len() as u64);
+                    match frame.len() > FRAGMENT_BYTES {
+                        true => self.feed_fragment(frame, OpCode::Data(Data::Binary)),
+                        false => self.feed(Message::Binary(frame)),
+                    }
+                }
+                Poll::Ready(Next::CaughtUp) => return Some(Turn::CaughtUp),
+                Poll::Ready(Next::Close(refusal)) => return Some(Turn::Ended(Ended::Refused(refusal))),
+                Poll::Pending => break,
+            }
+        }
+        if self.unflushed {
+            match std::pin::Pin::new(&mut self.socket).poll_flush(context) {
+                Poll::Ready(Ok(())) => {
+                    self.unflushed = false;
+                    self.session.sent(now());
+                }
+                Poll::Ready(Err(error)) => return Some(Turn::Ended(broken(&error))),
+                Poll::Pending => self.session.blocked(now()),
+            }
+        }
+        None
+    }
+
+    fn feed_fragment(&mut self, mut frame: Bytes, code: OpCode) {
+        let fragment = frame.split_to(frame.len().min(FRAGMENT_BYTES));
+        let is_last = frame.is_empty();
+        self.fragments = (!is_last).then_some(frame);
+        self.feed(Message::Frame(Frame::message(fragment, code, is_last)));
+        // Part of a large message left, so the peer reads.
+        self.session.sent(now());
+    }
+
+    fn feed(&mut self, message: Message) {
+        self.unflushed = true;
+        // An error here is met again at the next flush, where it ends the connection.
+        let _ = std::pin::Pin::new(&mut self.socket).start_send(message);
+    }
+}
+
+fn broken(error: &tungstenite::Error) -> Ended {
+    use tungstenite::Error;
+    match error {
+        Error::ConnectionClosed | Error::AlreadyClosed => Ended::Clean,
+        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
+            Ended::Refused(Refusal::too_large(format!(
+                "a message of {size} bytes is over the limit of {max_size}"
+            )))
+        }
+        Error::Capacity(_) => Ended::Refused(Refusal::too_large("a message is over the limit")),
+        Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) | Error::Io(_) => {
+            Ended::Lost
+        }
+        Error::Protocol(error) => Ended::Refused(Refusal::malformed(error.to_string())),
+        Error::Utf8(_) => Ended::Refused(Refusal::malformed("text that is not UTF-8")),
+        _ => Ended::Lost,
+    }
+}
+
+/// Sends the reason and waits a moment for the peer's goodbye.
+async fn say_goodbye(socket: &mut WebSocketStream<TcpStream>, refusal: &Refusal) {
+    let frame = CloseFrame {
+        code: close_code(refusal.code).into(),
+        reason: close_reason(refusal).into(),
+    };
+    let goodbye = async {
+        if socket.close(Some(frame)).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the driver is where a session meets the clock"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

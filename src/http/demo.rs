@@ -1,0 +1,52 @@
+//! The demo editor: built front-end assets, embedded in the binary.
+
+use axum::{
+    extract::Path,
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use rust_embed::{EmbeddedFile, RustEmbed};
+
+use super::{HttpError, error};
+
+#[derive(RustEmbed)]
+#[folder = "src/http/demo/dist/"]
+struct Built;
+
+/// Names of built assets carry a hash of their content, so a copy is good for ever.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
+/// Nothing comes from elsewhere. Editors set styles on elements, hence the exception for styles.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; connect-src 'self' ws: wss:; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+);
+
+/// The page itself.
+pub(super) async fn index() -> Response {
+    serve("index.html", REVALIDATE).await
+}
+
+/// A script, style sheet or font of it.
+pub(super) async fn asset(Path(file): Path<String>) -> Response {
+    serve(&format!("assets/{file}"), FOR_EVER).await
+}
+
+async fn serve(path: &str, caching: HeaderValue) -> Response {
+    let Some(EmbeddedFile { data, metadata }) = Built::get(path) else {
+        return HttpError::into_response(error::not_found().await);
+    };
+    let kind = HeaderValue::from_str(metadata.mimetype())
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    let headers: [(HeaderName, HeaderValue); 5] = [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, caching),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    (headers, data).into_response()
+}

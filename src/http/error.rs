@@ -1,0 +1,118 @@
+//! The one place where an error becomes a status code and a JSON body.
+
+use std::any::Any;
+
+use axum::{
+    Json,
+    extract::rejection::{BytesRejection, QueryRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use storage::{PageIdError, StoreError};
+
+use crate::rooms::{Refusal, RefusalCode};
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The request was refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored of the page cannot be read.
+    #[error("the stored page is damaged")]
+    Damaged(#[source] crdt::LoadError),
+    /// The page broke while it was read.
+    #[error("the page cannot be read")]
+    Broken(#[source] crdt::ApplyError),
+}
+
+impl HttpError {
+    pub(super) fn forbidden(message: &'static str) -> Self {
+        Refusal::new(RefusalCode::Forbidden, message).into()
+    }
+
+    pub(super) fn unknown_page() -> Self {
+        Refusal::new(RefusalCode::NotFound, "there is no such page").into()
+    }
+
+    fn refusal(&self) -> Refusal {
+        match self {
+            Self::Refused(refusal) => refusal.clone(),
+            Self::Store(error) => {
+                tracing::warn!(%error, kind = error.kind(), "a request could not be served from the store");
+                Refusal::unavailable("the store cannot be reached now, try again")
+            }
+            Self::Damaged(error) => {
+                tracing::error!(%error, "what is stored of a page does not fit together");
+                Refusal::new(RefusalCode::Internal, "what is stored of the page is damaged")
+            }
+            Self::Broken(error) => {
+                tracing::error!(%error, "a page broke while it was read");
+                Refusal::new(RefusalCode::Internal, "the page cannot be read")
+            }
+        }
+    }
+}
+
+/// The status of a refusal.
+fn status(code: RefusalCode) -> StatusCode {
+    match code {
+        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked => {
+            StatusCode::UNAUTHORIZED
+        }
+        RefusalCode::Forbidden | RefusalCode::ReadOnly => StatusCode::FORBIDDEN,
+        RefusalCode::PageDeleted | RefusalCode::NotFound => StatusCode::NOT_FOUND,
+        RefusalCode::Conflict => StatusCode::CONFLICT,
+        RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RefusalCode::Malformed => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        RefusalCode::RoomFull | RefusalCode::Unavailable | RefusalCode::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        RefusalCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let Refusal { code, message } = self.refusal();
+        let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
+        (status(code), Json(json!({ "error": error }))).into_response()
+    }
+}
+
+impl From<PageIdError> for HttpError {
+    fn from(error: PageIdError) -> Self {
+        Refusal::malformed(error.to_string()).into()
+    }
+}
+
+impl From<QueryRejection> for HttpError {
+    fn from(rejection: QueryRejection) -> Self {
+        Refusal::malformed(rejection.body_text()).into()
+    }
+}
+
+impl From<BytesRejection> for HttpError {
+    fn from(rejection: BytesRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large("the body is over the limit").into(),
+            _ => Refusal::malformed("the body could not be read").into(),
+        }
+    }
+}
+
+/// Answers for addresses that are not in the table.
+pub(super) async fn not_found() -> HttpError {
+    Refusal::new(RefusalCode::NotFound, "there is nothing at this address").into()
+}
+
+/// Answers for a handler that panicked.
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
+    tracing::error!("a request handler panicked");
+    HttpError::from(Refusal::new(RefusalCode::Internal, "a defect of the server")).into_response()
+}

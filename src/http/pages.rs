@@ -1,0 +1,374 @@
+//! REST for backends: listing pages, reading them merged, and adding updates.
+//!
+//! A page that is open is read from its room, one that is not from the store, without opening a room for it.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{
+        Path, Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use storage::{PageId, PageRecord, StoredPage};
+
+use super::{App, HttpError};
+use crate::rooms::{Refusal, Role, Room, heavily};
+
+/// The sequence number up to which the answer is stored.
+pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
+/// The state vector of the answer, base64url.
+pub(super) const STATE_VECTOR_HEADER: HeaderName = HeaderName::from_static("x-pageroom-state-vector");
+
+/// Pages of a listing when nothing else is asked for, and at most.
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+#[derive(Deserialize)]
+pub(super) struct Listing {
+    #[serde(default)]
+    prefix: String,
+    after: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET /api/pages`: pages in id order that the asker may see.
+pub(super) async fn list(
+    State(app): State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Listing>, QueryRejection>,
+) -> Result<Json<Value>, HttpError> {
+    let identity = app.identify(&headers, &uri)?;
+    let Query(listing) = query?;
+    let limit = listing.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let mut visible = Vec::new();
+    let mut after = listing.after;
+    // Pages that the asker may not see are skipped, so that a listing says nothing of them.
+    let more = loop {
+        let records = app.store.pages(&listing.prefix, after.as_deref(), limit).await?;
+        let is_last = records.len() < limit;
+        for record in records {
+            after = Some(record.page.as_str().to_owned());
+            if identity.role(&record.page).is_some() {
+                visible.push(describe_record(&record));
+                if visible.len() == limit {
+                    break;
+                }
+            }
+        }
+        if is_last || visible.len() == limit {
+            break !is_last || visible.len() == limit;
+        }
+    };
+    let next = after.filter(|_| more);
+    Ok(Json(json!({ "pages": visible, "next": next })))
+}
+
+fn describe_record(record: &PageRecord) -> Value {
+    json!({
+        "pageId": record.page.as_str(),
+        "generation": record.generation.0,
+        "seq": record.seq,
+        "sizeBytes": record.size_bytes,
+        "createdAt": timestamp(record.created_at),
+        "updatedAt": timestamp(record.updated_at),
+    })
+}
+
+fn timestamp(time: std::time::SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+/// `GET /api/pages/{id}`: what is known of a page.
+pub(super) async fn describe(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Json<Value>, HttpError> {
+    let page = PageId::new(&id)?;
+    app.allow(&headers, &uri, &page, Role::View)?;
+    let record = app.store.page(&page).await?;
+    let (view, connections) = match view(&app, &page, fields_of).await? {
+        Some(view) => view,
+        None => return Err(HttpError::unknown_page()),
+    };
+    let record = record.ok_or_else(HttpError::unknown_page)?;
+    let mut described = describe_record(&record);
+    described["seq"] = view.seq.into();
+    described["sizeBytes"] = view.value.1.into();
+    described["fields"] = view.value.0;
+    described["connections"] = connections.into();
+    Ok(Json(described))
+}
+
+fn fields_of(document: &mut crdt::Document) -> Result<(Value, u64), crdt::ApplyError> {
+    let size = document.encoded_size_estimate() as u64;
+    let fields = document.content()?.fields();
+    let fields = fields
+        .into_iter()
+        .map(|(name, kind)| json!({ "name": name, "type": field_type(kind) }))
+        .collect();
+    Ok((fields, size))
+}
+
+fn field_type(kind: crdt::FieldType) -> &'static str {
+    match kind {
+        crdt::FieldType::Text => "text",
+        crdt::FieldType::Map => "map",
+        crdt::FieldType::Array => "array",
+        crdt::FieldType::Xml => "xml",
+        crdt::FieldType::Unknown => "unknown",
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct SnapshotQuery {
+    sv: Option<String>,
+}
+
+/// `GET /api/pages/{id}/snapshot`: the merged document as one update, or what a state vector lacks.
+pub(super) async fn snapshot(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<SnapshotQuery>, QueryRejection>,
+) -> Result<Response, HttpError> {
+    let page = PageId::new(&id)?;
+    app.allow(&headers, &uri, &page, Role::View)?;
+    let Query(query) = query?;
+    let has = query
+        .sv
+        .as_deref()
+        .map(|encoded| state_vector(encoded, &app.gate))
+        .transpose()?;
+    let merged = view(&app, &page, move |document| {
+        let state_vector = document.state_vector().encode();
+        let update = match &has {
+            Some(has) => document.diff(has)?,
+            None => document.encode()?,
+        };
+        Ok((update, state_vector))
+    });
+    let (view, _) = merged.await?.ok_or_else(HttpError::unknown_page)?;
+    let (update, state_vector) = view.value.clone();
+    let mut answer = match unchanged(&headers, &view.etag) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ([(header::CONTENT_TYPE, "application/octet-stream")], update).into_response(),
+    };
+    label(&mut answer, &view.etag, view.seq);
+    if let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(state_vector)) {
+        // A page of very many clients has a state vector that no header can hold; it is in the body anyway.
+        if value.len() <= 4096 {
+            answer.headers_mut().insert(STATE_VECTOR_HEADER, value);
+        }
+    }
+    Ok(answer)
+}
+
+fn state_vector(encoded: &str, gate: &crdt::Limits) -> Result<crdt::StateVector, HttpError> {
+    let bytes = URL_SAFE_NO_PAD
+        .decode(encoded.trim_end_matches('='))
+        .map_err(|_| Refusal::malformed("sv is not base64url"))?;
+    let decoded = crdt::StateVector::decode(&bytes, gate);
+    Ok(decoded.map_err(|error| Refusal::malformed(format!("sv is not a state vector: {error}")))?)
+}
+
+#[derive(Deserialize)]
+pub(super) struct ContentQuery {
+    format: Option<String>,
+    field: Option<String>,
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Json,
+    Text,
+}
+
+/// `GET /api/pages/{id}/content`: the page in a readable form.
+pub(super) async fn content(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<ContentQuery>, QueryRejection>,
+) -> Result<Response, HttpError> {
+    let page = PageId::new(&id)?;
+    app.allow(&headers, &uri, &page, Role::View)?;
+    let Query(query) = query?;
+    let format = format(query.format.as_deref(), &headers)?;
+    let field = query.field;
+    let read = view(&app, &page, move |document| {
+        let content = document.content()?;
+        Ok(match format {
+            Format::Json => content.json(field.as_deref()).map(|json| json.to_string()),
+            Format::Text => content.text(field.as_deref()),
+        })
+    });
+    let (view, _) = read.await?.ok_or_else(HttpError::unknown_page)?;
+    let kind = match format {
+        Format::Json => "application/json",
+        Format::Text => "text/plain; charset=utf-8",
+    };
+    let body = view.value.ok_or_else(|| {
+        HttpError::from(Refusal::new(
+            crate::rooms::RefusalCode::NotFound,
+            "the page has no such field",
+        ))
+    })?;
+    let mut answer = match unchanged(&headers, &view.etag) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ([(header::CONTENT_TYPE, kind)], body).into_response(),
+    };
+    label(&mut answer, &view.etag, view.seq);
+    Ok(answer)
+}
+
+fn format(asked: Option<&str>, headers: &HeaderMap) -> Result<Format, HttpError> {
+    let accept = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .unwrap_or_default();
+    match asked {
+        Some("json") => Ok(Format::Json),
+        Some("text") => Ok(Format::Text),
+        Some(_) => Err(Refusal::malformed("format is `json` or `text`").into()),
+        None if accept.starts_with("text/plain") => Ok(Format::Text),
+        None => Ok(Format::Json),
+    }
+}
+
+/// `POST /api/pages/{id}/updates`: adds one update and answers when it is stored.
+pub(super) async fn post_update(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Json<Value>, HttpError> {
+    let page = PageId::new(&id)?;
+    let identity = app.allow(&headers, &uri, &page, Role::Edit)?;
+    let update = body?;
+    if app.is_draining() {
+        return Err(Refusal::draining().into());
+    }
+    let seq = app.around.registry.post(&page, identity.user, update).await?;
+    Ok(Json(json!({ "seq": seq })))
+}
+
+/// Something read from a page, and which state of the page it is.
+struct View<T> {
+    value: T,
+    seq: u64,
+    etag: String,
+}
+
+/// Reads a page from its room if it is open, else from the store; also says how many connections it has. `None` when there
+/// is no such page.
+async fn view<T: Send + 'static>(
+    app: &App,
+    page: &PageId,
+    read: impl Fn(&mut crdt::Document) -> Result<T, crdt::ApplyError> + Send + Sync + 'static,
+) -> Result<Option<(View<T>, usize)>, HttpError> {
+    let read = std::sync::Arc::new(read);
+    let from_room = read.clone();
+    let live = app
+        .around
+        .registry
+        .read(page, move |room| read_room(room, &*from_room))
+        .await;
+    if let Some(live) = live {
+        let (view, connections) = live.map_err(HttpError::Broken)?;
+        return Ok(view.map(|view| (view, connections)));
+    }
+    let Some(stored) = app.store.load(page).await? else {
+        return Ok(None);
+    };
+    let etag = etag(&stored.record.generation.0, stored.record.seq, false);
+    let seq = stored.record.seq;
+    let mut document = build(stored, &app.gate)?;
+    let value = heavily(true, || read(&mut document)).map_err(HttpError::Broken)?;
+    Ok(Some((View { value, seq, etag }, 0)))
+}
+
+type Read<T> = (Option<View<T>>, usize);
+
+fn read_room<T>(
+    room: &mut Room,
+    read: &(impl Fn(&mut crdt::Document) -> Result<T, crdt::ApplyError> + ?Sized),
+) -> Result<Read<T>, crdt::ApplyError> {
+    let connections = room.member_count();
+    let Some(generation) = room.generation().map(|generation| generation.0.clone()) else {
+        // Nothing has been stored yet: the page does not exist before its first edit is durable.
+        return Ok((None, connections));
+    };
+    let (seq, settled) = (room.seq(), room.is_settled());
+    let value = read(room.document())?;
+    Ok((
+        Some(View {
+            value,
+            seq,
+            etag: etag(&generation, seq, !settled),
+        }),
+        connections,
+    ))
+}
+
+fn build(stored: StoredPage, gate: &crdt::Limits) -> Result<crdt::Document, HttpError> {
+    let document = match stored.snapshot {
+        Some(snapshot) if stored.log.is_empty() => {
+            crdt::Document::asleep(*gate, snapshot.state, &snapshot.state_vector)
+        }
+        snapshot => {
+            let parts = snapshot
+                .map(|snapshot| snapshot.state)
+                .into_iter()
+                .chain(stored.log.into_iter().map(|row| row.data));
+            heavily(true, || crdt::Document::load(*gate, parts))
+        }
+    };
+    document.map_err(HttpError::Damaged)
+}
+
+/// The tag of a state. While edits are on their way to the store the state is ahead of its sequence number, so the tag is one
+/// that never matches.
+fn etag(generation: &str, seq: u64, ahead: bool) -> String {
+    match ahead {
+        false => format!("\"{generation}-{seq}\""),
+        true => format!("W/\"{generation}-{seq}+\""),
+    }
+}
+
+fn unchanged(headers: &HeaderMap, etag: &str) -> bool {
+    let Some(known) = headers
+        .get(header::IF_NONE_MATCH)
+        .and_then(|known| known.to_str().ok())
+    else {
+        return false;
+    };
+    !etag.starts_with("W/")
+        && known
+            .split(',')
+            .map(str::trim)
+            .any(|known| known == "*" || known == etag)
+}
+
+fn label(answer: &mut Response, etag: &str, seq: u64) {
+    let headers = answer.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    headers.insert(SEQ_HEADER, seq.into());
+    headers.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-cache"),
+    );
+}

@@ -1,0 +1,106 @@
+//! WebSocket addresses: who may open the page, and the upgrade.
+//!
+//! A refused client is let in and then hung up on with a code, because a browser cannot see why a handshake failed.
+
+use axum::{
+    extract::{Request, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use percent_encoding::percent_decode_str;
+use storage::PageId;
+
+use super::{App, HttpError, Peer, now};
+use crate::{
+    auth::Membership,
+    auth::SUBPROTOCOL_PREFIX,
+    connections::{ConnectionPermit, websocket},
+    protocols::y_websocket::YWebsocket,
+    rooms::Refusal,
+};
+
+/// `WS /ws/{page…}`: y-websocket.
+pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) -> Response {
+    let admitted = admit(&app, &request);
+    let protocol = chosen_protocol(&request);
+    let (response, on_upgrade) = match websocket::upgrade(&mut request, protocol.as_deref()) {
+        Ok(upgrade) => upgrade,
+        Err(error) => {
+            let answer = HttpError::from(Refusal::malformed(error.to_string())).into_response();
+            return (
+                StatusCode::UPGRADE_REQUIRED,
+                [(header::UPGRADE, "websocket")],
+                answer.into_body(),
+            )
+                .into_response();
+        }
+    };
+    match admitted {
+        Ok((page, membership, permit)) => {
+            let serving =
+                websocket::serve::<YWebsocket>(on_upgrade, page, membership, permit, app.around.clone());
+            app.tasks.spawn(serving);
+        }
+        Err(refusal) => {
+            app.around.metrics.refused(refusal.code.as_str(), 1);
+            app.tasks.spawn(websocket::refuse(on_upgrade, refusal));
+        }
+    }
+    response.map(|()| axum::body::Body::empty())
+}
+
+fn admit(app: &App, request: &Request) -> Result<(PageId, Membership, ConnectionPermit), Refusal> {
+    if app.is_draining() {
+        return Err(Refusal::draining());
+    }
+    let page = page_in_path(request.uri().path())?;
+    let credential = app.credential(request.headers(), request.uri())?;
+    let membership = app.authenticator.membership(credential.as_ref(), &page, now())?;
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    let peer = peer.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
+    let permit = app.admissions.admit(membership.user.as_ref(), peer)?;
+    Ok((page, membership, permit))
+}
+
+/// The page named in the path behind `/ws/`, percent-decoded exactly once.
+fn page_in_path(path: &str) -> Result<PageId, Refusal> {
+    let encoded = path.strip_prefix("/ws/").unwrap_or_default();
+    let decoded = percent_decode_str(encoded)
+        .decode_utf8()
+        .map_err(|_| Refusal::malformed("the page id is not UTF-8"))?;
+    PageId::new(&decoded).map_err(|error| Refusal::malformed(error.to_string()))
+}
+
+/// The subprotocol to choose: the one with the token, else the first that was offered.
+fn chosen_protocol(request: &Request) -> Option<String> {
+    let offered = request
+        .headers()
+        .get(header::SEC_WEBSOCKET_PROTOCOL)?
+        .to_str()
+        .ok()?;
+    let mut protocols = offered
+        .split(',')
+        .map(str::trim)
+        .filter(|protocol| !protocol.is_empty());
+    let first = protocols.clone().next();
+    protocols
+        .find(|protocol| protocol.starts_with(SUBPROTOCOL_PREFIX))
+        .or(first)
+        .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_id_is_decoded_once() {
+        let id = |path| page_in_path(path).map(|page| page.as_str().to_owned()).ok();
+        assert_eq!(id("/ws/my%20room/%C3%A4").as_deref(), Some("my room/ä"));
+        assert_eq!(id("/ws/a%252Fb").as_deref(), Some("a%2Fb"));
+        assert_eq!(id("/ws/a%2Fb").as_deref(), Some("a/b"));
+        for bad in ["/ws/", "/ws/a%00b", "/ws/a/%2e%2e/b", "/ws/a/../b", "/ws/%ff"] {
+            assert_eq!(id(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The wire dialects: frames of a client into messages of a member and back, and nothing else.
+//!
+//! A dialect knows of rooms only the messages ([`ClientMessage`], [`ServerMessage`]), and rooms know of dialects nothing. To
+//! add one: implement [`Dialect`], raise [`DIALECT_SLOTS`](crate::rooms::DIALECT_SLOTS), and mount it in `connections`.
+
+pub mod close;
+pub mod y_websocket;
+
+use bytes::Bytes;
+use crdt::DecodeError;
+
+use crate::rooms::{ClientMessage, ServerMessage};
+
+/// One wire protocol as we speak it, with one page a connection.
+pub trait Dialect {
+    /// Where the dialect keeps its wire form beside a shared message: unique, below
+    /// [`DIALECT_SLOTS`](crate::rooms::DIALECT_SLOTS).
+    const SLOT: usize;
+
+    /// Reads the messages of a frame and appends them to `messages`.
+    fn decode(frame: &Bytes, messages: &mut Vec<ClientMessage>) -> Result<(), DecodeError>;
+
+    /// Writes a message as one frame.
+    fn encode(message: &ServerMessage) -> Bytes;
+
+    /// A frame that changes nothing, for clients that hang up on a silent server.
+    fn keep_alive() -> Bytes;
+}

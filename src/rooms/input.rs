@@ -1,0 +1,94 @@
+//! Everything that can happen to a room.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use storage::{Committed, LoggedUpdate};
+
+use super::{ClientMessage, Role};
+
+/// A connection's seat in a room, unique in the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u64);
+
+/// A request of a backend that waits for its update to be stored, unique in the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// How a member went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It said goodbye, or was sent away: its presence ends at once.
+    Clean,
+    /// Its connection broke: its presence stays for a moment, because it probably comes back.
+    Lost,
+}
+
+/// Something that happened to a room.
+#[derive(Debug)]
+pub enum Input {
+    /// A connection took a seat.
+    Joined {
+        /// Its seat.
+        member: MemberId,
+        /// What it may do.
+        role: Role,
+        /// Whose connection it is; `None` for guests.
+        user: Option<Arc<str>>,
+    },
+    /// A member said something.
+    Said {
+        /// The member.
+        member: MemberId,
+        /// What it said, in order.
+        messages: Vec<ClientMessage>,
+    },
+    /// A member went.
+    Left {
+        /// The member.
+        member: MemberId,
+        /// How it went.
+        departure: Departure,
+    },
+    /// A member's outbox was full and dropped a document message: it gets nothing more of the document until it has caught up.
+    FellBehind {
+        /// The member.
+        member: MemberId,
+    },
+    /// An acknowledgement to a member that is behind was dropped: what it said must be part of what the member missed.
+    EchoDropped {
+        /// The member.
+        member: MemberId,
+        /// The update that was to be acknowledged.
+        echo: Bytes,
+    },
+    /// The outbox of a member that fell behind has drained: it wants what it missed.
+    CaughtUp {
+        /// The member.
+        member: MemberId,
+    },
+    /// A backend posted an update.
+    Posted {
+        /// Its request.
+        request: RequestId,
+        /// Whose request it is, where that is known.
+        user: Option<Arc<str>>,
+        /// The update.
+        update: Bytes,
+    },
+    /// The store has what the last [`Effect::Append`](super::Effect::Append) asked it to keep.
+    Stored {
+        /// What became of it.
+        committed: Committed,
+    },
+    /// Rows that another process appended to the same page.
+    Foreign {
+        /// The rows, in order.
+        rows: Vec<LoggedUpdate>,
+    },
+    /// The server is stopping.
+    Draining {
+        /// There is no more time to wait for the store: members are sent away although something is unstored.
+        abandon: bool,
+    },
+}

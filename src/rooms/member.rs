@@ -1,0 +1,69 @@
+//! One connection's seat in a room: what it may do and how far it has followed the document.
+
+use std::sync::Arc;
+
+use crdt::StateVector;
+
+/// What a user may do with a page; each role may do what the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Read, and show a cursor.
+    View,
+    /// Also send events.
+    Comment,
+    /// Also change the page.
+    Edit,
+    /// Also manage the page.
+    Admin,
+}
+
+impl Role {
+    /// Whether this role may change the page.
+    pub fn may_edit(self) -> bool {
+        self >= Self::Edit
+    }
+
+    /// The role's name on the wire and in claims.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Comment => "comment",
+            Self::Edit => "edit",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Reads a role's name; `None` for anything that is no role.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "view" => Some(Self::View),
+            "comment" => Some(Self::Comment),
+            "edit" => Some(Self::Edit),
+            "admin" => Some(Self::Admin),
+            _ => None,
+        }
+    }
+}
+
+/// A member of a room.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) role: Role,
+    /// `None` for guests, who all count as one user.
+    pub(super) user: Option<Arc<str>>,
+    /// What it had when its outbox overflowed; it gets no document messages until it is given what it missed.
+    pub(super) behind: Option<StateVector>,
+    /// It has been told that its changes are refused; once is enough.
+    pub(super) told_read_only: bool,
+}
+
+impl Member {
+    pub(super) fn new(role: Role, user: Option<Arc<str>>) -> Self {
+        Self {
+            role,
+            user,
+            behind: None,
+            told_read_only: false,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The waist: what a member can say to a room and a room to a member, whatever protocol is spoken outside.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use crdt::AwarenessChange;
+
+use super::Refusal;
+
+/// What a member says to its room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientMessage {
+    /// "This is what I have (an encoded state vector); send me what I lack."
+    SyncStep1(Bytes),
+    /// The answer to the room's own step 1: an update with what the room lacks.
+    SyncStep2(Bytes),
+    /// An edit.
+    Update(Bytes),
+    /// Who I am and what I show: an encoded awareness update.
+    Awareness(Bytes),
+    /// "Tell me who is here."
+    QueryAwareness,
+}
+
+impl ClientMessage {
+    /// Bytes of payload, for budgets.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::SyncStep1(bytes)
+            | Self::SyncStep2(bytes)
+            | Self::Update(bytes)
+            | Self::Awareness(bytes) => bytes.len(),
+            Self::QueryAwareness => 0,
+        }
+    }
+}
+
+/// What a room says to a member.
+#[derive(Clone, Debug)]
+pub enum ServerMessage {
+    /// The room's state vector: "send me what I lack".
+    SyncStep1(Bytes),
+    /// What the member lacked. Everything in it is durable, or the store has been failing for a while.
+    SyncStep2(Bytes),
+    /// What others wrote, as one update; not necessarily durable yet.
+    Delta(Bytes),
+    /// What the member itself wrote, as one update that is durable now: the acknowledgement.
+    Stored(Bytes),
+    /// What changed about who is here.
+    Awareness(Vec<AwarenessChange>),
+    /// A change was refused; the connection goes on.
+    Refused(Refusal),
+}
+
+/// How many dialects can keep a wire form beside a message.
+pub const DIALECT_SLOTS: usize = 1;
+
+/// A message on its way out, shared by all members it goes to; its wire form is made once per dialect.
+#[derive(Debug)]
+pub struct Outgoing {
+    message: ServerMessage,
+    wire: [OnceLock<Bytes>; DIALECT_SLOTS],
+}
+
+impl Outgoing {
+    /// Wraps a message for sending.
+    pub fn new(message: ServerMessage) -> Arc<Self> {
+        Arc::new(Self {
+            message,
+            wire: Default::default(),
+        })
+    }
+
+    /// The message itself.
+    pub fn message(&self) -> &ServerMessage {
+        &self.message
+    }
+
+    /// The wire form in the dialect of `slot`, made by `encode` at the first call.
+    pub fn wire(&self, slot: usize, encode: impl FnOnce(&ServerMessage) -> Bytes) -> Bytes {
+        match self.wire.get(slot) {
+            Some(cell) => cell.get_or_init(|| encode(&self.message)).clone(),
+            None => encode(&self.message),
+        }
+    }
+
+    /// About how many bytes of a queue it takes.
+    pub fn size(&self) -> usize {
+        const OVERHEAD: usize = 64;
+        let payload = match &self.message {
+            ServerMessage::SyncStep1(bytes)
+            | ServerMessage::SyncStep2(bytes)
+            | ServerMessage::Delta(bytes)
+            | ServerMessage::Stored(bytes) => bytes.len(),
+            ServerMessage::Awareness(changes) => changes
+                .iter()
+                .map(|change| change.state.as_ref().map_or(0, |state| state.len()) + 16)
+                .sum(),
+            ServerMessage::Refused(refusal) => refusal.message.len(),
+        };
+        payload + OVERHEAD
+    }
+}

@@ -1,0 +1,29 @@
+//! Rooms: where a page lives while somebody has it open.
+//!
+//! [`Room`] is the pure state machine of one page; [`task`] runs it; [`Registry`] makes sure that a page is open in at most
+//! one room; [`StoreWriter`] gathers what all rooms want stored into one transaction.
+
+mod batch;
+mod effect;
+mod input;
+mod member;
+mod message;
+mod outbox;
+mod persistence;
+mod refusal;
+mod registry;
+mod room;
+mod task;
+mod writer;
+
+pub use effect::Effect;
+pub use input::{Departure, Input, MemberId, RequestId};
+pub use member::Role;
+pub use message::{ClientMessage, DIALECT_SLOTS, Outgoing, ServerMessage};
+pub use outbox::{Next, Outbox, Pushed};
+pub use persistence::SnapshotPolicy;
+pub use refusal::{Refusal, RefusalCode};
+pub use registry::{Permit, Registry, RegistryConfig, Seat};
+pub use room::{Loaded, Room, RoomConfig};
+pub(crate) use task::heavily;
+pub use writer::{StoreHealth, StoreWriter, WriterConfig};

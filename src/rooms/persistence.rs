@@ -1,0 +1,335 @@
+//! When a room stores what, and who waits for it (pure policy; time is an argument).
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use storage::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq, Snapshot};
+
+use super::{
+    MemberId, Outgoing, RequestId,
+    batch::{Author, Contribution},
+};
+
+/// The order in which a room's flushes become durable: ticket n is stored when everything flushed up to the n-th flush is.
+pub(super) type Ticket = u64;
+
+/// How often a page is rewritten as a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotPolicy {
+    /// A snapshot is at most this far behind the last edit.
+    pub interval: Duration,
+    /// A log of this many rows asks for a snapshot at once.
+    pub max_log_rows: u64,
+    /// A log of this many bytes asks for a snapshot at once.
+    pub max_log_bytes: u64,
+}
+
+/// After a store has not answered for this long, joiners are served from memory.
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Contributions are merged by author when more than this many wait, so that a store that is away costs no more than the page.
+const MAX_UNSENT: usize = 256;
+
+/// Something held back until what it contains is durable.
+#[derive(Debug)]
+pub(super) enum Held {
+    /// A document message to a member.
+    Reply(MemberId, Arc<Outgoing>),
+    /// An acknowledgement to a member.
+    Echo(MemberId, Arc<Outgoing>),
+    /// The answer to a backend whose update added nothing new.
+    Answer(RequestId),
+}
+
+#[derive(Debug)]
+struct InFlight {
+    through: Ticket,
+    since: Instant,
+    contributions: Vec<Contribution>,
+    rows: u64,
+    bytes: u64,
+    snapshot: bool,
+}
+
+/// What became durable.
+#[derive(Debug, Default)]
+pub(super) struct Released {
+    /// What each author wrote, to be echoed or answered.
+    pub(super) contributions: Vec<Contribution>,
+    /// What was held back until now.
+    pub(super) held: Vec<Held>,
+    /// Rows of another process lie between these two sequence numbers (both exclusive).
+    pub(super) hole: Option<(Seq, Seq)>,
+}
+
+/// The persistence of one room.
+#[derive(Debug)]
+pub(super) struct Persistence {
+    page: PageId,
+    policy: SnapshotPolicy,
+    generation: Option<Generation>,
+    /// Every row up to this one is in the document.
+    seq: Seq,
+    /// Rows behind a hole that is being read.
+    seq_behind_hole: Option<Seq>,
+    flushed: Ticket,
+    stored: Ticket,
+    unsent: Vec<Contribution>,
+    in_flight: Option<InFlight>,
+    held: VecDeque<(Ticket, Held)>,
+    log_rows: u64,
+    log_bytes: u64,
+    dirty_since: Option<Instant>,
+}
+
+impl Persistence {
+    pub(super) fn new(page: PageId, policy: SnapshotPolicy, loaded: &super::Loaded) -> Self {
+        Self {
+            page,
+            policy,
+            generation: loaded.generation.clone(),
+            seq: loaded.seq,
+            seq_behind_hole: None,
+            flushed: 0,
+            stored: 0,
+            unsent: Vec::new(),
+            in_flight: None,
+            held: VecDeque::new(),
+            log_rows: loaded.log_rows,
+            log_bytes: loaded.log_bytes,
+            dirty_since: loaded.dirty_since,
+        }
+    }
+
+    pub(super) fn seq(&self) -> Seq {
+        self.seq_behind_hole.unwrap_or(self.seq)
+    }
+
+    pub(super) fn generation(&self) -> Option<&Generation> {
+        self.generation.as_ref()
+    }
+
+    /// Takes what a flush wrote.
+    pub(super) fn flushed(&mut self, contributions: &[Contribution]) {
+        self.flushed += 1;
+        let new = contributions
+            .iter()
+            .filter(|contribution| contribution.author != Author::Foreign);
+        self.unsent.extend(new.cloned());
+        if self.unsent.len() > MAX_UNSENT {
+            self.unsent = merge_by_author(std::mem::take(&mut self.unsent));
+        }
+    }
+
+    /// The ticket of everything flushed so far, or of the next flush.
+    pub(super) fn ticket(&self, batch_pending: bool) -> Ticket {
+        self.flushed + u64::from(batch_pending)
+    }
+
+    /// Bytes that the store has not confirmed, about.
+    pub(super) fn unstored_bytes(&self) -> u64 {
+        let unsent: usize = self
+            .unsent
+            .iter()
+            .map(|contribution| contribution.update.bytes().len())
+            .sum();
+        unsent as u64 + self.in_flight.as_ref().map_or(0, |in_flight| in_flight.bytes)
+    }
+
+    /// Whether everything up to `ticket` is durable.
+    pub(super) fn is_stored(&self, ticket: Ticket) -> bool {
+        self.stored >= ticket
+    }
+
+    /// Whether the store has kept us waiting for too long to make joiners wait as well.
+    pub(super) fn store_is_late(&self, now: Instant) -> bool {
+        self.in_flight
+            .as_ref()
+            .is_some_and(|in_flight| now >= in_flight.since + STORE_PATIENCE)
+    }
+
+    /// Holds something back until `ticket` is stored.
+    pub(super) fn hold(&mut self, ticket: Ticket, held: Held) {
+        self.held.push_back((ticket, held));
+    }
+
+    /// Forgets what a member waited for.
+    pub(super) fn forget(&mut self, member: MemberId) {
+        self.held
+            .retain(|(_, held)| !matches!(held, Held::Reply(to, _) | Held::Echo(to, _) if *to == member));
+    }
+
+    /// Replies that need not wait any longer because the store is late.
+    pub(super) fn release_late(&mut self, now: Instant) -> Vec<Held> {
+        if !self.store_is_late(now) {
+            return Vec::new();
+        }
+        let (late, kept) = std::mem::take(&mut self.held)
+            .into_iter()
+            .partition(|(_, held)| matches!(held, Held::Reply(..)));
+        self.held = kept;
+        let late: VecDeque<(Ticket, Held)> = late;
+        late.into_iter().map(|(_, held)| held).collect()
+    }
+
+    /// Whether a snapshot should be written now.
+    pub(super) fn snapshot_due(&self, now: Instant) -> bool {
+        self.may_snapshot()
+            && (self
+                .dirty_since
+                .is_some_and(|since| now >= since + self.policy.interval)
+                || self.log_rows >= self.policy.max_log_rows
+                || self.log_bytes >= self.policy.max_log_bytes)
+    }
+
+    /// Whether the page's snapshot lags behind its log.
+    pub(super) fn is_dirty(&self) -> bool {
+        self.dirty_since.is_some() || !self.unsent.is_empty() || self.in_flight.is_some()
+    }
+
+    /// Whether a snapshot could be written: rows are stored that it would cover, and none of them is unknown.
+    pub(super) fn may_snapshot(&self) -> bool {
+        self.in_flight.is_none()
+            && self.seq_behind_hole.is_none()
+            && self.dirty_since.is_some()
+            && self.seq > 0
+    }
+
+    /// Whether something waits for a request to the store that can be made now.
+    pub(super) fn can_append(&self) -> bool {
+        self.in_flight.is_none() && !self.unsent.is_empty()
+    }
+
+    /// Whether everything is stored.
+    pub(super) fn is_settled(&self) -> bool {
+        self.in_flight.is_none()
+            && self.unsent.is_empty()
+            && self.held.is_empty()
+            && self.seq_behind_hole.is_none()
+    }
+
+    /// Makes the next request to the store, with everything that waits and `snapshot`.
+    pub(super) fn append(&mut self, now: Instant, snapshot: Option<Snapshot>, size_bytes: u64) -> PageCommit {
+        debug_assert!(self.in_flight.is_none(), "one request at a time");
+        let contributions = std::mem::take(&mut self.unsent);
+        let updates = rows(&contributions);
+        self.in_flight = Some(InFlight {
+            through: self.flushed,
+            since: now,
+            rows: updates.len() as u64,
+            bytes: updates.iter().map(|row| row.data.len() as u64).sum(),
+            snapshot: snapshot.is_some(),
+            contributions,
+        });
+        PageCommit {
+            page: self.page.clone(),
+            updates,
+            snapshot,
+            size_bytes: Some(size_bytes),
+        }
+    }
+
+    /// The store has kept what the last [`Self::append`] asked for.
+    pub(super) fn stored(&mut self, now: Instant, committed: Committed) -> Released {
+        let Some(in_flight) = self.in_flight.take() else {
+            return Released::default();
+        };
+        self.stored = in_flight.through;
+        self.generation = Some(committed.generation);
+        if in_flight.snapshot {
+            self.log_rows = 0;
+            self.log_bytes = 0;
+            self.dirty_since = None;
+        }
+        if in_flight.rows > 0 {
+            self.log_rows += in_flight.rows;
+            self.log_bytes += in_flight.bytes;
+            self.dirty_since.get_or_insert(now);
+        }
+        let hole = (committed.first_seq > self.seq() + 1).then(|| (self.seq(), committed.first_seq));
+        if hole.is_some() || self.seq_behind_hole.is_some() {
+            self.seq_behind_hole = Some(committed.last_seq);
+        } else {
+            self.seq = committed.last_seq;
+        }
+        let mut held = Vec::new();
+        while self
+            .held
+            .front()
+            .is_some_and(|(ticket, _)| *ticket <= self.stored)
+        {
+            held.extend(self.held.pop_front().map(|(_, held)| held));
+        }
+        Released {
+            contributions: in_flight.contributions,
+            held,
+            hole,
+        }
+    }
+
+    /// The rows in the hole have been read into the document.
+    pub(super) fn hole_closed(&mut self, now: Instant) {
+        if let Some(seq) = self.seq_behind_hole.take() {
+            self.seq = seq;
+            self.dirty_since.get_or_insert(now);
+        }
+    }
+
+    /// When the policy wants to be asked again.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let snapshot = self
+            .dirty_since
+            .filter(|_| self.may_snapshot())
+            .map(|since| since + self.policy.interval);
+        let late = self
+            .in_flight
+            .as_ref()
+            .filter(|_| self.held.iter().any(|(_, held)| matches!(held, Held::Reply(..))))
+            .map(|in_flight| in_flight.since + STORE_PATIENCE);
+        [snapshot, late].into_iter().flatten().min()
+    }
+}
+
+/// The log rows for some contributions: one for each run of the same user.
+fn rows(contributions: &[Contribution]) -> Vec<NewUpdate> {
+    contributions
+        .chunk_by(|a, b| a.user == b.user)
+        .filter_map(|run| {
+            let first = run.first()?;
+            let data = match run {
+                [only] => only.update.bytes().clone(),
+                _ => crdt::merge(run.iter().map(|contribution| &contribution.update))
+                    .bytes()
+                    .clone(),
+            };
+            Some(NewUpdate {
+                data,
+                user: first.user.clone(),
+            })
+        })
+        .collect()
+}
+
+/// Merges contributions so that each author has one; the order between authors is given up.
+pub(super) fn merge_by_author(contributions: Vec<Contribution>) -> Vec<Contribution> {
+    let mut by_author: BTreeMap<Author, Vec<Contribution>> = BTreeMap::new();
+    for contribution in contributions {
+        by_author
+            .entry(contribution.author)
+            .or_default()
+            .push(contribution);
+    }
+    by_author
+        .into_values()
+        .filter_map(|mut own| match own.len() {
+            1 => own.pop(),
+            _ => {
+                let update = crdt::merge(own.iter().map(|contribution| &contribution.update));
+                own.pop().map(|last| Contribution { update, ..last })
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,130 @@
+//! Why something is refused: one list of codes for every protocol, each with a sentence for people.
+
+use std::{borrow::Cow, fmt};
+
+/// The reason of a refusal, the same in every protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RefusalCode {
+    /// No token, or one that proves nothing.
+    Unauthenticated,
+    /// The token was good once.
+    TokenExpired,
+    /// The token was withdrawn.
+    TokenRevoked,
+    /// The user may not do this.
+    Forbidden,
+    /// The user may read and not change.
+    ReadOnly,
+    /// The page is in the trash.
+    PageDeleted,
+    /// The room has as many members as it may have.
+    RoomFull,
+    /// Too much in too short a time.
+    RateLimited,
+    /// A message, page or body over its limit.
+    TooLarge,
+    /// Bytes that make no sense.
+    Malformed,
+    /// There is no such thing.
+    NotFound,
+    /// What was asked contradicts the present state.
+    Conflict,
+    /// The server or its store cannot serve now; later it can.
+    Unavailable,
+    /// The server is stopping; another one or a later one can serve.
+    Draining,
+    /// A defect of the server.
+    Internal,
+}
+
+impl RefusalCode {
+    /// The code as it goes over the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
+            Self::Forbidden => "forbidden",
+            Self::ReadOnly => "read_only",
+            Self::PageDeleted => "page_deleted",
+            Self::RoomFull => "room_full",
+            Self::RateLimited => "rate_limited",
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::NotFound => "not_found",
+            Self::Conflict => "conflict",
+            Self::Unavailable => "unavailable",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Whether the same request may succeed later without the client changing anything.
+    pub fn is_retryable(self) -> bool {
+        match self {
+            Self::RoomFull | Self::RateLimited | Self::Unavailable | Self::Draining | Self::Internal => true,
+            Self::Unauthenticated
+            | Self::TokenExpired
+            | Self::TokenRevoked
+            | Self::Forbidden
+            | Self::ReadOnly
+            | Self::PageDeleted
+            | Self::TooLarge
+            | Self::Malformed
+            | Self::NotFound
+            | Self::Conflict => false,
+        }
+    }
+}
+
+/// A refusal: a code for programs and a sentence for people, without tokens or content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code.
+    pub code: RefusalCode,
+    /// The sentence: lower case, no full stop.
+    pub message: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal of `code` that says `message`.
+    pub fn new(code: RefusalCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    /// Bytes that make no sense.
+    pub fn malformed(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(RefusalCode::Malformed, message)
+    }
+
+    /// Something over its limit.
+    pub fn too_large(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(RefusalCode::TooLarge, message)
+    }
+
+    /// Not now.
+    pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(RefusalCode::Unavailable, message)
+    }
+
+    /// The server is stopping.
+    pub fn draining() -> Self {
+        Self::new(RefusalCode::Draining, "the server is stopping, connect again")
+    }
+
+    /// A change by somebody who may only read.
+    pub fn read_only() -> Self {
+        Self::new(RefusalCode::ReadOnly, "you may read this page and not change it")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Refusal {}

@@ -1,0 +1,382 @@
+//! Page id to room: each page is open in at most one room of the process, opened once and retired without losing a joiner.
+//!
+//! A slot's lease count says how many callers are about to talk to its room. A room may retire only when the registry, under
+//! its lock, sees no lease; so a joiner either finds a room that stays, or makes a new slot.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use storage::{PageId, Seq, SharedStore};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter,
+    task::{self, Command, Join, Post, Reading},
+};
+use crate::telemetry::Metrics;
+
+/// What all rooms share.
+#[derive(Clone, Debug)]
+pub struct RegistryConfig {
+    /// What each room is told.
+    pub room: RoomConfig,
+    /// Commands that wait in a room's mailbox; whoever finds it full waits.
+    pub mailbox: usize,
+}
+
+pub(super) type SlotId = u64;
+
+#[derive(Debug)]
+struct Slot {
+    id: SlotId,
+    mailbox: mpsc::Sender<Command>,
+    leases: usize,
+}
+
+/// A page on which an update broke a room is opened carefully for this long.
+const SUSPICION: Duration = Duration::from_secs(600);
+/// Pages under suspicion at once; beyond that the oldest is forgotten.
+const MAX_SUSPECTS: usize = 1000;
+
+pub(super) struct Shared {
+    pub(super) config: RegistryConfig,
+    pub(super) store: SharedStore,
+    pub(super) writer: StoreWriter,
+    pub(super) metrics: Metrics,
+    slots: Mutex<HashMap<PageId, Slot>>,
+    suspects: Mutex<BTreeMap<PageId, Instant>>,
+    next_slot: AtomicU64,
+    next_member: AtomicU64,
+    /// Members of all rooms.
+    pub(super) members: AtomicUsize,
+}
+
+/// The rooms of this process. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry(Arc<Shared>);
+
+/// A connection's seat: how it talks to its room.
+#[derive(Debug)]
+pub struct Seat {
+    member: MemberId,
+    mailbox: mpsc::Sender<Command>,
+    left: bool,
+}
+
+/// Place in a room's mailbox, kept for one message.
+pub struct Permit<'a>(mpsc::Permit<'a, Command>, MemberId);
+
+impl Seat {
+    /// The seat's number.
+    pub fn member(&self) -> MemberId {
+        self.member
+    }
+
+    /// Says something to the room if its mailbox has place, and gives it back otherwise.
+    pub fn try_say(&self, messages: Vec<ClientMessage>) -> Result<(), Vec<ClientMessage>> {
+        match self.mailbox.try_send(Command::Said {
+            member: self.member,
+            messages,
+        }) {
+            Ok(()) => Ok(()),
+            Err(mpsc::error::TrySendError::Full(Command::Said { messages, .. })) => Err(messages),
+            // A room that is gone hangs up on its members itself.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits for place in the mailbox. `None` when the room is gone.
+    pub async fn place(&self) -> Option<Permit<'_>> {
+        self.mailbox
+            .reserve()
+            .await
+            .ok()
+            .map(|permit| Permit(permit, self.member))
+    }
+
+    /// Gives the seat back.
+    pub async fn leave(mut self, departure: Departure) {
+        // A room that is gone needs to be told nothing.
+        let _ = self
+            .mailbox
+            .send(Command::Left {
+                member: self.member,
+                departure,
+            })
+            .await;
+        self.left = true;
+    }
+}
+
+impl Drop for Seat {
+    /// A seat that was not given back belongs to a connection that was cut short.
+    fn drop(&mut self) {
+        if !self.left {
+            let (mailbox, member) = (self.mailbox.clone(), self.member);
+            tokio::spawn(async move {
+                let _ = mailbox
+                    .send(Command::Left {
+                        member,
+                        departure: Departure::Lost,
+                    })
+                    .await;
+            });
+        }
+    }
+}
+
+impl Permit<'_> {
+    /// Says something to the room.
+    pub fn say(self, messages: Vec<ClientMessage>) {
+        self.0.send(Command::Said {
+            member: self.1,
+            messages,
+        });
+    }
+
+    /// Tells the room that everything queued for this member has left.
+    pub fn caught_up(self) {
+        self.0.send(Command::CaughtUp { member: self.1 });
+    }
+}
+
+/// Keeps a room from retiring while somebody is about to talk to it.
+struct Lease<'a> {
+    shared: &'a Shared,
+    page: PageId,
+    slot: SlotId,
+    mailbox: mpsc::Sender<Command>,
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = self
+            .shared
+            .slots()
+            .get_mut(&self.page)
+            .filter(|slot| slot.id == self.slot)
+        {
+            slot.leases -= 1;
+        }
+    }
+}
+
+/// A room can end between the moment it is found and the moment it is spoken to only by failing; then one more is tried.
+const TRIES: usize = 3;
+
+impl Registry {
+    /// A registry without rooms.
+    pub fn new(config: RegistryConfig, store: SharedStore, writer: StoreWriter, metrics: Metrics) -> Self {
+        Self(Arc::new(Shared {
+            config,
+            store,
+            writer,
+            metrics,
+            slots: Mutex::default(),
+            suspects: Mutex::default(),
+            next_slot: AtomicU64::new(1),
+            next_member: AtomicU64::new(1),
+            members: AtomicUsize::new(0),
+        }))
+    }
+
+    /// Takes a seat in the room of `page`, opening it if it is not open.
+    pub async fn join(
+        &self,
+        page: &PageId,
+        role: Role,
+        user: Option<Arc<str>>,
+        outbox: &Arc<Outbox>,
+    ) -> Result<Seat, Refusal> {
+        let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
+        for _ in 0..TRIES {
+            let lease = self.lease(page);
+            let (reply, answer) = oneshot::channel();
+            let join = Join {
+                member,
+                role,
+                user: user.clone(),
+                outbox: outbox.clone(),
+                reply,
+            };
+            if lease.mailbox.send(Command::Join(Box::new(join))).await.is_ok()
+                && let Ok(joined) = answer.await
+            {
+                return joined.map(|()| Seat {
+                    member,
+                    mailbox: lease.mailbox.clone(),
+                    left: false,
+                });
+            }
+        }
+        Err(Refusal::unavailable(
+            "the page cannot be opened now, connect again",
+        ))
+    }
+
+    /// Adds an update to a page, opening its room if it is not open, and waits until it is stored.
+    pub async fn post(&self, page: &PageId, user: Option<Arc<str>>, update: Bytes) -> Result<Seq, Refusal> {
+        for _ in 0..TRIES {
+            let lease = self.lease(page);
+            let (reply, answer) = oneshot::channel();
+            let post = Post {
+                user: user.clone(),
+                update: update.clone(),
+                reply,
+            };
+            if lease.mailbox.send(Command::Post(Box::new(post))).await.is_ok()
+                && let Ok(posted) = answer.await
+            {
+                return posted;
+            }
+        }
+        Err(Refusal::unavailable("the page cannot be opened now, try again"))
+    }
+
+    /// Looks at the room of a page if it is open, without opening it.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        page: &PageId,
+        read: impl FnOnce(&mut Room) -> T + Send + 'static,
+    ) -> Option<T> {
+        let lease = self.lease_if_open(page)?;
+        let (reply, answer) = oneshot::channel();
+        let reading = Reading(Box::new(move |room| {
+            let _ = reply.send(read(room));
+        }));
+        lease.mailbox.send(Command::Read(reading)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// How many rooms are open.
+    pub fn len(&self) -> usize {
+        self.0.slots().len()
+    }
+
+    /// Whether no room is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells all rooms to store what they hold, to send their members away and to end. Returns when all have ended.
+    pub async fn drain(&self) {
+        self.tell_all(|| Command::Drain, |shared| shared.slots().is_empty())
+            .await;
+    }
+
+    /// Tells all rooms to send their members away although something is unstored. Returns when no member is left.
+    pub async fn abandon(&self) {
+        self.tell_all(
+            || Command::Abandon,
+            |shared| shared.members.load(Ordering::Relaxed) == 0,
+        )
+        .await;
+    }
+
+    async fn tell_all(&self, command: impl Fn() -> Command, done: impl Fn(&Shared) -> bool) {
+        const PAUSE: Duration = Duration::from_millis(10);
+        while !done(&self.0) {
+            let mailboxes: Vec<_> = self.0.slots().values().map(|slot| slot.mailbox.clone()).collect();
+            for mailbox in mailboxes {
+                // A full mailbox is asked again in the next round.
+                let _ = mailbox.try_send(command());
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn lease(&self, page: &PageId) -> Lease<'_> {
+        let mut slots = self.0.slots();
+        let slot = match slots.entry(page.clone()) {
+            Entry::Occupied(slot) => slot.into_mut(),
+            Entry::Vacant(vacant) => {
+                let id = self.0.next_slot.fetch_add(1, Ordering::Relaxed);
+                let (mailbox, commands) = mpsc::channel(self.0.config.mailbox);
+                tokio::spawn(task::run(page.clone(), id, Arc::downgrade(&self.0), commands));
+                vacant.insert(Slot {
+                    id,
+                    mailbox,
+                    leases: 0,
+                })
+            }
+        };
+        slot.leases += 1;
+        Lease {
+            shared: &self.0,
+            page: page.clone(),
+            slot: slot.id,
+            mailbox: slot.mailbox.clone(),
+        }
+    }
+
+    fn lease_if_open(&self, page: &PageId) -> Option<Lease<'_>> {
+        let mut slots = self.0.slots();
+        let slot = slots.get_mut(page)?;
+        slot.leases += 1;
+        Some(Lease {
+            shared: &self.0,
+            page: page.clone(),
+            slot: slot.id,
+            mailbox: slot.mailbox.clone(),
+        })
+    }
+}
+
+impl Shared {
+    fn slots(&self) -> MutexGuard<'_, HashMap<PageId, Slot>> {
+        // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a room out of the registry if nobody is about to talk to it.
+    pub(super) fn retire(&self, page: &PageId, id: SlotId) -> bool {
+        let mut slots = self.slots();
+        match slots.get(page) {
+            Some(slot) if slot.id == id && slot.leases > 0 => false,
+            Some(slot) if slot.id == id => {
+                slots.remove(page);
+                true
+            }
+            Some(_) | None => true,
+        }
+    }
+
+    /// Takes a room out of the registry that has ended for another reason.
+    pub(super) fn remove(&self, page: &PageId, id: SlotId) {
+        let mut slots = self.slots();
+        if slots.get(page).is_some_and(|slot| slot.id == id) {
+            slots.remove(page);
+        }
+    }
+
+    /// Notes that an update has broken a room of this page.
+    pub(super) fn suspect(&self, page: &PageId) {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        suspects.insert(page.clone(), task::now() + SUSPICION);
+        if suspects.len() > MAX_SUSPECTS
+            && let Some(oldest) = suspects
+                .iter()
+                .min_by_key(|(_, until)| **until)
+                .map(|(page, _)| page.clone())
+        {
+            suspects.remove(&oldest);
+        }
+    }
+
+    /// Whether an update has broken a room of this page lately.
+    pub(super) fn is_suspect(&self, page: &PageId) -> bool {
+        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let suspect = suspects.get(page).is_some_and(|until| task::now() < *until);
+        if !suspect {
+            suspects.remove(page);
+        }
+        suspect
+    }
+}

@@ -1,0 +1,485 @@
+//! What members and backends do with a room's document: sync, edits, and the flush that makes edits known.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use crdt::{Admission, Document, StateVector, Update};
+use storage::{LoggedUpdate, NewUpdate};
+
+use super::{
+    Author, Effect, Held, MemberId, Outgoing, Refusal, RefusalCode, Room, RoomConfig, ServerMessage,
+};
+use crate::rooms::{ClientMessage, RequestId, batch::Contribution};
+
+/// How an update came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// As the answer to a step 1: it may repeat and carry what others wrote.
+    Resync,
+    /// As an edit.
+    Edit,
+}
+
+/// A copy of a document, on which updates can be tried.
+pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Document> {
+    let state = document.encode().ok()?;
+    Document::load(config.gate, [state]).ok()
+}
+
+impl Room {
+    pub(super) fn said(
+        &mut self,
+        now: Instant,
+        member: MemberId,
+        messages: Vec<ClientMessage>,
+        effects: &mut Vec<Effect>,
+    ) {
+        for message in messages {
+            if self.failed || !self.members.contains_key(&member) {
+                return;
+            }
+            match message {
+                ClientMessage::SyncStep1(state_vector) => self.step1(now, member, &state_vector, effects),
+                ClientMessage::SyncStep2(update) => self.wrote(now, member, update, Arrival::Resync, effects),
+                ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
+                ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
+                ClientMessage::QueryAwareness => self.send_awareness(member, effects),
+            }
+        }
+    }
+
+    fn step1(&mut self, now: Instant, member: MemberId, state_vector: &Bytes, effects: &mut Vec<Effect>) {
+        match StateVector::decode(state_vector, &self.config.gate) {
+            Ok(state_vector) => self.bring_up_to_date(now, member, &state_vector, effects),
+            Err(error) => self.close(
+                now,
+                member,
+                Refusal::malformed(format!("state vector: {error}")),
+                effects,
+            ),
+        }
+    }
+
+    pub(super) fn caught_up(&mut self, now: Instant, member: MemberId, effects: &mut Vec<Effect>) {
+        if let Some(behind) = self
+            .members
+            .get_mut(&member)
+            .and_then(|member| member.behind.take())
+        {
+            effects.push(Effect::Resume { member });
+            self.bring_up_to_date(now, member, &behind, effects);
+        }
+    }
+
+    /// Sends a member what it lacks, as soon as that is durable; what is written meanwhile reaches it as deltas.
+    fn bring_up_to_date(&mut self, now: Instant, to: MemberId, has: &StateVector, effects: &mut Vec<Effect>) {
+        let message = match self.lacking(has) {
+            Ok(message) => message,
+            Err(error) => return self.fail(&error, effects),
+        };
+        let ticket = self.persistence.ticket(!self.batch.is_empty());
+        if self.persistence.is_stored(ticket) || self.persistence.store_is_late(now) {
+            effects.push(Effect::Send { to, message });
+        } else {
+            self.persistence.hold(ticket, Held::Reply(to, message));
+        }
+    }
+
+    /// The step 2 for somebody who has `has`; the one for somebody who has nothing is shared.
+    fn lacking(&mut self, has: &StateVector) -> Result<Arc<Outgoing>, crdt::ApplyError> {
+        if !has.is_empty() {
+            return Ok(Outgoing::new(ServerMessage::SyncStep2(self.document.diff(has)?)));
+        }
+        let state = self.document.encode()?;
+        // The document caches its encoding until it changes, so the same allocation means the same state.
+        if let Some((bytes, message)) = &self.whole
+            && bytes.as_ptr() == state.as_ptr()
+            && bytes.len() == state.len()
+        {
+            return Ok(message.clone());
+        }
+        let message = Outgoing::new(ServerMessage::SyncStep2(state.clone()));
+        self.whole = Some((state, message.clone()));
+        Ok(message)
+    }
+
+    fn wrote(
+        &mut self,
+        now: Instant,
+        member: MemberId,
+        update: Bytes,
+        arrival: Arrival,
+        effects: &mut Vec<Effect>,
+    ) {
+        let update = match Update::parse(update, &self.config.gate) {
+            Ok(update) => update,
+            Err(error) => {
+                return self.close(
+                    now,
+                    member,
+                    Refusal::malformed(format!("update: {error}")),
+                    effects,
+                );
+            }
+        };
+        if update.is_empty() {
+            return;
+        }
+        let nothing_new = arrival == Arrival::Resync && self.knows_structs_of(&update);
+        let Some(seat) = self.members.get_mut(&member) else {
+            return;
+        };
+        if !seat.role.may_edit() {
+            if !nothing_new && !seat.told_read_only {
+                seat.told_read_only = true;
+                let refused = Outgoing::new(ServerMessage::Refused(Refusal::read_only()));
+                effects.push(Effect::Send {
+                    to: member,
+                    message: refused,
+                });
+            }
+            if !nothing_new {
+                effects.push(Effect::Refused {
+                    kind: "read_only",
+                    count: 1,
+                });
+            }
+            return;
+        }
+        let user = seat.user.clone();
+        if self.is_full() {
+            let full = Refusal::too_large(format!(
+                "the page has reached its limit of {} bytes: it can be read and not changed",
+                self.config.max_page_bytes
+            ));
+            effects.push(Effect::Send {
+                to: member,
+                message: Outgoing::new(ServerMessage::Refused(full)),
+            });
+            effects.push(Effect::Refused {
+                kind: "page_full",
+                count: 1,
+            });
+            return;
+        }
+        if arrival == Arrival::Edit && self.is_forged(member, &update) {
+            effects.push(Effect::Refused {
+                kind: "forged_client",
+                count: 1,
+            });
+            let refusal = Refusal::new(
+                RefusalCode::Forbidden,
+                "the update continues what another user is writing",
+            );
+            return self.close(now, member, refusal, effects);
+        }
+        if let Err(refusal) = self.admit(now, Author::Member(member), user, update, effects) {
+            self.close(now, member, refusal, effects);
+        }
+    }
+
+    fn knows_structs_of(&self, update: &Update) -> bool {
+        update
+            .ranges()
+            .all(|range| range.end <= self.document.state_vector().get(range.client))
+    }
+
+    fn is_full(&self) -> bool {
+        self.config.max_page_bytes != 0
+            && self.document.encoded_size_estimate() as u64 > self.config.max_page_bytes
+    }
+
+    /// Whether the update writes with a client id that somebody else's connection is using. Two replicas would get different
+    /// content under the same id, which no later sync can mend. Notes whose ids these are otherwise.
+    fn is_forged(&mut self, writer: MemberId, update: &Update) -> bool {
+        let Self {
+            members,
+            client_owners,
+            document,
+            ..
+        } = self;
+        let user = |id: MemberId| members.get(&id).map(|member| member.user.clone());
+        let is_new = |range: &crdt::ClientRange| range.end > document.state_vector().get(range.client);
+        let forged = update.ranges().filter(is_new).any(|range| {
+            client_owners
+                .get(&range.client)
+                .is_some_and(|owner| *owner != writer && user(*owner) != user(writer))
+        });
+        if !forged {
+            for range in update.ranges().filter(is_new) {
+                if client_owners.get(&range.client) != Some(&writer) {
+                    client_owners.insert(range.client, writer);
+                }
+            }
+        }
+        forged
+    }
+
+    pub(super) fn posted(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        user: Option<Arc<str>>,
+        update: Bytes,
+        effects: &mut Vec<Effect>,
+    ) {
+        let result = if self.failed || self.draining {
+            Err(Refusal::unavailable("the page is closing, try again"))
+        } else if self.is_full() {
+            Err(Refusal::too_large("the page has reached its size limit"))
+        } else {
+            Update::parse(update, &self.config.gate)
+                .map_err(|error| Refusal::malformed(format!("update: {error}")))
+                .and_then(|update| self.admit_posted(now, request, user, update, effects))
+        };
+        if let Err(refusal) = result {
+            effects.push(Effect::Answer {
+                request,
+                result: Err(refusal),
+            });
+        }
+    }
+
+    fn admit_posted(
+        &mut self,
+        now: Instant,
+        request: RequestId,
+        user: Option<Arc<str>>,
+        update: Update,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        self.try_out(user.as_ref(), &update, effects)?;
+        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+            Admission::New(update) => {
+                self.batch.push(Author::Request(request), user, update);
+                self.admit_parked(now, effects)
+            }
+            Admission::Known => {
+                let ticket = self.persistence.ticket(!self.batch.is_empty());
+                if self.persistence.is_stored(ticket) {
+                    effects.push(Effect::Answer {
+                        request,
+                        result: Ok(self.persistence.seq()),
+                    });
+                } else {
+                    self.persistence.hold(ticket, Held::Answer(request));
+                }
+                Ok(())
+            }
+            Admission::Early { .. } => Err(Refusal::new(
+                RefusalCode::Conflict,
+                "the update builds on others that this page does not have: post those first, or all as one",
+            )),
+        }
+    }
+
+    /// Rows that another process stored: they are applied and told, and not stored again.
+    pub(super) fn foreign(&mut self, now: Instant, rows: Vec<LoggedUpdate>, effects: &mut Vec<Effect>) {
+        for row in rows {
+            let seq = row.seq;
+            let admitted = Update::parse(row.data, &self.config.gate)
+                .map_err(|error| Refusal::malformed(error.to_string()))
+                .and_then(|update| self.admit(now, Author::Foreign, row.user, update, effects));
+            if let Err(refusal) = admitted {
+                self.failed = true;
+                tracing::error!(seq, %refusal, "a row that another process stored does not fit; the room is rebuilt");
+                return;
+            }
+        }
+        self.persistence.hole_closed(now);
+    }
+
+    /// Takes an update in if it is new, parks it and asks for what is missing if it is early.
+    fn admit(
+        &mut self,
+        now: Instant,
+        author: Author,
+        user: Option<Arc<str>>,
+        update: Update,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        self.try_out(user.as_ref(), &update, effects)?;
+        let received = update.bytes().clone();
+        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+            Admission::New(update) => {
+                let trimmed = update.bytes().len() != received.len();
+                self.batch.push(author, user, update);
+                if trimmed {
+                    self.acknowledge(author, received, effects);
+                }
+                self.admit_parked(now, effects)
+            }
+            Admission::Known => {
+                self.acknowledge(author, received, effects);
+                Ok(())
+            }
+            Admission::Early {
+                update: early,
+                missing,
+            } => {
+                if self.parking.park(now, author, early, missing).is_err() {
+                    effects.push(Effect::Refused {
+                        kind: "parking_full",
+                        count: 1,
+                    });
+                }
+                if let Author::Member(to) = author {
+                    let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
+                    effects.push(Effect::Send {
+                        to,
+                        message: Outgoing::new(step1),
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Echoes what a member sent although (part of) it was known already, once all of it is durable: it may have come from a
+    /// connection that broke before the first echo.
+    fn acknowledge(&mut self, author: Author, received: Bytes, effects: &mut Vec<Effect>) {
+        let Author::Member(to) = author else { return };
+        let echo = Outgoing::new(ServerMessage::Stored(received));
+        let ticket = self.persistence.ticket(!self.batch.is_empty());
+        if self.persistence.is_stored(ticket) {
+            effects.push(Effect::Send { to, message: echo });
+        } else {
+            self.persistence.hold(ticket, Held::Echo(to, echo));
+        }
+    }
+
+    /// In a careful room, tries an update on a copy of the document first.
+    fn try_out(
+        &mut self,
+        user: Option<&Arc<str>>,
+        update: &Update,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let Some(canary) = &mut self.canary else {
+            return Ok(());
+        };
+        let admitted = canary
+            .admit(update.clone())
+            .map(|_| ())
+            .map_err(|refusal| refusal.to_string());
+        let Err(reason) = admitted.and_then(|()| canary.apply().map_err(|error| error.to_string())) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            reason,
+            bytes = update.bytes().len(),
+            "an update broke a copy of the document and was set aside"
+        );
+        let data = update.bytes().clone();
+        effects.push(Effect::Quarantine {
+            update: NewUpdate {
+                data,
+                user: user.cloned(),
+            },
+            reason,
+        });
+        self.canary = copy_of(&mut self.document, &self.config);
+        Err(Refusal::malformed(
+            "the update cannot be applied to this page and was set aside",
+        ))
+    }
+
+    fn admit_parked(&mut self, now: Instant, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
+        loop {
+            let ready = self.parking.take_ready(self.document.state_vector());
+            if ready.is_empty() {
+                return Ok(());
+            }
+            for (author, update) in ready {
+                self.admit_late(now, author, update, effects)?;
+            }
+        }
+    }
+
+    fn admit_late(
+        &mut self,
+        now: Instant,
+        author: Author,
+        update: Update,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let user = match author {
+            Author::Member(member) => self.members.get(&member).and_then(|member| member.user.clone()),
+            Author::Request(_) | Author::Foreign => None,
+        };
+        self.try_out(user.as_ref(), &update, effects)?;
+        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+            Admission::New(update) => self.batch.push(author, user, update),
+            Admission::Known => {}
+            Admission::Early { update, missing } => {
+                // There was room for it a moment ago.
+                let _ = self.parking.park(now, author, update, missing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies everything admitted in one transaction and tells each member what others wrote.
+    pub(super) fn flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.last_flush = Some(now);
+        self.flush_awareness(effects);
+        if self.batch.is_empty() {
+            return;
+        }
+        if let Err(error) = self.document.apply() {
+            return self.fail(&error, effects);
+        }
+        self.last_edit = now;
+        let contributions = self.batch.take();
+        self.tell(&contributions, effects);
+        self.persistence.flushed(&contributions);
+    }
+
+    /// Everybody gets one delta with everything; who wrote gets what the others wrote, because its own edits come back
+    /// to it only as an acknowledgement.
+    fn tell(&self, contributions: &[Contribution], effects: &mut Vec<Effect>) {
+        let delta = |update: Update| Outgoing::new(ServerMessage::Delta(update.bytes().clone()));
+        let writers: Vec<MemberId> = contributions
+            .iter()
+            .filter_map(|contribution| match contribution.author {
+                Author::Member(member) => Some(member),
+                Author::Request(_) | Author::Foreign => None,
+            })
+            .collect();
+        if let [only] = contributions {
+            let message = delta(only.update.clone());
+            effects.push(Effect::Broadcast {
+                except: writers,
+                message,
+            });
+            return;
+        }
+        if self.members.len() > writers.len() {
+            let all = crdt::merge(contributions.iter().map(|contribution| &contribution.update));
+            effects.push(Effect::Broadcast {
+                except: writers.clone(),
+                message: delta(all),
+            });
+        }
+        for to in writers {
+            let others = contributions
+                .iter()
+                .filter(|contribution| contribution.author != Author::Member(to));
+            let message = delta(crdt::merge(others.map(|contribution| &contribution.update)));
+            effects.push(Effect::Send { to, message });
+        }
+    }
+
+    /// The document is unusable: nothing of the last batch was told, stored or acknowledged. Everybody is sent away to come
+    /// back to a room that is rebuilt from the store.
+    fn fail(&mut self, error: &crdt::ApplyError, effects: &mut Vec<Effect>) {
+        tracing::error!(%error, members = self.members.len(), "the document failed; the room is rebuilt from the store");
+        self.failed = true;
+        let _ = self.batch.take();
+        effects.push(Effect::Failed);
+    }
+}
+
+fn refused(refusal: &crdt::Refusal) -> Refusal {
+    Refusal::malformed(format!("update: {refusal}"))
+}

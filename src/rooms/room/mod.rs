@@ -1,0 +1,456 @@
+//! The state machine of one live page: inputs and the time go in, effects come out.
+//!
+//! A room knows no sockets, no clock and no store. Whoever runs it ([`task`](super::task), or the simulation) follows one
+//! rule: **hand over each [`Input`], then call [`Room::settle`] once, then carry out the effects in order.** A flush happens
+//! in `settle`: everything admitted since the last one is applied in one transaction and leaves as one delta.
+
+mod documents;
+mod presence;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, Update};
+use storage::{Generation, PageId, Seq, Snapshot};
+
+use super::{
+    Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, Role, ServerMessage, SnapshotPolicy,
+    batch::{Author, Batch, lowered},
+    member::Member,
+    persistence::{Held, Persistence, Released},
+};
+
+/// What a room needs to know about its surroundings.
+#[derive(Clone, Debug)]
+pub struct RoomConfig {
+    /// Limits of the gate.
+    pub gate: crdt::Limits,
+    /// When snapshots are written.
+    pub snapshots: SnapshotPolicy,
+    /// An empty room leaves memory after this time.
+    pub idle: Duration,
+    /// Longest time between two flushes of a crowded room.
+    pub max_window: Duration,
+    /// Largest page, in bytes of its encoded state; 0 for no limit.
+    pub max_page_bytes: u64,
+    /// Most members; 0 for no limit.
+    pub max_members: usize,
+    /// Limits of presence.
+    pub awareness: crdt::AwarenessLimits,
+    /// Limits of what waits for missing predecessors.
+    pub parking: crdt::ParkingLimits,
+    /// A quiet room keeps only the encoded state of its document after this time.
+    pub sleep: Duration,
+}
+
+/// What a room is opened with.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The document, with everything stored in it.
+    pub document: Document,
+    /// The page's generation; `None` when it has never been stored.
+    pub generation: Option<Generation>,
+    /// Number of the last stored row.
+    pub seq: Seq,
+    /// Rows that no snapshot covers.
+    pub log_rows: u64,
+    /// Their size in bytes.
+    pub log_bytes: u64,
+    /// Since when the snapshot lags behind the log.
+    pub dirty_since: Option<Instant>,
+    /// An update has broken this page's document before: try each on a copy first.
+    pub careful: bool,
+}
+
+/// One live page.
+#[derive(Debug)]
+pub struct Room {
+    config: RoomConfig,
+    document: Document,
+    /// In a careful room, the copy on which each update is tried first.
+    canary: Option<Document>,
+    parking: Parking<Author>,
+    awareness: Awareness<MemberId>,
+    awareness_changes: BTreeMap<ClientId, AwarenessChange>,
+    members: BTreeMap<MemberId, Member>,
+    /// Which member's user writes with a client id.
+    client_owners: BTreeMap<ClientId, MemberId>,
+    batch: Batch,
+    /// The whole document as last sent, shared by everybody who has nothing yet.
+    whole: Option<(Bytes, Arc<Outgoing>)>,
+    persistence: Persistence,
+    last_flush: Option<Instant>,
+    last_edit: Instant,
+    empty_since: Option<Instant>,
+    draining: bool,
+    abandoned: bool,
+    failed: bool,
+    retired: bool,
+}
+
+/// Up to this many members a room never holds a flush back.
+const NEVER_WAITS: usize = 8;
+/// Each further member adds this to the window between two flushes.
+const WINDOW_PER_MEMBER: Duration = Duration::from_micros(500);
+
+impl Room {
+    /// Opens a room on what was loaded.
+    pub fn new(now: Instant, page: PageId, config: RoomConfig, mut loaded: Loaded) -> Self {
+        let persistence = Persistence::new(page, config.snapshots, &loaded);
+        let canary = loaded
+            .careful
+            .then(|| documents::copy_of(&mut loaded.document, &config))
+            .flatten();
+        Self {
+            parking: Parking::new(config.parking),
+            awareness: Awareness::new(config.awareness),
+            config,
+            document: loaded.document,
+            canary,
+            awareness_changes: BTreeMap::new(),
+            members: BTreeMap::new(),
+            client_owners: BTreeMap::new(),
+            batch: Batch::default(),
+            whole: None,
+            persistence,
+            last_flush: None,
+            last_edit: now,
+            empty_since: Some(now),
+            draining: false,
+            abandoned: false,
+            failed: false,
+            retired: false,
+        }
+    }
+
+    /// How many members there are.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The sequence number up to which the page is stored.
+    pub fn seq(&self) -> Seq {
+        self.persistence.seq()
+    }
+
+    /// The page's generation, once it has one.
+    pub fn generation(&self) -> Option<&Generation> {
+        self.persistence.generation()
+    }
+
+    /// The document, for reading; everything admitted so far counts.
+    pub fn document(&mut self) -> &mut Document {
+        &mut self.document
+    }
+
+    /// Who is here, in the order of client ids.
+    pub fn awareness(&self) -> &Awareness<MemberId> {
+        &self.awareness
+    }
+
+    /// Whether everything that was admitted is stored.
+    pub fn is_settled(&self) -> bool {
+        self.batch.is_empty() && self.persistence.is_settled()
+    }
+
+    /// Takes in something that happened.
+    pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Joined { member, role, user } => self.joined(member, role, user, effects),
+            Input::Said { member, messages } => self.said(now, member, messages, effects),
+            Input::Left { member, departure } => self.left(now, member, departure),
+            Input::FellBehind { member } => self.fell_behind(member),
+            Input::EchoDropped { member, echo } => self.echo_dropped(member, echo),
+            Input::CaughtUp { member } => self.caught_up(now, member, effects),
+            Input::Posted {
+                request,
+                user,
+                update,
+            } => self.posted(now, request, user, update, effects),
+            Input::Stored { committed } => {
+                let released = self.persistence.stored(now, committed);
+                self.release(released, effects);
+            }
+            Input::Foreign { rows } => self.foreign(now, rows, effects),
+            Input::Draining { abandon } => {
+                self.draining = true;
+                self.abandoned |= abandon;
+            }
+        }
+    }
+
+    /// Flushes what is due, stores what can be stored, and looks at the clock.
+    pub fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.expire(now);
+        if self.flush_due(now) {
+            self.flush(now, effects);
+        }
+        for held in self.persistence.release_late(now) {
+            self.let_go(held, effects);
+        }
+        self.store(now, effects);
+        self.rest(now, effects);
+    }
+
+    /// When [`Self::settle`] wants to be called again even if nothing happens.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let flush = self.has_pending().then(|| self.window_end()).flatten();
+        let idle = self
+            .empty_since
+            .filter(|_| self.persistence.is_settled() && !self.retired)
+            .map(|since| since + self.config.idle);
+        let sleep = (self.document.is_awake() && self.is_settled() && !self.failed)
+            .then(|| self.last_edit + self.config.sleep);
+        [
+            flush,
+            idle,
+            sleep,
+            self.persistence.next_deadline(),
+            self.awareness.next_deadline(),
+            self.parking.next_expiry(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn joined(&mut self, member: MemberId, role: Role, user: Option<Arc<str>>, effects: &mut Vec<Effect>) {
+        let refusal = if self.draining {
+            Some(Refusal::draining())
+        } else if self.failed {
+            Some(Refusal::unavailable("the page is being rebuilt, connect again"))
+        } else if self.config.max_members != 0 && self.members.len() >= self.config.max_members {
+            Some(Refusal::new(
+                RefusalCode::RoomFull,
+                format!("the page has {} members, which is the limit", self.members.len()),
+            ))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            effects.push(Effect::Close { member, refusal });
+            return;
+        }
+        self.members.insert(member, Member::new(role, user));
+        self.empty_since = None;
+        let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
+        effects.push(Effect::Send {
+            to: member,
+            message: Outgoing::new(step1),
+        });
+        self.send_awareness(member, effects);
+    }
+
+    fn left(&mut self, now: Instant, member: MemberId, departure: Departure) {
+        if self.members.remove(&member).is_none() {
+            return;
+        }
+        self.persistence.forget(member);
+        self.parking.remove(&Author::Member(member));
+        self.client_owners.retain(|_, owner| *owner != member);
+        self.withdraw(now, member, departure);
+        if self.members.is_empty() {
+            self.empty_since = Some(now);
+        }
+    }
+
+    fn fell_behind(&mut self, member: MemberId) {
+        let before = self.batch.state_vector_before(self.document.state_vector());
+        if let Some(member) = self.members.get_mut(&member) {
+            member.behind.get_or_insert(before);
+        }
+    }
+
+    fn echo_dropped(&mut self, member: MemberId, echo: Bytes) {
+        self.fell_behind(member);
+        let behind = self
+            .members
+            .get_mut(&member)
+            .and_then(|member| member.behind.as_mut());
+        if let (Some(behind), Ok(echo)) = (behind, Update::parse(echo, &self.config.gate)) {
+            let start = |client| {
+                echo.ranges()
+                    .filter(|range| range.client == client)
+                    .map(|range| range.start)
+                    .min()
+            };
+            *behind = lowered(behind, start);
+        }
+    }
+
+    /// Bytes that the store has not confirmed, about.
+    pub fn unstored_bytes(&self) -> u64 {
+        self.persistence.unstored_bytes()
+    }
+
+    /// Whether the next [`Self::settle`] will merge the page into a snapshot, which takes time in proportion to its size.
+    pub fn snapshot_due(&self, now: Instant) -> bool {
+        self.persistence.snapshot_due(now)
+    }
+
+    /// Sends a member away: it leaves the room, cleanly, and is hung up on.
+    fn close(&mut self, now: Instant, member: MemberId, refusal: Refusal, effects: &mut Vec<Effect>) {
+        if self.members.contains_key(&member) {
+            self.left(now, member, Departure::Clean);
+            effects.push(Effect::Close { member, refusal });
+        }
+    }
+
+    fn has_pending(&self) -> bool {
+        !self.batch.is_empty() || !self.awareness_changes.is_empty()
+    }
+
+    /// When the window of the last flush ends; `None` when flushes need not wait.
+    fn window_end(&self) -> Option<Instant> {
+        let crowd = self.members.len().saturating_sub(NEVER_WAITS);
+        let window = WINDOW_PER_MEMBER
+            .saturating_mul(u32::try_from(crowd).unwrap_or(u32::MAX))
+            .min(self.config.max_window);
+        self.last_flush.filter(|_| crowd > 0).map(|last| last + window)
+    }
+
+    fn flush_due(&self, now: Instant) -> bool {
+        self.has_pending() && (self.draining || self.window_end().is_none_or(|end| now >= end))
+    }
+
+    /// Asks the store to keep what it can be asked now: at most one request at a time.
+    fn store(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let closing = self.members.is_empty() && self.persistence.may_snapshot() && self.wants_to_go(now);
+        let snapshot_due = !self.failed && (self.persistence.snapshot_due(now) || closing);
+        if !self.persistence.can_append() && !snapshot_due {
+            return;
+        }
+        let snapshot = if snapshot_due { self.snapshot() } else { None };
+        let size = self.document.encoded_size_estimate() as u64;
+        if snapshot_due && snapshot.is_none() && !self.persistence.can_append() {
+            return;
+        }
+        effects.push(Effect::Append(self.persistence.append(now, snapshot, size)));
+    }
+
+    fn snapshot(&mut self) -> Option<Snapshot> {
+        let seq = self.persistence.seq();
+        let merged = self.document.snapshot().and_then(|merged| {
+            let content = self.document.content()?;
+            let readable = (
+                content.json(None).unwrap_or_default(),
+                content.text(None).unwrap_or_default(),
+            );
+            Ok((merged, readable))
+        });
+        match merged {
+            Ok((merged, (content, text))) => Some(Snapshot {
+                seq,
+                state: merged.state,
+                state_vector: merged.state_vector,
+                content,
+                text,
+            }),
+            Err(error) => {
+                self.failed = true;
+                tracing::error!(%error, "the page could not be merged into a snapshot; its log is kept and the room is rebuilt");
+                None
+            }
+        }
+    }
+
+    fn wants_to_go(&self, now: Instant) -> bool {
+        self.draining
+            || self.failed
+            || self
+                .empty_since
+                .is_some_and(|since| now >= since + self.config.idle)
+    }
+
+    /// Ends the room when nothing holds it, or lets its document sleep.
+    fn rest(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let may_part = self.is_settled() || self.abandoned;
+        if (self.draining || self.failed) && may_part && !self.members.is_empty() {
+            let refusal = match self.draining {
+                true => Refusal::draining(),
+                false => Refusal::unavailable("the page is being rebuilt, connect again"),
+            };
+            for member in self.members.keys().copied().collect::<Vec<_>>() {
+                self.close(now, member, refusal.clone(), effects);
+            }
+        }
+        let snapshot_lags = self.persistence.is_dirty() && !self.failed;
+        if self.members.is_empty()
+            && self.is_settled()
+            && self.wants_to_go(now)
+            && !snapshot_lags
+            && !self.retired
+        {
+            self.retired = true;
+            effects.push(Effect::Retire);
+        } else if self.document.is_awake()
+            && self.is_settled()
+            && !self.failed
+            && now >= self.last_edit + self.config.sleep
+        {
+            self.doze();
+        }
+    }
+
+    fn doze(&mut self) {
+        if let Err(error) = self.document.sleep() {
+            self.failed = true;
+            tracing::error!(%error, "the document could not be put to sleep; the room is rebuilt");
+        }
+    }
+
+    /// Someone took a lease just when the room wanted to go: it stays.
+    pub fn stay(&mut self, now: Instant) {
+        self.retired = false;
+        self.empty_since = self.empty_since.map(|_| now);
+    }
+
+    fn release(&mut self, released: Released, effects: &mut Vec<Effect>) {
+        let seq = self.persistence.seq();
+        for contribution in super::persistence::merge_by_author(released.contributions) {
+            match contribution.author {
+                Author::Member(to) => {
+                    let echo = ServerMessage::Stored(contribution.update.bytes().clone());
+                    if self.members.contains_key(&to) {
+                        effects.push(Effect::Send {
+                            to,
+                            message: Outgoing::new(echo),
+                        });
+                    }
+                }
+                Author::Request(request) => effects.push(Effect::Answer {
+                    request,
+                    result: Ok(seq),
+                }),
+                Author::Foreign => {}
+            }
+        }
+        for held in released.held {
+            self.let_go(held, effects);
+        }
+        if let Some((after, before)) = released.hole {
+            effects.push(Effect::ReadForeign { after, before });
+        }
+    }
+
+    fn let_go(&mut self, held: Held, effects: &mut Vec<Effect>) {
+        match held {
+            Held::Reply(to, message) | Held::Echo(to, message) => effects.push(Effect::Send { to, message }),
+            Held::Answer(request) => {
+                effects.push(Effect::Answer {
+                    request,
+                    result: Ok(self.persistence.seq()),
+                });
+            }
+        }
+    }
+
+    /// Members in ascending order.
+    pub fn members(&self) -> BTreeSet<MemberId> {
+        self.members.keys().copied().collect()
+    }
+}

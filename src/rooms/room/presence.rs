@@ -1,0 +1,96 @@
+//! Who is here: awareness entries bound to the members that brought them.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use crdt::AwarenessChange;
+
+use super::{Departure, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage};
+
+impl Room {
+    pub(super) fn awareness_said(
+        &mut self,
+        now: Instant,
+        member: MemberId,
+        update: &Bytes,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Self {
+            awareness, members, ..
+        } = self;
+        // A user's second connection may take over the ids of the first (it is usually the first, come back); guests have
+        // no identity, so an id stays with the connection that brought it for as long as that lives.
+        let may_take_over = |owner: MemberId, member: MemberId| {
+            let user = |id| members.get(&id).and_then(|member| member.user.as_ref());
+            user(owner).is_some() && user(owner) == user(member)
+        };
+        match awareness.apply(now, member, update, may_take_over) {
+            Ok(outcome) => {
+                self.note_changes(outcome.changed);
+                for (kind, count) in [
+                    ("foreign_awareness", outcome.refused_foreign),
+                    ("awareness_too_large", outcome.refused_too_large),
+                ] {
+                    if count > 0 {
+                        effects.push(Effect::Refused { kind, count });
+                    }
+                }
+            }
+            Err(error) => self.close(
+                now,
+                member,
+                Refusal::malformed(format!("awareness update: {error}")),
+                effects,
+            ),
+        }
+    }
+
+    /// Tells one member who is here.
+    pub(super) fn send_awareness(&self, to: MemberId, effects: &mut Vec<Effect>) {
+        let changes: Vec<AwarenessChange> = self.awareness.entries().map(|(change, _)| change).collect();
+        if !changes.is_empty() {
+            effects.push(Effect::Send {
+                to,
+                message: Outgoing::new(ServerMessage::Awareness(changes)),
+            });
+        }
+    }
+
+    pub(super) fn withdraw(&mut self, now: Instant, member: MemberId, departure: Departure) {
+        match departure {
+            Departure::Clean => {
+                let changes = self.awareness.leave(now, member);
+                self.note_changes(changes);
+            }
+            Departure::Lost => self.awareness.lost(now, member),
+        }
+    }
+
+    /// Withdraws whoever has not come back or has been silent for too long, and drops what has been parked too long.
+    pub(super) fn expire(&mut self, now: Instant) {
+        let changes = self.awareness.expire(now);
+        self.note_changes(changes);
+        self.parking.expire(now);
+    }
+
+    fn note_changes(&mut self, changes: Vec<AwarenessChange>) {
+        for change in changes {
+            self.awareness_changes.insert(change.client, change);
+        }
+    }
+
+    /// Sends everybody what has changed since the last flush.
+    pub(super) fn flush_awareness(&mut self, effects: &mut Vec<Effect>) {
+        if self.awareness_changes.is_empty() {
+            return;
+        }
+        let changes = std::mem::take(&mut self.awareness_changes)
+            .into_values()
+            .collect();
+        let message = Outgoing::new(ServerMessage::Awareness(changes));
+        effects.push(Effect::Broadcast {
+            except: Vec::new(),
+            message,
+        });
+    }
+}

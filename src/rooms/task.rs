@@ -1,0 +1,512 @@
+//! Runs one room: mailbox in, effects carried out, results fed back as inputs. The only meeting of room, clock and store.
+
+use std::{
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Instant,
+};
+
+use futures_util::FutureExt;
+use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, StoreError, StoredPage};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RequestId, Role,
+    Room, ServerMessage,
+    outbox::Pushed,
+    registry::{Shared, SlotId},
+};
+
+/// Something for a room's mailbox. Kept small: a mailbox has room for many.
+#[derive(Debug)]
+pub(super) enum Command {
+    Join(Box<Join>),
+    Said {
+        member: MemberId,
+        messages: Vec<ClientMessage>,
+    },
+    Left {
+        member: MemberId,
+        departure: Departure,
+    },
+    CaughtUp {
+        member: MemberId,
+    },
+    Post(Box<Post>),
+    Read(Reading),
+    Drain,
+    Abandon,
+}
+
+/// A connection wants a seat.
+#[derive(Debug)]
+pub(super) struct Join {
+    pub(super) member: MemberId,
+    pub(super) role: Role,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
+}
+
+/// A backend wants an update stored.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) user: Option<Arc<str>>,
+    pub(super) update: bytes::Bytes,
+    pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
+}
+
+/// Something that wants to look at a live room. It runs in the room's task and must be quick for its size.
+pub(super) struct Reading(pub(super) Box<dyn FnOnce(&mut Room) + Send>);
+
+impl std::fmt::Debug for Reading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reading")
+    }
+}
+
+/// Work on a document of this size or with messages of this many bytes may take long enough to get out of the way of other tasks.
+const HEAVY_BYTES: u64 = 256 * 1024;
+/// Commands taken from the mailbox at once.
+const MAX_BATCH: usize = 256;
+/// Rows of another process read at once.
+const MAX_FOREIGN_ROWS: usize = 10_000;
+
+/// A room and what carries out its effects.
+struct RoomTask {
+    page: PageId,
+    slot: SlotId,
+    shared: Arc<Shared>,
+    room: Room,
+    outboxes: BTreeMap<MemberId, Arc<Outbox>>,
+    answers: BTreeMap<RequestId, oneshot::Sender<Result<Seq, Refusal>>>,
+    next_request: u64,
+    append: Option<oneshot::Receiver<Committed>>,
+    effects: Vec<Effect>,
+    unstored_told: u64,
+    members_told: usize,
+    retired: bool,
+}
+
+/// Loads a page and runs its room until nothing holds it.
+pub(super) async fn run(
+    page: PageId,
+    slot: SlotId,
+    shared: Weak<Shared>,
+    mut mailbox: mpsc::Receiver<Command>,
+) {
+    let Some(shared) = shared.upgrade() else { return };
+    shared.metrics.rooms_open.increment(1.0);
+    let ended = AssertUnwindSafe(live(&page, slot, &shared, &mut mailbox))
+        .catch_unwind()
+        .await;
+    shared.metrics.rooms_open.decrement(1.0);
+    if ended.is_err() {
+        tracing::error!("a room panicked; its members are sent away and it is rebuilt from the store");
+        shared.metrics.error("room_panic");
+        shared.suspect(&page);
+    }
+    shared.remove(&page, slot);
+    mailbox.close();
+    // Whoever wrote between the last look into the mailbox and its end comes back to a new room.
+    while let Some(command) = mailbox.recv().await {
+        refuse(
+            command,
+            &Refusal::unavailable("the page is being opened again, connect again"),
+        );
+    }
+}
+
+async fn live(page: &PageId, slot: SlotId, shared: &Arc<Shared>, mailbox: &mut mpsc::Receiver<Command>) {
+    let started = now();
+    let stored = shared.store.load(page).await;
+    let loaded = stored
+        .map_err(|error| refused(&error))
+        .and_then(|stored| build(page, shared, stored));
+    shared.metrics.room_opened(started.elapsed(), loaded.is_ok());
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(refusal) => {
+            tracing::warn!(%refusal, "a page could not be loaded; its joiners are asked to come back");
+            shared.remove(page, slot);
+            mailbox.close();
+            while let Some(command) = mailbox.recv().await {
+                refuse(command, &refusal);
+            }
+            return;
+        }
+    };
+    let room = Room::new(now(), page.clone(), shared.config.room.clone(), loaded);
+    let mut task = RoomTask {
+        page: page.clone(),
+        slot,
+        shared: shared.clone(),
+        room,
+        outboxes: BTreeMap::new(),
+        answers: BTreeMap::new(),
+        next_request: 0,
+        append: None,
+        effects: Vec::new(),
+        unstored_told: 0,
+        members_told: 0,
+        retired: false,
+    };
+    let ended = AssertUnwindSafe(task.run(mailbox)).catch_unwind().await;
+    task.shared.writer.unstored_changed(task.unstored_told, 0);
+    task.tell_members(0);
+    for outbox in task.outboxes.values() {
+        outbox.close(Refusal::unavailable("the page is being rebuilt, connect again"));
+    }
+    if let Err(panic) = ended {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Makes a document of what is stored.
+fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<Loaded, Refusal> {
+    let gate = shared.config.room.gate;
+    let careful = shared.is_suspect(page);
+    let Some(stored) = stored else {
+        let document = crdt::Document::new(gate);
+        return Ok(Loaded {
+            document,
+            generation: None,
+            seq: 0,
+            log_rows: 0,
+            log_bytes: 0,
+            dirty_since: None,
+            careful,
+        });
+    };
+    let log_rows = stored.log.len() as u64;
+    let log_bytes: u64 = stored.log.iter().map(|row| row.data.len() as u64).sum();
+    let document = match stored.snapshot {
+        // Nobody may ever ask for more than the stored bytes: the document stays asleep until somebody does.
+        Some(snapshot) if log_rows == 0 => {
+            crdt::Document::asleep(gate, snapshot.state, &snapshot.state_vector)
+        }
+        snapshot => {
+            let parts = snapshot
+                .map(|snapshot| snapshot.state)
+                .into_iter()
+                .chain(stored.log.into_iter().map(|row| row.data));
+            heavily(true, || crdt::Document::load(gate, parts))
+        }
+    };
+    let document = document.map_err(|error| {
+        tracing::error!(%error, seq = stored.record.seq, "what is stored of a page does not fit together; it is not opened and not written");
+        Refusal::unavailable("the page cannot be loaded")
+    })?;
+    Ok(Loaded {
+        document,
+        generation: Some(stored.record.generation),
+        seq: stored.record.seq,
+        log_rows,
+        log_bytes,
+        dirty_since: (log_rows > 0).then(now),
+        careful,
+    })
+}
+
+fn refused(error: &StoreError) -> Refusal {
+    tracing::error!(%error, "the store could not load a page");
+    Refusal::unavailable("the page cannot be loaded now, connect again")
+}
+
+fn refuse(command: Command, refusal: &Refusal) {
+    match command {
+        Command::Join(join) => {
+            let _ = join.reply.send(Err(refusal.clone()));
+        }
+        Command::Post(post) => {
+            let _ = post.reply.send(Err(refusal.clone()));
+        }
+        Command::Said { .. }
+        | Command::Left { .. }
+        | Command::CaughtUp { .. }
+        | Command::Read(_)
+        | Command::Drain
+        | Command::Abandon => {}
+    }
+}
+
+impl RoomTask {
+    async fn run(&mut self, mailbox: &mut mpsc::Receiver<Command>) {
+        let mut commands = Vec::new();
+        while !self.retired {
+            let deadline = self.room.next_deadline();
+            tokio::select! {
+                biased;
+                committed = answered(&mut self.append) => self.stored(committed),
+                taken = mailbox.recv_many(&mut commands, MAX_BATCH) => {
+                    if taken == 0 {
+                        // The registry is gone, and with it the process.
+                        return;
+                    }
+                }
+                () = sleep_until(deadline) => {}
+            }
+            for command in commands.drain(..) {
+                self.obey(command);
+            }
+            self.settle().await;
+        }
+    }
+
+    fn stored(&mut self, committed: Option<Committed>) {
+        self.append = None;
+        match committed {
+            Some(committed) => self.handle(Input::Stored { committed }),
+            // The writer is gone: the process is ending, and what is unstored has not been acknowledged.
+            None => self.retired = true,
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Join(join) => self.join(*join),
+            Command::Said { member, messages } => {
+                let bytes: usize = messages.iter().map(ClientMessage::payload_bytes).sum();
+                self.shared.metrics.received(messages.len(), bytes);
+                heavily(bytes as u64 > HEAVY_BYTES, || {
+                    self.handle(Input::Said { member, messages })
+                });
+            }
+            Command::Left { member, departure } => {
+                self.outboxes.remove(&member);
+                self.handle(Input::Left { member, departure });
+            }
+            Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
+            Command::Post(post) => self.post(*post),
+            Command::Read(reading) => (reading.0)(&mut self.room),
+            Command::Drain => self.handle(Input::Draining { abandon: false }),
+            Command::Abandon => self.handle(Input::Draining { abandon: true }),
+        }
+    }
+
+    fn join(&mut self, join: Join) {
+        let Join {
+            member,
+            role,
+            user,
+            outbox,
+            reply,
+        } = join;
+        self.outboxes.insert(member, outbox);
+        self.handle(Input::Joined { member, role, user });
+        if reply.send(Ok(())).is_err() {
+            // The connection was cut short while the page was loading.
+            self.outboxes.remove(&member);
+            self.handle(Input::Left {
+                member,
+                departure: Departure::Clean,
+            });
+        }
+    }
+
+    fn post(&mut self, post: Post) {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.answers.insert(request, post.reply);
+        let heavy = post.update.len() as u64 > HEAVY_BYTES;
+        heavily(heavy, || {
+            self.handle(Input::Posted {
+                request,
+                user: post.user,
+                update: post.update,
+            })
+        });
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.room.handle(now(), input, &mut self.effects);
+    }
+
+    /// Lets the room settle and carries out what it asks for, until it asks for nothing more.
+    async fn settle(&mut self) {
+        loop {
+            let now = now();
+            let heavy = self.room.snapshot_due(now)
+                && self.room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
+            heavily(heavy, || self.room.settle(now, &mut self.effects));
+            if self.effects.is_empty() {
+                break;
+            }
+            for effect in std::mem::take(&mut self.effects) {
+                self.carry_out(effect).await;
+            }
+        }
+        let unstored = self.room.unstored_bytes();
+        if unstored != self.unstored_told {
+            self.shared.writer.unstored_changed(self.unstored_told, unstored);
+            self.unstored_told = unstored;
+        }
+        self.tell_members(self.room.member_count());
+    }
+
+    fn tell_members(&mut self, count: usize) {
+        let members = &self.shared.members;
+        members.fetch_add(count, Ordering::Relaxed);
+        members.fetch_sub(
+            std::mem::replace(&mut self.members_told, count),
+            Ordering::Relaxed,
+        );
+    }
+
+    async fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => self.send(to, &message),
+            Effect::Broadcast { except, message } => self.broadcast(&except, &message),
+            Effect::Resume { member } => {
+                if let Some(outbox) = self.outboxes.get(&member) {
+                    outbox.resume();
+                    self.shared.metrics.resyncs.increment(1);
+                }
+            }
+            Effect::Close { member, refusal } => {
+                self.shared.metrics.refused(refusal.code.as_str(), 1);
+                if let Some(outbox) = self.outboxes.remove(&member) {
+                    outbox.close(refusal);
+                }
+            }
+            Effect::Append(commit) => self.append = Some(self.shared.writer.commit(commit).await),
+            Effect::ReadForeign { after, before } => self.read_foreign(after, before).await,
+            Effect::Answer { request, result } => {
+                if let Some(answer) = self.answers.remove(&request) {
+                    let _ = answer.send(result);
+                }
+            }
+            Effect::Quarantine { update, reason } => self.quarantine(update, reason),
+            Effect::Refused { kind, count } => self.shared.metrics.refused(kind, count as u64),
+            Effect::Failed => {
+                self.shared.metrics.error("document_failed");
+                self.shared.suspect(&self.page);
+            }
+            Effect::Retire => {
+                if self.shared.retire(&self.page, self.slot) {
+                    self.retired = true;
+                } else {
+                    self.room.stay(now());
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, to: MemberId, message: &Arc<Outgoing>) {
+        let Some(outbox) = self.outboxes.get(&to) else {
+            return;
+        };
+        let pushed = outbox.push(message);
+        if matches!(message.message(), ServerMessage::Delta(_)) && pushed == Pushed::Queued {
+            self.shared.metrics.deltas_out.increment(1);
+        }
+        if pushed == Pushed::FellBehind {
+            self.handle(Input::FellBehind { member: to });
+        }
+        if let (Pushed::FellBehind | Pushed::Behind, ServerMessage::Stored(echo)) =
+            (pushed, message.message())
+        {
+            self.handle(Input::EchoDropped {
+                member: to,
+                echo: echo.clone(),
+            });
+        }
+    }
+
+    fn broadcast(&mut self, except: &[MemberId], message: &Arc<Outgoing>) {
+        let mut queued = 0;
+        let mut fell_behind = Vec::new();
+        for (member, outbox) in &self.outboxes {
+            if except.binary_search(member).is_ok() {
+                continue;
+            }
+            match outbox.push(message) {
+                Pushed::Queued => queued += 1,
+                Pushed::FellBehind => fell_behind.push(*member),
+                Pushed::Behind => {}
+            }
+        }
+        if matches!(message.message(), ServerMessage::Delta(_)) {
+            self.shared.metrics.deltas_out.increment(queued);
+        }
+        for member in fell_behind {
+            self.handle(Input::FellBehind { member });
+        }
+    }
+
+    /// Reads what another process stored between two of our rows and gives it to the room. While the store fails, this is
+    /// tried again with the next write.
+    async fn read_foreign(&mut self, after: Seq, before: Seq) {
+        let rows = match self.shared.store.log(&self.page, after, MAX_FOREIGN_ROWS).await {
+            Ok(Some(rows)) => Ok(rows.into_iter().filter(|row| row.seq < before).collect()),
+            // A snapshot has swallowed them: what it holds is all of them and more.
+            Ok(None) => self
+                .shared
+                .store
+                .load(&self.page)
+                .await
+                .map(|page| page.map(whole).unwrap_or_default()),
+            Err(error) => Err(error),
+        };
+        match rows {
+            Ok(rows) => self.handle(Input::Foreign { rows }),
+            Err(error) => {
+                tracing::warn!(%error, after, before, "rows of another process could not be read yet")
+            }
+        }
+    }
+
+    fn quarantine(&self, update: NewUpdate, reason: String) {
+        self.shared.metrics.error("quarantined");
+        let (store, page) = (self.shared.store.clone(), self.page.clone());
+        tokio::spawn(async move {
+            if let Err(error) = store.quarantine(&page, &update, &reason).await {
+                tracing::warn!(%error, "a quarantined update could not be kept for inspection");
+            }
+        });
+    }
+}
+
+/// A stored page as one list of rows.
+fn whole(page: StoredPage) -> Vec<LoggedUpdate> {
+    let snapshot = page.snapshot.map(|snapshot| LoggedUpdate {
+        seq: snapshot.seq,
+        data: snapshot.state,
+        user: None,
+    });
+    snapshot.into_iter().chain(page.log).collect()
+}
+
+async fn answered(append: &mut Option<oneshot::Receiver<Committed>>) -> Option<Committed> {
+    match append {
+        Some(receiver) => receiver.await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs `work`, out of the way of other tasks if it is heavy.
+pub(crate) fn heavily<T>(heavy: bool, work: impl FnOnce() -> T) -> T {
+    let can_move = tokio::runtime::Handle::try_current()
+        .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
+    if heavy && can_move {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the task is where the room meets the clock"
+)]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}

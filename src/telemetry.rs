@@ -1,0 +1,209 @@
+//! Installs the log and names the metrics.
+
+use std::{sync::Arc, time::Duration};
+
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
+};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use storage::StoreError;
+use tracing_subscriber::EnvFilter;
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Sends the log to standard error. `filter` is in the syntax of `tracing`'s env filter; an unreadable one falls back to `info`.
+pub fn install_log(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
+    // Fails only when a log is installed already, which then stays.
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Every number that `/metrics` tells. Handles are made once, so that counting costs an atomic addition. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    /// Connections open now.
+    pub connections_open: Gauge,
+    /// Rooms in memory now.
+    pub rooms_open: Gauge,
+    /// Messages received from clients.
+    pub messages_in: Counter,
+    /// Bytes of payload received from clients.
+    pub bytes_in: Counter,
+    /// Bytes of frames sent to clients.
+    pub bytes_out: Counter,
+    /// Frames sent to clients.
+    pub frames_out: Counter,
+    /// Deltas queued for members.
+    pub deltas_out: Counter,
+    /// Members that were brought up to date after falling behind.
+    pub resyncs: Counter,
+    room_open_seconds: Histogram,
+    store_commit_seconds: Histogram,
+    store_commit_pages: Histogram,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+const METADATA: Metadata<'static> = Metadata::new("pageroom", Level::INFO, None);
+const SECONDS: &[f64] = &[
+    0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Numbers that all start at zero.
+    pub fn new() -> Self {
+        let builder = PrometheusBuilder::new();
+        let suffix = |suffix: &str| metrics_exporter_prometheus::Matcher::Suffix(suffix.to_owned());
+        // Bucket lists are refused only when they are empty, and these are not.
+        let builder = builder
+            .set_buckets_for_metric(suffix("_seconds"), SECONDS)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let builder = builder
+            .set_buckets_for_metric(suffix("_pages"), SIZES)
+            .unwrap_or_else(|_| PrometheusBuilder::new());
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        let describe = Describe(&recorder);
+        Self {
+            handle,
+            connections_open: describe.gauge("pageroom_connections_open", "Connections open now."),
+            rooms_open: describe.gauge("pageroom_rooms_open", "Rooms in memory now."),
+            messages_in: describe.counter(
+                "pageroom_messages_received_total",
+                "Messages received from clients.",
+            ),
+            bytes_in: describe.counter(
+                "pageroom_received_bytes_total",
+                "Payload received from clients, in bytes.",
+            ),
+            bytes_out: describe.counter("pageroom_sent_bytes_total", "Frames sent to clients, in bytes."),
+            frames_out: describe.counter("pageroom_frames_sent_total", "Frames sent to clients."),
+            deltas_out: describe.counter("pageroom_deltas_sent_total", "Deltas queued for members."),
+            resyncs: describe.counter(
+                "pageroom_resyncs_total",
+                "Members brought up to date after falling behind.",
+            ),
+            room_open_seconds: describe.histogram(
+                "pageroom_room_open_seconds",
+                "Time to load a page.",
+                Unit::Seconds,
+            ),
+            store_commit_seconds: describe.histogram(
+                "pageroom_store_commit_seconds",
+                "Time of a commit.",
+                Unit::Seconds,
+            ),
+            store_commit_pages: describe.histogram(
+                "pageroom_store_commit_pages",
+                "Pages in a commit.",
+                Unit::Count,
+            ),
+            recorder: Arc::new(recorder),
+        }
+    }
+
+    /// Messages came in.
+    pub fn received(&self, messages: usize, bytes: usize) {
+        self.messages_in.increment(messages as u64);
+        self.bytes_in.increment(bytes as u64);
+    }
+
+    /// Something was refused; `kind` is a refusal code or the name of a check.
+    pub fn refused(&self, kind: &'static str, count: u64) {
+        self.labelled("pageroom_refusals_total", kind).increment(count);
+    }
+
+    /// Something went wrong on our side.
+    pub fn error(&self, kind: &'static str) {
+        self.labelled("pageroom_errors_total", kind).increment(1);
+    }
+
+    /// A page was loaded, or was not.
+    pub fn room_opened(&self, took: Duration, succeeded: bool) {
+        self.room_open_seconds.record(took.as_secs_f64());
+        if !succeeded {
+            self.error("page_load");
+        }
+    }
+
+    /// The store was asked to commit.
+    pub fn store_commit(&self, took: Duration, pages: usize, error: Option<&StoreError>) {
+        self.store_commit_seconds.record(took.as_secs_f64());
+        self.store_commit_pages.record(pages as f64);
+        if let Some(error) = error {
+            self.labelled("pageroom_store_errors_total", error.kind())
+                .increment(1);
+        }
+    }
+
+    /// Sets a number that is looked up only when somebody asks.
+    pub fn set(&self, name: &'static str, value: f64) {
+        self.recorder
+            .register_gauge(&Key::from_static_name(name), &METADATA)
+            .set(value);
+    }
+
+    /// The text of `/metrics`.
+    pub fn render(&self) -> String {
+        self.handle.run_upkeep();
+        self.handle.render()
+    }
+
+    fn labelled(&self, name: &'static str, kind: &'static str) -> Counter {
+        let key = Key::from_parts(name, vec![Label::from_static_parts("kind", kind)]);
+        self.recorder.register_counter(&key, &METADATA)
+    }
+}
+
+struct Describe<'a>(&'a PrometheusRecorder);
+
+impl Describe<'_> {
+    fn text(text: &'static str) -> SharedString {
+        SharedString::const_str(text)
+    }
+
+    fn gauge(&self, name: &'static str, text: &'static str) -> Gauge {
+        self.0
+            .describe_gauge(KeyName::from_const_str(name), None, Self::text(text));
+        self.0.register_gauge(&Key::from_static_name(name), &METADATA)
+    }
+
+    fn counter(&self, name: &'static str, text: &'static str) -> Counter {
+        self.0
+            .describe_counter(KeyName::from_const_str(name), None, Self::text(text));
+        self.0.register_counter(&Key::from_static_name(name), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, text: &'static str, unit: Unit) -> Histogram {
+        self.0
+            .describe_histogram(KeyName::from_const_str(name), Some(unit), Self::text(text));
+        self.0.register_histogram(&Key::from_static_name(name), &METADATA)
+    }
+}
