@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use ipnet::IpNet;
 
 use crate::{
     auth::{Authenticator, MIN_SECRET_BYTES, Origin, OriginPolicy, Secret, TokenKeys},
@@ -40,6 +41,14 @@ struct ListenSettings {
     /// Port to listen on; 0 takes a free one.
     #[arg(long, env = "PORT", default_value_t = 3001)]
     port: u16,
+    /// Reverse proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by commas.
+    #[arg(
+        long,
+        env = "PAGEROOM_TRUSTED_PROXIES",
+        value_name = "NETWORKS",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Vec<String>,
     /// Whether `/` serves the demo editor.
     #[arg(long, env = "PAGEROOM_DEMO", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     demo: bool,
@@ -371,6 +380,8 @@ pub struct Config {
     pub session: SessionConfig,
     /// How many of them.
     pub connections: ConnectionLimits,
+    /// Proxies whose word about the client's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// Largest message, in bytes.
     pub max_message_bytes: usize,
     /// Bytes that may wait for one member.
@@ -384,6 +395,7 @@ impl Settings {
     pub fn check(&self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let authenticator = self.auth.check(self.listen.host, &mut problems);
+        let trusted_proxies = self.listen.proxies(&mut problems);
         self.check_numbers(&mut problems);
         if let Err(error) = storage::check_address(self.store.database_url.expose()) {
             problems.push(error.to_string());
@@ -408,6 +420,7 @@ impl Settings {
                 per_user: self.limits.max_connections_per_user,
                 per_ip: self.limits.max_connections_per_ip,
             },
+            trusted_proxies,
             max_message_bytes: self.limits.max_message_bytes,
             max_outbox_bytes: self.limits.max_outbox_bytes,
             max_body_bytes: self.limits.max_body_bytes,
@@ -489,6 +502,29 @@ impl Settings {
             messages_per_second: self.limits.max_updates_per_second,
             burst: self.limits.max_updates_burst,
         }
+    }
+}
+
+impl ListenSettings {
+    fn proxies(&self, problems: &mut Vec<String>) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for text in self
+            .trusted_proxies
+            .iter()
+            .map(|text| text.trim())
+            .filter(|text| !text.is_empty())
+        {
+            match text
+                .parse::<IpNet>()
+                .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            {
+                Ok(network) => networks.push(network),
+                Err(_) => problems.push(format!(
+                    "PAGEROOM_TRUSTED_PROXIES: `{text}` is neither an address nor a network"
+                )),
+            }
+        }
+        networks
     }
 }
 

@@ -89,6 +89,7 @@ impl Server {
         let router = http::router(Parts {
             authenticator: config.authenticator,
             admissions: Admissions::new(config.connections),
+            trusted_proxies: config.trusted_proxies,
             around: Surroundings {
                 registry: registry.clone(),
                 writer,

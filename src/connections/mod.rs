@@ -6,5 +6,5 @@ mod admission;
 mod session;
 pub mod websocket;
 
-pub use admission::{Admissions, ConnectionLimits, ConnectionPermit};
+pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, client_address};
 pub use session::{Session, SessionConfig, Step};

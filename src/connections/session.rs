@@ -26,12 +26,16 @@ pub enum Step {
     Lost,
     /// The peer does not read: hang up with a reason.
     Stalled,
+    /// The token that let the peer in has expired.
+    Expired,
 }
 
 /// One connection's clockwork.
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
+    /// When the token that let the peer in expires.
+    expires: Option<Instant>,
     heard: Instant,
     sent: Instant,
     /// Since when something waits to be written without any of it leaving.
@@ -41,10 +45,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// A connection that begins now.
-    pub fn new(now: Instant, config: SessionConfig) -> Self {
+    /// A connection that begins now, let in by a token that is good until `expires`.
+    pub fn new(now: Instant, config: SessionConfig, expires: Option<Instant>) -> Self {
         Self {
             config,
+            expires,
             heard: now,
             sent: now,
             stalled: None,
@@ -90,6 +95,9 @@ impl Session {
 
     /// What is due now, if anything.
     pub fn step(&mut self, now: Instant) -> Option<Step> {
+        if self.expires.is_some_and(|expires| now >= expires) {
+            return Some(Step::Expired);
+        }
         if now >= self.heard + self.config.timeout {
             return Some(Step::Lost);
         }
@@ -106,10 +114,14 @@ impl Session {
     pub fn next_deadline(&self) -> Instant {
         let lost = self.heard + self.config.timeout;
         let keep_alive = self.sent + self.config.keep_alive;
-        match self.stalled {
-            None => lost.min(keep_alive),
-            Some(_) => self.stall_deadline().map_or(lost, |stall| stall.min(lost)),
-        }
+        let writing = match self.stalled {
+            None => Some(keep_alive),
+            Some(_) => self.stall_deadline(),
+        };
+        [writing, self.expires]
+            .into_iter()
+            .flatten()
+            .fold(lost, Instant::min)
     }
 
     fn stall_deadline(&self) -> Option<Instant> {
@@ -139,7 +151,7 @@ mod tests {
     #[test]
     fn a_silent_server_keeps_the_client_and_a_silent_client_is_lost() {
         let start = start();
-        let mut session = Session::new(start, CONFIG);
+        let mut session = Session::new(start, CONFIG, None);
         assert_eq!(session.next_deadline(), start + CONFIG.keep_alive);
         assert_eq!(session.step(start + Duration::from_secs(14)), None);
         assert_eq!(
@@ -172,9 +184,18 @@ mod tests {
     }
 
     #[test]
+    fn a_token_lets_in_only_until_it_expires() {
+        let start = start();
+        let expires = start + Duration::from_secs(5);
+        let mut session = Session::new(start, CONFIG, Some(expires));
+        assert_eq!(session.next_deadline(), expires);
+        assert_eq!(session.step(expires), Some(Step::Expired));
+    }
+
+    #[test]
     fn a_burst_passes_and_then_the_rate_holds() {
         let start = start();
-        let mut session = Session::new(start, CONFIG);
+        let mut session = Session::new(start, CONFIG, None);
         let may_read = |session: &Session, at| session.may_read_at().is_none_or(|from| at >= from);
         session.received(start, 200);
         assert!(may_read(&session, start));

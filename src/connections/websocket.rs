@@ -34,7 +34,7 @@ use crate::{
         Dialect,
         close::{close_code, close_reason},
     },
-    rooms::{ClientMessage, Departure, Next, Outbox, Refusal, Registry, Seat, StoreWriter},
+    rooms::{ClientMessage, Departure, Next, Outbox, Refusal, RefusalCode, Registry, Seat, StoreWriter},
     telemetry::Metrics,
 };
 
@@ -171,7 +171,8 @@ pub async fn serve<D: Dialect>(
     };
     drop(page);
     around.metrics.connections_open.increment(1.0);
-    let session = Session::new(now(), around.session);
+    let expires = membership.expires_in.map(|left| now() + left);
+    let session = Session::new(now(), around.session, expires);
     let mut connection = Connection::<D> {
         socket,
         outbox,
@@ -293,6 +294,10 @@ impl<D: Dialect> Connection<D> {
     fn tick(&mut self) -> Option<Ended> {
         match self.session.step(now())? {
             Step::Lost => Some(Ended::Lost),
+            Step::Expired => Some(Ended::Refused(Refusal::new(
+                RefusalCode::TokenExpired,
+                "the token has expired",
+            ))),
             Step::Stalled => Some(Ended::Refused(Refusal::unavailable(
                 "the client reads too slowly",
             ))),

@@ -22,6 +22,7 @@ use axum::{
     routing::{get, post},
 };
 pub use error::HttpError;
+use ipnet::IpNet;
 use storage::{PageId, SharedStore};
 use tokio_util::task::TaskTracker;
 use tower_http::{
@@ -46,6 +47,8 @@ pub struct Parts {
     pub authenticator: Authenticator,
     /// How many connections there are.
     pub admissions: Admissions,
+    /// Proxies whose word about the client's address is taken.
+    pub trusted_proxies: Vec<IpNet>,
     /// What connections need.
     pub around: Surroundings,
     /// The store, for pages that are not open.

@@ -14,7 +14,7 @@ use super::{App, HttpError, Peer, now};
 use crate::{
     auth::Membership,
     auth::SUBPROTOCOL_PREFIX,
-    connections::{ConnectionPermit, websocket},
+    connections::{ConnectionPermit, client_address, websocket},
     protocols::y_websocket::YWebsocket,
     rooms::Refusal,
 };
@@ -58,7 +58,8 @@ fn admit(app: &App, request: &Request) -> Result<(PageId, Membership, Connection
     let membership = app.authenticator.membership(credential.as_ref(), &page, now())?;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     let peer = peer.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
-    let permit = app.admissions.admit(membership.user.as_ref(), peer)?;
+    let address = client_address(peer, request.headers(), &app.trusted_proxies);
+    let permit = app.admissions.admit(membership.user.as_ref(), address)?;
     Ok((page, membership, permit))
 }
 
