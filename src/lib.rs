@@ -1,4 +1,68 @@
-//! Pageroom: the server behind pages that many people edit at once.
+//! Pageroom: the server behind pages that many people edit at once. This page is the map of its code.
+//!
+//! # The shape
+//!
+//! Two pure state machines and one thin shell. A [`Room`](rooms::Room) is one live page, a [`Session`](connections::Session) one
+//! connection; both are plain structs into which inputs and the time go and from which effects come. A tokio task each runs them. So
+//! everything interesting is tested in microseconds and replayed from a seed.
+//!
+//! ```text
+//!  client                                                                       store
+//!    │ frame                                                                      ▲ bytes
+//!    ▼                                                                            │
+//!  connections ──► protocols ──► rooms: registry → room ──► crdt               storage
+//!   (move frames)   (frame ⇄ message)       ▲  task: runs one room, carries out effects ┘
+//!    ▲                                      │
+//!    └────────── outbox ◄── effects ────────┘      http and auth stand beside connections
+//! ```
+//!
+//! [`crdt`] is the only place that names the CRDT engine, and [`storage`] the only one that names the database driver; neither knows the
+//! server, or tokio's tasks. Dialects know of rooms only the messages, and rooms know nothing of dialects.
+//!
+//! # Walks through it
+//!
+//! **A keystroke.** A frame arrives in [`connections::websocket`], its dialect makes [`ClientMessage`](rooms::ClientMessage)s of it, and the
+//! room's mailbox takes them. [`Room::handle`](rooms::Room::handle) lets the gate ([`crdt::Document::admit`]) decide whether the update is
+//! well-formed, new, and not early. [`Room::settle`](rooms::Room::settle) applies everything admitted in one transaction and asks for two things:
+//! tell the other members (one shared frame, encoded once per dialect) and append to the log. The [writer](rooms::StoreWriter) gathers the
+//! appends of all rooms into one transaction. When it is committed the room hears of it, and only then the author gets its own update
+//! back: the acknowledgement.
+//!
+//! **Joining.** [`http`] finds out who is asking ([`auth`]), accepts the upgrade in any case and hangs up with a code if the answer is no. The
+//! [registry](rooms::Registry) opens the room once, however many arrive together. The room sends its state vector and who is here; it
+//! answers the client's state vector with what is missing, as soon as all of that is durable.
+//!
+//! **A slow reader.** Its [outbox](rooms::Outbox) is bounded in bytes. When it is full, document messages are dropped and the room remembers
+//! what the member had; once the queue has left, the member gets one diff. Presence waits as the latest state per client.
+//!
+//! **A store that fails.** Editing goes on and nothing is acknowledged. Each room merges what waits, so that memory grows with the page
+//! and not with time; beyond a budget connections are not read. `/readyz` is red until everything is stored.
+//!
+//! **A document that breaks.** A panic in the engine ends that room only: nothing of the batch has been told, stored or acknowledged. Everybody
+//! reconnects to a room rebuilt from the log, which for a while tries each update on a copy first, so that the culprit is found and set aside.
+//!
+//! # What always holds
+//!
+//! 1. A room tells others only what it has applied, and acknowledges only what is stored.
+//! 2. A page is open in at most one room of a process.
+//! 3. Nothing is ever pending inside the engine: what comes early is parked in front of it, within limits.
+//! 4. Read-only members cannot change a page, in any dialect.
+//! 5. Every queue has a bound and a tested behaviour when full.
+//! 6. Pure modules ask for no time, entropy or socket, and iterate over no hash map.
+//! 7. Bytes from outside never panic; `unsafe` is forbidden.
+//!
+//! `tests/sim` checks these from seeds, `tests/it` over real sockets, `tests/js` with real clients, and `tests/it/tidy.rs` reads the sources.
+//!
+//! # Words
+//!
+//! A *page* is stored, a *document* is its CRDT, a *room* the live place of one page, a *member* a connection's seat in it. A *user* is who a
+//! token is about; a *client* is a Yjs client id or the program at the other end. A *frame* is what a transport carries, a *message* what a
+//! dialect reads from it, an *update* what changes a document. *Applied*, *stored* and *acknowledged* are three different moments.
+//!
+//! # Where to begin
+//!
+//! [`rooms::Input`] and [`rooms::Effect`] are the nouns, [`rooms::Room`] is the heart, [`protocols::y_websocket`] the simplest dialect,
+//! [`storage`]'s front page the contract of a store, and [`config`] every limit there is.
 
 pub mod auth;
 pub mod cli;
