@@ -243,7 +243,7 @@ impl<D: Dialect> Connection<D> {
             let may_read = full.is_none() && pause.is_none();
             tokio::select! {
                 biased;
-                place = seat.place(), if full.is_some() || caught_up => {
+                place = seat.place(full.as_deref().unwrap_or_default()), if full.is_some() || caught_up => {
                     let Some(place) = place else { return self.orphaned().await };
                     match full.take() {
                         Some(messages) => place.say(messages),

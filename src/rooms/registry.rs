@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use storage::{PageId, Seq, SharedStore};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter,
@@ -54,6 +54,8 @@ pub(super) struct Shared {
     suspects: Mutex<BTreeMap<PageId, Instant>>,
     next_slot: AtomicU64,
     next_member: AtomicU64,
+    /// KiB of large messages that may still be brought to rooms.
+    large: Arc<Semaphore>,
     /// Members of all rooms.
     pub(super) members: AtomicUsize,
 }
@@ -67,11 +69,21 @@ pub struct Registry(Arc<Shared>);
 pub struct Seat {
     member: MemberId,
     mailbox: mpsc::Sender<Command>,
+    large: Arc<Semaphore>,
     left: bool,
 }
 
 /// Place in a room's mailbox, kept for one message.
-pub struct Permit<'a>(mpsc::Permit<'a, Command>, MemberId);
+pub struct Permit<'a> {
+    place: mpsc::Permit<'a, Command>,
+    member: MemberId,
+    large: Option<OwnedSemaphorePermit>,
+}
+
+/// What a member says at once is large from this many bytes on.
+const LARGE_BYTES: usize = 64 * 1024;
+/// Of large messages, this much may be under way to all rooms; whoever brings more waits, and is not read meanwhile.
+const MAX_LARGE_KIB: usize = 64 * 1024;
 
 impl Seat {
     /// The seat's number.
@@ -79,11 +91,15 @@ impl Seat {
         self.member
     }
 
-    /// Says something to the room if its mailbox has place, and gives it back otherwise.
+    /// Says something to the room if that needs no waiting, and gives it back otherwise.
     pub fn try_say(&self, messages: Vec<ClientMessage>) -> Result<(), Vec<ClientMessage>> {
+        if payload_bytes(&messages) >= LARGE_BYTES {
+            return Err(messages);
+        }
         match self.mailbox.try_send(Command::Said {
             member: self.member,
             messages,
+            large: None,
         }) {
             Ok(()) => Ok(()),
             Err(mpsc::error::TrySendError::Full(Command::Said { messages, .. })) => Err(messages),
@@ -92,13 +108,21 @@ impl Seat {
         }
     }
 
-    /// Waits for place in the mailbox. `None` when the room is gone.
-    pub async fn place(&self) -> Option<Permit<'_>> {
-        self.mailbox
-            .reserve()
-            .await
-            .ok()
-            .map(|permit| Permit(permit, self.member))
+    /// Waits for place in the mailbox for these messages. `None` when the room is gone.
+    pub async fn place(&self, messages: &[ClientMessage]) -> Option<Permit<'_>> {
+        let bytes = payload_bytes(messages);
+        let large = if bytes >= LARGE_BYTES {
+            let share = u32::try_from((bytes / 1024).min(MAX_LARGE_KIB)).unwrap_or(u32::MAX);
+            Some(self.large.clone().acquire_many_owned(share).await.ok()?)
+        } else {
+            None
+        };
+        let place = self.mailbox.reserve().await.ok()?;
+        Some(Permit {
+            place,
+            member: self.member,
+            large,
+        })
     }
 
     /// Gives the seat back.
@@ -135,16 +159,22 @@ impl Drop for Seat {
 impl Permit<'_> {
     /// Says something to the room.
     pub fn say(self, messages: Vec<ClientMessage>) {
-        self.0.send(Command::Said {
-            member: self.1,
+        let Self { place, member, large } = self;
+        place.send(Command::Said {
+            member,
             messages,
+            large,
         });
     }
 
     /// Tells the room that everything queued for this member has left.
     pub fn caught_up(self) {
-        self.0.send(Command::CaughtUp { member: self.1 });
+        self.place.send(Command::CaughtUp { member: self.member });
     }
+}
+
+fn payload_bytes(messages: &[ClientMessage]) -> usize {
+    messages.iter().map(ClientMessage::payload_bytes).sum()
 }
 
 /// Keeps a room from retiring while somebody is about to talk to it.
@@ -183,6 +213,7 @@ impl Registry {
             suspects: Mutex::default(),
             next_slot: AtomicU64::new(1),
             next_member: AtomicU64::new(1),
+            large: Arc::new(Semaphore::new(MAX_LARGE_KIB)),
             members: AtomicUsize::new(0),
         }))
     }
@@ -212,6 +243,7 @@ impl Registry {
                 return joined.map(|()| Seat {
                     member,
                     mailbox: lease.mailbox.clone(),
+                    large: self.0.large.clone(),
                     left: false,
                 });
             }

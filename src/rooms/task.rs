@@ -4,12 +4,12 @@ use std::{
     collections::BTreeMap,
     panic::AssertUnwindSafe,
     sync::{Arc, Weak, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
 use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, StoreError, StoredPage};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RequestId, Role,
@@ -25,6 +25,8 @@ pub(super) enum Command {
     Said {
         member: MemberId,
         messages: Vec<ClientMessage>,
+        /// For a large message: its share of what may be under way to all rooms.
+        large: Option<OwnedSemaphorePermit>,
     },
     Left {
         member: MemberId,
@@ -234,8 +236,17 @@ fn refuse(command: Command, refusal: &Refusal) {
 impl RoomTask {
     async fn run(&mut self, mailbox: &mut mpsc::Receiver<Command>) {
         let mut commands = Vec::new();
+        let alarm = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(alarm);
+        // Deadlines mostly move away: an alarm that rings too early is set again, which is cheaper than moving it each time.
+        let mut alarm_at: Option<Instant> = None;
         while !self.retired {
-            let deadline = self.room.next_deadline();
+            if let Some(deadline) = self.room.next_deadline()
+                && alarm_at.is_none_or(|at| deadline < at)
+            {
+                alarm.as_mut().reset(deadline.into());
+                alarm_at = Some(deadline);
+            }
             tokio::select! {
                 biased;
                 committed = answered(&mut self.append) => self.stored(committed),
@@ -245,7 +256,7 @@ impl RoomTask {
                         return;
                     }
                 }
-                () = sleep_until(deadline) => {}
+                () = &mut alarm, if alarm_at.is_some() => alarm_at = None,
             }
             for command in commands.drain(..) {
                 self.obey(command);
@@ -266,12 +277,17 @@ impl RoomTask {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Join(join) => self.join(*join),
-            Command::Said { member, messages } => {
+            Command::Said {
+                member,
+                messages,
+                large,
+            } => {
                 let bytes: usize = messages.iter().map(ClientMessage::payload_bytes).sum();
                 self.shared.metrics.received(messages.len(), bytes);
                 heavily(bytes as u64 > HEAVY_BYTES, || {
                     self.handle(Input::Said { member, messages })
                 });
+                drop(large);
             }
             Command::Left { member, departure } => {
                 self.outboxes.remove(&member);
@@ -481,13 +497,6 @@ fn whole(page: StoredPage) -> Vec<LoggedUpdate> {
 async fn answered(append: &mut Option<oneshot::Receiver<Committed>>) -> Option<Committed> {
     match append {
         Some(receiver) => receiver.await.ok(),
-        None => std::future::pending().await,
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }
