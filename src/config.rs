@@ -80,7 +80,7 @@ pub(crate) struct StoreSettings {
     #[arg(
         long,
         env = "PAGEROOM_COMMIT_INTERVAL_MILLISECONDS",
-        default_value_t = 8,
+        default_value_t = 16,
         value_name = "MILLISECONDS"
     )]
     commit_interval_milliseconds: u64,

@@ -295,7 +295,10 @@ impl RoomTask {
             }
             Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
             Command::Post(post) => self.post(*post),
-            Command::Read(reading) => (reading.0)(&mut self.room),
+            Command::Read(reading) => {
+                let heavy = self.room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
+                heavily(heavy, || (reading.0)(&mut self.room));
+            }
             Command::Drain => self.handle(Input::Draining { abandon: false }),
             Command::Abandon => self.handle(Input::Draining { abandon: true }),
         }

@@ -70,8 +70,8 @@ impl StoreWriter {
         config: WriterConfig,
         metrics: Metrics,
     ) -> (Self, tokio::task::JoinHandle<()>) {
-        // A room has at most one request under way, so this bound only delays rooms among thousands of busy ones.
-        let (requests, queue) = mpsc::channel(1024);
+        // A room has at most one request under way, so rooms bound this queue; it must not make them wait while the store is away.
+        let (requests, queue) = mpsc::channel(MAX_WAITING);
         let health = Arc::new(Mutex::new(StoreHealth::Good));
         let writer = Writer {
             store,
@@ -142,6 +142,8 @@ struct Writer {
     stuck: Vec<Request>,
 }
 
+/// Requests that may wait: more than a process can have rooms.
+const MAX_WAITING: usize = 1 << 20;
 /// First pause after a failed try.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
