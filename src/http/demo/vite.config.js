@@ -4,8 +4,13 @@ import { defineConfig } from 'vite'
 
 import { licences } from './build/licences.js'
 
+/** Lets the script run before the first paint, so that a chosen theme does not flash up as the other one. */
+function blockRendering(/** @type {string} */ html) {
+  return html.replace('<script type="module"', '<script type="module" blocking="render"')
+}
+
 export default defineConfig({
-  plugins: [licences('assets/licenses.txt')],
+  plugins: [licences('assets/licenses.txt'), { name: 'theme-before-paint', transformIndexHtml: { order: 'post', handler: blockRendering } }],
   build: {
     target: ['chrome125', 'edge125', 'firefox128', 'safari18'],
     // Data addresses in the markup would only make it longer.

@@ -7,7 +7,7 @@ import { messageAuth, messageSync, WebsocketProvider } from 'y-websocket'
 import * as Y from 'yjs'
 
 import { socketPath } from './address.js'
-import { refusalOf } from './status.js'
+import { reasonSentence, refusalOf } from './status.js'
 import { Unsaved } from './unsaved.js'
 
 /** Without any confirmation for this long, "saving" is no longer a fair word. */
@@ -45,7 +45,7 @@ export class Connection {
     this.#listenToServer()
     this.provider.on('sync', (synced) => synced && this.#set({ link: 'online', refusal: null }))
     this.provider.on('connection-close', () => this.#set({ link: 'offline' }))
-    this.provider.on('closed', ({ code }) => this.#refused(code))
+    this.provider.on('closed', ({ code, reason }) => this.#refused(code, reason))
   }
 
   connect() {
@@ -118,12 +118,12 @@ export class Connection {
   /** @param {string} reason */
   #rejected(reason) {
     if (/^read.only/i.test(reason)) this.onReadOnly()
-    else this.#set({ rejected: `The server did not take your last change: ${reason.replace(/^\w+: /, '')}.` })
+    else this.#set({ rejected: `The server did not take your last change: ${reasonSentence(reason)}.` })
   }
 
-  /** @param {number} code */
-  #refused(code) {
-    const refusal = refusalOf(code)
+  /** @param {number} code @param {string} reason */
+  #refused(code, reason) {
+    const refusal = refusalOf(code, reason)
     this.#set({ link: 'offline', refusal })
     if (refusal?.retries) this.#timers.retry = setTimeout(() => this.retry(), BUSY_SERVER_PAUSE_MS)
   }

@@ -1,6 +1,6 @@
 // The icons of the page, as strokes on a grid of 20 by 20.
 
-const NAMESPACE = 'http://www.w3.org/20/svg'
+const NAMESPACE = 'http://www.w3.org/2000/svg'
 
 /** @type {Record<string, string>} */
 const PATHS = {

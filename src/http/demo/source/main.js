@@ -19,6 +19,7 @@ import { loadUser, onUserChangedElsewhere } from './user.js'
  * @property {import('y-protocols/awareness').Awareness} awareness
  * @property {string} label
  * @property {boolean} editable
+ * @property {(names: string[]) => void} onForeign the page holds content that the editor cannot show and has closed itself to spare
  *
  * @typedef {object} OpenedEditor
  * @property {(editable: boolean) => void} setEditable
@@ -51,6 +52,11 @@ function open(openEditor, readOnly) {
     awareness: connection.awareness,
     label: `Text of the page ${address.page}`,
     editable: !readOnly,
+    onForeign: (names) => {
+      const list = names.join(', ')
+      indicator.showFault(`This page holds content that this editor cannot show (${list}). It is left as it is.`)
+      connection.destroy()
+    },
   })
 
   presence.onChange = () => people.show(presence.people)

@@ -79,9 +79,9 @@ function nameOf({ name, self }) {
 }
 
 /** @param {import('./presence.js').Person} person */
-function avatar({ name, color, typing }) {
+function avatar({ name, color, typing, self }) {
   const element = document.createElement('span')
-  element.className = typing ? 'avatar is-typing' : 'avatar'
+  element.className = typing && !self ? 'avatar is-typing' : 'avatar'
   element.style.setProperty('--person', color)
   element.textContent = initials(name)
   return element

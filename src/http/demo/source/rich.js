@@ -7,10 +7,11 @@ import { Placeholder } from '@tiptap/extensions'
 import StarterKit from '@tiptap/starter-kit'
 
 import { caretElement, selectionAttributes } from './caret.js'
+import { foreignNames } from './foreign.js'
 import { fillToolbar } from './toolbar.js'
 
 /** @type {import('./main.js').OpenEditor} */
-export function openEditor({ parent, toolbar, doc, awareness, label, editable }) {
+export function openEditor({ parent, toolbar, doc, awareness, label, editable, onForeign }) {
   let isEditable = editable
   /** @returns {Record<string, string>} */
   const attributes = () => {
@@ -39,9 +40,20 @@ export function openEditor({ parent, toolbar, doc, awareness, label, editable })
   const bar = fillToolbar(toolbar, controls(editor))
   editor.on('transaction', bar.refresh)
 
+  const fragment = doc.getXmlFragment('default')
+  // Before its observers, because the editor deletes what it does not know.
+  doc.on('beforeObserverCalls', (transaction) => {
+    if (editor.isDestroyed) return
+    const names = foreignNames(transaction, fragment, editor.schema)
+    if (names.length === 0) return
+    bar.clear()
+    editor.destroy()
+    queueMicrotask(() => onForeign(names))
+  })
+
   return {
     setEditable(now) {
-      if (now === isEditable) return
+      if (now === isEditable || editor.isDestroyed) return
       isEditable = now
       editor.setEditable(now, false)
       bar.refresh()

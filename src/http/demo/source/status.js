@@ -68,9 +68,20 @@ const REFUSALS = {
   4429: { why: 'The server has too much to do for you at the moment. It is tried again in half a minute.', retries: true },
 }
 
-/** @param {number} code of a closed socket @returns {Refusal | null} */
-export function refusalOf(code) {
-  if (code in REFUSALS) return REFUSALS[code]
+/**
+ * @param {number} code of a closed socket
+ * @param {string} reason what the server said: a code for programs, a colon, a sentence
+ * @returns {Refusal | null}
+ */
+export function refusalOf(code, reason) {
   const forGood = code >= 4400 && code < 4500
-  return forGood ? { why: `The server refused the connection (${code}).`, retries: false } : null
+  if (!forGood) return null
+  const known = REFUSALS[code] ?? { why: `The server refused the connection with the code ${code}.`, retries: false }
+  const sentence = reasonSentence(reason)
+  return sentence ? { ...known, why: `${known.why} The server says: ${sentence}.` } : known
+}
+
+/** The sentence of a server's refusal, without the code before it. @param {string} reason */
+export function reasonSentence(reason) {
+  return reason.replace(/^\w+: */, '').trim()
 }

@@ -75,7 +75,7 @@ function parse(json) {
 /** A name as it can be shown: one short line without characters that change the text around it. @param {unknown} name */
 export function tidyName(name) {
   const tidy = String(name ?? '')
-    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, ' ')
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')
     .trim()
   return [...tidy].slice(0, 40).join('') || 'Guest'
 }
