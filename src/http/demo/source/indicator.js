@@ -10,6 +10,8 @@ const SAVING_LASTS_MS = 400
 export class Indicator {
   /** @type {import('./status.js').Status} */
   #status = { kind: 'connecting', label: 'Connecting…', notice: null, action: false }
+  /** @type {import('./status.js').Status['kind']} what a screen reader was told last */
+  #told = 'saved'
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer
   onRetry = () => {}
@@ -22,13 +24,15 @@ export class Indicator {
   /** @param {import('./status.js').Facts} facts */
   show(facts) {
     const status = statusOf(facts)
-    const announcement = announcementOf(this.#status, status)
     const settles = this.#status.kind === 'saving' && status.kind === 'saved'
     this.#status = status
     clearTimeout(this.#timer)
     if (settles) this.#timer = setTimeout(() => this.#draw(), SAVING_LASTS_MS)
     else this.#draw()
-    if (announcement) byId('announcement').textContent = announcement
+    const announcement = announcementOf(this.#told, status)
+    if (announcement === null) return
+    this.#told = status.kind
+    byId('announcement').textContent = announcement
   }
 
   /** A fault that ends everything. @param {string} sentence */

@@ -13,16 +13,16 @@ import { fillToolbar } from './toolbar.js'
 /** @type {import('./main.js').OpenEditor} */
 export function openEditor({ parent, toolbar, doc, awareness, label, editable, onForeign }) {
   let isEditable = editable
-  /** @returns {Record<string, string>} */
-  const attributes = () => {
-    const always = { 'aria-label': label, 'aria-multiline': 'true', role: 'textbox' }
-    return isEditable ? always : { ...always, 'aria-readonly': 'true', tabindex: '0' }
+  /** @returns {{ attributes: Record<string, string> }} */
+  const editorProps = () => {
+    const attributes = { 'aria-label': label, 'aria-multiline': 'true', role: 'textbox' }
+    return { attributes: isEditable ? attributes : { ...attributes, 'aria-readonly': 'true', tabindex: '0' } }
   }
   const editor = new Editor({
     element: parent,
     editable,
     injectCSS: false,
-    editorProps: { attributes },
+    editorProps: editorProps(),
     extensions: [
       // Undo comes from the collaboration. A trailing paragraph would be written by everybody who only looks.
       StarterKit.configure({ undoRedo: false, trailingNode: false, link: { openOnClick: false } }),
@@ -55,7 +55,7 @@ export function openEditor({ parent, toolbar, doc, awareness, label, editable, o
     setEditable(now) {
       if (now === isEditable || editor.isDestroyed) return
       isEditable = now
-      editor.setEditable(now, false)
+      editor.setOptions({ editable: now, editorProps: editorProps() })
       bar.refresh()
     },
     destroy() {

@@ -46,15 +46,14 @@ export function statusOf({ link, unsaved, late, readOnly, refusal, rejected }) {
 }
 
 /**
- * What a screen reader is told when the status changes: only what a writer must know, so nothing for each save.
- * @param {Status} before @param {Status} now @returns {string | null}
+ * What a screen reader is told: only what a writer must know, each trouble once and its end, but nothing for each save.
+ * @param {Status['kind']} told what was told last; `saved` when all was well since
+ * @param {Status} now
+ * @returns {string | null}
  */
-export function announcementOf(before, now) {
-  const quiet = new Set(['connecting', 'saving', 'saved'])
-  if (before.kind === now.kind && before.notice === now.notice) return null
-  if (quiet.has(now.kind)) {
-    return !quiet.has(before.kind) && now.kind === 'saved' ? 'Connected again. Everything is saved.' : null
-  }
+export function announcementOf(told, now) {
+  if (now.kind === told || now.kind === 'connecting' || now.kind === 'saving') return null
+  if (now.kind === 'saved') return 'Everything is saved again.'
   return now.kind === 'read-only' ? 'You can read this page and not change it.' : (now.notice ?? now.label)
 }
 
