@@ -5,7 +5,7 @@ use std::{io::Write, path::PathBuf};
 use clap::Args;
 use storage::{PageId, PageIdError, StoreError, StoreOptions};
 
-use crate::auth::Secret;
+use crate::{auth::Secret, rooms::open_document};
 
 /// What to export.
 #[derive(Args, Debug)]
@@ -66,22 +66,18 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), ExportError> {
         .await?
         .ok_or_else(|| ExportError::Unknown(page.clone()))?;
     store.close().await;
-    let snapshot = stored.snapshot.map(|snapshot| snapshot.state);
-    let parts = snapshot
-        .into_iter()
-        .chain(stored.log.into_iter().map(|row| row.data));
-    let mut document = crdt::Document::load(crdt::Limits::default(), parts)?;
+    let mut document = open_document(crdt::Limits::default(), stored.snapshot, stored.log)?;
     let no_field = || ExportError::NoField(args.field.clone().unwrap_or_default());
     let bytes = match args.format.as_str() {
         "json" => document
             .content()?
-            .json(args.field.as_deref())
+            .json(args.field.as_deref())?
             .ok_or_else(no_field)?
             .to_string()
             .into(),
         "text" => document
             .content()?
-            .text(args.field.as_deref())
+            .text(args.field.as_deref())?
             .ok_or_else(no_field)?
             .into(),
         _ => document.encode()?,

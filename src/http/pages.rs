@@ -15,10 +15,10 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use storage::{PageId, PageRecord, StoredPage};
+use storage::{PageId, PageRecord};
 
 use super::{App, HttpError};
-use crate::rooms::{Refusal, Role, Room, heavily};
+use crate::rooms::{Refusal, Role, Room, heavily, open_document};
 
 /// The sequence number up to which the answer is stored.
 pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
@@ -209,8 +209,8 @@ pub(super) async fn content(
     let read = view(&app, &page, move |document| {
         let content = document.content()?;
         Ok(match format {
-            Format::Json => content.json(field.as_deref()).map(|json| json.to_string()),
-            Format::Text => content.text(field.as_deref()),
+            Format::Json => content.json(field.as_deref())?.map(|json| json.to_string()),
+            Format::Text => content.text(field.as_deref())?,
         })
     });
     let (view, _) = read.await?.ok_or_else(HttpError::unknown_page)?;
@@ -294,7 +294,7 @@ async fn view<T: Send + 'static>(
     };
     let etag = etag(&stored.record.generation.0, stored.record.seq, false);
     let seq = stored.record.seq;
-    let mut document = build(stored, &app.gate)?;
+    let mut document = open_document(app.gate, stored.snapshot, stored.log).map_err(HttpError::Damaged)?;
     let value = heavily(true, || read(&mut document)).map_err(HttpError::Broken)?;
     Ok(Some((View { value, seq, etag }, 0)))
 }
@@ -320,22 +320,6 @@ fn read_room<T>(
         }),
         connections,
     ))
-}
-
-fn build(stored: StoredPage, gate: &crdt::Limits) -> Result<crdt::Document, HttpError> {
-    let document = match stored.snapshot {
-        Some(snapshot) if stored.log.is_empty() => {
-            crdt::Document::asleep(*gate, snapshot.state, &snapshot.state_vector)
-        }
-        snapshot => {
-            let parts = snapshot
-                .map(|snapshot| snapshot.state)
-                .into_iter()
-                .chain(stored.log.into_iter().map(|row| row.data));
-            heavily(true, || crdt::Document::load(*gate, parts))
-        }
-    };
-    document.map_err(HttpError::Damaged)
 }
 
 /// The tag of a state. While edits are on their way to the store the state is ahead of its sequence number, so the tag is one

@@ -6,6 +6,7 @@
 mod batch;
 mod effect;
 mod input;
+mod loading;
 mod member;
 mod message;
 mod outbox;
@@ -18,6 +19,7 @@ mod writer;
 
 pub use effect::Effect;
 pub use input::{Departure, Input, MemberId, RequestId};
+pub use loading::open_document;
 pub use member::Role;
 pub use message::{ClientMessage, DIALECT_SLOTS, Outgoing, ServerMessage};
 pub use outbox::{Next, Outbox, Pushed};

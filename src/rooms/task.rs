@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RequestId, Role,
-    Room, ServerMessage,
+    Room, ServerMessage, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
 };
@@ -183,20 +183,7 @@ fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<L
     };
     let log_rows = stored.log.len() as u64;
     let log_bytes: u64 = stored.log.iter().map(|row| row.data.len() as u64).sum();
-    let document = match stored.snapshot {
-        // Nobody may ever ask for more than the stored bytes: the document stays asleep until somebody does.
-        Some(snapshot) if log_rows == 0 => {
-            crdt::Document::asleep(gate, snapshot.state, &snapshot.state_vector)
-        }
-        snapshot => {
-            let parts = snapshot
-                .map(|snapshot| snapshot.state)
-                .into_iter()
-                .chain(stored.log.into_iter().map(|row| row.data));
-            heavily(true, || crdt::Document::load(gate, parts))
-        }
-    };
-    let document = document.map_err(|error| {
+    let document = open_document(gate, stored.snapshot, stored.log).map_err(|error| {
         tracing::error!(%error, seq = stored.record.seq, "what is stored of a page does not fit together; it is not opened and not written");
         Refusal::unavailable("the page cannot be loaded")
     })?;

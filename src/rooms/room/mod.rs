@@ -337,8 +337,8 @@ impl Room {
         let merged = self.document.snapshot().and_then(|merged| {
             let content = self.document.content()?;
             let readable = (
-                content.json(None).unwrap_or_default(),
-                content.text(None).unwrap_or_default(),
+                content.json(None)?.unwrap_or_default(),
+                content.text(None)?.unwrap_or_default(),
             );
             Ok((merged, readable))
         });
