@@ -1,10 +1,21 @@
 //! Awareness: who is here and where, one opaque JSON state per client id, each bound to the connection that introduced it.
+//!
+//! On the wire an awareness update is a count, then for each client: its id, a clock, and a JSON string, `null` when it
+//! has left. Yjs clients take an entry when its clock is higher than what they know (0 for an unknown client), or equal
+//! and `null` for a client that is present. They also send on what they hear of *others*; those echoes are refused here.
+//!
+//! What goes out has clocks of its own, never lower than what came in and always higher than what went out before, so
+//! that every peer takes it: also of a client whose first clock is 0, and of one that comes back with the clock it had
+//! when it was withdrawn.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use serde::de::IgnoredAny;
 
+use crate::encoding::{Reader, Write, buffer_length, number_length};
 use crate::error::DecodeError;
 use crate::state_vector::ClientId;
 
@@ -35,6 +46,12 @@ impl Default for AwarenessLimits {
     }
 }
 
+/// The largest clock taken from outside; what goes out may be higher.
+const MAX_CLOCK: u32 = 1 << 31;
+
+/// How deep a state may be nested. Peers parse it with whatever stack they have.
+const MAX_DEPTH: usize = 64;
+
 /// One client's state, or that it has none any more, as it is sent to others. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AwarenessChange {
@@ -51,7 +68,8 @@ pub struct AwarenessChange {
 pub struct AwarenessOutcome {
     /// What others have to be told.
     pub changed: Vec<AwarenessChange>,
-    /// How many entries were refused because their client id belongs to somebody else.
+    /// How many entries were refused because their client id belongs to somebody else. Yjs clients send on what they
+    /// hear of others, so this alone is no offence.
     pub refused_foreign: usize,
     /// How many entries were refused because they, or their number, exceeded a limit.
     pub refused_too_large: usize,
@@ -61,17 +79,52 @@ pub struct AwarenessOutcome {
 #[derive(Debug)]
 pub struct Awareness<O> {
     limits: AwarenessLimits,
-    owner: Option<O>,
+    present: BTreeMap<ClientId, Present<O>>,
+    withdrawn: BTreeMap<ClientId, Withdrawn>,
+    /// How many present client ids each owner holds.
+    held: BTreeMap<O, usize>,
+    /// No state has to go before this; it may turn out that none has to go then either.
+    next_deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Present<O> {
+    owner: O,
+    /// The owner's connection broke.
+    lost: bool,
+    clock_in: u32,
+    clock_out: u32,
+    state: Arc<str>,
+    /// When it will be withdrawn if nothing is heard.
+    deadline: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Withdrawn {
+    clock_out: u32,
+    since: Instant,
+}
+
+struct Entry<'a> {
+    client: ClientId,
+    clock: u32,
+    state: Option<&'a str>,
 }
 
 impl<O: Copy + Eq + Ord> Awareness<O> {
     /// Nobody is here.
     pub fn new(limits: AwarenessLimits) -> Self {
-        Self { limits, owner: None }
+        Self {
+            limits,
+            present: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
+            held: BTreeMap::new(),
+            next_deadline: None,
+        }
     }
 
     /// Takes an awareness update from `owner`. A client id that another present owner holds is taken over only when
-    /// `may_take_over(holder, owner)`.
+    /// `may_take_over(holder, owner)`, which should be so when both are the same user.
     ///
     /// # Errors
     /// When the bytes are not an awareness update; nothing was changed.
@@ -82,58 +135,586 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         update: &[u8],
         may_take_over: impl Fn(O, O) -> bool,
     ) -> Result<AwarenessOutcome, DecodeError> {
-        let _ = (
-            now,
-            owner,
-            update,
-            may_take_over(owner, owner),
-            self.limits,
-            self.owner,
-        );
-        todo!("awareness")
+        let mut outcome = AwarenessOutcome::default();
+        for entry in read_entries(update)? {
+            if entry
+                .state
+                .is_some_and(|state| state.len() > self.limits.max_state_bytes)
+            {
+                outcome.refused_too_large += 1;
+            } else {
+                self.apply_entry(now, owner, &entry, &may_take_over, &mut outcome);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn apply_entry(
+        &mut self,
+        now: Instant,
+        owner: O,
+        entry: &Entry<'_>,
+        may_take_over: &impl Fn(O, O) -> bool,
+        outcome: &mut AwarenessOutcome,
+    ) {
+        let holds_none = !self.held.contains_key(&owner);
+        let Some(present) = self.present.get(&entry.client) else {
+            let Some(state) = entry.state else { return };
+            // A client that comes back brings the clock it had. So does the echo of another client, but whoever sends
+            // that has a client id of its own.
+            let accepted = match self.withdrawn.get(&entry.client) {
+                Some(before) => holds_none || entry.clock > before.clock_out,
+                None => true,
+            };
+            if !accepted {
+                outcome.refused_foreign += 1;
+            } else if self
+                .held
+                .get(&owner)
+                .is_some_and(|&held| held >= self.limits.max_clients_per_owner)
+            {
+                outcome.refused_too_large += 1;
+            } else {
+                outcome
+                    .changed
+                    .push(self.enter(now, owner, entry.client, entry.clock, state));
+            }
+            return;
+        };
+        if present.owner == owner && !present.lost {
+            let accepted =
+                entry.clock > present.clock_in || (entry.clock == present.clock_in && entry.state.is_none());
+            if !accepted {
+                return;
+            }
+        } else {
+            let returns = holds_none || entry.clock > present.clock_out;
+            let free = present.lost || may_take_over(present.owner, owner);
+            if !free || !returns || entry.state.is_none() {
+                outcome.refused_foreign += 1;
+                return;
+            }
+        }
+        outcome.changed.push(match entry.state {
+            Some(state) => self.enter(now, owner, entry.client, entry.clock, state),
+            None => self.withdraw(now, entry.client, entry.clock),
+        });
     }
 
     /// The owner left: its states are withdrawn at once.
     pub fn leave(&mut self, now: Instant, owner: O) -> Vec<AwarenessChange> {
-        let _ = (now, owner);
-        todo!("awareness")
+        if !self.held.contains_key(&owner) {
+            return Vec::new();
+        }
+        self.withdraw_all(now, |present| present.owner == owner)
     }
 
     /// The owner's connection broke: its states are kept for the grace period, and free to be claimed.
     pub fn lost(&mut self, now: Instant, owner: O) {
-        let _ = (now, owner);
-        todo!("awareness")
+        if self.held.remove(&owner).is_none() {
+            return;
+        }
+        let deadline = now + self.limits.grace;
+        for present in self.present.values_mut().filter(|present| present.owner == owner) {
+            present.lost = true;
+            present.deadline = present.deadline.min(deadline);
+        }
+        self.wake_at(deadline);
     }
 
     /// Withdraws what was not renewed or reclaimed in time.
     pub fn expire(&mut self, now: Instant) -> Vec<AwarenessChange> {
-        let _ = now;
-        todo!("awareness")
+        if self.next_deadline.is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        let gone = self.withdraw_all(now, |present| present.deadline <= now);
+        self.next_deadline = self.present.values().map(|present| present.deadline).min();
+        gone
     }
 
-    /// When [`Awareness::expire`] will next have something to do.
+    /// When [`Awareness::expire`] should be called next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        todo!("awareness")
+        self.next_deadline
     }
 
-    /// The present states, in the order of client ids.
+    /// The present states with their owners (`None` while its connection is broken), in the order of client ids.
     pub fn entries(&self) -> impl Iterator<Item = (AwarenessChange, Option<O>)> + '_ {
-        std::iter::empty()
+        self.present.iter().map(|(&client, present)| {
+            let change = AwarenessChange {
+                client,
+                clock: present.clock_out,
+                state: Some(Arc::clone(&present.state)),
+            };
+            (change, (!present.lost).then_some(present.owner))
+        })
+    }
+
+    /// How many clients have a state.
+    pub fn len(&self) -> usize {
+        self.present.len()
     }
 
     /// Whether nobody has a state.
     pub fn is_empty(&self) -> bool {
-        todo!("awareness")
+        self.present.is_empty()
     }
 
     /// All present states as one awareness update.
     pub fn encode_all(&self) -> Bytes {
-        todo!("awareness")
+        let changes: Vec<_> = self.entries().map(|(change, _)| change).collect();
+        encode_changes(&changes)
+    }
+
+    fn enter(
+        &mut self,
+        now: Instant,
+        owner: O,
+        client: ClientId,
+        clock: u32,
+        state: &str,
+    ) -> AwarenessChange {
+        let deadline = now + self.limits.timeout;
+        self.wake_at(deadline);
+        let before = self.present.get(&client);
+        let clock_out = match (before, self.withdrawn.remove(&client)) {
+            (Some(present), _) => clock.max(present.clock_out.saturating_add(1)),
+            (None, Some(withdrawn)) => clock.max(withdrawn.clock_out.saturating_add(1)),
+            // Clients ignore a first state at clock 0.
+            (None, None) => clock.max(1),
+        };
+        // Most updates are renewals, which change nothing but the clock.
+        let state = match before {
+            Some(present) if *present.state == *state => Arc::clone(&present.state),
+            _ => Arc::from(state),
+        };
+        let holder = before
+            .filter(|present| !present.lost)
+            .map(|present| present.owner);
+        if holder != Some(owner) {
+            if let Some(holder) = holder {
+                self.release(holder);
+            }
+            *self.held.entry(owner).or_default() += 1;
+        }
+        let change = AwarenessChange {
+            client,
+            clock: clock_out,
+            state: Some(Arc::clone(&state)),
+        };
+        self.present.insert(
+            client,
+            Present {
+                owner,
+                lost: false,
+                clock_in: clock,
+                clock_out,
+                state,
+                deadline,
+            },
+        );
+        change
+    }
+
+    fn withdraw(&mut self, now: Instant, client: ClientId, clock: u32) -> AwarenessChange {
+        let mut clock_out = clock;
+        if let Some(present) = self.present.remove(&client) {
+            if !present.lost {
+                self.release(present.owner);
+            }
+            clock_out = clock.max(present.clock_out.saturating_add(1));
+            self.withdrawn.insert(
+                client,
+                Withdrawn {
+                    clock_out,
+                    since: now,
+                },
+            );
+            if self.withdrawn.len() > self.limits.max_tombstones {
+                let oldest = self.withdrawn.iter().min_by_key(|(_, withdrawn)| withdrawn.since);
+                if let Some((&oldest, _)) = oldest {
+                    self.withdrawn.remove(&oldest);
+                }
+            }
+        }
+        AwarenessChange {
+            client,
+            clock: clock_out,
+            state: None,
+        }
+    }
+
+    fn withdraw_all(&mut self, now: Instant, gone: impl Fn(&Present<O>) -> bool) -> Vec<AwarenessChange> {
+        let gone: Vec<_> = self
+            .present
+            .iter()
+            .filter(|(_, present)| gone(present))
+            .map(|(&client, _)| client)
+            .collect();
+        gone.into_iter()
+            .map(|client| self.withdraw(now, client, 0))
+            .collect()
+    }
+
+    fn release(&mut self, owner: O) {
+        if let Some(held) = self.held.get_mut(&owner) {
+            *held -= 1;
+            if *held == 0 {
+                self.held.remove(&owner);
+            }
+        }
+    }
+
+    fn wake_at(&mut self, deadline: Instant) {
+        self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
     }
 }
 
 /// Writes changes as one awareness update.
-pub fn encode_changes<'a>(changes: impl IntoIterator<Item = &'a AwarenessChange> + Clone) -> Bytes {
-    let _ = changes;
-    todo!("awareness")
+pub fn encode_changes<'a, I>(changes: I) -> Bytes
+where
+    I: IntoIterator<Item = &'a AwarenessChange>,
+    I::IntoIter: Clone,
+{
+    const GONE: &str = "null";
+    let changes = changes.into_iter();
+    let (mut count, mut length) = (0u64, 0);
+    for change in changes.clone() {
+        count += 1;
+        let state = change.state.as_deref().unwrap_or(GONE);
+        length += number_length(change.client.0)
+            + number_length(u64::from(change.clock))
+            + buffer_length(state.len());
+    }
+    let mut bytes = BytesMut::with_capacity(number_length(count) + length);
+    bytes.put_number(count);
+    for change in changes {
+        bytes.put_number(change.client.0);
+        bytes.put_number(u64::from(change.clock));
+        bytes.put_string(change.state.as_deref().unwrap_or(GONE));
+    }
+    bytes.freeze()
+}
+
+fn read_entries(update: &[u8]) -> Result<Vec<Entry<'_>>, DecodeError> {
+    let mut reader = Reader::new(update);
+    let count = reader.count()?;
+    // Three bytes is the least an entry takes.
+    let mut entries = Vec::with_capacity(count.min(reader.remaining() / 3));
+    for _ in 0..count {
+        let client = ClientId(reader.number()?);
+        let clock = reader.number_up_to(MAX_CLOCK)?;
+        let position = reader.position();
+        let state = reader.string()?;
+        if state != "null" {
+            check_json(state, position)?;
+        }
+        entries.push(Entry {
+            client,
+            clock,
+            state: (state != "null").then_some(state),
+        });
+    }
+    if !reader.is_at_end() {
+        return Err(DecodeError::TrailingBytes {
+            position: reader.position(),
+        });
+    }
+    Ok(entries)
+}
+
+fn check_json(state: &str, position: usize) -> Result<(), DecodeError> {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in state.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                if depth > MAX_DEPTH {
+                    return Err(DecodeError::ValueTooDeep {
+                        limit: MAX_DEPTH as u16,
+                    });
+                }
+            }
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    serde_json::from_str::<IgnoredAny>(state)
+        .map(drop)
+        .map_err(|_| DecodeError::InvalidJson { position })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALICE: ClientId = ClientId(11);
+    const BOB: ClientId = ClientId(22);
+
+    struct Room {
+        awareness: Awareness<u32>,
+        start: Instant,
+        /// What a Yjs client that heard everything knows: clock, and whether the state is present.
+        peer: BTreeMap<ClientId, (u32, Option<Arc<str>>)>,
+    }
+
+    impl Room {
+        fn new() -> Self {
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "some moment to count from; no test depends on which"
+            )]
+            let start = Instant::now();
+            Self {
+                awareness: Awareness::new(AwarenessLimits::default()),
+                start,
+                peer: BTreeMap::new(),
+            }
+        }
+
+        fn at(&self, seconds: f64) -> Instant {
+            self.start + Duration::from_secs_f64(seconds)
+        }
+
+        fn say(
+            &mut self,
+            seconds: f64,
+            owner: u32,
+            client: ClientId,
+            clock: u32,
+            state: &str,
+        ) -> AwarenessOutcome {
+            let state = (state != "null").then(|| Arc::from(state));
+            let update = encode_changes(&[AwarenessChange { client, clock, state }]);
+            let now = self.at(seconds);
+            let outcome = self.awareness.apply(now, owner, &update, |_, _| false).unwrap();
+            self.hear(&outcome.changed);
+            outcome
+        }
+
+        /// As `applyAwarenessUpdate` of y-protocols does. Every change must be taken.
+        fn hear(&mut self, changes: &[AwarenessChange]) {
+            for change in changes {
+                let known = self.peer.get(&change.client).cloned().unwrap_or((0, None));
+                let taken = known.0 < change.clock
+                    || (known.0 == change.clock && change.state.is_none() && known.1.is_some());
+                assert!(taken, "a peer that knows {known:?} would ignore {change:?}");
+                self.peer
+                    .insert(change.client, (change.clock, change.state.clone()));
+            }
+        }
+
+        fn expire(&mut self, seconds: f64) -> usize {
+            let now = self.at(seconds);
+            let gone = self.awareness.expire(now);
+            self.hear(&gone);
+            gone.len()
+        }
+
+        fn sees(&self, client: ClientId) -> Option<&str> {
+            self.peer.get(&client).and_then(|(_, state)| state.as_deref())
+        }
+    }
+
+    #[test]
+    fn a_first_state_at_clock_zero_reaches_the_others() {
+        let mut room = Room::new();
+        assert_eq!(room.say(0.0, 1, ALICE, 0, r#"{"name":"a"}"#).changed.len(), 1);
+        assert_eq!(room.sees(ALICE), Some(r#"{"name":"a"}"#));
+    }
+
+    #[test]
+    fn a_clean_leave_withdraws_exactly_the_owners_states_at_once() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 0, "{}");
+        room.say(0.0, 2, BOB, 0, "{}");
+        let gone = room.awareness.leave(room.at(1.0), 1);
+        room.hear(&gone);
+        assert_eq!((room.sees(ALICE), room.sees(BOB)), (None, Some("{}")));
+    }
+
+    #[test]
+    fn a_quick_reconnect_does_not_flicker() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 7, "{}");
+        room.awareness.lost(room.at(1.0), 1);
+        assert_eq!(room.expire(3.9), 0);
+        assert_eq!(room.say(3.9, 2, ALICE, 7, "{}").changed.len(), 1);
+        assert_eq!(room.expire(4.1), 0);
+        assert_eq!(room.sees(ALICE), Some("{}"));
+    }
+
+    #[test]
+    fn a_broken_connection_is_withdrawn_after_the_grace_and_back_at_once() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 7, "{}");
+        room.awareness.lost(room.at(1.0), 1);
+        assert_eq!(room.awareness.next_deadline(), Some(room.at(4.0)));
+        assert_eq!(room.expire(4.0), 1);
+        assert_eq!(room.sees(ALICE), None);
+        // The same clock as before: the client does not know that it was withdrawn.
+        assert_eq!(room.say(9.0, 2, ALICE, 7, "{}").changed.len(), 1);
+        assert_eq!(room.sees(ALICE), Some("{}"));
+        // Its next clock is lower than what was sent out.
+        assert_eq!(room.say(10.0, 2, ALICE, 8, r#"{"x":1}"#).changed.len(), 1);
+        assert_eq!(room.sees(ALICE), Some(r#"{"x":1}"#));
+    }
+
+    #[test]
+    fn echoes_of_others_change_nothing() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 3, "{}");
+        room.say(0.0, 2, BOB, 3, "{}");
+        let echo = room.say(1.0, 2, ALICE, 3, "{}");
+        assert_eq!((echo.changed.len(), echo.refused_foreign), (0, 1));
+        // Bob's program times Alice out and says so.
+        assert_eq!(room.say(1.0, 2, ALICE, 3, "null").refused_foreign, 1);
+        // Nor does an echo that arrives late bring back who has left.
+        let gone = room.awareness.leave(room.at(2.0), 1);
+        room.hear(&gone);
+        assert_eq!(room.say(2.0, 2, ALICE, 3, "{}").refused_foreign, 1);
+        assert_eq!(room.sees(ALICE), None);
+    }
+
+    #[test]
+    fn the_same_user_takes_its_client_over_from_a_connection_not_yet_known_to_be_dead() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 3, "{}");
+        let update = encode_changes(&[AwarenessChange {
+            client: ALICE,
+            clock: 3,
+            state: Some(Arc::from("{}")),
+        }]);
+        let outcome = room
+            .awareness
+            .apply(room.at(1.0), 2, &update, |_, _| true)
+            .unwrap();
+        assert_eq!(outcome.changed.len(), 1);
+        assert!(room.awareness.leave(room.at(2.0), 1).is_empty());
+        assert_eq!(room.awareness.len(), 1);
+    }
+
+    #[test]
+    fn silence_withdraws_and_renewal_does_not() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 1, "{}");
+        room.say(0.0, 2, BOB, 1, "{}");
+        room.say(15.0, 1, ALICE, 2, "{}");
+        assert_eq!(room.expire(30.0), 1);
+        assert_eq!((room.sees(ALICE), room.sees(BOB)), (Some("{}"), None));
+        assert_eq!(room.awareness.next_deadline(), Some(room.at(45.0)));
+    }
+
+    #[test]
+    fn null_clears_and_old_clocks_are_ignored() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 5, "{}");
+        assert!(room.say(0.0, 1, ALICE, 4, r#"{"old":1}"#).changed.is_empty());
+        assert_eq!(room.say(0.0, 1, ALICE, 5, "null").changed.len(), 1);
+        assert_eq!(room.sees(ALICE), None);
+        assert!(room.awareness.is_empty());
+    }
+
+    #[test]
+    fn limits_refuse_single_entries() {
+        let mut room = Room::new();
+        let large = format!("\"{}\"", "x".repeat(64 << 10));
+        assert_eq!(room.say(0.0, 1, ALICE, 1, &large).refused_too_large, 1);
+        for client in 0..100 {
+            assert_eq!(room.say(0.0, 1, ClientId(client), 1, "{}").changed.len(), 1);
+        }
+        assert_eq!(room.say(0.0, 1, ClientId(100), 1, "{}").refused_too_large, 1);
+    }
+
+    #[test]
+    fn tombstones_are_bounded() {
+        let mut room = Room::new();
+        for client in 0..3000 {
+            room.say(0.0, 1, ClientId(client), 1, "{}");
+            room.say(0.0, 1, ClientId(client), 2, "null");
+        }
+        assert_eq!(room.awareness.withdrawn.len(), 1024);
+    }
+
+    #[test]
+    fn what_is_not_an_awareness_update_changes_nothing() {
+        let mut room = Room::new();
+        let now = room.at(0.0);
+        let deep = format!("{}{}", "[".repeat(65), "]".repeat(65));
+        let mut nested = vec![1, 11, 1];
+        nested.put_string(&deep);
+        for bytes in [
+            &[][..],
+            &[2, 11, 1, 2, b'{', b'}'],
+            &[1, 11, 1, 2, b'{', b'}', 0],
+            &[1, 11, 1, 1, b'{'],
+            &[1, 11, 1, 1, 0xff],
+            &[0xff, 0xff, 0xff, 0xff, 0x01],
+            &nested,
+        ] {
+            assert!(
+                room.awareness.apply(now, 1, bytes, |_, _| true).is_err(),
+                "{bytes:?}"
+            );
+        }
+        assert!(room.awareness.is_empty());
+    }
+
+    proptest! {
+        /// Whatever clients do, everything sent out is taken by a peer, and a peer that heard all knows the same.
+        #[test]
+        fn a_peer_that_heard_everything_knows_everything(
+            steps in proptest::collection::vec((0u32..4, 0u64..4, 0u32..12, 0u8..8, 0.0..40.0f64), 1..80)
+        ) {
+            let mut room = Room::new();
+            let mut time = 0.0;
+            for (owner, client, clock, action, wait) in steps {
+                match action {
+                    0..=3 => drop(room.say(time, owner, ClientId(client), clock, r#"{"a":1}"#)),
+                    4 => drop(room.say(time, owner, ClientId(client), clock, "null")),
+                    5 => {
+                        let now = room.at(time);
+                        let gone = room.awareness.leave(now, owner);
+                        room.hear(&gone);
+                    }
+                    6 => {
+                        let now = room.at(time);
+                        room.awareness.lost(now, owner);
+                    }
+                    _ => {
+                        time += wait;
+                        room.expire(time);
+                    }
+                }
+                let known: Vec<_> = room
+                    .peer
+                    .iter()
+                    .filter_map(|(&client, (clock, state))| {
+                        state.clone().map(|state| AwarenessChange { client, clock: *clock, state: Some(state) })
+                    })
+                    .collect();
+                let present: Vec<_> = room.awareness.entries().map(|(change, _)| change).collect();
+                prop_assert_eq!(known, present);
+                let held: usize = room.awareness.held.values().sum();
+                prop_assert_eq!(held, room.awareness.entries().filter(|(_, owner)| owner.is_some()).count());
+                if let Some(deadline) = room.awareness.next_deadline() {
+                    prop_assert!(room.awareness.present.values().all(|present| present.deadline >= deadline));
+                }
+            }
+        }
+
+        #[test]
+        fn random_bytes_are_refused_or_round_trip(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let mut room = Room::new();
+            let now = room.at(0.0);
+            if let Ok(outcome) = room.awareness.apply(now, 1, &bytes, |_, _| true) {
+                room.hear(&outcome.changed);
+            }
+            prop_assert!(read_entries(&room.awareness.encode_all()).is_ok());
+        }
+    }
 }

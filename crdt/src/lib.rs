@@ -7,10 +7,16 @@ pub mod message;
 mod content;
 mod document;
 mod error;
+mod gate;
+mod id_set;
 mod limits;
+mod live;
 mod parking;
 mod state_vector;
 mod update;
+
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome};
 pub use content::{Content, FieldType};

@@ -24,3 +24,23 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// For bytes that have passed once: only what keeps the program itself safe.
+    pub(crate) const fn trusted() -> Self {
+        Self {
+            max_clients_per_update: usize::MAX,
+            max_nesting: u16::MAX,
+            max_any_depth: u16::MAX,
+            max_clients_per_state_vector: usize::MAX,
+        }
+    }
+
+    /// For what is stored: it was within the limits when it came in, but all changes of all time come at once.
+    pub(crate) const fn for_stored(self) -> Self {
+        Self {
+            max_clients_per_update: usize::MAX,
+            ..self
+        }
+    }
+}

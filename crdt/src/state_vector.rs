@@ -139,6 +139,43 @@ impl StateVector {
         }
     }
 
+    /// Where `client` is, or would be inserted.
+    #[inline]
+    pub(crate) fn position(&self, client: ClientId) -> Result<usize, usize> {
+        match self.clocks.last() {
+            Some(&(last, _)) if last == client => Ok(self.clocks.len() - 1),
+            _ => self.find(client),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn clock_at(&self, position: usize) -> u32 {
+        self.clocks.get(position).map_or(0, |&(_, clock)| clock)
+    }
+
+    #[inline]
+    pub(crate) fn set_at(&mut self, position: usize, clock: u32) {
+        if let Some(entry) = self.clocks.get_mut(position) {
+            entry.1 = clock;
+        }
+    }
+
+    /// Makes room for clients, in the order of their ids, whose clocks are about to be set.
+    pub(crate) fn insert_unknown(&mut self, clients: &[ClientId]) {
+        if let &[client] = clients {
+            let place = self.clocks.partition_point(|&(known, _)| known < client);
+            self.clocks.insert(place, (client, 0));
+        } else {
+            self.clocks.extend(clients.iter().map(|&client| (client, 0)));
+            self.clocks.sort_by_key(|&(client, _)| client);
+        }
+    }
+
+    /// Removes the clients whose clocks were not set after all.
+    pub(crate) fn remove_unknown(&mut self) {
+        self.clocks.retain(|&(_, clock)| clock > 0);
+    }
+
     #[inline]
     fn find(&self, client: ClientId) -> Result<usize, usize> {
         self.clocks.binary_search_by_key(&client, |&(client, _)| client)

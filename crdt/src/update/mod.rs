@@ -1,10 +1,29 @@
 //! Yjs updates (v1) as checked bytes with a small table of what is where in them.
+//!
+//! ```text
+//! count of sections, then for each client:
+//!   count of structs, client, clock of the first, the structs (see `structs`)
+//! delete set: count of clients, then for each: client, count of ranges, and for each: clock, length
+//! ```
+
+mod merge;
+mod structs;
+mod trim;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
+use crate::encoding::Reader;
 use crate::error::DecodeError;
+use crate::id_set::{IdRange, read_delete_set};
 use crate::limits::Limits;
-use crate::state_vector::ClientId;
+use crate::state_vector::{ClientId, MAX_CLOCK, StateVector};
+
+pub use merge::merge;
+pub(crate) use structs::{
+    ANY, DELETED, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_struct,
+};
+pub(crate) use trim::{Keep, diff, trimmed};
 
 /// Consecutive changes of one client inside an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +36,35 @@ pub struct ClientRange {
     pub end: u32,
 }
 
+/// One client's structs and where they are in the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Section {
+    pub(crate) client: ClientId,
+    pub(crate) start: u32,
+    pub(crate) end: u32,
+    /// How many structs.
+    pub(crate) count: u32,
+    /// Byte positions of the first struct, of the last one, and of the end.
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    pub(crate) until: u32,
+    /// The first struct is known to go into a list, not under a key of a map, so that it may be joined with its
+    /// predecessor. Only what was admitted is known.
+    pub(crate) in_list: bool,
+}
+
 /// An update whose structure was checked. Cheap to keep and to clone: the bytes are shared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Update {
     bytes: Bytes,
+    sections: SmallVec<[Section; 1]>,
+    /// Byte position of the delete set.
+    deletes_at: u32,
+    /// How many ranges the delete set has.
+    delete_ranges: u32,
+    /// The bytes must not go out as they are: the delete set is not in order, or there is a kind of content that is
+    /// passed on in another form.
+    must_rewrite: bool,
 }
 
 impl Update {
@@ -29,8 +73,33 @@ impl Update {
     /// # Errors
     /// When the bytes are not exactly one update, or it is one that could not be handled safely.
     pub fn parse(bytes: Bytes, limits: &Limits) -> Result<Self, DecodeError> {
-        let _ = (bytes, limits);
-        todo!("structural gate")
+        let Ok(_) = u32::try_from(bytes.len()) else {
+            return Err(DecodeError::TooLarge {
+                what: "update",
+                limit: u32::MAX as usize,
+            });
+        };
+        let mut reader = Reader::new(&bytes);
+        let mut must_rewrite = false;
+        let mut sections = SmallVec::new();
+        for _ in 0..reader.count()? {
+            sections.push(read_section(&mut reader, limits, &mut must_rewrite)?);
+        }
+        check_distinct(sections.iter().map(|section: &Section| section.client))?;
+        let deletes_at = reader.position() as u32;
+        let (delete_ranges, in_order) = check_delete_set(&mut reader)?;
+        if !reader.is_at_end() {
+            return Err(DecodeError::TrailingBytes {
+                position: reader.position(),
+            });
+        }
+        Ok(Self {
+            sections,
+            deletes_at,
+            delete_ranges,
+            must_rewrite: must_rewrite || !in_order,
+            bytes,
+        })
     }
 
     /// The update as it goes over the wire.
@@ -45,17 +114,29 @@ impl Update {
 
     /// Whether it changes nothing.
     pub fn is_empty(&self) -> bool {
-        todo!("structural gate")
+        self.sections.is_empty() && self.delete_ranges == 0
     }
 
     /// Whose changes it has, and which.
-    pub fn ranges(&self) -> impl Iterator<Item = ClientRange> + '_ {
-        std::iter::empty()
+    pub fn ranges(&self) -> impl ExactSizeIterator<Item = ClientRange> + '_ {
+        self.sections.iter().map(|section| ClientRange {
+            client: section.client,
+            start: section.start,
+            end: section.end,
+        })
     }
 
     /// Whether it deletes anything.
     pub fn has_deletes(&self) -> bool {
-        todo!("structural gate")
+        self.delete_ranges > 0
+    }
+
+    /// How far a replica that knew nothing before would know after it: the ends of its ranges.
+    pub fn state_vector(&self) -> StateVector {
+        self.sections
+            .iter()
+            .map(|section| (section.client, section.end))
+            .collect()
     }
 
     /// Copies the bytes out of a larger shared buffer, so that keeping the update does not keep the buffer.
@@ -63,12 +144,136 @@ impl Update {
     pub fn unpinned(self) -> Self {
         Self {
             bytes: Bytes::copy_from_slice(&self.bytes),
+            ..self
         }
+    }
+
+    pub(crate) fn sections(&self) -> &[Section] {
+        &self.sections
+    }
+
+    pub(crate) fn sections_mut(&mut self) -> &mut [Section] {
+        &mut self.sections
+    }
+
+    pub(crate) fn must_rewrite(&self) -> bool {
+        self.must_rewrite
+    }
+
+    pub(crate) fn delete_range_count(&self) -> usize {
+        self.delete_ranges as usize
+    }
+
+    /// Calls `found` for each deleted range as written.
+    pub(crate) fn each_delete(&self, mut found: impl FnMut(IdRange)) {
+        if self.delete_ranges == 0 {
+            return;
+        }
+        let mut reader = Reader::starting_at(&self.bytes, self.deletes_at as usize);
+        let read = read_delete_set::<DecodeError>(&mut reader, |_, range| {
+            found(range);
+            Ok(())
+        });
+        debug_assert!(
+            read.is_ok(),
+            "the delete set was checked when the update was parsed"
+        );
+    }
+
+    pub(crate) fn delete_set_bytes(&self) -> &[u8] {
+        self.bytes.get(self.deletes_at as usize..).unwrap_or_default()
     }
 }
 
-/// Joins admitted updates, in the order in which they were admitted, into one with the same effect.
-pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Update {
-    let _ = updates.into_iter().count();
-    todo!("merging")
+impl PartialEq for Update {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Update {}
+
+fn read_section(
+    reader: &mut Reader<'_>,
+    limits: &Limits,
+    must_rewrite: &mut bool,
+) -> Result<Section, DecodeError> {
+    let position = reader.position();
+    let count = reader.count()?;
+    if count == 0 {
+        return Err(DecodeError::Empty { position });
+    }
+    let client = ClientId(reader.number()?);
+    let start = reader.number_up_to(MAX_CLOCK)?;
+    let first = reader.position() as u32;
+    let mut last = first;
+    let mut end = start;
+    for _ in 0..count {
+        last = reader.position() as u32;
+        let read = read_struct::<false>(reader, limits)?;
+        *must_rewrite |= read.kind() == JSON;
+        // Neither can exceed 2^30, so the sum fits.
+        end += read.length;
+        if end > MAX_CLOCK {
+            return Err(DecodeError::ClockTooLarge { client });
+        }
+    }
+    let until = reader.position() as u32;
+    Ok(Section {
+        client,
+        start,
+        end,
+        count: count as u32,
+        first,
+        last,
+        until,
+        in_list: false,
+    })
+}
+
+/// Counts the ranges and says whether they are sorted and apart within each client.
+fn check_delete_set(reader: &mut Reader<'_>) -> Result<(u32, bool), DecodeError> {
+    if reader.peek() == Some(0) {
+        reader.byte()?;
+        return Ok((0, true));
+    }
+    let mut count = 0u32;
+    let mut in_order = true;
+    let mut clients: SmallVec<[ClientId; 4]> = SmallVec::new();
+    let mut previous: Option<(usize, IdRange)> = None;
+    let position = reader.position();
+    let mut named = reader.clone().count()?;
+    read_delete_set(reader, |index, found| {
+        if found.range.start == found.range.end {
+            return Err(DecodeError::Empty { position });
+        }
+        if found.range.end > MAX_CLOCK {
+            return Err(DecodeError::ClockTooLarge { client: found.client });
+        }
+        match previous {
+            Some((at, before)) if at == index => in_order &= before.range.end <= found.range.start,
+            _ => {
+                clients.push(found.client);
+                named -= 1;
+            }
+        }
+        previous = Some((index, found));
+        count += 1;
+        Ok(())
+    })?;
+    check_distinct(clients.iter().copied())?;
+    // A client that is named without a range says nothing and is left out when the update is passed on.
+    Ok((count, in_order && named == 0))
+}
+
+fn check_distinct(clients: impl ExactSizeIterator<Item = ClientId> + Clone) -> Result<(), DecodeError> {
+    if clients.len() < 2 || clients.clone().is_sorted_by(|left, right| left > right) {
+        return Ok(());
+    }
+    let mut sorted: Vec<_> = clients.collect();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(DecodeError::DuplicateClient { client: pair[0] }),
+        None => Ok(()),
+    }
 }

@@ -1,0 +1,177 @@
+//! XML nodes as Yjs's `toString` gives them, and the plain text in them.
+
+use yrs::branch::{Branch, BranchPtr};
+use yrs::types::text::{Diff, YChange};
+use yrs::{Any, Array, ArrayRef, Out, Text, Transaction, Xml, XmlElementRef, XmlTextRef};
+
+/// The nodes in a fragment, one after the other.
+pub(super) fn nodes(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
+    let mut out = String::new();
+    write_nodes(&mut out, transaction, parent);
+    out
+}
+
+/// An element with its attributes, in the order of their names, and everything in it.
+pub(super) fn element(transaction: &Transaction<'_>, element: &XmlElementRef) -> String {
+    let mut out = String::new();
+    write_element(&mut out, transaction, element);
+    out
+}
+
+/// A text with its formatting as elements around it, in the order of their names.
+pub(super) fn formatted(transaction: &Transaction<'_>, text: &XmlTextRef) -> String {
+    let mut out = String::new();
+    write_formatted(&mut out, transaction, text);
+    out
+}
+
+/// Nesting is bounded by the gate, so this may recurse.
+fn write_nodes(out: &mut String, transaction: &Transaction<'_>, parent: BranchPtr) {
+    for node in children(transaction, parent) {
+        match node {
+            Out::YXmlElement(element) => write_element(out, transaction, &element),
+            Out::YXmlText(text) => write_formatted(out, transaction, &text),
+            Out::YXmlFragment(fragment) => write_nodes(out, transaction, branch(&fragment)),
+            Out::Any(_)
+            | Out::YText(_)
+            | Out::YArray(_)
+            | Out::YMap(_)
+            | Out::YDoc(_)
+            | Out::UndefinedRef(_) => {}
+        }
+    }
+}
+
+fn write_element(out: &mut String, transaction: &Transaction<'_>, element: &XmlElementRef) {
+    let name = element.tag().to_lowercase();
+    let mut attributes: Vec<_> = element.attributes(transaction).collect();
+    attributes.sort_unstable_by(|left, right| left.0.cmp(right.0));
+    out.push('<');
+    out.push_str(&name);
+    for (key, value) in attributes {
+        write_attribute(out, key, &shown(&value));
+    }
+    out.push('>');
+    write_nodes(out, transaction, branch(element));
+    close(out, &name);
+}
+
+fn write_formatted(out: &mut String, transaction: &Transaction<'_>, text: &XmlTextRef) {
+    for Diff {
+        insert, attributes, ..
+    } in text.diff(transaction, YChange::identity)
+    {
+        let Out::Any(Any::String(piece)) = insert else {
+            continue;
+        };
+        let attributes = attributes.unwrap_or_default();
+        let mut formats: Vec<_> = attributes.iter().collect();
+        formats.sort_unstable_by(|left, right| left.0.cmp(right.0));
+        for (name, value) in &formats {
+            out.push('<');
+            out.push_str(name);
+            if let Any::Map(entries) = value {
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_unstable_by(|left, right| left.0.cmp(right.0));
+                for (key, value) in entries {
+                    write_attribute(out, key, &value.to_string());
+                }
+            }
+            out.push('>');
+        }
+        out.push_str(&piece);
+        for (name, _) in formats.iter().rev() {
+            close(out, name);
+        }
+    }
+}
+
+fn write_attribute(out: &mut String, key: &str, value: &str) {
+    out.push(' ');
+    out.push_str(key);
+    out.push_str("=\"");
+    out.push_str(value);
+    out.push('"');
+}
+
+fn close(out: &mut String, name: &str) {
+    out.push_str("</");
+    out.push_str(name);
+    out.push('>');
+}
+
+fn shown(value: &Out) -> String {
+    if let Out::Any(any) = value {
+        any.to_string()
+    } else {
+        String::new()
+    }
+}
+
+fn children<'a>(transaction: &'a Transaction<'_>, parent: BranchPtr) -> impl Iterator<Item = Out> + use<'a> {
+    // As a list, because the library's walk over XML nodes ends at the first child that is none.
+    let list = ArrayRef::from(parent);
+    let children: Vec<_> = list.iter(transaction).collect();
+    children.into_iter()
+}
+
+/// The plain text in XML nodes: what stands next to each other in one element is one line.
+pub(super) fn text(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
+    let mut lines = Lines::default();
+    lines.read(transaction, parent);
+    lines.close();
+    lines.done.join("\n")
+}
+
+#[derive(Default)]
+struct Lines {
+    done: Vec<String>,
+    open: Option<String>,
+}
+
+impl Lines {
+    fn read(&mut self, transaction: &Transaction<'_>, parent: BranchPtr) {
+        for node in children(transaction, parent) {
+            match node {
+                Out::YXmlText(text) => write_plain(self.open.get_or_insert_default(), transaction, &text),
+                Out::YXmlElement(element) => self.element(transaction, &element),
+                Out::YXmlFragment(fragment) => self.read(transaction, branch(&fragment)),
+                Out::Any(_)
+                | Out::YText(_)
+                | Out::YArray(_)
+                | Out::YMap(_)
+                | Out::YDoc(_)
+                | Out::UndefinedRef(_) => {}
+            }
+        }
+    }
+
+    fn element(&mut self, transaction: &Transaction<'_>, element: &XmlElementRef) {
+        let in_line = self.open.is_some();
+        self.close();
+        let inside = branch(element);
+        // An empty block is an empty line; an empty element within a line, such as a hard break, only ends it.
+        if !in_line && children(transaction, inside).next().is_none() {
+            self.done.push(String::new());
+        }
+        self.read(transaction, inside);
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.done.extend(self.open.take());
+    }
+}
+
+fn write_plain(out: &mut String, transaction: &Transaction<'_>, text: &XmlTextRef) {
+    for Diff { insert, .. } in text.diff(transaction, YChange::identity) {
+        if let Out::Any(Any::String(piece)) = insert {
+            out.push_str(&piece);
+        }
+    }
+}
+
+/// The list of a node's children.
+pub(super) fn branch(node: &impl AsRef<Branch>) -> BranchPtr {
+    BranchPtr::from(node.as_ref())
+}

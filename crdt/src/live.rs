@@ -1,0 +1,98 @@
+//! The document library behind one narrow door: every call that bytes from outside can reach is caught when it panics.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use yrs::updates::decoder::Decode;
+use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact};
+
+use crate::error::ApplyError;
+use crate::id_set::{ClockRange, IdRange};
+use crate::state_vector::{ClientId, StateVector};
+
+/// An unpacked document.
+pub(crate) struct Live {
+    doc: Doc,
+}
+
+/// What applying did beyond what the update says.
+pub(crate) struct Applied {
+    /// Everything that was deleted, also what follows from other deletes.
+    pub(crate) deleted: Vec<IdRange>,
+}
+
+impl Live {
+    pub(crate) fn new() -> Self {
+        // The library's defaults draw a random identity; this replica writes nothing, so it needs none. Offsets are
+        // Yjs's, and it must not tidy up formatting: that would make the server an author of deletes.
+        let mut options = Options::with_guid_and_client_id("pageroom".into(), yrs::ClientID::new(0));
+        options.offset_kind = OffsetKind::Utf16;
+        options.skip_gc = false;
+        options.cleanup_formatting = false;
+        Self {
+            doc: Doc::with_options(options),
+        }
+    }
+
+    /// Applies a checked update in one transaction.
+    pub(crate) fn apply(&mut self, update: &[u8]) -> Result<Applied, ApplyError> {
+        guarded(|| {
+            let update = yrs::Update::decode_v1(update).map_err(|_| ApplyError::Rejected)?;
+            let mut transaction = self.doc.try_transact_mut().map_err(|_| ApplyError::Failed)?;
+            transaction
+                .apply_update(update)
+                .map_err(|_| ApplyError::Rejected)?;
+            transaction.commit();
+            if transaction.has_missing_updates() {
+                return Err(ApplyError::Diverged);
+            }
+            let mut deleted = Vec::new();
+            for (client, ranges) in transaction.delete_set().iter() {
+                let client = ClientId(client.get());
+                deleted.extend(ranges.iter().map(|range| IdRange {
+                    client,
+                    range: ClockRange {
+                        start: range.start,
+                        end: range.end,
+                    },
+                }));
+            }
+            Ok(Applied { deleted })
+        })
+    }
+
+    pub(crate) fn state_vector(&self) -> Result<StateVector, ApplyError> {
+        guarded(|| {
+            let transaction = self.doc.try_transact().map_err(|_| ApplyError::Failed)?;
+            let known = transaction.state_vector();
+            Ok(known
+                .iter()
+                .map(|(client, &clock)| (ClientId(client.get()), clock))
+                .collect())
+        })
+    }
+
+    /// What a replica with this state vector lacks.
+    pub(crate) fn diff(&self, known: &StateVector) -> Result<Vec<u8>, ApplyError> {
+        guarded(|| {
+            let mut remote = yrs::StateVector::default();
+            for (client, clock) in known.iter() {
+                remote.set_max(yrs::ClientID::new(client.0), clock);
+            }
+            let transaction = self.doc.try_transact().map_err(|_| ApplyError::Failed)?;
+            Ok(transaction.encode_diff_v1(&remote))
+        })
+    }
+
+    /// Reads the document in one transaction.
+    pub(crate) fn read<T>(&self, read: impl FnOnce(&yrs::Transaction<'_>) -> T) -> Result<T, ApplyError> {
+        guarded(|| {
+            let transaction = self.doc.try_transact().map_err(|_| ApplyError::Failed)?;
+            Ok(read(&transaction))
+        })
+    }
+}
+
+/// Turns a panic into an error. What was being changed must not be used again; documents see to that.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> Result<T, ApplyError>) -> Result<T, ApplyError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(ApplyError::Panicked))
+}
