@@ -183,7 +183,15 @@ pub async fn serve<D: Dialect>(
         unflushed: false,
         dialect: Default::default(),
     };
-    let ended = connection.run(&seat).await;
+    let mut waiting = Vec::new();
+    let ended = connection.run(&seat, &mut waiting).await;
+    // What was read counts, also when the peer said goodbye or nonsense right behind it.
+    waiting.append(&mut connection.said);
+    if !waiting.is_empty()
+        && let Some(place) = seat.place(&waiting).await
+    {
+        place.say(waiting);
+    }
     let departure = match &ended {
         Ended::Clean | Ended::Refused(_) => Departure::Clean,
         Ended::Lost => Departure::Lost,
@@ -230,34 +238,33 @@ struct Connection<D> {
 }
 
 impl<D: Dialect> Connection<D> {
-    async fn run(&mut self, seat: &Seat) -> Ended {
+    /// Runs until the connection ends. `waiting` is what was read and has no place in the room's mailbox yet.
+    async fn run(&mut self, seat: &Seat, waiting: &mut Vec<ClientMessage>) -> Ended {
         let alarm = tokio::time::sleep_until(self.session.next_deadline().into());
         tokio::pin!(alarm);
-        let mut full = None;
         let mut caught_up = false;
         loop {
             let pause = self.reading_pause();
             if let Some(until) = pause {
                 alarm.as_mut().reset(until.into());
             }
-            let may_read = full.is_none() && pause.is_none();
+            let may_read = waiting.is_empty() && pause.is_none();
             tokio::select! {
                 biased;
-                place = seat.place(full.as_deref().unwrap_or_default()), if full.is_some() || caught_up => {
+                place = seat.place(waiting), if !waiting.is_empty() || caught_up => {
                     let Some(place) = place else { return self.orphaned().await };
-                    match full.take() {
-                        Some(messages) => place.say(messages),
-                        None => {
-                            caught_up = false;
-                            place.caught_up();
-                        }
+                    if waiting.is_empty() {
+                        caught_up = false;
+                        place.caught_up();
+                    } else {
+                        place.say(std::mem::take(waiting));
                     }
                 }
                 turn = poll_fn(|context| self.poll_turn(context, may_read)) => match turn {
                     Turn::Said => {
                         let messages = std::mem::take(&mut self.said);
                         self.session.received(now(), messages.len());
-                        full = seat.try_say(messages).err();
+                        *waiting = seat.try_say(messages).err().unwrap_or_default();
                     }
                     Turn::CaughtUp => caught_up = true,
                     Turn::Ended(ended) => return ended,
