@@ -79,3 +79,21 @@ impl StoreError {
         }
     }
 }
+
+/// What an error means that the driver found without asking the database: mostly that it is not there.
+pub(crate) fn without_code(error: &sqlx::Error) -> StoreError {
+    let reason = error.to_string();
+    if matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::WorkerCrashed
+    ) {
+        StoreError::Unavailable { reason }
+    } else {
+        StoreError::Statement { reason }
+    }
+}

@@ -4,7 +4,7 @@
 //! log up to a sequence number. Rows that a snapshot covers are deleted in the transaction that writes it. A store keeps
 //! bytes and never decodes them.
 //!
-//! What every store promises (and [`testing::contract`](crate) checks on each of them):
+//! What every store promises (`testing::contract` checks each of these on each store):
 //!
 //! 1. **Committed means synced.** When [`Store::commit`] returns `Ok`, everything in the batch survives `kill -9` of
 //!    the process and of the database.
@@ -18,19 +18,38 @@
 //! 5. **A load is consistent**: snapshot and log rows are of one moment.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open`].
+//!
+//! Three stores exist: [`MemoryStore`] (nothing survives), SQLite in one file, and PostgreSQL 15 or newer. The schemas and
+//! their reasons are in `migrations/`. A backend may read table `page_snapshots` of the latter two directly.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+mod batch;
+mod connections;
 mod error;
+mod memory;
 mod model;
+mod open;
+mod postgres;
+mod readable;
+mod rows;
+mod schema;
+mod sqlite;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use error::StoreError;
+pub use memory::{MemoryStore, Quarantined, Tables};
 pub use model::{
     Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord, Seq,
     Snapshot, StoredPage, StoredSnapshot,
 };
+pub use open::{StoreOptions, migrate, open};
+
+/// How many quarantined updates a store keeps.
+pub const QUARANTINE_ROWS: usize = 100;
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
@@ -47,7 +66,9 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Option<Vec<LoggedUpdate>>, StoreError>;
 
-    /// Stores a batch of many pages in one transaction; the results are in the order of the batch.
+    /// Stores a batch of many pages in one transaction; the results are in the order of the batch. An entry without rows for
+    /// a page that has never been stored writes nothing and is answered with [`Committed::nothing`]. A snapshot that covers
+    /// no more than the stored one, or more than the page's log has, is passed over.
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError>;
 
     /// Describes a page. `None` when it has never been stored.
@@ -61,16 +82,19 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<PageRecord>, StoreError>;
 
-    /// Reads the snapshot with its readable columns. `None` when there is none.
+    /// Reads the snapshot with its readable columns. `None` when there is none. In `content` and `text` U+0000 has become
+    /// U+FFFD; `content` is `null` when it is nested more than 100 levels deep or longer than 128 MiB.
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError>;
 
-    /// Keeps an update that a document could not survive, for the operator to look at. At most the newest 100 are kept.
+    /// Keeps an update that a document could not survive, for the operator to look at. The newest
+    /// [`QUARANTINE_ROWS`] are kept.
     async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError>;
 
-    /// Asks whether the store answers and can be written, without writing pages.
+    /// Asks whether the store answers and can be written, without writing pages. One round trip; SQLite rewrites one row of
+    /// its own, because only a write notices a full disk.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// Ends the connections, waiting for running transactions.
+    /// Waits for running calls and closes the connections. Later calls fail as [`StoreError::Unavailable`].
     async fn close(&self);
 }
 

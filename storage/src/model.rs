@@ -1,6 +1,6 @@
 //! The values a store keeps and returns: pages, their log rows and their snapshots.
 
-use std::{fmt, sync::Arc, time::SystemTime};
+use std::{borrow::Borrow, fmt, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 
@@ -48,6 +48,13 @@ impl PageId {
 
     /// The id as it was given.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+// Lets maps from page ids be searched by a prefix, which need not be a page id. Both compare bytewise.
+impl Borrow<str> for PageId {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -125,6 +132,17 @@ pub struct Committed {
     pub first_seq: Seq,
     /// Number of the page's last row now.
     pub last_seq: Seq,
+}
+
+impl Committed {
+    /// The answer to an entry that asked nothing of a page that has never been stored.
+    pub fn nothing() -> Self {
+        Self {
+            generation: Generation("".into()),
+            first_seq: 1,
+            last_seq: 0,
+        }
+    }
 }
 
 /// An opaque id (up to 32 characters of ASCII) that changes only when a page's document is rebuilt.

@@ -1,0 +1,285 @@
+//! A store that forgets when the process ends, and the plain tables behind it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    ops::Bound,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord, QUARANTINE_ROWS, Seq,
+    Snapshot, Store, StoreError, StoredPage, StoredSnapshot, batch, readable,
+};
+
+/// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
+///
+/// [`MemoryStore`] puts a lock around it; a simulation drives it directly.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    seed: u64,
+    pages: BTreeMap<PageId, PageTable>,
+    quarantine: VecDeque<Quarantined>,
+}
+
+/// An update that was set aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The page it was meant for.
+    pub page: PageId,
+    /// The update.
+    pub update: NewUpdate,
+    /// Why.
+    pub reason: String,
+}
+
+#[derive(Clone, Debug)]
+struct PageTable {
+    record: PageRecord,
+    snapshot: Option<Snapshot>,
+    /// The rows after the snapshot: their numbers follow each other, the last is `record.seq`.
+    log: VecDeque<LoggedUpdate>,
+}
+
+impl Tables {
+    /// Empty tables. Generations are made from `seed`, so that two stores with different seeds never share one.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            pages: BTreeMap::new(),
+            quarantine: VecDeque::new(),
+        }
+    }
+
+    /// See [`Store::load`].
+    pub fn load(&self, page: &PageId) -> Option<StoredPage> {
+        let stored = self.pages.get(page)?;
+        Some(StoredPage {
+            record: stored.record.clone(),
+            snapshot: stored.snapshot.as_ref().map(|snapshot| StoredSnapshot {
+                seq: snapshot.seq,
+                state: snapshot.state.clone(),
+                state_vector: snapshot.state_vector.clone(),
+            }),
+            log: stored.log.iter().cloned().collect(),
+        })
+    }
+
+    /// See [`Store::log`].
+    pub fn log(&self, page: &PageId, after: Seq, limit: usize) -> Option<Vec<LoggedUpdate>> {
+        let Some(stored) = self.pages.get(page) else {
+            return Some(Vec::new());
+        };
+        if after < stored.covered() {
+            return None;
+        }
+        Some(
+            stored
+                .log
+                .iter()
+                .filter(|row| row.seq > after)
+                .take(limit)
+                .cloned()
+                .collect(),
+        )
+    }
+
+    /// See [`Store::commit`]; `now` is the time of the commit.
+    pub fn commit(&mut self, now: SystemTime, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
+        batch::in_page_order(batch)?;
+        Ok(batch.iter().map(|entry| self.commit_page(now, entry)).collect())
+    }
+
+    /// See [`Store::page`].
+    pub fn page(&self, page: &PageId) -> Option<PageRecord> {
+        self.pages.get(page).map(|stored| stored.record.clone())
+    }
+
+    /// See [`Store::pages`].
+    pub fn pages(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<PageRecord> {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        self.pages
+            .range::<str, _>((start, Bound::Unbounded))
+            .take_while(|(page, _)| page.as_str().starts_with(prefix))
+            .take(limit)
+            .map(|(_, stored)| stored.record.clone())
+            .collect()
+    }
+
+    /// See [`Store::snapshot`].
+    pub fn snapshot(&self, page: &PageId) -> Option<Snapshot> {
+        self.pages.get(page)?.snapshot.clone()
+    }
+
+    /// See [`Store::quarantine`].
+    pub fn quarantine(&mut self, page: &PageId, update: &NewUpdate, reason: &str) {
+        if self.quarantine.len() == QUARANTINE_ROWS {
+            self.quarantine.pop_front();
+        }
+        self.quarantine.push_back(Quarantined {
+            page: page.clone(),
+            update: update.clone(),
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// The updates that were set aside, oldest first.
+    pub fn quarantined(&self) -> impl Iterator<Item = &Quarantined> {
+        self.quarantine.iter()
+    }
+
+    fn commit_page(&mut self, now: SystemTime, entry: &PageCommit) -> Committed {
+        if !self.pages.contains_key(&entry.page) {
+            if entry.updates.is_empty() {
+                return Committed::nothing();
+            }
+            let generation = Generation(format!("{:016x}{:016x}", self.seed, self.pages.len()).into());
+            self.pages
+                .insert(entry.page.clone(), PageTable::new(&entry.page, generation, now));
+        }
+        match self.pages.get_mut(&entry.page) {
+            Some(stored) => stored.commit(now, entry),
+            None => Committed::nothing(),
+        }
+    }
+}
+
+impl PageTable {
+    fn new(page: &PageId, generation: Generation, now: SystemTime) -> Self {
+        Self {
+            record: PageRecord {
+                page: page.clone(),
+                generation,
+                seq: 0,
+                size_bytes: 0,
+                created_at: now,
+                updated_at: now,
+            },
+            snapshot: None,
+            log: VecDeque::new(),
+        }
+    }
+
+    fn covered(&self) -> Seq {
+        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq)
+    }
+
+    fn commit(&mut self, now: SystemTime, entry: &PageCommit) -> Committed {
+        let first_seq = self.record.seq + 1;
+        for update in &entry.updates {
+            self.record.seq += 1;
+            self.record.updated_at = now;
+            self.log.push_back(LoggedUpdate {
+                seq: self.record.seq,
+                data: update.data.clone(),
+                user: update.user.as_deref().map(|user| readable::text(user).into()),
+            });
+        }
+        if let Some(size_bytes) = entry.size_bytes {
+            self.record.size_bytes = size_bytes;
+        }
+        if let Some(snapshot) = &entry.snapshot
+            && snapshot.seq > self.covered()
+            && snapshot.seq <= self.record.seq
+        {
+            while self.log.front().is_some_and(|row| row.seq <= snapshot.seq) {
+                self.log.pop_front();
+            }
+            self.snapshot = Some(readable::snapshot(snapshot));
+        }
+        Committed {
+            generation: self.record.generation.clone(),
+            first_seq,
+            last_seq: self.record.seq,
+        }
+    }
+}
+
+/// A store in the memory of this process. Clones of one `Arc` see the same pages; nothing survives the process.
+#[derive(Debug)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    pub fn new() -> Self {
+        // The standard library's per-process keys: a restarted process must not hand out the generations of the last one.
+        Self {
+            tables: Mutex::new(Tables::new(RandomState::new().hash_one(0_u8))),
+        }
+    }
+
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // Every change of the tables is complete before anything in it can panic.
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
+        Ok(self.tables().load(page))
+    }
+
+    async fn log(
+        &self,
+        page: &PageId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Vec<LoggedUpdate>>, StoreError> {
+        Ok(self.tables().log(page, after, limit))
+    }
+
+    async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
+        self.tables().commit(now(), batch)
+    }
+
+    async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
+        Ok(self.tables().page(page))
+    }
+
+    async fn pages(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<PageRecord>, StoreError> {
+        Ok(self.tables().pages(prefix, after, limit))
+    }
+
+    async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
+        Ok(self.tables().snapshot(page))
+    }
+
+    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
+        self.tables().quarantine(page, update, reason);
+        Ok(())
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn close(&self) {}
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a database stamps its rows with its own clock, and this is one"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

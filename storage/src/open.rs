@@ -1,0 +1,73 @@
+//! Finds the store that a `DATABASE_URL` means, and opens it.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{MemoryStore, SharedStore, StoreError, sqlite::SqliteStore};
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Whether the tables are created and brought up to date first. Without it, outdated tables are refused.
+    pub migrate: bool,
+    /// Longest time a call may take, including waiting for a connection or for another process. Then it fails as
+    /// [`StoreError::Unavailable`].
+    pub timeout: Duration,
+    /// Most connections for reading, at least one. There is one more for writing.
+    pub readers: u32,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            migrate: true,
+            timeout: Duration::from_secs(10),
+            readers: 4,
+        }
+    }
+}
+
+/// Opens the store at `url`: `sqlite://FILE` (the file is created when there is none), `postgres://…`, or `memory:`.
+///
+/// Fails as [`StoreError::Unavailable`] when the database is not there; trying again is the caller's decision. Once open,
+/// a store mends itself: calls fail while the database is away and succeed when it is back.
+pub async fn open(url: &str, options: &StoreOptions) -> Result<SharedStore, StoreError> {
+    match Place::parse(url)? {
+        Place::Memory => Ok(Arc::new(MemoryStore::new())),
+        Place::Sqlite => Ok(Arc::new(SqliteStore::open(url, options).await?)),
+        Place::Postgres => Err(address("later")),
+    }
+}
+
+/// Creates the tables of the store at `url` or brings them up to date, and does nothing else.
+pub async fn migrate(url: &str) -> Result<(), StoreError> {
+    let store = open(url, &StoreOptions::default()).await?;
+    store.close().await;
+    Ok(())
+}
+
+enum Place {
+    Memory,
+    Sqlite,
+    Postgres,
+}
+
+impl Place {
+    fn parse(url: &str) -> Result<Self, StoreError> {
+        // What is refused is not repeated: it may contain a password.
+        match url.split_once(':') {
+            Some(("memory", "")) => Ok(Self::Memory),
+            Some(("sqlite", file)) if file.starts_with("//") => Ok(Self::Sqlite),
+            Some(("postgres" | "postgresql", server)) if server.starts_with("//") => Ok(Self::Postgres),
+            _ => Err(address(
+                "must be sqlite://FILE, postgres://USER:PASSWORD@HOST/DATABASE or memory:",
+            )),
+        }
+    }
+}
+
+/// An address that cannot be used.
+pub(crate) fn address(problem: impl Into<String>) -> StoreError {
+    StoreError::Address {
+        problem: problem.into(),
+    }
+}

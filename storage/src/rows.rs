@@ -1,0 +1,205 @@
+//! What the SQL stores read, row by row, and the values made of it.
+
+use std::{
+    str::FromStr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use serde_json::Value;
+use sqlx::FromRow;
+
+use crate::{
+    Generation, LoggedUpdate, PageId, PageRecord, Seq, Snapshot, StoreError, StoredPage, StoredSnapshot,
+};
+
+/// The head of a page's log.
+#[derive(FromRow)]
+pub(crate) struct HeadRow {
+    page_id: String,
+    generation: String,
+    seq: i64,
+    size_bytes: Option<i64>,
+    created_ms: i64,
+    updated_ms: i64,
+}
+
+/// A row of a statement that reads a whole page at one moment: one row for head and snapshot, one for each row of the log.
+#[derive(FromRow)]
+pub(crate) struct PageRow {
+    /// Of the head, or of the row of the log.
+    seq: i64,
+    /// The state of the snapshot, or the update.
+    data: Option<Vec<u8>>,
+    /// The generation, or the user.
+    label: Option<String>,
+    size_bytes: Option<i64>,
+    /// Only a head has it.
+    created_ms: Option<i64>,
+    updated_ms: Option<i64>,
+    covered: Option<i64>,
+    state_vector: Option<Vec<u8>>,
+}
+
+/// A row of a statement that reads a part of a log: a first row without data says what the snapshot covers.
+#[derive(FromRow)]
+pub(crate) struct LogRow {
+    seq: i64,
+    data: Option<Vec<u8>>,
+    label: Option<String>,
+}
+
+/// A snapshot with its readable columns.
+#[derive(FromRow)]
+pub(crate) struct SnapshotRow {
+    seq: i64,
+    state: Vec<u8>,
+    state_vector: Vec<u8>,
+    content: Option<String>,
+    text: String,
+}
+
+impl HeadRow {
+    pub(crate) fn into_record(self) -> Result<PageRecord, StoreError> {
+        let page = PageId::new(&self.page_id).map_err(|problem| StoreError::Statement {
+            reason: format!("a stored page has no valid id: {problem}"),
+        })?;
+        Ok(PageRecord {
+            page,
+            generation: Generation(self.generation.into()),
+            seq: count(self.seq),
+            size_bytes: self.size_bytes.map_or(0, count),
+            created_at: time(self.created_ms),
+            updated_at: time(self.updated_ms),
+        })
+    }
+}
+
+impl SnapshotRow {
+    pub(crate) fn into_snapshot(self, page: &PageId) -> Result<Snapshot, StoreError> {
+        let seq = count(self.seq);
+        let content = match self.content {
+            Some(json) => Value::from_str(&json).map_err(|problem| StoreError::Corrupt {
+                page: page.clone(),
+                seq,
+                problem: format!("its content is no JSON: {problem}"),
+            })?,
+            None => Value::Null,
+        };
+        Ok(Snapshot {
+            seq,
+            state: self.state.into(),
+            state_vector: self.state_vector.into(),
+            content,
+            text: self.text,
+        })
+    }
+}
+
+/// Puts a page together from rows in any order, and checks that none is missing.
+pub(crate) fn page(page: &PageId, rows: Vec<PageRow>) -> Result<Option<StoredPage>, StoreError> {
+    let mut head = None;
+    let mut log = Vec::with_capacity(rows.len().saturating_sub(1));
+    for row in rows {
+        if row.created_ms.is_some() {
+            head = Some(row);
+        } else {
+            log.push(logged(row.seq, row.data, row.label));
+        }
+    }
+    let Some(head) = head else {
+        return Ok(None);
+    };
+    log.sort_unstable_by_key(|row| row.seq);
+    let snapshot = match (head.covered, head.data, head.state_vector) {
+        (Some(covered), Some(state), Some(state_vector)) => Some(StoredSnapshot {
+            seq: count(covered),
+            state: state.into(),
+            state_vector: state_vector.into(),
+        }),
+        _ => None,
+    };
+    let seq = count(head.seq);
+    let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+    if let Some(missing) = first_missing(covered, &log, seq) {
+        return Err(StoreError::Corrupt {
+            page: page.clone(),
+            seq: missing,
+            problem: format!(
+                "the log between {covered} (its snapshot) and {seq} (its last row) does not have this row"
+            ),
+        });
+    }
+    let record = PageRecord {
+        page: page.clone(),
+        generation: Generation(head.label.unwrap_or_default().into()),
+        seq,
+        size_bytes: head.size_bytes.map_or(0, count),
+        created_at: time(head.created_ms.unwrap_or_default()),
+        updated_at: time(head.updated_ms.unwrap_or_default()),
+    };
+    Ok(Some(StoredPage {
+        record,
+        snapshot,
+        log,
+    }))
+}
+
+/// The rows of a log after `after`; `None` when the snapshot has swallowed some of them.
+pub(crate) fn log(rows: Vec<LogRow>, after: Seq) -> Option<Vec<LoggedUpdate>> {
+    let mut log = Vec::with_capacity(rows.len().saturating_sub(1));
+    for row in rows {
+        if row.data.is_some() {
+            log.push(logged(row.seq, row.data, row.label));
+        } else if count(row.seq) > after {
+            return None;
+        }
+    }
+    log.sort_unstable_by_key(|row| row.seq);
+    Some(log)
+}
+
+/// The smallest and the largest string that an id can be which starts with `prefix` and comes after `after`. `None` when
+/// no id can.
+pub(crate) fn id_range(prefix: &str, after: Option<&str>) -> Option<(String, String)> {
+    // Ids have no control characters, and PostgreSQL does not compare with U+0000. An id follows "a\0b" when it follows "a".
+    if prefix.contains('\0') {
+        return None;
+    }
+    let first = match after.and_then(|after| after.split('\0').next()) {
+        // For the same reason no id sorts between an id and the same with U+0001 behind it.
+        Some(after) if after >= prefix => format!("{after}\u{1}"),
+        _ => prefix.to_owned(),
+    };
+    // No id has more than 255 bytes, so none with the prefix comes after this.
+    let last = prefix.to_owned() + &"\u{10ffff}".repeat(PageId::MAX_BYTES / 4 + 1);
+    Some((first, last))
+}
+
+fn logged(seq: i64, data: Option<Vec<u8>>, label: Option<String>) -> LoggedUpdate {
+    LoggedUpdate {
+        seq: count(seq),
+        data: Bytes::from(data.unwrap_or_default()),
+        user: label.map(Into::into),
+    }
+}
+
+fn first_missing(covered: Seq, log: &[LoggedUpdate], last: Seq) -> Option<Seq> {
+    let mut expected = covered + 1;
+    for row in log {
+        if row.seq != expected {
+            return Some(expected);
+        }
+        expected += 1;
+    }
+    (expected != last + 1).then_some(expected)
+}
+
+/// A number or a count of a database, which has no unsigned ones.
+pub(crate) fn count(number: i64) -> u64 {
+    number.try_into().unwrap_or(0)
+}
+
+fn time(milliseconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(count(milliseconds))
+}

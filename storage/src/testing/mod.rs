@@ -1,0 +1,3 @@
+//! For tests of stores and of what stands on them: the contract as a suite, and a disk that fails on demand.
+
+pub mod contract;
