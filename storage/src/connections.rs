@@ -60,7 +60,6 @@ where
     }
 
     /// Drops the connections that nobody is using: one has just failed, and so may they.
-    #[expect(dead_code, reason = "for PostgreSQL")]
     pub(crate) fn forget_idle(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }

@@ -46,7 +46,7 @@ pub use model::{
     Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord, Seq,
     Snapshot, StoredPage, StoredSnapshot,
 };
-pub use open::{StoreOptions, migrate, open};
+pub use open::{StoreOptions, check_address, migrate, open};
 
 /// How many quarantined updates a store keeps.
 pub const QUARANTINE_ROWS: usize = 100;

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{MemoryStore, SharedStore, StoreError, sqlite::SqliteStore};
+use crate::{
+    MemoryStore, SharedStore, StoreError,
+    postgres::{self, PostgresStore},
+    sqlite::{self, SqliteStore},
+};
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -34,7 +38,7 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<SharedStore, Stor
     match Place::parse(url)? {
         Place::Memory => Ok(Arc::new(MemoryStore::new())),
         Place::Sqlite => Ok(Arc::new(SqliteStore::open(url, options).await?)),
-        Place::Postgres => Err(address("later")),
+        Place::Postgres => Ok(Arc::new(PostgresStore::open(url, options).await?)),
     }
 }
 
@@ -43,6 +47,15 @@ pub async fn migrate(url: &str) -> Result<(), StoreError> {
     let store = open(url, &StoreOptions::default()).await?;
     store.close().await;
     Ok(())
+}
+
+/// Whether `url` is the address of a store, without going there.
+pub fn check_address(url: &str) -> Result<(), StoreError> {
+    match Place::parse(url)? {
+        Place::Memory => Ok(()),
+        Place::Sqlite => sqlite::check_address(url),
+        Place::Postgres => postgres::check_address(url),
+    }
 }
 
 enum Place {

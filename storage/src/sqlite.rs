@@ -55,7 +55,7 @@ macro_rules! store_chunk {
              substr($4, (value ->> 2) + (value ->> 3), value ->> 4),
              CAST(substr($4, (value ->> 2) + (value ->> 3) + (value ->> 4), value ->> 5) AS TEXT),
              CAST(substr($4, (value ->> 2) + (value ->> 3) + (value ->> 4) + coalesce(value ->> 5, 0), value ->> 6) AS TEXT)
-         FROM json_each($3) CROSS JOIN page_heads ON page_id = value ->> 0 AND seq >= value ->> 1
+         FROM json_each($3) CROSS JOIN page_heads ON page_id = value ->> 0 AND value ->> 1 BETWEEN 1 AND seq
          WHERE true
          ON CONFLICT (page_id) DO UPDATE SET
              seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
@@ -398,6 +398,11 @@ fn head(row: &SqliteRow) -> Result<(String, (Generation, Seq)), sqlx::Error> {
         row.try_get(0)?,
         (Generation(generation.into()), rows::count(row.try_get(2)?)),
     ))
+}
+
+/// Whether `url` can be the address of a file.
+pub(crate) fn check_address(url: &str) -> Result<(), StoreError> {
+    connect_options(url, &StoreOptions::default()).map(drop)
 }
 
 fn connect_options(url: &str, options: &StoreOptions) -> Result<SqliteConnectOptions, StoreError> {

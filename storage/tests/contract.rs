@@ -15,3 +15,11 @@ mod sqlite {
 
     store_contract!(async { Some(SqlitePlace::new()) });
 }
+
+mod postgres {
+    use pageroom_storage::store_contract;
+
+    use super::database::PostgresPlace;
+
+    store_contract!(PostgresPlace::new());
+}
