@@ -154,7 +154,7 @@ pub struct Generation(pub Arc<str>);
 pub struct StoredPage {
     /// Its description.
     pub record: PageRecord,
-    /// The merged part, if there is one yet (`content` and `text` may be left empty by [`Store::load`]).
+    /// The merged part, if there is one yet (`content` and `text` may be left empty by [`Store::load`](crate::Store::load)).
     pub snapshot: Option<StoredSnapshot>,
     /// The rows after the snapshot, in order.
     pub log: Vec<LoggedUpdate>,
