@@ -75,6 +75,9 @@ pub struct AwarenessOutcome {
     pub refused_too_large: usize,
 }
 
+/// The same state again within this time is what we sent ourselves, said back.
+const ECHO_WINDOW: Duration = Duration::from_secs(10);
+
 /// All awareness states of a document. `O` says who owns a client id: a connection.
 #[derive(Debug)]
 pub struct Awareness<O> {
@@ -95,6 +98,8 @@ struct Present<O> {
     clock_in: u32,
     clock_out: u32,
     state: Arc<str>,
+    /// When everybody was last told.
+    told: Instant,
     /// When it will be withdrawn if nothing is heard.
     deadline: Instant,
 }
@@ -182,6 +187,15 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             return;
         };
         if present.owner == owner && !present.lost {
+            // A client takes over the clock that we send with its state, and providers say back what they hear.
+            // Renewals come every 15 s and have to reach the others, who withdraw what is not renewed for 30 s.
+            let is_echo = entry.clock <= present.clock_out
+                && entry.state == Some(&*present.state)
+                && now < present.told + ECHO_WINDOW;
+            if is_echo && entry.clock > present.clock_in {
+                self.renew(now, entry.client, entry.clock);
+                return;
+            }
             let accepted =
                 entry.clock > present.clock_in || (entry.clock == present.clock_in && entry.state.is_none());
             if !accepted {
@@ -265,6 +279,28 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         encode_changes(&changes)
     }
 
+    /// What somebody who has just come is told: all present states, with clocks above those that a client knew before it
+    /// was away, because it has forgotten the states and not the clocks.
+    pub fn introduce(&mut self) -> Vec<AwarenessChange> {
+        let introduced = self.present.iter_mut().map(|(&client, present)| {
+            present.clock_out = present.clock_out.saturating_add(1);
+            AwarenessChange {
+                client,
+                clock: present.clock_out,
+                state: Some(Arc::clone(&present.state)),
+            }
+        });
+        introduced.collect()
+    }
+
+    fn renew(&mut self, now: Instant, client: ClientId, clock: u32) {
+        let deadline = now + self.limits.timeout;
+        if let Some(present) = self.present.get_mut(&client) {
+            present.clock_in = clock;
+            present.deadline = deadline;
+        }
+    }
+
     fn enter(
         &mut self,
         now: Instant,
@@ -309,6 +345,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
                 clock_in: clock,
                 clock_out,
                 state,
+                told: now,
                 deadline,
             },
         );
@@ -561,6 +598,35 @@ mod tests {
         assert_eq!(room.sees(ALICE), Some("{}"));
         // Its next clock is lower than what was sent out.
         assert_eq!(room.say(10.0, 2, ALICE, 8, r#"{"x":1}"#).changed.len(), 1);
+        assert_eq!(room.sees(ALICE), Some(r#"{"x":1}"#));
+    }
+
+    #[test]
+    fn a_client_that_says_back_its_own_state_starts_no_exchange_without_end() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 7, "{}");
+        room.awareness.lost(room.at(1.0), 1);
+        let back = room.say(2.0, 2, ALICE, 7, "{}").changed;
+        assert_eq!(back[0].clock, 8);
+        assert_eq!(room.say(2.1, 2, ALICE, 8, "{}").changed, []);
+        // A renewal has to reach the others although its clock is one they may not know yet.
+        room.awareness.introduce();
+        room.awareness.introduce();
+        assert_eq!(room.say(15.0, 2, ALICE, 9, "{}").changed.len(), 1);
+        assert_eq!(room.say(15.1, 2, ALICE, 11, "{}").changed, []);
+        assert_eq!(room.expire(44.0), 0);
+    }
+
+    #[test]
+    fn who_comes_back_is_told_again_who_is_here() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 7, "{}");
+        // Bob forgets the state when he goes, and keeps the clock.
+        room.peer.insert(ALICE, (7, None));
+        let told = room.awareness.introduce();
+        room.hear(&told);
+        assert_eq!(room.sees(ALICE), Some("{}"));
+        room.say(1.0, 1, ALICE, 8, r#"{"x":1}"#);
         assert_eq!(room.sees(ALICE), Some(r#"{"x":1}"#));
     }
 

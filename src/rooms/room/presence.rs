@@ -46,8 +46,8 @@ impl Room {
     }
 
     /// Tells one member who is here.
-    pub(super) fn send_awareness(&self, to: MemberId, effects: &mut Vec<Effect>) {
-        let changes: Vec<AwarenessChange> = self.awareness.entries().map(|(change, _)| change).collect();
+    pub(super) fn send_awareness(&mut self, to: MemberId, effects: &mut Vec<Effect>) {
+        let changes = self.awareness.introduce();
         if !changes.is_empty() {
             effects.push(Effect::Send {
                 to,
