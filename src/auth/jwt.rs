@@ -12,7 +12,7 @@ use super::{Identity, Secret};
 use crate::rooms::{Refusal, RefusalCode, Role};
 
 /// Clocks of the issuer and ours may differ by this much.
-pub const LEEWAY: Duration = Duration::from_secs(15);
+pub(super) const LEEWAY: Duration = Duration::from_secs(15);
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
