@@ -1,0 +1,197 @@
+//! A disk that fails on demand: a store in front of another, with a volatile half that a crash forgets.
+//!
+//! What has been asked and not yet carried out is the volatile half; the store behind is the durable one. Switches decide
+//! when calls wait or fail (see [`Faults`]). A simulation that cannot wait uses [`Faults`] and [`Tables`](crate::Tables) alone.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use tokio::sync::Notify;
+
+use crate::{
+    Committed, LoggedUpdate, MemoryStore, NewUpdate, PageCommit, PageId, PageRecord, Seq, SharedStore,
+    Snapshot, Store, StoreError, StoredPage,
+    testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
+};
+
+/// A store that fails on demand.
+pub struct FaultyStore {
+    durable: SharedStore,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    faults: Faults,
+    waiting: usize,
+    /// Raised by every crash: calls of earlier ones are never carried out.
+    crashes: u64,
+}
+
+impl FaultyStore {
+    /// A faulty disk in front of `durable`.
+    pub fn new(durable: SharedStore, faults: Faults) -> Arc<Self> {
+        let state = State {
+            faults,
+            waiting: 0,
+            crashes: 0,
+        };
+        Arc::new(Self {
+            durable,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        })
+    }
+
+    /// A faulty disk in front of an empty store in memory, with all switches off.
+    pub fn in_memory() -> Arc<Self> {
+        Self::new(Arc::new(MemoryStore::new()), Faults::none())
+    }
+
+    /// What a process finds that starts after a crash: the durable half.
+    pub fn durable(&self) -> SharedStore {
+        Arc::clone(&self.durable)
+    }
+
+    /// Turns switches; calls that wait are decided again.
+    pub fn turn(&self, switch: impl FnOnce(&mut Faults)) {
+        switch(&mut self.state().faults);
+        self.changed.notify_waiters();
+    }
+
+    /// Forgets what has been asked and not carried out: those calls fail.
+    pub fn crash(&self) {
+        self.state().crashes += 1;
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until at least `calls` calls wait.
+    pub async fn until_waiting(&self, calls: usize) {
+        self.until(|state| (state.waiting >= calls).then_some(())).await;
+    }
+
+    /// What has been decided so far.
+    pub fn counts(&self) -> Counts {
+        self.state().faults.counts()
+    }
+
+    /// Waits for its turn. `Ok` is the error to give after the call has been carried out, if any.
+    async fn admit(&self, operation: Operation) -> Result<Option<Fault>, StoreError> {
+        let asked_after = self.state().crashes;
+        let mut waits = Waits {
+            store: self,
+            counted: false,
+        };
+        let verdict = self
+            .until(|state| {
+                if state.crashes != asked_after {
+                    return Some(Verdict::Fail(Fault::Unavailable, Moment::Before));
+                }
+                let verdict = state.faults.decide(operation);
+                if verdict != Verdict::Wait {
+                    return Some(verdict);
+                }
+                if !waits.counted {
+                    waits.counted = true;
+                    state.waiting += 1;
+                    self.changed.notify_waiters();
+                }
+                None
+            })
+            .await;
+        match verdict {
+            Verdict::Proceed | Verdict::Wait => Ok(None),
+            Verdict::Fail(fault, Moment::After) => Ok(Some(fault)),
+            Verdict::Fail(fault, Moment::Before) => Err(fault.error()),
+        }
+    }
+
+    async fn until<T>(&self, mut question: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            // Registered before the question is asked, so no change in between is missed.
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if let Some(answer) = question(&mut self.state()) {
+                return answer;
+            }
+            changed.await;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts a call that waits, also when its caller gives up.
+struct Waits<'a> {
+    store: &'a FaultyStore,
+    counted: bool,
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        if self.counted {
+            self.store.state().waiting -= 1;
+        }
+    }
+}
+
+#[async_trait]
+impl Store for FaultyStore {
+    async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.load(page).await
+    }
+
+    async fn log(
+        &self,
+        page: &PageId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Vec<LoggedUpdate>>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.log(page, after, limit).await
+    }
+
+    async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.commit(batch).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.page(page).await
+    }
+
+    async fn pages(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<PageRecord>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.pages(prefix, after, limit).await
+    }
+
+    async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.snapshot(page).await
+    }
+
+    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.quarantine(page, update, reason).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.admit(Operation::Check).await?;
+        self.durable.check().await
+    }
+
+    async fn close(&self) {
+        self.durable.close().await;
+    }
+}
