@@ -2,7 +2,7 @@
 
 use yrs::branch::{Branch, BranchPtr};
 use yrs::types::text::{Diff, YChange};
-use yrs::{Any, Array, ArrayRef, Out, Text, Transaction, Xml, XmlElementRef, XmlTextRef};
+use yrs::{Any, GetString, Out, Text, TextRef, Transaction, Xml, XmlElementRef, XmlTextRef};
 
 /// The nodes in a fragment, one after the other.
 pub(super) fn nodes(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
@@ -108,11 +108,13 @@ fn shown(value: &Out) -> String {
     }
 }
 
-fn children<'a>(transaction: &'a Transaction<'_>, parent: BranchPtr) -> impl Iterator<Item = Out> + use<'a> {
-    // As a list, because the library's walk over XML nodes ends at the first child that is none.
-    let list = ArrayRef::from(parent);
-    let children: Vec<_> = list.iter(transaction).collect();
-    children.into_iter()
+/// The shared types in a list, read as a text's embedded objects: the library's walk over lists never ends when there
+/// is a character beyond the Basic Multilingual Plane in one, and its walk over XML nodes ends at the first that is none.
+fn children(transaction: &Transaction<'_>, parent: BranchPtr) -> impl Iterator<Item = Out> {
+    TextRef::from(parent)
+        .diff(transaction, YChange::identity)
+        .into_iter()
+        .map(|piece| piece.insert)
 }
 
 /// The plain text in XML nodes: what stands next to each other in one element is one line.
@@ -133,7 +135,10 @@ impl Lines {
     fn read(&mut self, transaction: &Transaction<'_>, parent: BranchPtr) {
         for node in children(transaction, parent) {
             match node {
-                Out::YXmlText(text) => write_plain(self.open.get_or_insert_default(), transaction, &text),
+                Out::YXmlText(text) => self
+                    .open
+                    .get_or_insert_default()
+                    .push_str(&TextRef::from(branch(&text)).get_string(transaction)),
                 Out::YXmlElement(element) => self.element(transaction, &element),
                 Out::YXmlFragment(fragment) => self.read(transaction, branch(&fragment)),
                 Out::Any(_)
@@ -160,14 +165,6 @@ impl Lines {
 
     fn close(&mut self) {
         self.done.extend(self.open.take());
-    }
-}
-
-fn write_plain(out: &mut String, transaction: &Transaction<'_>, text: &XmlTextRef) {
-    for Diff { insert, .. } in text.diff(transaction, YChange::identity) {
-        if let Out::Any(Any::String(piece)) = insert {
-            out.push_str(&piece);
-        }
     }
 }
 

@@ -5,6 +5,7 @@
 )]
 
 mod dump;
+pub mod fuzz;
 mod replica;
 pub mod traces;
 

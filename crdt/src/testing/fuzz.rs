@@ -1,0 +1,358 @@
+//! What fuzzing does with its bytes, shared by the fuzz targets and by the short run that is a normal test.
+//!
+//! Nothing here may panic, whatever the bytes are. What is admitted must leave the document whole: never anything
+//! waiting in it, the same for one who applies every update in turn as for one who gets them merged, readable, and
+//! surviving being encoded.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Random, Replica};
+use crate::awareness::{Awareness, AwarenessLimits};
+use crate::document::{Admission, Document};
+use crate::encoding::{Reader, Write};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::state_vector::{ClientId, StateVector};
+use crate::update::{Update, merge};
+
+/// Takes raw bytes as a document to begin with and updates offered to it: a byte that chooses the document, then
+/// length-prefixed updates.
+pub fn updates(data: &[u8]) {
+    let Some((&first, rest)) = data.split_first() else {
+        return;
+    };
+    let mut trial = Trial::new(first);
+    let mut reader = Reader::new(rest);
+    let mut turn = 0u32;
+    while let Ok(update) = reader.buffer() {
+        trial.offer(update, turn & 1 == u32::from(first >> 7));
+        turn += 1;
+    }
+    trial.finish();
+}
+
+/// Takes bytes as choices from which well-formed updates are made that may depend on anything.
+pub fn structured(data: &[u8]) {
+    let mut choices = Choices { data, position: 0 };
+    let mut trial = Trial::new(choices.byte());
+    while !choices.is_at_end() && trial.offered < 16 {
+        let update = choices.update(trial.document.state_vector());
+        let apply = choices.byte() & 1 == 0;
+        trial.offer(&update, apply);
+    }
+    trial.finish();
+}
+
+/// Takes raw bytes as everything else that comes from outside: state vectors, awareness updates, frames.
+pub fn messages(data: &[u8]) {
+    if let Ok(known) = StateVector::decode(data, &Limits::default()) {
+        let encoded = known.encode();
+        assert_eq!(
+            StateVector::decode(&encoded, &Limits::default()).as_ref(),
+            Ok(&known)
+        );
+        assert!(seeds()[0].state_vector().covers(&StateVector::new()));
+    }
+    let frame = Bytes::copy_from_slice(data);
+    let total: usize = Message::decode(&frame)
+        .map(|message| match message {
+            Ok(
+                Message::SyncStep1(body)
+                | Message::SyncStep2(body)
+                | Message::Update(body)
+                | Message::Awareness(body),
+            ) => body.len() + 1,
+            Ok(_) => 1,
+            Err(_) => 0,
+        })
+        .sum();
+    assert!(total <= data.len());
+    awareness(data);
+}
+
+fn awareness(data: &[u8]) {
+    #[expect(clippy::disallowed_methods, reason = "some moment to count from")]
+    let start = Instant::now();
+    let mut awareness = Awareness::new(AwarenessLimits::default());
+    for (owner, part) in data.chunks(64).enumerate() {
+        let now = start + Duration::from_secs(owner as u64);
+        if let Ok(outcome) = awareness.apply(now, owner, part, |_, _| owner % 2 == 0) {
+            assert!(outcome.changed.len() <= part.len());
+            let all = awareness.encode_all();
+            let mut other = Awareness::new(AwarenessLimits {
+                max_clients_per_owner: usize::MAX,
+                ..AwarenessLimits::default()
+            });
+            assert!(other.apply(now, 0, &all, |_, _| true).is_ok());
+            assert_eq!(other.len(), awareness.len());
+        }
+        awareness.expire(now);
+    }
+}
+
+/// A document being offered updates, and a client that gets what is admitted.
+struct Trial {
+    seed: Bytes,
+    document: Document,
+    client: Replica,
+    admitted: Vec<Update>,
+    offered: usize,
+}
+
+impl Trial {
+    fn new(seed: u8) -> Self {
+        let seed = &seeds()[usize::from(seed & 0x3f) % seeds().len()];
+        let mut document = Document::load(Limits::default(), [seed.encode()]).expect("a seed");
+        let mut client = Replica::new(ClientId(1 << 40));
+        client.apply(&document.encode().expect("a seed"));
+        Self {
+            seed: seed.encode(),
+            document,
+            client,
+            admitted: Vec::new(),
+            offered: 0,
+        }
+    }
+
+    fn offer(&mut self, update: &[u8], apply: bool) {
+        self.offered += 1;
+        let Ok(update) = Update::parse(Bytes::copy_from_slice(update), &Limits::default()) else {
+            return;
+        };
+        let before = self.document.state_vector().clone();
+        match self.document.admit(update) {
+            Ok(Admission::New(update)) => {
+                assert!(Update::parse(update.bytes().clone(), &Limits::default()).is_ok());
+                for range in update.ranges() {
+                    assert_eq!(range.start, before.get(range.client), "exactly what is new");
+                    assert_eq!(range.end, self.document.state_vector().get(range.client));
+                }
+                self.client.apply(update.bytes());
+                assert!(!self.client.is_waiting(), "a client waits for what was admitted");
+                let again = Update::parse(update.bytes().clone(), &Limits::default()).expect("admitted");
+                assert!(matches!(self.document.admit(again), Ok(Admission::Known)));
+                self.admitted.push(update);
+            }
+            Ok(Admission::Early { missing, .. }) => {
+                assert!(missing.clock > before.get(missing.client));
+                assert_eq!(*self.document.state_vector(), before);
+            }
+            Ok(Admission::Known) | Err(_) => assert_eq!(*self.document.state_vector(), before),
+        }
+        if apply {
+            self.document.apply().expect("what was admitted can be applied");
+        }
+    }
+
+    fn finish(mut self) {
+        if self.admitted.is_empty() {
+            return;
+        }
+        self.document.apply().expect("what was admitted can be applied");
+        assert_eq!(*self.document.state_vector(), self.client.state_vector());
+        let content = self.document.content().expect("content");
+        let json = content.json(None).expect("content");
+        let text = content.text(None).expect("content");
+        // A client sees the same.
+        assert_eq!(json, content.of_encoded(&self.client.encode()));
+        let snapshot = self.document.snapshot().expect("a snapshot");
+        let mut asleep = Document::asleep(Limits::default(), snapshot.state.clone(), &snapshot.state_vector)
+            .expect("a snapshot");
+        let half: StateVector = self
+            .document
+            .state_vector()
+            .iter()
+            .map(|(client, clock)| (client, clock / 2))
+            .collect();
+        for diff in [self.document.diff(&half), asleep.diff(&half)] {
+            assert!(Update::parse(diff.expect("a diff"), &Limits::default()).is_ok());
+        }
+        // So does a client that gets everything in one piece.
+        let mut late = Replica::new(ClientId(1 << 41));
+        late.apply(&self.seed);
+        late.apply(merge(&self.admitted).bytes());
+        assert!(!late.is_waiting());
+        let content = self.document.content().expect("content");
+        assert_eq!(json, content.of_encoded(&late.encode()));
+        assert_eq!(text, content.text(None).expect("content"));
+        assert_eq!(json, content.of_encoded(&snapshot.state));
+        self.document.sleep().expect("sleep");
+    }
+}
+
+/// Documents to begin with: nothing, a text, and some of everything.
+fn seeds() -> &'static [Replica] {
+    static SEEDS: OnceLock<Vec<Replica>> = OnceLock::new();
+    SEEDS.get_or_init(|| {
+        let mut text = Replica::new(ClientId(1));
+        text.insert(0, "hello w\u{1f600}rld");
+        text.replace(2, 3, "");
+        let mut rich = Replica::new(ClientId(2));
+        let mut random = Random::new(7);
+        for _ in 0..24 {
+            rich.edit(&mut random);
+        }
+        let mut other = Replica::new(ClientId(3));
+        other.apply(&rich.encode());
+        for _ in 0..12 {
+            other.edit(&mut random);
+        }
+        vec![Replica::new(ClientId(0)), text, rich, other]
+    })
+}
+
+/// Bytes as choices; 0 when there are no more.
+struct Choices<'a> {
+    data: &'a [u8],
+    position: usize,
+}
+
+impl Choices<'_> {
+    fn byte(&mut self) -> u8 {
+        let byte = self.data.get(self.position).copied().unwrap_or(0);
+        self.position += 1;
+        byte
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.position >= self.data.len()
+    }
+
+    fn below(&mut self, bound: u8) -> u64 {
+        u64::from(self.byte() % bound)
+    }
+
+    fn update(&mut self, known: &StateVector) -> Vec<u8> {
+        let mut out = Vec::new();
+        let sections = self.below(4);
+        let first = self.below(5);
+        out.put_number(sections);
+        for section in 0..sections {
+            // Highest first, or not.
+            let client = if self.position.is_multiple_of(2) {
+                (first + section) % 5
+            } else {
+                (first + 5 - section) % 5
+            };
+            let count = 1 + self.below(4);
+            out.put_number(count);
+            out.put_number(client);
+            let clock = u64::from(known.get(ClientId(client)));
+            out.put_number(match self.below(8) {
+                0 => clock.saturating_sub(1),
+                1 => clock.saturating_sub(4),
+                2 => 0,
+                3 => clock + 1,
+                _ => clock,
+            });
+            for _ in 0..count {
+                self.structure(&mut out, known);
+            }
+        }
+        let clients = self.below(3);
+        out.put_number(clients);
+        let first = self.below(5);
+        for client in 0..clients {
+            out.put_number((first + client) % 5);
+            let ranges = 1 + self.below(2);
+            out.put_number(ranges);
+            for _ in 0..ranges {
+                let start = self.below(40);
+                out.put_number(start);
+                out.put_number(1 + self.below(6));
+            }
+        }
+        out
+    }
+
+    fn id(&mut self, out: &mut Vec<u8>, known: &StateVector) {
+        let client = self.below(5);
+        let clock = known.get(ClientId(client));
+        out.put_number(client);
+        // Mostly something known, sometimes something of this update or the future.
+        let reach = clock + u32::from(self.byte() % 6);
+        out.put_number(u64::from(u32::from(self.byte()) * (reach.max(1)) / 256));
+    }
+
+    fn structure(&mut self, out: &mut Vec<u8>, known: &StateVector) {
+        let choice = self.byte();
+        let kind = [4u8, 7, 8, 4, 1, 0, 6, 5, 2, 3, 9, 4, 7, 8, 4, 7][usize::from(choice & 0x0f)];
+        if kind == 0 {
+            out.put_byte(0);
+            out.put_number(1 + self.below(3));
+            return;
+        }
+        let flags = match self.below(8) {
+            0 => 0,
+            1 | 2 => 0x40,
+            3..=5 => 0x80,
+            _ => 0xc0,
+        };
+        let key = if self.below(4) == 0 { 0x20 } else { 0 };
+        out.put_byte(kind | flags | key);
+        if flags & 0x80 != 0 {
+            self.id(out, known);
+        }
+        if flags & 0x40 != 0 {
+            self.id(out, known);
+        }
+        if flags == 0 {
+            if self.below(2) == 0 {
+                out.put_byte(1);
+                out.put_string(["text", "map", "array", "xml", "u"][self.below(5) as usize]);
+            } else {
+                out.put_byte(0);
+                self.id(out, known);
+            }
+            if key != 0 {
+                out.put_string(["a", "b"][self.below(2) as usize]);
+            }
+        }
+        self.content(out, kind);
+    }
+
+    fn content(&mut self, out: &mut Vec<u8>, kind: u8) {
+        match kind {
+            1 => out.put_number(1 + self.below(3)),
+            2 => {
+                let count = 1 + self.below(3);
+                out.put_number(count);
+                for _ in 0..count {
+                    out.put_string(["1", "undefined", "{\"a\":[null]}"][self.below(3) as usize]);
+                }
+            }
+            3 => out.put_buffer(&[1, 2]),
+            4 => out.put_string(["a", "bc", "\u{1f600}", "x\u{1f600}y"][self.below(4) as usize]),
+            5 => out.put_string("{\"i\":1}"),
+            6 => {
+                out.put_string(["bold", "em"][self.below(2) as usize]);
+                out.put_string(["true", "null"][self.below(2) as usize]);
+            }
+            7 => match self.below(6) {
+                3 => {
+                    out.put_byte(3);
+                    out.put_string("P");
+                }
+                5 => out.put_byte(6),
+                other => out.put_byte(other as u8),
+            },
+            8 => {
+                let count = 1 + self.below(3);
+                out.put_number(count);
+                for _ in 0..count {
+                    match self.below(5) {
+                        0 => out.put_byte(126),
+                        1 => out.put_raw(&[117, 1, 120]),
+                        2 => out.put_raw(&[118, 1, 1, b'k', 125, 1]),
+                        3 => out.put_raw(&[122, 0, 0, 0, 0, 0, 0, 0, 9]),
+                        _ => out.put_raw(&[119, 1, b'v']),
+                    }
+                }
+            }
+            _ => out.put_raw(&[1, b'g', 118, 0]),
+        }
+    }
+}

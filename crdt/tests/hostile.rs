@@ -1,0 +1,588 @@
+//! Bytes that break other servers, and what becomes of them here. Each test is named after what it protects from.
+#![expect(clippy::unwrap_used, reason = "a test stops at the first error")]
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use pageroom_crdt::encoding::Write as _;
+use pageroom_crdt::testing::{Random, Replica, dump};
+use pageroom_crdt::{
+    Admission, Awareness, AwarenessLimits, ClientId, DecodeError, Document, Limits, Missing, Refusal,
+    StateVector, Update, merge,
+};
+
+fn hex(text: &str) -> Bytes {
+    let digits: Vec<_> = text.chars().filter(|digit| !digit.is_whitespace()).collect();
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap())
+        .collect()
+}
+
+fn parse(bytes: impl Into<Bytes>) -> Result<Update, DecodeError> {
+    Update::parse(bytes.into(), &Limits::default())
+}
+
+fn admit(document: &mut Document, bytes: impl Into<Bytes>) -> Result<Admission, Refusal> {
+    document.admit(parse(bytes).unwrap())
+}
+
+fn new(document: &mut Document, bytes: impl Into<Bytes>) -> Update {
+    match admit(document, bytes).unwrap() {
+        Admission::New(update) => update,
+        other @ (Admission::Known | Admission::Early { .. }) => panic!("not new: {other:?}"),
+    }
+}
+
+fn document(parts: &[&str]) -> Document {
+    let mut document = Document::new(Limits::default());
+    for part in parts {
+        new(&mut document, hex(part));
+    }
+    document.apply().unwrap();
+    document
+}
+
+fn json(document: &mut Document) -> serde_json::Value {
+    document.content().unwrap().json(None).unwrap().unwrap()
+}
+
+fn needs(client: u64, clock: u32) -> Missing {
+    Missing {
+        client: ClientId(client),
+        clock,
+    }
+}
+
+fn missing(document: &mut Document, bytes: Bytes) -> Missing {
+    match admit(document, bytes).unwrap() {
+        Admission::Early { missing, .. } => missing,
+        other @ (Admission::New(_) | Admission::Known) => panic!("not early: {other:?}"),
+    }
+}
+
+/// A text of one character, at the start of root type `t`: `client:clock`.
+const A_1_0: &str = "01 01 01 00 04 01 01 74 01 61 00";
+
+#[test]
+fn r1_a_gap_that_is_filled_by_an_overlapping_piece_uses_no_freed_memory() {
+    let mut document = Document::new(Limits::default());
+    let (gap, overlapping) = (hex("0101070104010174016200"), hex("01010700040101740361626300"));
+    assert_eq!(missing(&mut document, gap.clone()), needs(7, 1));
+    new(&mut document, overlapping);
+    assert_eq!(admit(&mut document, gap), Ok(Admission::Known));
+    document.apply().unwrap();
+    assert_eq!(json(&mut document), serde_json::json!({"t": "abc"}));
+}
+
+#[test]
+fn r2_a_count_reserves_no_memory_for_what_is_not_there() {
+    for bytes in [&[0xff, 0xff, 0xff, 0x7f][..], &[0x80, 0x80, 0x80, 0x80, 0x01]] {
+        assert!(matches!(parse(bytes.to_vec()), Err(DecodeError::Read(_))));
+        assert!(matches!(
+            StateVector::decode(bytes, &Limits::default()),
+            Err(DecodeError::Read(_))
+        ));
+        #[expect(clippy::disallowed_methods, reason = "some moment")]
+        let now = Instant::now();
+        let applied = Awareness::new(AwarenessLimits::default()).apply(now, 1, bytes, |_, _| true);
+        assert!(matches!(applied, Err(DecodeError::Read(_))));
+    }
+    // Also where structs, ranges and values are counted.
+    for bytes in [
+        "01 ffffff7f 01 00",
+        "00 01 01 ffffff7f",
+        "01 01 01 00 08 01 01 74 ffffff7f",
+    ] {
+        assert!(matches!(parse(hex(bytes)), Err(DecodeError::Read(_))), "{bytes}");
+    }
+}
+
+#[test]
+fn r3_counts_inside_values_do_not_add_up() {
+    let mut bytes = hex("01 01 01 00 08 01 01 74 01").to_vec();
+    for _ in 0..8 {
+        bytes.extend(hex("76 80808020 01 6b"));
+    }
+    assert!(matches!(parse(bytes), Err(DecodeError::Read(_))));
+}
+
+fn nested_value(depth: usize) -> Vec<u8> {
+    let mut bytes = hex("01 01 01 00 08 01 01 74 01").to_vec();
+    bytes.extend([117, 1].repeat(depth));
+    bytes.extend([126, 0]);
+    bytes
+}
+
+#[test]
+fn r4_nested_values_do_not_exhaust_the_stack() {
+    assert_eq!(
+        parse(nested_value(8000)).unwrap_err(),
+        DecodeError::ValueTooDeep { limit: 64 }
+    );
+    assert_eq!(
+        parse(nested_value(65)).unwrap_err(),
+        DecodeError::ValueTooDeep { limit: 64 }
+    );
+    let mut document = Document::new(Limits::default());
+    new(&mut document, nested_value(64));
+    document.apply().unwrap();
+    assert!(json(&mut document).is_object());
+}
+
+/// A map in root type `t`, a map in it under `k`, and so on.
+fn nested_types(depth: u32) -> Vec<u8> {
+    let mut bytes = vec![1];
+    bytes.put_number(u64::from(depth));
+    bytes.extend(hex("01 00  27 01 01 74 01 6b 01"));
+    for level in 1..depth {
+        bytes.extend(hex("27 00 01"));
+        bytes.put_number(u64::from(level - 1));
+        bytes.extend(hex("01 6b 01"));
+    }
+    bytes.push(0);
+    bytes
+}
+
+#[test]
+fn r5_nested_types_do_not_exhaust_the_stack() {
+    let mut document = Document::new(Limits::default());
+    assert_eq!(
+        admit(&mut document, nested_types(5000)),
+        Err(Refusal::NestingTooDeep { limit: 512 })
+    );
+    assert_eq!(
+        admit(&mut document, nested_types(513)),
+        Err(Refusal::NestingTooDeep { limit: 512 })
+    );
+    assert!(
+        document.state_vector().is_empty(),
+        "a refused update leaves nothing behind"
+    );
+    new(&mut document, nested_types(512));
+    document.apply().unwrap();
+    assert!(json(&mut document).is_object());
+    // One level more in a second update: its parent is in the first.
+    let deeper = hex("01 01 02 00 27 00 01 ff03 01 6b 01 00");
+    assert_eq!(
+        admit(&mut document, deeper),
+        Err(Refusal::NestingTooDeep { limit: 512 })
+    );
+    // Deleting all of it goes through every level.
+    new(&mut document, hex("00 01 01 01 00 01"));
+    document.apply().unwrap();
+    assert_eq!(document.snapshot().unwrap().state_vector, hex("01 01 8004"));
+}
+
+#[test]
+fn r6_clocks_near_the_end_of_their_range_are_refused() {
+    let bytes = "010407acc7e48b6d2801016d016b017d01a807110177016e0128000713017a017d010107011101";
+    assert!(parse(hex(bytes)).is_err());
+    // One tick beyond 2^30.
+    assert_eq!(
+        parse(hex("01 01 01 ffffffff03 00 02 00")).unwrap_err(),
+        DecodeError::ClockTooLarge { client: ClientId(1) }
+    );
+    assert!(parse(hex("01 01 01 ffffffff03 00 01 00")).is_ok());
+}
+
+#[test]
+fn r7_nothing_of_length_zero_is_taken() {
+    for bytes in [
+        "0101100700280103012200",
+        // A collected struct, a text, a list of values, a deleted struct, a section of no structs.
+        "01 01 01 00 00 00 00",
+        "01 01 01 00 04 01 01 74 00 00",
+        "01 01 01 00 08 01 01 74 00 00",
+        "01 01 01 00 01 01 01 74 00 00",
+        "01 00 01 00 00",
+    ] {
+        assert!(
+            matches!(parse(hex(bytes)), Err(DecodeError::Empty { .. })),
+            "{bytes}"
+        );
+    }
+}
+
+/// Clients that each insert one character at the same place.
+fn crowd(clients: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    bytes.put_number(clients);
+    for client in 1..=clients {
+        bytes.put_number(1);
+        bytes.put_number(client);
+        bytes.extend(hex("00 04 01 01 74 01 61"));
+    }
+    bytes.push(0);
+    bytes
+}
+
+#[test]
+fn r8_a_crowd_of_made_up_clients_is_refused() {
+    let mut document = Document::new(Limits::default());
+    assert_eq!(
+        admit(&mut document, crowd(4097)),
+        Err(Refusal::TooManyClients { limit: 4096 })
+    );
+    new(&mut document, crowd(4096));
+    // What is known does not count: somebody may bring the whole history of a long-lived page.
+    let more = parse(crowd(4100)).unwrap();
+    assert!(matches!(document.admit(more), Ok(Admission::New(update)) if update.ranges().len() == 4));
+}
+
+#[test]
+fn r9_an_update_that_waits_for_ever_is_in_nobodys_way() {
+    let mut document = document(&[A_1_0]);
+    let before = document.encode().unwrap();
+    let mut bytes = hex("01 01 02 00 84 09 00").to_vec();
+    bytes.put_string(&"x".repeat(100_000));
+    bytes.push(0);
+    assert_eq!(missing(&mut document, bytes.into()), needs(9, 1));
+    assert_eq!(document.encode().unwrap(), before);
+    assert!(!document.apply().unwrap());
+}
+
+#[test]
+fn r10_deletes_of_what_is_not_there_yet_delete_nothing_later() {
+    let mut document = document(&[A_1_0]);
+    assert_eq!(missing(&mut document, hex("00 01 01 01 01 05")), needs(1, 6));
+    assert_eq!(missing(&mut document, hex("00 01 05 01 00 01")), needs(5, 1));
+    new(&mut document, hex("01 01 01 01 84 01 00 05 62 63 64 65 66 00"));
+    document.apply().unwrap();
+    assert_eq!(json(&mut document), serde_json::json!({"t": "abcdef"}));
+}
+
+#[test]
+fn r11_whose_changes_an_update_has_is_told() {
+    let mut document = document(&[A_1_0]);
+    let forged = new(&mut document, hex("01 01 01 01 84 01 00 01 7a 00"));
+    let ranges: Vec<_> = forged
+        .ranges()
+        .map(|range| (range.client, range.start, range.end))
+        .collect();
+    assert_eq!(ranges, [(ClientId(1), 1, 2)]);
+}
+
+#[test]
+fn r12_what_is_behind_a_gap_is_not_shown() {
+    let mut document = Document::new(Limits::default());
+    assert_eq!(
+        missing(&mut document, hex("0101096404010174017100")),
+        needs(9, 100)
+    );
+    // Hidden behind a skip that pretends there is none.
+    let hidden = hex("01 02 09 00 0a 64 04 01 01 74 01 71 00");
+    assert_eq!(missing(&mut document, hidden.clone()), needs(9, 100));
+    assert!(document.state_vector().is_empty());
+    // When the gap is filled, the rest is taken, without the skip.
+    let mut filling = hex("01 01 09 00 04 01 01 74").to_vec();
+    filling.put_string(&"f".repeat(100));
+    filling.push(0);
+    new(&mut document, filling);
+    assert_eq!(
+        new(&mut document, hidden).bytes(),
+        &hex("01 01 09 64 04 01 01 74 01 71 00")
+    );
+    document.apply().unwrap();
+}
+
+#[test]
+fn characters_in_a_list_do_not_hang_its_reader() {
+    // A list with a character that takes two UTF-16 units, beside XML and plain values.
+    for first in ["07 01 01 74 03 01 70", "08 01 01 74 01 7d 01", "07 01 01 74 00"] {
+        let mut bytes = hex("01 02 01 00").to_vec();
+        bytes.extend(hex(first));
+        bytes.extend(hex("84 01 00 04 f09f9880 00"));
+        let mut document = Document::new(Limits::default());
+        new(&mut document, bytes);
+        document.apply().unwrap();
+        assert!(document.content().unwrap().text(None).unwrap().is_some());
+        assert!(json(&mut document)["t"].as_str().is_some());
+    }
+    // And in a list inside a map.
+    let mut document = document(&["01 02 01 00 27 01 01 74 01 6b 00 04 00 01 00 04 f09f9880 00"]);
+    assert_eq!(json(&mut document), serde_json::json!({"t": {"k": "\u{1f600}"}}));
+}
+
+#[test]
+fn structs_that_wait_for_each_other_are_refused() {
+    let mut document = Document::new(Limits::default());
+    // Each after the other; and one after itself, or after its own future.
+    let each_other = hex("02 01 02 00 84 01 00 01 62 01 01 00 84 02 00 01 61 00");
+    assert!(matches!(
+        admit(&mut document, each_other),
+        Err(Refusal::Cyclic { .. })
+    ));
+    for own in ["01 01 01 00 84 01 00 01 61 00", "01 01 01 00 44 01 05 01 61 00"] {
+        assert_eq!(
+            admit(&mut document, hex(own)),
+            Err(Refusal::Cyclic { client: ClientId(1) })
+        );
+    }
+    assert!(document.state_vector().is_empty());
+    // Crossing back and forth between clients is fine as long as there is an order.
+    let zigzag = "02  02 02 00 84 01 00 01 62 84 01 01 01 64  02 01 00 04 01 01 74 01 61 84 02 00 01 63  00";
+    new(&mut document, hex(zigzag));
+    document.apply().unwrap();
+    assert_eq!(json(&mut document), serde_json::json!({"t": "abcd"}));
+}
+
+#[test]
+fn a_struct_between_neighbours_of_different_types_is_refused() {
+    let mut document = document(&[A_1_0, "01 01 02 00 04 01 01 75 01 62 00"]);
+    let torn = admit(&mut document, hex("01 01 03 00 c4 01 00 02 00 01 78 00"));
+    assert_eq!(
+        torn,
+        Err(Refusal::TornNeighbours {
+            client: ClientId(3),
+            clock: 0
+        })
+    );
+    // A collected neighbour beside one that is alive.
+    new(&mut document, hex("01 01 04 00 00 01 00"));
+    let torn = admit(&mut document, hex("01 01 03 00 c4 04 00 01 00 01 78 00"));
+    assert_eq!(
+        torn,
+        Err(Refusal::TornNeighbours {
+            client: ClientId(3),
+            clock: 0
+        })
+    );
+}
+
+#[test]
+fn a_parent_that_is_no_type_is_refused_and_one_that_is_gone_collects() {
+    let mut document = document(&[A_1_0]);
+    let child = hex("01 01 02 00 04 00 01 00 01 78 00");
+    assert_eq!(
+        admit(&mut document, child.clone()),
+        Err(Refusal::ParentNotAType {
+            client: ClientId(2),
+            clock: 0
+        })
+    );
+    // The same in the batch in which its parent is deleted.
+    new(&mut document, hex("00 01 01 01 00 01"));
+    assert!(admit(&mut document, child).is_err());
+    // A parent that arrived without its content may have been a type.
+    new(&mut document, hex("01 01 05 00 01 01 01 74 01 01 05 01 00 01"));
+    new(&mut document, hex("01 01 06 00 04 00 05 00 01 78 00"));
+    document.apply().unwrap();
+    assert_eq!(
+        *document.state_vector(),
+        [(1, 1), (5, 1), (6, 1)]
+            .map(|(c, n)| (ClientId(c), n))
+            .into_iter()
+            .collect()
+    );
+}
+
+#[test]
+fn what_yjs_knows_and_the_library_does_not_is_refused() {
+    // A hook, an unknown type, kind, parent and value; bytes after the end; text that is not UTF-8.
+    for bytes in [
+        "01 01 01 00 07 01 01 74 05 01 61 00",
+        "01 01 01 00 07 01 01 74 09 00",
+        "01 01 01 00 0b 01 01 74 00",
+        "01 01 01 00 14 01 01 74 01 61 00",
+        "01 01 01 00 04 02 01 74 01 61 00",
+        "01 01 01 00 08 01 01 74 01 10 00",
+    ] {
+        assert!(
+            matches!(parse(hex(bytes)), Err(DecodeError::UnknownTag { .. })),
+            "{bytes}"
+        );
+    }
+    assert!(matches!(
+        parse(hex("00 00 00")),
+        Err(DecodeError::TrailingBytes { position: 2 })
+    ));
+    assert!(parse(hex("01 01 01 00 04 01 01 74 01 ff 00")).is_err());
+    assert!(matches!(
+        parse(hex("01 01 01 00 05 01 01 74 01 7b 00")),
+        Err(DecodeError::InvalidJson { .. })
+    ));
+    for bytes in [
+        "02 01 01 00 00 01 01 01 01 00 01 00",
+        "00 02 01 01 00 01 01 01 02 01",
+    ] {
+        assert_eq!(
+            parse(hex(bytes)),
+            Err(DecodeError::DuplicateClient { client: ClientId(1) }),
+            "{bytes}"
+        );
+    }
+}
+
+#[test]
+fn client_ids_of_53_bits_are_told_apart() {
+    let mut document = Document::new(Limits::default());
+    new(
+        &mut document,
+        hex("01 01 ffffffffffffff0f 00 04 01 01 74 01 61 00"),
+    );
+    assert!(parse(hex("01 01 8080808080808010 00 04 01 01 74 01 61 00")).is_err());
+    new(
+        &mut document,
+        hex("01 01 ffffffff0f 00 84 ffffffffffffff0f 00 01 62 00"),
+    );
+    document.apply().unwrap();
+    assert_eq!(json(&mut document), serde_json::json!({"t": "ab"}));
+    assert_eq!(document.state_vector().get(ClientId::MAX), 1);
+}
+
+#[test]
+fn a_big_integer_stays_one_for_those_who_get_it_now() {
+    let mut document = Document::new(Limits::default());
+    let bytes = hex("01 01 01 00 28 01 01 74 01 6b 01 7a 0000000000000009 00");
+    assert_eq!(new(&mut document, bytes.clone()).bytes(), &bytes);
+    document.apply().unwrap();
+    assert_eq!(json(&mut document), serde_json::json!({"t": {"k": 9}}));
+}
+
+#[test]
+fn obsolete_json_content_is_passed_on_as_values() {
+    let mut document = Document::new(Limits::default());
+    let json_content = hex("01 01 01 00 02 01 01 74 03 01 31 09 756e646566696e6564 07 7b2261223a317d 00");
+    let passed_on = new(&mut document, json_content.clone());
+    assert_eq!(
+        dump(passed_on.bytes()),
+        "1:0+3 any in \"t\" \\x03}\\x01\\x7fv\\x01\\x01a}\\x01\n"
+    );
+    document.apply().unwrap();
+    assert_eq!(json(&mut document), serde_json::json!({"t": [1, null, {"a": 1}]}));
+    assert_eq!(admit(&mut document, json_content), Ok(Admission::Known));
+}
+
+#[test]
+fn a_partly_known_text_is_cut_as_yjs_cuts_it() {
+    // "a" and half of a surrogate pair are known; the author's text is whole.
+    let mut document = document(&["01 01 01 00 04 01 01 74 04 61 efbfbd 00"]);
+    let whole = hex("01 01 01 00 04 01 01 74 06 61 f09f9880 62 00");
+    let rest = new(&mut document, whole);
+    assert_eq!(
+        dump(rest.bytes()),
+        "1:2+2 string after 1:1 \\x04\\xef\\xbf\\xbdb\n"
+    );
+    document.apply().unwrap();
+    assert_eq!(
+        json(&mut document),
+        serde_json::json!({"t": "a\u{fffd}\u{fffd}b"})
+    );
+}
+
+#[test]
+fn every_kind_that_can_be_cut_is_cut() {
+    for (known, whole, rest) in [
+        ("00 01", "00 03", "1:1+2 gc\n"),
+        (
+            "01 01 01 74 01",
+            "01 01 01 74 03",
+            "1:1+2 deleted after 1:0 \\x02\n",
+        ),
+        (
+            "08 01 01 74 01 7e",
+            "08 01 01 74 03 7e 7f 78",
+            "1:1+2 any after 1:0 \\x02\\x7fx\n",
+        ),
+        (
+            "02 01 01 74 01 01 31",
+            "02 01 01 74 02 01 31 01 32",
+            "1:1+1 any after 1:0 \\x01}\\x02\n",
+        ),
+        (
+            "04 01 01 74 01 61",
+            "04 01 01 74 03 61 62 63",
+            "1:1+2 string after 1:0 \\x02bc\n",
+        ),
+    ] {
+        let mut document = document(&[&format!("01 01 01 00 {known} 00")]);
+        let update = new(&mut document, hex(&format!("01 01 01 00 {whole} 00")));
+        assert_eq!(dump(update.bytes()), rest);
+        document.apply().unwrap();
+    }
+}
+
+#[test]
+fn values_under_one_key_are_not_merged_into_one() {
+    let mut document = Document::new(Limits::default());
+    let first = new(&mut document, hex("01 01 01 00 28 01 01 74 01 6b 01 7d 01 00"));
+    let second = new(&mut document, hex("01 01 01 01 a8 01 00 01 7d 02 01 01 01 00 01"));
+    let merged = merge([&first, &second]);
+    assert_eq!(dump(merged.bytes()).lines().count(), 3);
+    let mut client = Document::new(Limits::default());
+    client.admit(merged).unwrap();
+    client.apply().unwrap();
+    assert_eq!(json(&mut client), serde_json::json!({"t": {"k": 2}}));
+}
+
+#[test]
+fn typing_is_merged_into_one_text() {
+    let mut replica = Replica::new(ClientId(1));
+    let mut document = Document::new(Limits::default());
+    let typed: Vec<_> = "typing 😀"
+        .chars()
+        .enumerate()
+        .map(|(at, character)| new(&mut document, replica.insert(at as u32, &character.to_string())))
+        .collect();
+    assert_eq!(
+        dump(merge(&typed).bytes()),
+        format!(
+            "1:0+9 string in \"text\" {}\n",
+            "\\x0btyping \\xf0\\x9f\\x98\\x80"
+        )
+    );
+}
+
+#[test]
+fn random_bytes_are_refused_or_parsed() {
+    let mut random = Random::new(3);
+    for _ in 0..20_000 {
+        let bytes: Vec<u8> = (0..random.below(48))
+            .map(|_| (random.bits() & random.bits()) as u8)
+            .collect();
+        if let Ok(update) = parse(bytes) {
+            drop(Document::new(Limits::default()).admit(update));
+        }
+    }
+}
+
+#[test]
+fn a_document_that_broke_says_so_from_then_on() {
+    let mut document = document(&[A_1_0]);
+    new(&mut document, hex("01 01 01 01 84 01 00 01 62 00"));
+    document.panic_on_next_apply();
+    assert_eq!(document.apply(), Err(pageroom_crdt::ApplyError::Panicked));
+    assert_eq!(document.apply(), Err(pageroom_crdt::ApplyError::Failed));
+    assert_eq!(document.encode(), Err(pageroom_crdt::ApplyError::Failed));
+    assert!(admit(&mut document, hex("01 01 05 00 04 01 01 74 01 61 00")).is_err());
+}
+
+#[test]
+fn a_load_says_which_part_is_to_blame() {
+    use pageroom_crdt::LoadError;
+    let load =
+        |parts: &[&str]| Document::load(Limits::default(), parts.iter().map(|part| hex(part))).map(drop);
+    assert!(matches!(
+        load(&[A_1_0, "07"]),
+        Err(LoadError::Malformed { part: 1, .. })
+    ));
+    let after = "01 01 01 01 84 01 00 01 62 00";
+    assert_eq!(load(&[after, A_1_0]), Ok(()));
+    assert_eq!(
+        load(&[after]),
+        Err(LoadError::Incomplete {
+            part: 0,
+            client: ClientId(1),
+            clock: 1
+        })
+    );
+    assert!(matches!(
+        load(&[A_1_0, "01 01 02 00 04 00 01 00 01 78 00"]),
+        Err(LoadError::Inconsistent { part: 1, .. })
+    ));
+    // A sleeping document whose state is not what its state vector says.
+    let mut document = Document::asleep(Limits::default(), hex(A_1_0), &[1, 1, 2]).unwrap();
+    assert!(document.encode().is_ok());
+    assert!(admit(&mut document, hex(after)).is_err());
+}
