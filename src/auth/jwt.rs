@@ -90,12 +90,18 @@ impl TokenKeys {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(unauthenticated());
         }
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation)
-            .map_err(|error| match error.kind() {
-                ErrorKind::ExpiredSignature => expired(),
-                _ => unauthenticated(),
-            })?
-            .claims;
+        let decoded =
+            jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| {
+                match error.kind() {
+                    ErrorKind::ExpiredSignature => expired(),
+                    _ => unauthenticated(),
+                }
+            })?;
+        // RFC 7515 §4.1.11: a token that insists on an extension we do not know must not be taken.
+        if decoded.header.crit.is_some() {
+            return Err(unauthenticated());
+        }
+        let claims = decoded.claims;
         let expires_at = UNIX_EPOCH
             .checked_add(Duration::from_secs(claims.exp))
             .ok_or_else(unauthenticated)?;
