@@ -1,7 +1,7 @@
 //! The demo editor: built front-end assets, embedded in the binary.
 
 use axum::{
-    extract::Path,
+    extract::{Path, rejection::PathRejection},
     http::{HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
@@ -28,8 +28,11 @@ pub(super) async fn index() -> Response {
 }
 
 /// A script, style sheet or font of it.
-pub(super) async fn asset(Path(file): Path<String>) -> Response {
-    serve(&format!("assets/{file}"), FOR_EVER).await
+pub(super) async fn asset(file: Result<Path<String>, PathRejection>) -> Response {
+    match file {
+        Ok(Path(file)) => serve(&format!("assets/{file}"), FOR_EVER).await,
+        Err(rejection) => HttpError::from(rejection).into_response(),
+    }
 }
 
 async fn serve(path: &str, caching: HeaderValue) -> Response {

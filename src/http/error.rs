@@ -4,7 +4,7 @@ use std::any::Any;
 
 use axum::{
     Json,
-    extract::rejection::{BytesRejection, QueryRejection},
+    extract::rejection::{BytesRejection, PathRejection, QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -91,6 +91,12 @@ impl From<PageIdError> for HttpError {
     }
 }
 
+impl From<PathRejection> for HttpError {
+    fn from(rejection: PathRejection) -> Self {
+        Refusal::malformed(rejection.body_text()).into()
+    }
+}
+
 impl From<QueryRejection> for HttpError {
     fn from(rejection: QueryRejection) -> Self {
         Refusal::malformed(rejection.body_text()).into()
@@ -109,6 +115,14 @@ impl From<BytesRejection> for HttpError {
 /// Answers for addresses that are not in the table.
 pub(super) async fn not_found() -> HttpError {
     Refusal::new(RefusalCode::NotFound, "there is nothing at this address").into()
+}
+
+/// Answers for methods that an address does not have.
+pub(super) async fn no_such_method() -> Response {
+    let refusal = Refusal::new(RefusalCode::NotFound, "this address does not have that method");
+    let mut answer = HttpError::from(refusal).into_response();
+    *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    answer
 }
 
 /// Answers for a handler that panicked.

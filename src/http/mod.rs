@@ -125,6 +125,8 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(pages::content))
         .route("/api/pages/{id}/updates", post(pages::post_update))
+        // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
+        .method_not_allowed_fallback(error::no_such_method)
         .layer(cors(&parts.authenticator))
         .layer(CompressionLayer::new().gzip(true))
         .layer(limit);
@@ -133,6 +135,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
+        .method_not_allowed_fallback(error::no_such_method)
         .merge(rest);
     if parts.demo {
         router = router

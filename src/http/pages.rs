@@ -6,10 +6,10 @@ use axum::{
     Json,
     body::Bytes,
     extract::{
-        Path, Query, State,
+        FromRequestParts, Path, Query, State,
         rejection::{BytesRejection, QueryRejection},
     },
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -28,6 +28,18 @@ pub(super) const STATE_VECTOR_HEADER: HeaderName = HeaderName::from_static("x-pa
 /// Pages of a listing when nothing else is asked for, and at most.
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
+
+/// The page that a path names.
+pub(super) struct PageInPath(PageId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PageInPath {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await?;
+        Ok(Self(PageId::new(&id)?))
+    }
+}
 
 #[derive(Deserialize)]
 pub(super) struct Listing {
@@ -88,11 +100,10 @@ fn timestamp(time: std::time::SystemTime) -> String {
 /// `GET /api/pages/{id}`: what is known of a page.
 pub(super) async fn describe(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Json<Value>, HttpError> {
-    let page = PageId::new(&id)?;
     app.allow(&headers, &uri, &page, Role::View)?;
     let record = app.store.page(&page).await?;
     let (view, connections) = match view(&app, &page, fields_of).await? {
@@ -136,12 +147,11 @@ pub(super) struct SnapshotQuery {
 /// `GET /api/pages/{id}/snapshot`: the merged document as one update, or what a state vector lacks.
 pub(super) async fn snapshot(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<SnapshotQuery>, QueryRejection>,
 ) -> Result<Response, HttpError> {
-    let page = PageId::new(&id)?;
     app.allow(&headers, &uri, &page, Role::View)?;
     let Query(query) = query?;
     let has = query
@@ -196,12 +206,11 @@ enum Format {
 /// `GET /api/pages/{id}/content`: the page in a readable form.
 pub(super) async fn content(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<ContentQuery>, QueryRejection>,
 ) -> Result<Response, HttpError> {
-    let page = PageId::new(&id)?;
     app.allow(&headers, &uri, &page, Role::View)?;
     let Query(query) = query?;
     let format = format(query.format.as_deref(), &headers)?;
@@ -249,12 +258,11 @@ fn format(asked: Option<&str>, headers: &HeaderMap) -> Result<Format, HttpError>
 /// `POST /api/pages/{id}/updates`: adds one update and answers when it is stored.
 pub(super) async fn post_update(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, HttpError> {
-    let page = PageId::new(&id)?;
     let identity = app.allow(&headers, &uri, &page, Role::Edit)?;
     let update = body?;
     if app.is_draining() {

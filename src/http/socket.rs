@@ -4,7 +4,7 @@
 
 use axum::{
     extract::{Request, State},
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use percent_encoding::percent_decode_str;
@@ -26,13 +26,12 @@ pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) ->
     let (response, on_upgrade) = match websocket::upgrade(&mut request, protocol.as_deref()) {
         Ok(upgrade) => upgrade,
         Err(error) => {
-            let answer = HttpError::from(Refusal::malformed(error.to_string())).into_response();
-            return (
-                StatusCode::UPGRADE_REQUIRED,
-                [(header::UPGRADE, "websocket")],
-                answer.into_body(),
-            )
-                .into_response();
+            let mut answer = HttpError::from(Refusal::malformed(error.to_string())).into_response();
+            *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+            answer
+                .headers_mut()
+                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            return answer;
         }
     };
     match admitted {
