@@ -117,6 +117,19 @@ impl Document {
                 )?;
             }
         }
+        // A writer's rows are merged by author, so two of them may need each other; together they need nothing.
+        if let Some(&(part, ..)) = early.first() {
+            let together = merge(early.iter().map(|(_, update, _)| update));
+            early.clear();
+            offer(
+                &mut gate,
+                &limits_for_stored,
+                part,
+                together,
+                &mut queue,
+                &mut early,
+            )?;
+        }
         if let Some(&(part, _, Missing { client, clock })) = early.first() {
             return Err(LoadError::Incomplete { part, client, clock });
         }

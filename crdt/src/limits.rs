@@ -37,7 +37,7 @@ impl Limits {
     }
 
     /// For what is stored: it was within the limits when it came in, but all changes of all time come at once.
-    pub(crate) const fn for_stored(self) -> Self {
+    pub const fn for_stored(self) -> Self {
         Self {
             max_clients_per_update: usize::MAX,
             ..self

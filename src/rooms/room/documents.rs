@@ -275,18 +275,21 @@ impl Room {
 
     /// Rows that another process stored: they are applied and told, and not stored again.
     pub(super) fn foreign(&mut self, now: Instant, rows: Vec<LoggedUpdate>, effects: &mut Vec<Effect>) {
-        for row in rows {
-            let seq = row.seq;
-            let admitted = Update::parse(row.data, &self.config.gate)
-                .map_err(|error| Refusal::malformed(error.to_string()))
-                .and_then(|update| self.admit(now, Author::Foreign, row.user, update, effects));
-            if let Err(refusal) = admitted {
+        let parsed: Result<Vec<_>, _> = rows
+            .into_iter()
+            .map(|row| Update::parse(row.data, &self.config.gate.for_stored()))
+            .collect();
+        // Together, because rows may need each other.
+        let admitted = parsed
+            .map_err(|error| Refusal::malformed(error.to_string()))
+            .and_then(|updates| self.admit(now, Author::Foreign, None, crdt::merge(&updates), effects));
+        match admitted {
+            Ok(()) => self.persistence.hole_closed(now),
+            Err(refusal) => {
                 self.failed = true;
-                tracing::error!(seq, %refusal, "a row that another process stored does not fit; the room is rebuilt");
-                return;
+                tracing::error!(%refusal, "rows that another process stored do not fit; the room is rebuilt");
             }
         }
-        self.persistence.hole_closed(now);
     }
 
     /// Takes an update in if it is new, parks it and asks for what is missing if it is early.
