@@ -11,7 +11,7 @@ use super::{ClientMessage, Role};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub u64);
 
-/// A request of a backend that waits for its update to be stored, unique in the room.
+/// A request of a backend that waits for something to be stored, unique in the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
@@ -75,6 +75,11 @@ pub enum Input {
         user: Option<Arc<str>>,
         /// The update.
         update: Bytes,
+    },
+    /// A reader wants to be told when everything that is in the document now is stored.
+    Awaited {
+        /// Its request.
+        request: RequestId,
     },
     /// The store has what the last [`Effect::Append`](super::Effect::Append) asked it to keep.
     Stored {

@@ -42,6 +42,18 @@ pub(super) enum Held {
     Echo(MemberId, Arc<Outgoing>),
     /// The answer to a backend whose update added nothing new.
     Answer(RequestId),
+    /// The answer to a reader, who does not wait for a store that is late.
+    Reader(RequestId),
+}
+
+impl Held {
+    /// Whether it is let go when the store is late.
+    fn is_impatient(&self) -> bool {
+        match self {
+            Self::Reply(..) | Self::Reader(_) => true,
+            Self::Echo(..) | Self::Answer(_) => false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -169,7 +181,7 @@ impl Persistence {
         }
         let (late, kept) = std::mem::take(&mut self.held)
             .into_iter()
-            .partition(|(_, held)| matches!(held, Held::Reply(..)));
+            .partition(|(_, held)| held.is_impatient());
         self.held = kept;
         let late: VecDeque<(Ticket, Held)> = late;
         late.into_iter().map(|(_, held)| held).collect()
@@ -287,7 +299,7 @@ impl Persistence {
         let late = self
             .in_flight
             .as_ref()
-            .filter(|_| self.held.iter().any(|(_, held)| matches!(held, Held::Reply(..))))
+            .filter(|_| self.held.iter().any(|(_, held)| held.is_impatient()))
             .map(|in_flight| in_flight.since + STORE_PATIENCE);
         [snapshot, late].into_iter().flatten().min()
     }

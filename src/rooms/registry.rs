@@ -272,13 +272,17 @@ impl Registry {
         Err(Refusal::unavailable("the page cannot be opened now, try again"))
     }
 
-    /// Looks at the room of a page if it is open, without opening it.
+    /// Looks at the room of a page if it is open, without opening it, as soon as what it holds now is stored (or the store has been
+    /// failing for a while).
     pub async fn read<T: Send + 'static>(
         &self,
         page: &PageId,
         read: impl FnOnce(&mut Room) -> T + Send + 'static,
     ) -> Option<T> {
         let lease = self.lease_if_open(page)?;
+        let (reply, stored) = oneshot::channel();
+        lease.mailbox.send(Command::Await(reply)).await.ok()?;
+        stored.await.ok()?.ok()?;
         let (reply, answer) = oneshot::channel();
         let reading = Reading(Box::new(move |room| {
             let _ = reply.send(read(room));

@@ -36,6 +36,7 @@ pub(super) enum Command {
         member: MemberId,
     },
     Post(Box<Post>),
+    Await(oneshot::Sender<Result<Seq, Refusal>>),
     Read(Reading),
     Drain,
     Abandon,
@@ -214,6 +215,7 @@ fn refuse(command: Command, refusal: &Refusal) {
         Command::Said { .. }
         | Command::Left { .. }
         | Command::CaughtUp { .. }
+        | Command::Await(_)
         | Command::Read(_)
         | Command::Drain
         | Command::Abandon => {}
@@ -282,6 +284,10 @@ impl RoomTask {
             }
             Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
             Command::Post(post) => self.post(*post),
+            Command::Await(reply) => {
+                let request = self.request(reply);
+                self.handle(Input::Awaited { request });
+            }
             Command::Read(reading) => {
                 let heavy = self.room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
                 heavily(heavy, || (reading.0)(&mut self.room));
@@ -312,9 +318,7 @@ impl RoomTask {
     }
 
     fn post(&mut self, post: Post) {
-        let request = RequestId(self.next_request);
-        self.next_request += 1;
-        self.answers.insert(request, post.reply);
+        let request = self.request(post.reply);
         let heavy = post.update.len() as u64 > HEAVY_BYTES;
         heavily(heavy, || {
             self.handle(Input::Posted {
@@ -323,6 +327,13 @@ impl RoomTask {
                 update: post.update,
             })
         });
+    }
+
+    fn request(&mut self, reply: oneshot::Sender<Result<Seq, Refusal>>) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.answers.insert(request, reply);
+        request
     }
 
     fn handle(&mut self, input: Input) {

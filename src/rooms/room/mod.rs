@@ -18,7 +18,8 @@ use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
 use super::{
-    Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, Role, ServerMessage, SnapshotPolicy,
+    Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
+    SnapshotPolicy,
     batch::{Author, Batch, lowered},
     member::Member,
     persistence::{Held, Persistence, Released},
@@ -171,6 +172,7 @@ impl Room {
                 user,
                 update,
             } => self.posted(now, request, user, update, effects),
+            Input::Awaited { request } => self.awaited(now, request, effects),
             Input::Stored { committed } => {
                 let released = self.persistence.stored(now, committed);
                 self.release(released, effects);
@@ -262,6 +264,15 @@ impl Room {
         let before = self.batch.state_vector_before(self.document.state_vector());
         if let Some(member) = self.members.get_mut(&member) {
             member.behind.get_or_insert(before);
+        }
+    }
+
+    fn awaited(&mut self, now: Instant, request: RequestId, effects: &mut Vec<Effect>) {
+        let ticket = self.persistence.ticket(!self.batch.is_empty());
+        if self.persistence.is_stored(ticket) || self.persistence.store_is_late(now) {
+            self.let_go(Held::Reader(request), effects);
+        } else {
+            self.persistence.hold(ticket, Held::Reader(request));
         }
     }
 
@@ -440,7 +451,7 @@ impl Room {
     fn let_go(&mut self, held: Held, effects: &mut Vec<Effect>) {
         match held {
             Held::Reply(to, message) | Held::Echo(to, message) => effects.push(Effect::Send { to, message }),
-            Held::Answer(request) => {
+            Held::Answer(request) | Held::Reader(request) => {
                 effects.push(Effect::Answer {
                     request,
                     result: Ok(self.persistence.seq()),
