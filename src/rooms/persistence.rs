@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crdt::StateVector;
 use storage::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq, Snapshot};
 
 use super::{
@@ -30,14 +31,17 @@ pub struct SnapshotPolicy {
 /// After a store has not answered for this long, joiners are served from memory.
 pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Rows of another process that could not be read are asked for again after this long.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
 /// Contributions are merged by author when more than this many wait, so that a store that is away costs no more than the page.
 const MAX_UNSENT: usize = 256;
 
 /// Something held back until what it contains is durable.
 #[derive(Debug)]
 pub(super) enum Held {
-    /// A document message to a member.
-    Reply(MemberId, Arc<Outgoing>),
+    /// What a member lacks that has what the state vector says.
+    Reply(MemberId, StateVector, Arc<Outgoing>),
     /// An acknowledgement to a member.
     Echo(MemberId, Arc<Outgoing>),
     /// The answer to a backend whose update added nothing new.
@@ -73,8 +77,15 @@ pub(super) struct Released {
     pub(super) contributions: Vec<Contribution>,
     /// What was held back until now.
     pub(super) held: Vec<Held>,
-    /// Rows of another process lie between these two sequence numbers (both exclusive).
-    pub(super) hole: Option<(Seq, Seq)>,
+}
+
+/// Rows of another process that lie before rows of ours and are not in the document.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    /// The last row of ours.
+    until: Seq,
+    /// When to ask for them (again).
+    read_at: Instant,
 }
 
 /// The persistence of one room.
@@ -85,8 +96,8 @@ pub(super) struct Persistence {
     generation: Option<Generation>,
     /// Every row up to this one is in the document.
     seq: Seq,
-    /// Rows behind a hole that is being read.
-    seq_behind_hole: Option<Seq>,
+    /// What is unknown of the rows after `seq`.
+    hole: Option<Hole>,
     flushed: Ticket,
     stored: Ticket,
     unsent: Vec<Contribution>,
@@ -104,7 +115,7 @@ impl Persistence {
             policy,
             generation: loaded.generation.clone(),
             seq: loaded.seq,
-            seq_behind_hole: None,
+            hole: None,
             flushed: 0,
             stored: 0,
             unsent: Vec::new(),
@@ -117,7 +128,7 @@ impl Persistence {
     }
 
     pub(super) fn seq(&self) -> Seq {
-        self.seq_behind_hole.unwrap_or(self.seq)
+        self.hole.map_or(self.seq, |hole| hole.until)
     }
 
     pub(super) fn generation(&self) -> Option<&Generation> {
@@ -171,7 +182,23 @@ impl Persistence {
     /// Forgets what a member waited for.
     pub(super) fn forget(&mut self, member: MemberId) {
         self.held
-            .retain(|(_, held)| !matches!(held, Held::Reply(to, _) | Held::Echo(to, _) if *to == member));
+            .retain(|(_, held)| !matches!(held, Held::Reply(to, ..) | Held::Echo(to, _) if *to == member));
+    }
+
+    /// Takes back the reply that is held for a member, and says what it was made for. A newer one takes its place, so that at
+    /// most one is held for each member, however often it asks.
+    pub(super) fn take_back_reply(&mut self, member: MemberId) -> Option<StateVector> {
+        let is_reply = |(_, held): &(Ticket, Held)| matches!(held, Held::Reply(to, ..) if *to == member);
+        let (_, reply) = self.held.remove(self.held.iter().position(is_reply)?)?;
+        match reply {
+            Held::Reply(_, has, _) => Some(has),
+            Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => None,
+        }
+    }
+
+    /// What was admitted and not flushed never will be: nothing may wait for it.
+    pub(super) fn give_up_unflushed(&mut self) {
+        self.held.retain(|(ticket, _)| *ticket <= self.flushed);
     }
 
     /// Replies that need not wait any longer because the store is late.
@@ -204,10 +231,7 @@ impl Persistence {
 
     /// Whether a snapshot could be written: rows are stored that it would cover, and none of them is unknown.
     pub(super) fn may_snapshot(&self) -> bool {
-        self.in_flight.is_none()
-            && self.seq_behind_hole.is_none()
-            && self.dirty_since.is_some()
-            && self.seq > 0
+        self.in_flight.is_none() && self.hole.is_none() && self.dirty_since.is_some() && self.seq > 0
     }
 
     /// Whether something waits for a request to the store that can be made now.
@@ -215,12 +239,14 @@ impl Persistence {
         self.in_flight.is_none() && !self.unsent.is_empty()
     }
 
-    /// Whether everything is stored.
+    /// Whether everything that was flushed is stored.
+    pub(super) fn is_written(&self) -> bool {
+        self.in_flight.is_none() && self.unsent.is_empty()
+    }
+
+    /// Whether everything is stored, and everything stored is known.
     pub(super) fn is_settled(&self) -> bool {
-        self.in_flight.is_none()
-            && self.unsent.is_empty()
-            && self.held.is_empty()
-            && self.seq_behind_hole.is_none()
+        self.is_written() && self.held.is_empty() && self.hole.is_none()
     }
 
     /// Makes the next request to the store, with everything that waits and `snapshot`.
@@ -261,9 +287,13 @@ impl Persistence {
             self.log_bytes += in_flight.bytes;
             self.dirty_since.get_or_insert(now);
         }
-        let hole = (committed.first_seq > self.seq() + 1).then(|| (self.seq(), committed.first_seq));
-        if hole.is_some() || self.seq_behind_hole.is_some() {
-            self.seq_behind_hole = Some(committed.last_seq);
+        if let Some(hole) = &mut self.hole {
+            hole.until = committed.last_seq;
+        } else if committed.first_seq > self.seq + 1 {
+            self.hole = Some(Hole {
+                until: committed.last_seq,
+                read_at: now,
+            });
         } else {
             self.seq = committed.last_seq;
         }
@@ -278,30 +308,42 @@ impl Persistence {
         Released {
             contributions: in_flight.contributions,
             held,
-            hole,
         }
     }
 
-    /// The rows in the hole have been read into the document.
-    pub(super) fn hole_closed(&mut self, now: Instant) {
-        if let Some(seq) = self.seq_behind_hole.take() {
-            self.seq = seq;
+    /// The rows to read now because another process wrote some of them: those between the two numbers, both exclusive. Asked
+    /// for again after a while, because reading can fail.
+    pub(super) fn hole_to_read(&mut self, now: Instant) -> Option<(Seq, Seq)> {
+        let hole = self.hole.as_mut().filter(|hole| now >= hole.read_at)?;
+        hole.read_at = now + READ_AGAIN;
+        Some((self.seq, hole.until + 1))
+    }
+
+    /// All rows up to `seq` are in the document.
+    pub(super) fn read_up_to(&mut self, now: Instant, seq: Seq) {
+        self.seq = self.seq.max(seq);
+        if let Some(hole) = &mut self.hole {
+            hole.read_at = now;
+            if self.seq >= hole.until {
+                self.hole = None;
+            }
             self.dirty_since.get_or_insert(now);
         }
     }
 
-    /// When the policy wants to be asked again.
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
+    /// When the policy wants to be asked again; a room that has failed writes no snapshots.
+    pub(super) fn next_deadline(&self, failed: bool) -> Option<Instant> {
+        let hole = self.hole.filter(|_| !failed).map(|hole| hole.read_at);
         let snapshot = self
             .dirty_since
-            .filter(|_| self.may_snapshot())
+            .filter(|_| !failed && self.may_snapshot())
             .map(|since| since + self.policy.interval);
         let late = self
             .in_flight
             .as_ref()
             .filter(|_| self.held.iter().any(|(_, held)| held.is_impatient()))
             .map(|in_flight| in_flight.since + STORE_PATIENCE);
-        [snapshot, late].into_iter().flatten().min()
+        [hole, snapshot, late].into_iter().flatten().min()
     }
 }
 

@@ -9,7 +9,10 @@ use storage::{LoggedUpdate, NewUpdate};
 use super::{
     Author, Effect, Held, MemberId, Outgoing, Refusal, RefusalCode, Room, RoomConfig, ServerMessage,
 };
-use crate::rooms::{ClientMessage, RequestId, batch::Contribution};
+use crate::rooms::{
+    ClientMessage, RequestId,
+    batch::{Contribution, lowered},
+};
 
 /// How an update came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +53,18 @@ impl Room {
 
     fn step1(&mut self, now: Instant, member: MemberId, state_vector: &Bytes, effects: &mut Vec<Effect>) {
         match StateVector::decode(state_vector, &self.config.gate) {
-            Ok(state_vector) => self.bring_up_to_date(now, member, &state_vector, effects),
+            Ok(has) => match self
+                .members
+                .get_mut(&member)
+                .and_then(|seat| seat.behind.as_mut())
+            {
+                // It is answered when its queue has left, together with what it missed.
+                Some(behind) => *behind = common(behind, &has),
+                None => {
+                    self.persistence.take_back_reply(member);
+                    self.bring_up_to_date(now, member, has, effects);
+                }
+            },
             Err(error) => self.close(
                 now,
                 member,
@@ -67,13 +81,17 @@ impl Room {
             .and_then(|member| member.behind.take())
         {
             effects.push(Effect::Resume { member });
-            self.bring_up_to_date(now, member, &behind, effects);
+            let has = match self.persistence.take_back_reply(member) {
+                Some(waits_for) => common(&behind, &waits_for),
+                None => behind,
+            };
+            self.bring_up_to_date(now, member, has, effects);
         }
     }
 
     /// Sends a member what it lacks, as soon as that is durable; what is written meanwhile reaches it as deltas.
-    fn bring_up_to_date(&mut self, now: Instant, to: MemberId, has: &StateVector, effects: &mut Vec<Effect>) {
-        let message = match self.lacking(has) {
+    fn bring_up_to_date(&mut self, now: Instant, to: MemberId, has: StateVector, effects: &mut Vec<Effect>) {
+        let message = match self.lacking(&has) {
             Ok(message) => message,
             Err(error) => return self.fail(&error, effects),
         };
@@ -81,7 +99,7 @@ impl Room {
         if self.persistence.is_stored(ticket) || self.persistence.store_is_late(now) {
             effects.push(Effect::Send { to, message });
         } else {
-            self.persistence.hold(ticket, Held::Reply(to, message));
+            self.persistence.hold(ticket, Held::Reply(to, has, message));
         }
     }
 
@@ -273,22 +291,44 @@ impl Room {
         }
     }
 
-    /// Rows that another process stored: they are applied and told, and not stored again.
+    /// Rows that another process stored: they are applied and told, and not stored again. They go in together, because what two
+    /// people wrote in answer to each other may stand in two rows that need each other.
     pub(super) fn foreign(&mut self, now: Instant, rows: Vec<LoggedUpdate>, effects: &mut Vec<Effect>) {
-        let parsed: Result<Vec<_>, _> = rows
-            .into_iter()
-            .map(|row| Update::parse(row.data, &self.config.gate.for_stored()))
-            .collect();
-        // Together, because rows may need each other.
-        let admitted = parsed
-            .map_err(|error| Refusal::malformed(error.to_string()))
-            .and_then(|updates| self.admit(now, Author::Foreign, None, crdt::merge(&updates), effects));
-        match admitted {
-            Ok(()) => self.persistence.hole_closed(now),
+        let Some(last) = rows.last().map(|row| row.seq) else {
+            return;
+        };
+        match self.admit_foreign(now, rows, effects) {
+            Ok(()) => self.persistence.read_up_to(now, last),
             Err(refusal) => {
                 self.failed = true;
-                tracing::error!(%refusal, "rows that another process stored do not fit; the room is rebuilt");
+                tracing::error!(seq = last, %refusal, "rows that another process stored do not fit; the room is rebuilt");
             }
+        }
+    }
+
+    fn admit_foreign(
+        &mut self,
+        now: Instant,
+        rows: Vec<LoggedUpdate>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Refusal> {
+        let updates = rows
+            .into_iter()
+            .map(|row| Update::parse(row.data, &self.config.gate.for_stored()))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Refusal::malformed(error.to_string()))?;
+        let update = crdt::merge(&updates);
+        self.try_out(None, &update, effects)?;
+        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+            Admission::New(update) => {
+                self.batch.push(Author::Foreign, None, update);
+                self.admit_parked(now, effects)
+            }
+            Admission::Known => Ok(()),
+            Admission::Early { missing, .. } => Err(Refusal::malformed(format!(
+                "client {} is needed up to clock {}",
+                missing.client, missing.clock
+            ))),
         }
     }
 
@@ -479,8 +519,14 @@ impl Room {
         tracing::error!(%error, members = self.members.len(), "the document failed; the room is rebuilt from the store");
         self.failed = true;
         let _ = self.batch.take();
+        self.persistence.give_up_unflushed();
         effects.push(Effect::Failed);
     }
+}
+
+/// What two replicas both have.
+fn common(one: &StateVector, other: &StateVector) -> StateVector {
+    lowered(one, |client| Some(other.get(client)))
 }
 
 fn refused(refusal: &crdt::Refusal) -> Refusal {

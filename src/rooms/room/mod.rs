@@ -6,6 +6,8 @@
 
 mod documents;
 mod presence;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -194,6 +196,11 @@ impl Room {
         for held in self.persistence.release_late(now) {
             self.let_go(held, effects);
         }
+        if !self.failed
+            && let Some((after, before)) = self.persistence.hole_to_read(now)
+        {
+            effects.push(Effect::ReadForeign { after, before });
+        }
         self.store(now, effects);
         self.rest(now, effects);
     }
@@ -211,7 +218,7 @@ impl Room {
             flush,
             idle,
             sleep,
-            self.persistence.next_deadline(),
+            self.persistence.next_deadline(self.failed),
             self.awareness.next_deadline(),
             self.parking.next_expiry(),
         ]
@@ -379,7 +386,12 @@ impl Room {
 
     /// Ends the room when nothing holds it, or lets its document sleep.
     fn rest(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let may_part = self.is_settled() || self.abandoned;
+        // A room that has failed is rebuilt from the store, so it has no use for what it does not know.
+        let is_settled = match self.failed {
+            true => self.persistence.is_written(),
+            false => self.is_settled(),
+        };
+        let may_part = is_settled || self.abandoned;
         if (self.draining || self.failed) && may_part && !self.members.is_empty() {
             let refusal = match self.draining {
                 true => Refusal::draining(),
@@ -390,16 +402,11 @@ impl Room {
             }
         }
         let snapshot_lags = self.persistence.is_dirty() && !self.failed;
-        if self.members.is_empty()
-            && self.is_settled()
-            && self.wants_to_go(now)
-            && !snapshot_lags
-            && !self.retired
-        {
+        if self.members.is_empty() && is_settled && self.wants_to_go(now) && !snapshot_lags && !self.retired {
             self.retired = true;
             effects.push(Effect::Retire);
         } else if self.document.is_awake()
-            && self.is_settled()
+            && is_settled
             && !self.failed
             && now >= self.last_edit + self.config.sleep
         {
@@ -443,14 +450,13 @@ impl Room {
         for held in released.held {
             self.let_go(held, effects);
         }
-        if let Some((after, before)) = released.hole {
-            effects.push(Effect::ReadForeign { after, before });
-        }
     }
 
     fn let_go(&mut self, held: Held, effects: &mut Vec<Effect>) {
         match held {
-            Held::Reply(to, message) | Held::Echo(to, message) => effects.push(Effect::Send { to, message }),
+            Held::Reply(to, _, message) | Held::Echo(to, message) => {
+                effects.push(Effect::Send { to, message })
+            }
             Held::Answer(request) | Held::Reader(request) => {
                 effects.push(Effect::Answer {
                     request,

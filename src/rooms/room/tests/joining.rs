@@ -1,0 +1,177 @@
+//! Joining: what a newcomer is asked and told, and when.
+
+use super::*;
+
+#[test]
+fn a_joiner_is_asked_what_it_has_and_told_who_is_here() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    stage.says(&alice, awareness::shows(&alice, 1, "{\"name\":\"alice\"}"));
+    let bob = stage.enters(2, Role::Edit, Some("bob"));
+    let known = [(ClientId(1), 5)].into_iter().collect();
+    assert_eq!(
+        stage.hears(&bob),
+        [
+            Heard::Step1(known),
+            Heard::Awareness(vec![(1, Some("{\"name\":\"alice\"}".into()))]),
+        ]
+    );
+}
+
+#[test]
+fn a_joiner_gets_exactly_what_it_lacks() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    let world = alice.types(" world");
+    stage.edits(&alice, &world);
+    stage.store_answers_everything();
+    let mut bob = stage.joins(2, "bob");
+    bob.replica.apply(&hello);
+    stage.asks(&bob);
+    let heard = stage.hears(&bob);
+    let [Heard::Step2(diff)] = &heard[..] else {
+        panic!("one step 2 was expected, not {heard:?}");
+    };
+    let parsed = Update::parse(diff.clone(), &stage.config.gate).unwrap();
+    let ranges: Vec<_> = parsed.ranges().map(|range| (range.start, range.end)).collect();
+    assert_eq!(ranges, [(5, 11)]);
+    bob.takes(&heard);
+    assert_eq!(bob.text(), "hello world");
+}
+
+#[test]
+fn a_joiner_who_lacks_nothing_still_gets_a_step_2() {
+    let mut stage = Stage::new();
+    let bob = stage.joins(2, "bob");
+    stage.asks(&bob);
+    assert_eq!(stage.hears(&bob), [Heard::Step2(Bytes::from_static(&[0, 0]))]);
+}
+
+#[test]
+fn a_step_2_waits_for_the_commit_of_what_it_contains() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    let bob = stage.joins(2, "bob");
+    stage.asks(&bob);
+    assert_eq!(stage.hears(&bob), []);
+    stage.store_answers();
+    assert_eq!(stage.hears(&bob), [Heard::Step2(hello)]);
+}
+
+#[test]
+fn a_step_2_waits_for_what_was_admitted_in_the_same_breath() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let bob = stage.joins(2, "bob");
+    let hello = alice.types("hello");
+    stage.says_without_settling(&alice, update(&hello));
+    stage.asks(&bob);
+    let heard = stage.hears(&bob);
+    assert!(
+        !heard.iter().any(|heard| matches!(heard, Heard::Step2(_))),
+        "{heard:?}"
+    );
+    stage.store_answers();
+    assert_eq!(stage.hears(&bob), [Heard::Step2(hello)]);
+}
+
+#[test]
+fn what_was_stored_before_need_not_be_waited_for() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    stage.store_answers();
+    let bob = stage.joins(2, "bob");
+    stage.asks(&bob);
+    assert_eq!(stage.hears(&bob), [Heard::Step2(hello)]);
+}
+
+#[test]
+fn a_joiner_is_served_from_memory_once_the_store_has_not_answered_for_two_seconds() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    let bob = stage.joins(2, "bob");
+    stage.asks(&bob);
+    stage.passes(millis(1999));
+    assert_eq!(stage.hears(&bob), []);
+    stage.passes(millis(1));
+    assert_eq!(stage.hears(&bob), [Heard::Step2(hello.clone())]);
+    let carol = stage.joins(3, "carol");
+    stage.asks(&carol);
+    assert_eq!(stage.hears(&carol), [Heard::Step2(hello.clone())]);
+    // The author, however, is told nothing that is not true.
+    assert_eq!(stage.hears(&alice), []);
+    stage.store_answers();
+    assert_eq!(stage.hears(&alice), [Heard::Stored(hello)]);
+    assert_eq!(stage.hears(&bob), []);
+}
+
+#[test]
+fn joiners_who_have_nothing_share_one_message() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    stage.store_answers();
+    let mut shared = Vec::new();
+    for id in 2..5 {
+        let joiner = stage.joins(id, "joiner");
+        stage.asks(&joiner);
+        match stage.outboxes[&joiner.member].next() {
+            Some(Next::Message(message)) => shared.push(message),
+            other => panic!("a step 2 was expected, not {other:?}"),
+        }
+    }
+    assert!(shared.windows(2).all(|pair| Arc::ptr_eq(&pair[0], &pair[1])));
+}
+
+#[test]
+fn who_joins_between_two_flushes_misses_nothing() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.says_without_settling(&alice, update(&hello));
+    let mut bob = stage.enters(2, Role::Edit, Some("bob"));
+    stage.asks(&bob);
+    stage.store_answers();
+    let heard = stage.hears(&bob);
+    bob.takes(&heard);
+    assert_eq!(bob.text(), "hello");
+}
+
+#[test]
+fn a_full_room_turns_the_next_one_away() {
+    let mut stage = Stage::with(RoomConfig {
+        max_members: 1,
+        ..config()
+    });
+    let alice = stage.joins(1, "alice");
+    let bob = stage.enters(2, Role::Edit, Some("bob"));
+    assert_eq!(stage.hears(&bob), [Heard::Closed(RefusalCode::RoomFull)]);
+    stage.leaves(&alice, Departure::Clean);
+    let carol = stage.enters(3, Role::Edit, Some("carol"));
+    assert_eq!(stage.hears(&carol), [Heard::Step1(StateVector::new())]);
+}
+
+#[test]
+fn a_state_vector_that_makes_no_sense_ends_the_connection_of_its_sender_only() {
+    let mut stage = Stage::new();
+    let alice = stage.joins(1, "alice");
+    let bob = stage.joins(2, "bob");
+    stage.says(
+        &bob,
+        ClientMessage::SyncStep1(Bytes::from_static(&[0xff, 0xff, 0x03])),
+    );
+    assert_eq!(stage.hears(&bob), [Heard::Closed(RefusalCode::Malformed)]);
+    assert_eq!(stage.hears(&alice), []);
+    assert_eq!(stage.room.member_count(), 1);
+}

@@ -1,0 +1,58 @@
+//! Posting: what a backend hears of the updates that it adds.
+
+use super::*;
+
+impl Stage {
+    fn posts(&mut self, request: u64, update: &Bytes) {
+        self.hand_over(Input::Posted {
+            request: RequestId(request),
+            user: None,
+            update: update.clone(),
+        });
+        self.settle();
+    }
+}
+
+#[test]
+fn a_backend_is_answered_after_the_commit_and_members_are_told_at_once() {
+    let mut stage = Stage::new();
+    let bob = stage.joins(2, "bob");
+    let hello = Replica::new(ClientId(77)).insert(0, "hello");
+    stage.posts(1, &hello);
+    assert_eq!(stage.hears(&bob), [Heard::Delta(hello.clone())]);
+    assert_eq!(stage.answers, []);
+    stage.store_answers();
+    assert_eq!(stage.answers, [(RequestId(1), Ok(1))]);
+    // What is known already is answered with where the page is.
+    stage.posts(2, &hello);
+    assert_eq!(stage.answers, [(RequestId(1), Ok(1)), (RequestId(2), Ok(1))]);
+}
+
+#[test]
+fn a_repeated_update_is_answered_only_when_it_is_stored() {
+    let mut stage = Stage::new();
+    let hello = Replica::new(ClientId(77)).insert(0, "hello");
+    stage.posts(1, &hello);
+    stage.posts(2, &hello);
+    assert_eq!(stage.answers, []);
+    stage.store_answers();
+    assert_eq!(stage.answers, [(RequestId(1), Ok(1)), (RequestId(2), Ok(1))]);
+}
+
+#[test]
+fn an_update_that_builds_on_unknown_ones_is_a_conflict_and_nonsense_is_malformed() {
+    let mut stage = Stage::new();
+    let mut author = Replica::new(ClientId(77));
+    author.insert(0, "never posted");
+    let early = author.insert(0, "early");
+    stage.posts(1, &early);
+    stage.posts(2, &Bytes::from_static(&[1]));
+    assert_eq!(
+        stage.answers,
+        [
+            (RequestId(1), Err(RefusalCode::Conflict)),
+            (RequestId(2), Err(RefusalCode::Malformed)),
+        ]
+    );
+    assert!(stage.append.is_none());
+}
