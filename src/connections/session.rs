@@ -174,6 +174,7 @@ mod tests {
                 timeout: Duration::from_secs(1000),
                 ..CONFIG
             },
+            None,
         );
         session.blocked(start);
         session.blocked(start + Duration::from_secs(30));
