@@ -56,14 +56,6 @@ impl<'a> Content<'a> {
         }
     }
 
-    /// A replica's content, read as if its root types were those of this document.
-    #[cfg(feature = "testing")]
-    pub(crate) fn of_encoded(&self, encoded: &[u8]) -> Option<Value> {
-        let mut live = Live::new();
-        live.apply(encoded).ok()?;
-        self.of(&live).json(None).ok()?
-    }
-
     /// The root types in the order of their names.
     pub fn fields(&self) -> Vec<(String, FieldType)> {
         self.gate
