@@ -174,6 +174,25 @@ test('a lost echo of a deletion is repeated as well', () => {
   assert.equal(page.facts.unsaved, false)
 })
 
+test('what the server has counts as saved', () => {
+  const server = new Y.Doc()
+  server.getText('text').insert(0, 'old words')
+  join(server)
+  assert.equal(text.toString(), 'old words')
+  assert.equal(page.facts.unsaved, false)
+})
+
+test('another tab of the same browser gets an edit from the server or not at all', () => {
+  const tab = new Connection({ host: 'ws://server', page: 'a b/ü?', token: 'secret', readOnly: false })
+  tab.connect()
+  try {
+    text.insert(0, 'a')
+    assert.equal(tab.doc.getText('text').toString(), '')
+  } finally {
+    tab.destroy()
+  }
+})
+
 test('edits of others change nothing about what is unsaved here', () => {
   join()
   const bob = new Y.Doc()

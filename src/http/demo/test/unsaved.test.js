@@ -49,6 +49,14 @@ test('several updates may come back merged as one', () => {
   assert.equal(unsaved.isEmpty, true)
 })
 
+test('an echo may contain more than what still waits', () => {
+  const { doc, text, unsaved, updates } = writer(1)
+  for (const letter of 'abc') text.insert(text.length, letter)
+  unsaved.confirmed(updates[1])
+  assert.equal(unsaved.confirmed(Y.encodeStateAsUpdate(doc)), true)
+  assert.equal(unsaved.isEmpty, true)
+})
+
 test('a deletion is unsaved until its echo arrives, even of what somebody else wrote', () => {
   const bob = writer(2)
   bob.text.insert(0, 'bob was here')
@@ -91,6 +99,7 @@ test('a diff against the lowered state vector brings everything unconfirmed, and
   const lowered = unsaved.lower(everything)
   assert.equal(lowered.get(1), 6)
   assert.equal(everything.get(1), 10, 'the argument stays as it is')
+  assert.equal(unsaved.lower(new Map([[1, 2]])).get(1), 2, 'what the server lacks besides is sent as well')
 
   const repeated = Y.encodeStateAsUpdate(doc, Y.encodeStateVector(lowered))
   assert.equal(Y.decodeUpdate(repeated).structs[0].id.clock, 6)
