@@ -69,6 +69,11 @@ where
         // Fails when the store has been closed already.
         let _all = self.permits.acquire_many(self.limit).await;
         self.permits.close();
+        self.close_idle().await;
+    }
+
+    /// Like [`forget_idle`](Self::forget_idle), and waits until they are closed.
+    pub(crate) async fn close_idle(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
         for connection in idle {
             // A connection that cannot say goodbye is gone anyway.
@@ -85,5 +90,11 @@ impl<C: Connection> Lease<'_, C> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(self.connection);
+    }
+
+    /// Closes the connection and waits until it is closed.
+    pub(crate) async fn close(self) {
+        // A connection that cannot say goodbye is gone anyway.
+        let _ = self.connection.close().await;
     }
 }

@@ -1,9 +1,10 @@
 //! Databases for tests: an empty one for each test, gone afterwards.
 
-#![expect(clippy::expect_used, reason = "a failure here is a failed test")]
-
 use std::{
-    env, process,
+    env,
+    io::{Write, stderr},
+    path::PathBuf,
+    process,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -12,30 +13,43 @@ use pageroom_storage::{
     SharedStore,
     testing::contract::{Place, UrlPlace},
 };
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 
 /// A file in a folder of its own.
 pub(crate) struct SqlitePlace {
-    file: UrlPlace,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl SqlitePlace {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = UrlPlace(format!("sqlite://{}/pages.db", folder.path().display()));
         Self {
-            file,
-            _folder: folder,
+            folder: tempfile::tempdir().expect("a temporary folder"),
         }
+    }
+
+    /// The `DATABASE_URL` of the file.
+    pub(crate) fn url(&self) -> String {
+        format!("sqlite://{}", self.file().display())
+    }
+
+    /// Where the file is.
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("pages.db")
+    }
+
+    /// A connection behind the back of all stores.
+    pub(crate) async fn connect(&self) -> SqliteConnection {
+        SqliteConnection::connect(&self.url())
+            .await
+            .expect("a SQLite file")
     }
 }
 
 #[async_trait]
 impl Place for SqlitePlace {
     async fn open(&self) -> SharedStore {
-        self.file.open().await
+        UrlPlace(self.url()).open().await
     }
 }
 
@@ -51,15 +65,14 @@ impl PostgresPlace {
         static SCHEMAS: AtomicU32 = AtomicU32::new(0);
 
         let Ok(database) = env::var("PAGEROOM_TEST_DATABASE_URL") else {
-            eprintln!("SKIPPED: PAGEROOM_TEST_DATABASE_URL names no PostgreSQL database");
+            skipped("PAGEROOM_TEST_DATABASE_URL names no PostgreSQL database");
             return None;
         };
-        let schema = format!(
-            "pageroom_test_{}_{}",
-            process::id(),
-            SCHEMAS.fetch_add(1, Ordering::Relaxed)
-        );
-        let place = Self { database, schema };
+        let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
+        let place = Self {
+            database,
+            schema: format!("pageroom_test_{}_{number}", process::id()),
+        };
         place.execute(format!("CREATE SCHEMA {}", place.schema)).await;
         Some(place)
     }
@@ -70,11 +83,15 @@ impl PostgresPlace {
         format!("{}{separator}options[search_path]={}", self.database, self.schema)
     }
 
-    /// Runs statements behind the back of all stores.
-    pub(crate) async fn execute(&self, script: String) {
-        let mut connection = PgConnection::connect(&self.url())
+    /// A connection behind the back of all stores.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.url())
             .await
-            .expect("a PostgreSQL database");
+            .expect("a PostgreSQL database")
+    }
+
+    async fn execute(&self, script: String) {
+        let mut connection = self.connect().await;
         connection
             .execute(AssertSqlSafe(script))
             .await
@@ -92,4 +109,10 @@ impl Place for PostgresPlace {
     async fn remove(&self) {
         self.execute(format!("DROP SCHEMA {} CASCADE", self.schema)).await;
     }
+}
+
+/// Says loudly that a test proves nothing here.
+pub(crate) fn skipped(reason: &str) {
+    // Not `eprintln!`, which the test harness captures.
+    let _ = writeln!(stderr(), "SKIPPED: {reason}");
 }

@@ -1,7 +1,5 @@
 //! Every store keeps what the contract promises.
 
-mod database;
-
 mod memory {
     use pageroom_storage::{store_contract, testing::contract::MemoryPlace};
 
@@ -11,7 +9,7 @@ mod memory {
 mod sqlite {
     use pageroom_storage::store_contract;
 
-    use super::database::SqlitePlace;
+    use crate::database::SqlitePlace;
 
     store_contract!(async { Some(SqlitePlace::new()) });
 }
@@ -19,7 +17,7 @@ mod sqlite {
 mod postgres {
     use pageroom_storage::store_contract;
 
-    use super::database::PostgresPlace;
+    use crate::database::PostgresPlace;
 
     store_contract!(PostgresPlace::new());
 }

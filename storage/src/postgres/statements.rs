@@ -1,0 +1,87 @@
+//! What is said to PostgreSQL.
+
+/// Moves the heads of pages `$1` on by `$2` rows each and sets their sizes to `$3`, then appends rows: pages `$4`, distances
+/// from the page's last row `$5`, data `$6`, users `$7`. Answers with the heads.
+pub(super) const APPEND: &str = r#"
+    WITH head AS (
+        INSERT INTO page_heads AS h (page_id, seq, size_bytes)
+        SELECT page_id, added, size_bytes
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS entry (page_id, added, size_bytes)
+        WHERE added > 0 OR EXISTS (SELECT 1 FROM page_heads known WHERE known.page_id = entry.page_id)
+        ORDER BY page_id COLLATE "C"
+        ON CONFLICT (page_id) DO UPDATE SET
+            seq = h.seq + excluded.seq,
+            size_bytes = coalesce(excluded.size_bytes, h.size_bytes),
+            updated_at = CASE WHEN excluded.seq > 0 THEN excluded.updated_at ELSE h.updated_at END
+        RETURNING page_id, generation, seq
+    ), appended AS (
+        INSERT INTO page_updates (page_id, seq, data, user_id)
+        SELECT head.page_id, head.seq - r.from_last, r.data, r.user_id
+        FROM unnest($4::text[], $5::bigint[], $6::bytea[], $7::text[]) AS r (page_id, from_last, data, user_id)
+        JOIN head ON head.page_id = r.page_id
+    )
+    SELECT page_id, generation, seq FROM head"#;
+
+/// Appends rows of pages whose heads have been moved in this transaction. Parameters as `$4` to `$7` of [`APPEND`].
+pub(super) const APPEND_MORE: &str = "
+    INSERT INTO page_updates (page_id, seq, data, user_id)
+    SELECT head.page_id, head.seq - r.from_last, r.data, r.user_id
+    FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::text[]) AS r (page_id, from_last, data, user_id)
+    JOIN page_heads head ON head.page_id = r.page_id";
+
+/// Writes the snapshots that cover more than the stored ones and no more than there is, and deletes the rows that they cover.
+/// The heads of their pages have been locked in this transaction, so nobody else writes rows or snapshots of these pages.
+pub(super) const COMPACT: &str = "
+    WITH stored AS (
+        INSERT INTO page_snapshots AS s (page_id, seq, state, state_vector, content, text)
+        SELECT o.page_id, o.seq, o.state, o.state_vector, o.content::jsonb, o.text
+        FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::text[])
+            AS o (page_id, seq, state, state_vector, content, text)
+        JOIN page_heads head ON head.page_id = o.page_id AND o.seq BETWEEN 1 AND head.seq
+        ON CONFLICT (page_id) DO UPDATE SET
+            seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
+            content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
+        WHERE excluded.seq > s.seq
+        RETURNING page_id, seq
+    )
+    DELETE FROM page_updates u USING stored WHERE u.page_id = stored.page_id AND u.seq <= stored.seq";
+
+pub(super) const LOAD: &str = "
+    SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes,
+        (extract(epoch FROM h.created_at) * 1000)::bigint AS created_ms,
+        (extract(epoch FROM h.updated_at) * 1000)::bigint AS updated_ms, s.seq AS covered, s.state_vector
+    FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id WHERE h.page_id = $1
+    UNION ALL
+    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL FROM page_updates WHERE page_id = $1";
+
+pub(super) const LOG: &str = "
+    SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL::bytea AS data, NULL AS label
+    UNION ALL
+    (SELECT seq, data, user_id FROM page_updates WHERE page_id = $1 AND seq > $2 ORDER BY seq LIMIT $3)";
+
+pub(super) const PAGE: &str = "
+    SELECT page_id, generation, seq, size_bytes, (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,
+        (extract(epoch FROM updated_at) * 1000)::bigint AS updated_ms
+    FROM page_heads WHERE page_id = $1";
+
+pub(super) const PAGES: &str = "
+    SELECT page_id, generation, seq, size_bytes, (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,
+        (extract(epoch FROM updated_at) * 1000)::bigint AS updated_ms
+    FROM page_heads WHERE page_id BETWEEN $1 AND $2 ORDER BY page_id LIMIT $3";
+
+pub(super) const SNAPSHOT: &str =
+    "SELECT seq, state, state_vector, content::text AS content, text FROM page_snapshots WHERE page_id = $1";
+
+/// Only one writer at a time, so that the newest can be counted.
+pub(super) const QUARANTINE_LOCK: &str = "LOCK TABLE page_quarantine IN SHARE ROW EXCLUSIVE MODE";
+
+pub(super) const QUARANTINE: &str =
+    "INSERT INTO page_quarantine (page_id, data, user_id, reason) VALUES ($1, $2, $3, $4)";
+
+pub(super) const QUARANTINE_FORGET: &str =
+    "DELETE FROM page_quarantine WHERE id NOT IN (SELECT id FROM page_quarantine ORDER BY id DESC LIMIT $1)";
+
+/// Asks for what a commit needs. A standby, and a server with its disk protected, say that transactions are read-only.
+pub(super) const CHECK: &str = "SELECT current_setting('transaction_read_only')::bool,
+    has_table_privilege('page_heads', 'INSERT') AND has_table_privilege('page_heads', 'UPDATE')
+        AND has_table_privilege('page_updates', 'INSERT')";

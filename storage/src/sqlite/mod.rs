@@ -1,0 +1,320 @@
+//! A store in one SQLite file: one connection that writes, a few that read.
+//!
+//! The file is in WAL mode with `synchronous=FULL`, so a commit has been synced when it returns. SQLite runs on a thread of
+//! its own, and every statement sent to it costs two thread switches: so a commit is one script with one fixed text, which
+//! is parsed once. Everything of variable length travels in four parameters: three JSON lists and one blob into which their
+//! items point.
+
+use std::{collections::HashMap, str::FromStr, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{
+    ConnectOptions, Connection, FromRow, Row, Sqlite, SqliteConnection,
+    migrate::Migrator,
+    query::{Query, QueryAs},
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    types::Json,
+};
+use tokio::time::timeout;
+
+use crate::{
+    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord, QUARANTINE_ROWS, Seq,
+    Snapshot, Store, StoreError, StoreOptions, StoredPage,
+    batch::{self, number},
+    connections::Connections,
+    open::address,
+    readable,
+    rows::{self, HeadRow, SnapshotRow},
+    schema,
+};
+
+mod failure;
+mod parcel;
+mod statements;
+#[cfg(test)]
+mod tests;
+
+use failure::failure;
+use parcel::Parcel;
+
+/// See the module.
+pub(crate) struct SqliteStore {
+    options: SqliteConnectOptions,
+    timeout: Duration,
+    writer: Connections<SqliteConnection>,
+    readers: Connections<SqliteConnection>,
+}
+
+impl SqliteStore {
+    /// Opens the file that `url` names, creating it and its tables as the options say.
+    pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        Self::open_with(connect_options(url, options)?, options).await
+    }
+
+    async fn open_with(connect: SqliteConnectOptions, options: &StoreOptions) -> Result<Self, StoreError> {
+        let store = Self {
+            writer: Connections::new(1, connect.clone()),
+            readers: Connections::new(options.readers.max(1), connect.clone().pragma("query_only", "ON")),
+            timeout: options.timeout,
+            options: connect,
+        };
+        store.bring_up_to_date(options.migrate).await?;
+        Ok(store)
+    }
+
+    async fn bring_up_to_date(&self, migrate: bool) -> Result<(), StoreError> {
+        let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
+        migrator.dangerous_set_table_name(schema::TABLE);
+        let failure = |error| schema::failure(error, |error| self.failure(error));
+        let mut connection = self
+            .options
+            .connect()
+            .await
+            .map_err(|error| self.failure(error))?;
+        let exists: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = $1)")
+            .bind(schema::TABLE)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(|error| self.failure(error))?;
+        if schema::compare(&mut connection, &migrator, exists)
+            .await
+            .map_err(failure)?
+            == schema::State::Outdated
+        {
+            if !migrate {
+                return Err(schema::outdated());
+            }
+            // One transaction around everything: another process may be starting on the same file.
+            let mut transaction = connection
+                .begin_with("BEGIN IMMEDIATE")
+                .await
+                .map_err(|error| self.failure(error))?;
+            migrator
+                .run_direct(None, &mut *transaction, false)
+                .await
+                .map_err(failure)?;
+            transaction.commit().await.map_err(|error| self.failure(error))?;
+        }
+        connection.close().await.map_err(|error| self.failure(error))
+    }
+
+    /// Runs a statement that reads.
+    async fn read<R>(&self, query: QueryAs<'_, Sqlite, R, SqliteArguments>) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
+    {
+        self.in_time(async {
+            let mut lease = self.readers.lease().await?;
+            let rows = query.fetch_all(&mut lease.connection).await?;
+            lease.give_back();
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// Runs scripts that write, one after the other on one connection, and returns the rows that they answer with. They must
+    /// end every transaction that they begin.
+    async fn write(
+        &self,
+        scripts: Vec<Query<'_, Sqlite, SqliteArguments>>,
+    ) -> Result<Vec<SqliteRow>, StoreError> {
+        self.in_time(async {
+            let mut lease = self.writer.lease().await?;
+            let answer = run(&mut lease.connection, scripts).await;
+            if answer.is_ok() {
+                lease.give_back();
+            } else {
+                // The connections of a process share what they know of a file, such as that it is read-only: until all of
+                // them are closed, a new one knows the same.
+                lease.close().await;
+                self.readers.close_idle().await;
+            }
+            answer
+        })
+        .await
+    }
+
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        match timeout(self.timeout, call).await {
+            Ok(result) => result.map_err(|error| self.failure(error)),
+            Err(_) => Err(StoreError::Unavailable {
+                reason: format!("no answer within {:?}", self.timeout),
+            }),
+        }
+    }
+
+    fn failure(&self, error: sqlx::Error) -> StoreError {
+        failure(error, self.options.get_filename())
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
+        rows::page(
+            page,
+            self.read(sqlx::query_as(statements::LOAD).bind(page.as_str()))
+                .await?,
+        )
+    }
+
+    async fn log(
+        &self,
+        page: &PageId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<Vec<LoggedUpdate>>, StoreError> {
+        let query = sqlx::query_as(statements::LOG)
+            .bind(page.as_str())
+            .bind(number(after))
+            .bind(number(limit));
+        Ok(rows::log(self.read(query).await?, after))
+    }
+
+    async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
+        let entries = batch::in_page_order(batch)?;
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let chunks = batch::chunks(&entries);
+        let scripts = if let [only] = chunks.as_slice() {
+            let script = if only.snapshots.is_empty() {
+                statements::STORE_ROWS
+            } else {
+                statements::STORE_BATCH
+            };
+            vec![Parcel::new(&entries, only).bind(script)]
+        } else {
+            let mut scripts = vec![sqlx::query(statements::BEGIN)];
+            // The first one moves the heads, which the others only look at.
+            let mut heads = entries.as_slice();
+            for chunk in &chunks {
+                scripts.push(Parcel::new(heads, chunk).bind(statements::STORE_CHUNK));
+                heads = &[];
+            }
+            scripts.push(sqlx::query(statements::COMMIT));
+            scripts
+        };
+        let heads = heads(&self.write(scripts).await?).map_err(|error| self.failure(error))?;
+        Ok(batch::answers(batch, &heads))
+    }
+
+    async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
+        let rows: Vec<HeadRow> = self
+            .read(sqlx::query_as(statements::PAGE).bind(page.as_str()))
+            .await?;
+        rows.into_iter().next().map(HeadRow::into_record).transpose()
+    }
+
+    async fn pages(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<PageRecord>, StoreError> {
+        let Some((first, last)) = rows::id_range(prefix, after) else {
+            return Ok(Vec::new());
+        };
+        let rows: Vec<HeadRow> = self
+            .read(
+                sqlx::query_as(statements::PAGES)
+                    .bind(first)
+                    .bind(last)
+                    .bind(number(limit)),
+            )
+            .await?;
+        rows.into_iter().map(HeadRow::into_record).collect()
+    }
+
+    async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
+        let rows: Vec<SnapshotRow> = self
+            .read(sqlx::query_as(statements::SNAPSHOT).bind(page.as_str()))
+            .await?;
+        rows.into_iter()
+            .next()
+            .map(|row| row.into_snapshot(page))
+            .transpose()
+    }
+
+    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
+        let insert = sqlx::query(statements::QUARANTINE)
+            .bind(page.as_str())
+            .bind(&*update.data)
+            .bind(update.user.as_deref().map(readable::text))
+            .bind(readable::text(reason))
+            .bind(number(QUARANTINE_ROWS));
+        self.write(vec![insert]).await.map(drop)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        self.write(vec![sqlx::query(statements::CHECK)]).await.map(drop)
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+async fn run(
+    connection: &mut SqliteConnection,
+    scripts: Vec<Query<'_, Sqlite, SqliteArguments>>,
+) -> Result<Vec<SqliteRow>, sqlx::Error> {
+    let mut rows = Vec::new();
+    for script in scripts {
+        rows.append(&mut script.fetch_all(&mut *connection).await?);
+    }
+    Ok(rows)
+}
+
+/// The generations and the numbers of the pages' last rows, as [`statements::STORE_BATCH`] answers.
+fn heads(answers: &[SqliteRow]) -> Result<HashMap<String, (Generation, Seq)>, sqlx::Error> {
+    let mut heads = HashMap::new();
+    for answer in answers {
+        let Json(list): Json<Vec<(String, String, Seq)>> = answer.try_get(0)?;
+        heads.extend(
+            list.into_iter()
+                .map(|(page, generation, seq)| (page, (Generation(generation.into()), seq))),
+        );
+    }
+    Ok(heads)
+}
+
+/// Whether `url` can be the address of a file.
+pub(crate) fn check_address(url: &str) -> Result<(), StoreError> {
+    connect_options(url, &StoreOptions::default()).map(drop)
+}
+
+fn connect_options(url: &str, options: &StoreOptions) -> Result<SqliteConnectOptions, StoreError> {
+    let location = url.strip_prefix("sqlite://").unwrap_or(url);
+    let (file, parameters) = location.split_once('?').unwrap_or((location, ""));
+    if file.is_empty() {
+        return Err(address(
+            "names no file: write sqlite://FILE, or sqlite:///FOLDER/FILE for an absolute path",
+        ));
+    }
+    if file == ":memory:" || parameters.contains("mode=memory") {
+        return Err(address(
+            "asks SQLite to keep pages in memory: write memory: for a store that forgets",
+        ));
+    }
+    let connect =
+        SqliteConnectOptions::from_str(url).map_err(|error| address(format!("is not usable: {error}")))?;
+    let connect = if parameters.contains("mode=") {
+        connect
+    } else {
+        connect.create_if_missing(true)
+    };
+    Ok(connect
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        // On Apple systems an ordinary sync leaves data in the disk's cache.
+        .pragma("fullfsync", "ON")
+        // Lets go of the disk space that one large transaction needed.
+        .pragma("journal_size_limit", "67108864")
+        // Another process's transactions are short; within the time of a call this one can wait for several.
+        .busy_timeout(options.timeout / 2)
+        // Rows that wait to be fetched: each time this is full, two threads are switched.
+        .row_buffer_size(1024)
+        .disable_statement_logging())
+}

@@ -1,0 +1,101 @@
+//! What is said to SQLite.
+//!
+//! Parameters are written `$1`: in a script, a statement that leaves out a number of `?1` and `?2` gets its parameters shifted.
+
+/// Moves the heads of pages on and appends their rows. `$1` is a list of pages `[id, rows, size]`, `$2` of rows `[id, distance
+/// from the page's last row, offset, length, user]`, `$4` the bytes that offsets point into.
+macro_rules! append {
+    () => {
+        "INSERT INTO page_heads (page_id, seq, size_bytes)
+         SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)
+         WHERE value ->> 1 > 0 OR EXISTS (SELECT 1 FROM page_heads WHERE page_id = value ->> 0)
+         ON CONFLICT (page_id) DO UPDATE SET
+             seq = seq + excluded.seq,
+             size_bytes = coalesce(excluded.size_bytes, size_bytes),
+             updated_at = iif(excluded.seq > 0, excluded.updated_at, updated_at);
+
+         INSERT INTO page_updates (head_id, seq, data, user_id)
+         SELECT h.id, seq - (value ->> 1), substr($4, value ->> 2, value ->> 3), value ->> 4
+         FROM json_each($2) CROSS JOIN page_heads h ON page_id = value ->> 0;"
+    };
+}
+
+/// Writes the snapshots that cover more than the stored ones and no more than there is, and deletes the rows that stored
+/// snapshots cover. `$3` is a list of snapshots `[id, seq, offset, lengths of: state, state vector, content (or null), text]`.
+macro_rules! compact {
+    () => {
+        "INSERT INTO page_snapshots (page_id, seq, state, state_vector, content, text)
+         SELECT page_id, value ->> 1,
+             substr($4, value ->> 2, value ->> 3),
+             substr($4, (value ->> 2) + (value ->> 3), value ->> 4),
+             CAST(substr($4, (value ->> 2) + (value ->> 3) + (value ->> 4), value ->> 5) AS TEXT),
+             CAST(substr($4, (value ->> 2) + (value ->> 3) + (value ->> 4) + coalesce(value ->> 5, 0), value ->> 6) AS TEXT)
+         FROM json_each($3) CROSS JOIN page_heads ON page_id = value ->> 0 AND value ->> 1 BETWEEN 1 AND seq
+         WHERE true
+         ON CONFLICT (page_id) DO UPDATE SET
+             seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
+             content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
+         WHERE excluded.seq > page_snapshots.seq;
+
+         DELETE FROM page_updates WHERE id IN (
+             SELECT u.id
+             FROM json_each($3) CROSS JOIN page_snapshots s ON s.page_id = value ->> 0
+             CROSS JOIN page_heads h ON h.page_id = s.page_id
+             CROSS JOIN page_updates u ON u.head_id = h.id AND u.seq <= s.seq
+         );"
+    };
+}
+
+/// Answers with the heads `[id, generation, seq]` of the pages in `$1`: one row with a list, because each row that arrives
+/// alone wakes the thread that waits for it.
+macro_rules! answer {
+    () => {
+        "SELECT json_group_array(json_array(page_id, generation, seq))
+         FROM json_each($1) CROSS JOIN page_heads ON page_id = value ->> 0;"
+    };
+}
+
+pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
+
+pub(super) const COMMIT: &str = "COMMIT";
+
+/// A chunk of a larger batch, between [`BEGIN`] and [`COMMIT`].
+pub(super) const STORE_CHUNK: &str = concat!(append!(), compact!(), answer!());
+
+/// A batch that fits one chunk, in one go.
+pub(super) const STORE_BATCH: &str = concat!("BEGIN IMMEDIATE;", append!(), compact!(), answer!(), "COMMIT;");
+
+/// A batch that fits one chunk and has no snapshots: most are.
+pub(super) const STORE_ROWS: &str = concat!("BEGIN IMMEDIATE;", append!(), answer!(), "COMMIT;");
+
+pub(super) const LOAD: &str =
+    "SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes, h.created_at AS created_ms,
+        h.updated_at AS updated_ms, s.seq AS covered, s.state_vector
+    FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id WHERE h.page_id = $1
+    UNION ALL
+    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL FROM page_updates
+    WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1)";
+
+pub(super) const LOG: &str = "SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL AS data, NULL AS label
+    UNION ALL
+    SELECT * FROM (SELECT seq, data, user_id FROM page_updates
+        WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1) AND seq > $2 ORDER BY seq LIMIT $3)";
+
+pub(super) const PAGE: &str =
+    "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms
+    FROM page_heads WHERE page_id = $1";
+
+pub(super) const PAGES: &str =
+    "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms
+    FROM page_heads WHERE page_id BETWEEN $1 AND $2 ORDER BY page_id LIMIT $3";
+
+pub(super) const SNAPSHOT: &str =
+    "SELECT seq, state, state_vector, content, text FROM page_snapshots WHERE page_id = $1";
+
+pub(super) const QUARANTINE: &str = "BEGIN IMMEDIATE;
+    INSERT INTO page_quarantine (page_id, data, user_id, reason) VALUES ($1, $2, $3, $4);
+    DELETE FROM page_quarantine WHERE id NOT IN (SELECT id FROM page_quarantine ORDER BY id DESC LIMIT $5);
+    COMMIT;";
+
+pub(super) const CHECK: &str = "INSERT INTO store_health (id, checked_at) VALUES (1, unixepoch())
+    ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at";

@@ -1,0 +1,79 @@
+//! What only SQLite can be made to do: run out of space at a known place.
+
+use sqlx::Executor;
+
+use super::*;
+use crate::testing::contract::{append, compact, page, snapshot};
+
+#[tokio::test]
+async fn a_full_disk_refuses_what_does_not_fit_until_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/pages.db", folder.path().display());
+    let options = StoreOptions::default();
+    // A file of at most 100 blocks of 4 KiB: SQLite reports its end as it does a full disk.
+    let small = connect_options(&url, &options)
+        .unwrap()
+        .pragma("max_page_count", "100");
+    let store = SqliteStore::open_with(small, &options).await.unwrap();
+
+    store.commit(&[append("p", ["1"])]).await.unwrap();
+    let large = vec![7; 200_000];
+    store.commit(&[append("big", [&large])]).await.unwrap();
+    let error = store
+        .commit(&[append("p", ["2"]), append("q", [&large])])
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), "full", "{error}");
+    assert!(error.to_string().contains("free disk space"));
+
+    // Nothing of the batch was stored, what was committed is there, and what fits is still taken.
+    assert_eq!(store.load(&page("p")).await.unwrap().unwrap().record.seq, 1);
+    assert!(store.load(&page("q")).await.unwrap().is_none());
+    assert_eq!(store.commit(&[append("p", ["2"])]).await.unwrap()[0].first_seq, 2);
+
+    // Somebody makes room.
+    store
+        .commit(&[compact("big", snapshot(1, b"small"))])
+        .await
+        .unwrap();
+    let answers = store
+        .commit(&[append("p", ["3"]), append("q", [&large])])
+        .await
+        .unwrap();
+    assert_eq!((answers[0].first_seq, answers[1].first_seq), (3, 1));
+}
+
+#[tokio::test]
+async fn damage_is_refused_rather_than_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/pages.db", folder.path().display());
+    let store = SqliteStore::open(&url, &StoreOptions::default()).await.unwrap();
+    store.commit(&[append("p", ["1", "2", "3"])]).await.unwrap();
+    let mut lease = store.writer.lease().await.unwrap();
+    lease
+        .connection
+        .execute("DELETE FROM page_updates WHERE seq = 2")
+        .await
+        .unwrap();
+    lease.give_back();
+    let error = store.load(&page("p")).await.unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { seq: 2, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn commits_are_synced() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/pages.db", folder.path().display());
+    let store = SqliteStore::open(&url, &StoreOptions::default()).await.unwrap();
+    let mut lease = store.writer.lease().await.unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(&mut lease.connection)
+        .await
+        .unwrap();
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous")
+        .fetch_one(&mut lease.connection)
+        .await
+        .unwrap();
+    // 2 is FULL: in WAL mode the log is synced at each commit.
+    assert_eq!((journal.as_str(), synchronous), ("wal", 2));
+}

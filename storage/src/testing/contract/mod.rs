@@ -1,0 +1,166 @@
+//! The promises of a store, each as a test that any store can be put through with [`store_contract!`](crate::store_contract).
+
+#![expect(clippy::unwrap_used, reason = "a failure here is a failed test")]
+#![expect(missing_docs, reason = "the name of a promise says it")]
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::json;
+
+use crate::{Committed, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot, StoreOptions, open};
+
+mod batches;
+mod reading;
+mod sharing;
+mod snapshots;
+
+pub use batches::*;
+pub use reading::*;
+pub use sharing::*;
+pub use snapshots::*;
+
+/// An empty database of a test's own, which can be opened more than once.
+#[async_trait]
+pub trait Place: Send + Sync {
+    /// Opens another store on the same database, as another process would.
+    async fn open(&self) -> SharedStore;
+
+    /// Removes the database after a test that succeeded, where that does not happen by itself.
+    async fn remove(&self) {}
+}
+
+/// The memory of this process: every opening is the same store.
+#[derive(Default)]
+pub struct MemoryPlace(Arc<crate::MemoryStore>);
+
+#[async_trait]
+impl Place for MemoryPlace {
+    async fn open(&self) -> SharedStore {
+        Arc::clone(&self.0) as SharedStore
+    }
+}
+
+/// A database at a `DATABASE_URL`.
+pub struct UrlPlace(pub String);
+
+#[async_trait]
+impl Place for UrlPlace {
+    async fn open(&self) -> SharedStore {
+        open(&self.0, &StoreOptions::default()).await.unwrap()
+    }
+}
+
+/// Makes one test of each promise. The argument is an async expression that gives an `Option` of a [`Place`]; `None` skips.
+#[macro_export]
+macro_rules! store_contract {
+    ($place:expr) => {
+        $crate::store_contract! { $place;
+            what_was_never_stored_is_none_and_asking_writes_nothing
+            rows_are_numbered_from_one_and_come_back_as_they_were
+            answers_come_in_the_order_of_the_batch
+            a_page_twice_in_a_batch_is_refused_and_nothing_is_stored
+            a_batch_larger_than_a_statement_is_stored_whole
+            a_generation_stays_and_differs_between_pages
+            a_snapshot_swallows_exactly_the_rows_it_covers
+            a_snapshot_that_covers_no_more_is_passed_over
+            a_snapshot_beyond_the_log_is_passed_over
+            rows_of_an_entry_come_before_its_snapshot
+            an_entry_without_rows_for_an_unknown_page_writes_nothing
+            a_log_is_read_in_parts_and_none_where_a_snapshot_swallowed_it
+            pages_are_listed_bytewise_by_prefix_and_in_parts
+            sizes_and_times_are_those_of_the_last_rows
+            no_content_makes_a_snapshot_unstorable
+            what_was_committed_is_there_after_reopening
+            stores_that_open_an_empty_database_at_once_share_it
+            two_stores_append_to_one_page_without_holes
+            two_stores_compact_one_page_and_lose_nothing
+            two_stores_write_the_same_pages_in_any_order_without_deadlock
+            a_cancelled_commit_is_stored_whole_or_not_at_all
+            quarantine_and_check_work
+        }
+    };
+    ($place:expr; $($promise:ident)*) => { $(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $promise() {
+            if let Some(place) = $place.await {
+                $crate::testing::contract::$promise(&place).await;
+                $crate::testing::contract::Place::remove(&place).await;
+            }
+        }
+    )* };
+}
+
+/// A page id.
+pub fn page(id: &str) -> PageId {
+    PageId::new(id).unwrap()
+}
+
+/// An update with these bytes, of nobody.
+pub fn update(data: impl AsRef<[u8]>) -> NewUpdate {
+    NewUpdate {
+        data: Bytes::copy_from_slice(data.as_ref()),
+        user: None,
+    }
+}
+
+/// An entry of a batch that appends these rows to a page.
+pub fn append<D: AsRef<[u8]>>(id: &str, rows: impl IntoIterator<Item = D>) -> PageCommit {
+    PageCommit {
+        page: page(id),
+        updates: rows.into_iter().map(update).collect(),
+        snapshot: None,
+        size_bytes: None,
+    }
+}
+
+/// A snapshot with these bytes that covers the log up to `seq`.
+pub fn snapshot(seq: Seq, state: impl AsRef<[u8]>) -> Snapshot {
+    Snapshot {
+        seq,
+        state: Bytes::copy_from_slice(state.as_ref()),
+        state_vector: Bytes::from_static(&[9, 9]),
+        content: json!({ "covered": seq }),
+        text: format!("up to {seq}"),
+    }
+}
+
+/// An entry of a batch that writes a snapshot of a page.
+pub fn compact(id: &str, snapshot: Snapshot) -> PageCommit {
+    PageCommit {
+        page: page(id),
+        updates: Vec::new(),
+        snapshot: Some(snapshot),
+        size_bytes: None,
+    }
+}
+
+async fn commit_one(store: &SharedStore, entry: PageCommit) -> Committed {
+    store.commit(&[entry]).await.unwrap().remove(0)
+}
+
+/// What a page is stored as: the number that its snapshot covers, the snapshot's state, and the rows behind it.
+async fn stored(store: &SharedStore, id: &str) -> (Seq, Vec<u8>, Vec<(Seq, Vec<u8>)>) {
+    let stored = store.load(&page(id)).await.unwrap().unwrap();
+    let (covered, state) = stored
+        .snapshot
+        .map_or((0, Vec::new()), |s| (s.seq, s.state.to_vec()));
+    (
+        covered,
+        state,
+        stored
+            .log
+            .into_iter()
+            .map(|row| (row.seq, row.data.to_vec()))
+            .collect(),
+    )
+}
+
+async fn listed(store: &SharedStore, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
+    let records = store.pages(prefix, after, limit).await.unwrap();
+    records
+        .into_iter()
+        .map(|record| record.page.as_str().to_owned())
+        .collect()
+}

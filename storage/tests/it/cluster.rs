@@ -1,0 +1,123 @@
+//! A PostgreSQL server of a test's own, which it may stop and start.
+
+use std::{
+    env,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::database::skipped;
+
+/// A running server with an empty database; stopped and deleted when dropped.
+pub(crate) struct Cluster {
+    programs: PathBuf,
+    folder: TempDir,
+    port: u16,
+}
+
+impl Cluster {
+    /// `None`, and a line that says so, when `PAGEROOM_TEST_POSTGRES_BIN` names no folder with `initdb` and `pg_ctl`.
+    pub(crate) fn start_new() -> Option<Self> {
+        let Some(programs) = env::var_os("PAGEROOM_TEST_POSTGRES_BIN").map(PathBuf::from) else {
+            skipped("PAGEROOM_TEST_POSTGRES_BIN names no folder with initdb and pg_ctl");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        if runs_as_root() {
+            run(Command::new("chown").arg("postgres").arg(folder.path()));
+        }
+        let port = TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .expect("a free port")
+            .port();
+        let cluster = Self {
+            programs,
+            folder,
+            port,
+        };
+        run(cluster.program("initdb").args([
+            "--username=pageroom",
+            "--auth=trust",
+            "--encoding=UTF8",
+            "--no-sync",
+        ]));
+        cluster.start();
+        Some(cluster)
+    }
+
+    /// The `DATABASE_URL` of its database, for this user.
+    pub(crate) fn url(&self, user: &str) -> String {
+        format!("postgres://{user}:a-secret@127.0.0.1:{}/postgres", self.port)
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&self) {
+        let settings = format!(
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''",
+            self.port
+        );
+        let log = self.folder.path().join("log");
+        run(self
+            .program("pg_ctl")
+            .args(["start", "--wait", "--options", &settings, "--log"])
+            .arg(log));
+    }
+
+    /// Stops it as if it had crashed: what runs is torn off.
+    pub(crate) fn crash(&self) {
+        run(self
+            .program("pg_ctl")
+            .args(["stop", "--wait", "--mode=immediate"]));
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let program = self.programs.join(name);
+        let mut command = if runs_as_root() {
+            // The server refuses to run as root.
+            let mut command = Command::new("runuser");
+            command.args(["-u", "postgres", "--"]).arg(program);
+            command
+        } else {
+            Command::new(program)
+        };
+        command
+            .current_dir("/")
+            .env("PGDATA", self.folder.path().join("data"));
+        command
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let mut stop = self.program("pg_ctl");
+        // Stopped already, when a test ended in between.
+        let _ = stop
+            .args(["stop", "--wait", "--mode=immediate"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
+/// Whether this process may do everything to files.
+pub(crate) fn runs_as_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    Path::new("/proc/self")
+        .metadata()
+        .is_ok_and(|process| process.uid() == 0)
+}
+
+/// Runs a program to its end and expects it to succeed.
+pub(crate) fn run(command: &mut Command) {
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    let status = output.expect("a program that starts");
+    assert!(status.success(), "{command:?}: {status}");
+}

@@ -1,0 +1,18 @@
+//! The promises of the stores, on real databases: a file for each.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failure here is a failed test"
+)]
+
+mod address;
+mod cluster;
+mod contract;
+mod database;
+mod disk;
+mod outage;
+mod quarantine;
+mod read_only;
+mod schema;
+mod waiting;

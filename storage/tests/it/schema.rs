@@ -1,0 +1,118 @@
+//! Tables are created and brought up to date when that is wanted, and refused when they do not fit.
+
+use pageroom_storage::{
+    StoreOptions, migrate, open,
+    testing::contract::{Place, append, compact, page, snapshot},
+};
+use sqlx::{Executor, Row};
+
+use crate::database::{PostgresPlace, SqlitePlace};
+
+const AS_IT_IS: StoreOptions = StoreOptions {
+    migrate: false,
+    timeout: std::time::Duration::from_secs(10),
+    readers: 1,
+};
+
+const FROM_THE_FUTURE: &str = "INSERT INTO pageroom_migrations
+    (version, description, success, checksum, execution_time) VALUES (9999, 'from the future', true, 'x', 1)";
+
+async fn check_states(url: &str) {
+    let error = open(url, &AS_IT_IS).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), "migration");
+    assert!(error.to_string().contains("`pageroom migrate`"), "{error}");
+    migrate(url).await.unwrap();
+    migrate(url).await.unwrap();
+    let store = open(url, &AS_IT_IS).await.unwrap();
+    store.commit(&[append("p", ["1"])]).await.unwrap();
+    store.close().await;
+}
+
+async fn check_refused(url: &str) {
+    for options in [StoreOptions::default(), AS_IT_IS] {
+        let error = open(url, &options).await.map(drop).unwrap_err();
+        assert_eq!(error.kind(), "migration");
+        assert!(error.to_string().contains("9999"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_migrated_on_demand_and_one_from_the_future_is_refused() {
+    let place = SqlitePlace::new();
+    check_states(&place.url()).await;
+    place.connect().await.execute(FROM_THE_FUTURE).await.unwrap();
+    check_refused(&place.url()).await;
+}
+
+#[tokio::test]
+async fn a_database_is_migrated_on_demand_and_one_from_the_future_is_refused() {
+    let Some(place) = PostgresPlace::new().await else {
+        return;
+    };
+    check_states(&place.url()).await;
+    place.connect().await.execute(FROM_THE_FUTURE).await.unwrap();
+    check_refused(&place.url()).await;
+    place.remove().await;
+}
+
+#[tokio::test]
+async fn tables_of_another_kind_are_not_touched() {
+    let Some(place) = PostgresPlace::new().await else {
+        return;
+    };
+    place
+        .connect()
+        .await
+        .execute("CREATE TABLE page_snapshots (mine int)")
+        .await
+        .unwrap();
+    assert_eq!(
+        open(&place.url(), &StoreOptions::default())
+            .await
+            .map(drop)
+            .unwrap_err()
+            .kind(),
+        "migration"
+    );
+    place
+        .connect()
+        .await
+        .execute("SELECT mine FROM page_snapshots")
+        .await
+        .unwrap();
+    place.remove().await;
+}
+
+#[tokio::test]
+async fn a_backend_reads_the_snapshots_of_a_database_itself() {
+    let Some(place) = PostgresPlace::new().await else {
+        return;
+    };
+    let store = place.open().await;
+    store.commit(&[append("p", ["1", "2"])]).await.unwrap();
+    store
+        .commit(&[compact("p", snapshot(2, b"state"))])
+        .await
+        .unwrap();
+
+    let mut connection = place.connect().await;
+    let columns = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position)
+        FROM information_schema.columns WHERE table_name = 'page_snapshots' AND table_schema = current_schema()";
+    let columns: String = connection.fetch_one(columns).await.unwrap().get(0);
+    assert_eq!(
+        columns,
+        "page_id text, seq bigint, state bytea, state_vector bytea, content jsonb, text text, \
+         updated_at timestamp with time zone"
+    );
+    let row =
+        "SELECT (content ->> 'covered')::bigint + seq, state, text, now() - updated_at < interval '1 minute'
+        FROM page_snapshots WHERE page_id = 'p'";
+    let row = connection.fetch_one(row).await.unwrap();
+    assert_eq!(
+        (row.get::<i64, _>(0), row.get::<Vec<u8>, _>(1)),
+        (4, b"state".to_vec())
+    );
+    assert_eq!((row.get::<&str, _>(2), row.get::<bool, _>(3)), ("up to 2", true));
+    assert!(store.snapshot(&page("p")).await.unwrap().is_some());
+    place.remove().await;
+}
