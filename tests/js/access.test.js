@@ -11,6 +11,10 @@ import { until } from './support/wait.js'
 
 const server = serverForFile({ env: { JWT_SECRET } })
 
+/** What the providers warn about on the console: refusals that the server put into words. */
+const warnings = []
+console.warn = (...words) => warnings.push(words.join(' '))
+
 const editor = (page, user = 'ada') => ({ params: { token: tokenFor(user, { [page]: 'edit' }) } })
 
 for (const version of VERSIONS) {
@@ -29,6 +33,7 @@ for (const version of VERSIONS) {
       ada.insertText(ada.textLength, ', more')
       await until('Eve still receives', () => eve.text.endsWith(', more'))
       assert.equal(ada.text, 'by Ada, more')
+      assert.ok(warnings.some(warning => warning.includes(`/${page}?`) && warning.includes('read_only')), 'Eve is told why')
       assert.equal((await server().content(page)).text, 'by Ada, more')
     })
 

@@ -68,6 +68,18 @@ for (const version of VERSIONS) {
       await assertServerHolds(page, ada.content)
     })
 
+    test('an edit made just before leaving arrives', async () => {
+      const page = freshPage('last-word')
+      const ben = await join(page)
+      for (let i = 0; i < 20; i++) {
+        const ada = await join(page, { presence: { user: { name: 'Ada' } } })
+        ada.insertText(0, `word${i} `)
+        ada.offline()
+        await until('the last word arrives', () => ben.text.includes(`word${i} `))
+        ada.dispose()
+      }
+    })
+
     test('a client that starts offline brings what it wrote', async () => {
       const page = freshPage('starts-offline')
       const ada = new Client(server(), page, { version, connect: false })
