@@ -121,6 +121,11 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// The rooms, for whoever embeds a server and wants to look into them.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
     /// Serves until `stop` is cancelled, then stores what is unwritten, says goodbye and returns. Returns whether everything was
     /// stored in time.
     pub async fn run(self, stop: CancellationToken) -> bool {

@@ -1,0 +1,564 @@
+//! REST for backends: pages listed, described and read merged, from memory when they are open and from the store when they are not.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hyper::{Method, StatusCode};
+use serde_json::{Value, json};
+use storage::testing::Fault;
+
+use crate::support::{
+    client::Client,
+    http::{Answer, get, get_with, post, send},
+    replica::{Replica, insertion, text_of},
+    server::{TestServer, empty_store},
+    store::{SwitchedStore, Weather},
+    until,
+};
+
+fn ids(listing: &Value) -> Vec<&str> {
+    let pages = listing["pages"].as_array().expect("a list");
+    pages
+        .iter()
+        .map(|page| page["pageId"].as_str().expect("an id"))
+        .collect()
+}
+
+#[tokio::test]
+async fn pages_are_listed_in_the_order_of_their_ids() {
+    let server = TestServer::start(&[]).await;
+    for page in ["b", "a%2F2", "a%2F1", "%C3%A4", "B"] {
+        let posted = post(
+            server.address,
+            &format!("/api/pages/{page}/updates"),
+            insertion(1, 0, "x"),
+        )
+        .await;
+        assert_eq!(posted.status, 200, "{posted:?}");
+    }
+    let list = async |query: &str| get(server.address, &format!("/api/pages{query}")).await.json();
+    let all = list("").await;
+    assert_eq!(ids(&all), ["B", "a/1", "a/2", "b", "ä"], "bytewise");
+    assert_eq!(all["next"], Value::Null);
+    let first = &all["pages"][0];
+    assert_eq!(first["seq"], 1);
+    assert!(
+        first["generation"]
+            .as_str()
+            .is_some_and(|generation| !generation.is_empty())
+    );
+    assert!(
+        first["sizeBytes"].as_u64().is_some_and(|size| size > 0),
+        "{first}"
+    );
+    for time in ["createdAt", "updatedAt"] {
+        let time = first[time].as_str().expect("a time");
+        assert!(time.len() == 24 && time.ends_with('Z'), "{time}");
+    }
+    assert_eq!(ids(&list("?prefix=a/").await), ["a/1", "a/2"]);
+    assert_eq!(ids(&list("?prefix=a%2F&after=a%2F1").await), ["a/2"]);
+    assert_eq!(ids(&list("?after=b").await), ["ä"]);
+    assert_eq!(ids(&list("?prefix=none").await), [""; 0]);
+    let bad = get(server.address, "/api/pages?limit=many").await;
+    assert_eq!(
+        (bad.status, bad.error().as_str()),
+        (StatusCode::UNPROCESSABLE_ENTITY, "malformed")
+    );
+}
+
+#[tokio::test]
+async fn a_long_listing_is_read_in_parts() {
+    let server = TestServer::start(&[]).await;
+    for page in 0..7 {
+        post(
+            server.address,
+            &format!("/api/pages/p{page}/updates"),
+            insertion(1, 0, "x"),
+        )
+        .await;
+    }
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let part = get(server.address, &format!("/api/pages?limit=3{after}"))
+            .await
+            .json();
+        seen.extend(ids(&part).into_iter().map(str::to_owned));
+        match part["next"].as_str() {
+            Some(next) => after = format!("&after={next}"),
+            None => break,
+        }
+        assert!(seen.len() < 10, "a listing that ends: {seen:?}");
+    }
+    assert_eq!(seen, ["p0", "p1", "p2", "p3", "p4", "p5", "p6"]);
+}
+
+#[tokio::test]
+async fn a_page_reads_the_same_from_memory_and_from_the_store() {
+    let store = empty_store().await;
+    let live = TestServer::start_on(store.clone(), &[]).await;
+    let mut ada = Client::join(&live, "page", 1).await;
+    ada.write_durably("hello").await;
+    let mut bob = Client::join(&live, "page", 2).await;
+    bob.write_durably(" you").await;
+    let cold = TestServer::start_on(store, &[]).await;
+
+    let mut etags = Vec::new();
+    for server in [&live, &cold] {
+        let snapshot = get(server.address, "/api/pages/page/snapshot").await;
+        assert_eq!(snapshot.status, 200);
+        assert_eq!(snapshot.header("content-type"), "application/octet-stream");
+        assert_eq!(snapshot.header("x-pageroom-seq"), "2");
+        assert_eq!(text_of(&snapshot.body), "hello you");
+        let known = URL_SAFE_NO_PAD
+            .decode(snapshot.header("x-pageroom-state-vector"))
+            .expect("base64url");
+        assert_eq!(known, ada_and_bob().state_vector());
+
+        let json = get(server.address, "/api/pages/page/content").await;
+        assert_eq!(json.header("content-type"), "application/json");
+        assert_eq!(json.json(), json!({ "text": "hello you" }));
+        let text = get(server.address, "/api/pages/page/content?format=text").await;
+        assert!(text.header("content-type").starts_with("text/plain"));
+        assert_eq!(text.text(), "hello you");
+
+        let described = get(server.address, "/api/pages/page").await.json();
+        assert_eq!(described["pageId"], "page");
+        assert_eq!(described["seq"], 2);
+        assert_eq!(described["fields"], json!([{ "name": "text", "type": "text" }]));
+        etags.push([snapshot, json, text].map(|answer| answer.header("etag").to_owned()));
+    }
+    let all = etags.concat();
+    assert!(
+        all.iter().all(|etag| *etag == all[0]),
+        "one state, one tag: {all:?}"
+    );
+    assert!(all[0].ends_with("-2\"") && all[0].starts_with('"'), "{all:?}");
+    assert_eq!(
+        get(live.address, "/api/pages/page").await.json()["connections"],
+        2
+    );
+    assert_eq!(
+        get(cold.address, "/api/pages/page").await.json()["connections"],
+        0
+    );
+    assert_eq!(
+        cold.metric("pageroom_rooms_open").await.unwrap_or(0.0),
+        0.0,
+        "reading opens no room"
+    );
+}
+
+fn ada_and_bob() -> Replica {
+    let mut replica = Replica::new(1);
+    replica.receive(&insertion(1, 0, "hello"));
+    replica.receive(&insertion(2, 0, " you"));
+    replica
+}
+
+#[tokio::test]
+async fn only_what_a_state_vector_lacks_is_sent() {
+    let store = empty_store().await;
+    let live = TestServer::start_on(store.clone(), &[]).await;
+    let mut ada = Client::join(&live, "page", 1).await;
+    ada.write_durably("hello").await;
+    let before = ada.replica.state_vector();
+    ada.write_durably(" you").await;
+    let cold = TestServer::start_on(store, &[]).await;
+    for server in [&live, &cold] {
+        for padding in ["", "="] {
+            let query = format!("?sv={}{padding}", URL_SAFE_NO_PAD.encode(&before));
+            let rest = get(server.address, &format!("/api/pages/page/snapshot{query}")).await;
+            assert_eq!(rest.status, 200, "{rest:?}");
+            assert!(
+                !rest.body.windows(5).any(|part| part == b"hello"),
+                "what is known is not repeated"
+            );
+            let mut replica = Replica::new(2);
+            replica.receive(&insertion(1, 0, "hello"));
+            replica.receive(&rest.body);
+            assert!(replica.is_whole());
+            assert_eq!(replica.text(), "hello you");
+        }
+        for bad in ["!", "_w", "AQ"] {
+            let refused = get(server.address, &format!("/api/pages/page/snapshot?sv={bad}")).await;
+            assert_eq!(
+                (refused.status, refused.error().as_str()),
+                (StatusCode::UNPROCESSABLE_ENTITY, "malformed")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_unchanged_page_is_not_sent_again() {
+    let store = empty_store().await;
+    let live = TestServer::start_on(store.clone(), &[]).await;
+    let mut ada = Client::join(&live, "page", 1).await;
+    ada.write_durably("hello").await;
+    let cold = TestServer::start_on(store, &[]).await;
+    for path in ["snapshot", "content", "content?format=text"] {
+        let path = format!("/api/pages/page/{path}");
+        let etag = get(live.address, &path).await.header("etag").to_owned();
+        for server in [&live, &cold] {
+            for known in [etag.clone(), format!("\"other\", {etag}"), "*".to_owned()] {
+                let answer = get_with(server.address, &path, &[("if-none-match", &known)]).await;
+                assert_eq!(answer.status, 304, "{path} {known}");
+                assert!(answer.body.is_empty());
+                assert_eq!(answer.header("etag"), etag);
+            }
+            let answer = get_with(server.address, &path, &[("if-none-match", "\"other\"")]).await;
+            assert_eq!(answer.status, 200);
+        }
+    }
+    let path = "/api/pages/page/content";
+    let etag = get(live.address, path).await.header("etag").to_owned();
+    ada.write_durably("!").await;
+    let changed = get_with(live.address, path, &[("if-none-match", &etag)]).await;
+    assert_eq!(changed.json(), json!({ "text": "hello!" }));
+    assert_ne!(changed.header("etag"), etag);
+}
+
+#[tokio::test]
+async fn a_state_that_is_not_stored_yet_has_a_tag_that_never_matches() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut bob = Client::join(&server, "page", 2).await;
+    ada.write_durably("hello").await;
+    let stored = get(server.address, "/api/pages/page/content")
+        .await
+        .header("etag")
+        .to_owned();
+    store.writing(Weather::Hanging);
+    ada.write(" you").await;
+    bob.until_text("hello you").await;
+    let ahead = get(server.address, "/api/pages/page/content").await;
+    assert_eq!(ahead.json(), json!({ "text": "hello you" }));
+    assert_ne!(ahead.header("etag"), stored);
+    for known in [ahead.header("etag"), &stored] {
+        let again = get_with(
+            server.address,
+            "/api/pages/page/content",
+            &[("if-none-match", known)],
+        )
+        .await;
+        assert_eq!(again.status, 200, "{known}");
+    }
+    store.writing(Weather::Fine);
+    ada.until_acknowledged().await;
+    let stored = get(server.address, "/api/pages/page/content")
+        .await
+        .header("etag")
+        .to_owned();
+    let again = get_with(
+        server.address,
+        "/api/pages/page/content",
+        &[("if-none-match", &stored)],
+    )
+    .await;
+    assert_eq!(again.status, 304);
+}
+
+#[tokio::test]
+async fn one_field_and_other_forms_can_be_asked_for() {
+    let server = TestServer::start(&[]).await;
+    post(
+        server.address,
+        "/api/pages/page/updates",
+        insertion(1, 0, "hello"),
+    )
+    .await;
+    let content = async |query: &str, accept: &str| {
+        get_with(
+            server.address,
+            &format!("/api/pages/page/content{query}"),
+            &[("accept", accept)],
+        )
+        .await
+    };
+    assert_eq!(content("?field=text", "*/*").await.json(), json!("hello"));
+    assert_eq!(content("?field=text&format=text", "*/*").await.text(), "hello");
+    assert_eq!(content("", "text/plain").await.text(), "hello");
+    assert_eq!(
+        content("?format=json", "text/plain").await.json(),
+        json!({ "text": "hello" })
+    );
+    let missing = content("?field=none", "*/*").await;
+    assert_eq!(
+        (missing.status, missing.error().as_str()),
+        (StatusCode::NOT_FOUND, "not_found")
+    );
+    let unknown = content("?format=pdf", "*/*").await;
+    assert_eq!(
+        (unknown.status, unknown.error().as_str()),
+        (StatusCode::UNPROCESSABLE_ENTITY, "malformed")
+    );
+}
+
+#[tokio::test]
+async fn a_page_nobody_wrote_is_not_there() {
+    let server = TestServer::start(&[]).await;
+    let _joined = Client::join(&server, "open", 1).await;
+    for page in ["closed", "open"] {
+        for path in ["", "/snapshot", "/content"] {
+            let answer = get(server.address, &format!("/api/pages/{page}{path}")).await;
+            assert_eq!(
+                (answer.status, answer.error().as_str()),
+                (StatusCode::NOT_FOUND, "not_found"),
+                "{page}{path}"
+            );
+        }
+    }
+    assert_eq!(
+        ids(&get(server.address, "/api/pages").await.json()),
+        [""; 0],
+        "opening a page writes nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_posted_update_is_stored_when_it_is_answered_and_reaches_members() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    store.writing(Weather::Hanging);
+    let address = server.address;
+    let posting =
+        tokio::spawn(
+            async move { post(address, "/api/pages/page/updates", insertion(7, 0, "posted")).await },
+        );
+    ada.until_text("posted").await;
+    assert!(!posting.is_finished(), "not before it is stored");
+    store.writing(Weather::Fine);
+    let answer = posting.await.expect("an answer");
+    assert_eq!(
+        (answer.status, answer.json()),
+        (StatusCode::OK, json!({ "seq": 1 }))
+    );
+    let again = post(address, "/api/pages/page/updates", insertion(7, 0, "posted")).await;
+    assert_eq!(again.json(), json!({ "seq": 1 }), "nothing new, nothing stored");
+    let next = post(address, "/api/pages/page/updates", insertion(7, 6, "!")).await;
+    assert_eq!(next.json(), json!({ "seq": 2 }));
+    ada.until_text("posted!").await;
+}
+
+#[tokio::test]
+async fn a_posted_update_that_does_not_fit_is_refused() {
+    let server = TestServer::start(&[]).await;
+    let path = "/api/pages/page/updates";
+    for malformed in [&[][..], b"hello", &[1, 0xff, 0xff, 0xff, 0xff, 0x0f]] {
+        let answer = post(server.address, path, malformed.to_vec()).await;
+        assert_eq!(
+            (answer.status, answer.error().as_str()),
+            (StatusCode::UNPROCESSABLE_ENTITY, "malformed")
+        );
+    }
+    let early = post(server.address, path, insertion(1, 5, "later")).await;
+    assert_eq!(
+        (early.status, early.error().as_str()),
+        (StatusCode::CONFLICT, "conflict")
+    );
+    assert_eq!(
+        get(server.address, "/api/pages/page").await.status,
+        404,
+        "nothing was stored"
+    );
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused() {
+    let server = TestServer::start(&["--max-body-bytes", "100"]).await;
+    let path = "/api/pages/page/updates";
+    assert_eq!(
+        post(server.address, path, insertion(1, 0, &"x".repeat(60)))
+            .await
+            .status,
+        200
+    );
+    let answer = post(server.address, path, insertion(1, 60, &"x".repeat(200))).await;
+    assert_eq!(
+        (answer.status, answer.error().as_str()),
+        (StatusCode::PAYLOAD_TOO_LARGE, "too_large")
+    );
+}
+
+#[tokio::test]
+async fn ids_that_are_none_are_refused() {
+    let server = TestServer::start(&[]).await;
+    let long = "x".repeat(256);
+    for id in ["a%00b", "a%2F..%2Fb", "%2e", "%2e%2e", &long] {
+        for path in ["", "/snapshot", "/content"] {
+            let answer = get(server.address, &format!("/api/pages/{id}{path}")).await;
+            assert_eq!(
+                (answer.status, answer.error().as_str()),
+                (StatusCode::UNPROCESSABLE_ENTITY, "malformed"),
+                "{id}{path}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_error_is_json() {
+    let server = TestServer::start(&[]).await;
+    let is_error = |answer: &Answer, status: u16, code: &str| {
+        assert_eq!((answer.status.as_u16(), answer.error().as_str()), (status, code));
+        assert_eq!(answer.header("content-type"), "application/json");
+    };
+    is_error(&get(server.address, "/nothing/here").await, 404, "not_found");
+    is_error(&get(server.address, "/api/nothing").await, 404, "not_found");
+    is_error(
+        &get(server.address, "/api/pages/page/nothing").await,
+        404,
+        "not_found",
+    );
+    is_error(&get(server.address, "/api/pages/%ff").await, 422, "malformed");
+    let wrong = send(server.address, Method::DELETE, "/healthz", &[], "".into()).await;
+    is_error(&wrong, 405, "not_found");
+}
+
+#[tokio::test]
+async fn a_large_answer_is_compressed_for_those_who_want_it() {
+    let server = TestServer::start(&[]).await;
+    let text = "all work and no play ".repeat(500);
+    post(server.address, "/api/pages/page/updates", insertion(1, 0, &text)).await;
+    let path = "/api/pages/page/content?format=text";
+    let packed = get_with(server.address, path, &[("accept-encoding", "gzip")]).await;
+    assert_eq!(packed.header("content-encoding"), "gzip");
+    assert!(packed.body.len() < text.len() / 10, "{} bytes", packed.body.len());
+    let mut unpacked = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed.body[..]), &mut unpacked)
+        .expect("gzip");
+    assert_eq!(unpacked, text);
+    assert_eq!(get(server.address, path).await.text(), text);
+}
+
+#[tokio::test]
+async fn the_numbers_say_what_happened() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut bob = Client::join(&server, "page", 2).await;
+    ada.write_durably("hello").await;
+    bob.until_text("hello").await;
+    bob.socket.say(vec![0, 7, 0]).await;
+    bob.closed().await;
+    store.writing(Weather::Failing(Fault::Unavailable));
+    ada.write("more").await;
+    until("the store to have failed", async || {
+        server
+            .metric("pageroom_store_errors_total{kind=\"unavailable\"}")
+            .await
+            .is_some()
+    })
+    .await;
+
+    let metrics = get(server.address, "/metrics").await;
+    assert!(
+        metrics
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4")
+    );
+    for (name, at_least) in [
+        ("pageroom_connections_open", 1.0),
+        ("pageroom_rooms_open", 1.0),
+        ("pageroom_messages_received_total", 5.0),
+        ("pageroom_received_bytes_total", 10.0),
+        ("pageroom_sent_bytes_total", 20.0),
+        ("pageroom_frames_sent_total", 6.0),
+        ("pageroom_deltas_sent_total", 1.0),
+        ("pageroom_resyncs_total", 0.0),
+        ("pageroom_refusals_total{kind=\"malformed\"}", 1.0),
+        ("pageroom_room_open_seconds_count", 1.0),
+        ("pageroom_store_commit_seconds_count", 2.0),
+        ("pageroom_store_commit_pages_count", 2.0),
+        ("pageroom_unstored_bytes", 1.0),
+        ("pageroom_store_queue_depth", 0.0),
+        ("pageroom_store_up", 0.0),
+    ] {
+        let value = server
+            .metric(name)
+            .await
+            .unwrap_or_else(|| panic!("{name} is missing:\n{}", metrics.text()));
+        assert!(value >= at_least, "{name} is {value}");
+    }
+    for line in metrics
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
+        assert!(line.starts_with("pageroom_"), "{line}");
+        assert!(
+            !line.contains("page=") && !line.contains("user="),
+            "no label grows with the users: {line}"
+        );
+    }
+    assert_eq!(server.metric("pageroom_store_up").await, Some(0.0));
+    store.writing(Weather::Fine);
+    ada.until_acknowledged().await;
+    assert_eq!(server.metric("pageroom_store_up").await, Some(1.0));
+    assert_eq!(server.metric("pageroom_connections_open").await, Some(1.0));
+}
+
+#[tokio::test]
+async fn alive_is_not_ready() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    assert_eq!(get(server.address, "/healthz").await.status, 200);
+    assert_eq!(
+        get(server.address, "/readyz").await.json(),
+        json!({ "ready": true })
+    );
+    for weather in [
+        Weather::Failing(Fault::Unavailable),
+        Weather::Failing(Fault::Full),
+        Weather::Hanging,
+    ] {
+        store.writing(weather);
+        let ready = get(server.address, "/readyz").await;
+        assert_eq!(
+            (ready.status, &ready.json()["ready"]),
+            (StatusCode::SERVICE_UNAVAILABLE, &json!(false))
+        );
+        let problem = ready.json()["problem"].as_str().expect("a problem").to_owned();
+        match weather {
+            Weather::Failing(Fault::Full) => assert!(problem.contains("free disk space"), "{problem}"),
+            Weather::Failing(_) | Weather::Hanging | Weather::Fine => assert!(!problem.is_empty()),
+        }
+        assert_eq!(get(server.address, "/healthz").await.status, 200);
+    }
+    store.writing(Weather::Fine);
+    assert_eq!(get(server.address, "/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_demo_is_served_unless_it_is_switched_off() {
+    let server = TestServer::start(&[]).await;
+    let demo = get(server.address, "/?page=notes").await;
+    assert_eq!(demo.status, 200);
+    assert!(demo.header("content-type").starts_with("text/html"));
+    assert!(
+        demo.header("content-security-policy")
+            .starts_with("default-src 'self'")
+    );
+    let script = demo
+        .text()
+        .split('"')
+        .find(|part| part.ends_with(".js"))
+        .expect("a script")
+        .to_owned();
+    let script = get(
+        server.address,
+        &format!("/{}", script.trim_start_matches(['.', '/'])),
+    )
+    .await;
+    assert_eq!(script.status, 200);
+    assert!(
+        script.header("content-type").contains("javascript"),
+        "{}",
+        script.header("content-type")
+    );
+    assert!(script.header("cache-control").contains("immutable"));
+    assert_eq!(get(server.address, "/assets/none.js").await.error(), "not_found");
+    assert_eq!(get(server.address, "/assets/%ff").await.error(), "malformed");
+    let off = TestServer::start(&["--demo", "false"]).await;
+    assert_eq!(get(off.address, "/").await.status, 404);
+}

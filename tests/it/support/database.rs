@@ -1,0 +1,110 @@
+//! Real databases: an empty one for each test, gone afterwards.
+
+use std::{
+    env,
+    process::{self, Command},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use storage::{SharedStore, StoreOptions};
+use tempfile::TempDir;
+
+/// Names a PostgreSQL in which tests may make schemas of their own.
+const POSTGRES: &str = "PAGEROOM_TEST_DATABASE_URL";
+
+/// A database of a test's own.
+pub(crate) struct Database(Kind);
+
+enum Kind {
+    Sqlite(TempDir),
+    Postgres { url: String, schema: String },
+}
+
+impl Database {
+    /// A file in a folder of its own.
+    pub(crate) fn sqlite() -> Self {
+        Self(Kind::Sqlite(tempfile::tempdir().expect("a temporary folder")))
+    }
+
+    /// A schema of its own in PostgreSQL; `None`, and a line that says so, when there is none.
+    pub(crate) fn postgres() -> Option<Self> {
+        static SCHEMAS: AtomicU32 = AtomicU32::new(0);
+        let Ok(url) = env::var(POSTGRES) else {
+            eprintln!("SKIPPED: {POSTGRES} names no PostgreSQL database");
+            return None;
+        };
+        let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
+        let schema = format!("pageroom_it_{}_{number}", process::id());
+        let database = Self(Kind::Postgres { url, schema });
+        if let Kind::Postgres { schema, .. } = &database.0 {
+            database.query(&format!("CREATE SCHEMA {schema}"));
+        }
+        Some(database)
+    }
+
+    /// One of each kind that there is.
+    pub(crate) fn each() -> impl Iterator<Item = Self> {
+        [Some(Self::sqlite()), Self::postgres()].into_iter().flatten()
+    }
+
+    /// Its address.
+    pub(crate) fn url(&self) -> String {
+        match &self.0 {
+            Kind::Sqlite(folder) => format!("sqlite://{}/pages.db", folder.path().display()),
+            Kind::Postgres { url, schema } => in_schema(url, schema),
+        }
+    }
+
+    /// Opens a store on it, as each process does.
+    pub(crate) async fn open(&self) -> SharedStore {
+        storage::open(&self.url(), &StoreOptions::default())
+            .await
+            .expect("a database")
+    }
+
+    /// What PostgreSQL answers to a statement, as its own client prints it.
+    pub(crate) fn query(&self, statement: &str) -> String {
+        let Kind::Postgres { url, schema } = &self.0 else {
+            panic!("no PostgreSQL")
+        };
+        let psql = match env::var_os("PAGEROOM_TEST_POSTGRES_BIN") {
+            Some(folder) => std::path::Path::new(&folder).join("psql"),
+            None => "psql".into(),
+        };
+        let output = Command::new(psql)
+            .args([
+                "--no-psqlrc",
+                "--tuples-only",
+                "--no-align",
+                "--quiet",
+                "--command",
+                statement,
+                url,
+            ])
+            .env("PGOPTIONS", format!("--search_path={schema}"))
+            .output()
+            .expect("psql, the client of PostgreSQL");
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Kind::Postgres { schema, .. } = &self.0
+            && !std::thread::panicking()
+        {
+            self.query(&format!("DROP SCHEMA {schema} CASCADE"));
+        }
+    }
+}
+
+/// A database's address with the schema in which tables are found.
+pub(crate) fn in_schema(url: &str, schema: &str) -> String {
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}options[search_path]={schema}")
+}

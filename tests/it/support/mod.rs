@@ -1,0 +1,34 @@
+//! What promises are tested with: a server in this process, clients with their own copy of a page, stores that fail on demand.
+
+pub(crate) mod client;
+pub(crate) mod database;
+pub(crate) mod http;
+pub(crate) mod replica;
+pub(crate) mod server;
+pub(crate) mod socket;
+pub(crate) mod store;
+pub(crate) mod token;
+
+use std::time::Duration;
+
+/// Longest wait for anything. When it ends, something is broken, not slow.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for `future`, and fails the test when that takes too long.
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(done) => done,
+        Err(_) => panic!("waited too long for {what}"),
+    }
+}
+
+/// Asks again and again until `is_so`, and fails the test when that takes too long.
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    const PAUSE: Duration = Duration::from_millis(10);
+    soon(what, async {
+        while !is_so().await {
+            tokio::time::sleep(PAUSE).await;
+        }
+    })
+    .await;
+}
