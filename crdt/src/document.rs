@@ -263,7 +263,11 @@ impl Document {
             return Ok(encoded.clone());
         }
         let encoded = match self.wake()?.diff(&StateVector::new()) {
-            Ok(encoded) => Bytes::from(encoded),
+            Ok(mut encoded) => {
+                // It is kept, so it should not keep the room in which it grew.
+                encoded.shrink_to_fit();
+                Bytes::from(encoded)
+            }
             Err(error) => {
                 self.failed = true;
                 return Err(error);
