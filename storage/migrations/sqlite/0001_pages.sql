@@ -56,8 +56,10 @@ CREATE TABLE page_quarantine (
     created_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000 AS INTEGER))
 );
 
--- One row that is rewritten to find out whether the file can be written.
+-- One row that is rewritten to find out whether the file can be written. It is as large as a few small commits, because a
+-- disk that is full may still have room for less.
 CREATE TABLE store_health (
     id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
-    checked_at INTEGER NOT NULL
+    checked_at INTEGER NOT NULL,
+    padding    BLOB    NOT NULL
 );

@@ -34,6 +34,8 @@ pub(super) fn session_options(connect: PgConnectOptions, timeout: Duration) -> P
         ("synchronous_commit", "on"),
         // The statements count on seeing what was committed before the locks they waited for.
         ("default_transaction_isolation", "read committed"),
+        // Compiling a statement takes longer than running any of these.
+        ("jit", "off"),
         // A statement that nobody waits for any more must not go on, nor hold the locks of its transaction.
         ("statement_timeout", &timeout),
         ("idle_in_transaction_session_timeout", &timeout),

@@ -1,13 +1,14 @@
 //! What is said to PostgreSQL.
 
 /// Moves the heads of pages `$1` on by `$2` rows each and sets their sizes to `$3`, then appends rows: pages `$4`, distances
-/// from the page's last row `$5`, data `$6`, users `$7`. Answers with the heads.
+/// from the page's last row `$5`, data `$6`, users `$7`. Answers with the heads. (Not `EXISTS`, for which a plan made for a
+/// young table reads it whole and is kept when the table has grown.)
 pub(super) const APPEND: &str = r#"
     WITH head AS (
         INSERT INTO page_heads AS h (page_id, seq, size_bytes)
         SELECT page_id, added, size_bytes
         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS entry (page_id, added, size_bytes)
-        WHERE added > 0 OR EXISTS (SELECT 1 FROM page_heads known WHERE known.page_id = entry.page_id)
+        WHERE added > 0 OR (SELECT seq FROM page_heads known WHERE known.page_id = entry.page_id) IS NOT NULL
         ORDER BY page_id COLLATE "C"
         ON CONFLICT (page_id) DO UPDATE SET
             seq = h.seq + excluded.seq,
