@@ -263,6 +263,14 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         })
     }
 
+    /// Whose a client id is; `None` for an unknown one, and while its connection is broken.
+    pub fn owner(&self, client: ClientId) -> Option<O> {
+        self.present
+            .get(&client)
+            .filter(|present| !present.lost)
+            .map(|present| present.owner)
+    }
+
     /// How many clients have a state.
     pub fn len(&self) -> usize {
         self.present.len()

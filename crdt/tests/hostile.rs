@@ -586,3 +586,20 @@ fn a_load_says_which_part_is_to_blame() {
     assert!(document.encode().is_ok());
     assert!(admit(&mut document, hex(after)).is_err());
 }
+
+/// Newer Yjs clients write characters straight into an element; the document library's own walk over its children never ends then.
+#[test]
+fn characters_straight_in_an_element_are_read_as_its_text() {
+    let mut document = Document::new(Limits::default());
+    new(
+        &mut document,
+        hex("01 02 05 00 07 01 03 78 6d 6c 03 01 70 04 00 05 00 04 f0 9f 98 80 00"),
+    );
+    document.apply().unwrap();
+    let content = document.content().unwrap();
+    assert_eq!(
+        content.json(None).unwrap(),
+        Some(serde_json::json!({ "xml": "<p>😀</p>" }))
+    );
+    assert_eq!(content.text(None).unwrap().as_deref(), Some("😀"));
+}

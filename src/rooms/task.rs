@@ -179,11 +179,17 @@ fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<L
             log_rows: 0,
             log_bytes: 0,
             dirty_since: None,
+            before: crdt::StateVector::new(),
             careful,
         });
     };
     let log_rows = stored.log.len() as u64;
     let log_bytes: u64 = stored.log.iter().map(|row| row.data.len() as u64).sum();
+    // What the log has beyond the snapshot was written lately; without such a log nothing is known about when.
+    let covered = stored.snapshot.as_ref().filter(|_| log_rows > 0);
+    let before = covered
+        .and_then(|snapshot| crdt::StateVector::decode(&snapshot.state_vector, &gate).ok())
+        .unwrap_or_default();
     let document = open_document(gate, stored.snapshot, stored.log).map_err(|error| {
         tracing::error!(%error, seq = stored.record.seq, "what is stored of a page does not fit together; it is not opened and not written");
         Refusal::unavailable("the page cannot be loaded")
@@ -195,6 +201,7 @@ fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<L
         log_rows,
         log_bytes,
         dirty_since: (log_rows > 0).then(now),
+        before,
         careful,
     })
 }

@@ -32,6 +32,8 @@ fn write_nodes(out: &mut String, transaction: &Transaction<'_>, parent: BranchPt
             Out::YXmlElement(element) => write_element(out, transaction, &element),
             Out::YXmlText(text) => write_formatted(out, transaction, &text),
             Out::YXmlFragment(fragment) => write_nodes(out, transaction, branch(&fragment)),
+            // Newer clients write text straight into an element.
+            Out::Any(Any::String(text)) => out.push_str(&text),
             Out::Any(_)
             | Out::YText(_)
             | Out::YArray(_)
@@ -108,7 +110,7 @@ fn shown(value: &Out) -> String {
     }
 }
 
-/// The shared types in a list, read as a text's embedded objects: the library's walk over lists never ends when there
+/// The nodes in a list, read as a text with embedded objects: the library's walk over lists never ends when there
 /// is a character beyond the Basic Multilingual Plane in one, and its walk over XML nodes ends at the first that is none.
 fn children(transaction: &Transaction<'_>, parent: BranchPtr) -> impl Iterator<Item = Out> {
     TextRef::from(parent)
@@ -141,6 +143,7 @@ impl Lines {
                     .push_str(&TextRef::from(branch(&text)).get_string(transaction)),
                 Out::YXmlElement(element) => self.element(transaction, &element),
                 Out::YXmlFragment(fragment) => self.read(transaction, branch(&fragment)),
+                Out::Any(Any::String(text)) => self.open.get_or_insert_default().push_str(&text),
                 Out::Any(_)
                 | Out::YText(_)
                 | Out::YArray(_)

@@ -1,9 +1,9 @@
 //! What members and backends do with a room's document: sync, edits, and the flush that makes edits known.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use crdt::{Admission, Document, StateVector, Update};
+use crdt::{Admission, ClientId, Document, StateVector, Update};
 use storage::{LoggedUpdate, NewUpdate};
 
 use super::{
@@ -13,6 +13,9 @@ use crate::rooms::{
     ClientMessage, RequestId,
     batch::{Contribution, lowered},
 };
+
+/// Most that is told again to somebody who comes back, in bytes.
+const MAX_RECENT_BYTES: usize = 64 * 1024;
 
 /// How an update came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +65,8 @@ impl Room {
                 Some(behind) => *behind = common(behind, &has),
                 None => {
                     self.persistence.take_back_reply(member);
-                    self.bring_up_to_date(now, member, has, effects);
+                    self.bring_up_to_date(now, member, has.clone(), effects);
+                    self.tell_recent(member, &has, effects);
                 }
             },
             Err(error) => self.close(
@@ -71,6 +75,20 @@ impl Room {
                 Refusal::malformed(format!("state vector: {error}")),
                 effects,
             ),
+        }
+    }
+
+    /// Whoever comes back may not have heard that its last edits were stored, and a client that keeps count of that would wait for
+    /// ever. So what was written lately is told again to those who have it, as long as that is little.
+    fn tell_recent(&mut self, to: MemberId, has: &StateVector, effects: &mut Vec<Effect>) {
+        let Some(before) = self.recent.before(has) else {
+            return;
+        };
+        let Ok(recent) = self.document.diff(&before) else {
+            return;
+        };
+        if recent.len() <= MAX_RECENT_BYTES {
+            self.acknowledge(Author::Member(to), recent, effects);
         }
     }
 
@@ -474,43 +492,78 @@ impl Room {
         }
         self.last_edit = now;
         let contributions = self.batch.take();
-        self.tell(&contributions, effects);
         self.persistence.flushed(&contributions);
+        self.tell(&contributions, effects);
+        self.recent.edited(now, self.document.state_vector());
     }
 
-    /// Everybody gets one delta with everything; who wrote gets what the others wrote, because its own edits come back
-    /// to it only as an acknowledgement.
-    fn tell(&self, contributions: &[Contribution], effects: &mut Vec<Effect>) {
-        let delta = |update: Update| Outgoing::new(ServerMessage::Delta(update.bytes().clone()));
-        let writers: Vec<MemberId> = contributions
-            .iter()
-            .filter_map(|contribution| match contribution.author {
+    /// Everybody gets one delta with everything; who wrote gets what the others wrote, because its own edits come back to it only as
+    /// an acknowledgement. So does whoever wrote something that somebody else brings, such as another member who heard of it
+    /// before the server was killed.
+    fn tell(&mut self, contributions: &[Contribution], effects: &mut Vec<Effect>) {
+        let delta = |update: &Update| Outgoing::new(ServerMessage::Delta(update.bytes().clone()));
+        let writers = self.writers_in(contributions);
+        let except: Vec<MemberId> = writers.keys().copied().collect();
+        if self.members.len() > writers.len() {
+            let message = match contributions {
+                [only] => delta(&only.update),
+                _ => delta(&merged(contributions.iter())),
+            };
+            effects.push(Effect::Broadcast { except, message });
+        }
+        for (to, own) in writers {
+            if own.len() < contributions.len() {
+                let others = contributions
+                    .iter()
+                    .enumerate()
+                    .filter(|(index, _)| !own.contains(index));
+                let message = delta(&merged(others.map(|(_, contribution)| contribution)));
+                effects.push(Effect::Send { to, message });
+            }
+            let brought = own.iter().filter_map(|index| contributions.get(*index));
+            let brought: Vec<_> = brought
+                .filter(|contribution| contribution.author != Author::Member(to))
+                .collect();
+            if !brought.is_empty() {
+                let stored = ServerMessage::Stored(merged(brought.into_iter()).bytes().clone());
+                self.persistence.hold(
+                    self.persistence.ticket(false),
+                    Held::Echo(to, Outgoing::new(stored)),
+                );
+            }
+        }
+    }
+
+    /// The members who wrote something of `contributions`, each with the indices of those that hold something of it.
+    fn writers_in(&self, contributions: &[Contribution]) -> BTreeMap<MemberId, Vec<usize>> {
+        let mut writers: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
+        for (index, contribution) in contributions.iter().enumerate() {
+            let author = match contribution.author {
                 Author::Member(member) => Some(member),
                 Author::Request(_) | Author::Foreign => None,
-            })
-            .collect();
-        if let [only] = contributions {
-            let message = delta(only.update.clone());
-            effects.push(Effect::Broadcast {
-                except: writers,
-                message,
-            });
-            return;
+            };
+            let owners = contribution
+                .update
+                .ranges()
+                .filter_map(|range| self.owner(range.client));
+            for member in author.into_iter().chain(owners) {
+                let own = writers.entry(member).or_default();
+                if own.last() != Some(&index) {
+                    own.push(index);
+                }
+            }
         }
-        if self.members.len() > writers.len() {
-            let all = crdt::merge(contributions.iter().map(|contribution| &contribution.update));
-            effects.push(Effect::Broadcast {
-                except: writers.clone(),
-                message: delta(all),
-            });
-        }
-        for to in writers {
-            let others = contributions
-                .iter()
-                .filter(|contribution| contribution.author != Author::Member(to));
-            let message = delta(crdt::merge(others.map(|contribution| &contribution.update)));
-            effects.push(Effect::Send { to, message });
-        }
+        writers
+    }
+
+    /// The member who writes with a client id, as far as is known.
+    fn owner(&self, client: ClientId) -> Option<MemberId> {
+        let member = self
+            .client_owners
+            .get(&client)
+            .copied()
+            .or_else(|| self.awareness.owner(client));
+        member.filter(|member| self.members.contains_key(member))
     }
 
     /// The document is unusable: nothing of the last batch was told, stored or acknowledged. Everybody is sent away to come
@@ -531,4 +584,8 @@ fn common(one: &StateVector, other: &StateVector) -> StateVector {
 
 fn refused(refusal: &crdt::Refusal) -> Refusal {
     Refusal::malformed(format!("update: {refusal}"))
+}
+
+fn merged<'a>(contributions: impl Iterator<Item = &'a Contribution>) -> Update {
+    crdt::merge(contributions.map(|contribution| &contribution.update))
 }

@@ -6,6 +6,7 @@
 
 mod documents;
 mod presence;
+mod recent;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +17,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, Update};
+use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
+use self::recent::Recent;
 use super::{
     Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
     SnapshotPolicy,
@@ -65,6 +67,8 @@ pub struct Loaded {
     pub log_bytes: u64,
     /// Since when the snapshot lags behind the log.
     pub dirty_since: Option<Instant>,
+    /// The state vector of the snapshot, if the log goes beyond one: what is in the log was written lately.
+    pub before: StateVector,
     /// An update has broken this page's document before: try each on a copy first.
     pub careful: bool,
 }
@@ -86,6 +90,7 @@ pub struct Room {
     /// The whole document as last sent, shared by everybody who has nothing yet.
     whole: Option<(Bytes, Arc<Outgoing>)>,
     persistence: Persistence,
+    recent: Recent,
     last_flush: Option<Instant>,
     last_edit: Instant,
     empty_since: Option<Instant>,
@@ -120,6 +125,7 @@ impl Room {
             batch: Batch::default(),
             whole: None,
             persistence,
+            recent: Recent::new(now, loaded.before),
             last_flush: None,
             last_edit: now,
             empty_since: Some(now),

@@ -335,3 +335,27 @@ fn an_update_without_content_says_nothing() {
     assert_eq!(stage.hears(&bob), []);
     assert!(stage.append.is_none());
 }
+
+#[test]
+fn what_somebody_else_brings_of_mine_is_told_me_only_after_the_commit() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let mut bob = stage.joins(2, "bob");
+    let carol = stage.joins(3, "carol");
+    let first = alice.types("a");
+    stage.edits(&alice, &first);
+    stage.store_answers_everything();
+    for person in [&alice, &bob, &carol] {
+        stage.hears(person);
+    }
+    // Bob heard of it before the server was killed, and Alice's own copy is still on its way.
+    let lost = alice.types("b");
+    bob.replica.apply(&first);
+    bob.replica.apply(&lost);
+    stage.says(&bob, ClientMessage::SyncStep2(lost.clone()));
+    assert_eq!(stage.hears(&carol), [Heard::Delta(lost.clone())]);
+    assert_eq!(stage.hears(&alice), []);
+    stage.store_answers();
+    assert_eq!(stage.hears(&alice), [Heard::Stored(lost.clone())]);
+    assert_eq!(stage.hears(&bob), [Heard::Stored(lost)]);
+}

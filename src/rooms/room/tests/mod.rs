@@ -409,6 +409,7 @@ fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant, carefu
             seq: 0,
             log_rows: 0,
             log_bytes: 0,
+            before: StateVector::default(),
             dirty_since: None,
             careful,
         };
@@ -423,6 +424,7 @@ fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant, carefu
         seq: stored.record.seq,
         log_rows,
         log_bytes,
+        before: StateVector::default(),
         dirty_since: (log_rows > 0).then_some(now),
         careful,
     }
