@@ -46,6 +46,7 @@ impl Live {
                 return Err(ApplyError::Diverged);
             }
             let mut deleted = Vec::new();
+            let collect = transaction.delete_set().clone();
             for (client, ranges) in transaction.delete_set().iter() {
                 let client = ClientId(client.get());
                 deleted.extend(ranges.iter().map(|range| IdRange {
@@ -56,6 +57,8 @@ impl Live {
                     },
                 }));
             }
+            drop(transaction);
+            collect_deleted(&self.doc, &collect)?;
             Ok(Applied { deleted })
         })
     }
@@ -90,6 +93,17 @@ impl Live {
             Ok(read(&transaction))
         })
     }
+}
+
+/// Frees what a transaction deleted, in a transaction of its own: when the library does it with the first one, it goes on
+/// to say goodbye to subdocuments whose place in the document it has just freed.
+pub(crate) fn collect_deleted(doc: &Doc, deleted: &yrs::IdSet) -> Result<(), ApplyError> {
+    if !deleted.is_empty() {
+        let mut transaction = doc.try_transact_mut().map_err(|_| ApplyError::Failed)?;
+        transaction.gc(Some(deleted));
+        transaction.commit();
+    }
+    Ok(())
 }
 
 /// Turns a panic into an error. What was being changed must not be used again; documents see to that.

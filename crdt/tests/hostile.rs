@@ -305,6 +305,27 @@ fn characters_in_a_list_do_not_hang_its_reader() {
 }
 
 #[test]
+fn a_subdocument_in_a_deleted_type_uses_no_freed_memory() {
+    // A map under a key, a subdocument in it; then the map is deleted. Only a memory checker sees it go wrong.
+    let mut document = document(&["01 02 01 00 27 01 01 74 01 6b 01 29 00 01 00 01 73 01 67 76 00 00"]);
+    assert_eq!(
+        json(&mut document),
+        serde_json::json!({"t": {"k": {"s": {"guid": "g"}}}})
+    );
+    new(&mut document, hex("00 01 01 01 00 01"));
+    document.apply().unwrap();
+    // The same in one batch.
+    new(
+        &mut document,
+        hex("01 02 02 00 27 01 01 74 01 6c 01 29 00 02 00 01 73 01 67 76 00 00"),
+    );
+    new(&mut document, hex("00 01 02 01 00 01"));
+    document.apply().unwrap();
+    assert_eq!(json(&mut document), serde_json::json!({"t": {}}));
+    document.snapshot().unwrap();
+}
+
+#[test]
 fn structs_that_wait_for_each_other_are_refused() {
     let mut document = Document::new(Limits::default());
     // Each after the other; and one after itself, or after its own future.

@@ -14,6 +14,7 @@ use yrs::{
 use super::Random;
 use crate::document::Document;
 use crate::limits::Limits;
+use crate::live::collect_deleted;
 use crate::state_vector::{ClientId, StateVector};
 
 /// A client that edits, without any gate: early updates wait inside it, as in Yjs.
@@ -32,6 +33,7 @@ impl Replica {
         let guid = format!("replica {client}").as_str().into();
         let mut options = Options::with_guid_and_client_id(guid, yrs::ClientID::new(client.0));
         options.offset_kind = OffsetKind::Utf16;
+        options.skip_gc = true;
         let doc = Doc::with_options(options);
         Self {
             text: doc.get_or_insert_text("text"),
@@ -50,10 +52,16 @@ impl Replica {
     /// Applies an update from elsewhere. What it depends on may be missing.
     pub fn apply(&mut self, update: &[u8]) {
         let update = Update::decode_v1(update).expect("an update");
-        self.doc
-            .transact_mut()
-            .apply_update(update)
-            .expect("an update that fits");
+        let mut transaction = self.doc.transact_mut();
+        transaction.apply_update(update).expect("an update that fits");
+        self.commit(transaction);
+    }
+
+    fn commit(&self, mut transaction: TransactionMut<'_>) {
+        transaction.commit();
+        let deleted = transaction.delete_set().clone();
+        drop(transaction);
+        collect_deleted(&self.doc, &deleted).expect("nobody else uses the replica");
     }
 
     /// Whether updates wait for others.
@@ -140,7 +148,9 @@ impl Replica {
         let mut transaction = self.doc.transact_mut();
         change(self, &mut transaction);
         transaction.commit();
-        transaction.encode_update_v1().into()
+        let update = transaction.encode_update_v1().into();
+        self.commit(transaction);
+        update
     }
 
     fn edit_in(&self, transaction: &mut TransactionMut<'_>, random: &mut Random) {
