@@ -26,8 +26,9 @@ impl Live {
         // Yjs's, and it must not tidy up formatting: that would make the server an author of deletes.
         let mut options = Options::with_guid_and_client_id("pageroom".into(), yrs::ClientID::new(0));
         options.offset_kind = OffsetKind::Utf16;
-        options.skip_gc = false;
         options.cleanup_formatting = false;
+        // What is deleted is collected by `apply`, not with the transaction.
+        options.skip_gc = true;
         Self {
             doc: Doc::with_options(options),
         }
