@@ -539,7 +539,7 @@ impl Room {
         let mut writers: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
         for (index, contribution) in contributions.iter().enumerate() {
             let author = match contribution.author {
-                Author::Member(member) => Some(member),
+                Author::Member(member) => Some(member).filter(|member| self.members.contains_key(member)),
                 Author::Request(_) | Author::Foreign => None,
             };
             let owners = contribution

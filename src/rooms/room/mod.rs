@@ -169,7 +169,13 @@ impl Room {
     /// Takes in something that happened.
     pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Joined { member, role, user } => self.joined(member, role, user, effects),
+            Input::Joined { member, role, user } => {
+                // What was written before is no news to the one who comes, who may have written it: its step 2 has it, once stored.
+                if !self.batch.is_empty() {
+                    self.flush(now, effects);
+                }
+                self.joined(member, role, user, effects);
+            }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::FellBehind { member } => self.fell_behind(member),

@@ -359,3 +359,19 @@ fn what_somebody_else_brings_of_mine_is_told_me_only_after_the_commit() {
     assert_eq!(stage.hears(&alice), [Heard::Stored(lost.clone())]);
     assert_eq!(stage.hears(&bob), [Heard::Stored(lost)]);
 }
+
+#[test]
+fn who_comes_back_at_once_does_not_hear_its_own_edit_before_the_commit() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let bob = stage.joins(2, "bob");
+    let hello = alice.types("hello");
+    stage.says_without_settling(&alice, update(&hello));
+    stage.hand_over(Input::Left {
+        member: MemberId(1),
+        departure: Departure::Lost,
+    });
+    let again = stage.joins(3, "alice");
+    assert_eq!(stage.hears(&bob), [Heard::Delta(hello)]);
+    assert_eq!(stage.hears(&again), []);
+}
