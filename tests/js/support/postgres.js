@@ -68,13 +68,17 @@ export class Cluster {
     return run(program, all, { cwd: this.directory })
   }
 
+  /** Starts it and waits until it answers; it may be running already. */
   async up () {
+    if (this.running) return
     const options = `-p ${this.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=${this.directory}`
     await this.program('pg_ctl', '-D', this.data, '-w', '-t', '60', '-l', join(this.directory, 'log'), '-o', options, 'start')
+    this.running = true
   }
 
   /** Stops at once, as a crash would: connections break, recovery follows at the next start. */
   async down () {
+    this.running = false
     await this.program('pg_ctl', '-D', this.data, '-w', '-m', 'immediate', 'stop')
   }
 
