@@ -205,6 +205,7 @@ impl Document {
         self.unverified += queue.len();
         #[cfg(feature = "testing")]
         let panics = std::mem::take(&mut self.panics);
+        self.prepare_for_subdocuments()?;
         let live = self.wake()?;
         #[cfg(feature = "testing")]
         if panics {
@@ -217,6 +218,18 @@ impl Document {
         let due = cfg!(debug_assertions) || self.unverified >= self.state_vector().len().max(64);
         if due {
             self.verify()?;
+        }
+        Ok(())
+    }
+
+    /// When the first subdocument is about to enter, the live document is built anew so that it can hold one.
+    fn prepare_for_subdocuments(&mut self) -> Result<(), ApplyError> {
+        let needed = self.gate()?.has_subdocuments();
+        if let Some(live) = self.live.as_ref().filter(|live| needed && !live.collects_later()) {
+            if self.encoded.is_none() {
+                self.encoded = Some(Bytes::from(live.diff(&StateVector::new())?));
+            }
+            self.live = None;
         }
         Ok(())
     }
@@ -393,9 +406,9 @@ impl Document {
             return Err(ApplyError::Failed);
         }
         if self.live.is_none() {
-            self.gate()?;
+            let collects_later = self.gate()?.has_subdocuments();
             let encoded = self.encoded.as_ref().ok_or(ApplyError::Failed)?;
-            let mut live = Live::new();
+            let mut live = Live::new(collects_later);
             if encoded.as_ref() != EMPTY_UPDATE {
                 live.apply(encoded)?;
             }

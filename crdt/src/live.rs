@@ -12,6 +12,8 @@ use crate::state_vector::{ClientId, StateVector};
 /// An unpacked document.
 pub(crate) struct Live {
     doc: Doc,
+    /// What is deleted is freed in a transaction of its own.
+    collects_later: bool,
 }
 
 /// What applying did beyond what the update says.
@@ -21,16 +23,17 @@ pub(crate) struct Applied {
 }
 
 impl Live {
-    pub(crate) fn new() -> Self {
+    /// An empty document. With `collects_later` it may hold subdocuments (see [`collect_deleted`]), and takes longer.
+    pub(crate) fn new(collects_later: bool) -> Self {
         // The library's defaults draw a random identity; this replica writes nothing, so it needs none. Offsets are
         // Yjs's, and it must not tidy up formatting: that would make the server an author of deletes.
         let mut options = Options::with_guid_and_client_id("pageroom".into(), yrs::ClientID::new(0));
         options.offset_kind = OffsetKind::Utf16;
         options.cleanup_formatting = false;
-        // What is deleted is collected by `apply`, not with the transaction.
-        options.skip_gc = true;
+        options.skip_gc = collects_later;
         Self {
             doc: Doc::with_options(options),
+            collects_later,
         }
     }
 
@@ -47,7 +50,7 @@ impl Live {
                 return Err(ApplyError::Diverged);
             }
             let mut deleted = Vec::new();
-            let collect = transaction.delete_set().clone();
+            let collect = self.collects_later.then(|| transaction.delete_set().clone());
             for (client, ranges) in transaction.delete_set().iter() {
                 let client = ClientId(client.get());
                 deleted.extend(ranges.iter().map(|range| IdRange {
@@ -59,9 +62,15 @@ impl Live {
                 }));
             }
             drop(transaction);
-            collect_deleted(&self.doc, &collect)?;
+            if let Some(collect) = collect {
+                collect_deleted(&self.doc, &collect)?;
+            }
             Ok(Applied { deleted })
         })
+    }
+
+    pub(crate) fn collects_later(&self) -> bool {
+        self.collects_later
     }
 
     pub(crate) fn state_vector(&self) -> Result<StateVector, ApplyError> {

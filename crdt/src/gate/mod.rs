@@ -17,7 +17,7 @@ use crate::id_set::{ClockRange, IdRange, IdSet, normalize};
 use crate::limits::Limits;
 use crate::state_vector::{ClientId, StateVector};
 use crate::update::{
-    DELETED, GC, Id, Keep, Parent, SKIP, Section, Struct, TYPE, Update, read_struct, trimmed,
+    DELETED, DOC, GC, Id, Keep, Parent, SKIP, Section, Struct, TYPE, Update, read_struct, trimmed,
 };
 pub(crate) use lineage::{KEYED, LIST, TEXT, XML};
 use lineage::{Kind, Lineage, Mark, Place};
@@ -37,6 +37,7 @@ pub(crate) struct Gate {
     known: StateVector,
     lineage: Lineage,
     deleted: IdSet,
+    has_subdocuments: bool,
 }
 
 /// A section that has something new, while it is walked.
@@ -76,6 +77,11 @@ enum Walked {
 type FreshList = SmallVec<[Fresh; 1]>;
 
 impl Gate {
+    /// Whether a subdocument was ever in the document.
+    pub(crate) fn has_subdocuments(&self) -> bool {
+        self.has_subdocuments
+    }
+
     pub(crate) fn known(&self) -> &StateVector {
         &self.known
     }
@@ -341,6 +347,7 @@ impl Gate {
         }
         self.lineage.push(here.place, here.clock, place, kind);
         self.lineage.note_content(place, read.kind(), read.is_xml);
+        self.has_subdocuments |= read.kind() == DOC;
         self.known.set_at(here.place, end);
         Ok(self.lineage.is_list(place))
     }

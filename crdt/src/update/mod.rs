@@ -21,7 +21,7 @@ use crate::state_vector::{ClientId, MAX_CLOCK, StateVector};
 
 pub use merge::merge;
 pub(crate) use structs::{
-    ANY, DELETED, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_struct,
+    ANY, DELETED, DOC, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_struct,
 };
 pub(crate) use trim::{Keep, diff, trimmed};
 
