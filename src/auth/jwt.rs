@@ -92,9 +92,10 @@ impl TokenKeys {
         }
         let decoded =
             jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| {
-                match error.kind() {
-                    ErrorKind::ExpiredSignature => expired(),
-                    _ => unauthenticated(),
+                if *error.kind() == ErrorKind::ExpiredSignature {
+                    expired()
+                } else {
+                    unauthenticated()
                 }
             })?;
         // RFC 7515 §4.1.11: a token that insists on an extension we do not know must not be taken.

@@ -434,7 +434,12 @@ fn broken(error: &tungstenite::Error) -> Ended {
         }
         Error::Protocol(error) => Ended::Refused(Refusal::malformed(error.to_string())),
         Error::Utf8(_) => Ended::Refused(Refusal::malformed("text that is not UTF-8")),
-        _ => Ended::Lost,
+        Error::Tls(_)
+        | Error::WriteBufferFull(_)
+        | Error::AttackAttempt
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => Ended::Lost,
     }
 }
 

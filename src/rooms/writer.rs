@@ -149,7 +149,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
 impl Writer {
     async fn run(mut self) {
-        let mut next_commit = now();
+        let mut next_commit = Instant::now();
         let mut waiting = Vec::new();
         loop {
             if waiting.is_empty() && !self.gather(&mut waiting).await {
@@ -161,7 +161,7 @@ impl Writer {
                 waiting.push(request);
             }
             let rest = self.split(&mut waiting);
-            next_commit = now() + self.config.commit_interval;
+            next_commit = Instant::now() + self.config.commit_interval;
             self.store_all(std::mem::replace(&mut waiting, rest)).await;
         }
     }
@@ -172,9 +172,10 @@ impl Writer {
         if self.stuck.is_empty() {
             return self.queue.recv_many(waiting, limit).await > 0;
         }
-        match tokio::time::timeout(self.config.max_backoff, self.queue.recv_many(waiting, limit)).await {
-            Ok(0) => tokio::time::sleep(self.config.max_backoff).await,
-            Ok(_) | Err(_) => {}
+        let received = tokio::time::timeout(self.config.max_backoff, self.queue.recv_many(waiting, limit));
+        if received.await == Ok(0) {
+            // Nobody can ask any more; what is stuck is still tried.
+            tokio::time::sleep(self.config.max_backoff).await;
         }
         waiting.append(&mut self.stuck);
         true
@@ -241,7 +242,7 @@ impl Writer {
     }
 
     async fn try_commit(&mut self, commits: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
-        let started = now();
+        let started = Instant::now();
         let result = self.store.commit(commits).await;
         self.metrics
             .store_commit(started.elapsed(), commits.len(), result.as_ref().err());
@@ -264,7 +265,7 @@ impl Writer {
             (Some(error), StoreHealth::Good) => {
                 tracing::error!(%error, kind = error.kind(), "the store fails; edits are kept in memory and nothing is acknowledged until it is back");
                 *health = StoreHealth::Failing {
-                    since: now(),
+                    since: Instant::now(),
                     kind: error.kind(),
                     message: error.to_string().into(),
                 };
@@ -287,12 +288,4 @@ fn size_of_commit(commit: &PageCommit) -> usize {
         .as_ref()
         .map_or(0, |snapshot| snapshot.state.len() + snapshot.text.len() * 2);
     rows + snapshot
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the writer is part of the shell and paces itself"
-)]
-fn now() -> Instant {
-    Instant::now()
 }
