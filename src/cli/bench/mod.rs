@@ -1,0 +1,252 @@
+//! `pageroom bench`: an end-to-end load run against any server that speaks y-websocket, with every delivery checked.
+//!
+//! A run makes real Yjs edits, sends them as many clients, and knows of each edit when it was written, when it reached
+//! each other member of its room, and when it came back to its author. [`ledger`] keeps these books, [`connection`] moves
+//! the bytes, [`updates`] writes and reads edits without a document, [`replica`] turns a text's history into edits, and
+//! there is one module for each scenario. Everything runs on one thread, so that one core of load is enough for one core
+//! of server.
+
+mod connection;
+mod desk;
+mod edits;
+mod fetch;
+mod idle;
+mod joins;
+mod ledger;
+mod limit;
+mod measures;
+mod pages;
+mod process;
+mod replay;
+mod replica;
+mod report;
+mod rooms;
+mod schedule;
+mod target;
+mod updates;
+pub mod websocket;
+
+use std::{path::PathBuf, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use thiserror::Error;
+use tokio::{runtime::LocalOptions, sync::oneshot};
+
+use self::{process::Process, report::Report, target::Target};
+
+pub use self::{
+    connection::Fault,
+    fetch::FetchError,
+    target::{OpenError, TargetError},
+    updates::UpdateError,
+};
+
+/// Makes load on a running server and measures what it does to edits, CPU time and memory.
+#[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = false)]
+pub struct BenchArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    load: edits::LoadArgs,
+    #[command(subcommand)]
+    scenario: Option<Scenario>,
+}
+
+/// What to measure instead of a steady rate of edits.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Scenario {
+    /// Find the highest rate of edits that the server keeps up with
+    Limit(limit::LimitArgs),
+    /// Open connections that do nothing, and measure the memory each takes
+    Idle(idle::IdleArgs),
+    /// Fill many pages with one client each, and measure the memory each takes
+    Pages(pages::PagesArgs),
+    /// Let many clients open one large page at the same moment
+    Joins(joins::JoinsArgs),
+    /// Type a recorded text again, edit by edit, and compare what comes out
+    Replay(replay::ReplayArgs),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+struct TargetArgs {
+    /// Where the server listens; the name of a page is appended to it
+    #[arg(long, default_value = "ws://127.0.0.1:3001/ws", global = true)]
+    url: String,
+    /// A token that may edit the pages of the run, sent as a bearer token
+    #[arg(long, env = "PAGEROOM_BENCH_TOKEN", hide_env_values = true, global = true)]
+    token: Option<String>,
+    /// The server's process, for its CPU time and memory; found by itself when the server is on this machine
+    #[arg(long, global = true)]
+    server_pid: Option<u32>,
+    /// The server only copies frames to the other members: expect no sync step 2 and no acknowledgement
+    #[arg(long, global = true)]
+    relay: bool,
+    /// Allow a server on another machine; a run can take a server down
+    #[arg(long, global = true)]
+    allow_remote: bool,
+    /// Also write the figures as JSON to this file, or to the standard output with `-`
+    #[arg(long, value_name = "FILE", global = true)]
+    json: Option<PathBuf>,
+}
+
+/// Why a run ended without a result, or with a bad one.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// The server cannot be found or may not be put under load.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The options contradict each other.
+    #[error("{0}")]
+    Options(&'static str),
+    /// A client could not open its page.
+    #[error("client {client} of {clients} could not open its page: {source}")]
+    Open {
+        /// Which client, from 1 on.
+        client: usize,
+        /// Of how many.
+        clients: usize,
+        /// Why.
+        source: OpenError,
+    },
+    /// The server did not answer in time.
+    #[error("after {seconds} s, {waiting} of {clients} clients still wait for {what}{reason}")]
+    Late {
+        /// How long the run waited, in seconds.
+        seconds: u64,
+        /// How many clients are without it.
+        waiting: u64,
+        /// Of how many.
+        clients: u64,
+        /// What they wait for.
+        what: &'static str,
+        /// Why the first of them lost its connection, when one did.
+        reason: String,
+    },
+    /// Connections ended while they were needed.
+    #[error("{count} connections were lost; the first one because {first}")]
+    Lost {
+        /// How many.
+        count: u64,
+        /// Why the first one ended.
+        first: Fault,
+    },
+    /// A page could not be fetched.
+    #[error("fetching a page: {0}")]
+    Fetch(#[from] FetchError),
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no trace.
+    #[error("{} is no editing trace: {source}", path.display())]
+    Trace {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The run's own thread could not be started or broke.
+    #[error("the thread that makes the load failed")]
+    Thread,
+    /// The run ended, but the server did not keep its promises.
+    #[error("the server failed the run: {}", .0.join(", "))]
+    Failed(Vec<String>),
+}
+
+/// What every scenario gets.
+struct Context {
+    target: Target,
+    process: Option<Process>,
+    progress: ProgressBar,
+}
+
+impl Context {
+    /// Shows what is being done.
+    fn stage(&self, stage: impl Into<String>, steps: u64) {
+        self.progress.set_length(steps);
+        self.progress.set_position(0);
+        self.progress.set_message(stage.into());
+    }
+
+    /// Waits, and shows how long.
+    async fn wait(&self, stage: &'static str, duration: Duration) {
+        const STEP: Duration = Duration::from_millis(100);
+        let steps = duration.as_millis().div_ceil(STEP.as_millis());
+        self.stage(stage, u64::try_from(steps).unwrap_or(u64::MAX));
+        let mut rest = duration;
+        while !rest.is_zero() {
+            let step = rest.min(STEP);
+            tokio::time::sleep(step).await;
+            rest -= step;
+            self.progress.inc(1);
+        }
+    }
+
+    /// Waits until `waiting` is zero; returns what is left of it when `limit` has passed.
+    async fn wait_for(&self, limit: Duration, mut waiting: impl FnMut() -> u64) -> u64 {
+        const STEP: Duration = Duration::from_millis(5);
+        let mut rest = limit;
+        loop {
+            let left = waiting();
+            if left == 0 || rest.is_zero() {
+                return left;
+            }
+            tokio::time::sleep(STEP.min(rest)).await;
+            rest = rest.saturating_sub(STEP);
+        }
+    }
+}
+
+/// Runs the load, shows what was measured, and fails when the server lost something.
+pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
+    let (sender, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("load".to_owned())
+        .spawn(move || {
+            let report = run_here(args);
+            // Nobody waits any more only when the process is ending.
+            let _ = sender.send(report);
+        })
+        .map_err(|_| BenchError::Thread)?;
+    result.await.map_err(|_| BenchError::Thread)?
+}
+
+fn run_here(args: BenchArgs) -> Result<(), BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())
+        .map_err(|_| BenchError::Thread)?;
+    let json = args.target.json.clone();
+    let report = runtime.block_on(measure(args))?;
+    report.publish(json.as_deref()).map_err(|source| BenchError::File { path: json.unwrap_or_default(), source })?;
+    if report.complaints.is_empty() { Ok(()) } else { Err(BenchError::Failed(report.complaints)) }
+}
+
+async fn measure(args: BenchArgs) -> Result<Report, BenchError> {
+    let TargetArgs { url, token, server_pid, relay, allow_remote, .. } = args.target;
+    let mut target = Target::find(&url, token, allow_remote).await?;
+    target.relay = relay;
+    let process = match server_pid {
+        Some(id) => Some(Process::with_id(id).ok_or(TargetError::Process(id))?),
+        None => target.process,
+    };
+    let style = ProgressStyle::with_template("{elapsed:>5} {bar:30} {msg}");
+    let progress = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let context = Context { target, process, progress };
+    let report = match args.scenario {
+        None => edits::run(&context, &args.load).await,
+        Some(Scenario::Limit(args)) => limit::run(&context, &args).await,
+        Some(Scenario::Idle(args)) => idle::run(&context, &args).await,
+        Some(Scenario::Pages(args)) => pages::run(&context, &args).await,
+        Some(Scenario::Joins(args)) => joins::run(&context, &args).await,
+        Some(Scenario::Replay(args)) => replay::run(&context, &args).await,
+    };
+    context.progress.finish_and_clear();
+    report
+}

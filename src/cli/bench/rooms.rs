@@ -1,0 +1,359 @@
+//! The rooms of a run with their members: opening them, and what a member does with what it receives.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
+
+use crdt::encoding::Reader;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::{
+    BenchError, Context,
+    connection::{Connections, Fault, Message, Outbox, Receive, Shared},
+    ledger::Ledger,
+    measures::{Counts, Measures, Nanos},
+    target::Target,
+    updates::{Part, read_update},
+};
+
+/// How many connections are being opened at the same time.
+const OPENING_MAX: usize = 64;
+/// How long opening and answering may take.
+const OPEN_DEADLINE: Duration = Duration::from_secs(30);
+/// What a member's presence says, but for the number of the message and the writer.
+const PRESENCE_NUMBER: &str = "\"n\":";
+
+/// The shape of the rooms of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    /// How many rooms.
+    pub(super) rooms: usize,
+    /// How many members each has.
+    pub(super) clients: usize,
+    /// How many of these write.
+    pub(super) writers: usize,
+    /// How many characters an edit has.
+    pub(super) edit_length: u32,
+    /// With how many unanswered edits a writer stops for an answer; `None` when it does not write by itself.
+    pub(super) window: Option<u64>,
+}
+
+/// One room.
+#[derive(Debug)]
+pub(super) struct Room {
+    /// The page.
+    pub(super) name: String,
+    /// The books.
+    pub(super) ledger: RefCell<Ledger>,
+    outboxes: Vec<Rc<Outbox>>,
+    /// How many edits each writer writes at most, when it writes by itself.
+    quota: Cell<u64>,
+}
+
+/// All rooms of a run.
+#[derive(Debug)]
+pub(super) struct Rooms {
+    /// The rooms.
+    pub(super) rooms: Vec<Rc<Room>>,
+    /// The clocks and counts of all connections.
+    pub(super) shared: Rc<Shared>,
+    /// What is measured.
+    pub(super) measures: Rc<RefCell<Measures>>,
+    connections: Connections,
+    shape: Shape,
+    edit: RefCell<Vec<u8>>,
+}
+
+/// A name and client ids that no other run uses.
+fn run_number() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "runs must not meet on a page")]
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    since.as_millis() as u64 ^ (u64::from(std::process::id()) << 20)
+}
+
+/// A page that no other run uses.
+pub(super) fn fresh_page(what: &str) -> String {
+    format!("bench-{what}-{:x}", run_number())
+}
+
+/// The first client id of a run. Yjs draws 32 bits, nearly always five bytes on the wire.
+pub(super) fn first_client() -> u64 {
+    (1 << 31) | (run_number() & 0x3fff_ffff)
+}
+
+impl Rooms {
+    /// Opens `shape.clients` connections to each of `shape.rooms` fresh pages, at most `pace` a second.
+    pub(super) async fn open(context: &Context, shape: Shape, pace: Option<f64>) -> Result<Self, BenchError> {
+        let (page, first_client) = (fresh_page("room"), first_client());
+        let room = |index: usize| {
+            let client = first_client + (index * shape.clients) as u64;
+            Rc::new(Room {
+                name: format!("{page}-{index}"),
+                ledger: RefCell::new(Ledger::new(client, shape.clients, shape.writers, shape.edit_length)),
+                outboxes: (0..shape.clients).map(|_| Rc::default()).collect(),
+                quota: Cell::new(0),
+            })
+        };
+        let connections = Connections::default();
+        let mut rooms = Self {
+            rooms: (0..shape.rooms).map(room).collect(),
+            shared: connections.shared(),
+            measures: Rc::default(),
+            connections,
+            shape,
+            edit: RefCell::default(),
+        };
+        rooms.connect(&context.target, context, pace).await?;
+        if !context.target.relay {
+            rooms.wait_for_step_2(context).await?;
+        }
+        Ok(rooms)
+    }
+
+    async fn connect(&mut self, target: &Target, context: &Context, pace: Option<f64>) -> Result<(), BenchError> {
+        let Self { rooms, shared, measures, connections, shape, .. } = self;
+        let clients = shape.rooms * shape.clients;
+        context.stage(format!("opening {clients} connections"), clients as u64);
+        let seats = rooms.iter().flat_map(|room| (0..room.outboxes.len()).map(move |member| (room, member)));
+        let start = shared.now();
+        let opened = stream::iter(seats.enumerate()).map(|(client, (room, member))| {
+            let due = pace.map_or(0, |pace| (client as f64 / pace * 1e9) as Nanos);
+            let shared = Rc::clone(shared);
+            async move {
+                let early = due.saturating_sub(shared.now() - start);
+                if early > 0 {
+                    tokio::time::sleep(Duration::from_nanos(early)).await;
+                }
+                let opened = target.open(&room.name).await;
+                let opened =
+                    opened.map_err(|source| BenchError::Open { client: client + 1, clients, source })?;
+                Ok::<_, BenchError>((opened, Rc::clone(room), member))
+            }
+        });
+        let mut opened = opened.buffer_unordered(OPENING_MAX);
+        while let Some((socket, room, index)) = opened.try_next().await? {
+            let Some(outbox) = room.outboxes.get(index).map(Rc::clone) else { continue };
+            if !target.relay {
+                outbox.sync_step_1();
+            }
+            let member = Member {
+                room,
+                index,
+                relay: target.relay,
+                window: shape.window,
+                measures: Rc::clone(measures),
+                edit: Vec::new(),
+            };
+            connections.add(socket, outbox, member);
+            context.progress.inc(1);
+        }
+        Ok(())
+    }
+
+    async fn wait_for_step_2(&self, context: &Context) -> Result<(), BenchError> {
+        let clients = self.connections.len() as u64;
+        let answered = || self.measures.borrow().counts.sync_steps_2;
+        let waiting = context.wait_for(OPEN_DEADLINE, || clients.saturating_sub(answered())).await;
+        if waiting == 0 {
+            return Ok(());
+        }
+        let lost = self.shared.lost.take();
+        Err(BenchError::Late {
+            seconds: OPEN_DEADLINE.as_secs(),
+            waiting,
+            clients,
+            what: "their sync step 2",
+            reason: lost.1.map(|fault| format!("; one lost its connection because {fault}")).unwrap_or_default(),
+        })
+    }
+
+    /// How many writers there are.
+    pub(super) fn writers(&self) -> usize {
+        self.shape.rooms * self.shape.writers
+    }
+
+    /// Lets one writer write one edit now. Writers are numbered through all rooms.
+    pub(super) fn write(&self, writer: usize) {
+        let Some(room) = self.rooms.get(writer / self.shape.writers) else { return };
+        self.measures.borrow_mut().counts.written += 1;
+        room.write(writer % self.shape.writers, self.shared.now(), &mut self.edit.borrow_mut());
+    }
+
+    /// Lets one writer show its presence now.
+    pub(super) fn write_awareness(&self, writer: usize) {
+        let Some(room) = self.rooms.get(writer / self.shape.writers) else { return };
+        let member = writer % self.shape.writers;
+        let (client, number) = room.ledger.borrow_mut().write_awareness(member, self.shared.now());
+        let state = format!(
+            "{{{PRESENCE_NUMBER}{number},\"user\":{{\"name\":\"Writer {member}\",\"color\":\"#30bced\"}},\
+             \"cursor\":{{\"anchor\":{number},\"head\":{number}}}}}"
+        );
+        if let Some(outbox) = room.outboxes.get(member) {
+            self.measures.borrow_mut().counts.awareness_written += 1;
+            outbox.awareness(client, number, &state);
+        }
+    }
+
+    /// Lets the writers of the given rooms write by themselves until each has written `quota` edits.
+    pub(super) fn start(&self, rooms: std::ops::Range<usize>, quota: u64) {
+        for room in self.rooms.get(rooms).unwrap_or_default() {
+            room.quota.set(quota);
+            for writer in 0..self.shape.writers {
+                let window = self.shape.window.unwrap_or(0);
+                room.refill(
+                    writer,
+                    writer,
+                    window,
+                    self.shared.now(),
+                    &mut self.edit.borrow_mut(),
+                    &mut self.measures.borrow_mut(),
+                );
+            }
+        }
+    }
+
+    /// Lets no writer write by itself any more.
+    pub(super) fn stop(&self) {
+        for room in &self.rooms {
+            room.quota.set(0);
+        }
+    }
+
+    /// The counts up to now.
+    pub(super) fn counts(&self) -> Counts {
+        self.shared.counted(self.measures.borrow().counts)
+    }
+
+    /// How many deliveries are missing.
+    pub(super) fn missing(&self) -> u64 {
+        self.rooms.iter().map(|room| room.ledger.borrow().missing()).sum()
+    }
+
+    /// How many edits have not come back to their authors.
+    pub(super) fn unacknowledged(&self) -> u64 {
+        self.rooms.iter().map(|room| room.ledger.borrow().unacknowledged()).sum()
+    }
+
+    /// Closes all connections; fails when some were lost before.
+    pub(super) async fn close(self) -> Result<(), BenchError> {
+        self.connections.close().await;
+        match self.shared.lost.take() {
+            (count, Some(first)) => Err(BenchError::Lost { count, first }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Room {
+    /// How many edits of the first writer are confirmed; all it wrote when its `window` is so large that it does not wait.
+    pub(super) fn confirmed(&self, window: u64) -> u64 {
+        let ledger = self.ledger.borrow();
+        let written = ledger.written(0);
+        if window >= self.quota.get() { written } else { written - ledger.in_flight(0, 0) }
+    }
+
+    fn write(&self, writer: usize, now: Nanos, edit: &mut Vec<u8>) {
+        edit.clear();
+        self.ledger.borrow_mut().write(writer, now, edit);
+        if let Some(outbox) = self.outboxes.get(writer) {
+            outbox.update(edit);
+        }
+    }
+
+    /// Lets a writer write until `window` of its edits have not reached `member`.
+    fn refill(
+        &self,
+        writer: usize,
+        member: usize,
+        window: u64,
+        now: Nanos,
+        edit: &mut Vec<u8>,
+        measures: &mut Measures,
+    ) {
+        let (flying, written) = {
+            let ledger = self.ledger.borrow();
+            (ledger.in_flight(writer, member), ledger.written(writer))
+        };
+        let room = window.saturating_sub(flying).min(self.quota.get().saturating_sub(written));
+        for _ in 0..room {
+            self.write(writer, now, edit);
+        }
+        measures.counts.written += room;
+    }
+}
+
+/// What one client does with what it receives.
+struct Member {
+    room: Rc<Room>,
+    index: usize,
+    relay: bool,
+    window: Option<u64>,
+    measures: Rc<RefCell<Measures>>,
+    edit: Vec<u8>,
+}
+
+impl Receive for Member {
+    fn receive(&mut self, message: Message<'_>, now: Nanos) -> Result<(), Fault> {
+        let measures = Rc::clone(&self.measures);
+        let measures = &mut *measures.borrow_mut();
+        match message {
+            Message::SyncStep1 => {
+                measures.counts.sync_steps_1 += 1;
+                self.answer_step_1();
+            }
+            Message::SyncStep2(update) => {
+                measures.counts.sync_steps_2 += 1;
+                self.take(update, now, measures)?;
+            }
+            Message::Update(update) => {
+                measures.counts.update_frames += 1;
+                self.take(update, now, measures)?;
+            }
+            Message::Awareness(update) => self.take_awareness(update, now, measures)?,
+            Message::Other => {}
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    /// A server that asks gets what this client wrote; a relay passes on the questions of other clients, for nobody.
+    fn answer_step_1(&mut self) {
+        if let (false, Some(outbox)) = (self.relay, self.room.outboxes.get(self.index)) {
+            self.edit.clear();
+            self.room.ledger.borrow().write_all(self.index, &mut self.edit);
+            outbox.sync_step_2(&self.edit);
+        }
+    }
+
+    fn take(&mut self, update: &[u8], now: Nanos, measures: &mut Measures) -> Result<(), Fault> {
+        let Self { room, index, relay, window, edit, .. } = self;
+        read_update(update, |part: Part| {
+            let writer = room.ledger.borrow_mut().arrived(*index, part, now, measures)?;
+            // Who confirms a writer's edits: the server by sending them back, or at a relay the next member.
+            let confirms = if *relay { (writer + 1) % room.outboxes.len() } else { writer };
+            if let (Some(window), true) = (*window, confirms == *index) {
+                room.refill(writer, *index, window, now, edit, measures);
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn take_awareness(&mut self, update: &[u8], now: Nanos, measures: &mut Measures) -> Result<(), Fault> {
+        let mut reader = Reader::new(update);
+        for _ in 0..reader.count()? {
+            let client = reader.number()?;
+            reader.number()?;
+            let state = reader.string()?;
+            let digits = state.split_once(PRESENCE_NUMBER).and_then(|(_, rest)| rest.split([',', '}']).next());
+            if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
+                self.room.ledger.borrow_mut().awareness_arrived(self.index, client, number, now, measures);
+            }
+        }
+        Ok(())
+    }
+}
