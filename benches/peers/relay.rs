@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    task::LocalSet,
+    runtime::LocalOptions,
 };
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
@@ -97,13 +97,15 @@ impl Member {
     }
 }
 
+type Room = Rc<RefCell<Vec<Rc<Member>>>>;
+
 #[derive(Default)]
-struct Rooms(RefCell<HashMap<String, Rc<RefCell<Vec<Rc<Member>>>>>>);
+struct Rooms(RefCell<HashMap<String, Room>>);
 
 struct Connection {
     stream: TcpStream,
     member: Rc<Member>,
-    room: Rc<RefCell<Vec<Rc<Member>>>>,
+    room: Room,
     /// The beginning of a frame that is not complete.
     kept: Vec<u8>,
     shared_buffer: Rc<RefCell<Vec<u8>>>,
@@ -125,7 +127,9 @@ impl Connection {
                 Poll::Ready(()) if read.filled().is_empty() => return Poll::Ready(Ok(())),
                 Poll::Ready(()) => {
                     let length = read.filled().len();
-                    let Some(filled) = buffer.get_mut(..length) else { return Poll::Ready(Ok(())) };
+                    let Some(filled) = buffer.get_mut(..length) else {
+                        return Poll::Ready(Ok(()));
+                    };
                     if self.take(filled)? {
                         return Poll::Ready(Ok(()));
                     }
@@ -144,22 +148,28 @@ impl Connection {
     /// Passes on the frames in what was received; true when the client said goodbye.
     fn take(&mut self, received: &mut [u8]) -> Result<bool, ConnectionError> {
         let mut out = Vec::with_capacity(received.len());
-        let (used, closed) = if self.kept.is_empty() {
-            let result = self.relay(received, &mut out)?;
-            self.kept.extend_from_slice(received.get(result.0..).unwrap_or_default());
-            result
+        let closed = if self.kept.is_empty() {
+            let (used, closed) = self.relay(received, &mut out)?;
+            self.kept
+                .extend_from_slice(received.get(used..).unwrap_or_default());
+            closed
         } else {
             let mut kept = std::mem::take(&mut self.kept);
             kept.extend_from_slice(received);
-            let result = self.relay(&mut kept, &mut out)?;
-            kept.drain(..result.0);
+            let (used, closed) = self.relay(&mut kept, &mut out)?;
+            kept.drain(..used);
+            // The beginning of a long frame is not worth its memory for the short ones that follow.
             self.kept = if kept.is_empty() { Vec::new() } else { kept };
-            result
+            closed
         };
-        debug_assert!(used <= received.len() + self.kept.len());
         if !out.is_empty() {
             let frames = Bytes::from(out);
-            for member in self.room.borrow().iter().filter(|member| !Rc::ptr_eq(member, &self.member)) {
+            for member in self
+                .room
+                .borrow()
+                .iter()
+                .filter(|member| !Rc::ptr_eq(member, &self.member))
+            {
                 member.push(&frames);
             }
         }
@@ -174,7 +184,9 @@ impl Connection {
             if head.len > FRAME_BYTES_MAX {
                 return Err(FrameError::TooLarge(head.len as u64).into());
             }
-            let Some(payload) = rest.get_mut(head.start..head.start + head.len) else { break };
+            let Some(payload) = rest.get_mut(head.start..head.start + head.len) else {
+                break;
+            };
             toggle_mask(payload, head.mask.ok_or(ConnectionError::NotMasked)?);
             match head.opcode {
                 Opcode::Text | Opcode::Binary => {
@@ -213,8 +225,13 @@ async fn serve(
     let room = Rc::clone(rooms.0.borrow_mut().entry(path.clone()).or_default());
     let member = Rc::new(Member::default());
     room.borrow_mut().push(Rc::clone(&member));
-    let mut connection =
-        Connection { stream, member: Rc::clone(&member), room: Rc::clone(&room), kept: Vec::new(), shared_buffer };
+    let mut connection = Connection {
+        stream,
+        member: Rc::clone(&member),
+        room: Rc::clone(&room),
+        kept: Vec::new(),
+        shared_buffer,
+    };
     let ended = poll_fn(|cx| connection.poll(cx)).await;
     room.borrow_mut().retain(|other| !Rc::ptr_eq(other, &member));
     if room.borrow().is_empty() {
@@ -240,7 +257,11 @@ async fn listen(address: &str) -> Result<(), Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3002".to_owned());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, listen(&address))
+    let address = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:3002".to_owned());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(listen(&address))
 }

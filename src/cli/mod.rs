@@ -1,5 +1,7 @@
 //! The command line: what each command does, and how an error becomes an exit code.
 
+pub mod bench;
+
 mod export;
 mod serve;
 mod token;
@@ -39,6 +41,8 @@ enum Command {
     Token(Box<token::TokenArgs>),
     /// Write a page to standard output or a file.
     Export(Box<export::ExportArgs>),
+    /// Make load on a running server and measure latencies, throughput, CPU time and memory.
+    Bench(Box<bench::BenchArgs>),
 }
 
 /// Why a command failed.
@@ -52,6 +56,8 @@ enum CliError {
     Token(#[from] token::TokenError),
     #[error(transparent)]
     Export(#[from] export::ExportError),
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
     #[error("the output could not be written: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -114,6 +120,10 @@ async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         }
         Command::Export(args) => {
             export::run(&args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Bench(args) => {
+            bench::run(*args).await?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     measures::{Counts, Nanos},
     updates::UpdateError,
-    websocket::{FRAME_BYTES_MAX, Frame, FrameError, FrameReader, Opcode, write_client_frame},
+    websocket::{FRAME_BYTES_MAX, Frame, FrameError, FrameReader, Head, Opcode, write_client_frame},
 };
 
 /// One read takes at most this much; all connections share the buffer.
@@ -168,7 +168,11 @@ impl Shared {
 
     /// Fills in what was received.
     pub(super) fn counted(&self, counts: Counts) -> Counts {
-        Counts { frames: self.frames.get(), bytes: self.bytes.get(), ..counts }
+        Counts {
+            frames: self.frames.get(),
+            bytes: self.bytes.get(),
+            ..counts
+        }
     }
 }
 
@@ -187,11 +191,23 @@ impl Connections {
     }
 
     /// Runs an opened connection whose messages go to `receiver`, which writes into `outbox`.
-    pub(super) fn add(&mut self, (stream, behind): (TcpStream, Vec<u8>), outbox: Rc<Outbox>, receiver: impl Receive + 'static) {
+    pub(super) fn add(
+        &mut self,
+        (stream, behind): (TcpStream, Vec<u8>),
+        outbox: Rc<Outbox>,
+        receiver: impl Receive + 'static,
+    ) {
         self.outboxes.push(Rc::clone(&outbox));
         let shared = self.shared();
         let reader = FrameReader::new(FRAME_BYTES_MAX);
-        let mut connection = Connection { stream, reader, receiver, outbox, shared: self.shared() };
+        let mut connection = Connection {
+            stream,
+            reader,
+            receiver,
+            outbox,
+            frame_rest: 0,
+            shared: self.shared(),
+        };
         self.tasks.spawn_local(async move {
             let result = match connection.take(&behind) {
                 Ok(()) => poll_fn(|cx| connection.poll(cx)).await,
@@ -227,6 +243,8 @@ struct Connection<R> {
     reader: FrameReader,
     receiver: R,
     outbox: Rc<Outbox>,
+    /// How much of the frame at the front of the outbox is not written, when a part of it is.
+    frame_rest: usize,
     shared: Rc<Shared>,
 }
 
@@ -249,31 +267,63 @@ impl<R: Receive> Connection<R> {
             }
         }
         let mut bytes = self.outbox.bytes.borrow_mut();
-        while !bytes.is_empty() {
-            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, &bytes)? else { break };
-            bytes.drain(..written);
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            // One frame a write: people press one key at a time, and no client holds an edit back for the next one.
+            let frame = rest.get(..self.frame_rest).filter(|_| self.frame_rest > 0);
+            let frame = match (frame, Head::read(rest)?) {
+                (Some(frame), _) => frame,
+                (None, Some(head)) => rest.get(..head.start + head.len).unwrap_or(rest),
+                (None, None) => rest,
+            };
+            let Poll::Ready(length) = Pin::new(&mut self.stream).poll_write(cx, frame)? else {
+                break;
+            };
+            self.frame_rest = frame.len() - length;
+            written += length;
         }
+        bytes.drain(..written);
         Poll::Pending
     }
 
     fn take(&mut self, received: &[u8]) -> Result<(), Fault> {
-        let Self { reader, receiver, outbox, shared, .. } = self;
+        let Self {
+            reader,
+            receiver,
+            outbox,
+            shared,
+            ..
+        } = self;
         let now = shared.now();
         shared.bytes.set(shared.bytes.get() + received.len() as u64);
         reader.feed(received, |frame| match frame {
-            Frame::Whole { opcode: Opcode::Binary, payload } => {
+            Frame::Whole {
+                opcode: Opcode::Binary,
+                payload,
+            } => {
                 shared.frames.set(shared.frames.get() + 1);
                 receiver.receive(read_message(payload)?, now)
             }
-            Frame::Whole { opcode: Opcode::Ping, payload } => {
+            Frame::Whole {
+                opcode: Opcode::Ping,
+                payload,
+            } => {
                 outbox.push(Opcode::Pong, payload);
                 Ok(())
             }
-            Frame::Whole { opcode: Opcode::Close, payload } => {
-                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+            Frame::Whole {
+                opcode: Opcode::Close,
+                payload,
+            } => {
+                let code = payload
+                    .first_chunk()
+                    .map_or(1005, |code| u16::from_be_bytes(*code));
                 Err(Fault::Closed(code))
             }
-            Frame::Whole { opcode: Opcode::Text | Opcode::Pong, .. } => Ok(()),
+            Frame::Whole {
+                opcode: Opcode::Text | Opcode::Pong,
+                ..
+            } => Ok(()),
             Frame::Piece { total, .. } => Err(FrameError::TooLarge(total as u64).into()),
         })
     }

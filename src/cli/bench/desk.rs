@@ -9,7 +9,7 @@ use std::{
 use super::{
     BenchError, Context,
     connection::{Connections, Fault, Message, Outbox, Receive, Shared},
-    measures::{LatencySummary, Latencies, Nanos},
+    measures::{Latencies, LatencySummary, Nanos},
     replica::Edit,
     updates::{Part, read_update},
 };
@@ -34,7 +34,13 @@ struct Progress {
 impl Progress {
     fn new(client: u64, edits: &[Edit]) -> Self {
         let clocks = edits.last().map_or(0, |edit| edit.clock) as usize;
-        Self { client, written: vec![false; clocks], deleted: vec![false; clocks], frontier: 0, edits: 0 }
+        Self {
+            client,
+            written: vec![false; clocks],
+            deleted: vec![false; clocks],
+            frontier: 0,
+            edits: 0,
+        }
     }
 
     /// Takes a part of an update; false when it is not of this author.
@@ -58,7 +64,9 @@ impl Progress {
         while let Some(edit) = edits.get(self.edits) {
             let gone = |(clock, length): &(u32, u32)| {
                 let range = *clock as usize..(*clock + *length) as usize;
-                self.deleted.get(range).is_some_and(|flags| flags.iter().all(|deleted| *deleted))
+                self.deleted
+                    .get(range)
+                    .is_some_and(|flags| flags.iter().all(|deleted| *deleted))
             };
             if edit.clock > self.frontier || !edit.deletions.iter().all(gone) {
                 break;
@@ -89,7 +97,11 @@ struct Desk {
 impl Desk {
     /// Sends edits until as many as the window allows are not confirmed.
     fn send(&self, now: Nanos) {
-        let confirmed = if self.relay { self.delivered.get() } else { self.acknowledged.get() };
+        let confirmed = if self.relay {
+            self.delivered.get()
+        } else {
+            self.acknowledged.get()
+        };
         let mut sent = self.sent.borrow_mut();
         let waiting = self.edits.get(sent.len()..).unwrap_or_default();
         let free = (confirmed + self.window).saturating_sub(sent.len());
@@ -148,7 +160,12 @@ impl Receive for Seat {
             (&desk.propagation, &desk.delivered)
         };
         let mut latencies = latencies.borrow_mut();
-        for sent in desk.sent.borrow().get(before..self.progress.edits).unwrap_or_default() {
+        for sent in desk
+            .sent
+            .borrow()
+            .get(before..self.progress.edits)
+            .unwrap_or_default()
+        {
             latencies.record(now - sent);
         }
         reached.set(self.progress.edits);
@@ -224,44 +241,86 @@ pub(super) async fn sit_down(
     });
     for author in [false, true] {
         let opened = context.target.open(page).await;
-        let opened =
-            opened.map_err(|source| BenchError::Open { client: 1 + usize::from(author), clients: 2, source })?;
-        let outbox = if author { Rc::clone(&desk.author) } else { Rc::default() };
+        let opened = opened.map_err(|source| BenchError::Open {
+            client: 1 + usize::from(author),
+            clients: 2,
+            source,
+        })?;
+        let outbox = if author {
+            Rc::clone(&desk.author)
+        } else {
+            Rc::default()
+        };
         if !relay {
             outbox.sync_step_1();
         }
         let progress = Progress::new(client, &desk.edits);
-        connections.add(opened, Rc::clone(&outbox), Seat { desk: Rc::clone(&desk), author, outbox, progress });
+        connections.add(
+            opened,
+            Rc::clone(&outbox),
+            Seat {
+                desk: Rc::clone(&desk),
+                author,
+                outbox,
+                progress,
+            },
+        );
     }
     let shared = connections.shared();
     let waiting = || if relay { 0 } else { 2 - desk.synced.get().min(2) };
     let waiting = context.wait_for(OPEN_DEADLINE, waiting).await;
     if waiting > 0 {
         let seconds = OPEN_DEADLINE.as_secs();
-        return Err(BenchError::Late { seconds, waiting, clients: 2, what: "their sync step 2", reason: String::new() });
+        return Err(BenchError::Late {
+            seconds,
+            waiting,
+            clients: 2,
+            what: "their sync step 2",
+            reason: String::new(),
+        });
     }
-    Ok(Desks { desk, connections, shared })
+    Ok(Desks {
+        desk,
+        connections,
+        shared,
+    })
 }
 
 impl Desks {
     /// Sends all edits and waits until they have arrived.
     pub(super) async fn type_all(self, context: &Context) -> Typed {
-        let Self { desk, connections, shared } = self;
+        let Self {
+            desk,
+            connections,
+            shared,
+        } = self;
         let start = shared.now();
         let total = desk.edits.len();
         context.stage(format!("typing {total} edits"), total as u64);
         desk.send(start);
         let left = || {
-            let acknowledged = if desk.relay { total } else { desk.acknowledged.get() };
+            let acknowledged = if desk.relay {
+                total
+            } else {
+                desk.acknowledged.get()
+            };
             let arrived = desk.delivered.get().min(acknowledged);
             context.progress.set_position(arrived as u64);
-            if shared.lost.borrow().0 > 0 { 0 } else { (total - arrived) as u64 }
+            if shared.lost.borrow().0 > 0 {
+                0
+            } else {
+                (total - arrived) as u64
+            }
         };
         context.wait_for(TYPING_LIMIT, left).await;
         Typed {
             duration: Duration::from_nanos(shared.now() - start),
             missing: (total - desk.delivered.get()) as u64,
-            unacknowledged: if desk.relay { 0 } else { (total - desk.acknowledged.get()) as u64 },
+            unacknowledged: if desk.relay {
+                0
+            } else {
+                (total - desk.acknowledged.get()) as u64
+            },
             frames: desk.frames.get(),
             propagation: desk.propagation.borrow().summary(),
             acknowledgement: desk.acknowledgement.borrow().summary(),
@@ -291,8 +350,16 @@ mod tests {
         let edits: Vec<_> = [(0, 0, "abc"), (1, 1, ""), (1, 1, "X")]
             .map(|(position, deleted, text)| replica.edit(&[(position, deleted, text.to_owned())]))
             .into();
-        let written = |start, end| Part::Written { client: 9, start, end };
-        let deleted = |start, end| Part::Deleted { client: 9, start, end };
+        let written = |start, end| Part::Written {
+            client: 9,
+            start,
+            end,
+        };
+        let deleted = |start, end| Part::Deleted {
+            client: 9,
+            start,
+            end,
+        };
         assert_eq!(progress(&edits, &[written(0, 3)]), 1);
         assert_eq!(progress(&edits, &[written(0, 3), deleted(1, 2)]), 2);
         assert_eq!(progress(&edits, &[written(0, 4), deleted(1, 2)]), 2);
@@ -305,7 +372,15 @@ mod tests {
         let mut replica = Replica::new(9);
         let edits = [replica.edit(&[(0, 0, "abc".to_owned())])];
         let mut progress = Progress::new(9, &edits);
-        assert!(!progress.arrived(Part::Written { client: 8, start: 0, end: 1 }));
-        assert!(!progress.arrived(Part::Written { client: 9, start: 0, end: 4 }));
+        assert!(!progress.arrived(Part::Written {
+            client: 8,
+            start: 0,
+            end: 1
+        }));
+        assert!(!progress.arrived(Part::Written {
+            client: 9,
+            start: 0,
+            end: 4
+        }));
     }
 }

@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use super::{
     BenchError, Context,
     fetch::fetch,
-    measures::{Counts, LatencySummary, Latencies, Nanos},
+    measures::{Counts, Latencies, LatencySummary, Nanos},
     process::Process,
     report::{Report, mebibytes},
     rooms::{Rooms, Shape},
@@ -128,7 +128,9 @@ pub(super) struct Outcome {
 pub(super) async fn run(context: &Context, args: &LoadArgs) -> Result<Report, BenchError> {
     let writers = args.writers.unwrap_or(args.clients);
     if args.rooms == 0 || args.clients == 0 || writers > args.clients {
-        return Err(BenchError::Options("there must be rooms and clients, and at most as many writers as clients"));
+        return Err(BenchError::Options(
+            "there must be rooms and clients, and at most as many writers as clients",
+        ));
     }
     let (rate, window) = match args.edits_per_second {
         Rate::PerSecond(rate) => (Some(rate), None),
@@ -177,7 +179,11 @@ pub(super) async fn measure(context: &Context, load: &Load) -> Result<Outcome, B
     let acknowledged = !context.target.relay;
     let waiting = || rooms.missing() + if acknowledged { rooms.unacknowledged() } else { 0 };
     context.wait_for(DRAIN_LIMIT, waiting).await;
-    let lost = if load.verify { verify(context, &rooms).await? } else { 0 };
+    let lost = if load.verify {
+        verify(context, &rooms).await?
+    } else {
+        0
+    };
     let (first, last) = marks.ok_or(BenchError::Thread)?;
     let outcome = {
         let measures = rooms.measures.borrow();
@@ -193,10 +199,16 @@ pub(super) async fn measure(context: &Context, load: &Load) -> Result<Outcome, B
             lost,
             out_of_order: measures.counts.out_of_order,
             own_cpu: last.own_cpu.unwrap_or_default() - first.own_cpu.unwrap_or_default(),
-            server_cpu: last.server_cpu.zip(first.server_cpu).map(|(last, first)| last - first),
+            server_cpu: last
+                .server_cpu
+                .zip(first.server_cpu)
+                .map(|(last, first)| last - first),
             resident_before: before.map(|memory| memory.resident_bytes),
             resident_after: after.map(|memory| memory.resident_bytes),
-            resident_peak: context.process.and_then(Process::memory).map(|memory| memory.peak_bytes),
+            resident_peak: context
+                .process
+                .and_then(Process::memory)
+                .map(|memory| memory.peak_bytes),
         }
     };
     rooms.close().await?;
@@ -295,7 +307,14 @@ impl Outcome {
 
     /// Adds what was found to a report.
     pub(super) fn add_to(&self, report: &mut Report, context: &Context) {
-        let Counts { written, delivered, update_frames, bytes, overlapping, .. } = self.counts;
+        let Counts {
+            written,
+            delivered,
+            update_frames,
+            bytes,
+            overlapping,
+            ..
+        } = self.counts;
         let seconds = self.duration.as_secs_f64();
         let per_delivery = |amount: u64| (delivered > 0).then(|| amount as f64 / delivered as f64);
         report.number("seconds", seconds);
@@ -307,7 +326,10 @@ impl Outcome {
         }
         if self.counts.awareness_written > 0 {
             report.latencies("awareness", self.awareness);
-            report.number("awareness_deliveries_per_second", self.counts.awareness_delivered as f64 / seconds);
+            report.number(
+                "awareness_deliveries_per_second",
+                self.counts.awareness_delivered as f64 / seconds,
+            );
         }
         report.fault("missing_deliveries", self.missing);
         report.fault("unacknowledged_edits", self.unacknowledged);
@@ -318,7 +340,10 @@ impl Outcome {
         report.number("bytes_per_delivery", per_delivery(bytes));
         if let Some(cpu) = self.server_cpu.map(|cpu| cpu.as_secs_f64()) {
             report.number("server_cpu_percent", cpu / seconds * 100.0);
-            report.number("server_cpu_seconds_per_1000_deliveries", per_delivery(1000).map(|each| cpu * each));
+            report.number(
+                "server_cpu_seconds_per_1000_deliveries",
+                per_delivery(1000).map(|each| cpu * each),
+            );
         }
         report.number("server_resident_mib_before", self.resident_before.map(mebibytes));
         report.number("server_resident_mib", self.resident_after.map(mebibytes));

@@ -53,11 +53,23 @@ pub(super) struct Fetched {
 }
 
 /// Opens `page` with nothing and waits for its content, which must come in the frame `expected` if there is one.
-pub(super) async fn fetch(target: &Target, page: &str, expected: Option<&[u8]>) -> Result<Fetched, BenchError> {
+pub(super) async fn fetch(
+    target: &Target,
+    page: &str,
+    expected: Option<&[u8]>,
+) -> Result<Fetched, BenchError> {
     let start = now();
-    let (stream, behind) =
-        target.open(page).await.map_err(|source| BenchError::Open { client: 1, clients: 1, source })?;
-    let mut fetched = Fetched { frame: Vec::new(), update: Vec::new(), latency: Duration::ZERO, stream };
+    let (stream, behind) = target.open(page).await.map_err(|source| BenchError::Open {
+        client: 1,
+        clients: 1,
+        source,
+    })?;
+    let mut fetched = Fetched {
+        frame: Vec::new(),
+        update: Vec::new(),
+        latency: Duration::ZERO,
+        stream,
+    };
     let answer = receive(&mut fetched, &behind, expected);
     match tokio::time::timeout(FETCH_DEADLINE, answer).await {
         Ok(answer) => answer?,
@@ -70,17 +82,33 @@ pub(super) async fn fetch(target: &Target, page: &str, expected: Option<&[u8]>) 
 async fn receive(fetched: &mut Fetched, behind: &[u8], expected: Option<&[u8]>) -> Result<(), FetchError> {
     let outbox = Outbox::default();
     outbox.sync_step_1();
-    fetched.stream.write_all(&outbox.take()).await.map_err(Fault::from)?;
-    let mut reader = FrameReader::new(if expected.is_some() { KEPT_BYTES_MAX } else { FRAME_BYTES_MAX });
+    fetched
+        .stream
+        .write_all(&outbox.take())
+        .await
+        .map_err(Fault::from)?;
+    let mut reader = FrameReader::new(if expected.is_some() {
+        KEPT_BYTES_MAX
+    } else {
+        FRAME_BYTES_MAX
+    });
     let mut complete = false;
     let (frame, update) = (&mut fetched.frame, &mut fetched.update);
     let mut take = |bytes: &[u8]| {
         reader.feed(bytes, |part| match (part, expected) {
-            (Frame::Whole { opcode: Opcode::Binary, payload }, _) => {
+            (
+                Frame::Whole {
+                    opcode: Opcode::Binary,
+                    payload,
+                },
+                _,
+            ) => {
                 if let Message::SyncStep2(content) = read_message(payload).map_err(Fault::from)? {
                     complete = true;
                     match expected {
-                        Some(expected) if expected != payload => return Err(FetchError::Different(payload.len())),
+                        Some(expected) if expected != payload => {
+                            return Err(FetchError::Different(payload.len()));
+                        }
                         Some(_) => {}
                         None => {
                             frame.extend_from_slice(payload);
@@ -90,15 +118,28 @@ async fn receive(fetched: &mut Fetched, behind: &[u8], expected: Option<&[u8]>) 
                 }
                 Ok(())
             }
-            (Frame::Whole { opcode: Opcode::Close, payload }, _) => {
-                let code = payload.first_chunk().map_or(1005, |code| u16::from_be_bytes(*code));
+            (
+                Frame::Whole {
+                    opcode: Opcode::Close,
+                    payload,
+                },
+                _,
+            ) => {
+                let code = payload
+                    .first_chunk()
+                    .map_or(1005, |code| u16::from_be_bytes(*code));
                 Err(Fault::Closed(code).into())
             }
             (Frame::Whole { .. }, _) | (Frame::Piece { .. }, None) => Ok(()),
             (Frame::Piece { offset, total, bytes }, Some(expected)) => {
                 complete = offset + bytes.len() == total;
-                let same = total == expected.len() && expected.get(offset..offset + bytes.len()) == Some(bytes);
-                if same { Ok(()) } else { Err(FetchError::Different(total)) }
+                let same =
+                    total == expected.len() && expected.get(offset..offset + bytes.len()) == Some(bytes);
+                if same {
+                    Ok(())
+                } else {
+                    Err(FetchError::Different(total))
+                }
             }
         })?;
         Ok::<_, FetchError>(complete)

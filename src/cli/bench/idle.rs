@@ -35,7 +35,13 @@ pub(super) async fn run(context: &Context, args: &IdleArgs) -> Result<Report, Be
     let memory = || context.process.and_then(Process::memory);
     let cpu = || context.process.and_then(Process::cpu);
     let (before, cpu_before) = (memory(), cpu());
-    let shape = Shape { rooms: args.rooms, clients: args.clients, writers: 0, edit_length: 1, window: None };
+    let shape = Shape {
+        rooms: args.rooms,
+        clients: args.clients,
+        writers: 0,
+        edit_length: 1,
+        window: None,
+    };
     let rooms = Rooms::open(context, shape, Some(args.joins_per_second)).await?;
     let cpu_opened = cpu();
     context.wait("settling", args.settle).await;
@@ -47,7 +53,10 @@ pub(super) async fn run(context: &Context, args: &IdleArgs) -> Result<Report, Be
     report.count("rooms", args.rooms as u64);
     if let (Some(before), Some(after)) = (before, after) {
         let grown = after.resident_bytes.saturating_sub(before.resident_bytes);
-        report.number("resident_kib_per_connection", grown as f64 / 1024.0 / connections as f64);
+        report.number(
+            "resident_kib_per_connection",
+            grown as f64 / 1024.0 / connections as f64,
+        );
         report.number("server_resident_mib_before", mebibytes(before.resident_bytes));
         report.number("server_resident_mib", mebibytes(after.resident_bytes));
         report.number("server_resident_mib_peak", mebibytes(after.peak_bytes));

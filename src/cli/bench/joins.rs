@@ -40,7 +40,9 @@ pub(super) struct JoinsArgs {
 /// Opens the page at once with all clients and reports how long they waited.
 pub(super) async fn run(context: &Context, args: &JoinsArgs) -> Result<Report, BenchError> {
     if args.clients == 0 || context.target.relay {
-        return Err(BenchError::Options("there must be clients, and a server that answers them"));
+        return Err(BenchError::Options(
+            "there must be clients, and a server that answers them",
+        ));
     }
     let memory = || context.process.and_then(Process::memory);
     let before = memory();
@@ -74,10 +76,22 @@ pub(super) async fn run(context: &Context, args: &JoinsArgs) -> Result<Report, B
     report.latencies("fetch", latencies.summary());
     let spent = |from: Option<Duration>, to: Option<Duration>| Some((to? - from?).as_secs_f64() * 1e3);
     report.number("server_cpu_ms_first_fetch", spent(cpu_before, cpu_first));
-    report.number("server_cpu_ms_a_round", spent(cpu_first, cpu_after).map(|all| all / args.rounds as f64));
-    report.number("server_resident_mib_before", before.map(|memory| mebibytes(memory.resident_bytes)));
-    report.number("server_resident_mib_with_page", alone.map(|memory| mebibytes(memory.resident_bytes)));
-    report.number("server_resident_mib_peak", memory().map(|memory| mebibytes(memory.peak_bytes)));
+    report.number(
+        "server_cpu_ms_a_round",
+        spent(cpu_first, cpu_after).map(|all| all / args.rounds as f64),
+    );
+    report.number(
+        "server_resident_mib_before",
+        before.map(|memory| mebibytes(memory.resident_bytes)),
+    );
+    report.number(
+        "server_resident_mib_with_page",
+        alone.map(|memory| mebibytes(memory.resident_bytes)),
+    );
+    report.number(
+        "server_resident_mib_peak",
+        memory().map(|memory| mebibytes(memory.peak_bytes)),
+    );
     Ok(report)
 }
 
@@ -100,9 +114,13 @@ fn edits(client: u64, bytes: usize) -> Vec<Edit> {
     let mut written = 0;
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     while written < bytes {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let position = (state >> 33) as usize % (replica.len() + 1);
-        let text = (0..EDIT_LENGTH).map(|at| char::from(b'a' + ((edits.len() + at) % 26) as u8)).collect();
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let position = (state >> 33) as usize % (replica.length() + 1);
+        let text = (0..EDIT_LENGTH)
+            .map(|at| char::from(b'a' + ((edits.len() + at) % 26) as u8))
+            .collect();
         let edit = replica.edit(&[(position, 0, text)]);
         written += edit.update.len();
         edits.push(edit);

@@ -51,27 +51,43 @@ impl Ledger {
     /// Appends the next edit of a writer, an update that continues the text it wrote before.
     pub(super) fn write(&mut self, writer: usize, now: Nanos, out: &mut Vec<u8>) {
         let client = self.first_client + writer as u64;
-        let Some(written) = self.writers.get_mut(writer) else { return };
+        let Some(written) = self.writers.get_mut(writer) else {
+            return;
+        };
         let clock = written.edits.len() as u32 * self.edit_length;
         written.edits.push(now);
         self.text.clear();
         self.text.extend((clock..clock + self.edit_length).map(letter));
-        let insertion = Insertion { origin: clock.checked_sub(1), right_origin: None, text: &self.text };
+        let insertion = Insertion {
+            origin: clock.checked_sub(1),
+            right_origin: None,
+            text: &self.text,
+        };
         write_update(out, client, clock, &[insertion], &[]);
     }
 
     /// Appends everything a writer wrote as one update.
     pub(super) fn write_all(&self, writer: usize, out: &mut Vec<u8>) {
         let text: String = (0..self.clock_of(writer)).map(letter).collect();
-        let insertion = Insertion { origin: None, right_origin: None, text: &text };
-        let insertions = if text.is_empty() { &[][..] } else { &[insertion][..] };
+        let insertion = Insertion {
+            origin: None,
+            right_origin: None,
+            text: &text,
+        };
+        let insertions = if text.is_empty() {
+            &[][..]
+        } else {
+            &[insertion][..]
+        };
         write_update(out, self.first_client + writer as u64, 0, insertions, &[]);
     }
 
     /// Notes that a writer writes presence; returns the client and the number of the message, from 1 on.
     pub(super) fn write_awareness(&mut self, writer: usize, now: Nanos) -> (u64, u32) {
         let client = self.first_client + writer as u64;
-        let Some(written) = self.writers.get_mut(writer) else { return (client, 0) };
+        let Some(written) = self.writers.get_mut(writer) else {
+            return (client, 0);
+        };
         written.awareness.push(now);
         (client, written.awareness.len() as u32)
     }
@@ -118,9 +134,17 @@ impl Ledger {
         let edits = (*seen / self.edit_length) as usize..(reached / self.edit_length) as usize;
         *seen = reached;
         let own = writer == member;
-        let count = if own { &mut measures.counts.acknowledged } else { &mut measures.counts.delivered };
+        let count = if own {
+            &mut measures.counts.acknowledged
+        } else {
+            &mut measures.counts.delivered
+        };
         *count += edits.len() as u64;
-        let latencies = if own { &mut measures.acknowledgement } else { &mut measures.propagation };
+        let latencies = if own {
+            &mut measures.acknowledgement
+        } else {
+            &mut measures.propagation
+        };
         for time in written.edits.get(edits).unwrap_or_default() {
             if measures.window.contains(time) {
                 latencies.record(now - time);
@@ -138,9 +162,13 @@ impl Ledger {
         now: Nanos,
         measures: &mut Measures,
     ) {
-        let Some(writer) = self.writer_of(client) else { return };
+        let Some(writer) = self.writer_of(client) else {
+            return;
+        };
         let row = member * self.writers.len() + writer;
-        let (Some(seen), Some(written)) = (self.awareness_seen.get_mut(row), self.writers.get(writer)) else { return };
+        let (Some(seen), Some(written)) = (self.awareness_seen.get_mut(row), self.writers.get(writer)) else {
+            return;
+        };
         let time = written.awareness.get((number as usize).wrapping_sub(1));
         if let (Some(time), true, true) = (time, number > *seen, writer != member) {
             *seen = number;
@@ -153,24 +181,36 @@ impl Ledger {
 
     /// How many edits a writer has written.
     pub(super) fn written(&self, writer: usize) -> u64 {
-        self.writers.get(writer).map_or(0, |writer| writer.edits.len() as u64)
+        self.writers
+            .get(writer)
+            .map_or(0, |writer| writer.edits.len() as u64)
     }
 
     /// How many edits of a writer a member does not have yet.
     pub(super) fn in_flight(&self, writer: usize, member: usize) -> u64 {
-        let seen = self.seen.get(member * self.writers.len() + writer).copied().unwrap_or(0);
+        let seen = self
+            .seen
+            .get(member * self.writers.len() + writer)
+            .copied()
+            .unwrap_or(0);
         u64::from((self.clock_of(writer) - seen) / self.edit_length)
     }
 
     /// How many deliveries to members other than the author are missing.
     pub(super) fn missing(&self) -> u64 {
-        let pairs = (0..self.members).flat_map(|member| (0..self.writers.len()).map(move |writer| (member, writer)));
-        pairs.filter(|(member, writer)| member != writer).map(|(member, writer)| self.in_flight(writer, member)).sum()
+        let pairs =
+            (0..self.members).flat_map(|member| (0..self.writers.len()).map(move |writer| (member, writer)));
+        pairs
+            .filter(|(member, writer)| member != writer)
+            .map(|(member, writer)| self.in_flight(writer, member))
+            .sum()
     }
 
     /// How many edits have not come back to their authors.
     pub(super) fn unacknowledged(&self) -> u64 {
-        (0..self.writers.len()).map(|writer| self.in_flight(writer, writer)).sum()
+        (0..self.writers.len())
+            .map(|writer| self.in_flight(writer, writer))
+            .sum()
     }
 
     /// What is missing in a replica that has these parts, in edits.
@@ -184,11 +224,15 @@ impl Ledger {
             // Parts of others are none of ours, and none of what is missing.
             let _ = books.arrived(0, *part, Nanos::MAX, &mut unused);
         }
-        (0..self.writers.len()).map(|writer| books.in_flight(writer, 0)).sum()
+        (0..self.writers.len())
+            .map(|writer| books.in_flight(writer, 0))
+            .sum()
     }
 
     fn clock_of(&self, writer: usize) -> u32 {
-        self.writers.get(writer).map_or(0, |writer| writer.edits.len() as u32 * self.edit_length)
+        self.writers
+            .get(writer)
+            .map_or(0, |writer| writer.edits.len() as u32 * self.edit_length)
     }
 
     fn writer_of(&self, client: u64) -> Option<usize> {
@@ -214,21 +258,35 @@ mod tests {
         for edit in 0..edits {
             ledger.write(0, edit as Nanos * 1_000_000, &mut Vec::new());
         }
-        (ledger, Measures { window: 0..Nanos::MAX, ..Measures::default() })
+        (
+            ledger,
+            Measures {
+                window: 0..Nanos::MAX,
+                ..Measures::default()
+            },
+        )
     }
 
     fn part(start: u32, end: u32) -> Part {
-        Part::Written { client: CLIENT, start, end }
+        Part::Written {
+            client: CLIENT,
+            start,
+            end,
+        }
     }
 
     #[test]
     fn each_edit_of_a_merged_update_is_a_delivery_with_its_own_latency() {
         let (mut ledger, mut measures) = written(3);
-        ledger.arrived(1, part(0, 3), 3_000_000, &mut measures).expect("an edit of this run");
+        ledger
+            .arrived(1, part(0, 3), 3_000_000, &mut measures)
+            .expect("an edit of this run");
         assert_eq!(measures.counts.delivered, 3);
         assert_eq!(measures.propagation.summary().max_ms, 3.0);
         assert_eq!((ledger.missing(), ledger.unacknowledged()), (0, 3));
-        ledger.arrived(0, part(0, 3), 3_000_000, &mut measures).expect("an edit of this run");
+        ledger
+            .arrived(0, part(0, 3), 3_000_000, &mut measures)
+            .expect("an edit of this run");
         assert_eq!((measures.counts.acknowledged, ledger.unacknowledged()), (3, 0));
     }
 
@@ -236,7 +294,9 @@ mod tests {
     fn what_arrives_twice_counts_once_and_is_told() {
         let (mut ledger, mut measures) = written(3);
         for (start, end) in [(0, 2), (1, 3), (0, 1)] {
-            ledger.arrived(1, part(start, end), 9_000_000, &mut measures).expect("an edit of this run");
+            ledger
+                .arrived(1, part(start, end), 9_000_000, &mut measures)
+                .expect("an edit of this run");
         }
         assert_eq!((measures.counts.delivered, measures.counts.overlapping), (3, 2));
     }
@@ -244,9 +304,20 @@ mod tests {
     #[test]
     fn what_arrives_too_early_counts_when_the_rest_is_there() {
         let (mut ledger, mut measures) = written(4);
-        ledger.arrived(1, part(2, 4), 9_000_000, &mut measures).expect("an edit of this run");
-        assert_eq!((measures.counts.delivered, measures.counts.out_of_order, ledger.missing()), (0, 2, 4));
-        ledger.arrived(1, part(0, 2), 9_000_000, &mut measures).expect("an edit of this run");
+        ledger
+            .arrived(1, part(2, 4), 9_000_000, &mut measures)
+            .expect("an edit of this run");
+        assert_eq!(
+            (
+                measures.counts.delivered,
+                measures.counts.out_of_order,
+                ledger.missing()
+            ),
+            (0, 2, 4)
+        );
+        ledger
+            .arrived(1, part(0, 2), 9_000_000, &mut measures)
+            .expect("an edit of this run");
         assert_eq!((measures.counts.delivered, ledger.missing()), (4, 0));
     }
 
@@ -254,8 +325,15 @@ mod tests {
     fn what_nobody_wrote_is_refused() {
         let (mut ledger, mut measures) = written(1);
         assert!(ledger.arrived(1, part(0, 2), 0, &mut measures).is_err());
-        let stranger = Part::Written { client: 1, start: 0, end: 1 };
-        assert_eq!(ledger.arrived(1, stranger, 0, &mut measures), Err(UpdateError::ForeignClient(1)));
+        let stranger = Part::Written {
+            client: 1,
+            start: 0,
+            end: 1,
+        };
+        assert_eq!(
+            ledger.arrived(1, stranger, 0, &mut measures),
+            Err(UpdateError::ForeignClient(1))
+        );
     }
 
     #[test]
@@ -270,7 +348,14 @@ mod tests {
             Ok(())
         })
         .expect("a well-formed update");
-        assert_eq!(parts, [Part::Written { client: CLIENT + 1, start: 40, end: 80 }]);
+        assert_eq!(
+            parts,
+            [Part::Written {
+                client: CLIENT + 1,
+                start: 40,
+                end: 80
+            }]
+        );
         assert_eq!(ledger.missing_in(&parts), 2);
         let mut everything = Vec::new();
         ledger.write_all(1, &mut everything);

@@ -45,10 +45,17 @@ pub(super) struct LimitArgs {
 pub(super) async fn run(context: &Context, args: &LimitArgs) -> Result<Report, BenchError> {
     let writers = args.rooms * args.clients;
     if args.rooms == 0 || args.clients < 2 || args.from <= 0.0 {
-        return Err(BenchError::Options("there must be rooms with at least two clients, and a first rate"));
+        return Err(BenchError::Options(
+            "there must be rooms with at least two clients, and a first rate",
+        ));
     }
-    let shape =
-        Shape { rooms: args.rooms, clients: args.clients, writers: args.clients, edit_length: 1, window: None };
+    let shape = Shape {
+        rooms: args.rooms,
+        clients: args.clients,
+        writers: args.clients,
+        edit_length: 1,
+        window: None,
+    };
     let mut best: Option<(f64, Outcome)> = None;
     let mut failed: Option<f64> = None;
     let mut reason = "";

@@ -68,7 +68,10 @@ pub(super) struct Latencies(Histogram<u64>);
 impl Default for Latencies {
     fn default() -> Self {
         let bounded = Histogram::new_with_bounds(1, LATENCY_MAX_MICROSECONDS, 3);
-        #[expect(clippy::expect_used, reason = "constant arguments within the library's limits")]
+        #[expect(
+            clippy::expect_used,
+            reason = "constant arguments within the library's limits"
+        )]
         Self(bounded.expect("bounds that a histogram can have"))
     }
 }

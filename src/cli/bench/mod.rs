@@ -18,7 +18,7 @@ mod measures;
 mod pages;
 mod process;
 mod replay;
-mod replica;
+pub mod replica;
 mod report;
 mod rooms;
 mod schedule;
@@ -37,6 +37,7 @@ use self::{process::Process, report::Report, target::Target};
 pub use self::{
     connection::Fault,
     fetch::FetchError,
+    replica::TraceError,
     target::{OpenError, TargetError},
     updates::UpdateError,
 };
@@ -143,14 +144,9 @@ pub enum BenchError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is no trace.
-    #[error("{} is no editing trace: {source}", path.display())]
-    Trace {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
+    /// There is nothing to replay.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// The run's own thread could not be started or broke.
     #[error("the thread that makes the load failed")]
     Thread,
@@ -178,14 +174,15 @@ impl Context {
     async fn wait(&self, stage: &'static str, duration: Duration) {
         const STEP: Duration = Duration::from_millis(100);
         let steps = duration.as_millis().div_ceil(STEP.as_millis());
-        self.stage(stage, u64::try_from(steps).unwrap_or(u64::MAX));
-        let mut rest = duration;
-        while !rest.is_zero() {
-            let step = rest.min(STEP);
-            tokio::time::sleep(step).await;
-            rest -= step;
-            self.progress.inc(1);
+        let steps = u64::try_from(steps).unwrap_or(u64::MAX);
+        self.stage(stage, steps);
+        let end = tokio::time::Instant::now() + duration;
+        let mut ticks = tokio::time::interval(STEP);
+        for step in 0..steps {
+            ticks.tick().await;
+            self.progress.set_position(step);
         }
+        tokio::time::sleep_until(end).await;
     }
 
     /// Waits until `waiting` is zero; returns what is left of it when `limit` has passed.
@@ -224,12 +221,28 @@ fn run_here(args: BenchArgs) -> Result<(), BenchError> {
         .map_err(|_| BenchError::Thread)?;
     let json = args.target.json.clone();
     let report = runtime.block_on(measure(args))?;
-    report.publish(json.as_deref()).map_err(|source| BenchError::File { path: json.unwrap_or_default(), source })?;
-    if report.complaints.is_empty() { Ok(()) } else { Err(BenchError::Failed(report.complaints)) }
+    report
+        .publish(json.as_deref())
+        .map_err(|source| BenchError::File {
+            path: json.unwrap_or_default(),
+            source,
+        })?;
+    if report.complaints.is_empty() {
+        Ok(())
+    } else {
+        Err(BenchError::Failed(report.complaints))
+    }
 }
 
 async fn measure(args: BenchArgs) -> Result<Report, BenchError> {
-    let TargetArgs { url, token, server_pid, relay, allow_remote, .. } = args.target;
+    let TargetArgs {
+        url,
+        token,
+        server_pid,
+        relay,
+        allow_remote,
+        ..
+    } = args.target;
     let mut target = Target::find(&url, token, allow_remote).await?;
     target.relay = relay;
     let process = match server_pid {
@@ -238,7 +251,11 @@ async fn measure(args: BenchArgs) -> Result<Report, BenchError> {
     };
     let style = ProgressStyle::with_template("{elapsed:>5} {bar:30} {msg}");
     let progress = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let context = Context { target, process, progress };
+    let context = Context {
+        target,
+        process,
+        progress,
+    };
     let report = match args.scenario {
         None => edits::run(&context, &args.load).await,
         Some(Scenario::Limit(args)) => limit::run(&context, &args).await,

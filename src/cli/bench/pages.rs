@@ -60,7 +60,12 @@ pub(super) async fn run(context: &Context, args: &PagesArgs) -> Result<Report, B
         let last = (first + FILLING_MAX).min(args.pages);
         rooms.start(first..last, quota);
         let filling = rooms.rooms.get(first..last).unwrap_or_default();
-        let open = || filling.iter().map(|room| quota - room.confirmed(window).min(quota)).sum();
+        let open = || {
+            filling
+                .iter()
+                .map(|room| quota - room.confirmed(window).min(quota))
+                .sum()
+        };
         unconfirmed += context.wait_for(FILL_LIMIT, open).await;
         context.progress.inc((last - first) as u64);
     }
@@ -74,7 +79,8 @@ pub(super) async fn run(context: &Context, args: &PagesArgs) -> Result<Report, B
     report.count("pages", args.pages as u64);
     report.count("characters_per_page", quota * u64::from(args.characters));
     if let (Some(before), Some(empty), Some(after)) = (before, empty, after) {
-        let each = |bytes: u64| bytes.saturating_sub(before.resident_bytes) as f64 / 1024.0 / args.pages as f64;
+        let each =
+            |bytes: u64| bytes.saturating_sub(before.resident_bytes) as f64 / 1024.0 / args.pages as f64;
         report.number("resident_kib_per_page", each(after.resident_bytes));
         report.number("resident_kib_per_page_empty", each(empty.resident_bytes));
         report.number("server_resident_mib_before", mebibytes(before.resident_bytes));
@@ -82,8 +88,13 @@ pub(super) async fn run(context: &Context, args: &PagesArgs) -> Result<Report, B
         report.number("server_resident_mib_peak", mebibytes(after.peak_bytes));
     }
     report.number("fill_seconds", filled.as_secs_f64());
-    report.number("fill_edits_per_second", (quota * args.pages as u64) as f64 / filled.as_secs_f64());
-    let spent = cpu_filled.zip(cpu_before).map(|(after, before)| (after - before).as_secs_f64());
+    report.number(
+        "fill_edits_per_second",
+        (quota * args.pages as u64) as f64 / filled.as_secs_f64(),
+    );
+    let spent = cpu_filled
+        .zip(cpu_before)
+        .map(|(after, before)| (after - before).as_secs_f64());
     report.number("fill_server_cpu_seconds", spent);
     report.fault("unconfirmed_edits", unconfirmed);
     Ok(report)

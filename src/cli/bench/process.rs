@@ -25,7 +25,9 @@ pub(super) struct Memory {
 impl Process {
     /// This process.
     pub(super) fn this() -> Self {
-        Self { id: std::process::id() }
+        Self {
+            id: std::process::id(),
+        }
     }
 
     /// The process with this id; `None` when there is none that can be looked at.
@@ -76,7 +78,9 @@ fn listening_inodes(table: &str, port: u16) -> Vec<String> {
 }
 
 fn holds_one_of(descriptors: &Path, sockets: &[String]) -> bool {
-    let Ok(entries) = fs::read_dir(descriptors) else { return false };
+    let Ok(entries) = fs::read_dir(descriptors) else {
+        return false;
+    };
     entries
         .flatten()
         .filter_map(|entry| fs::read_link(entry.path()).ok())
@@ -98,7 +102,10 @@ fn memory_of(status: &str) -> Option<Memory> {
         let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
         Some(kibibytes * 1024)
     };
-    Some(Memory { resident_bytes: field("VmRSS:")?, peak_bytes: field("VmHWM:")? })
+    Some(Memory {
+        resident_bytes: field("VmRSS:")?,
+        peak_bytes: field("VmHWM:")?,
+    })
 }
 
 #[cfg(test)]
@@ -114,7 +121,13 @@ mod tests {
     #[test]
     fn memory_is_read_from_the_status() {
         let status = "Name:\tpageroom\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n";
-        assert_eq!(memory_of(status), Some(Memory { resident_bytes: 1 << 20, peak_bytes: 2 << 20 }));
+        assert_eq!(
+            memory_of(status),
+            Some(Memory {
+                resident_bytes: 1 << 20,
+                peak_bytes: 2 << 20
+            })
+        );
     }
 
     #[test]
@@ -131,6 +144,10 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("its address");
         assert_eq!(Process::listening_at(address), Some(Process::this()));
-        assert!(Process::this().memory().is_some_and(|memory| memory.peak_bytes >= memory.resident_bytes));
+        assert!(
+            Process::this()
+                .memory()
+                .is_some_and(|memory| memory.peak_bytes >= memory.resident_bytes)
+        );
     }
 }

@@ -1,22 +1,19 @@
 //! A recorded text, typed again edit by edit by one author while one other client looks on.
 
-use std::{io::Read, path::PathBuf, time::Duration};
-
-use flate2::read::GzDecoder;
+use std::{path::PathBuf, time::Duration};
 
 use super::{
     BenchError, Context,
     desk::sit_down,
     fetch::fetch,
     process::Process,
-    replica::{Replica, Trace},
+    replica::Trace,
     report::{Report, mebibytes},
     rooms::{first_client, fresh_page},
 };
 
 /// Time for the server to finish what it does after the last acknowledgement.
 const SETTLE: Duration = Duration::from_secs(3);
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// What to type.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,14 +31,9 @@ pub(super) struct ReplayArgs {
 /// Types the text and reports what it took.
 pub(super) async fn run(context: &Context, args: &ReplayArgs) -> Result<Report, BenchError> {
     context.stage("preparing the edits", 1);
-    let trace = read_trace(&args.trace)?;
+    let trace = Trace::read(&args.trace)?;
     let client = first_client();
-    let mut replica = Replica::new(client);
-    let mut edits = Vec::with_capacity(trace.txns.len() + 1);
-    if !trace.start_content.is_empty() {
-        edits.push(replica.edit(&[(0, 0, trace.start_content)]));
-    }
-    edits.extend(trace.txns.iter().map(|txn| replica.edit(&txn.patches)));
+    let edits = trace.edits(client);
     let total = edits.len();
     let page = args.page.clone().unwrap_or_else(|| fresh_page("replay"));
 
@@ -70,35 +62,41 @@ pub(super) async fn run(context: &Context, args: &ReplayArgs) -> Result<Report, 
     report.fault("missing_deliveries", typed.missing);
     report.fault("unacknowledged_edits", typed.unacknowledged);
     report.count("update_frames", typed.frames);
-    report.fault("onlookers_with_another_text", u64::from(!same(typed.seen.clone())));
+    report.fault(
+        "onlookers_with_another_text",
+        u64::from(!same(typed.seen.clone())),
+    );
     if !context.target.relay {
         let fetched = fetch(&context.target, &page, None).await?;
         report.number("content_bytes", fetched.update.len() as f64);
         report.number("first_fetch_ms", fetched.latency.as_secs_f64() * 1e3);
-        report.fault("joiners_with_another_text", u64::from(!same(vec![fetched.update])));
+        report.fault(
+            "joiners_with_another_text",
+            u64::from(!same(vec![fetched.update])),
+        );
     }
-    let each = |from: Option<Duration>, to: Option<Duration>| {
-        Some((to? - from?).as_secs_f64() * 1e6 / total as f64)
-    };
+    let each =
+        |from: Option<Duration>, to: Option<Duration>| Some((to? - from?).as_secs_f64() * 1e6 / total as f64);
     report.number("server_cpu_microseconds_per_edit", each(cpu_before, cpu_typed));
-    report.number("server_cpu_microseconds_per_edit_settled", each(cpu_before, cpu_settled));
+    report.number(
+        "server_cpu_microseconds_per_edit_settled",
+        each(cpu_before, cpu_settled),
+    );
     report.number("load_cpu_microseconds_per_edit", each(own_before, own_typed));
-    report.number("server_resident_mib_before", before.map(|memory| mebibytes(memory.resident_bytes)));
-    report.number("server_resident_mib", after.map(|memory| mebibytes(memory.resident_bytes)));
-    report.number("server_resident_mib_peak", after.map(|memory| mebibytes(memory.peak_bytes)));
+    report.number(
+        "server_resident_mib_before",
+        before.map(|memory| mebibytes(memory.resident_bytes)),
+    );
+    report.number(
+        "server_resident_mib",
+        after.map(|memory| mebibytes(memory.resident_bytes)),
+    );
+    report.number(
+        "server_resident_mib_peak",
+        after.map(|memory| mebibytes(memory.peak_bytes)),
+    );
     typed.close().await?;
     Ok(report)
-}
-
-fn read_trace(path: &PathBuf) -> Result<Trace, BenchError> {
-    let failed = |source| BenchError::File { path: path.clone(), source };
-    let mut bytes = std::fs::read(path).map_err(failed)?;
-    if bytes.starts_with(&GZIP_MAGIC) {
-        let mut plain = Vec::new();
-        GzDecoder::new(&*bytes).read_to_end(&mut plain).map_err(failed)?;
-        bytes = plain;
-    }
-    serde_json::from_slice(&bytes).map_err(|source| BenchError::Trace { path: path.clone(), source })
 }
 
 /// The text of a replica that got these updates; `None` when they make no document.

@@ -27,7 +27,11 @@ impl fmt::Display for Figure {
             Self::Number(number) => write_number(f, *number),
             Self::Latencies(LatencySummary { count: 0, .. }) => write!(f, "none"),
             Self::Latencies(summary) => {
-                for (name, value) in [("p50", summary.p50_ms), ("p90", summary.p90_ms), ("p99", summary.p99_ms)] {
+                for (name, value) in [
+                    ("p50", summary.p50_ms),
+                    ("p90", summary.p90_ms),
+                    ("p99", summary.p99_ms),
+                ] {
                     write!(f, "{name} ")?;
                     write_number(f, value)?;
                     write!(f, " · ")?;
@@ -43,7 +47,11 @@ impl fmt::Display for Figure {
 
 /// Four digits say all that a measurement knows.
 fn write_number(f: &mut fmt::Formatter<'_>, number: f64) -> fmt::Result {
-    let magnitude = if number == 0.0 { 0.0 } else { number.abs().log10().floor() };
+    let magnitude = if number == 0.0 {
+        0.0
+    } else {
+        number.abs().log10().floor()
+    };
     let decimals = (3.0 - magnitude).clamp(0.0, 8.0) as usize;
     write!(f, "{number:.decimals$}")
 }
@@ -59,7 +67,10 @@ pub(super) struct Report {
 impl Report {
     /// A report of the scenario with this name.
     pub(super) fn new(scenario: &str) -> Self {
-        Self { figures: vec![("scenario", Figure::Text(scenario.to_owned()))], complaints: Vec::new() }
+        Self {
+            figures: vec![("scenario", Figure::Text(scenario.to_owned()))],
+            complaints: Vec::new(),
+        }
     }
 
     /// Adds a number of things.
@@ -88,7 +99,8 @@ impl Report {
     pub(super) fn fault(&mut self, name: &'static str, count: u64) {
         self.count(name, count);
         if count > 0 {
-            self.complaints.push(format!("{count} {}", name.replace('_', " ")));
+            self.complaints
+                .push(format!("{count} {}", name.replace('_', " ")));
         }
     }
 
@@ -147,7 +159,13 @@ mod tests {
         report.fault("missing_deliveries", 2);
         report.latencies(
             "propagation",
-            LatencySummary { count: 7, p50_ms: 0.25, p90_ms: 1.0, p99_ms: 12.5, max_ms: 100.0 },
+            LatencySummary {
+                count: 7,
+                p50_ms: 0.25,
+                p90_ms: 1.0,
+                p99_ms: 12.5,
+                max_ms: 100.0,
+            },
         );
         let mut table = Vec::new();
         report.write_table(&mut table).expect("memory can be written to");

@@ -92,7 +92,12 @@ impl Rooms {
             let client = first_client + (index * shape.clients) as u64;
             Rc::new(Room {
                 name: format!("{page}-{index}"),
-                ledger: RefCell::new(Ledger::new(client, shape.clients, shape.writers, shape.edit_length)),
+                ledger: RefCell::new(Ledger::new(
+                    client,
+                    shape.clients,
+                    shape.writers,
+                    shape.edit_length,
+                )),
                 outboxes: (0..shape.clients).map(|_| Rc::default()).collect(),
                 quota: Cell::new(0),
             })
@@ -113,11 +118,25 @@ impl Rooms {
         Ok(rooms)
     }
 
-    async fn connect(&mut self, target: &Target, context: &Context, pace: Option<f64>) -> Result<(), BenchError> {
-        let Self { rooms, shared, measures, connections, shape, .. } = self;
+    async fn connect(
+        &mut self,
+        target: &Target,
+        context: &Context,
+        pace: Option<f64>,
+    ) -> Result<(), BenchError> {
+        let Self {
+            rooms,
+            shared,
+            measures,
+            connections,
+            shape,
+            ..
+        } = self;
         let clients = shape.rooms * shape.clients;
         context.stage(format!("opening {clients} connections"), clients as u64);
-        let seats = rooms.iter().flat_map(|room| (0..room.outboxes.len()).map(move |member| (room, member)));
+        let seats = rooms
+            .iter()
+            .flat_map(|room| (0..room.outboxes.len()).map(move |member| (room, member)));
         let start = shared.now();
         let opened = stream::iter(seats.enumerate()).map(|(client, (room, member))| {
             let due = pace.map_or(0, |pace| (client as f64 / pace * 1e9) as Nanos);
@@ -128,14 +147,19 @@ impl Rooms {
                     tokio::time::sleep(Duration::from_nanos(early)).await;
                 }
                 let opened = target.open(&room.name).await;
-                let opened =
-                    opened.map_err(|source| BenchError::Open { client: client + 1, clients, source })?;
+                let opened = opened.map_err(|source| BenchError::Open {
+                    client: client + 1,
+                    clients,
+                    source,
+                })?;
                 Ok::<_, BenchError>((opened, Rc::clone(room), member))
             }
         });
         let mut opened = opened.buffer_unordered(OPENING_MAX);
         while let Some((socket, room, index)) = opened.try_next().await? {
-            let Some(outbox) = room.outboxes.get(index).map(Rc::clone) else { continue };
+            let Some(outbox) = room.outboxes.get(index).map(Rc::clone) else {
+                continue;
+            };
             if !target.relay {
                 outbox.sync_step_1();
             }
@@ -156,7 +180,9 @@ impl Rooms {
     async fn wait_for_step_2(&self, context: &Context) -> Result<(), BenchError> {
         let clients = self.connections.len() as u64;
         let answered = || self.measures.borrow().counts.sync_steps_2;
-        let waiting = context.wait_for(OPEN_DEADLINE, || clients.saturating_sub(answered())).await;
+        let waiting = context
+            .wait_for(OPEN_DEADLINE, || clients.saturating_sub(answered()))
+            .await;
         if waiting == 0 {
             return Ok(());
         }
@@ -166,7 +192,10 @@ impl Rooms {
             waiting,
             clients,
             what: "their sync step 2",
-            reason: lost.1.map(|fault| format!("; one lost its connection because {fault}")).unwrap_or_default(),
+            reason: lost
+                .1
+                .map(|fault| format!("; one lost its connection because {fault}"))
+                .unwrap_or_default(),
         })
     }
 
@@ -177,16 +206,27 @@ impl Rooms {
 
     /// Lets one writer write one edit now. Writers are numbered through all rooms.
     pub(super) fn write(&self, writer: usize) {
-        let Some(room) = self.rooms.get(writer / self.shape.writers) else { return };
+        let Some(room) = self.rooms.get(writer / self.shape.writers) else {
+            return;
+        };
         self.measures.borrow_mut().counts.written += 1;
-        room.write(writer % self.shape.writers, self.shared.now(), &mut self.edit.borrow_mut());
+        room.write(
+            writer % self.shape.writers,
+            self.shared.now(),
+            &mut self.edit.borrow_mut(),
+        );
     }
 
     /// Lets one writer show its presence now.
     pub(super) fn write_awareness(&self, writer: usize) {
-        let Some(room) = self.rooms.get(writer / self.shape.writers) else { return };
+        let Some(room) = self.rooms.get(writer / self.shape.writers) else {
+            return;
+        };
         let member = writer % self.shape.writers;
-        let (client, number) = room.ledger.borrow_mut().write_awareness(member, self.shared.now());
+        let (client, number) = room
+            .ledger
+            .borrow_mut()
+            .write_awareness(member, self.shared.now());
         let state = format!(
             "{{{PRESENCE_NUMBER}{number},\"user\":{{\"name\":\"Writer {member}\",\"color\":\"#30bced\"}},\
              \"cursor\":{{\"anchor\":{number},\"head\":{number}}}}}"
@@ -234,7 +274,10 @@ impl Rooms {
 
     /// How many edits have not come back to their authors.
     pub(super) fn unacknowledged(&self) -> u64 {
-        self.rooms.iter().map(|room| room.ledger.borrow().unacknowledged()).sum()
+        self.rooms
+            .iter()
+            .map(|room| room.ledger.borrow().unacknowledged())
+            .sum()
     }
 
     /// Closes all connections; fails when some were lost before.
@@ -252,7 +295,11 @@ impl Room {
     pub(super) fn confirmed(&self, window: u64) -> u64 {
         let ledger = self.ledger.borrow();
         let written = ledger.written(0);
-        if window >= self.quota.get() { written } else { written - ledger.in_flight(0, 0) }
+        if window >= self.quota.get() {
+            written
+        } else {
+            written - ledger.in_flight(0, 0)
+        }
     }
 
     fn write(&self, writer: usize, now: Nanos, edit: &mut Vec<u8>) {
@@ -277,7 +324,9 @@ impl Room {
             let ledger = self.ledger.borrow();
             (ledger.in_flight(writer, member), ledger.written(writer))
         };
-        let room = window.saturating_sub(flying).min(self.quota.get().saturating_sub(written));
+        let room = window
+            .saturating_sub(flying)
+            .min(self.quota.get().saturating_sub(written));
         for _ in 0..room {
             self.write(writer, now, edit);
         }
@@ -330,11 +379,22 @@ impl Member {
     }
 
     fn take(&mut self, update: &[u8], now: Nanos, measures: &mut Measures) -> Result<(), Fault> {
-        let Self { room, index, relay, window, edit, .. } = self;
+        let Self {
+            room,
+            index,
+            relay,
+            window,
+            edit,
+            ..
+        } = self;
         read_update(update, |part: Part| {
             let writer = room.ledger.borrow_mut().arrived(*index, part, now, measures)?;
             // Who confirms a writer's edits: the server by sending them back, or at a relay the next member.
-            let confirms = if *relay { (writer + 1) % room.outboxes.len() } else { writer };
+            let confirms = if *relay {
+                (writer + 1) % room.outboxes.len()
+            } else {
+                writer
+            };
             if let (Some(window), true) = (*window, confirms == *index) {
                 room.refill(writer, *index, window, now, edit, measures);
             }
@@ -349,9 +409,14 @@ impl Member {
             let client = reader.number()?;
             reader.number()?;
             let state = reader.string()?;
-            let digits = state.split_once(PRESENCE_NUMBER).and_then(|(_, rest)| rest.split([',', '}']).next());
+            let digits = state
+                .split_once(PRESENCE_NUMBER)
+                .and_then(|(_, rest)| rest.split([',', '}']).next());
             if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
-                self.room.ledger.borrow_mut().awareness_arrived(self.index, client, number, now, measures);
+                self.room
+                    .ledger
+                    .borrow_mut()
+                    .awareness_arrived(self.index, client, number, now, measures);
             }
         }
         Ok(())

@@ -22,12 +22,19 @@ impl Schedule {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut turns: Vec<_> = (0..count)
             .map(|actor| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
                 ((state >> 11) % period, actor)
             })
             .collect();
         turns.sort_unstable();
-        Self { period, turns, next: 0, round: start }
+        Self {
+            period,
+            turns,
+            next: 0,
+            round: start,
+        }
     }
 
     /// When the next turn is; `None` when there are no actors.

@@ -18,7 +18,12 @@ use super::process::Process;
 /// A reply to the opening request that is longer than this is not one.
 const REPLY_BYTES_MAX: usize = 16 << 10;
 /// What may stand in a path segment as it is.
-const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'/');
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'/');
 
 /// Why the run cannot be pointed at an address.
 #[derive(Debug, Error)]
@@ -38,7 +43,9 @@ pub enum TargetError {
         source: std::io::Error,
     },
     /// Not this machine.
-    #[error("{url} is not on this machine; a load run can take a server down, so say --allow-remote if you may do that")]
+    #[error(
+        "{url} is not on this machine; a load run can take a server down, so say --allow-remote if you may do that"
+    )]
     Remote {
         /// What was given.
         url: String,
@@ -80,21 +87,41 @@ pub(super) struct Target {
 
 impl Target {
     /// Finds the server at `url`.
-    pub(super) async fn find(url: &str, token: Option<String>, allow_remote: bool) -> Result<Self, TargetError> {
+    pub(super) async fn find(
+        url: &str,
+        token: Option<String>,
+        allow_remote: bool,
+    ) -> Result<Self, TargetError> {
         let wrong = || TargetError::Address { url: url.to_owned() };
         let uri: Uri = url.parse().map_err(|_| wrong())?;
-        let (Some("ws"), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return Err(wrong()) };
+        let (Some("ws"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(wrong());
+        };
         let host = authority.host().trim_matches(['[', ']']);
         let mut addresses = tokio::net::lookup_host((host, authority.port_u16().unwrap_or(80)))
             .await
-            .map_err(|source| TargetError::Host { url: url.to_owned(), source })?;
+            .map_err(|source| TargetError::Host {
+                url: url.to_owned(),
+                source,
+            })?;
         let address = addresses.next().ok_or_else(wrong)?;
         if !address.ip().is_loopback() && !allow_remote {
             return Err(TargetError::Remote { url: url.to_owned() });
         }
-        let process = if address.ip().is_loopback() { Process::listening_at(address) } else { None };
+        let process = if address.ip().is_loopback() {
+            Process::listening_at(address)
+        } else {
+            None
+        };
         let path = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { address, host: authority.to_string(), path, token, relay: false, process })
+        Ok(Self {
+            address,
+            host: authority.to_string(),
+            path,
+            token,
+            relay: false,
+            process,
+        })
     }
 
     /// Opens `page`; returns the socket and what the server sent behind its reply.
@@ -133,13 +160,22 @@ fn check_reply(reply: &str, key: &str) -> Result<(), OpenError> {
     let mut lines = reply.lines();
     let status = lines.next().unwrap_or_default();
     if status.split(' ').nth(1) != Some("101") {
-        return Err(OpenError::Refused { status: status.to_owned() });
+        return Err(OpenError::Refused {
+            status: status.to_owned(),
+        });
     }
-    let accepted = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        name.is_ok_and(|name| name == header::SEC_WEBSOCKET_ACCEPT) && value.trim() == derive_accept_key(key.as_bytes())
-    });
-    if accepted { Ok(()) } else { Err(OpenError::Handshake) }
+    let accepted = lines
+        .filter_map(|line| line.split_once(':'))
+        .any(|(name, value)| {
+            let name = HeaderName::from_bytes(name.as_bytes());
+            name.is_ok_and(|name| name == header::SEC_WEBSOCKET_ACCEPT)
+                && value.trim() == derive_accept_key(key.as_bytes())
+        });
+    if accepted {
+        Ok(())
+    } else {
+        Err(OpenError::Handshake)
+    }
 }
 
 #[cfg(test)]
@@ -155,8 +191,19 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_of_another_kind_is_refused() {
-        for url in ["http://127.0.0.1:3001/ws", "127.0.0.1:3001", "ws:///ws", "wss://127.0.0.1/ws"] {
-            assert!(matches!(Target::find(url, None, false).await, Err(TargetError::Address { .. })), "{url}");
+        for url in [
+            "http://127.0.0.1:3001/ws",
+            "127.0.0.1:3001",
+            "ws:///ws",
+            "wss://127.0.0.1/ws",
+        ] {
+            assert!(
+                matches!(
+                    Target::find(url, None, false).await,
+                    Err(TargetError::Address { .. })
+                ),
+                "{url}"
+            );
         }
     }
 
@@ -164,9 +211,16 @@ mod tests {
     fn a_reply_counts_when_it_is_signed_for_the_key() {
         // Key and signature are the example of RFC 6455, section 1.3.
         let key = "dGhlIHNhbXBsZSBub25jZQ==";
-        let reply = "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        let reply =
+            "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
         assert!(check_reply(reply, key).is_ok());
-        assert!(matches!(check_reply(reply, "AAAAAAAAAAAAAAAAAAAAAA=="), Err(OpenError::Handshake)));
-        assert!(matches!(check_reply("HTTP/1.1 403 Forbidden\r\n\r\n", key), Err(OpenError::Refused { .. })));
+        assert!(matches!(
+            check_reply(reply, "AAAAAAAAAAAAAAAAAAAAAA=="),
+            Err(OpenError::Handshake)
+        ));
+        assert!(matches!(
+            check_reply("HTTP/1.1 403 Forbidden\r\n\r\n", key),
+            Err(OpenError::Refused { .. })
+        ));
     }
 }

@@ -59,8 +59,14 @@ pub(super) fn write_update(
         out.put_number(u64::from(clock));
     }
     for insertion in insertions {
-        let origins = [(insertion.origin, HAS_ORIGIN), (insertion.right_origin, HAS_RIGHT_ORIGIN)];
-        let flags = origins.iter().filter(|(id, _)| id.is_some()).fold(0, |flags, (_, flag)| flags | flag);
+        let origins = [
+            (insertion.origin, HAS_ORIGIN),
+            (insertion.right_origin, HAS_RIGHT_ORIGIN),
+        ];
+        let flags = origins
+            .iter()
+            .filter(|(id, _)| id.is_some())
+            .fold(0, |flags, (_, flag)| flags | flag);
         out.put_byte(CONTENT_STRING | flags);
         for id in origins.iter().filter_map(|(id, _)| *id) {
             out.put_number(client);
@@ -205,16 +211,36 @@ mod tests {
 
     #[test]
     fn the_parts_of_an_update_are_those_that_were_written() {
-        let first = Insertion { origin: None, right_origin: None, text: "ä" };
-        let second = Insertion { origin: Some(7), right_origin: Some(3), text: "𝒳y" };
+        let first = Insertion {
+            origin: None,
+            right_origin: None,
+            text: "ä",
+        };
+        let second = Insertion {
+            origin: Some(7),
+            right_origin: Some(3),
+            text: "𝒳y",
+        };
         let mut update = Vec::new();
         write_update(&mut update, 1 << 40, 7, &[first, second], &[(0, 2), (5, 1)]);
         assert_eq!(
             parts(&update),
             Ok(vec![
-                Part::Written { client: 1 << 40, start: 7, end: 11 },
-                Part::Deleted { client: 1 << 40, start: 0, end: 2 },
-                Part::Deleted { client: 1 << 40, start: 5, end: 6 },
+                Part::Written {
+                    client: 1 << 40,
+                    start: 7,
+                    end: 11
+                },
+                Part::Deleted {
+                    client: 1 << 40,
+                    start: 0,
+                    end: 2
+                },
+                Part::Deleted {
+                    client: 1 << 40,
+                    start: 5,
+                    end: 6
+                },
             ])
         );
     }
@@ -222,12 +248,34 @@ mod tests {
     #[test]
     fn a_gap_separates_two_parts() {
         // One client with three structs: a deleted run of two, a gap of five, one collected operation.
-        let update = [1, 3, 9, 4, CONTENT_DELETED | HAS_ORIGIN, 9, 3, 2, CONTENT_SKIP, 5, CONTENT_GC, 1, 0];
+        let update = [
+            1,
+            3,
+            9,
+            4,
+            CONTENT_DELETED | HAS_ORIGIN,
+            9,
+            3,
+            2,
+            CONTENT_SKIP,
+            5,
+            CONTENT_GC,
+            1,
+            0,
+        ];
         assert_eq!(
             parts(&update),
             Ok(vec![
-                Part::Written { client: 9, start: 4, end: 6 },
-                Part::Written { client: 9, start: 11, end: 12 },
+                Part::Written {
+                    client: 9,
+                    start: 4,
+                    end: 6
+                },
+                Part::Written {
+                    client: 9,
+                    start: 11,
+                    end: 12
+                },
             ])
         );
     }
@@ -243,16 +291,28 @@ mod tests {
     fn a_written_update_is_one_the_document_takes() {
         let mut document = crdt::Document::new(crdt::Limits::default());
         let mut update = Vec::new();
-        let typed = Insertion { origin: None, right_origin: None, text: "page" };
+        let typed = Insertion {
+            origin: None,
+            right_origin: None,
+            text: "page",
+        };
         write_update(&mut update, 5, 0, &[typed], &[]);
-        let typed = Insertion { origin: Some(1), right_origin: Some(2), text: "-" };
+        let typed = Insertion {
+            origin: Some(1),
+            right_origin: Some(2),
+            text: "-",
+        };
         let mut second = Vec::new();
         write_update(&mut second, 5, 4, &[typed], &[(0, 1)]);
         for bytes in [update, second] {
-            let parsed = crdt::Update::parse(bytes.into(), &crdt::Limits::default()).expect("a well-formed update");
+            let parsed =
+                crdt::Update::parse(bytes.into(), &crdt::Limits::default()).expect("a well-formed update");
             assert!(matches!(document.admit(parsed), Ok(crdt::Admission::New(_))));
         }
         document.apply().expect("an update that can be applied");
-        assert_eq!(document.content().expect("content").text(None).as_deref(), Some("a-ge"));
+        assert_eq!(
+            document.content().expect("content").text(None).as_deref(),
+            Some("a-ge")
+        );
     }
 }

@@ -73,7 +73,9 @@ pub struct Head {
 impl Head {
     /// Reads the head at the beginning of `bytes`; `None` when more bytes are needed.
     pub fn read(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
-        let [first, second, rest @ ..] = bytes else { return Ok(None) };
+        let [first, second, rest @ ..] = bytes else {
+            return Ok(None);
+        };
         let opcode = match (first & 0xf0, Opcode::from_bits(first & 0x0f)) {
             (0x80, Some(opcode)) => opcode,
             _ => return Err(FrameError::Unsupported(*first)),
@@ -100,7 +102,12 @@ impl Head {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Self { opcode, mask, start: 2 + width, len }))
+        Ok(Some(Self {
+            opcode,
+            mask,
+            start: 2 + width,
+            len,
+        }))
     }
 
     /// Writes the head of a frame with `len` bytes of payload.
@@ -124,7 +131,9 @@ impl Head {
 
 /// Masks or unmasks a payload.
 pub fn toggle_mask(payload: &mut [u8], mask: [u8; 4]) {
-    let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
+    let wide = u64::from_ne_bytes([
+        mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3],
+    ]);
     let (words, rest) = payload.as_chunks_mut::<8>();
     for word in words {
         *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
@@ -177,7 +186,11 @@ pub struct FrameReader {
 impl FrameReader {
     /// A reader that hands out frames of up to `whole_bytes_max` bytes whole, and longer ones in pieces.
     pub fn new(whole_bytes_max: usize) -> Self {
-        Self { kept: Vec::new(), whole_bytes_max, passing: None }
+        Self {
+            kept: Vec::new(),
+            whole_bytes_max,
+            passing: None,
+        }
     }
 
     /// Takes received bytes and gives each frame in them to `each`, until it fails.
@@ -210,7 +223,11 @@ impl FrameReader {
         loop {
             if let Some((offset, total)) = self.passing {
                 let (piece, after) = rest.split_at_checked(total - offset).unwrap_or((rest, &[]));
-                each(Frame::Piece { offset, total, bytes: piece })?;
+                each(Frame::Piece {
+                    offset,
+                    total,
+                    bytes: piece,
+                })?;
                 let offset = offset + piece.len();
                 self.passing = (offset < total).then_some((offset, total));
                 rest = after;
@@ -224,8 +241,13 @@ impl FrameReader {
                 rest = rest.get(head.start..).unwrap_or_default();
                 continue;
             }
-            let Some((frame, after)) = rest.split_at_checked(head.start + head.len) else { break };
-            each(Frame::Whole { opcode: head.opcode, payload: frame.get(head.start..).unwrap_or_default() })?;
+            let Some((frame, after)) = rest.split_at_checked(head.start + head.len) else {
+                break;
+            };
+            each(Frame::Whole {
+                opcode: head.opcode,
+                payload: frame.get(head.start..).unwrap_or_default(),
+            })?;
             rest = after;
         }
         Ok(bytes.len() - rest.len())

@@ -1,0 +1,62 @@
+//! How long does it take to check an update from outside?
+
+use bytes::Bytes;
+use crdt::{Document, Limits, Message, Update};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+
+#[path = "support/traces.rs"]
+mod traces;
+
+/// Updates of one trace that are checked in one go.
+const UPDATES: usize = 20_000;
+
+fn decode(criterion: &mut Criterion) {
+    let limits = Limits::default();
+    let mut updates = traces::updates("automerge-paper");
+    let state = traces::state(&updates);
+    updates.truncate(UPDATES);
+    let frames: Vec<Bytes> = updates
+        .iter()
+        .map(|update| crdt::message::update(update))
+        .collect();
+
+    let mut group = criterion.benchmark_group("decode");
+    group.throughput(Throughput::Elements(updates.len() as u64));
+    group.bench_function("frame", |bencher| {
+        bencher.iter(|| {
+            frames
+                .iter()
+                .flat_map(Message::decode)
+                .filter(Result::is_ok)
+                .count()
+        });
+    });
+    group.bench_function("structure", |bencher| {
+        bencher.iter(|| {
+            updates
+                .iter()
+                .filter(|update| Update::parse((*update).clone(), &limits).is_ok())
+                .count()
+        });
+    });
+    group.bench_function("structure and causality", |bencher| {
+        bencher.iter_batched_ref(
+            || Document::new(limits),
+            |document| {
+                for update in &updates {
+                    let update = Update::parse(update.clone(), &limits).expect("a well-formed update");
+                    document.admit(update).expect("an update that follows");
+                }
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    group.throughput(Throughput::Bytes(state.len() as u64));
+    group.bench_function("structure of a whole page", |bencher| {
+        bencher.iter(|| Update::parse(state.clone(), &limits));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decode);
+criterion_main!(benches);

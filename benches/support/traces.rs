@@ -1,0 +1,31 @@
+//! Real histories of edits, as updates.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use crdt::{Document, Limits};
+use pageroom::cli::bench::replica::Trace;
+
+/// The author of all traces. Yjs draws 32 bits, nearly always five bytes on the wire.
+const CLIENT: u64 = 0x9ace_700b;
+
+/// The edits of a trace, one update each.
+pub fn updates(name: &str) -> Vec<Bytes> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/traces")
+        .join(format!("{name}.json.gz"));
+    let trace = Trace::read(&path).unwrap_or_else(|error| panic!("{error}"));
+    trace
+        .edits(CLIENT)
+        .into_iter()
+        .map(|edit| edit.update.into())
+        .collect()
+}
+
+/// The page after these updates, as one update.
+#[allow(dead_code, reason = "each bench takes what it needs")]
+pub fn state(updates: &[Bytes]) -> Bytes {
+    let mut document =
+        Document::load(Limits::default(), updates.iter().cloned()).expect("a complete history");
+    document.encode().expect("a whole document")
+}
