@@ -8,7 +8,8 @@
 //   ONLY                         names of figures, separated by commas (all)
 //   OUT                          a file for everything that was measured, as JSON
 //   SERVER_CPU, LOAD_CPU         the cores (0 and 1)
-//   PAGEROOM_BIN, RELAY_BIN      the binaries (those of target/release)
+//   PRIORITY                     a real-time priority for server and load, so that others on the machine disturb less (none)
+//   PAGEROOM_BIN, RELAY_BIN      the binaries (those of target/release); LOAD_BIN makes the load (PAGEROOM_BIN)
 //   Y_WEBSOCKET_SERVER           y-websocket's own server as a peer: its start file (that of benches/peers, when installed)
 //   PAGEROOM_TEST_POSTGRES_BIN   the folder of PostgreSQL's programs, for a throw-away database
 //   TRACE                        the trace to replay (tests/traces/automerge-paper.json.gz)
@@ -30,7 +31,9 @@ const settings = {
   out: process.env.OUT,
   serverCpu: process.env.SERVER_CPU ?? '0',
   loadCpu: process.env.LOAD_CPU ?? '1',
+  priority: process.env.PRIORITY,
   pageroom: process.env.PAGEROOM_BIN ?? join(target, 'release/pageroom'),
+  load: process.env.LOAD_BIN ?? process.env.PAGEROOM_BIN ?? join(target, 'release/pageroom'),
   relay: process.env.RELAY_BIN ?? join(target, 'release/examples/relay'),
   yWebsocket: process.env.Y_WEBSOCKET_SERVER ?? join(root, 'benches/peers/node_modules/@y/websocket-server/src/server.js'),
   postgres: process.env.PAGEROOM_TEST_POSTGRES_BIN,
@@ -45,7 +48,8 @@ class Child {
   constructor (program, args, { cpu, env = {}, log, uid, gid }) {
     const output = openSync(log, 'a')
     this.log = log
-    this.process = spawn('taskset', ['-c', cpu, program, ...args], {
+    const scheduled = settings.priority ? ['chrt', '-r', settings.priority, program] : [program]
+    this.process = spawn('taskset', ['-c', cpu, ...scheduled, ...args], {
       env: { ...process.env, ...env }, stdio: ['ignore', output, output], uid, gid
     })
     closeSync(output)
@@ -145,7 +149,7 @@ async function load (server, args, seconds = 180) {
   const log = join(folder, 'log')
   const pid = String(server.child.process.pid)
   const common = ['--url', server.url, '--server-pid', pid, '--json', json, ...server.flags]
-  const child = new Child(settings.pageroom, ['bench', ...args, ...common], { cpu: settings.loadCpu, log })
+  const child = new Child(settings.load, ['bench', ...args, ...common], { cpu: settings.loadCpu, log })
   const late = later(() => child.process.kill('SIGKILL'), seconds * 1000)
   await child.ended
   clearTimeout(late)

@@ -41,6 +41,8 @@ enum ConnectionError {
     Frame(#[from] FrameError),
     #[error(transparent)]
     Socket(#[from] std::io::Error),
+    #[error("a client sent a message in fragments, which would mix with those of others")]
+    Fragment,
     #[error("a client did not mask its frames")]
     NotMasked,
     #[error("a member did not read {QUEUE_BYTES_MAX} bytes of what it was sent")]
@@ -181,6 +183,9 @@ impl Connection {
         let mut at = 0;
         while let Some(rest) = bytes.get_mut(at..) {
             let Some(head) = Head::read(rest)? else { break };
+            if !head.is_last {
+                return Err(ConnectionError::Fragment);
+            }
             if head.len > FRAME_BYTES_MAX {
                 return Err(FrameError::TooLarge(head.len as u64).into());
             }
@@ -200,6 +205,7 @@ impl Connection {
                     self.member.push(&Bytes::from(pong));
                 }
                 Opcode::Pong => {}
+                Opcode::Continuation => return Err(ConnectionError::Fragment),
                 Opcode::Close => return Ok((at + head.start + head.len, true)),
             }
             at += head.start + head.len;

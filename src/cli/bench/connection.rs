@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     measures::{Counts, Nanos},
     updates::UpdateError,
-    websocket::{FRAME_BYTES_MAX, Frame, FrameError, FrameReader, Head, Opcode, write_client_frame},
+    websocket::{FrameError, Head, MessageReader, Opcode, Received, write_client_frame},
 };
 
 /// One read takes at most this much; all connections share the buffer.
@@ -67,6 +67,18 @@ pub enum Fault {
     /// Not an update of this run.
     #[error(transparent)]
     Update(#[from] UpdateError),
+}
+
+impl Fault {
+    /// The server said goodbye with this payload.
+    pub(super) fn closed(payload: &[u8]) -> Self {
+        const NO_CODE: u16 = 1005;
+        Self::Closed(
+            payload
+                .first_chunk()
+                .map_or(NO_CODE, |code| u16::from_be_bytes(*code)),
+        )
+    }
 }
 
 /// What waits to be written to one socket.
@@ -199,7 +211,7 @@ impl Connections {
     ) {
         self.outboxes.push(Rc::clone(&outbox));
         let shared = self.shared();
-        let reader = FrameReader::new(FRAME_BYTES_MAX);
+        let reader = MessageReader::of_whole_messages();
         let mut connection = Connection {
             stream,
             reader,
@@ -240,7 +252,7 @@ impl Connections {
 
 struct Connection<R> {
     stream: TcpStream,
-    reader: FrameReader,
+    reader: MessageReader,
     receiver: R,
     outbox: Rc<Outbox>,
     /// How much of the frame at the front of the outbox is not written, when a part of it is.
@@ -297,34 +309,30 @@ impl<R: Receive> Connection<R> {
         let now = shared.now();
         shared.bytes.set(shared.bytes.get() + received.len() as u64);
         reader.feed(received, |frame| match frame {
-            Frame::Whole {
+            Received::Whole {
                 opcode: Opcode::Binary,
                 payload,
             } => {
                 shared.frames.set(shared.frames.get() + 1);
                 receiver.receive(read_message(payload)?, now)
             }
-            Frame::Whole {
+            Received::Whole {
                 opcode: Opcode::Ping,
                 payload,
             } => {
                 outbox.push(Opcode::Pong, payload);
                 Ok(())
             }
-            Frame::Whole {
+            Received::Whole {
                 opcode: Opcode::Close,
                 payload,
-            } => {
-                let code = payload
-                    .first_chunk()
-                    .map_or(1005, |code| u16::from_be_bytes(*code));
-                Err(Fault::Closed(code))
-            }
-            Frame::Whole {
-                opcode: Opcode::Text | Opcode::Pong,
+            } => Err(Fault::closed(payload)),
+            Received::Whole {
+                opcode: Opcode::Continuation | Opcode::Text | Opcode::Pong,
                 ..
             } => Ok(()),
-            Frame::Piece { total, .. } => Err(FrameError::TooLarge(total as u64).into()),
+            // The reader hands out whole messages.
+            Received::Piece { .. } => Ok(()),
         })
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 
 /// How long deliveries may take to arrive after the last edit.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// The load of `pageroom bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -85,6 +85,8 @@ pub(super) struct Load {
     pub(super) warmup: Duration,
     /// Load that is measured.
     pub(super) duration: Duration,
+    /// How long the last deliveries may take.
+    pub(super) drain: Duration,
     /// Whether the pages are opened anew and compared.
     pub(super) verify: bool,
 }
@@ -148,6 +150,7 @@ pub(super) async fn run(context: &Context, args: &LoadArgs) -> Result<Report, Be
         awareness: args.awareness_per_second,
         warmup: args.warmup,
         duration: args.duration,
+        drain: DRAIN_LIMIT,
         verify: args.verify,
     };
     let outcome = measure(context, &load).await?;
@@ -178,7 +181,7 @@ pub(super) async fn measure(context: &Context, load: &Load) -> Result<Outcome, B
     context.stage("waiting for the last deliveries", 1);
     let acknowledged = !context.target.relay;
     let waiting = || rooms.missing() + if acknowledged { rooms.unacknowledged() } else { 0 };
-    context.wait_for(DRAIN_LIMIT, waiting).await;
+    context.wait_for(load.drain, waiting).await;
     let lost = if load.verify {
         verify(context, &rooms).await?
     } else {

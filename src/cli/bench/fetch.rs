@@ -9,7 +9,7 @@ use super::{
     BenchError,
     connection::{Fault, Message, Outbox, read_message},
     target::Target,
-    websocket::{FRAME_BYTES_MAX, Frame, FrameError, FrameReader, Opcode},
+    websocket::{FrameError, MessageReader, Opcode, Received},
 };
 
 /// How long the content may take.
@@ -35,7 +35,7 @@ pub enum FetchError {
     #[error("no content within {} s", FETCH_DEADLINE.as_secs())]
     Late,
     /// The content is not the expected one.
-    #[error("content of {0} bytes that differs from what an earlier client got")]
+    #[error("content that differs from what an earlier client got within its first {0} bytes")]
     Different(usize),
 }
 
@@ -87,58 +87,52 @@ async fn receive(fetched: &mut Fetched, behind: &[u8], expected: Option<&[u8]>) 
         .write_all(&outbox.take())
         .await
         .map_err(Fault::from)?;
-    let mut reader = FrameReader::new(if expected.is_some() {
-        KEPT_BYTES_MAX
-    } else {
-        FRAME_BYTES_MAX
-    });
+    let mut reader = match expected {
+        Some(_) => MessageReader::new(KEPT_BYTES_MAX),
+        None => MessageReader::of_whole_messages(),
+    };
     let mut complete = false;
     let (frame, update) = (&mut fetched.frame, &mut fetched.update);
     let mut take = |bytes: &[u8]| {
-        reader.feed(bytes, |part| match (part, expected) {
-            (
-                Frame::Whole {
-                    opcode: Opcode::Binary,
-                    payload,
-                },
-                _,
-            ) => {
-                if let Message::SyncStep2(content) = read_message(payload).map_err(Fault::from)? {
-                    complete = true;
-                    match expected {
-                        Some(expected) if expected != payload => {
-                            return Err(FetchError::Different(payload.len()));
-                        }
-                        Some(_) => {}
-                        None => {
-                            frame.extend_from_slice(payload);
-                            update.extend_from_slice(content);
-                        }
+        reader.feed(bytes, |received| match received {
+            Received::Whole {
+                opcode: Opcode::Binary,
+                payload,
+            } => {
+                let Message::SyncStep2(content) = read_message(payload).map_err(Fault::from)? else {
+                    return Ok(());
+                };
+                complete = true;
+                match expected {
+                    Some(expected) if expected != payload => {
+                        return Err(FetchError::Different(payload.len()));
+                    }
+                    Some(_) => {}
+                    None => {
+                        frame.extend_from_slice(payload);
+                        update.extend_from_slice(content);
                     }
                 }
                 Ok(())
             }
-            (
-                Frame::Whole {
-                    opcode: Opcode::Close,
-                    payload,
-                },
-                _,
-            ) => {
-                let code = payload
-                    .first_chunk()
-                    .map_or(1005, |code| u16::from_be_bytes(*code));
-                Err(Fault::Closed(code).into())
-            }
-            (Frame::Whole { .. }, _) | (Frame::Piece { .. }, None) => Ok(()),
-            (Frame::Piece { offset, total, bytes }, Some(expected)) => {
-                complete = offset + bytes.len() == total;
-                let same =
-                    total == expected.len() && expected.get(offset..offset + bytes.len()) == Some(bytes);
+            Received::Whole {
+                opcode: Opcode::Close,
+                payload,
+            } => Err(Fault::closed(payload).into()),
+            Received::Whole { .. } => Ok(()),
+            Received::Piece {
+                offset,
+                bytes,
+                is_last,
+            } => {
+                let end = offset + bytes.len();
+                let expected = expected.unwrap_or_default();
+                let same = expected.get(offset..end) == Some(bytes) && is_last == (end == expected.len());
+                complete = is_last;
                 if same {
                     Ok(())
                 } else {
-                    Err(FetchError::Different(total))
+                    Err(FetchError::Different(end))
                 }
             }
         })?;

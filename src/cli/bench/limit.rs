@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     BenchError, Context,
-    edits::{Load, Outcome, measure},
+    edits::{DRAIN_LIMIT, Load, Outcome, measure},
     report::Report,
     rooms::Shape,
 };
@@ -68,6 +68,7 @@ pub(super) async fn run(context: &Context, args: &LimitArgs) -> Result<Report, B
             awareness: 0.0,
             warmup: args.warmup,
             duration: args.duration,
+            drain: DRAIN_LIMIT,
             verify: false,
         };
         context.progress.println(format!("trying {rate:.0} edits/s"));

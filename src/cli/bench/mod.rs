@@ -23,6 +23,8 @@ mod report;
 mod rooms;
 mod schedule;
 mod target;
+#[cfg(test)]
+mod tests;
 mod updates;
 pub mod websocket;
 

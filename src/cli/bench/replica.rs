@@ -248,6 +248,7 @@ mod tests {
             .content()
             .expect("content")
             .text(None)
+            .expect("text")
             .unwrap_or_default()
     }
 

@@ -311,7 +311,12 @@ mod tests {
         }
         document.apply().expect("an update that can be applied");
         assert_eq!(
-            document.content().expect("content").text(None).as_deref(),
+            document
+                .content()
+                .expect("content")
+                .text(None)
+                .expect("text")
+                .as_deref(),
             Some("a-ge")
         );
     }

@@ -11,6 +11,8 @@ pub const FRAME_BYTES_MAX: usize = 256 << 20;
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
+    /// The next fragment of a message.
+    Continuation,
     /// A text message.
     Text,
     /// A binary message.
@@ -26,6 +28,7 @@ pub enum Opcode {
 impl Opcode {
     fn from_bits(bits: u8) -> Option<Self> {
         match bits {
+            0 => Some(Self::Continuation),
             1 => Some(Self::Text),
             2 => Some(Self::Binary),
             8 => Some(Self::Close),
@@ -37,6 +40,7 @@ impl Opcode {
 
     fn bits(self) -> u8 {
         match self {
+            Self::Continuation => 0,
             Self::Text => 1,
             Self::Binary => 2,
             Self::Close => 8,
@@ -49,9 +53,9 @@ impl Opcode {
 /// Bytes that are no frame of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
-    /// A message in pieces, or a frame of an unknown kind.
-    #[error("the other side sent a fragmented or unknown WebSocket frame (first byte {0:#04x})")]
-    Unsupported(u8),
+    /// A frame of an unknown kind, or one that does not belong where it is.
+    #[error("the other side sent an unexpected WebSocket frame (first byte {0:#04x})")]
+    Unexpected(u8),
     /// More than [`FRAME_BYTES_MAX`].
     #[error("the other side announced a WebSocket frame of {0} bytes")]
     TooLarge(u64),
@@ -62,6 +66,8 @@ pub enum FrameError {
 pub struct Head {
     /// What the frame is.
     pub opcode: Opcode,
+    /// No fragment follows.
+    pub is_last: bool,
     /// The key that its payload is masked with; clients must mask.
     pub mask: Option<[u8; 4]>,
     /// Where the payload begins, counted from the head's first byte.
@@ -76,9 +82,9 @@ impl Head {
         let [first, second, rest @ ..] = bytes else {
             return Ok(None);
         };
-        let opcode = match (first & 0xf0, Opcode::from_bits(first & 0x0f)) {
-            (0x80, Some(opcode)) => opcode,
-            _ => return Err(FrameError::Unsupported(*first)),
+        let opcode = match (first & 0x70, Opcode::from_bits(first & 0x0f)) {
+            (0, Some(opcode)) => opcode,
+            _ => return Err(FrameError::Unexpected(*first)),
         };
         let (len, rest, width) = match second & 0x7f {
             126 => match rest.split_first_chunk::<2>() {
@@ -104,6 +110,7 @@ impl Head {
         };
         Ok(Some(Self {
             opcode,
+            is_last: first & 0x80 != 0,
             mask,
             start: 2 + width,
             len,
@@ -153,51 +160,73 @@ pub fn write_client_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], mas
     }
 }
 
-/// What a [`FrameReader`] found.
+/// What a [`MessageReader`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
-    /// A whole frame.
+pub enum Received<'a> {
+    /// A whole message, or a control frame.
     Whole {
         /// What it is.
         opcode: Opcode,
         /// Its payload, not masked.
         payload: &'a [u8],
     },
-    /// The next piece of a frame that is longer than the reader keeps.
+    /// The next piece of a message that is longer than the reader keeps.
     Piece {
         /// Where in the payload the piece begins.
         offset: usize,
-        /// How long the whole payload is, in bytes.
-        total: usize,
         /// The piece.
         bytes: &'a [u8],
+        /// It is the last one.
+        is_last: bool,
     },
 }
 
-/// Cuts what a server sends into frames, keeping only the beginning of a frame that is not complete.
-#[derive(Debug)]
-pub struct FrameReader {
-    kept: Vec<u8>,
-    whole_bytes_max: usize,
-    /// Offset and length of the payload that is passing through in pieces.
-    passing: Option<(usize, usize)>,
+/// A frame that is handed out in pieces.
+#[derive(Clone, Copy, Debug)]
+struct Passing {
+    rest: usize,
+    is_last: bool,
 }
 
-impl FrameReader {
-    /// A reader that hands out frames of up to `whole_bytes_max` bytes whole, and longer ones in pieces.
+/// Cuts what a server sends into messages, keeping only the beginning of one that is not complete.
+#[derive(Debug)]
+pub struct MessageReader {
+    /// Bytes of a frame that is not complete.
+    kept: Vec<u8>,
+    /// The fragments of a message so far.
+    fragments: Vec<u8>,
+    /// How much of the payload of a message that is not complete has been seen.
+    seen: Option<usize>,
+    passing: Option<Passing>,
+    whole_bytes_max: usize,
+}
+
+impl MessageReader {
+    /// A reader that hands out messages whole if they are up to `whole_bytes_max` bytes long and not fragmented, and others
+    /// in pieces.
     pub fn new(whole_bytes_max: usize) -> Self {
         Self {
             kept: Vec::new(),
-            whole_bytes_max,
+            fragments: Vec::new(),
+            seen: None,
             passing: None,
+            whole_bytes_max,
         }
     }
 
-    /// Takes received bytes and gives each frame in them to `each`, until it fails.
+    /// A reader that hands out all messages whole.
+    pub fn of_whole_messages() -> Self {
+        Self::new(usize::MAX)
+    }
+
+    /// Takes received bytes and gives each message in them to `each`, until it fails.
+    ///
+    /// # Errors
+    /// When the bytes are no frames that a server may send, or `each` fails.
     pub fn feed<E: From<FrameError>>(
         &mut self,
         chunk: &[u8],
-        mut each: impl FnMut(Frame<'_>) -> Result<(), E>,
+        mut each: impl FnMut(Received<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.kept.is_empty() {
             let used = self.cut(chunk, &mut each)?;
@@ -213,43 +242,211 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Hands out the complete frames in `bytes`; returns how many bytes they took.
+    /// Hands out what is complete in `bytes`; returns how many bytes that took.
     fn cut<E: From<FrameError>>(
         &mut self,
         bytes: &[u8],
-        each: &mut impl FnMut(Frame<'_>) -> Result<(), E>,
+        each: &mut impl FnMut(Received<'_>) -> Result<(), E>,
     ) -> Result<usize, E> {
         let mut rest = bytes;
         loop {
-            if let Some((offset, total)) = self.passing {
-                let (piece, after) = rest.split_at_checked(total - offset).unwrap_or((rest, &[]));
-                each(Frame::Piece {
-                    offset,
-                    total,
-                    bytes: piece,
-                })?;
-                let offset = offset + piece.len();
-                self.passing = (offset < total).then_some((offset, total));
-                rest = after;
+            if let Some(passing) = self.passing {
+                rest = self.pass(passing, rest, each)?;
                 if self.passing.is_some() {
                     return Ok(bytes.len());
                 }
             }
             let Some(head) = Head::read(rest)? else { break };
-            if head.len > self.whole_bytes_max {
-                self.passing = Some((0, head.len));
+            let is_data = matches!(head.opcode, Opcode::Continuation | Opcode::Text | Opcode::Binary);
+            let continues = head.opcode == Opcode::Continuation;
+            if is_data && continues != self.seen.is_some() || !is_data && !head.is_last {
+                return Err(FrameError::Unexpected(rest.first().copied().unwrap_or_default()).into());
+            }
+            let is_part = is_data && (continues || !head.is_last);
+            let in_pieces = self.whole_bytes_max < usize::MAX && (is_part || head.len > self.whole_bytes_max);
+            if is_data && in_pieces {
+                self.passing = Some(Passing {
+                    rest: head.len,
+                    is_last: head.is_last,
+                });
                 rest = rest.get(head.start..).unwrap_or_default();
                 continue;
             }
             let Some((frame, after)) = rest.split_at_checked(head.start + head.len) else {
                 break;
             };
-            each(Frame::Whole {
-                opcode: head.opcode,
-                payload: frame.get(head.start..).unwrap_or_default(),
-            })?;
             rest = after;
+            let payload = frame.get(head.start..).unwrap_or_default();
+            if !is_part {
+                each(Received::Whole {
+                    opcode: head.opcode,
+                    payload,
+                })?;
+                continue;
+            }
+            self.fragments.extend_from_slice(payload);
+            self.seen = (!head.is_last).then_some(self.fragments.len());
+            if self.fragments.len() > FRAME_BYTES_MAX {
+                return Err(FrameError::TooLarge(self.fragments.len() as u64).into());
+            }
+            if head.is_last {
+                let message = std::mem::take(&mut self.fragments);
+                each(Received::Whole {
+                    opcode: Opcode::Binary,
+                    payload: &message,
+                })?;
+            }
         }
         Ok(bytes.len() - rest.len())
+    }
+
+    /// Hands out the next piece; returns what follows it.
+    fn pass<'a, E: From<FrameError>>(
+        &mut self,
+        passing: Passing,
+        bytes: &'a [u8],
+        each: &mut impl FnMut(Received<'_>) -> Result<(), E>,
+    ) -> Result<&'a [u8], E> {
+        let (piece, after) = bytes.split_at_checked(passing.rest).unwrap_or((bytes, &[]));
+        let rest = passing.rest - piece.len();
+        let offset = self.seen.unwrap_or(0);
+        let is_last = rest == 0 && passing.is_last;
+        self.passing = (rest > 0).then_some(Passing { rest, ..passing });
+        self.seen = (!is_last).then_some(offset + piece.len());
+        each(Received::Piece {
+            offset,
+            bytes: piece,
+            is_last,
+        })?;
+        Ok(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Head::write(&mut bytes, Opcode::Binary, payload.len(), None);
+        bytes[0] = first;
+        bytes.extend_from_slice(payload);
+        bytes
+    }
+
+    /// What comes out when the bytes come in chunks of this size: opcode and payload, pieces joined.
+    fn read(
+        mut reader: MessageReader,
+        bytes: &[u8],
+        chunk: usize,
+    ) -> Result<Vec<(Opcode, Vec<u8>)>, FrameError> {
+        let (mut messages, mut pieces) = (Vec::new(), Vec::new());
+        for chunk in bytes.chunks(chunk) {
+            reader.feed::<FrameError>(chunk, |received| {
+                match received {
+                    Received::Whole { opcode, payload } => messages.push((opcode, payload.to_vec())),
+                    Received::Piece {
+                        offset,
+                        bytes,
+                        is_last,
+                    } => {
+                        assert_eq!(offset, pieces.len());
+                        pieces.extend_from_slice(bytes);
+                        if is_last {
+                            messages.push((Opcode::Continuation, std::mem::take(&mut pieces)));
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn messages_of_every_length_are_read_whatever_the_chunks() {
+        let payloads = [0, 1, 125, 126, 65_535, 65_536].map(|length| vec![7; length]);
+        let bytes: Vec<u8> = payloads.iter().flat_map(|payload| frame(0x82, payload)).collect();
+        let expected: Vec<_> = payloads.map(|payload| (Opcode::Binary, payload)).into();
+        for chunk in [3, 1000, bytes.len()] {
+            assert_eq!(
+                read(MessageReader::of_whole_messages(), &bytes, chunk).as_ref(),
+                Ok(&expected)
+            );
+        }
+    }
+
+    #[test]
+    fn fragments_make_one_message_also_around_a_ping() {
+        let bytes = [
+            frame(0x02, b"ab"),
+            frame(0x89, b"?"),
+            frame(0x00, b"cd"),
+            frame(0x80, b"e"),
+        ]
+        .concat();
+        for chunk in 1..bytes.len() {
+            assert_eq!(
+                read(MessageReader::of_whole_messages(), &bytes, chunk),
+                Ok(vec![
+                    (Opcode::Ping, b"?".to_vec()),
+                    (Opcode::Binary, b"abcde".to_vec())
+                ])
+            );
+            assert_eq!(
+                read(MessageReader::new(3), &bytes, chunk),
+                Ok(vec![
+                    (Opcode::Ping, b"?".to_vec()),
+                    (Opcode::Continuation, b"abcde".to_vec())
+                ])
+            );
+        }
+    }
+
+    #[test]
+    fn long_messages_pass_in_pieces_and_short_ones_whole() {
+        let bytes = [frame(0x82, b"long"), frame(0x82, b"abc"), frame(0x82, b"longer")].concat();
+        for chunk in 1..bytes.len() {
+            assert_eq!(
+                read(MessageReader::new(3), &bytes, chunk),
+                Ok(vec![
+                    (Opcode::Continuation, b"long".to_vec()),
+                    (Opcode::Binary, b"abc".to_vec()),
+                    (Opcode::Continuation, b"longer".to_vec()),
+                ])
+            );
+        }
+    }
+
+    #[test]
+    fn frames_that_do_not_belong_where_they_are_are_refused() {
+        for bytes in [
+            frame(0x80, b"nothing to continue"),
+            [frame(0x02, b"a"), frame(0x82, b"another message before the end")].concat(),
+            frame(0x09, b"a ping in fragments"),
+            frame(0xc2, b"an extension"),
+            frame(0x83, b"an unknown kind"),
+        ] {
+            let refused = read(MessageReader::of_whole_messages(), &bytes, bytes.len());
+            assert!(matches!(refused, Err(FrameError::Unexpected(_))), "{bytes:?}");
+        }
+        let endless = [0x82, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(Head::read(&endless), Err(FrameError::TooLarge(u64::MAX)));
+    }
+
+    #[test]
+    fn what_a_client_writes_is_masked_and_can_be_read() {
+        for length in [0, 3, 8, 29, 200] {
+            let payload: Vec<u8> = (0..length).collect();
+            let mut bytes = Vec::new();
+            write_client_frame(&mut bytes, Opcode::Binary, &payload, [1, 2, 3, 4]);
+            let head = Head::read(&bytes).expect("a frame").expect("a whole head");
+            assert_eq!(
+                (head.mask, head.len, head.is_last),
+                (Some([1, 2, 3, 4]), payload.len(), true)
+            );
+            toggle_mask(&mut bytes[head.start..], [1, 2, 3, 4]);
+            assert_eq!(bytes[head.start..], payload);
+        }
     }
 }
