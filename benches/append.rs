@@ -1,4 +1,5 @@
 //! How long does a durable append take, with edits of how many pages in one transaction?
+#![expect(clippy::expect_used, reason = "a bench stops at the first error")]
 
 use std::{sync::Arc, time::Duration};
 

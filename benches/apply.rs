@@ -1,4 +1,5 @@
 //! How long does it take to apply a real history of edits, and to merge it for those who listen?
+#![expect(clippy::expect_used, reason = "a bench stops at the first error")]
 
 use crdt::{Document, Limits, Update};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,4 +1,5 @@
 //! How long does it take to check an update from outside?
+#![expect(clippy::expect_used, reason = "a bench stops at the first error")]
 
 use bytes::Bytes;
 use crdt::{Document, Limits, Message, Update};

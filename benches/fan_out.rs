@@ -1,4 +1,5 @@
 //! How long does a room take from one edit to its frame in every other member's queue, and back out of it?
+#![expect(clippy::expect_used, reason = "a bench stops at the first error")]
 
 use std::{
     sync::Arc,
@@ -35,7 +36,11 @@ impl World {
     fn new(members: usize) -> Self {
         let config = RoomConfig {
             gate: crdt::Limits::default(),
-            snapshots: SnapshotPolicy::default(),
+            snapshots: SnapshotPolicy {
+                interval: Duration::MAX / 4,
+                max_log_rows: u64::MAX,
+                max_log_bytes: u64::MAX,
+            },
             idle: Duration::MAX / 4,
             max_window: Duration::from_millis(16),
             max_page_bytes: 256 * MEBIBYTE,
@@ -51,6 +56,7 @@ impl World {
             log_rows: 0,
             log_bytes: 0,
             dirty_since: None,
+            before: crdt::StateVector::default(),
             careful: false,
         };
         #[expect(clippy::disallowed_methods, reason = "the room only adds to it")]
@@ -103,7 +109,14 @@ impl World {
                             last_seq: self.last_seq,
                         });
                     }
-                    other => panic!("an edit should not lead to {other:?}"),
+                    other @ (Effect::Resume { .. }
+                    | Effect::Close { .. }
+                    | Effect::ReadForeign { .. }
+                    | Effect::Answer { .. }
+                    | Effect::Quarantine { .. }
+                    | Effect::Refused { .. }
+                    | Effect::Failed
+                    | Effect::Retire) => panic!("an edit should not lead to {other:?}"),
                 }
             }
             match stored {

@@ -1,4 +1,5 @@
 //! How long does it take to open a page that nobody has open, and to give it to somebody who has nothing?
+#![expect(clippy::expect_used, reason = "a bench stops at the first error")]
 
 use crdt::{ClientId, Document, Limits, StateVector};
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -10,7 +10,7 @@ use pageroom::cli::bench::replica::Trace;
 const CLIENT: u64 = 0x9ace_700b;
 
 /// The edits of a trace, one update each.
-pub fn updates(name: &str) -> Vec<Bytes> {
+pub(crate) fn updates(name: &str) -> Vec<Bytes> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/traces")
         .join(format!("{name}.json.gz"));
@@ -23,8 +23,12 @@ pub fn updates(name: &str) -> Vec<Bytes> {
 }
 
 /// The page after these updates, as one update.
+#[expect(
+    clippy::allow_attributes,
+    reason = "whether it is dead differs from bench to bench"
+)]
 #[allow(dead_code, reason = "each bench takes what it needs")]
-pub fn state(updates: &[Bytes]) -> Bytes {
+pub(crate) fn state(updates: &[Bytes]) -> Bytes {
     let mut document =
         Document::load(Limits::default(), updates.iter().cloned()).expect("a complete history");
     document.encode().expect("a whole document")

@@ -79,10 +79,12 @@ impl Server {
 
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         let mut page = String::new();
-        let accepted = tokio_tungstenite::accept_hdr_async(stream, |request: &Request, response| {
+        #[expect(clippy::result_large_err, reason = "the WebSocket library asks for this type")]
+        let note_page = |request: &Request, response| {
             page = request.uri().path().to_owned();
             Ok(response)
-        });
+        };
+        let accepted = tokio_tungstenite::accept_hdr_async(stream, note_page);
         let mut socket = accepted.await.expect("a WebSocket client");
         let (sender, mut outgoing) = mpsc::channel(100_000);
         let number = {
@@ -148,7 +150,7 @@ impl Server {
                             Failing::Forgets if number != author => 0,
                             Failing::Withholds if number == author => 0,
                             Failing::Repeats => 2,
-                            _ => 1,
+                            Failing::Never | Failing::Forgets | Failing::Withholds | Failing::HangsUp => 1,
                         };
                         for _ in 0..times {
                             // Members that have gone are not served any more.
@@ -159,7 +161,11 @@ impl Server {
                         return false;
                     }
                 }
-                _ => {}
+                Message::SyncStep2(_)
+                | Message::Awareness(_)
+                | Message::QueryAwareness
+                | Message::PermissionDenied(_)
+                | Message::Unknown { .. } => {}
             }
         }
         true
