@@ -15,6 +15,8 @@ struct Built;
 
 /// Names of built assets carry a hash of their content, so a copy is good for ever.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// The one asset whose name says nothing of its content.
+const LICENSES: &str = "licenses.txt";
 const REVALIDATE: HeaderValue = HeaderValue::from_static("no-cache");
 /// Nothing comes from elsewhere. Editors set styles on elements, hence the exception for styles.
 const POLICY: HeaderValue = HeaderValue::from_static(
