@@ -17,7 +17,7 @@
 //!    covers, atomically, also beside another process that does the same.
 //! 5. **A load is consistent**: snapshot and log rows are of one moment.
 //!
-//! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open`].
+//! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
 //!
 //! Three stores exist: [`MemoryStore`] (nothing survives), SQLite in one file, and PostgreSQL 15 or newer. The schemas and
 //! their reasons are in `migrations/`. A backend may read table `page_snapshots` of the latter two directly.
