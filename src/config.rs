@@ -529,7 +529,8 @@ impl ListenSettings {
 }
 
 impl AuthSettings {
-    fn check(&self, host: IpAddr, problems: &mut Vec<String>) -> Authenticator {
+    /// Checks the settings for a server that listens on `host`.
+    pub(crate) fn check(&self, host: IpAddr, problems: &mut Vec<String>) -> Authenticator {
         for (name, secret) in [
             ("JWT_SECRET", &self.jwt_secret),
             ("PAGEROOM_ADMIN_TOKEN", &self.admin_token),

@@ -18,9 +18,16 @@ pub enum LogFormat {
     Json,
 }
 
+/// Libraries whose most talkative logs hold what people say: a filter for everything does not reach them.
+const TALKATIVE: [&str; 2] = ["tungstenite=warn", "tokio_tungstenite=warn"];
+
 /// Sends the log to standard error. `filter` is in the syntax of `tracing`'s env filter; an unreadable one falls back to `info`.
 pub fn install_log(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = TALKATIVE
+        .iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

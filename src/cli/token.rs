@@ -2,12 +2,17 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use clap::Args;
 
-use crate::{auth::Claims, config::AuthSettings, rooms::Role};
+use crate::{
+    auth::Claims,
+    config::{AuthSettings, ConfigError},
+    rooms::Role,
+};
 
 /// What the token says.
 #[derive(Args, Debug)]
@@ -33,6 +38,8 @@ pub(super) struct TokenArgs {
 pub(super) enum TokenError {
     #[error("there is no secret to sign with: set JWT_SECRET to the one that the server has")]
     NoSecret,
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     #[error("the token lasts longer than time can be counted")]
     TooLong,
     #[error("the token could not be signed: {0}")]
@@ -40,6 +47,12 @@ pub(super) enum TokenError {
 }
 
 pub(super) fn mint(args: &TokenArgs) -> Result<String, TokenError> {
+    let mut problems = Vec::new();
+    // Tokens have nothing to do with where the server listens.
+    args.auth.check(Ipv4Addr::LOCALHOST.into(), &mut problems);
+    if !problems.is_empty() {
+        return Err(ConfigError(problems).into());
+    }
     let keys = args.auth.keys().ok_or(TokenError::NoSecret)?;
     let ends = now().checked_add(*args.expires).ok_or(TokenError::TooLong)?;
     let exp = ends
