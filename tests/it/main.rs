@@ -4,8 +4,14 @@
 
 mod auth;
 mod awareness;
+mod backpressure;
+mod cli;
 mod http;
+mod limits;
 mod persistence;
 mod rooms;
+mod shutdown;
 mod support;
+mod tidy;
+mod traces;
 mod y_websocket;

@@ -1,6 +1,6 @@
 //! A y-websocket client with its own copy of the page: syncs, edits, shows presence, counts acknowledgements.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use crdt::{
@@ -11,10 +11,11 @@ use crdt::{
 use serde_json::Value;
 
 use super::{
+    PATIENCE,
     replica::Replica,
     server::TestServer,
     socket::{Closed, Heard, Socket, only_message},
-    soon,
+    soon, within,
 };
 
 /// A member of a page.
@@ -86,6 +87,19 @@ impl Client {
         self.socket.say(message::update(update)).await;
     }
 
+    /// Queues an update without waiting for the server to read it.
+    pub(crate) async fn queue(&mut self, update: &[u8]) {
+        self.socket
+            .feed(message::update(update))
+            .await
+            .expect("a connection");
+    }
+
+    /// Sends what was queued.
+    pub(crate) async fn flush(&mut self) {
+        self.socket.flush().await.expect("a connection");
+    }
+
     /// Writes and waits until the server has acknowledged it.
     pub(crate) async fn write_durably(&mut self, text: &str) {
         self.write(text).await;
@@ -109,7 +123,17 @@ impl Client {
     }
 
     /// Takes what comes until `is_so`.
-    pub(crate) async fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, is_so: impl FnMut(&mut Self) -> bool) {
+        self.until_within(PATIENCE, what, is_so).await;
+    }
+
+    /// The same where much has to come.
+    pub(crate) async fn until_within(
+        &mut self,
+        patience: Duration,
+        what: &str,
+        mut is_so: impl FnMut(&mut Self) -> bool,
+    ) {
         let waiting = async {
             while !is_so(self) {
                 if let Err(closed) = self.turn().await {
@@ -117,7 +141,19 @@ impl Client {
                 }
             }
         };
-        soon(what, waiting).await;
+        within(patience, what, waiting).await;
+    }
+
+    /// Takes what comes until something else has happened.
+    pub(crate) async fn hear_until(&mut self, happened: impl Future<Output = ()>) {
+        tokio::pin!(happened);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut happened => return,
+                turn = self.turn() => turn.expect("a connection"),
+            }
+        }
     }
 
     /// Takes one message in, answering as clients do.

@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod http;
+pub(crate) mod process;
 pub(crate) mod replica;
 pub(crate) mod server;
 pub(crate) mod socket;
@@ -16,7 +17,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for `future`, and fails the test when that takes too long.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    within(PATIENCE, what, future).await
+}
+
+/// The same with a patience of its own, for what is much and not slow.
+pub(crate) async fn within<T>(patience: Duration, what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(patience, future).await {
         Ok(done) => done,
         Err(_) => panic!("waited too long for {what}"),
     }

@@ -26,7 +26,12 @@ impl Replica {
 
     /// How much its user has written.
     pub(crate) fn clock(&self) -> u32 {
-        self.0.state_vector().get(self.0.client())
+        self.knows(self.author())
+    }
+
+    /// How much it knows of what `author` wrote.
+    pub(crate) fn knows(&self, author: u64) -> u32 {
+        self.0.state_vector().get(ClientId(author))
     }
 
     /// Writes `text` behind what this user wrote last, and returns the update.

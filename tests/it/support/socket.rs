@@ -44,6 +44,18 @@ impl Socket {
 
     /// Connects with some more headers.
     pub(crate) async fn open_with(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a server that listens");
+        Self::shake_hands(stream, path, headers).await
+    }
+
+    /// Takes a TCP connection that is there already.
+    pub(crate) async fn over(stream: TcpStream, path: &str) -> Self {
+        Self::shake_hands(stream, path, &[]).await
+    }
+
+    async fn shake_hands(stream: TcpStream, path: &str, headers: &[(&'static str, &str)]) -> Self {
+        stream.set_nodelay(true).expect("a socket");
+        let address = stream.peer_addr().expect("a peer");
         let mut request = format!("ws://{address}{path}")
             .into_client_request()
             .expect("an address");
@@ -52,14 +64,8 @@ impl Socket {
                 .headers_mut()
                 .insert(*name, HeaderValue::from_str(value).expect("a header"));
         }
-        let opening = async {
-            let stream = TcpStream::connect(address).await.expect("a server that listens");
-            stream.set_nodelay(true).expect("a socket");
-            tokio_tungstenite::client_async(request, stream)
-                .await
-                .expect("a handshake")
-        };
-        let (stream, response) = soon("a handshake", opening).await;
+        let handshake = tokio_tungstenite::client_async(request, stream);
+        let (stream, response) = soon("a handshake", handshake).await.expect("a handshake");
         let chosen = response.headers().get("sec-websocket-protocol");
         let subprotocol = chosen.map(|chosen| chosen.to_str().expect("text").to_owned());
         Self { stream, subprotocol }

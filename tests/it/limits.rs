@@ -1,0 +1,374 @@
+//! Every limit: what is refused over it, with which code, and that nothing is dropped in silence.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use crdt::{encoding::Write, message};
+use serde_json::json;
+use storage::testing::Fault;
+use tokio::time::Instant;
+
+use crate::support::{
+    client::{Client, presence_update},
+    http::{get, post},
+    replica::{FIELD, Replica, insertion},
+    server::{TestServer, empty_store},
+    socket::{Closed, Socket},
+    store::{SwitchedStore, Weather},
+    token::{SECRET, token},
+};
+
+/// How a connection is refused that comes with these headers.
+async fn refused(server: &TestServer, path: &str, headers: &[(&'static str, &str)]) -> Closed {
+    Socket::open_with(server.address, path, headers)
+        .await
+        .closed()
+        .await
+}
+
+fn assert_closed(closed: &Closed, code: u16, reason: &str) {
+    assert_eq!(closed.code, code, "{closed:?}");
+    assert!(closed.reason.starts_with(&format!("{reason}: ")), "{closed:?}");
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_ends_its_connection() {
+    let server = TestServer::start(&["--max-message-bytes", "1000"]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    ada.write_durably(&"x".repeat(900)).await;
+    let mut loud = Client::join(&server, "page", 2).await;
+    loud.write(&"y".repeat(1000)).await;
+    assert_closed(&loud.closed().await, 4413, "too_large");
+    // Also when it comes in small frames.
+    let mut sly = Client::join(&server, "page", 3).await;
+    let packed = vec![0; 1001];
+    sly.socket.say(packed).await;
+    assert_closed(&sly.closed().await, 4413, "too_large");
+    ada.write_durably("unharmed").await;
+}
+
+#[tokio::test]
+async fn presence_over_the_limit_is_refused_and_counted() {
+    let flags = ["--max-awareness-bytes", "50", "--max-awareness-clients", "2"];
+    let server = TestServer::start(&flags).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut bob = Client::join(&server, "page", 9).await;
+    ada.show(&json!({ "padding": "x".repeat(100) })).await;
+    ada.show(&json!({ "name": "Ada" })).await;
+    for id in [2, 3, 4] {
+        ada.show_as(id, 1, &json!({ "id": id })).await;
+    }
+    ada.show(&json!({ "name": "Ada", "last": true })).await;
+    bob.until_shown(1, Some(&json!({ "name": "Ada", "last": true })))
+        .await;
+    assert_eq!(bob.presence.shown(), [1, 2], "two ids a connection");
+    let refused = server
+        .metric("pageroom_refusals_total{kind=\"awareness_too_large\"}")
+        .await;
+    assert_eq!(refused, Some(3.0));
+    ada.write_durably("still connected").await;
+}
+
+#[tokio::test]
+async fn a_full_page_can_be_read_and_not_changed() {
+    let server = TestServer::start(&["--max-page-bytes", "1000", "--max-message-bytes", "600"]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    while ada.replica.text().len() <= 1000 {
+        ada.write_durably(&"x".repeat(300)).await;
+    }
+    let text = ada.replica.text();
+    ada.send(&insertion(2, 0, "over")).await;
+    ada.until("the refusal", |ada| !ada.refusals.is_empty()).await;
+    assert!(ada.refusals[0].starts_with("too_large: "), "{:?}", ada.refusals);
+    let posted = post(server.address, "/api/pages/page/updates", insertion(3, 0, "over")).await;
+    assert_eq!(
+        (posted.status.as_u16(), posted.error().as_str()),
+        (413, "too_large")
+    );
+    let mut reader = Client::join(&server, "page", 4).await;
+    assert_eq!(reader.replica.text(), text);
+    reader.show(&json!({ "name": "Rita" })).await;
+    ada.until_shown(4, Some(&json!({ "name": "Rita" }))).await;
+    Client::join(&server, "other", 5)
+        .await
+        .write_durably("other pages are not full")
+        .await;
+}
+
+#[tokio::test]
+async fn more_connections_than_the_server_takes_are_asked_to_come_later() {
+    let server = TestServer::start(&["--max-connections", "2"]).await;
+    let ada = Client::join(&server, "a", 1).await;
+    let _bob = Client::join(&server, "b", 2).await;
+    assert_closed(&refused(&server, "/ws/c", &[]).await, 1013, "unavailable");
+    ada.leave().await;
+    server.until_metric("pageroom_connections_open", 1.0).await;
+    Client::join(&server, "c", 3)
+        .await
+        .write_durably("her place is free")
+        .await;
+}
+
+#[tokio::test]
+async fn a_full_room_says_so() {
+    let server = TestServer::start(&["--max-connections-per-room", "2"]).await;
+    let _ada = Client::join(&server, "page", 1).await;
+    let bob = Client::join(&server, "page", 2).await;
+    assert_closed(&refused(&server, "/ws/page", &[]).await, 1013, "room_full");
+    Client::join(&server, "other", 3).await;
+    bob.leave().await;
+    Client::join(&server, "page", 4)
+        .await
+        .write_durably("his place is free")
+        .await;
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_connections_and_guests_are_no_users() {
+    let server = TestServer::start(&["--jwt-secret", SECRET, "--max-connections-per-user", "2"]).await;
+    let path = |user: &str| format!("/ws/page?token={}", token(user, &json!({ "*": "edit" })));
+    let first = Client::join_at(server.address, &path("ada"), 1).await;
+    let _second = Client::join_at(server.address, &path("ada"), 2).await;
+    assert_closed(&refused(&server, &path("ada"), &[]).await, 4429, "rate_limited");
+    Client::join_at(server.address, &path("bob"), 3).await;
+    first.leave().await;
+    Client::join_at(server.address, &path("ada"), 4).await;
+
+    let open = TestServer::start(&["--max-connections-per-user", "1"]).await;
+    let _guests = [
+        Client::join(&open, "page", 1).await,
+        Client::join(&open, "page", 2).await,
+    ];
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_behind_a_trusted_proxy_too() {
+    let flags = ["--max-connections-per-ip", "2", "--trusted-proxies", "127.0.0.1"];
+    let server = TestServer::start(&flags).await;
+    let from = async |forwarded: &'static str| {
+        Socket::open_with(server.address, "/ws/page", &[("x-forwarded-for", forwarded)]).await
+    };
+    let mut here = Vec::new();
+    for forwarded in ["192.0.2.1", "198.51.100.9, 192.0.2.1"] {
+        here.push(Client::join_as(from(forwarded).await, Replica::new(1)).await);
+    }
+    assert_closed(&from("192.0.2.1").await.closed().await, 4429, "rate_limited");
+    here.push(Client::join_as(from("192.0.2.2").await, Replica::new(2)).await);
+    // This machine is nobody's address.
+    for author in 3..7 {
+        here.push(Client::join(&server, "page", author).await);
+    }
+    let doubting = TestServer::start(&["--max-connections-per-ip", "1"]).await;
+    for author in 1..4 {
+        let socket =
+            Socket::open_with(doubting.address, "/ws/page", &[("x-forwarded-for", "192.0.2.1")]).await;
+        here.push(Client::join_as(socket, Replica::new(author)).await);
+    }
+}
+
+#[tokio::test]
+async fn who_writes_too_fast_is_read_more_slowly_and_loses_nothing() {
+    let flags = ["--max-updates-per-second", "50", "--max-updates-burst", "10"];
+    let server = TestServer::start(&flags).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut bob = Client::join(&server, "page", 2).await;
+    let started = Instant::now();
+    for _ in 0..100 {
+        let update = ada.replica.write("x");
+        ada.socket
+            .feed(message::update(&update))
+            .await
+            .expect("a connection");
+    }
+    ada.socket.flush().await.expect("a connection");
+    // Others have budgets of their own.
+    bob.write("b").await;
+    ada.until("Bob's edit", |ada| ada.replica.text().contains('b'))
+        .await;
+    ada.until_acknowledged().await;
+    bob.until("all of Ada's edits", |bob| {
+        bob.replica.text().matches('x').count() == 100
+    })
+    .await;
+    // Up to 64 messages are taken in one turn before the budget is looked at.
+    let least = Duration::from_secs(1) / 50 * (100 - 10 - 64);
+    assert!(
+        started.elapsed() >= least,
+        "{:?} is faster than allowed",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn while_too_much_is_unstored_nobody_is_read() {
+    let store = SwitchedStore::new(empty_store().await);
+    let flags = [
+        "--max-unstored-bytes",
+        "10000",
+        "--room-mailbox",
+        "1",
+        "--store-retry-milliseconds",
+        "50",
+    ];
+    let server = TestServer::start_on(store.clone(), &flags).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut bob = Client::join(&server, "page", 2).await;
+    store.writing(Weather::Failing(Fault::Unavailable));
+    let part = "x".repeat(1000);
+    for _ in 0..1000 {
+        ada.write(&part).await;
+    }
+    bob.until("some of it", |bob| bob.replica.text().len() >= 10_000)
+        .await;
+    // A few reads of up to 64 messages are under way when the limit is noticed; the rest waits in the socket.
+    let bound = 10_000.0 + 4.0 * 64.0 * 1100.0;
+    for _ in 0..20 {
+        let unstored = server.metric("pageroom_unstored_bytes").await.expect("a number");
+        assert!(
+            unstored > 10_000.0 && unstored < bound,
+            "{unstored} bytes in memory"
+        );
+    }
+    assert_eq!(ada.acknowledged, 0);
+    store.writing(Weather::Fine);
+    ada.until_acknowledged().await;
+    bob.until("all of it", |bob| bob.replica.text().len() == 1_000_000)
+        .await;
+}
+
+#[tokio::test]
+async fn updates_that_wait_for_others_are_bounded() {
+    let server = TestServer::start(&["--max-parked-updates", "2"]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut early = Client::join(&server, "page", 2).await;
+    for clock in [1, 2, 3, 4] {
+        early.send(&insertion(2, clock, "x")).await;
+    }
+    ada.write("a").await;
+    early.until_text("a").await;
+    let refused = server
+        .metric("pageroom_refusals_total{kind=\"parking_full\"}")
+        .await;
+    assert_eq!(refused, Some(2.0));
+    // Each was asked for again, so nothing is lost by it: the answer brings all.
+    for clock in 0..5 {
+        early.replica.receive(&insertion(2, clock, "x"));
+    }
+    let everything = early.replica.lacking(&[0]);
+    early.socket.say(message::sync_step_2(&everything)).await;
+    ada.until_text("axxxxx").await;
+}
+
+#[tokio::test]
+async fn an_update_of_too_many_clients_is_refused() {
+    let server = TestServer::start(&["--max-clients-per-update", "3"]).await;
+    let crowd = |clients: u64| {
+        let mut update = Vec::new();
+        update.put_number(clients);
+        for client in (1..=clients).rev() {
+            update.put_number(1);
+            update.put_number(client);
+            update.put_raw(&[0, 4, 1]);
+            update.put_string(FIELD);
+            update.put_string("x");
+        }
+        update.put_byte(0);
+        Bytes::from(update)
+    };
+    let mut ada = Client::join(&server, "page", 9).await;
+    ada.socket.say(message::sync_step_2(&crowd(4))).await;
+    assert_closed(&ada.closed().await, 4400, "malformed");
+    let posted = post(server.address, "/api/pages/page/updates", crowd(4)).await;
+    assert_eq!(
+        (posted.status.as_u16(), posted.error().as_str()),
+        (422, "malformed")
+    );
+    assert_eq!(
+        post(server.address, "/api/pages/page/updates", crowd(3))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn types_inside_types_go_only_so_deep() {
+    let server = TestServer::start(&["--max-nesting", "10"]).await;
+    // Lists in lists: the first in a root type, each other in the one before.
+    let nested = |levels: u64| {
+        let mut update = vec![1];
+        update.put_number(levels);
+        update.put_raw(&[1, 0]);
+        for level in 0..levels {
+            update.put_byte(7);
+            match level.checked_sub(1) {
+                None => {
+                    update.put_byte(1);
+                    update.put_string("root");
+                }
+                Some(parent) => {
+                    update.put_raw(&[0, 1]);
+                    update.put_number(parent);
+                }
+            }
+            update.put_byte(0);
+        }
+        update.put_byte(0);
+        Bytes::from(update)
+    };
+    let posted = post(server.address, "/api/pages/deep/updates", nested(20)).await;
+    assert_eq!(
+        (posted.status.as_u16(), posted.error().as_str()),
+        (422, "malformed")
+    );
+    assert_eq!(
+        post(server.address, "/api/pages/flat/updates", nested(10))
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn zero_switches_a_limit_off() {
+    let flags = [
+        ["--max-connections", "0"],
+        ["--max-connections-per-room", "0"],
+        ["--max-connections-per-user", "0"],
+        ["--max-connections-per-ip", "0"],
+        ["--max-updates-per-second", "0"],
+        ["--max-message-bytes", "0"],
+        ["--max-page-bytes", "0"],
+        ["--max-awareness-bytes", "0"],
+        ["--max-awareness-clients", "0"],
+        ["--max-clients-per-update", "0"],
+        ["--max-outbox-bytes", "0"],
+        ["--max-stall-seconds", "0"],
+        ["--max-body-bytes", "0"],
+        ["--max-unstored-bytes", "0"],
+        ["--max-parked-updates", "0"],
+        ["--max-parked-bytes", "0"],
+    ];
+    let server = TestServer::start(&flags.concat()).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut bob = Client::join(&server, "page", 2).await;
+    ada.write_durably(&"x".repeat(100_000)).await;
+    bob.until("all of it", |bob| bob.replica.text().len() == 100_000)
+        .await;
+    for id in 100..250 {
+        ada.socket
+            .say(message::awareness(&presence_update(
+                id,
+                1,
+                &json!({ "id": "x".repeat(1000) }),
+            )))
+            .await;
+    }
+    bob.until("many states", |bob| bob.presence.shown().len() == 150)
+        .await;
+    bob.send(&insertion(2, 1, "early")).await;
+    bob.send(&insertion(2, 0, "x")).await;
+    ada.until("both", |ada| ada.replica.text().contains("xearly"))
+        .await;
+    assert_eq!(get(server.address, "/api/pages/page").await.status, 200);
+}

@@ -1,0 +1,408 @@
+//! Tidy: what the architecture says of the sources, read from the sources.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::support::process::{run, text};
+
+/// Longest file, in lines before its tests. Past 400 it is worth looking for the second idea in it.
+const MAX_LINES: usize = 650;
+
+/// Folders that are not ours to read.
+const FOREIGN: &[&str] = &[
+    "target",
+    "node_modules",
+    ".git",
+    "dist",
+    "corpus",
+    "artifacts",
+    "coverage",
+];
+
+/// A file of the project.
+struct Source {
+    /// Its path from the top of the project.
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// Its lines up to its tests that are no comments, with their numbers.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate();
+        lines
+            .take_while(|(_, line)| *line != "#[cfg(test)]")
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+            .map(|(number, line)| (number + 1, line))
+    }
+
+    /// Lines of code in which one of `words` is.
+    fn naming<'a>(&'a self, words: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+        self.code().flat_map(move |(number, line)| {
+            let named = words.iter().filter(move |word| has_word(line, word));
+            named.map(move |word| format!("{}:{number} names {word}: {}", self.path, line.trim()))
+        })
+    }
+}
+
+/// Whether `word` is in a line, and not as a part of another word.
+fn has_word(line: &str, word: &str) -> bool {
+    let is_part =
+        |letter: Option<char>| letter.is_some_and(|letter| letter.is_alphanumeric() || letter == '_');
+    line.match_indices(word).any(|(start, _)| {
+        let (before, after) = (
+            line[..start].chars().next_back(),
+            line[start + word.len()..].chars().next(),
+        );
+        !is_part(before) && !is_part(after)
+    })
+}
+
+fn top() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The project's files under a folder whose names end like this, in order.
+fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
+    let mut folders = vec![top().join(folder)];
+    let mut found: Vec<PathBuf> = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .unwrap_or_default();
+            if path.is_dir() && !FOREIGN.contains(&name) {
+                folders.push(path);
+            } else if endings.iter().any(|ending| name.ends_with(ending)) && path.is_file() {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "files in {folder}");
+    let read = |path: PathBuf| {
+        let text = String::from_utf8_lossy(&fs::read(&path).expect("a file")).into_owned();
+        let path = path.strip_prefix(top()).expect("a file of the project");
+        Source {
+            path: path.to_str().expect("a path").to_owned(),
+            text,
+        }
+    };
+    found.into_iter().map(read).collect()
+}
+
+fn rust(folder: &str) -> Vec<Source> {
+    files(folder, &[".rs"])
+}
+
+fn is_test(source: &Source) -> bool {
+    source.path.starts_with("tests/") || source.path.contains("/tests/") || source.path.ends_with("/tests.rs")
+}
+
+/// Modules that know no clock, task or entropy: machines and codecs.
+fn pure_modules() -> Vec<Source> {
+    let is_pure = |source: &Source| {
+        let path = source.path.as_str();
+        let machine = [
+            "room/",
+            "batch",
+            "effect",
+            "input",
+            "member",
+            "message",
+            "persistence",
+            "refusal",
+        ];
+        let is_machine = path
+            .strip_prefix("src/rooms/")
+            .is_some_and(|rest| machine.iter().any(|name| rest.starts_with(name)));
+        is_machine
+            || path.starts_with("src/protocols/")
+            || path == "src/connections/session.rs"
+            || (path.starts_with("crdt/src/") && !path.starts_with("crdt/src/testing/"))
+    };
+    let pure: Vec<_> = [rust("src"), rust("crdt/src")]
+        .into_iter()
+        .flatten()
+        .filter(|source| is_pure(source) && !is_test(source))
+        .collect();
+    assert!(pure.len() > 20, "the pure modules are where they were");
+    pure
+}
+
+fn assert_none(found: impl IntoIterator<Item = String>, why: &str) {
+    let found: Vec<_> = found.into_iter().collect();
+    assert!(found.is_empty(), "{why}:\n{}", found.join("\n"));
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let silent = rust(".").into_iter().filter(|source| {
+        let first = source.text.lines().next().unwrap_or_default();
+        first
+            .strip_prefix("//! ")
+            .is_none_or(|sentence| sentence.trim().is_empty())
+    });
+    assert_none(
+        silent.map(|source| source.path),
+        "a file opens with `//!` and one sentence",
+    );
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let long = rust(".")
+        .into_iter()
+        .filter(|source| !is_test(source))
+        .filter_map(|source| {
+            let lines = source
+                .text
+                .lines()
+                .take_while(|line| *line != "#[cfg(test)]")
+                .count();
+            (lines > MAX_LINES).then(|| format!("{} has {lines} lines", source.path))
+        });
+    assert_none(long, "a file has one idea");
+}
+
+#[test]
+fn no_file_is_named_after_nothing() {
+    let vague = [
+        "util", "utils", "helper", "helpers", "common", "manager", "handler", "handlers", "misc",
+    ];
+    let named = rust(".").into_iter().map(|source| source.path);
+    let vague = named.filter(|path| {
+        path.trim_end_matches(".rs")
+            .split(['/', '_'])
+            .any(|part| vague.contains(&part))
+    });
+    assert_none(vague, "a name says what is inside");
+}
+
+#[test]
+fn only_crdt_names_the_engine_and_only_storage_the_driver() {
+    for (name, home) in [("yrs", "crdt/"), ("sqlx", "storage/")] {
+        let elsewhere = rust(".")
+            .into_iter()
+            .filter(|source| !source.path.starts_with(home));
+        // This file has to name them.
+        let elsewhere = elsewhere.filter(|source| source.path != "tests/it/tidy.rs");
+        let found: Vec<_> = elsewhere
+            .flat_map(|source| source.naming(&[name]).collect::<Vec<_>>())
+            .collect();
+        assert_none(found, "one place knows the library");
+        let manifests = files(".", &["Cargo.toml"])
+            .into_iter()
+            .filter(|source| !source.path.starts_with(home));
+        let depending = manifests.filter(|source| {
+            let depends = |line: &str| {
+                line.split(['=', '.'])
+                    .next()
+                    .is_some_and(|key| key.trim() == name)
+            };
+            source.text.lines().any(depends)
+        });
+        assert_none(
+            depending.map(|source| source.path),
+            "one place depends on the library",
+        );
+    }
+}
+
+#[test]
+fn leaf_crates_do_not_know_the_server_or_each_other() {
+    let crdt = rust("crdt").into_iter().flat_map(|source| {
+        source
+            .naming(&["storage", "pageroom_storage", "tokio"])
+            .collect::<Vec<_>>()
+    });
+    assert_none(crdt, "crdt is a leaf");
+    let storage = rust("storage").into_iter().flat_map(|source| {
+        source
+            .naming(&["crdt", "pageroom_crdt", "yrs"])
+            .collect::<Vec<_>>()
+    });
+    assert_none(
+        storage,
+        "storage is a leaf and never looks into the bytes it keeps",
+    );
+}
+
+#[test]
+fn pure_modules_ask_for_nothing() {
+    let impure = [
+        "async",
+        "await",
+        "tokio",
+        "Instant::now",
+        "SystemTime",
+        "rand",
+        "HashMap",
+        "HashSet",
+        "thread_rng",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "File",
+        "TcpStream",
+        "axum",
+        "tungstenite",
+    ];
+    let found = pure_modules()
+        .into_iter()
+        .flat_map(|source| source.naming(&impure).collect::<Vec<_>>());
+    assert_none(
+        found,
+        "time and randomness are arguments, and what is iterated over has an order",
+    );
+}
+
+#[test]
+fn rooms_do_not_know_dialects_and_dialects_know_only_messages() {
+    let knowing = rust("src/rooms").into_iter().flat_map(|source| {
+        source
+            .naming(&["protocols", "connections", "http", "auth", "y_websocket"])
+            .collect::<Vec<_>>()
+    });
+    assert_none(knowing, "rooms know nothing of what is spoken outside");
+    let allowed = ["ClientMessage", "ServerMessage", "Refusal", "RefusalCode"];
+    let mut imports = 0;
+    for source in rust("src/protocols") {
+        for (number, line) in source.code().filter(|(_, line)| line.contains("rooms")) {
+            let names = line
+                .trim()
+                .strip_prefix("use crate::rooms::")
+                .map(|rest| rest.trim_end_matches(';'));
+            let names = names.unwrap_or_else(|| panic!("{}:{number}: {line}", source.path));
+            for name in names.trim_matches(['{', '}']).split(',').map(str::trim) {
+                assert!(
+                    allowed.contains(&name),
+                    "{}:{number} names {name} of rooms",
+                    source.path
+                );
+                imports += 1;
+            }
+        }
+    }
+    assert!(imports > 0, "dialects import the messages on a line of their own");
+}
+
+/// Names of variables in a text.
+fn variables(text: &str) -> BTreeSet<String> {
+    let words =
+        text.split(|letter: char| !(letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_'));
+    let words = words.filter(|word| {
+        word.strip_prefix("PAGEROOM_")
+            .is_some_and(|rest| !rest.is_empty())
+    });
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_variable_is_in_the_help_and_every_one_that_is_spoken_of_exists() {
+    let help = text(&run(&["--help"], &[]).stdout);
+    let known = variables(&help);
+    assert!(known.len() > 20, "{known:?}");
+    for source in rust("src")
+        .into_iter()
+        .filter(|source| !source.path.starts_with("src/cli/"))
+    {
+        let missing: Vec<_> = variables(&source.text).difference(&known).cloned().collect();
+        assert!(
+            missing.is_empty(),
+            "{} speaks of {missing:?}, which is not in --help",
+            source.path
+        );
+    }
+    let readme = fs::read_to_string(top().join("README.md")).expect("the README");
+    let missing: Vec<_> = variables(&readme).difference(&known).cloned().collect();
+    assert!(missing.is_empty(), "the README speaks of {missing:?}");
+}
+
+#[test]
+fn the_map_names_every_part() {
+    let map = fs::read_to_string(top().join("src/lib.rs")).expect("the map");
+    let (words, declarations): (Vec<_>, Vec<_>) = map.lines().partition(|line| line.starts_with("//!"));
+    let words = words.join("\n");
+    let parts = declarations
+        .iter()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    for part in parts.filter(|part| !["cli", "server", "telemetry"].contains(part)) {
+        assert!(
+            words.contains(&format!("[`{part}")) || words.contains(&format!("{part}::")),
+            "{part} is not on the map"
+        );
+    }
+}
+
+/// FNV-1a, 64 bits: enough to notice a change nobody wanted.
+fn fingerprint(text: &str) -> u64 {
+    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+}
+
+/// Migrations as they were when a database may have seen them.
+const MIGRATIONS: &[(&str, u64)] = &[
+    (
+        "storage/migrations/postgres/0001_pages.sql",
+        13_162_647_244_586_380_813,
+    ),
+    (
+        "storage/migrations/sqlite/0001_pages.sql",
+        10_533_148_709_189_093_894,
+    ),
+];
+
+#[test]
+fn migrations_are_added_and_never_changed() {
+    let files = files("storage/migrations", &[".sql"]);
+    let found: Vec<_> = files
+        .iter()
+        .map(|file| (file.path.as_str(), fingerprint(&file.text)))
+        .collect();
+    let kept: Vec<_> = found
+        .iter()
+        .filter(|found| MIGRATIONS.iter().any(|(path, _)| *path == found.0))
+        .copied()
+        .collect();
+    assert_eq!(
+        kept, MIGRATIONS,
+        "a database that has run a migration never runs it again: add another one"
+    );
+    assert_eq!(
+        found.len(),
+        MIGRATIONS.len(),
+        "a new migration is noted here: {found:#?}"
+    );
+}
+
+#[test]
+fn no_file_knows_the_machine_it_was_written_on() {
+    let of_machines = ["/work/", "/root/", "/home/", "../shared", "/Users/"];
+    let endings = [
+        ".rs", ".toml", ".md", ".js", ".mjs", ".json", ".html", ".css", ".sql", ".sh", ".yml", ".yaml",
+        ".lock", ".snap", "run", ".npmrc", ".jsonl",
+    ];
+    let found = files(".", &endings)
+        .into_iter()
+        .filter(|source| source.path != "tests/it/tidy.rs")
+        .flat_map(|source| {
+            let lines = source.text.lines().enumerate();
+            let found = lines.filter(|(_, line)| of_machines.iter().any(|path| line.contains(path)));
+            found
+                .map(|(number, _)| format!("{}:{}", source.path, number + 1))
+                .collect::<Vec<_>>()
+        });
+    assert_none(found, "paths of one machine mean nothing on another");
+    let locks = files(".", &["package-lock.json"]).into_iter();
+    let hosts = locks.filter(|source| source.text.contains("\"resolved\": \"http"));
+    assert_none(
+        hosts.map(|source| source.path),
+        "packages come from wherever the reader's registry is",
+    );
+}
