@@ -32,7 +32,10 @@ pub(super) async fn index() -> Response {
 /// A script, style sheet or font of it.
 pub(super) async fn asset(file: Result<Path<String>, PathRejection>) -> Response {
     match file {
-        Ok(Path(file)) => serve(&format!("assets/{file}"), FOR_EVER).await,
+        Ok(Path(file)) => {
+            let caching = if file == LICENSES { REVALIDATE } else { FOR_EVER };
+            serve(&format!("assets/{file}"), caching).await
+        }
         Err(rejection) => HttpError::from(rejection).into_response(),
     }
 }
