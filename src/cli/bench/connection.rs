@@ -19,8 +19,9 @@ use tokio::{
 
 use super::{
     measures::{Counts, Nanos},
+    reader::{MessageReader, Received},
     updates::UpdateError,
-    websocket::{FrameError, Head, MessageReader, Opcode, Received, write_client_frame},
+    websocket::{FrameError, Head, Opcode, write_client_frame},
 };
 
 /// One read takes at most this much; all connections share the buffer.

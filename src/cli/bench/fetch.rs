@@ -8,8 +8,9 @@ use tokio::{io::AsyncWriteExt, net::TcpStream};
 use super::{
     BenchError,
     connection::{Fault, Message, Outbox, read_message},
+    reader::{MessageReader, Received},
     target::Target,
-    websocket::{FrameError, MessageReader, Opcode, Received},
+    websocket::{FrameError, Opcode},
 };
 
 /// How long the content may take.
@@ -48,8 +49,8 @@ pub(super) struct Fetched {
     pub(super) update: Vec<u8>,
     /// From the beginning of connecting until all content was there.
     pub(super) latency: Duration,
-    /// The connection, still open.
-    pub(super) stream: TcpStream,
+    /// The connection stays open with it.
+    _stream: TcpStream,
 }
 
 /// Opens `page` with nothing and waits for its content, which must come in the frame `expected` if there is one.
@@ -59,62 +60,45 @@ pub(super) async fn fetch(
     expected: Option<&[u8]>,
 ) -> Result<Fetched, BenchError> {
     let start = now();
-    let (stream, behind) = target.open(page).await.map_err(|source| BenchError::Open {
+    let (mut stream, behind) = target.open(page).await.map_err(|source| BenchError::Open {
         client: 1,
         clients: 1,
         source,
     })?;
-    let mut fetched = Fetched {
+    let mut content = Content {
+        expected,
         frame: Vec::new(),
         update: Vec::new(),
-        latency: Duration::ZERO,
-        stream,
+        is_complete: false,
     };
-    let answer = receive(&mut fetched, &behind, expected);
-    match tokio::time::timeout(FETCH_DEADLINE, answer).await {
-        Ok(answer) => answer?,
+    match tokio::time::timeout(FETCH_DEADLINE, receive(&mut stream, &behind, &mut content)).await {
+        Ok(received) => received?,
         Err(_) => return Err(FetchError::Late.into()),
     }
-    fetched.latency = now().duration_since(start);
-    Ok(fetched)
+    let latency = now().duration_since(start);
+    Ok(Fetched {
+        frame: content.frame,
+        update: content.update,
+        latency,
+        _stream: stream,
+    })
 }
 
-async fn receive(fetched: &mut Fetched, behind: &[u8], expected: Option<&[u8]>) -> Result<(), FetchError> {
-    let outbox = Outbox::default();
-    outbox.sync_step_1();
-    fetched
-        .stream
-        .write_all(&outbox.take())
-        .await
-        .map_err(Fault::from)?;
-    let mut reader = match expected {
-        Some(_) => MessageReader::new(KEPT_BYTES_MAX),
-        None => MessageReader::of_whole_messages(),
-    };
-    let mut complete = false;
-    let (frame, update) = (&mut fetched.frame, &mut fetched.update);
-    let mut take = |bytes: &[u8]| {
-        reader.feed(bytes, |received| match received {
+/// What has come so far of the content.
+struct Content<'a> {
+    expected: Option<&'a [u8]>,
+    frame: Vec<u8>,
+    update: Vec<u8>,
+    is_complete: bool,
+}
+
+impl Content<'_> {
+    fn take(&mut self, received: Received<'_>) -> Result<(), FetchError> {
+        match received {
             Received::Whole {
                 opcode: Opcode::Binary,
                 payload,
-            } => {
-                let Message::SyncStep2(content) = read_message(payload).map_err(Fault::from)? else {
-                    return Ok(());
-                };
-                complete = true;
-                match expected {
-                    Some(expected) if expected != payload => {
-                        return Err(FetchError::Different(payload.len()));
-                    }
-                    Some(_) => {}
-                    None => {
-                        frame.extend_from_slice(payload);
-                        update.extend_from_slice(content);
-                    }
-                }
-                Ok(())
-            }
+            } => self.take_message(payload),
             Received::Whole {
                 opcode: Opcode::Close,
                 payload,
@@ -126,33 +110,56 @@ async fn receive(fetched: &mut Fetched, behind: &[u8], expected: Option<&[u8]>) 
                 is_last,
             } => {
                 let end = offset + bytes.len();
-                let expected = expected.unwrap_or_default();
+                let expected = self.expected.unwrap_or_default();
                 let same = expected.get(offset..end) == Some(bytes) && is_last == (end == expected.len());
-                complete = is_last;
+                self.is_complete |= is_last;
                 if same {
                     Ok(())
                 } else {
                     Err(FetchError::Different(end))
                 }
             }
-        })?;
-        Ok::<_, FetchError>(complete)
-    };
-    if take(behind)? {
-        return Ok(());
-    }
-    loop {
-        fetched.stream.readable().await.map_err(Fault::from)?;
-        let complete = BUFFER.with_borrow_mut(|buffer| match fetched.stream.try_read(buffer) {
-            Ok(0) => Err(Fault::Closed(1006).into()),
-            Ok(length) => take(buffer.get(..length).unwrap_or_default()),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(Fault::from(error).into()),
-        })?;
-        if complete {
-            return Ok(());
         }
     }
+
+    fn take_message(&mut self, message: &[u8]) -> Result<(), FetchError> {
+        let Message::SyncStep2(content) = read_message(message).map_err(Fault::from)? else {
+            return Ok(());
+        };
+        self.is_complete = true;
+        match self.expected {
+            Some(expected) if expected != message => return Err(FetchError::Different(message.len())),
+            Some(_) => {}
+            None => {
+                self.frame.extend_from_slice(message);
+                self.update.extend_from_slice(content);
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn receive(stream: &mut TcpStream, behind: &[u8], content: &mut Content<'_>) -> Result<(), FetchError> {
+    let outbox = Outbox::default();
+    outbox.sync_step_1();
+    stream.write_all(&outbox.take()).await.map_err(Fault::from)?;
+    let mut reader = match content.expected {
+        Some(_) => MessageReader::new(KEPT_BYTES_MAX),
+        None => MessageReader::of_whole_messages(),
+    };
+    reader.feed(behind, |received| content.take(received))?;
+    while !content.is_complete {
+        stream.readable().await.map_err(Fault::from)?;
+        BUFFER.with_borrow_mut(|buffer| match stream.try_read(buffer) {
+            Ok(0) => Err(Fault::Closed(1006).into()),
+            Ok(length) => reader.feed(buffer.get(..length).unwrap_or_default(), |received| {
+                content.take(received)
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(Fault::from(error).into()),
+        })?;
+    }
+    Ok(())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a load run measures time")]

@@ -1,4 +1,4 @@
-//! The rooms of a run with their members: opening them, and what a member does with what it receives.
+//! The rooms of a run: opening them, and letting their writers write.
 
 use std::{
     cell::{Cell, RefCell},
@@ -6,24 +6,21 @@ use std::{
     time::Duration,
 };
 
-use crdt::encoding::Reader;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     BenchError, Context,
-    connection::{Connections, Fault, Message, Outbox, Receive, Shared},
+    connection::{Connections, Outbox, Shared},
     ledger::Ledger,
     measures::{Counts, Measures, Nanos},
+    member::{Member, PRESENCE_NUMBER},
     target::Target,
-    updates::{Part, read_update},
 };
 
 /// How many connections are being opened at the same time.
 const OPENING_MAX: usize = 64;
 /// How long opening and answering may take.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
-/// What a member's presence says, but for the number of the message and the writer.
-const PRESENCE_NUMBER: &str = "\"n\":";
 
 /// The shape of the rooms of a run.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +44,8 @@ pub(super) struct Room {
     pub(super) name: String,
     /// The books.
     pub(super) ledger: RefCell<Ledger>,
-    outboxes: Vec<Rc<Outbox>>,
+    /// What waits to be written to each member.
+    pub(super) outboxes: Vec<Rc<Outbox>>,
     /// How many edits each writer writes at most, when it writes by itself.
     quota: Cell<u64>,
 }
@@ -311,7 +309,7 @@ impl Room {
     }
 
     /// Lets a writer write until `window` of its edits have not reached `member`.
-    fn refill(
+    pub(super) fn refill(
         &self,
         writer: usize,
         member: usize,
@@ -331,94 +329,5 @@ impl Room {
             self.write(writer, now, edit);
         }
         measures.counts.written += room;
-    }
-}
-
-/// What one client does with what it receives.
-struct Member {
-    room: Rc<Room>,
-    index: usize,
-    relay: bool,
-    window: Option<u64>,
-    measures: Rc<RefCell<Measures>>,
-    edit: Vec<u8>,
-}
-
-impl Receive for Member {
-    fn receive(&mut self, message: Message<'_>, now: Nanos) -> Result<(), Fault> {
-        let measures = Rc::clone(&self.measures);
-        let measures = &mut *measures.borrow_mut();
-        match message {
-            Message::SyncStep1 => {
-                measures.counts.sync_steps_1 += 1;
-                self.answer_step_1();
-            }
-            Message::SyncStep2(update) => {
-                measures.counts.sync_steps_2 += 1;
-                self.take(update, now, measures)?;
-            }
-            Message::Update(update) => {
-                measures.counts.update_frames += 1;
-                self.take(update, now, measures)?;
-            }
-            Message::Awareness(update) => self.take_awareness(update, now, measures)?,
-            Message::Other => {}
-        }
-        Ok(())
-    }
-}
-
-impl Member {
-    /// A server that asks gets what this client wrote; a relay passes on the questions of other clients, for nobody.
-    fn answer_step_1(&mut self) {
-        if let (false, Some(outbox)) = (self.relay, self.room.outboxes.get(self.index)) {
-            self.edit.clear();
-            self.room.ledger.borrow().write_all(self.index, &mut self.edit);
-            outbox.sync_step_2(&self.edit);
-        }
-    }
-
-    fn take(&mut self, update: &[u8], now: Nanos, measures: &mut Measures) -> Result<(), Fault> {
-        let Self {
-            room,
-            index,
-            relay,
-            window,
-            edit,
-            ..
-        } = self;
-        read_update(update, |part: Part| {
-            let writer = room.ledger.borrow_mut().arrived(*index, part, now, measures)?;
-            // Who confirms a writer's edits: the server by sending them back, or at a relay the next member.
-            let confirms = if *relay {
-                (writer + 1) % room.outboxes.len()
-            } else {
-                writer
-            };
-            if let (Some(window), true) = (*window, confirms == *index) {
-                room.refill(writer, *index, window, now, edit, measures);
-            }
-            Ok(())
-        })?;
-        Ok(())
-    }
-
-    fn take_awareness(&mut self, update: &[u8], now: Nanos, measures: &mut Measures) -> Result<(), Fault> {
-        let mut reader = Reader::new(update);
-        for _ in 0..reader.count()? {
-            let client = reader.number()?;
-            reader.number()?;
-            let state = reader.string()?;
-            let digits = state
-                .split_once(PRESENCE_NUMBER)
-                .and_then(|(_, rest)| rest.split([',', '}']).next());
-            if let Some(number) = digits.and_then(|digits| digits.parse().ok()) {
-                self.room
-                    .ledger
-                    .borrow_mut()
-                    .awareness_arrived(self.index, client, number, now, measures);
-            }
-        }
-        Ok(())
     }
 }

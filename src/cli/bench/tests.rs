@@ -77,14 +77,13 @@ impl Server {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "the form is the library's")]
     async fn serve(self: Rc<Self>, stream: TcpStream) {
         let mut page = String::new();
-        #[expect(clippy::result_large_err, reason = "the WebSocket library asks for this type")]
-        let note_page = |request: &Request, response| {
+        let accepted = tokio_tungstenite::accept_hdr_async(stream, |request: &Request, response| {
             page = request.uri().path().to_owned();
             Ok(response)
-        };
-        let accepted = tokio_tungstenite::accept_hdr_async(stream, note_page);
+        });
         let mut socket = accepted.await.expect("a WebSocket client");
         let (sender, mut outgoing) = mpsc::channel(100_000);
         let number = {
@@ -163,8 +162,8 @@ impl Server {
                 }
                 Message::SyncStep2(_)
                 | Message::Awareness(_)
-                | Message::QueryAwareness
                 | Message::PermissionDenied(_)
+                | Message::QueryAwareness
                 | Message::Unknown { .. } => {}
             }
         }
