@@ -9,7 +9,7 @@ mod traces;
 
 fn apply(criterion: &mut Criterion) {
     let limits = Limits::default();
-    for name in ["automerge-paper", "friendsforever_flat"] {
+    for name in ["automerge-paper", "rustcode"] {
         let updates = traces::updates(name);
         let parsed: Vec<Update> = updates
             .iter()

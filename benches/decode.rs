@@ -14,7 +14,7 @@ const UPDATES: usize = 20_000;
 fn decode(criterion: &mut Criterion) {
     let limits = Limits::default();
     let mut updates = traces::updates("automerge-paper");
-    let state = traces::state(&updates);
+    let whole_page = state(&updates);
     updates.truncate(UPDATES);
     let frames: Vec<Bytes> = updates
         .iter()
@@ -52,11 +52,18 @@ fn decode(criterion: &mut Criterion) {
             BatchSize::LargeInput,
         );
     });
-    group.throughput(Throughput::Bytes(state.len() as u64));
+    group.throughput(Throughput::Bytes(whole_page.len() as u64));
     group.bench_function("structure of a whole page", |bencher| {
-        bencher.iter(|| Update::parse(state.clone(), &limits));
+        bencher.iter(|| Update::parse(whole_page.clone(), &limits));
     });
     group.finish();
+}
+
+/// The page after these updates, as one update.
+fn state(updates: &[Bytes]) -> Bytes {
+    let mut document =
+        Document::load(Limits::default(), updates.iter().cloned()).expect("a complete history");
+    document.encode().expect("a whole document")
 }
 
 criterion_group!(benches, decode);

@@ -20,6 +20,8 @@ use storage::{Committed, Generation, PageId};
 
 /// Longer than any window that a room waits for.
 const STEP: Duration = Duration::from_secs(1);
+/// Longer than any bench.
+const NEVER: Duration = Duration::from_secs(1 << 40);
 const MEBIBYTE: u64 = 1 << 20;
 
 /// A room with members, a store that never fails, and queues that are emptied at once.
@@ -37,17 +39,17 @@ impl World {
         let config = RoomConfig {
             gate: crdt::Limits::default(),
             snapshots: SnapshotPolicy {
-                interval: Duration::MAX / 4,
+                interval: NEVER,
                 max_log_rows: u64::MAX,
                 max_log_bytes: u64::MAX,
             },
-            idle: Duration::MAX / 4,
+            idle: NEVER,
             max_window: Duration::from_millis(16),
             max_page_bytes: 256 * MEBIBYTE,
             max_members: 0,
             awareness: crdt::AwarenessLimits::default(),
             parking: crdt::ParkingLimits::default(),
-            sleep: Duration::MAX / 4,
+            sleep: NEVER,
         };
         let loaded = Loaded {
             document: Document::new(config.gate),

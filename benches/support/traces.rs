@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use crdt::{Document, Limits};
 use pageroom::cli::bench::replica::Trace;
 
 /// The author of all traces. Yjs draws 32 bits, nearly always five bytes on the wire.
@@ -20,16 +19,4 @@ pub(crate) fn updates(name: &str) -> Vec<Bytes> {
         .into_iter()
         .map(|edit| edit.update.into())
         .collect()
-}
-
-/// The page after these updates, as one update.
-#[expect(
-    clippy::allow_attributes,
-    reason = "whether it is dead differs from bench to bench"
-)]
-#[allow(dead_code, reason = "each bench takes what it needs")]
-pub(crate) fn state(updates: &[Bytes]) -> Bytes {
-    let mut document =
-        Document::load(Limits::default(), updates.iter().cloned()).expect("a complete history");
-    document.encode().expect("a whole document")
 }
