@@ -95,4 +95,27 @@ describe('confirmed updates', () => {
     await server.restart()
     assert.equal((await server.content(page)).text, ada.text, 'what was green is stored')
   })
+
+  test('green again although the confirmation was lost with its connection', async t => {
+    const server = await Server.start()
+    t.after(() => server.dispose())
+    const ada = await new Client(server, freshPage('lost-echo'), { version: CONFIRMING }).whenSynced()
+    const green = () => until(() => `green: ${JSON.stringify(ada.provider.syncStatus)}`,
+      () => ada.provider.syncStatus.status === 'green')
+    for (let round = 0; round < 10; round++) {
+      const typing = typist(ada, 'w')
+      await until('words are typed', () => typing.count >= 5 + round)
+      ada.bounce()
+      typing.stop()
+      await green()
+    }
+    for (let round = 0; round < 3; round++) {
+      const typing = typist(ada, 'w')
+      await until('words are typed', () => typing.count > 50)
+      await server.kill()
+      typing.stop()
+      await server.restart()
+      await green()
+    }
+  })
 })
