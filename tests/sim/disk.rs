@@ -1,0 +1,186 @@
+//! The disk: what is durable, what is only under way, and the ways in which a store disappoints.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use crdt::{Admission, Document, Limits, Update};
+use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, StoredPage, Tables};
+
+/// How a transaction went. The live half of the disk is the batch that is under way; a crash loses it.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Durable, and the answer is on its way.
+    Committed(Vec<Committed>),
+    /// Not durable, or durable and the answer was lost: the writer cannot tell.
+    Failed,
+    /// It hangs until the store resumes.
+    Hangs,
+}
+
+/// The durable half, shared by all processes, and beside it everything that was ever made durable.
+pub(crate) struct Disk {
+    durable: Tables,
+    /// What each page has to contain for ever: every row ever committed, in documents that no snapshot and no load touch.
+    kept: BTreeMap<PageId, Kept>,
+    pub(crate) paused: bool,
+    pub(crate) failing: u32,
+    pub(crate) losing_answers: u32,
+    pub(crate) failing_loads: u32,
+}
+
+struct Kept {
+    document: Document,
+    /// Rows that need others which come later in the same page.
+    early: Vec<Update>,
+}
+
+impl Disk {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            durable: Tables::new(seed),
+            kept: BTreeMap::new(),
+            paused: false,
+            failing: 0,
+            losing_answers: 0,
+            failing_loads: 0,
+        }
+    }
+
+    /// Works again from now on.
+    pub(crate) fn heal(&mut self) {
+        self.paused = false;
+        self.failing = 0;
+        self.losing_answers = 0;
+        self.failing_loads = 0;
+    }
+
+    /// The moment at which a transaction becomes durable, or not.
+    pub(crate) fn commit(&mut self, elapsed: Duration, batch: &[PageCommit]) -> Outcome {
+        if self.paused {
+            return Outcome::Hangs;
+        }
+        if self.failing > 0 {
+            self.failing -= 1;
+            return Outcome::Failed;
+        }
+        let committed = self
+            .durable
+            .commit(SystemTime::UNIX_EPOCH + elapsed, batch)
+            .expect("a batch names each page once");
+        for commit in batch {
+            for row in &commit.updates {
+                self.keep(&commit.page, &row.data);
+            }
+        }
+        if self.losing_answers > 0 {
+            self.losing_answers -= 1;
+            return Outcome::Failed;
+        }
+        Outcome::Committed(committed)
+    }
+
+    fn keep(&mut self, page: &PageId, row: &Bytes) {
+        let kept = self.kept.entry(page.clone()).or_insert_with(|| Kept {
+            document: Document::new(Limits::default()),
+            early: Vec::new(),
+        });
+        kept.early.push(parsed(row));
+        // Rows of one transaction may need each other.
+        let together = match &kept.early[..] {
+            [only] => only.clone(),
+            several => crdt::merge(several),
+        };
+        match kept.document.admit(together).expect("a row that fits its page") {
+            Admission::New(_) | Admission::Known => kept.early.clear(),
+            Admission::Early { .. } => {}
+        }
+    }
+
+    /// Whether everything in an update of a page is durable.
+    pub(crate) fn has(&mut self, page: &PageId, update: &Bytes) -> bool {
+        let update = parsed(update);
+        if update.is_empty() {
+            return true;
+        }
+        self.kept.get_mut(page).is_some_and(|kept| {
+            // Some deletions follow from integrating and stand in no row.
+            kept.document.apply().expect("a document that works");
+            let known = kept.document.state_vector();
+            // Asking the gate admits what is new, so ask it only what can be known.
+            update.ranges().all(|range| range.end <= known.get(range.client))
+                && matches!(kept.document.admit(update), Ok(Admission::Known))
+        })
+    }
+
+    /// How much of a client's writing is durable.
+    pub(crate) fn clock(&self, page: &PageId, client: crdt::ClientId) -> u32 {
+        self.kept
+            .get(page)
+            .map_or(0, |kept| kept.document.state_vector().get(client))
+    }
+
+    /// Everything ever committed to a page, as one update.
+    pub(crate) fn everything(&mut self, page: &PageId) -> Bytes {
+        self.kept.get_mut(page).map_or_else(
+            || Bytes::from_static(&[0, 0]),
+            |kept| {
+                assert!(
+                    kept.early.is_empty(),
+                    "rows of {page} wait for others that were never stored"
+                );
+                kept.document.encode().expect("a document that works")
+            },
+        )
+    }
+
+    /// Reads a page; `Err` when the store does not answer.
+    pub(crate) fn load(&mut self, page: &PageId) -> Result<Option<StoredPage>, ()> {
+        if self.failing_loads > 0 {
+            self.failing_loads -= 1;
+            return Err(());
+        }
+        Ok(self.durable.load(page))
+    }
+
+    /// Reads rows of another process as the task does it; `Err` when the store does not answer.
+    pub(crate) fn foreign(
+        &mut self,
+        page: &PageId,
+        after: Seq,
+        before: Seq,
+    ) -> Result<Vec<LoggedUpdate>, ()> {
+        if self.paused || self.failing > 0 {
+            return Err(());
+        }
+        if let Some(rows) = self.durable.log(page, after, 10_000) {
+            return Ok(rows.into_iter().filter(|row| row.seq < before).collect());
+        }
+        let stored = self.load(page)?.into_iter();
+        Ok(stored
+            .flat_map(|page| {
+                let snapshot = page.snapshot.map(|snapshot| LoggedUpdate {
+                    seq: snapshot.seq,
+                    data: snapshot.state,
+                    user: None,
+                });
+                snapshot.into_iter().chain(page.log)
+            })
+            .collect())
+    }
+
+    pub(crate) fn quarantine(&mut self, page: &PageId, update: &NewUpdate, reason: &str) {
+        self.durable.quarantine(page, update, reason);
+    }
+
+    /// A page as a backend reads it from the database.
+    pub(crate) fn snapshot(&self, page: &PageId) -> Option<storage::Snapshot> {
+        self.durable.snapshot(page)
+    }
+}
+
+pub(crate) fn parsed(update: &Bytes) -> Update {
+    Update::parse(update.clone(), &Limits::default()).expect("an update of our own making")
+}
