@@ -453,6 +453,23 @@ async fn a_reader_syncs_and_shows_a_cursor_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn nobody_writes_under_the_client_id_of_another_user() {
+    let server = locked(&[]).await;
+    let at = |user: &str| format!("/ws/page?token={}", token(user, &json!({ "page": "edit" })));
+    let mut ada = Client::join_at(server.address, &at("ada"), 1).await;
+    ada.write_durably("mine").await;
+    let mut mallory = Client::join_at(server.address, &at("mallory"), 2).await;
+    mallory.send(&insertion(1, 4, " forged")).await;
+    let closed = mallory.closed().await;
+    assert_eq!(closed.code, 4403, "{closed:?}");
+    // Her own second tab may: it is usually the first, come back.
+    let mut again = Client::join_at(server.address, &at("ada"), 3).await;
+    again.send(&insertion(1, 4, " still")).await;
+    ada.until_text("mine still").await;
+    ada.until_acknowledged().await;
+}
+
+#[tokio::test]
 async fn an_administrator_may_do_everything() {
     let server = locked(&[]).await;
     let claims = json!({ "sub": "root", "role": "admin", "exp": seconds_from_now(60) });

@@ -82,7 +82,7 @@ async fn an_acknowledgement_that_a_slow_reader_missed_reaches_it_later() {
 
 #[tokio::test]
 async fn who_never_reads_is_hung_up_on() {
-    let server = TestServer::start(&["--max-outbox-bytes", "65536", "--max-stall-seconds", "1"]).await;
+    let server = TestServer::start(&["--max-outbox-bytes", "65536", "--max-stall-seconds", "2"]).await;
     let mut ada = Client::join(&server, "page", 1).await;
     let stalled = slow_reader(server.address, 2).await;
     let part = "x".repeat(50_000);

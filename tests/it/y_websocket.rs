@@ -231,7 +231,7 @@ async fn a_client_that_answers_no_ping_is_given_up() {
         "--keepalive-seconds",
         "1",
         "--connection-timeout-seconds",
-        "2",
+        "4",
         "--presence-grace-seconds",
         "0",
     ];

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    io::{self, Write},
     process::{self, Command},
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -30,7 +31,8 @@ impl Database {
     pub(crate) fn postgres() -> Option<Self> {
         static SCHEMAS: AtomicU32 = AtomicU32::new(0);
         let Ok(url) = env::var(POSTGRES) else {
-            eprintln!("SKIPPED: {POSTGRES} names no PostgreSQL database");
+            // Past the harness, which keeps to itself what tests print that pass.
+            let _ = writeln!(io::stderr(), "SKIPPED: {POSTGRES} names no PostgreSQL database");
             return None;
         };
         let number = SCHEMAS.fetch_add(1, Ordering::Relaxed);
