@@ -1,8 +1,8 @@
 //! One connection's seat in a room: what it may do and how far it has followed the document.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use crdt::StateVector;
+use crdt::{ClientId, StateVector};
 
 /// What a user may do with a page; each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,10 @@ pub(super) struct Member {
     pub(super) behind: Option<StateVector>,
     /// It has been told that its changes are refused; once is enough.
     pub(super) told_read_only: bool,
+    /// Whose updates it has been asked for because what it sent builds on them; once is enough until some of it fits.
+    pub(super) asked: BTreeSet<ClientId>,
+    /// Something early that it sent could not be kept: it must be asked for it again.
+    pub(super) unkept: bool,
 }
 
 impl Member {
@@ -64,6 +68,8 @@ impl Member {
             user,
             behind: None,
             told_read_only: false,
+            asked: BTreeSet::new(),
+            unkept: false,
         }
     }
 }

@@ -338,6 +338,13 @@ fn the_map_names_every_part() {
             "{part} is not on the map"
         );
     }
+    let named = words.split(|letter: char| letter.is_whitespace() || matches!(letter, '`' | ',' | ')' | '('));
+    for path in named.filter(|word| word.starts_with("tests/")) {
+        assert!(
+            top().join(path).exists(),
+            "the map shows {path}, which is not there"
+        );
+    }
 }
 
 /// FNV-1a, 64 bits: enough to notice a change nobody wanted.

@@ -154,6 +154,45 @@ async fn an_early_edit_waits_for_what_it_builds_on() {
 }
 
 #[tokio::test]
+async fn a_client_that_lacks_it_too_is_asked_once() {
+    let server = TestServer::start(&[]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    ada.show(&json!({ "name": "Ada" })).await;
+    ada.until_shown(1, Some(&json!({ "name": "Ada" }))).await;
+    let mut bob = Client::new(Socket::open(server.address, "/ws/page").await, Replica::new(2));
+    bob.until_shown(1, Some(&json!({ "name": "Ada" }))).await;
+    // His program holds an edit whose predecessor it never got, and answers each question with it.
+    bob.replica.receive(&insertion(2, 5, " there"));
+    assert!(!bob.replica.is_whole());
+    bob.send(&insertion(2, 5, " there")).await;
+    for _ in 0..3 {
+        bob.presence = Default::default();
+        bob.socket.say(message::query_awareness()).await;
+        bob.until_shown(1, Some(&json!({ "name": "Ada" }))).await;
+    }
+    assert_eq!(bob.asked, 2, "when he came, and for what is missing");
+    ada.send(&insertion(2, 0, "hello")).await;
+    ada.until_text("hello there").await;
+    bob.until_text("hello there").await;
+}
+
+#[tokio::test]
+async fn an_early_edit_that_turns_out_bad_ends_its_author_and_not_whoever_came_after() {
+    let server = TestServer::start(&[]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    let mut mallory = Client::join(&server, "page", 2).await;
+    // A list item inside what will be a letter of Ada's.
+    let in_a_letter = [1, 1, 2, 0, 8, 0, 1, 0, 1, 119, 1, b'x', 0];
+    mallory.send(&in_a_letter).await;
+    mallory
+        .until("the question for what is missing", |mallory| mallory.asked == 2)
+        .await;
+    ada.write_durably("a").await;
+    assert_eq!(mallory.closed().await.code, 4400);
+    ada.write_durably("b").await;
+}
+
+#[tokio::test]
 async fn a_joiner_is_given_only_what_is_stored() {
     let store = SwitchedStore::new(empty_store().await);
     let server = TestServer::start_on(store.clone(), &[]).await;

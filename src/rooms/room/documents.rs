@@ -288,7 +288,8 @@ impl Room {
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
                 self.batch.push(Author::Request(request), user, update);
-                self.admit_parked(now, effects)
+                self.admit_parked(now, effects);
+                Ok(())
             }
             Admission::Known => {
                 let ticket = self.persistence.ticket(!self.batch.is_empty());
@@ -340,7 +341,8 @@ impl Room {
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
                 self.batch.push(Author::Foreign, None, update);
-                self.admit_parked(now, effects)
+                self.admit_parked(now, effects);
+                Ok(())
             }
             Admission::Known => Ok(()),
             Admission::Early { missing, .. } => Err(Refusal::malformed(format!(
@@ -368,29 +370,15 @@ impl Room {
                 if trimmed {
                     self.acknowledge(author, received, effects);
                 }
-                self.admit_parked(now, effects)
+                self.admit_parked(now, effects);
+                Ok(())
             }
             Admission::Known => {
                 self.acknowledge(author, received, effects);
                 Ok(())
             }
-            Admission::Early {
-                update: early,
-                missing,
-            } => {
-                if self.parking.park(now, author, early, missing).is_err() {
-                    effects.push(Effect::Refused {
-                        kind: "parking_full",
-                        count: 1,
-                    });
-                }
-                if let Author::Member(to) = author {
-                    let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
-                    effects.push(Effect::Send {
-                        to,
-                        message: Outgoing::new(step1),
-                    });
-                }
+            Admission::Early { update, missing } => {
+                self.park(now, author, update, missing, effects);
                 Ok(())
             }
         }
@@ -410,7 +398,7 @@ impl Room {
     }
 
     /// In a careful room, tries an update on a copy of the document first.
-    fn try_out(
+    pub(super) fn try_out(
         &mut self,
         user: Option<&Arc<str>>,
         update: &Update,
@@ -443,41 +431,6 @@ impl Room {
         Err(Refusal::malformed(
             "the update cannot be applied to this page and was set aside",
         ))
-    }
-
-    fn admit_parked(&mut self, now: Instant, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
-        loop {
-            let ready = self.parking.take_ready(self.document.state_vector());
-            if ready.is_empty() {
-                return Ok(());
-            }
-            for (author, update) in ready {
-                self.admit_late(now, author, update, effects)?;
-            }
-        }
-    }
-
-    fn admit_late(
-        &mut self,
-        now: Instant,
-        author: Author,
-        update: Update,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
-        let user = match author {
-            Author::Member(member) => self.members.get(&member).and_then(|member| member.user.clone()),
-            Author::Request(_) | Author::Foreign => None,
-        };
-        self.try_out(user.as_ref(), &update, effects)?;
-        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
-            Admission::New(update) => self.batch.push(author, user, update),
-            Admission::Known => {}
-            Admission::Early { update, missing } => {
-                // There was room for it a moment ago.
-                let _ = self.parking.park(now, author, update, missing);
-            }
-        }
-        Ok(())
     }
 
     /// Applies everything admitted in one transaction and tells each member what others wrote.
@@ -582,7 +535,7 @@ fn common(one: &StateVector, other: &StateVector) -> StateVector {
     lowered(one, |client| Some(other.get(client)))
 }
 
-fn refused(refusal: &crdt::Refusal) -> Refusal {
+pub(super) fn refused(refusal: &crdt::Refusal) -> Refusal {
     Refusal::malformed(format!("update: {refusal}"))
 }
 

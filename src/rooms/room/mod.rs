@@ -5,6 +5,7 @@
 //! in `settle`: everything admitted since the last one is applied in one transaction and leaves as one delta.
 
 mod documents;
+mod early;
 mod presence;
 mod recent;
 #[cfg(test)]
@@ -81,6 +82,8 @@ pub struct Room {
     /// In a careful room, the copy on which each update is tried first.
     canary: Option<Document>,
     parking: Parking<Author>,
+    /// Some member's early update could not be kept.
+    has_unkept: bool,
     awareness: Awareness<MemberId>,
     awareness_changes: BTreeMap<ClientId, AwarenessChange>,
     members: BTreeMap<MemberId, Member>,
@@ -115,6 +118,7 @@ impl Room {
             .flatten();
         Self {
             parking: Parking::new(config.parking),
+            has_unkept: false,
             awareness: Awareness::new(config.awareness),
             config,
             document: loaded.document,
@@ -202,9 +206,11 @@ impl Room {
     /// Flushes what is due, stores what can be stored, and looks at the clock.
     pub fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.expire(now);
+        self.expire_parked(now);
         if self.flush_due(now) {
             self.flush(now, effects);
         }
+        self.ask_again(effects);
         for held in self.persistence.release_late(now) {
             self.let_go(held, effects);
         }

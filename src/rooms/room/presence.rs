@@ -66,11 +66,10 @@ impl Room {
         }
     }
 
-    /// Withdraws whoever has not come back or has been silent for too long, and drops what has been parked too long.
+    /// Withdraws whoever has not come back or has been silent for too long.
     pub(super) fn expire(&mut self, now: Instant) {
         let changes = self.awareness.expire(now);
         self.note_changes(changes);
-        self.parking.expire(now);
     }
 
     fn note_changes(&mut self, changes: Vec<AwarenessChange>) {

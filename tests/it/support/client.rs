@@ -32,6 +32,8 @@ pub(crate) struct Client {
     pub(crate) synced: bool,
     /// Why changes were refused.
     pub(crate) refusals: Vec<String>,
+    /// How often the server has asked for what it lacks.
+    pub(crate) asked: usize,
     /// Deltas received.
     pub(crate) deltas: usize,
 }
@@ -65,6 +67,7 @@ impl Client {
             acknowledged: 0,
             synced: false,
             refusals: Vec::new(),
+            asked: 0,
             deltas: 0,
         }
     }
@@ -164,6 +167,7 @@ impl Client {
         };
         match only_message(&frame) {
             Message::SyncStep1(state_vector) => {
+                self.asked += 1;
                 let lacking = self.replica.lacking(&state_vector);
                 self.socket.say(message::sync_step_2(&lacking)).await;
             }
