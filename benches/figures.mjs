@@ -45,13 +45,17 @@ const freshPort = () => firstPort + (ports++ % 800)
 
 /** A child process that is ended by its id, and whose output goes to a file. */
 class Child {
-  constructor (program, args, { cpu, env = {}, log, uid, gid }) {
+  constructor (program, args, { cpu, env = {}, log, user }) {
     const output = openSync(log, 'a')
     this.log = log
-    const scheduled = settings.priority ? ['chrt', '-r', settings.priority, program] : [program]
-    this.process = spawn('taskset', ['-c', cpu, ...scheduled, ...args], {
-      env: { ...process.env, ...env }, stdio: ['ignore', output, output], uid, gid
-    })
+    const command = [
+      'taskset', '-c', cpu,
+      ...(settings.priority ? ['chrt', '-r', settings.priority] : []),
+      // The user is changed last: a real-time priority is for the administrator to give.
+      ...(user ? ['setpriv', `--reuid=${user}`, `--regid=${user}`, '--clear-groups'] : []),
+      program, ...args
+    ]
+    this.process = spawn(command[0], command.slice(1), { env: { ...process.env, ...env }, stdio: ['ignore', output, output] })
     closeSync(output)
     this.ended = new Promise(resolve => this.process.once('exit', resolve))
     this.process.once('error', error => { this.failure = error })
@@ -119,15 +123,16 @@ const peers = {
 async function postgres (folder) {
   const data = join(folder, 'postgres')
   const port = freshPort()
-  const root = userInfo().uid === 0
-  const [uid, gid] = root ? ['-u', '-g'].map(flag => Number(execFileSync('id', [flag, 'postgres']))) : []
-  if (root) chownSync(folder, uid, gid)
+  // PostgreSQL refuses to run as the administrator.
+  const user = userInfo().uid === 0 ? 'postgres' : undefined
+  const [uid, gid] = user ? ['-u', '-g'].map(flag => Number(execFileSync('id', [flag, user]))) : []
+  if (user) chownSync(folder, uid, gid)
   const init = ['-D', data, '-U', 'pageroom', '--auth=trust', '--no-instructions']
   execFileSync(join(settings.postgres, 'initdb'), init, { uid, gid, stdio: 'ignore', timeout: 60_000, cwd: folder })
   const options = ['-D', data, '-p', String(port), '-k', folder, '-c', 'listen_addresses=127.0.0.1']
   const log = join(folder, 'postgres.log')
   writeFileSync(log, '')
-  const child = new Child(join(settings.postgres, 'postgres'), options, { cpu: settings.serverCpu, log, uid, gid })
+  const child = new Child(join(settings.postgres, 'postgres'), options, { cpu: settings.serverCpu, log, user })
   await child.listening(port)
   for (let tries = 0; ; tries++) {
     try {
