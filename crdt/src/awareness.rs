@@ -4,9 +4,12 @@
 //! has left. Yjs clients take an entry when its clock is higher than what they know (0 for an unknown client), or equal
 //! and `null` for a client that is present. They also send on what they hear of *others*; those echoes are refused here.
 //!
-//! What goes out has clocks of its own, never lower than what came in and always higher than what went out before, so
-//! that every peer takes it: also of a client whose first clock is 0, and of one that comes back with the clock it had
-//! when it was withdrawn.
+//! What goes out has the clock that came in, or the next one where peers would not take that: the first state of a client
+//! (they ignore clock 0), the state of one that comes back with the clock it had when it was withdrawn (they have seen that
+//! clock), and the states that somebody who comes back is told (it has forgotten them, and not their clocks). Never a
+//! higher one: a client also takes over what it hears of *itself* with a higher clock, from us or by way of its peers, so
+//! one step further a state that it has replaced meanwhile would come back to it. A client that takes over the next clock,
+//! with the state that it shows anyway, has the same clock as everybody again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,6 +78,16 @@ pub struct AwarenessOutcome {
     pub refused_too_large: usize,
 }
 
+/// What is said when somebody comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Introduction<O> {
+    /// To the one who comes: everybody present whose connection is not broken, if possible with clocks above those that a client
+    /// knew before it was away, because it has forgotten the states and not the clocks.
+    pub present: Vec<AwarenessChange>,
+    /// To the owners of those whose clock was raised for that, so that they go on counting from there.
+    pub raised: Vec<(O, AwarenessChange)>,
+}
+
 /// The same state again within this time is what we sent ourselves, said back.
 const ECHO_WINDOW: Duration = Duration::from_secs(10);
 
@@ -83,11 +96,21 @@ const ECHO_WINDOW: Duration = Duration::from_secs(10);
 pub struct Awareness<O> {
     limits: AwarenessLimits,
     present: BTreeMap<ClientId, Present<O>>,
-    withdrawn: BTreeMap<ClientId, Withdrawn>,
-    /// How many present client ids each owner holds.
-    held: BTreeMap<O, usize>,
+    withdrawn: BTreeMap<ClientId, Withdrawn<O>>,
+    owners: BTreeMap<O, Owner>,
     /// No state has to go before this; it may turn out that none has to go then either.
     next_deadline: Option<Instant>,
+}
+
+/// A connection.
+#[derive(Debug)]
+struct Owner {
+    /// Since when it has been told who is here.
+    came: Instant,
+    /// It has said something.
+    spoke: bool,
+    /// How many present client ids it holds.
+    held: usize,
 }
 
 #[derive(Debug)]
@@ -105,7 +128,9 @@ struct Present<O> {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Withdrawn {
+struct Withdrawn<O> {
+    owner: O,
+    clock_in: u32,
     clock_out: u32,
     since: Instant,
 }
@@ -123,7 +148,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             limits,
             present: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
-            held: BTreeMap::new(),
+            owners: BTreeMap::new(),
             next_deadline: None,
         }
     }
@@ -141,14 +166,19 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         may_take_over: impl Fn(O, O) -> bool,
     ) -> Result<AwarenessOutcome, DecodeError> {
         let mut outcome = AwarenessOutcome::default();
-        for entry in read_entries(update)? {
+        let entries = read_entries(update)?;
+        let speaker = self.owner_entry(now, owner);
+        // The first thing that clients say is who they are, unless they show nothing.
+        let hello = (!speaker.spoke).then_some(speaker.came);
+        speaker.spoke |= !entries.is_empty();
+        for entry in entries {
             if entry
                 .state
                 .is_some_and(|state| state.len() > self.limits.max_state_bytes)
             {
                 outcome.refused_too_large += 1;
             } else {
-                self.apply_entry(now, owner, &entry, &may_take_over, &mut outcome);
+                self.apply_entry(now, owner, hello, &entry, &may_take_over, &mut outcome);
             }
         }
         Ok(outcome)
@@ -158,25 +188,30 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         &mut self,
         now: Instant,
         owner: O,
+        hello: Option<Instant>,
         entry: &Entry<'_>,
         may_take_over: &impl Fn(O, O) -> bool,
         outcome: &mut AwarenessOutcome,
     ) {
-        let holds_none = !self.held.contains_key(&owner);
         let Some(present) = self.present.get(&entry.client) else {
             let Some(state) = entry.state else { return };
-            // A client that comes back brings the clock it had. So does the echo of another client, but whoever sends
-            // that has a client id of its own.
+            // A client that comes back brings the clock it had. So does the echo of another client, but that has been told
+            // of it through this connection before, so it was here when this one came. Whose state ran out goes on counting
+            // from where it was.
             let accepted = match self.withdrawn.get(&entry.client) {
-                Some(before) => holds_none || entry.clock > before.clock_out,
+                Some(before) => {
+                    hello.is_some_and(|came| before.since <= came)
+                        || entry.clock > before.clock_out
+                        || (before.owner == owner && entry.clock > before.clock_in)
+                }
                 None => true,
             };
             if !accepted {
                 outcome.refused_foreign += 1;
             } else if self
-                .held
+                .owners
                 .get(&owner)
-                .is_some_and(|&held| held >= self.limits.max_clients_per_owner)
+                .is_some_and(|owner| owner.held >= self.limits.max_clients_per_owner)
             {
                 outcome.refused_too_large += 1;
             } else {
@@ -202,7 +237,11 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
                 return;
             }
         } else {
-            let returns = holds_none || entry.clock > present.clock_out;
+            // Who has just come was told of everybody here, so what it says with the clock that it was told is an echo. (Somebody
+            // who shows nothing says nothing before.)
+            let is_echo =
+                !present.lost && entry.clock == present.clock_out && entry.state == Some(&*present.state);
+            let returns = (hello.is_some() && !is_echo) || entry.clock > present.clock_out;
             let free = present.lost || may_take_over(present.owner, owner);
             if !free || !returns || entry.state.is_none() {
                 outcome.refused_foreign += 1;
@@ -217,15 +256,15 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
 
     /// The owner left: its states are withdrawn at once.
     pub fn leave(&mut self, now: Instant, owner: O) -> Vec<AwarenessChange> {
-        if !self.held.contains_key(&owner) {
-            return Vec::new();
+        match self.owners.remove(&owner) {
+            Some(gone) if gone.held > 0 => self.withdraw_all(now, |present| present.owner == owner),
+            _ => Vec::new(),
         }
-        self.withdraw_all(now, |present| present.owner == owner)
     }
 
     /// The owner's connection broke: its states are kept for the grace period, and free to be claimed.
     pub fn lost(&mut self, now: Instant, owner: O) {
-        if self.held.remove(&owner).is_none() {
+        if self.owners.remove(&owner).is_none_or(|lost| lost.held == 0) {
             return;
         }
         let deadline = now + self.limits.grace;
@@ -287,18 +326,36 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         encode_changes(&changes)
     }
 
-    /// What somebody who has just come is told: all present states, with clocks above those that a client knew before it
-    /// was away, because it has forgotten the states and not the clocks.
-    pub fn introduce(&mut self) -> Vec<AwarenessChange> {
-        let introduced = self.present.iter_mut().map(|(&client, present)| {
-            present.clock_out = present.clock_out.saturating_add(1);
-            AwarenessChange {
+    /// What somebody is told who has just come, or asks. To be called for every owner that comes, before what it says: by this
+    /// it is seen whether somebody comes back or says back what it was told.
+    pub fn introduce(&mut self, now: Instant, owner: O) -> Introduction<O> {
+        self.owner_entry(now, owner);
+        let mut introduction = Introduction {
+            present: Vec::with_capacity(self.present.len()),
+            raised: Vec::new(),
+        };
+        for (&client, present) in self.present.iter_mut().filter(|(_, present)| !present.lost) {
+            let raises = present.clock_out == present.clock_in;
+            present.clock_out += u32::from(raises);
+            let change = AwarenessChange {
                 client,
                 clock: present.clock_out,
                 state: Some(Arc::clone(&present.state)),
+            };
+            if raises {
+                introduction.raised.push((present.owner, change.clone()));
             }
-        });
-        introduced.collect()
+            introduction.present.push(change);
+        }
+        introduction
+    }
+
+    fn owner_entry(&mut self, now: Instant, owner: O) -> &mut Owner {
+        self.owners.entry(owner).or_insert(Owner {
+            came: now,
+            spoke: false,
+            held: 0,
+        })
     }
 
     fn renew(&mut self, now: Instant, client: ClientId, clock: u32) {
@@ -320,11 +377,10 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         let deadline = now + self.limits.timeout;
         self.wake_at(deadline);
         let before = self.present.get(&client);
-        let clock_out = match (before, self.withdrawn.remove(&client)) {
-            (Some(present), _) => clock.max(present.clock_out.saturating_add(1)),
-            (None, Some(withdrawn)) => clock.max(withdrawn.clock_out.saturating_add(1)),
-            // Clients ignore a first state at clock 0.
-            (None, None) => clock.max(1),
+        self.withdrawn.remove(&client);
+        let clock_out = match before {
+            Some(present) if present.clock_out < clock => clock,
+            _ => clock.saturating_add(1),
         };
         // Most updates are renewals, which change nothing but the clock.
         let state = match before {
@@ -338,7 +394,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             if let Some(holder) = holder {
                 self.release(holder);
             }
-            *self.held.entry(owner).or_default() += 1;
+            self.owner_entry(now, owner).held += 1;
         }
         let change = AwarenessChange {
             client,
@@ -366,10 +422,13 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             if !present.lost {
                 self.release(present.owner);
             }
-            clock_out = clock.max(present.clock_out.saturating_add(1));
+            // Who sees the client takes this with the clock that it has.
+            clock_out = clock.max(present.clock_out);
             self.withdrawn.insert(
                 client,
                 Withdrawn {
+                    owner: present.owner,
+                    clock_in: clock.max(present.clock_in),
                     clock_out,
                     since: now,
                 },
@@ -401,11 +460,8 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
     }
 
     fn release(&mut self, owner: O) {
-        if let Some(held) = self.held.get_mut(&owner) {
-            *held -= 1;
-            if *held == 0 {
-                self.held.remove(&owner);
-            }
+        if let Some(owner) = self.owners.get_mut(&owner) {
+            owner.held -= 1;
         }
     }
 
@@ -553,6 +609,24 @@ mod tests {
             }
         }
 
+        /// What somebody else is told who has just come, and a peer that was there hears by another way.
+        fn hear_again(&mut self, changes: &[AwarenessChange]) {
+            for change in changes {
+                if self
+                    .peer
+                    .get(&change.client)
+                    .is_none_or(|known| known.0 < change.clock)
+                {
+                    self.hear(std::slice::from_ref(change));
+                }
+            }
+        }
+
+        fn come(&mut self, owner: u32) -> Introduction<u32> {
+            let now = self.at(0.0);
+            self.awareness.introduce(now, owner)
+        }
+
         fn expire(&mut self, seconds: f64) -> usize {
             let now = self.at(seconds);
             let gone = self.awareness.expire(now);
@@ -588,7 +662,8 @@ mod tests {
         room.say(0.0, 1, ALICE, 7, "{}");
         room.awareness.lost(room.at(1.0), 1);
         assert_eq!(room.expire(3.9), 0);
-        assert_eq!(room.say(3.9, 2, ALICE, 7, "{}").changed.len(), 1);
+        room.come(2);
+        assert_eq!(room.say(3.9, 2, ALICE, 8, "{}").changed.len(), 1);
         assert_eq!(room.expire(4.1), 0);
         assert_eq!(room.sees(ALICE), Some("{}"));
     }
@@ -601,11 +676,11 @@ mod tests {
         assert_eq!(room.awareness.next_deadline(), Some(room.at(4.0)));
         assert_eq!(room.expire(4.0), 1);
         assert_eq!(room.sees(ALICE), None);
-        // The same clock as before: the client does not know that it was withdrawn.
-        assert_eq!(room.say(9.0, 2, ALICE, 7, "{}").changed.len(), 1);
+        // The same clock as before (it has heard itself with 8): the client does not know that it was withdrawn.
+        assert_eq!(room.say(9.0, 2, ALICE, 8, "{}").changed.len(), 1);
         assert_eq!(room.sees(ALICE), Some("{}"));
-        // Its next clock is lower than what was sent out.
-        assert_eq!(room.say(10.0, 2, ALICE, 8, r#"{"x":1}"#).changed.len(), 1);
+        // Its next clock is no higher than what was sent out, when it has not heard that yet.
+        assert_eq!(room.say(10.0, 2, ALICE, 9, r#"{"x":1}"#).changed.len(), 1);
         assert_eq!(room.sees(ALICE), Some(r#"{"x":1}"#));
     }
 
@@ -614,13 +689,14 @@ mod tests {
         let mut room = Room::new();
         room.say(0.0, 1, ALICE, 7, "{}");
         room.awareness.lost(room.at(1.0), 1);
-        let back = room.say(2.0, 2, ALICE, 7, "{}").changed;
-        assert_eq!(back[0].clock, 8);
-        assert_eq!(room.say(2.1, 2, ALICE, 8, "{}").changed, []);
-        // A renewal has to reach the others although its clock is one they may not know yet.
-        room.awareness.introduce();
-        room.awareness.introduce();
-        assert_eq!(room.say(15.0, 2, ALICE, 9, "{}").changed.len(), 1);
+        room.come(2);
+        let back = room.say(2.0, 2, ALICE, 8, "{}").changed;
+        assert_eq!(back[0].clock, 9);
+        assert_eq!(room.say(2.1, 2, ALICE, 9, "{}").changed, []);
+        // A renewal has to reach the others although its clock is one that some of them know.
+        room.come(2);
+        let renewed = room.say(15.0, 2, ALICE, 10, "{}").changed;
+        assert_eq!(renewed[0].clock, 11);
         assert_eq!(room.say(15.1, 2, ALICE, 11, "{}").changed, []);
         assert_eq!(room.expire(44.0), 0);
     }
@@ -631,7 +707,7 @@ mod tests {
         room.say(0.0, 1, ALICE, 7, "{}");
         // Bob forgets the state when he goes, and keeps the clock.
         room.peer.insert(ALICE, (7, None));
-        let told = room.awareness.introduce();
+        let told = room.come(2).present;
         room.hear(&told);
         assert_eq!(room.sees(ALICE), Some("{}"));
         room.say(1.0, 1, ALICE, 8, r#"{"x":1}"#);
@@ -655,6 +731,35 @@ mod tests {
     }
 
     #[test]
+    fn somebody_who_shows_nothing_takes_over_nobody_by_saying_back_what_it_hears() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 3, "{}");
+        // Another tab of the same user comes, is told who is here, and says it back.
+        let introduced = room.come(2).present;
+        let now = room.at(1.0);
+        let outcome = room
+            .awareness
+            .apply(now, 2, &encode_changes(&introduced), |_, _| true)
+            .unwrap();
+        assert_eq!((outcome.changed.len(), outcome.refused_foreign), (0, 1));
+        let renewed = room.say(15.0, 1, ALICE, 9, "{}");
+        let outcome = room
+            .awareness
+            .apply(now, 2, &encode_changes(&renewed.changed), |_, _| true)
+            .unwrap();
+        assert_eq!((outcome.changed.len(), outcome.refused_foreign), (0, 1));
+        // Nor does it keep her here when she has gone.
+        let gone = room.awareness.leave(room.at(16.0), 1);
+        room.hear(&gone);
+        let outcome = room
+            .awareness
+            .apply(now, 2, &encode_changes(&renewed.changed), |_, _| true)
+            .unwrap();
+        assert_eq!((outcome.changed.len(), outcome.refused_foreign), (0, 1));
+        assert!(room.awareness.is_empty());
+    }
+
+    #[test]
     fn the_same_user_takes_its_client_over_from_a_connection_not_yet_known_to_be_dead() {
         let mut room = Room::new();
         room.say(0.0, 1, ALICE, 3, "{}");
@@ -663,6 +768,7 @@ mod tests {
             clock: 3,
             state: Some(Arc::from("{}")),
         }]);
+        room.come(2);
         let outcome = room
             .awareness
             .apply(room.at(1.0), 2, &update, |_, _| true)
@@ -739,45 +845,73 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever clients do, everything sent out is taken by a peer, and a peer that heard all knows the same.
+        /// Whatever clients do, everything sent out is taken by a peer, a peer that heard all knows the same, and no client
+        /// hears of itself what it has replaced.
         #[test]
         fn a_peer_that_heard_everything_knows_everything(
-            steps in proptest::collection::vec((0u32..4, 0u64..4, 0u32..12, 0u8..8, 0.0..40.0f64), 1..80)
+            steps in proptest::collection::vec((0usize..4, 0u8..9, any::<bool>(), 0.0..40.0f64), 1..80)
         ) {
+            struct Client { clock: u32, connection: u32 }
             let mut room = Room::new();
             let mut time = 0.0;
-            for (owner, client, clock, action, wait) in steps {
+            let mut connections = 4;
+            let mut clients: Vec<_> = (0..4).map(|connection| Client { clock: 0, connection }).collect();
+            for (index, action, hears, wait) in steps {
+                let id = ClientId(index as u64);
+                let client = &mut clients[index];
+                let mut changed = Vec::new();
                 match action {
-                    0..=3 => drop(room.say(time, owner, ClientId(client), clock, r#"{"a":1}"#)),
-                    4 => drop(room.say(time, owner, ClientId(client), clock, "null")),
-                    5 => {
-                        let now = room.at(time);
-                        let gone = room.awareness.leave(now, owner);
-                        room.hear(&gone);
+                    0..=3 => {
+                        client.clock += 1;
+                        changed = room.say(time, client.connection, id, client.clock, r#"{"a":1}"#).changed;
                     }
-                    6 => {
+                    4 => {
+                        client.clock += 1;
+                        changed = room.say(time, client.connection, id, client.clock, "null").changed;
+                    }
+                    5 | 6 => {
                         let now = room.at(time);
-                        room.awareness.lost(now, owner);
+                        // It has heard what was said of it; that it is gone, it contradicts with the next clock.
+                        let told = room.peer.get(&id).map_or(0, |(clock, state)| clock + u32::from(state.is_none()));
+                        client.clock = client.clock.max(told);
+                        if action == 5 {
+                            let gone = room.awareness.leave(now, client.connection);
+                            room.hear(&gone);
+                        } else {
+                            room.awareness.lost(now, client.connection);
+                        }
+                        client.connection = connections;
+                        connections += 1;
+                        let now = room.at(time);
+                        let introduction = room.awareness.introduce(now, client.connection);
+                        room.hear_again(&introduction.present);
+                        for (owner, change) in introduction.raised {
+                            let owner = clients.iter_mut().find(|client| client.connection == owner);
+                            if let Some(client) = owner {
+                                client.clock = client.clock.max(change.clock);
+                            }
+                        }
+                        let client = &mut clients[index];
+                        changed = room.say(time, client.connection, id, client.clock, r#"{"a":1}"#).changed;
                     }
                     _ => {
                         time += wait;
                         room.expire(time);
                     }
                 }
-                let known: Vec<_> = room
-                    .peer
-                    .iter()
-                    .filter_map(|(&client, (clock, state))| {
-                        state.clone().map(|state| AwarenessChange { client, clock: *clock, state: Some(state) })
-                    })
-                    .collect();
-                let present: Vec<_> = room.awareness.entries().map(|(change, _)| change).collect();
-                prop_assert_eq!(known, present);
-                let held: usize = room.awareness.held.values().sum();
-                prop_assert_eq!(held, room.awareness.entries().filter(|(_, owner)| owner.is_some()).count());
-                if let Some(deadline) = room.awareness.next_deadline() {
-                    prop_assert!(room.awareness.present.values().all(|present| present.deadline >= deadline));
+                let client = &mut clients[index];
+                for change in changed.iter().filter(|change| change.state.is_some()) {
+                    prop_assert!(change.clock <= client.clock + 1, "{change:?} would replace what the client shows");
+                    if hears {
+                        client.clock = client.clock.max(change.clock);
+                    }
                 }
+                let mut present: Vec<_> = room.awareness.entries().map(|(change, _)| change.client).collect();
+                let mut seen: Vec<_> =
+                    room.peer.iter().filter(|(_, (_, state))| state.is_some()).map(|(&client, _)| client).collect();
+                present.sort_unstable();
+                seen.sort_unstable();
+                prop_assert_eq!(present, seen);
             }
         }
 

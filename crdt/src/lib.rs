@@ -18,7 +18,7 @@ mod update;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome};
+pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome, Introduction};
 pub use content::{Content, FieldType};
 pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};

@@ -46,13 +46,19 @@ impl Room {
     }
 
     /// Tells one member who is here.
-    pub(super) fn send_awareness(&mut self, to: MemberId, effects: &mut Vec<Effect>) {
-        let changes = self.awareness.introduce();
-        if !changes.is_empty() {
+    pub(super) fn send_awareness(&mut self, now: Instant, to: MemberId, effects: &mut Vec<Effect>) {
+        let crdt::Introduction { present, raised } = self.awareness.introduce(now, to);
+        let mut send = |to, changes| {
             effects.push(Effect::Send {
                 to,
                 message: Outgoing::new(ServerMessage::Awareness(changes)),
             });
+        };
+        if !present.is_empty() {
+            send(to, present);
+        }
+        for (owner, change) in raised.into_iter().filter(|(owner, _)| *owner != to) {
+            send(owner, vec![change]);
         }
     }
 
