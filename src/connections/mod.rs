@@ -3,6 +3,7 @@
 //! [`Session`] is the pure state machine of one connection; [`websocket`] runs it on a WebSocket.
 
 mod admission;
+mod frames;
 mod session;
 pub mod websocket;
 

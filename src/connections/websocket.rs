@@ -9,25 +9,18 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use bytes::Bytes;
-use futures_util::{Sink, StreamExt};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use storage::PageId;
 use tokio::net::TcpStream;
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self, Message,
-        error::CapacityError,
-        handshake::derive_accept_key,
-        protocol::{
-            CloseFrame, Role as Side, WebSocketConfig,
-            frame::{Frame, coding::Data, coding::OpCode},
-        },
-    },
+use tokio_tungstenite::tungstenite::{
+    self, Message, error::CapacityError, handshake::derive_accept_key, protocol::CloseFrame,
 };
 
-use super::{ConnectionPermit, Session, SessionConfig, Step};
+use super::{
+    ConnectionPermit, Session, SessionConfig, Step,
+    frames::{FrameSocket, Opcode},
+};
 use crate::{
     auth::Membership,
     protocols::{
@@ -55,11 +48,10 @@ pub struct Surroundings {
     pub max_outbox_bytes: usize,
 }
 
-/// Read and write buffer of a connection: an idle one holds little more than the first.
-const READ_BUFFER_BYTES: usize = 2 * 1024;
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
-/// Larger messages leave in fragments of this size, so that a joiner of a large page costs this much and not the page.
-const FRAGMENT_BYTES: usize = 64 * 1024;
+/// Messages are taken from the outbox while less than this waits for the socket.
+const MAX_QUEUED_BYTES: usize = 16 * 1024;
+/// Longest message of a client that is refused anyway.
+const MAX_REFUSED_BYTES: usize = 64 * 1024;
 /// Frames read before what they say is handed over.
 const MAX_FRAMES_A_TURN: usize = 64;
 /// How long a closing peer may take to say goodbye.
@@ -119,29 +111,23 @@ fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Option<
 }
 
 /// The socket of an accepted handshake. `None` when the peer went away meanwhile.
-async fn accepted(on_upgrade: OnUpgrade, max_message_bytes: usize) -> Option<WebSocketStream<TcpStream>> {
+async fn accepted(on_upgrade: OnUpgrade, max_message_bytes: usize) -> Option<FrameSocket> {
     // The buffers of the HTTP connection end here; what it has read already is handed on.
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-    let limit = if max_message_bytes == 0 {
-        usize::MAX
-    } else {
-        max_message_bytes
+    let limit = match max_message_bytes {
+        0 => usize::MAX,
+        limit => limit,
     };
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_message_size(Some(limit))
-        .max_frame_size(Some(limit));
-    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    Some(match read.is_empty() {
-        true => WebSocketStream::from_raw_socket(stream, Side::Server, Some(config)).await,
-        false => WebSocketStream::from_partially_read(stream, read, Side::Server, Some(config)).await,
-    })
+    Some(FrameSocket::new(
+        parts.io.into_inner(),
+        parts.read_buf.to_vec(),
+        limit,
+    ))
 }
 
 /// Accepts a connection only to say why it is refused: a browser cannot see why a handshake failed.
 pub async fn refuse(on_upgrade: OnUpgrade, refusal: Refusal) {
-    if let Some(mut socket) = accepted(on_upgrade, FRAGMENT_BYTES).await {
+    if let Some(mut socket) = accepted(on_upgrade, MAX_REFUSED_BYTES).await {
         say_goodbye(&mut socket, &refusal).await;
     }
 }
@@ -179,8 +165,6 @@ pub async fn serve<D: Dialect>(
         session,
         around,
         said: Vec::new(),
-        fragments: None,
-        unflushed: false,
         dialect: Default::default(),
     };
     let mut waiting = Vec::new();
@@ -226,14 +210,11 @@ enum Turn {
 }
 
 struct Connection<D> {
-    socket: WebSocketStream<TcpStream>,
+    socket: FrameSocket,
     outbox: Arc<Outbox>,
     session: Session,
     around: Surroundings,
     said: Vec<ClientMessage>,
-    /// What is left of a large message of which a part has left.
-    fragments: Option<Bytes>,
-    unflushed: bool,
     dialect: std::marker::PhantomData<D>,
 }
 
@@ -309,9 +290,9 @@ impl<D: Dialect> Connection<D> {
                 "the client reads too slowly",
             ))),
             Step::KeepAlive => {
-                if self.fragments.is_none() {
-                    self.feed(Message::Binary(D::keep_alive()));
-                    self.feed(Message::Ping(Bytes::new()));
+                if self.socket.queued_bytes() == 0 {
+                    self.socket.push(Opcode::Binary, D::keep_alive());
+                    self.socket.push(Opcode::Ping, Bytes::new());
                 }
                 self.session.sent(now());
                 None
@@ -328,12 +309,19 @@ impl<D: Dialect> Connection<D> {
             return Poll::Pending;
         }
         for _ in 0..MAX_FRAMES_A_TURN {
-            let frame = match self.socket.poll_next_unpin(context) {
-                Poll::Ready(Some(Ok(frame))) => frame,
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Turn::Ended(broken(&error))),
-                Poll::Ready(None) => return Poll::Ready(Turn::Ended(Ended::Lost)),
-                Poll::Pending if self.said.is_empty() => return Poll::Pending,
-                Poll::Pending => return Poll::Ready(Turn::Said),
+            let frame = match self.socket.poll_read(context) {
+                Poll::Ready(Ok(frame)) => frame,
+                Poll::Ready(Err(error)) => return Poll::Ready(Turn::Ended(broken(&error))),
+                Poll::Pending => {
+                    // Reading may have queued a reply.
+                    if let Some(ended) = self.drain(context) {
+                        return Poll::Ready(Turn::Ended(ended));
+                    }
+                    return match self.said.is_empty() {
+                        true => Poll::Pending,
+                        false => Poll::Ready(Turn::Said),
+                    };
+                }
             };
             self.session.heard(now());
             match frame {
@@ -360,62 +348,51 @@ impl<D: Dialect> Connection<D> {
         Poll::Ready(Turn::Said)
     }
 
-    /// Feeds all that waits, then flushes once.
+    /// Writes what waits, as much at once as the socket takes.
     fn poll_write(&mut self, context: &mut Context<'_>) -> Option<Turn> {
         loop {
-            match std::pin::Pin::new(&mut self.socket).poll_ready(context) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Some(Turn::Ended(broken(&error))),
-                Poll::Pending => {
-                    self.session.blocked(now());
-                    return None;
-                }
-            }
-            if let Some(rest) = self.fragments.take() {
-                self.feed_fragment(rest, OpCode::Data(Data::Continue));
-                continue;
-            }
-            match self.outbox.poll_next(context) {
-                Poll::Ready(Next::Message(message)) => {
-                    let frame = message.wire(D::SLOT, D::encode);
-                    self.around.metrics.frames_out.increment(1);
-                    self.around.metrics.bytes_out.increment(frame.len() as u64);
-                    match frame.len() > FRAGMENT_BYTES {
-                        true => self.feed_fragment(frame, OpCode::Data(Data::Binary)),
-                        false => self.feed(Message::Binary(frame)),
+            let mut more = true;
+            while more && self.socket.queued_bytes() < MAX_QUEUED_BYTES {
+                match self.outbox.poll_next(context) {
+                    Poll::Ready(Next::Message(message)) => {
+                        let frame = message.wire(D::SLOT, D::encode);
+                        self.around.metrics.frames_out.increment(1);
+                        self.around.metrics.bytes_out.increment(frame.len() as u64);
+                        self.socket.push(Opcode::Binary, frame);
                     }
+                    Poll::Ready(Next::CaughtUp) => return Some(Turn::CaughtUp),
+                    Poll::Ready(Next::Close(refusal)) => return Some(Turn::Ended(Ended::Refused(refusal))),
+                    Poll::Pending => more = false,
                 }
-                Poll::Ready(Next::CaughtUp) => return Some(Turn::CaughtUp),
-                Poll::Ready(Next::Close(refusal)) => return Some(Turn::Ended(Ended::Refused(refusal))),
-                Poll::Pending => break,
+            }
+            if let Some(ended) = self.drain(context) {
+                return Some(Turn::Ended(ended));
+            }
+            if !more || self.socket.queued_bytes() > 0 {
+                return None;
             }
         }
-        if self.unflushed {
-            match std::pin::Pin::new(&mut self.socket).poll_flush(context) {
-                Poll::Ready(Ok(())) => {
-                    self.unflushed = false;
-                    self.session.sent(now());
-                }
-                Poll::Ready(Err(error)) => return Some(Turn::Ended(broken(&error))),
-                Poll::Pending => self.session.blocked(now()),
+    }
+
+    /// Hands what waits to the socket, as far as it takes it.
+    fn drain(&mut self, context: &mut Context<'_>) -> Option<Ended> {
+        if self.socket.queued_bytes() == 0 {
+            return None;
+        }
+        let before = self.socket.written_bytes();
+        let drained = self.socket.poll_drain(context);
+        if self.socket.written_bytes() > before {
+            // A part of a large message counts: the peer reads.
+            self.session.sent(now());
+        }
+        match drained {
+            Poll::Ready(Ok(())) => None,
+            Poll::Ready(Err(_)) => Some(Ended::Lost),
+            Poll::Pending => {
+                self.session.blocked(now());
+                None
             }
         }
-        None
-    }
-
-    fn feed_fragment(&mut self, mut frame: Bytes, code: OpCode) {
-        let fragment = frame.split_to(frame.len().min(FRAGMENT_BYTES));
-        let is_last = frame.is_empty();
-        self.fragments = (!is_last).then_some(frame);
-        self.feed(Message::Frame(Frame::message(fragment, code, is_last)));
-        // Part of a large message left, so the peer reads.
-        self.session.sent(now());
-    }
-
-    fn feed(&mut self, message: Message) {
-        self.unflushed = true;
-        // An error here is met again at the next flush, where it ends the connection.
-        let _ = std::pin::Pin::new(&mut self.socket).start_send(message);
     }
 }
 
@@ -443,17 +420,26 @@ fn broken(error: &tungstenite::Error) -> Ended {
     }
 }
 
-/// Sends the reason and waits a moment for the peer's goodbye.
-async fn say_goodbye(socket: &mut WebSocketStream<TcpStream>, refusal: &Refusal) {
-    let frame = CloseFrame {
+/// Sends the reason, behind what waits already, and waits a moment for the peer's goodbye.
+async fn say_goodbye(socket: &mut FrameSocket, refusal: &Refusal) {
+    socket.push_close(CloseFrame {
         code: close_code(refusal.code).into(),
         reason: close_reason(refusal).into(),
-    };
-    let goodbye = async {
-        if socket.close(Some(frame)).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
+    });
+    let goodbye = poll_fn(|context| {
+        loop {
+            let read = socket.poll_read(context);
+            if let Poll::Ready(Err(_)) = socket.poll_drain(context) {
+                return Poll::Ready(());
+            }
+            match read {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
         }
-    };
+    });
+    // A peer that does not answer is left without it.
     let _ = tokio::time::timeout(GOODBYE, goodbye).await;
 }
 

@@ -1,0 +1,399 @@
+//! The frames of one WebSocket: read through tungstenite, written without copying what many members share.
+//!
+//! A server's frames are not masked, so a frame is a short head and the payload as it is. The payload of a broadcast is one shared
+//! allocation for all members, and a page of any size costs a slow joiner no memory of its own. Tungstenite's replies to
+//! control frames go into the same queue, as whole frames, so that nothing comes between the parts of another frame.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice, Read, Write},
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_tungstenite::tungstenite::{
+    self, Message, WebSocket,
+    protocol::{CloseFrame, Role, WebSocketConfig},
+};
+
+/// Read buffer of a connection: an idle one holds little more than this.
+const READ_BUFFER_BYTES: usize = 2 * 1024;
+/// Frames that leave in one write.
+const MAX_FRAMES_A_WRITE: usize = 32;
+/// Replies to control frames wait outside while more than this waits for a peer that does not read.
+const MAX_BYTES_BEFORE_REPLIES: usize = 64 * 1024;
+/// A queue that was longer than this gives its memory back once it is empty.
+const KEPT_FRAMES: usize = 16;
+
+/// Larger messages leave in fragments, because many clients limit frames more than messages.
+const MAX_FRAME_BYTES: usize = 1024 * 1024;
+
+/// What kind of frame it is (RFC 6455 §11.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Opcode {
+    Continuation = 0x0,
+    Binary = 0x2,
+    Ping = 0x9,
+}
+
+/// A WebSocket on the server's side.
+#[derive(Debug)]
+pub(super) struct FrameSocket(WebSocket<Wire>);
+
+/// The stream below tungstenite: reads from the socket and writes into the queue.
+#[derive(Debug)]
+struct Wire {
+    stream: TcpStream,
+    waker: Waker,
+    queue: VecDeque<Frame>,
+    queued_bytes: usize,
+    written_bytes: u64,
+}
+
+#[derive(Debug)]
+struct Frame {
+    head: Head,
+    payload: Bytes,
+}
+
+/// The head of a frame, or what is left of it.
+#[derive(Debug)]
+struct Head {
+    bytes: [u8; MAX_HEAD_BYTES],
+    from: u8,
+    to: u8,
+}
+
+const MAX_HEAD_BYTES: usize = 10;
+
+impl FrameSocket {
+    /// Takes over a stream after the handshake, with what has been read from it already. Messages over `max_message_bytes` end the
+    /// connection.
+    pub(super) fn new(stream: TcpStream, read: Vec<u8>, max_message_bytes: usize) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(max_message_bytes))
+            .max_frame_size(Some(max_message_bytes));
+        let wire = Wire {
+            stream,
+            waker: Waker::noop().clone(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            written_bytes: 0,
+        };
+        Self(match read.is_empty() {
+            true => WebSocket::from_raw_socket(wire, Role::Server, Some(config)),
+            false => WebSocket::from_partially_read(wire, read, Role::Server, Some(config)),
+        })
+    }
+
+    /// Reads the next message.
+    pub(super) fn poll_read(&mut self, context: &Context<'_>) -> Poll<Result<Message, tungstenite::Error>> {
+        self.0.get_mut().wake(context);
+        match self.0.read() {
+            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            read => Poll::Ready(read),
+        }
+    }
+
+    /// Queues a message.
+    pub(super) fn push(&mut self, opcode: Opcode, mut payload: Bytes) {
+        let mut opcode = opcode;
+        loop {
+            let fragment = payload.split_to(payload.len().min(MAX_FRAME_BYTES));
+            self.0.get_mut().push(Frame {
+                head: Head::new(opcode, payload.is_empty(), fragment.len()),
+                payload: fragment,
+            });
+            if payload.is_empty() {
+                return;
+            }
+            opcode = Opcode::Continuation;
+        }
+    }
+
+    /// Queues a goodbye, behind everything that waits already.
+    pub(super) fn push_close(&mut self, close: CloseFrame) {
+        // An error here is met again at the next read or write, where it ends the connection.
+        let _ = self.0.close(Some(close));
+    }
+
+    /// Bytes that wait to be written.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.0.get_ref().queued_bytes
+    }
+
+    /// Bytes written so far.
+    pub(super) fn written_bytes(&self) -> u64 {
+        self.0.get_ref().written_bytes
+    }
+
+    /// Writes what waits; ready when nothing waits any more.
+    pub(super) fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.get_mut().poll_drain(context)
+    }
+}
+
+impl Wire {
+    fn wake(&mut self, context: &Context<'_>) {
+        if !self.waker.will_wake(context.waker()) {
+            self.waker = context.waker().clone();
+        }
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.queued_bytes += frame.len();
+        self.queue.push_back(frame);
+    }
+
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); 2 * MAX_FRAMES_A_WRITE];
+            let mut count = 0;
+            let parts = self
+                .queue
+                .iter()
+                .flat_map(|frame| [frame.head.rest(), &frame.payload[..]])
+                .filter(|part| !part.is_empty());
+            for (slice, part) in slices.iter_mut().zip(parts) {
+                *slice = IoSlice::new(part);
+                count += 1;
+            }
+            let slices = slices.get(..count).unwrap_or_default();
+            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+        if self.queue.capacity() > KEPT_FRAMES {
+            self.queue = VecDeque::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn advance(&mut self, written: usize) {
+        self.written_bytes += written as u64;
+        self.queued_bytes -= written;
+        let mut left = written;
+        while let Some(frame) = self.queue.front_mut() {
+            left = frame.advance(left);
+            if frame.len() > 0 {
+                break;
+            }
+            self.queue.pop_front();
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut buffer = ReadBuf::new(buffer);
+        let waker = self.waker.clone();
+        match Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&waker), &mut buffer)? {
+            Poll::Ready(()) => Ok(buffer.filled().len()),
+            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for Wire {
+    /// Takes whole frames, replies to control frames. While much waits they are held back, of which tungstenite keeps the last.
+    fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
+        if self.queued_bytes > MAX_BYTES_BEFORE_REPLIES {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.push(Frame {
+            head: Head::none(),
+            payload: Bytes::copy_from_slice(frame),
+        });
+        Ok(frame.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Frame {
+    fn len(&self) -> usize {
+        self.head.rest().len() + self.payload.len()
+    }
+
+    /// Forgets the first `count` bytes, and says how many more there are to forget behind it.
+    fn advance(&mut self, count: usize) -> usize {
+        let of_head = count.min(self.head.rest().len());
+        self.head.from += of_head as u8;
+        let of_payload = (count - of_head).min(self.payload.len());
+        self.payload.advance(of_payload);
+        count - of_head - of_payload
+    }
+}
+
+impl Head {
+    /// Not masked, with the shortest form of the length (RFC 6455 §5.2).
+    fn new(opcode: Opcode, is_last: bool, length: usize) -> Self {
+        let is_last = if is_last { 0x80 } else { 0 };
+        let mut bytes = [0; MAX_HEAD_BYTES];
+        let [first, second, rest @ ..] = &mut bytes;
+        *first = is_last | opcode as u8;
+        let to = match (u8::try_from(length), u16::try_from(length)) {
+            (Ok(short @ ..126), _) => {
+                *second = short;
+                2
+            }
+            (_, Ok(middle)) => {
+                *second = 126;
+                let [high, low, ..] = rest;
+                [*high, *low] = middle.to_be_bytes();
+                4
+            }
+            _ => {
+                *second = 127;
+                *rest = (length as u64).to_be_bytes();
+                10
+            }
+        };
+        Self { bytes, from: 0, to }
+    }
+
+    fn none() -> Self {
+        Self {
+            bytes: [0; MAX_HEAD_BYTES],
+            from: 0,
+            to: 0,
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes
+            .get(usize::from(self.from)..usize::from(self.to))
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{SinkExt, StreamExt};
+    use std::future::poll_fn;
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::WebSocketStream;
+
+    use super::*;
+
+    async fn pair() -> (FrameSocket, WebSocketStream<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let client = WebSocketStream::from_raw_socket(client.unwrap(), Role::Client, None).await;
+        (FrameSocket::new(server.unwrap().0, Vec::new(), 1 << 20), client)
+    }
+
+    fn payload(length: usize) -> Bytes {
+        (0..length).map(|at| (at % 251) as u8).collect()
+    }
+
+    #[tokio::test]
+    async fn frames_of_every_length_arrive_whole_and_in_order() {
+        let (mut server, mut client) = pair().await;
+        let lengths = [0, 1, 125, 126, 127, 65_535, 65_536, 3_000_000, 7, 0, 200];
+        for length in lengths {
+            server.push(Opcode::Binary, payload(length));
+        }
+        let writing = poll_fn(|context| server.poll_drain(context));
+        let reading = async {
+            for length in lengths {
+                assert_eq!(
+                    client.next().await.unwrap().unwrap(),
+                    Message::Binary(payload(length))
+                );
+            }
+        };
+        tokio::join!(async { writing.await.unwrap() }, reading);
+        assert_eq!(server.queued_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn many_frames_leave_in_any_number_of_writes() {
+        let (mut server, mut client) = pair().await;
+        for number in 0..10_000_u32 {
+            server.push(Opcode::Binary, Bytes::copy_from_slice(&number.to_be_bytes()));
+        }
+        let reading = async {
+            for number in 0..10_000_u32 {
+                let frame = client.next().await.unwrap().unwrap();
+                assert_eq!(frame.into_data()[..], number.to_be_bytes());
+            }
+        };
+        tokio::join!(
+            async { poll_fn(|context| server.poll_drain(context)).await.unwrap() },
+            reading
+        );
+        assert_eq!(server.0.get_ref().queue.capacity(), 0, "the queue has shrunk");
+    }
+
+    #[tokio::test]
+    async fn replies_come_between_frames_and_not_into_them() {
+        let (mut server, mut client) = pair().await;
+        client.send(Message::Ping(payload(5))).await.unwrap();
+        server.push(Opcode::Binary, payload(8_000_000));
+        // The first write takes a part of the large frame, as nobody reads; then the ping is read and answered.
+        assert!(
+            poll_fn(|context| Poll::Ready(server.poll_drain(context)))
+                .await
+                .is_pending()
+        );
+        let ping = poll_fn(|context| server.poll_read(context)).await.unwrap();
+        assert_eq!(ping, Message::Ping(payload(5)));
+        let driving = poll_fn(|context| {
+            // Reading is also when tungstenite replies.
+            let _ = server.poll_read(context);
+            let _ = server.poll_drain(context);
+            Poll::<()>::Pending
+        });
+        let reading = async {
+            assert_eq!(
+                client.next().await.unwrap().unwrap(),
+                Message::Binary(payload(8_000_000))
+            );
+            assert_eq!(client.next().await.unwrap().unwrap(), Message::Pong(payload(5)));
+        };
+        tokio::select! {
+            () = driving => {}
+            () = reading => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_only_pings_costs_no_memory() {
+        let (mut server, mut client) = pair().await;
+        let pinging = async {
+            for _ in 0..20_000 {
+                client.feed(Message::Ping(payload(100))).await.unwrap();
+            }
+            client.flush().await.unwrap();
+        };
+        let mut read = 0;
+        let reading = poll_fn(|context| {
+            while read < 20_000 {
+                match server.poll_read(context) {
+                    Poll::Ready(message) => {
+                        assert_eq!(message.unwrap(), Message::Ping(payload(100)));
+                        read += 1;
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(())
+        });
+        tokio::join!(pinging, reading);
+        assert!(server.queued_bytes() <= MAX_BYTES_BEFORE_REPLIES + 200);
+    }
+}
