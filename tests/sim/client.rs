@@ -60,7 +60,7 @@ pub(crate) struct Client {
     heard: Instant,
     /// The next update is to be kept back.
     pub(crate) withholds: bool,
-    withheld: Option<Bytes>,
+    withheld: Vec<Bytes>,
     pub(crate) last_update: Option<Bytes>,
     /// What of its own writing came back to it.
     pub(crate) confirmed: Clocks,
@@ -85,7 +85,7 @@ impl Client {
             attempts: 0,
             heard: now,
             withholds: false,
-            withheld: None,
+            withheld: Vec::new(),
             last_update: None,
             confirmed: Clocks::default(),
             confirmed_here: false,
@@ -114,7 +114,7 @@ impl Client {
     /// Its connection has ended.
     pub(crate) fn closed(&mut self, now: Instant, away: Option<Duration>) {
         self.connection = None;
-        self.withheld = None;
+        self.withheld.clear();
         self.withholds = false;
         self.presence.disconnected();
         let backoff = (FIRST_BACKOFF * (1 << self.attempts.min(6))).min(MAX_BACKOFF);
@@ -226,16 +226,16 @@ impl Client {
         self.last_update = Some(frame.clone());
         self.sent_here = true;
         if std::mem::take(&mut self.withholds) {
-            self.withheld = Some(frame);
+            self.withheld.push(frame);
             return Vec::new();
         }
-        std::iter::once(frame).chain(self.withheld.take()).collect()
+        std::iter::once(frame).chain(self.withheld.drain(..)).collect()
     }
 
     /// What was withheld and not sent yet.
-    pub(crate) fn release(&mut self) -> Option<Bytes> {
+    pub(crate) fn release(&mut self) -> Vec<Bytes> {
         self.withholds = false;
-        self.withheld.take()
+        std::mem::take(&mut self.withheld)
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {

@@ -83,6 +83,8 @@ pub(crate) struct Live {
     page: PageId,
     pub(crate) room: Room,
     seats: BTreeMap<MemberId, Seat>,
+    /// The last connection of each honest client, also when it is gone already.
+    newest: BTreeMap<ClientId, MemberId>,
     answers: BTreeMap<RequestId, usize>,
     next_request: u64,
     /// Since when the store has been asked to keep something.
@@ -226,6 +228,7 @@ impl Process {
             room: Room::new(around.now, id.clone(), self.config.clone(), loaded),
             page: id,
             seats: BTreeMap::new(),
+            newest: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_request: 0,
             append_since: None,
@@ -419,13 +422,15 @@ impl Live {
                 outbox,
                 own,
             } => {
-                let wrote_from = std::env::var_os("SIM_STRICT").map(|_| 0);
                 let seat = Seat {
                     outbox,
                     own,
-                    wrote_from,
+                    wrote_from: None,
                 };
                 self.seats.insert(member, seat);
+                if let Some(own) = own {
+                    self.newest.insert(own, member);
+                }
                 self.handle(now, Input::Joined { member, role, user });
             }
             Command::Said { member, messages } => {
@@ -534,13 +539,7 @@ impl Live {
             .append_since
             .is_some_and(|since| around.now >= since + Duration::from_secs(2));
         // A client that has come back does not hear what its older connection is told.
-        let is_newest = |own: &ClientId| {
-            !self
-                .seats
-                .range(to..)
-                .skip(1)
-                .any(|(_, seat)| seat.own == Some(*own))
-        };
+        let is_newest = |own: &ClientId| self.newest.get(own) == Some(&to);
         let own = seat.own.filter(is_newest).zip(seat.wrote_from);
         properties::only_what_is_durable_is_acknowledged(around.disk, &self.page, own, said, is_late);
         properties::only_what_is_admitted_is_told(self.room.document().state_vector(), said);

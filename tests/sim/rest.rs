@@ -46,7 +46,7 @@ impl World {
             self.drain(last);
         }
         for client in 0..self.clients.len() {
-            if let Some(frame) = self.clients[client].release() {
+            for frame in self.clients[client].release() {
                 self.client_sends(client, frame);
             }
             if let Some(id) = self.clients[client].connection {
