@@ -280,9 +280,27 @@ const figures = [
     name: 'pages',
     what: '2,000 open pages of 10 KB with one client each',
     peers: ['relay', 'pageroom'],
-    run: server => load(server, ['pages'], 300),
-    values: { kib_each: f => f.resident_kib_per_page, empty_kib_each: f => f.resident_kib_per_page_empty, peak_mib: f => f.server_resident_mib_peak, fill_cpu_s: f => f.fill_server_cpu_seconds },
-    goals: [['at most 24 KiB a page', m => m.pageroom.kib_each, 24]]
+    run: async (server, folder) => {
+      const figures = await load(server, ['pages'], 300)
+      if (server.flags.length) return figures
+      await server.child.stop()
+      const again = await peers.pageroom(folder)
+      try {
+        const opened = await load(again, ['pages', '--page', figures.page], 300)
+        return { ...figures, opened_kib_each: opened.resident_kib_per_page }
+      } finally {
+        await again.child.stop()
+      }
+    },
+    values: {
+      // Of pages that are open, of pages that were typed just before, and of rooms without anything.
+      opened_kib_each: f => f.opened_kib_each,
+      typed_kib_each: f => f.resident_kib_per_page,
+      empty_kib_each: f => f.resident_kib_per_page_empty,
+      peak_mib: f => f.server_resident_mib_peak,
+      fill_cpu_s: f => f.fill_server_cpu_seconds
+    },
+    goals: [['at most 24 KiB a page', m => m.pageroom.opened_kib_each, 24]]
   },
   {
     name: 'storm',

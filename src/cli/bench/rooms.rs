@@ -85,7 +85,17 @@ pub(super) fn first_client() -> u64 {
 impl Rooms {
     /// Opens `shape.clients` connections to each of `shape.rooms` fresh pages, at most `pace` a second.
     pub(super) async fn open(context: &Context, shape: Shape, pace: Option<f64>) -> Result<Self, BenchError> {
-        let (page, first_client) = (fresh_page("room"), first_client());
+        Self::open_pages(context, shape, pace, &fresh_page("room")).await
+    }
+
+    /// The same with `page` and a number as the names of the pages.
+    pub(super) async fn open_pages(
+        context: &Context,
+        shape: Shape,
+        pace: Option<f64>,
+        page: &str,
+    ) -> Result<Self, BenchError> {
+        let first_client = first_client();
         let room = |index: usize| {
             let client = first_client + (index * shape.clients) as u64;
             Rc::new(Room {
