@@ -80,7 +80,7 @@ pub(crate) struct StoreSettings {
     #[arg(
         long,
         env = "PAGEROOM_COMMIT_INTERVAL_MILLISECONDS",
-        default_value_t = 16,
+        default_value_t = 25,
         value_name = "MILLISECONDS"
     )]
     commit_interval_milliseconds: u64,
@@ -176,11 +176,12 @@ struct RoomSettings {
         value_name = "SECONDS"
     )]
     document_sleep_seconds: u64,
-    /// A crowded room sends deltas at most this often: displays show no more than 60 a second. Rooms of up to 8 members never wait.
+    /// A crowded room sends deltas at most this often, because people do not see the difference. Rooms of up to 8 members never wait; each
+    /// further member adds half a millisecond up to this.
     #[arg(
         long,
         env = "PAGEROOM_MAX_WINDOW_MILLISECONDS",
-        default_value_t = 16,
+        default_value_t = 25,
         value_name = "MILLISECONDS"
     )]
     max_window_milliseconds: u64,
@@ -411,7 +412,7 @@ impl Settings {
             writer: self.writer(),
             authenticator,
             registry: RegistryConfig {
-                room: self.room(),
+                room: self.room().into(),
                 mailbox: self.limits.room_mailbox.max(1),
             },
             session: self.session(),

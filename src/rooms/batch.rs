@@ -31,8 +31,10 @@ pub(super) struct Batch {
     by_author: BTreeMap<Author, (Option<Arc<str>>, Vec<Update>)>,
     /// Where each client's new structs begin.
     starts: BTreeMap<ClientId, u32>,
-    /// The same of the batch that was taken last.
+    /// The same of the batches whose deltas are on their way to the outboxes.
     taken_starts: BTreeMap<ClientId, u32>,
+    /// Those deltas will have left when a batch is taken next.
+    delivered: bool,
 }
 
 impl Batch {
@@ -54,7 +56,13 @@ impl Batch {
 
     /// Takes what was written, one contribution an author in the order of their ids, and leaves the batch empty.
     pub(super) fn take(&mut self) -> Vec<Contribution> {
-        self.taken_starts = std::mem::take(&mut self.starts);
+        if std::mem::take(&mut self.delivered) {
+            self.taken_starts.clear();
+        }
+        for (client, start) in std::mem::take(&mut self.starts) {
+            let taken = self.taken_starts.entry(client).or_insert(start);
+            *taken = start.min(*taken);
+        }
         std::mem::take(&mut self.by_author)
             .into_iter()
             .map(|(author, (user, mut updates))| {
@@ -67,7 +75,12 @@ impl Batch {
             .collect()
     }
 
-    /// The state vector before the batch that was taken last, given the present one.
+    /// What was told is handed over before anything else is taken.
+    pub(super) fn delivered(&mut self) {
+        self.delivered = true;
+    }
+
+    /// The state vector before the batches that are on their way, given the present one.
     pub(super) fn state_vector_before(&self, now: &StateVector) -> StateVector {
         let start = |client| {
             self.taken_starts

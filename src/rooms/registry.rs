@@ -26,7 +26,7 @@ use crate::telemetry::Metrics;
 #[derive(Clone, Debug)]
 pub struct RegistryConfig {
     /// What each room is told.
-    pub room: RoomConfig,
+    pub room: Arc<RoomConfig>,
     /// Commands that wait in a room's mailbox; whoever finds it full waits.
     pub mailbox: usize,
 }

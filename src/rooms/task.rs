@@ -124,12 +124,10 @@ pub(super) async fn run(
 async fn live(page: &PageId, slot: SlotId, shared: &Arc<Shared>, mailbox: &mut mpsc::Receiver<Command>) {
     let started = now();
     let stored = shared.store.load(page).await;
-    let loaded = stored
-        .map_err(|error| refused(&error))
-        .and_then(|stored| build(page, shared, stored));
-    shared.metrics.room_opened(started.elapsed(), loaded.is_ok());
-    let loaded = match loaded {
-        Ok(loaded) => loaded,
+    let opened = RoomTask::open(page, slot, shared, stored);
+    shared.metrics.room_opened(started.elapsed(), opened.is_ok());
+    let mut task = match opened {
+        Ok(task) => task,
         Err(refusal) => {
             tracing::warn!(%refusal, "a page could not be loaded; its joiners are asked to come back");
             shared.remove(page, slot);
@@ -139,21 +137,6 @@ async fn live(page: &PageId, slot: SlotId, shared: &Arc<Shared>, mailbox: &mut m
             }
             return;
         }
-    };
-    let room = Room::new(now(), page.clone(), shared.config.room.clone(), loaded);
-    let mut task = RoomTask {
-        page: page.clone(),
-        slot,
-        shared: shared.clone(),
-        room,
-        outboxes: BTreeMap::new(),
-        answers: BTreeMap::new(),
-        next_request: 0,
-        append: None,
-        effects: Vec::new(),
-        unstored_told: 0,
-        members_told: 0,
-        retired: false,
     };
     let ended = AssertUnwindSafe(task.run(mailbox)).catch_unwind().await;
     task.shared.writer.unstored_changed(task.unstored_told, 0);
@@ -230,6 +213,30 @@ fn refuse(command: Command, refusal: &Refusal) {
 }
 
 impl RoomTask {
+    /// Makes a room of what the store answered. In a box, because a future has place for everything that it ever holds.
+    fn open(
+        page: &PageId,
+        slot: SlotId,
+        shared: &Arc<Shared>,
+        stored: Result<Option<StoredPage>, StoreError>,
+    ) -> Result<Box<Self>, Refusal> {
+        let loaded = build(page, shared, stored.map_err(|error| refused(&error))?)?;
+        Ok(Box::new(Self {
+            page: page.clone(),
+            slot,
+            shared: shared.clone(),
+            room: Room::new(now(), page.clone(), shared.config.room.clone(), loaded),
+            outboxes: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            next_request: 0,
+            append: None,
+            effects: Vec::new(),
+            unstored_told: 0,
+            members_told: 0,
+            retired: false,
+        }))
+    }
+
     async fn run(&mut self, mailbox: &mut mpsc::Receiver<Command>) {
         let mut commands = Vec::new();
         let alarm = tokio::time::sleep(Duration::ZERO);
@@ -358,7 +365,10 @@ impl RoomTask {
                 break;
             }
             for effect in std::mem::take(&mut self.effects) {
-                self.carry_out(effect).await;
+                if let Some((after, before)) = self.carry_out(effect) {
+                    // Rare and large: not worth a place in the future of every room.
+                    Box::pin(self.read_foreign(after, before)).await;
+                }
             }
         }
         let unstored = self.room.unstored_bytes();
@@ -378,7 +388,8 @@ impl RoomTask {
         );
     }
 
-    async fn carry_out(&mut self, effect: Effect) {
+    /// Carries an effect out; gives back which rows are to be read from the store, which takes time.
+    fn carry_out(&mut self, effect: Effect) -> Option<(Seq, Seq)> {
         match effect {
             Effect::Send { to, message } => self.send(to, &message),
             Effect::Broadcast { except, message } => self.broadcast(&except, &message),
@@ -394,8 +405,8 @@ impl RoomTask {
                     outbox.close(refusal);
                 }
             }
-            Effect::Append(commit) => self.append = Some(self.shared.writer.commit(commit).await),
-            Effect::ReadForeign { after, before } => self.read_foreign(after, before).await,
+            Effect::Append(commit) => self.append = Some(self.shared.writer.commit(commit)),
+            Effect::ReadForeign { after, before } => return Some((after, before)),
             Effect::Answer { request, result } => {
                 if let Some(answer) = self.answers.remove(&request) {
                     let _ = answer.send(result);
@@ -415,6 +426,7 @@ impl RoomTask {
                 }
             }
         }
+        None
     }
 
     fn send(&mut self, to: MemberId, message: &Arc<Outgoing>) {

@@ -95,10 +95,10 @@ impl StoreWriter {
     }
 
     /// Asks for something to be stored. The answer comes when it is; dropping the receiver does not take the request back.
-    pub async fn commit(&self, commit: PageCommit) -> oneshot::Receiver<Committed> {
+    pub fn commit(&self, commit: PageCommit) -> oneshot::Receiver<Committed> {
         let (reply, answer) = oneshot::channel();
-        // The writer lives as long as this door, so sending fails only while the process is ending.
-        let _ = self.requests.send(Request { commit, reply }).await;
+        // The queue has place for every room, and the writer lives as long as this door: this fails only while the process is ending.
+        let _ = self.requests.try_send(Request { commit, reply });
         answer
     }
 

@@ -241,12 +241,16 @@ async fn updates_that_wait_for_others_are_bounded() {
     let server = TestServer::start(&["--max-parked-updates", "2"]).await;
     let mut ada = Client::join(&server, "page", 1).await;
     let mut early = Client::join(&server, "page", 2).await;
+    // What it wrote first got lost on the way.
+    early.replica.receive(&insertion(2, 0, "x"));
     for clock in [1, 2, 3, 4] {
         early.replica.receive(&insertion(2, clock, "x"));
         early.send(&insertion(2, clock, "x")).await;
     }
     ada.write("a").await;
-    early.until_text("a").await;
+    early
+        .until("what Ada wrote", |early| early.replica.text().contains('a'))
+        .await;
     let refused = server
         .metric("pageroom_refusals_total{kind=\"parking_full\"}")
         .await;

@@ -49,7 +49,7 @@ impl Room {
                 ClientMessage::SyncStep2(update) => self.wrote(now, member, update, Arrival::Resync, effects),
                 ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
-                ClientMessage::QueryAwareness => self.send_awareness(member, effects),
+                ClientMessage::QueryAwareness => self.send_awareness(now, member, effects),
             }
         }
     }
@@ -128,14 +128,15 @@ impl Room {
         }
         let state = self.document.encode()?;
         // The document caches its encoding until it changes, so the same allocation means the same state.
-        if let Some((bytes, message)) = &self.whole
+        if let Some(message) = self.whole.upgrade()
+            && let ServerMessage::SyncStep2(bytes) = message.message()
             && bytes.as_ptr() == state.as_ptr()
             && bytes.len() == state.len()
         {
-            return Ok(message.clone());
+            return Ok(message);
         }
-        let message = Outgoing::new(ServerMessage::SyncStep2(state.clone()));
-        self.whole = Some((state, message.clone()));
+        let message = Outgoing::new(ServerMessage::SyncStep2(state));
+        self.whole = Arc::downgrade(&message);
         Ok(message)
     }
 
@@ -243,7 +244,11 @@ impl Room {
         });
         if !forged {
             for range in update.ranges().filter(is_new) {
-                if client_owners.get(&range.client) != Some(&writer) {
+                // What an older connection of the same user still brings does not make it the owner again.
+                if client_owners
+                    .get(&range.client)
+                    .is_none_or(|owner| *owner < writer)
+                {
                     client_owners.insert(range.client, writer);
                 }
             }

@@ -13,7 +13,7 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -77,7 +77,7 @@ pub struct Loaded {
 /// One live page.
 #[derive(Debug)]
 pub struct Room {
-    config: RoomConfig,
+    config: Arc<RoomConfig>,
     document: Document,
     /// In a careful room, the copy on which each update is tried first.
     canary: Option<Document>,
@@ -90,8 +90,8 @@ pub struct Room {
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
-    /// The whole document as last sent, shared by everybody who has nothing yet.
-    whole: Option<(Bytes, Arc<Outgoing>)>,
+    /// The whole document as last sent, shared by everybody who has nothing yet for as long as it waits for one of them.
+    whole: Weak<Outgoing>,
     persistence: Persistence,
     recent: Recent,
     last_flush: Option<Instant>,
@@ -110,7 +110,8 @@ const WINDOW_PER_MEMBER: Duration = Duration::from_micros(500);
 
 impl Room {
     /// Opens a room on what was loaded.
-    pub fn new(now: Instant, page: PageId, config: RoomConfig, mut loaded: Loaded) -> Self {
+    pub fn new(now: Instant, page: PageId, config: impl Into<Arc<RoomConfig>>, mut loaded: Loaded) -> Self {
+        let config = config.into();
         let persistence = Persistence::new(page, config.snapshots, &loaded);
         let canary = loaded
             .careful
@@ -127,7 +128,7 @@ impl Room {
             members: BTreeMap::new(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
-            whole: None,
+            whole: Weak::new(),
             persistence,
             recent: Recent::new(now, loaded.before),
             last_flush: None,
@@ -178,7 +179,7 @@ impl Room {
                 if !self.batch.is_empty() {
                     self.flush(now, effects);
                 }
-                self.joined(member, role, user, effects);
+                self.joined(now, member, role, user, effects);
             }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
@@ -221,6 +222,7 @@ impl Room {
         }
         self.store(now, effects);
         self.rest(now, effects);
+        self.batch.delivered();
     }
 
     /// When [`Self::settle`] wants to be called again even if nothing happens.
@@ -245,7 +247,14 @@ impl Room {
         .min()
     }
 
-    fn joined(&mut self, member: MemberId, role: Role, user: Option<Arc<str>>, effects: &mut Vec<Effect>) {
+    fn joined(
+        &mut self,
+        now: Instant,
+        member: MemberId,
+        role: Role,
+        user: Option<Arc<str>>,
+        effects: &mut Vec<Effect>,
+    ) {
         let refusal = if self.draining {
             Some(Refusal::draining())
         } else if self.failed {
@@ -269,7 +278,7 @@ impl Room {
             to: member,
             message: Outgoing::new(step1),
         });
-        self.send_awareness(member, effects);
+        self.send_awareness(now, member, effects);
     }
 
     fn left(&mut self, now: Instant, member: MemberId, departure: Departure) {
