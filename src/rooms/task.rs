@@ -262,6 +262,9 @@ impl RoomTask {
                 () = &mut alarm, if alarm_at.is_some() => alarm_at = None,
             }
             for command in commands.drain(..) {
+                if matches!(command, Command::CaughtUp { .. }) {
+                    self.settle().await;
+                }
                 self.obey(command);
             }
             self.settle().await;

@@ -260,11 +260,15 @@ impl Process {
             return;
         };
         slot.wake_at = None;
+        // All effects are carried out before somebody is taken to have caught up.
+        let first = usize::from(live.stored.is_none());
+        let caught_up = |command: &Command| matches!(command, Command::CaughtUp { .. });
+        let count = slot.mailbox.iter().skip(first).position(caught_up);
+        let count = count.map_or(slot.mailbox.len(), |at| first + at).min(MAX_BATCH);
         if let Some(committed) = live.stored.take() {
             live.append_since = None;
             live.handle(around.now, Input::Stored { committed });
         }
-        let count = slot.mailbox.len().min(MAX_BATCH);
         for command in slot.mailbox.drain(..count).collect::<Vec<_>>() {
             live.obey(around.now, command);
         }

@@ -2,7 +2,9 @@
 //!
 //! A room knows no sockets, no clock and no store. Whoever runs it ([`task`](super::task), or the simulation) follows one
 //! rule: **hand over each [`Input`], then call [`Room::settle`] once, then carry out the effects in order.** A flush happens
-//! in `settle`: everything admitted since the last one is applied in one transaction and leaves as one delta.
+//! in `settle`: everything admitted since the last one is applied in one transaction and leaves as one delta. Before
+//! [`Input::CaughtUp`] all effects are carried out, because what does not find place in an outbox is part of what a member
+//! has to catch up with.
 
 mod documents;
 mod early;
