@@ -16,6 +16,7 @@
 //! 4. **A snapshot never loses.** It replaces an older one only when it covers more, and deletes exactly the log rows it
 //!    covers, atomically, also beside another process that does the same.
 //! 5. **A load is consistent**: snapshot and log rows are of one moment.
+//! 6. **Permissions are exact**: what [`AccessStore`] answers is what was committed last, by whichever process.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
 //!
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+mod access;
 mod batch;
 mod connections;
 mod error;
@@ -40,6 +42,10 @@ mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use access::{
+    AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
+    MEMORY_AUDIT_ROWS, Permission, UserRecord,
+};
 pub use error::StoreError;
 pub use memory::{MemoryStore, Quarantined, Tables};
 pub use model::{
@@ -53,7 +59,7 @@ pub const QUARANTINE_ROWS: usize = 100;
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: AccessStore {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 

@@ -11,8 +11,9 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord, QUARANTINE_ROWS, Seq,
-    Snapshot, Store, StoreError, StoredPage, StoredSnapshot, batch, readable,
+    AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Generation, LoggedUpdate, NewUpdate,
+    PageCommit, PageId, PageRecord, Permission, QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError,
+    StoredPage, StoredSnapshot, UserRecord, batch, readable,
 };
 
 /// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
@@ -205,6 +206,7 @@ impl PageTable {
 #[derive(Debug)]
 pub struct MemoryStore {
     tables: Mutex<Tables>,
+    access: Mutex<AccessTables>,
 }
 
 impl MemoryStore {
@@ -213,6 +215,7 @@ impl MemoryStore {
         // The standard library's per-process keys: a restarted process must not hand out the generations of the last one.
         Self {
             tables: Mutex::new(Tables::new(RandomState::new().hash_one(0_u8))),
+            access: Mutex::default(),
         }
     }
 
@@ -220,11 +223,66 @@ impl MemoryStore {
         // Every change of the tables is complete before anything in it can panic.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn access(&self) -> MutexGuard<'_, AccessTables> {
+        self.access.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[async_trait]
+impl AccessStore for MemoryStore {
+    async fn permissions_for(&self, user: &str, page: &PageId) -> Result<Vec<Permission>, StoreError> {
+        Ok(self.access().permissions_for(user, page))
+    }
+
+    async fn permissions_on(
+        &self,
+        page: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Permission>, StoreError> {
+        Ok(self.access().permissions_on(page, after, limit))
+    }
+
+    async fn grant(&self, permission: &Permission) -> Result<(), StoreError> {
+        self.access().grant(permission);
+        Ok(())
+    }
+
+    async fn revoke(&self, page: &str, user: &str) -> Result<bool, StoreError> {
+        Ok(self.access().revoke(page, user))
+    }
+
+    async fn user(&self, user: &str) -> Result<UserRecord, StoreError> {
+        Ok(self.access().user(user))
+    }
+
+    async fn sign_out(&self, user: &str, at: SystemTime) -> Result<u64, StoreError> {
+        Ok(self.access().sign_out(user, at))
+    }
+
+    async fn block(&self, user: &str, blocked: bool) -> Result<(), StoreError> {
+        self.access().block(user, blocked);
+        Ok(())
+    }
+
+    async fn audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.access().audit(entries);
+        Ok(())
+    }
+
+    async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError> {
+        Ok(self.access().audited(query))
+    }
+
+    async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
+        Ok(self.access().forget_audit(before))
     }
 }
 

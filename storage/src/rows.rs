@@ -10,7 +10,8 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    Generation, LoggedUpdate, PageId, PageRecord, Seq, Snapshot, StoreError, StoredPage, StoredSnapshot,
+    AuditEntry, Generation, LoggedUpdate, PageId, PageRecord, Permission, Seq, Snapshot, StoreError,
+    StoredPage, StoredSnapshot, UserRecord,
 };
 
 /// The head of a page's log.
@@ -198,6 +199,66 @@ fn first_missing(covered: Seq, log: &[LoggedUpdate], last: Seq) -> Option<Seq> {
 /// A number or a count of a database, which has no unsigned ones.
 pub(crate) fn count(number: i64) -> u64 {
     number.try_into().unwrap_or(0)
+}
+
+/// A time as a database keeps it: milliseconds since 1970.
+pub(crate) fn milliseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(i64::MAX)
+}
+
+/// A row of `page_permissions`: page, user, role, end.
+pub(crate) type PermissionRow = (String, String, String, Option<i64>);
+
+pub(crate) fn permissions(rows: Vec<PermissionRow>) -> Vec<Permission> {
+    let read = |(page, user, role, expires)| Permission {
+        page,
+        user,
+        role,
+        expires_at: Option::map(expires, time),
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// A row of `page_users`: version, time of the last sign-out, blocked.
+pub(crate) type UserRow = (Option<i64>, Option<i64>, bool);
+
+pub(crate) fn user(rows: Vec<UserRow>) -> UserRecord {
+    rows.into_iter()
+        .next()
+        .map_or_else(UserRecord::default, |(version, signed_out, blocked)| UserRecord {
+            token_version: version.map(count),
+            signed_out_at: signed_out.map(time),
+            blocked,
+        })
+}
+
+/// A row of `access_audit`: number, time, action, outcome, user, page, address, detail.
+pub(crate) type AuditRow = (
+    i64,
+    i64,
+    String,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    String,
+);
+
+pub(crate) fn audit(rows: Vec<AuditRow>) -> Vec<(u64, AuditEntry)> {
+    let read = |(number, at, action, outcome, user, page, address, detail)| {
+        let entry = AuditEntry {
+            at: time(at),
+            action,
+            outcome,
+            user,
+            page,
+            address,
+            detail,
+        };
+        (count(number), entry)
+    };
+    rows.into_iter().map(read).collect()
 }
 
 fn time(milliseconds: i64) -> SystemTime {

@@ -360,8 +360,16 @@ const MIGRATIONS: &[(&str, u64)] = &[
         13_162_647_244_586_380_813,
     ),
     (
+        "storage/migrations/postgres/0002_access.sql",
+        18_429_151_199_815_099_590,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
+    ),
+    (
+        "storage/migrations/sqlite/0002_access.sql",
+        8_803_384_987_619_770_330,
     ),
 ];
 

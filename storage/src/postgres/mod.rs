@@ -9,7 +9,7 @@ use std::{borrow::Cow, time::Duration};
 use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, Connection, FromRow, PgConnection, Postgres, Row,
-    postgres::{PgArguments, PgRow},
+    postgres::{PgArguments, PgConnectOptions, PgRow},
     query::{Query, QueryAs},
 };
 use tokio::time::timeout;
@@ -23,6 +23,7 @@ use crate::{
     rows::{self, HeadRow, SnapshotRow},
 };
 
+mod access;
 mod failure;
 mod session;
 mod statements;
@@ -34,6 +35,8 @@ use session::{bring_up_to_date, check_server, connect_options, session_options};
 /// See the module.
 pub(crate) struct PostgresStore {
     timeout: Duration,
+    /// As the address says, without the limits on the time of a statement: for a connection that waits.
+    connect: PgConnectOptions,
     writer: Connections<PgConnection>,
     readers: Connections<PgConnection>,
 }
@@ -45,6 +48,7 @@ impl PostgresStore {
         let limited = session_options(connect.clone(), options.timeout);
         let store = Self {
             timeout: options.timeout,
+            connect: connect.clone(),
             writer: Connections::new(1, limited.clone()),
             readers: Connections::new(options.readers.max(1), limited),
         };

@@ -28,6 +28,7 @@ use crate::{
     schema,
 };
 
+mod access;
 mod failure;
 mod parcel;
 mod statements;

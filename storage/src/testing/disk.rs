@@ -3,14 +3,18 @@
 //! What has been asked and not yet carried out is the volatile half; the store behind is the durable one. Switches decide
 //! when calls wait or fail (see [`Faults`]). A simulation that cannot wait uses [`Faults`] and [`Tables`](crate::Tables) alone.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    Committed, LoggedUpdate, MemoryStore, NewUpdate, PageCommit, PageId, PageRecord, Seq, SharedStore,
-    Snapshot, Store, StoreError, StoredPage,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, LoggedUpdate, MemoryStore, NewUpdate,
+    PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage,
+    UserRecord,
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
@@ -134,6 +138,74 @@ impl Drop for Waits<'_> {
         if self.counted {
             self.store.state().waiting -= 1;
         }
+    }
+}
+
+#[async_trait]
+impl AccessStore for FaultyStore {
+    async fn permissions_for(&self, user: &str, page: &PageId) -> Result<Vec<Permission>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.permissions_for(user, page).await
+    }
+
+    async fn permissions_on(
+        &self,
+        page: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Permission>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.permissions_on(page, after, limit).await
+    }
+
+    async fn grant(&self, permission: &Permission) -> Result<(), StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.grant(permission).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn revoke(&self, page: &str, user: &str) -> Result<bool, StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.revoke(page, user).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn user(&self, user: &str) -> Result<UserRecord, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.user(user).await
+    }
+
+    async fn sign_out(&self, user: &str, at: SystemTime) -> Result<u64, StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.sign_out(user, at).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn block(&self, user: &str, blocked: bool) -> Result<(), StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.block(user, blocked).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.audit(entries).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.audited(query).await
+    }
+
+    async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.forget_audit(before).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    fn access_listener(&self) -> Option<AccessListener> {
+        self.durable.access_listener()
     }
 }
 

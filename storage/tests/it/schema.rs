@@ -116,3 +116,41 @@ async fn a_backend_reads_the_snapshots_of_a_database_itself() {
     assert!(store.snapshot(&page("p")).await.unwrap().is_some());
     place.remove().await;
 }
+
+#[tokio::test]
+async fn a_database_announces_every_change_of_permissions_and_users() {
+    use pageroom_storage::{AccessChange, Permission};
+
+    let Some(place) = PostgresPlace::new().await else {
+        return;
+    };
+    let store = place.open().await;
+    let mut listener = store.access_listener().expect("a database that announces");
+    let change = |user: Option<&str>, page: Option<&str>| AccessChange {
+        user: user.map(str::to_owned),
+        page: page.map(str::to_owned),
+    };
+    assert_eq!(
+        listener.next().await.unwrap(),
+        change(None, None),
+        "what was before was not heard"
+    );
+    // Everything in the database shares the channel, also what other tests do.
+    let mut heard = async |expected: AccessChange| while listener.next().await.unwrap() != expected {};
+    let permission = Permission {
+        page: "announced".to_owned(),
+        user: "ada\"".to_owned(),
+        role: "edit".to_owned(),
+        expires_at: None,
+    };
+    store.grant(&permission).await.unwrap();
+    heard(change(Some("ada\""), Some("announced"))).await;
+    store.revoke("announced", "ada\"").await.unwrap();
+    heard(change(Some("ada\""), Some("announced"))).await;
+    store
+        .sign_out("announced", std::time::SystemTime::UNIX_EPOCH)
+        .await
+        .unwrap();
+    heard(change(Some("announced"), None)).await;
+    place.remove().await;
+}

@@ -1,14 +1,17 @@
 //! A store with switches: its reads and writes work, hang or fail as a test says, and are counted.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::SystemTime,
 };
 
 use async_trait::async_trait;
 use storage::{
-    Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord, Seq, SharedStore, Snapshot, Store,
-    StoreError, StoredPage, testing::Fault,
+    AccessStore, AuditEntry, AuditQuery, Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord,
+    Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -64,6 +67,61 @@ async fn pass(weather: &watch::Sender<Weather>) -> Result<(), StoreError> {
     match *settled.await.expect("a switch that lives as long as its store") {
         Weather::Fine | Weather::Hanging => Ok(()),
         Weather::Failing(fault) => Err(fault.error()),
+    }
+}
+
+#[async_trait]
+impl AccessStore for SwitchedStore {
+    async fn permissions_for(&self, user: &str, page: &PageId) -> Result<Vec<Permission>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.permissions_for(user, page).await
+    }
+
+    async fn permissions_on(
+        &self,
+        page: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Permission>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.permissions_on(page, after, limit).await
+    }
+
+    async fn grant(&self, permission: &Permission) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.grant(permission).await
+    }
+
+    async fn revoke(&self, page: &str, user: &str) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.revoke(page, user).await
+    }
+
+    async fn user(&self, user: &str) -> Result<UserRecord, StoreError> {
+        pass(&self.reading).await?;
+        self.store.user(user).await
+    }
+
+    async fn sign_out(&self, user: &str, at: SystemTime) -> Result<u64, StoreError> {
+        pass(&self.writing).await?;
+        self.store.sign_out(user, at).await
+    }
+
+    async fn block(&self, user: &str, blocked: bool) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.block(user, blocked).await
+    }
+
+    async fn audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        self.store.audit(entries).await
+    }
+
+    async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError> {
+        self.store.audited(query).await
+    }
+
+    async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
+        self.store.forget_audit(before).await
     }
 }
 

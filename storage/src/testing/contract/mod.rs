@@ -11,11 +11,13 @@ use serde_json::json;
 
 use crate::{Committed, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot, StoreOptions, open};
 
+mod access;
 mod batches;
 mod reading;
 mod sharing;
 mod snapshots;
 
+pub use access::*;
 pub use batches::*;
 pub use reading::*;
 pub use sharing::*;
@@ -79,6 +81,10 @@ macro_rules! store_contract {
             two_stores_write_the_same_pages_in_any_order_without_deadlock
             a_cancelled_commit_is_stored_whole_or_not_at_all
             quarantine_and_check_work
+            permissions_cover_a_page_by_its_id_and_by_prefix
+            a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
+            users_are_signed_out_and_blocked
+            the_audit_log_is_read_newest_first_and_forgotten_by_time
         }
     };
     ($place:expr; $($promise:ident)*) => { $(

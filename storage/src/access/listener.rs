@@ -1,0 +1,104 @@
+//! Hears what PostgreSQL announces on [`CHANNEL`](super::CHANNEL).
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+
+use super::{AccessChange, CHANNEL};
+use crate::{StoreError, error::without_code};
+
+/// A database that takes longer to connect to is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that waits for announcements. It connects at the first use and again after a failure.
+pub struct AccessListener {
+    options: PgConnectOptions,
+    listener: Option<PgListener>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload {
+    user_id: Option<String>,
+    page_id: Option<String>,
+}
+
+impl AccessListener {
+    pub(crate) fn new(options: PgConnectOptions) -> Self {
+        Self {
+            options,
+            listener: None,
+        }
+    }
+
+    /// Waits for the next announcement. Whoever has (again) begun to listen is told first that everything may have changed: what
+    /// was announced before was not heard. After an error the caller pauses and asks again.
+    ///
+    /// May be cancelled; an announcement is then heard by the next call.
+    pub async fn next(&mut self) -> Result<AccessChange, StoreError> {
+        let Some(listener) = &mut self.listener else {
+            let pool = PgPoolOptions::new()
+                .max_connections(1)
+                .acquire_timeout(CONNECT_TIMEOUT)
+                .connect_lazy_with(self.options.clone());
+            let mut listener = PgListener::connect_with(&pool).await.map_err(failure)?;
+            listener.listen(CHANNEL).await.map_err(failure)?;
+            self.listener = Some(listener);
+            return Ok(AccessChange::default());
+        };
+        match listener.try_recv().await {
+            Ok(Some(notification)) => Ok(parse(notification.payload())),
+            // The connection broke.
+            Ok(None) => {
+                self.listener = None;
+                Ok(AccessChange::default())
+            }
+            Err(error) => {
+                self.listener = None;
+                Err(failure(error))
+            }
+        }
+    }
+}
+
+fn failure(error: sqlx::Error) -> StoreError {
+    match without_code(&error) {
+        error @ StoreError::Unavailable { .. } => error,
+        error => StoreError::Unavailable {
+            reason: error.to_string(),
+        },
+    }
+}
+
+/// What cannot be read may mean anything, and so means everything.
+fn parse(payload: &str) -> AccessChange {
+    serde_json::from_str::<Payload>(payload).map_or_else(
+        |_| AccessChange::default(),
+        |payload| AccessChange {
+            user: payload.user_id,
+            page: payload.page_id,
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_announcement_narrows_only_what_it_names() {
+        let change = |user: Option<&str>, page: Option<&str>| AccessChange {
+            user: user.map(str::to_owned),
+            page: page.map(str::to_owned),
+        };
+        assert_eq!(
+            parse(r#"{"userId":"ada","pageId":"p"}"#),
+            change(Some("ada"), Some("p"))
+        );
+        assert_eq!(parse(r#"{"pageId":"p","more":1}"#), change(None, Some("p")));
+        for anything in ["", "{}", "ada", "[1]", r#"{"userId":7}"#] {
+            assert_eq!(parse(anything), change(None, None), "{anything}");
+        }
+    }
+}

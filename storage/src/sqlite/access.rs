@@ -1,0 +1,144 @@
+//! What SQLite is told and asked about people.
+
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use serde_json::json;
+use sqlx::{Row, types::Json};
+
+use super::SqliteStore;
+use crate::{
+    AccessStore, AuditEntry, AuditQuery, PageId, Permission, StoreError, UserRecord,
+    access::covering,
+    batch::number,
+    readable,
+    rows::{self, milliseconds},
+};
+
+const PERMISSIONS_FOR: &str = "SELECT page_id, user_id, role, expires_at FROM page_permissions
+    WHERE user_id IN ($1, '*') AND page_id IN (SELECT value FROM json_each($2))";
+
+const PERMISSIONS_ON: &str = "SELECT page_id, user_id, role, expires_at FROM page_permissions
+    WHERE page_id = $1 AND user_id > coalesce($2, '') ORDER BY user_id LIMIT $3";
+
+const GRANT: &str =
+    "INSERT INTO page_permissions (page_id, user_id, role, expires_at) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (page_id, user_id) DO UPDATE SET
+        role = excluded.role, expires_at = excluded.expires_at, updated_at = excluded.updated_at";
+
+const REVOKE: &str = "DELETE FROM page_permissions WHERE page_id = $1 AND user_id = $2 RETURNING 1";
+
+const USER: &str = "SELECT token_version, signed_out_at, blocked FROM page_users WHERE user_id = $1";
+
+const SIGN_OUT: &str = "INSERT INTO page_users (user_id, token_version, signed_out_at) VALUES ($1, 1, $2)
+    ON CONFLICT (user_id) DO UPDATE SET
+        token_version = coalesce(token_version, 0) + 1,
+        signed_out_at = max(coalesce(signed_out_at, 0), excluded.signed_out_at)
+    RETURNING token_version";
+
+const BLOCK: &str = "INSERT INTO page_users (user_id, blocked) VALUES ($1, $2)
+    ON CONFLICT (user_id) DO UPDATE SET blocked = excluded.blocked";
+
+const AUDIT: &str = "INSERT INTO access_audit (at, action, outcome, user_id, page_id, address, detail)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+    FROM json_each($1) ORDER BY key";
+
+const AUDITED: &str = "SELECT id, at, action, outcome, user_id, page_id, address, detail FROM access_audit
+    WHERE ($1 IS NULL OR user_id = $1) AND ($2 IS NULL OR action = $2) AND ($3 IS NULL OR outcome = $3)
+        AND ($4 IS NULL OR at >= $4) AND ($5 IS NULL OR at < $5) AND ($6 IS NULL OR id < $6)
+    ORDER BY id DESC LIMIT $7";
+
+const FORGET_AUDIT: &str = "DELETE FROM access_audit WHERE at < $1 RETURNING 1";
+
+#[async_trait]
+impl AccessStore for SqliteStore {
+    async fn permissions_for(&self, user: &str, page: &PageId) -> Result<Vec<Permission>, StoreError> {
+        let query = sqlx::query_as(PERMISSIONS_FOR)
+            .bind(readable::text(user))
+            .bind(Json(covering(page)));
+        Ok(rows::permissions(self.read(query).await?))
+    }
+
+    async fn permissions_on(
+        &self,
+        page: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Permission>, StoreError> {
+        let query = sqlx::query_as(PERMISSIONS_ON)
+            .bind(readable::text(page))
+            .bind(after.map(readable::text))
+            .bind(number(limit));
+        Ok(rows::permissions(self.read(query).await?))
+    }
+
+    async fn grant(&self, permission: &Permission) -> Result<(), StoreError> {
+        let grant = sqlx::query(GRANT)
+            .bind(readable::text(&permission.page))
+            .bind(readable::text(&permission.user))
+            .bind(readable::text(&permission.role))
+            .bind(permission.expires_at.map(milliseconds));
+        self.write(vec![grant]).await.map(drop)
+    }
+
+    async fn revoke(&self, page: &str, user: &str) -> Result<bool, StoreError> {
+        let revoke = sqlx::query(REVOKE)
+            .bind(readable::text(page))
+            .bind(readable::text(user));
+        Ok(!self.write(vec![revoke]).await?.is_empty())
+    }
+
+    async fn user(&self, user: &str) -> Result<UserRecord, StoreError> {
+        let query = sqlx::query_as(USER).bind(readable::text(user));
+        Ok(rows::user(self.read(query).await?))
+    }
+
+    async fn sign_out(&self, user: &str, at: SystemTime) -> Result<u64, StoreError> {
+        let sign_out = sqlx::query(SIGN_OUT)
+            .bind(readable::text(user))
+            .bind(milliseconds(at));
+        let rows = self.write(vec![sign_out]).await?;
+        let version = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0));
+        version.map(rows::count).map_err(|error| self.failure(error))
+    }
+
+    async fn block(&self, user: &str, blocked: bool) -> Result<(), StoreError> {
+        let block = sqlx::query(BLOCK).bind(readable::text(user)).bind(blocked);
+        self.write(vec![block]).await.map(drop)
+    }
+
+    async fn audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
+        let rows = entries.iter().map(|entry| {
+            json!([
+                milliseconds(entry.at),
+                readable::text(&entry.action),
+                readable::text(&entry.outcome),
+                entry.user.as_deref().map(readable::text),
+                entry.page.as_deref().map(readable::text),
+                entry.address.as_deref().map(readable::text),
+                readable::text(&entry.detail)
+            ])
+        });
+        let rows: Vec<_> = rows.collect();
+        self.write(vec![sqlx::query(AUDIT).bind(Json(rows))])
+            .await
+            .map(drop)
+    }
+
+    async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError> {
+        let asked = sqlx::query_as(AUDITED)
+            .bind(query.user.as_deref().map(readable::text))
+            .bind(query.action.as_deref().map(readable::text))
+            .bind(query.outcome.as_deref().map(readable::text))
+            .bind(query.from.map(milliseconds))
+            .bind(query.to.map(milliseconds))
+            .bind(query.before.map(number))
+            .bind(number(query.limit));
+        Ok(rows::audit(self.read(asked).await?))
+    }
+
+    async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
+        let forget = sqlx::query(FORGET_AUDIT).bind(milliseconds(before));
+        Ok(self.write(vec![forget]).await?.len() as u64)
+    }
+}
