@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::{Committed, LoggedUpdate};
 
-use super::{ClientMessage, Role};
+use super::{ClientMessage, Refusal, Role};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,6 +49,20 @@ pub enum Input {
         member: MemberId,
         /// How it went.
         departure: Departure,
+    },
+    /// What a member may do has changed.
+    RoleChanged {
+        /// The member.
+        member: MemberId,
+        /// What it may do from now on.
+        role: Role,
+    },
+    /// A member may not be here any more.
+    Removed {
+        /// The member.
+        member: MemberId,
+        /// Why.
+        refusal: Refusal,
     },
     /// A member's outbox was full and dropped a document message: it gets nothing more of the document until it has caught up.
     FellBehind {

@@ -14,6 +14,7 @@ mod persistence;
 mod refusal;
 mod registry;
 mod room;
+mod standing;
 mod task;
 mod writer;
 
@@ -25,7 +26,7 @@ pub use message::{ClientMessage, DIALECT_SLOTS, Outgoing, ServerMessage};
 pub use outbox::{Next, Outbox, Pushed};
 pub use persistence::SnapshotPolicy;
 pub use refusal::{Refusal, RefusalCode};
-pub use registry::{Permit, Registry, RegistryConfig, Seat};
+pub use registry::{Permit, Registry, RegistryConfig, Seat, SeatHandle};
 pub use room::{Loaded, Room, RoomConfig};
 pub(crate) use task::heavily;
 pub use writer::{StoreHealth, StoreWriter, WriterConfig};

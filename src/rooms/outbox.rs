@@ -20,7 +20,7 @@ use super::{Outgoing, Refusal, ServerMessage};
 /// What became of a message that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
-    /// It will leave, or need not because a later answer covers it.
+    /// It will leave, or need not because a later answer covers it or nobody may read it any more.
     Queued,
     /// It was dropped, and so will all document messages be until [`Outbox::resume`]: the member has just fallen behind.
     FellBehind,
@@ -53,6 +53,8 @@ struct State {
     behind: bool,
     caught_up_told: bool,
     close: Option<Refusal>,
+    /// Nothing is taken in any more.
+    shut: bool,
 }
 
 /// The queue towards one member, shared by the room that fills it and the connection that empties it.
@@ -98,7 +100,23 @@ impl Outbox {
 
     /// Asks the connection to hang up after what is queued already has left. The first reason stands.
     pub fn close(&self, refusal: Refusal) {
-        self.state().close.get_or_insert(refusal);
+        let mut state = self.state();
+        if !state.shut {
+            state.close.get_or_insert(refusal);
+        }
+        drop(state);
+        self.waker.wake();
+    }
+
+    /// Asks the connection to hang up at once: what is queued belongs to somebody who may not see it any more.
+    pub fn expel(&self, refusal: Refusal) {
+        let mut state = self.state();
+        *state = State {
+            close: Some(refusal),
+            shut: true,
+            ..State::default()
+        };
+        drop(state);
         self.waker.wake();
     }
 
@@ -127,6 +145,9 @@ impl Outbox {
 
 impl State {
     fn push(&mut self, message: &Arc<Outgoing>, max_bytes: usize) -> Pushed {
+        if self.shut {
+            return Pushed::Queued;
+        }
         match message.message() {
             ServerMessage::Awareness(changes) => {
                 self.push_presence(message, changes);

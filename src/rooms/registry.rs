@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter,
+    standing::{Change, Standing},
     task::{self, Command, Join, Post, Reading},
 };
 use crate::telemetry::Metrics;
@@ -70,7 +71,17 @@ pub struct Seat {
     member: MemberId,
     mailbox: mpsc::Sender<Command>,
     large: Arc<Semaphore>,
+    handle: SeatHandle,
     left: bool,
+}
+
+/// Changes what a member may do, from outside.
+#[derive(Clone, Debug)]
+pub struct SeatHandle {
+    member: MemberId,
+    mailbox: mpsc::WeakSender<Command>,
+    standing: Arc<Standing>,
+    outbox: Arc<Outbox>,
 }
 
 /// Place in a room's mailbox, kept for one message.
@@ -85,7 +96,34 @@ const LARGE_BYTES: usize = 64 * 1024;
 /// Of large messages, this much may be under way to all rooms; whoever brings more waits, and is not read meanwhile.
 const MAX_LARGE_KIB: usize = 64 * 1024;
 
+impl SeatHandle {
+    /// Gives the member another role. Nothing that it said before and that its room has not taken in yet is judged by the old one.
+    pub async fn change_role(&self, role: Role) {
+        self.standing.set(Change::Role(role));
+        self.look().await;
+    }
+
+    /// Sends the member away: nothing more of it is taken in, what is queued for it is dropped, and its presence ends.
+    pub async fn remove(&self, refusal: Refusal) {
+        self.standing.set(Change::Removed(refusal.clone()));
+        self.outbox.expel(refusal);
+        self.look().await;
+    }
+
+    async fn look(&self) {
+        // A room that is gone has sent its members away itself.
+        if let Some(mailbox) = self.mailbox.upgrade() {
+            let _ = mailbox.send(Command::Look { member: self.member }).await;
+        }
+    }
+}
+
 impl Seat {
+    /// For whoever decides what the member may do.
+    pub fn handle(&self) -> SeatHandle {
+        self.handle.clone()
+    }
+
     /// The seat's number.
     pub fn member(&self) -> MemberId {
         self.member
@@ -230,11 +268,13 @@ impl Registry {
         for _ in 0..TRIES {
             let lease = self.lease(page);
             let (reply, answer) = oneshot::channel();
+            let standing = Arc::new(Standing::default());
             let join = Join {
                 member,
                 role,
                 user: user.clone(),
                 outbox: outbox.clone(),
+                standing: standing.clone(),
                 reply,
             };
             if lease.mailbox.send(Command::Join(Box::new(join))).await.is_ok()
@@ -244,6 +284,12 @@ impl Registry {
                     member,
                     mailbox: lease.mailbox.clone(),
                     large: self.0.large.clone(),
+                    handle: SeatHandle {
+                        member,
+                        mailbox: lease.mailbox.downgrade(),
+                        standing,
+                        outbox: outbox.clone(),
+                    },
                     left: false,
                 });
             }

@@ -16,6 +16,7 @@ use super::{
     Room, ServerMessage, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
+    standing::{Change, Standing},
 };
 
 /// Something for a room's mailbox. Kept small: a mailbox has room for many.
@@ -35,6 +36,10 @@ pub(super) enum Command {
     CaughtUp {
         member: MemberId,
     },
+    /// The member's standing has changed.
+    Look {
+        member: MemberId,
+    },
     Post(Box<Post>),
     Await(oneshot::Sender<Result<Seq, Refusal>>),
     Read(Reading),
@@ -49,6 +54,7 @@ pub(super) struct Join {
     pub(super) role: Role,
     pub(super) user: Option<Arc<str>>,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) standing: Arc<Standing>,
     pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
@@ -83,6 +89,7 @@ struct RoomTask {
     shared: Arc<Shared>,
     room: Room,
     outboxes: BTreeMap<MemberId, Arc<Outbox>>,
+    standings: BTreeMap<MemberId, Arc<Standing>>,
     answers: BTreeMap<RequestId, oneshot::Sender<Result<Seq, Refusal>>>,
     next_request: u64,
     append: Option<oneshot::Receiver<Committed>>,
@@ -205,6 +212,7 @@ fn refuse(command: Command, refusal: &Refusal) {
         Command::Said { .. }
         | Command::Left { .. }
         | Command::CaughtUp { .. }
+        | Command::Look { .. }
         | Command::Await(_)
         | Command::Read(_)
         | Command::Drain
@@ -227,6 +235,7 @@ impl RoomTask {
             shared: shared.clone(),
             room: Room::new(now(), page.clone(), shared.config.room.clone(), loaded),
             outboxes: BTreeMap::new(),
+            standings: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_request: 0,
             append: None,
@@ -288,6 +297,7 @@ impl RoomTask {
                 messages,
                 large,
             } => {
+                self.look(member);
                 let bytes: usize = messages.iter().map(ClientMessage::payload_bytes).sum();
                 self.shared.metrics.received(messages.len(), bytes);
                 heavily(bytes as u64 > HEAVY_BYTES, || {
@@ -297,8 +307,10 @@ impl RoomTask {
             }
             Command::Left { member, departure } => {
                 self.outboxes.remove(&member);
+                self.standings.remove(&member);
                 self.handle(Input::Left { member, departure });
             }
+            Command::Look { member } => self.look(member),
             Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
             Command::Post(post) => self.post(*post),
             Command::Await(reply) => {
@@ -314,19 +326,31 @@ impl RoomTask {
         }
     }
 
+    /// Tells the room what has become of a member, if it has not heard.
+    fn look(&mut self, member: MemberId) {
+        match self.standings.get(&member).and_then(|standing| standing.take()) {
+            Some(Change::Role(role)) => self.handle(Input::RoleChanged { member, role }),
+            Some(Change::Removed(refusal)) => self.handle(Input::Removed { member, refusal }),
+            None => {}
+        }
+    }
+
     fn join(&mut self, join: Join) {
         let Join {
             member,
             role,
             user,
             outbox,
+            standing,
             reply,
         } = join;
         self.outboxes.insert(member, outbox);
+        self.standings.insert(member, standing);
         self.handle(Input::Joined { member, role, user });
         if reply.send(Ok(())).is_err() {
             // The connection was cut short while the page was loading.
             self.outboxes.remove(&member);
+            self.standings.remove(&member);
             self.handle(Input::Left {
                 member,
                 departure: Departure::Clean,

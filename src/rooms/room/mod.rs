@@ -185,6 +185,8 @@ impl Room {
             }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
+            Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
+            Input::Removed { member, refusal } => self.close(now, member, refusal, effects),
             Input::FellBehind { member } => self.fell_behind(member),
             Input::EchoDropped { member, echo } => self.echo_dropped(member, echo),
             Input::CaughtUp { member } => self.caught_up(now, member, effects),
@@ -294,6 +296,29 @@ impl Room {
         if self.members.is_empty() {
             self.empty_since = Some(now);
         }
+    }
+
+    /// Whoever may no longer edit is told so, and nothing of it that waits for something is taken in later; whoever may edit now is
+    /// asked for what it wrote while it might not.
+    fn role_changed(&mut self, member: MemberId, role: Role, effects: &mut Vec<Effect>) {
+        let Some(seat) = self.members.get_mut(&member) else {
+            return;
+        };
+        let before = std::mem::replace(&mut seat.role, role);
+        if before.may_edit() == role.may_edit() {
+            return;
+        }
+        seat.told_read_only = !role.may_edit();
+        let message = if role.may_edit() {
+            ServerMessage::SyncStep1(self.document.state_vector().encode())
+        } else {
+            self.parking.remove(&Author::Member(member));
+            ServerMessage::Refused(Refusal::read_only())
+        };
+        effects.push(Effect::Send {
+            to: member,
+            message: Outgoing::new(message),
+        });
     }
 
     fn fell_behind(&mut self, member: MemberId) {

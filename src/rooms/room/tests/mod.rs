@@ -14,6 +14,7 @@ mod posting;
 mod read_only;
 mod retiring;
 mod slow_reader;
+mod standing;
 mod storing;
 
 use std::time::SystemTime;
@@ -240,6 +241,12 @@ impl Stage {
             }
             ServerMessage::Refused(refusal) => Heard::Refused(refusal.code),
         }
+    }
+
+    /// Something happens that nobody said, and the room settles.
+    fn happens(&mut self, input: Input) {
+        self.hand_over(input);
+        self.settle();
     }
 
     /// The member's connection tells the room that its queue has drained.
