@@ -28,6 +28,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 mod access;
+mod application;
 mod batch;
 mod connections;
 mod error;
@@ -46,6 +47,7 @@ pub use access::{
     AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
     MEMORY_AUDIT_ROWS, Permission, UserRecord,
 };
+pub use application::{Application, PageSpaceSession};
 pub use error::StoreError;
 pub use memory::{MemoryStore, Quarantined, Tables};
 pub use model::{

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 
 use super::{AccessChange, CHANNEL};
-use crate::{StoreError, error::without_code};
+use crate::StoreError;
 
 /// A database that takes longer to connect to is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,12 +62,10 @@ impl AccessListener {
     }
 }
 
+/// Whatever is wrong with a connection, the next one may be better.
 fn failure(error: sqlx::Error) -> StoreError {
-    match without_code(&error) {
-        error @ StoreError::Unavailable { .. } => error,
-        error => StoreError::Unavailable {
-            reason: error.to_string(),
-        },
+    StoreError::Unavailable {
+        reason: error.to_string(),
     }
 }
 

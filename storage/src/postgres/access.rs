@@ -114,7 +114,7 @@ impl AccessStore for PostgresStore {
             .bind(milliseconds(at));
         let rows = self.write(vec![sign_out]).await?;
         let version = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0));
-        version.map(rows::count).map_err(|error| failure(error))
+        version.map(rows::count).map_err(failure)
     }
 
     async fn block(&self, user: &str, blocked: bool) -> Result<(), StoreError> {

@@ -30,7 +30,8 @@ mod statements;
 
 use failure::failure;
 pub(crate) use session::check_address;
-use session::{bring_up_to_date, check_server, connect_options, session_options};
+use session::{bring_up_to_date, check_server};
+pub(crate) use session::{connect_options, session_options};
 
 /// See the module.
 pub(crate) struct PostgresStore {

@@ -15,7 +15,7 @@ pub(crate) fn check_address(url: &str) -> Result<(), StoreError> {
     connect_options(url).map(drop)
 }
 
-pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let connect =
         PgConnectOptions::from_str(url).map_err(|error| address(format!("is not usable: {error}")))?;
     let connect = if connect.get_application_name().is_some() {
@@ -27,7 +27,7 @@ pub(super) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError>
 }
 
 /// What every connection sets for itself, whatever the defaults of its server, database and role are.
-pub(super) fn session_options(connect: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
+pub(crate) fn session_options(connect: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
     let timeout = format!("{}ms", timeout.as_millis().max(1));
     connect.options([
         // Committed means synced.
