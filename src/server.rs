@@ -20,6 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
+    auth::{Access, Audit, Failures},
     config::Config,
     connections::{Admissions, websocket::Surroundings},
     http::{self, Parts, Peer},
@@ -65,6 +66,10 @@ pub struct Server {
     store: SharedStore,
     draining: Arc<AtomicBool>,
     tasks: TaskTracker,
+    /// Cancelled when nobody is connected any more.
+    ending: CancellationToken,
+    /// What runs beside the connections until then.
+    background: TaskTracker,
     deadline: Duration,
 }
 
@@ -85,12 +90,31 @@ impl Server {
         let (writer, _) = StoreWriter::start(store.clone(), config.writer, metrics.clone());
         let gate = config.registry.room.gate;
         let registry = Registry::new(config.registry, store.clone(), writer.clone(), metrics.clone());
+        let (ending, background) = (CancellationToken::new(), TaskTracker::new());
+        let audit = Audit::start(
+            store.clone(),
+            config.access.audit_retention,
+            metrics.clone(),
+            ending.clone(),
+            &background,
+        );
+        let access = Access::new(
+            config.authenticator,
+            &config.access,
+            store.clone(),
+            registry.clone(),
+            audit,
+            ending.clone(),
+        )?;
+        background.spawn(access.clone().watch());
         let (draining, tasks) = (Arc::new(AtomicBool::new(false)), TaskTracker::new());
         let router = http::router(Parts {
-            authenticator: config.authenticator,
+            failures: Failures::default(),
+            broadcast_secret: config.broadcast_secret,
             admissions: Admissions::new(config.connections),
             trusted_proxies: config.trusted_proxies,
             around: Surroundings {
+                access,
                 registry: registry.clone(),
                 writer,
                 metrics,
@@ -112,6 +136,8 @@ impl Server {
             store,
             draining,
             tasks,
+            ending,
+            background,
             deadline: config.shutdown_deadline,
         })
     }
@@ -162,6 +188,9 @@ impl Server {
         }
         self.tasks.close();
         let _ = tokio::time::timeout(GOODBYE, self.tasks.wait()).await;
+        self.ending.cancel();
+        self.background.close();
+        let _ = tokio::time::timeout(GOODBYE, self.background.wait()).await;
         let _ = tokio::time::timeout(GOODBYE, self.store.close()).await;
         stored
     }

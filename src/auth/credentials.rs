@@ -1,7 +1,11 @@
 //! Finds the token in a request: bearer header, query, WebSocket subprotocol, cookie, in this order.
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
+
+use super::session_cookie;
 
 /// A WebSocket subprotocol that carries a token begins with this.
 pub const SUBPROTOCOL_PREFIX: &str = "yauth-";
@@ -18,14 +22,21 @@ pub enum Credential {
     Given(String),
     /// In a cookie, which a browser sends by itself: it counts only with an allowed `Origin`.
     Cookie(String),
+    /// In the session cookie of NextAuth or Auth.js with this name: the same holds.
+    Session(&'static str, String),
 }
 
 impl Credential {
     /// The token.
     pub fn token(&self) -> &str {
         match self {
-            Self::Bearer(token) | Self::Given(token) | Self::Cookie(token) => token,
+            Self::Bearer(token) | Self::Given(token) | Self::Cookie(token) | Self::Session(_, token) => token,
         }
+    }
+
+    /// Whether a browser sends it by itself.
+    pub fn is_cookie(&self) -> bool {
+        matches!(self, Self::Cookie(_) | Self::Session(..))
     }
 }
 
@@ -35,6 +46,7 @@ impl std::fmt::Debug for Credential {
             Self::Bearer(_) => "Bearer([secret])",
             Self::Given(_) => "Given([secret])",
             Self::Cookie(_) => "Cookie([secret])",
+            Self::Session(..) => "Session([secret])",
         })
     }
 }
@@ -65,7 +77,11 @@ pub fn find(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
                 .filter(full)
                 .map(Credential::Given)
         })
-        .or_else(|| cookie(headers).filter(full).map(Credential::Cookie))
+        .or_else(|| cookie(headers, COOKIE).filter(full).map(Credential::Cookie))
+        .or_else(|| {
+            let found = |name| Some(Credential::Session(name, session(headers, name).filter(full)?));
+            session_cookie::COOKIES.into_iter().find_map(found)
+        })
 }
 
 fn query_token(uri: &Uri) -> Option<String> {
@@ -79,15 +95,37 @@ fn query_token(uri: &Uri) -> Option<String> {
         })
 }
 
-fn cookie(headers: &HeaderMap) -> Option<String> {
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let cookies = headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|cookies| cookies.split(';')).find_map(|cookie| {
-        let (name, value) = cookie.trim().split_once('=')?;
-        (name == COOKIE).then(|| value.to_owned())
-    })
+    cookies
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+}
+
+fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
+    let mut cookies = cookies(headers);
+    cookies.find_map(|(name, value)| (name == wanted).then(|| value.to_owned()))
+}
+
+/// A session cookie, which is cut into `NAME.0`, `NAME.1`, … when it is too large for one. A part that is missing leaves
+/// something that nobody sealed.
+fn session(headers: &HeaderMap, wanted: &str) -> Option<String> {
+    let number = |name: &str| {
+        let digits = name.strip_prefix(wanted)?.strip_prefix('.')?;
+        let is_number = (1..=2).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+        is_number.then(|| digits.parse::<u8>().ok()).flatten()
+    };
+    let parts: BTreeMap<u8, &str> = cookies(headers)
+        .filter_map(|(name, value)| Some((number(name)?, value)))
+        .collect();
+    let whole = match parts.is_empty() {
+        true => cookie(headers, wanted)?,
+        false => parts.into_values().collect(),
+    };
+    Some(percent_decode_str(&whole).decode_utf8().ok()?.into_owned())
 }
 
 #[cfg(test)]
@@ -122,5 +160,29 @@ mod tests {
         );
         assert_eq!(find_in(&[cookie], "/ws/p"), Some(Credential::Cookie("d".into())));
         assert_eq!(find_in(&[], "/ws/p"), None);
+    }
+
+    #[test]
+    fn a_session_cookie_may_come_in_parts() {
+        let find = |cookies: &str| match find_in(&[(header::COOKIE, cookies)], "/ws/p") {
+            Some(Credential::Session(name, token)) => Some((name, token)),
+            Some(_) | None => None,
+        };
+        let named = |name: &'static str, token: &str| Some((name, token.to_owned()));
+        assert_eq!(
+            find("authjs.session-token=a%2Eb"),
+            named("authjs.session-token", "a.b")
+        );
+        let parts = "authjs.session-token=x; authjs.session-token.10=d; authjs.session-token.0=a; authjs.session-token.2=c; \
+                     authjs.session-token.1=b; authjs.session-token.a=y; authjs.session-token.100=z; \
+                     authjs.session-token2=z";
+        assert_eq!(find(parts), named("authjs.session-token", "abcd"));
+        let both = "next-auth.session-token=a; __Secure-next-auth.session-token=b";
+        assert_eq!(find(both), named("__Secure-next-auth.session-token", "b"));
+        assert_eq!(
+            find("my-next-auth.session-token=a; next-auth.session-token="),
+            None
+        );
+        assert_eq!(find("next-auth.session-token=%ff"), None);
     }
 }

@@ -1,28 +1,62 @@
 //! Who is asking, and what they may do: from the bytes of a request to a role on a page, in one place for every protocol.
 //!
-//! 1. [`credentials`] finds the token: the first source of the contract's list wins.
-//! 2. [`jwt`] makes an [`Identity`] of it, or says that it proves nothing.
-//! 3. [`Identity::role`] says what that user may do with a page.
+//! # From bytes to decision
 //!
-//! [`Authenticator`] strings these together. A protocol added later calls it and gets the same answers.
+//! 1. [`find_credential`] finds the token in a request: the first source of a fixed list wins, also when its token is wrong. What
+//!    a browser sends by itself (a cookie) counts only with an allowed `Origin` ([`OriginPolicy`]).
+//! 2. [`Authenticator`] makes an [`Identity`] of it, or says that it proves nothing. Which keys may verify it, and with which
+//!    algorithms, is decided by the configuration and by where the token was found, never by the token: [`TokenKeys`] for signed
+//!    tokens, [`SessionKeys`] for the encrypted session cookies of NextAuth and Auth.js. [`PageSpace`] looks opaque tokens up.
+//! 3. [`Access::identify`] asks whether the user is blocked, or was signed out since the token was issued.
+//! 4. [`Access::role`] asks the configured sources in order; the first that knows the page decides, nobody knowing it is no
+//!    access, and a source that fails is no access and an error that may be retried. Answers are kept for a few seconds, and
+//!    never longer than until a change is made or announced; the same question is asked once however many wait for it.
+//! 5. [`Access::join`] takes a seat in the room, whose role the room checks at every single change.
+//!
+//! # Changes
+//!
+//! Every seat that [`Access::join`] has given is known to [`Access`] by user and page. When something changes
+//! ([`Access::changed`], the time of a grant or a token running out, an announcement of PostgreSQL), the decision is made again
+//! for each seat concerned, and the room is told through the seat's [handle](crate::rooms::SeatHandle): another role, or out.
+//! That goes past everything that the member has said and that still waits. A protocol has nothing to do for it.
+//!
+//! # What else stands here
+//!
+//! [`Audit`] keeps what was done and refused, [`Failures`] slows down whoever guesses, and [`signature`] checks messages of
+//! backends. Tokens are in no log, and the reason why one proves nothing is told to nobody: the code of a refusal is all.
 
+mod access;
+mod audit;
 mod credentials;
+mod failures;
+mod identity;
 mod jwt;
+mod keys;
+mod live;
 mod origin;
+mod pagespace;
+mod session_cookie;
+pub mod signature;
+mod sources;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::SystemTime};
 
+pub use access::{Access, AccessConfig, Membership};
+pub use audit::{Audit, Note};
 pub use credentials::{Credential, SUBPROTOCOL_PREFIX, find as find_credential};
-pub use jwt::{Claims, TokenKeys};
+pub use failures::Failures;
+pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
+pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
+pub use keys::KeyError;
+pub use live::LiveSeat;
 pub use origin::{Origin, OriginPolicy};
-use storage::PageId;
+pub use pagespace::PageSpace;
+pub use session_cookie::SessionKeys;
+pub use sources::SourceName;
 use subtle::ConstantTimeEq;
 
-use crate::rooms::{Refusal, RefusalCode, Role};
+use self::identity::unauthenticated;
+use crate::rooms::{Refusal, RefusalCode};
 
 /// Shortest secret that is accepted, in bytes.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -62,74 +96,13 @@ impl std::str::FromStr for Secret {
     }
 }
 
-/// Somebody who asks.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// The user; `None` for a guest.
-    pub user: Option<Arc<str>>,
-    /// May do everything.
-    pub admin: bool,
-    /// Page ids and prefix patterns (`team-7/*`, `*`) with the role they give.
-    pub grants: BTreeMap<String, Role>,
-    /// When the token ends.
-    pub expires_at: Option<SystemTime>,
-}
-
-impl Identity {
-    /// A guest of the open mode, who may edit everything.
-    fn guest() -> Self {
-        let grants = BTreeMap::from([("*".to_owned(), Role::Edit)]);
-        Self {
-            user: None,
-            admin: false,
-            grants,
-            expires_at: None,
-        }
-    }
-
-    /// The backend, which may do everything.
-    fn backend() -> Self {
-        Self {
-            user: None,
-            admin: true,
-            grants: BTreeMap::new(),
-            expires_at: None,
-        }
-    }
-
-    /// What this user may do with a page; `None` for nothing. The page's own id counts before patterns, and a longer pattern
-    /// before a shorter one.
-    pub fn role(&self, page: &PageId) -> Option<Role> {
-        if self.admin {
-            return Some(Role::Admin);
-        }
-        if let Some(role) = self.grants.get(page.as_str()) {
-            return Some(*role);
-        }
-        let covering = self.grants.iter().filter_map(|(pattern, role)| {
-            let prefix = pattern.strip_suffix('*')?;
-            page.as_str().starts_with(prefix).then_some((prefix.len(), *role))
-        });
-        covering.max_by_key(|(length, _)| *length).map(|(_, role)| role)
-    }
-}
-
-/// What a connection has when it takes its seat.
-#[derive(Clone, Debug)]
-pub struct Membership {
-    /// What it may do.
-    pub role: Role,
-    /// Whose it is.
-    pub user: Option<Arc<str>>,
-    /// How long its token lasts from now.
-    pub expires_in: Option<Duration>,
-}
-
-/// Decides who is asking.
+/// Decides who is asking, from the token alone.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
-    /// Verifies tokens; `None` without a secret.
-    pub keys: Option<TokenKeys>,
+    /// Verifies signed tokens.
+    pub keys: TokenKeys,
+    /// Opens session cookies.
+    pub sessions: SessionKeys,
     /// The backend's token.
     pub admin_token: Option<Secret>,
     /// Whether everybody may edit as a guest.
@@ -143,82 +116,44 @@ impl Authenticator {
     pub fn identify(&self, credential: Option<&Credential>, now: SystemTime) -> Result<Identity, Refusal> {
         let Some(credential) = credential else {
             return match self.open {
-                true => Ok(Identity::guest()),
+                true => Ok(Identity::guest(now)),
                 false => Err(Refusal::new(RefusalCode::Unauthenticated, "a token is needed")),
             };
         };
         if let (Some(admin), Credential::Bearer(token)) = (&self.admin_token, credential)
             && admin.matches(token)
         {
-            return Ok(Identity::backend());
+            return Ok(Identity::backend(now));
         }
-        match &self.keys {
-            Some(keys) => keys.verify(credential.token(), now),
-            None if self.open => Ok(Identity::guest()),
-            None => Err(Refusal::new(
-                RefusalCode::Unauthenticated,
-                "the token proves nothing here",
-            )),
+        match credential {
+            Credential::Session(name, token) if !self.sessions.is_empty() => {
+                self.sessions.open(name, token, now)
+            }
+            Credential::Bearer(token) | Credential::Given(token) | Credential::Cookie(token)
+                if !self.keys.is_empty() =>
+            {
+                self.keys.verify(token, now)
+            }
+            // Applications that always send a token need not be changed to try the server out.
+            Credential::Bearer(_)
+            | Credential::Given(_)
+            | Credential::Cookie(_)
+            | Credential::Session(..) => match self.open {
+                true => Ok(Identity::guest(now)),
+                false => Err(unauthenticated()),
+            },
         }
     }
+}
 
-    /// What the bearer of `credential` may do with a page.
-    pub fn membership(
-        &self,
-        credential: Option<&Credential>,
-        page: &PageId,
-        now: SystemTime,
-    ) -> Result<Membership, Refusal> {
-        let identity = self.identify(credential, now)?;
-        let role = identity
-            .role(page)
-            .ok_or_else(|| Refusal::new(RefusalCode::Forbidden, "you have no access to this page"))?;
-        let expires_in = identity
-            .expires_at
-            .map(|at| at.duration_since(now).unwrap_or_default());
-        Ok(Membership {
-            role,
-            user: identity.user,
-            expires_in,
-        })
-    }
+#[expect(clippy::disallowed_methods, reason = "access meets the clock here")]
+pub(crate) fn now() -> SystemTime {
+    SystemTime::now()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn identity(grants: &[(&str, Role)]) -> Identity {
-        let grants = grants
-            .iter()
-            .map(|(pattern, role)| ((*pattern).to_owned(), *role))
-            .collect();
-        Identity {
-            user: Some("ada".into()),
-            admin: false,
-            grants,
-            expires_at: None,
-        }
-    }
-
-    #[test]
-    fn the_narrowest_grant_decides() {
-        let ada = identity(&[
-            ("*", Role::View),
-            ("team/*", Role::Edit),
-            ("team/secret/*", Role::View),
-            ("team/secret/mine", Role::Admin),
-        ]);
-        let role = |page| ada.role(&PageId::new(page).expect("a page id"));
-        assert_eq!(role("other"), Some(Role::View));
-        assert_eq!(role("team/a"), Some(Role::Edit));
-        assert_eq!(role("team/secret/b"), Some(Role::View));
-        assert_eq!(role("team/secret/mine"), Some(Role::Admin));
-        assert_eq!(
-            identity(&[("team/*", Role::Edit)]).role(&PageId::new("teammate").expect("a page id")),
-            None
-        );
-    }
 
     #[test]
     fn a_secret_does_not_show_itself() {

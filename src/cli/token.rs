@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    auth::Claims,
+    auth::{Claims, NumericDate},
     config::{AuthSettings, ConfigError},
     rooms::Role,
 };
@@ -53,7 +53,7 @@ pub(super) fn mint(args: &TokenArgs) -> Result<String, TokenError> {
     if !problems.is_empty() {
         return Err(ConfigError(problems).into());
     }
-    let keys = args.auth.keys().ok_or(TokenError::NoSecret)?;
+    let keys = args.auth.keys(&mut problems);
     let ends = now().checked_add(*args.expires).ok_or(TokenError::TooLong)?;
     let exp = ends
         .duration_since(UNIX_EPOCH)
@@ -66,13 +66,16 @@ pub(super) fn mint(args: &TokenArgs) -> Result<String, TokenError> {
         .collect();
     let role = (args.role == Role::Admin.as_str() && args.pages.iter().any(|page| page == "*"))
         .then(|| args.role.clone());
-    Ok(keys.sign(Claims {
+    let issued = now().duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs());
+    let token = keys.sign(Claims {
         sub: Some(args.user.clone()),
         pages,
-        exp,
+        exp: Some(NumericDate(exp)),
+        iat: issued.map(NumericDate),
         role,
         ..Claims::default()
-    })?)
+    });
+    Ok(token.ok_or(TokenError::NoSecret)??)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the command line meets the clock here")]

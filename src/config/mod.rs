@@ -1,5 +1,8 @@
 //! Every setting with its flag, variable, default and reason; and the rules between them.
 
+mod access;
+mod auth;
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -9,11 +12,14 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::{
-    auth::{Authenticator, MIN_SECRET_BYTES, Origin, OriginPolicy, Secret, TokenKeys},
+    auth::{AccessConfig, Authenticator, Secret},
     connections::{ConnectionLimits, SessionConfig},
     rooms::{RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
 };
+
+use self::access::AccessSettings;
+pub(crate) use self::auth::AuthSettings;
 
 /// Settings of the server, as they are given.
 #[derive(Args, Clone, Debug)]
@@ -24,6 +30,8 @@ pub struct Settings {
     pub(crate) store: StoreSettings,
     #[command(flatten)]
     pub(crate) auth: AuthSettings,
+    #[command(flatten)]
+    access: AccessSettings,
     #[command(flatten)]
     rooms: RoomSettings,
     #[command(flatten)]
@@ -103,58 +111,6 @@ pub(crate) struct StoreSettings {
         value_name = "SECONDS"
     )]
     snapshot_interval_seconds: u64,
-}
-
-/// Who may connect.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Who may connect")]
-pub(crate) struct AuthSettings {
-    /// Secret of tokens signed with HS256, at least 32 bytes.
-    #[arg(long, env = "JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
-    pub(crate) jwt_secret: Option<Secret>,
-    /// Tokens must name this issuer.
-    #[arg(long, env = "JWT_ISSUER", value_name = "NAME")]
-    jwt_issuer: Option<String>,
-    /// Tokens must name this audience.
-    #[arg(long, env = "JWT_AUDIENCE", value_name = "NAME")]
-    jwt_audience: Option<String>,
-    /// Bearer token of the backend for REST and administration, at least 32 bytes.
-    #[arg(
-        long,
-        env = "PAGEROOM_ADMIN_TOKEN",
-        value_name = "SECRET",
-        hide_env_values = true
-    )]
-    admin_token: Option<Secret>,
-    /// `open` lets everybody edit as a guest. Without any secret this is so on loopback addresses.
-    #[arg(long, env = "PAGEROOM_AUTH", value_name = "MODE")]
-    auth: Option<AuthMode>,
-    /// Browser origins that may connect, separated by commas: scheme, host and port, no wildcards.
-    #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS", value_delimiter = ',')]
-    cors_origin: Vec<String>,
-    /// More of them.
-    #[arg(
-        long,
-        env = "ADDITIONAL_ALLOWED_ORIGINS",
-        value_name = "ORIGINS",
-        value_delimiter = ','
-    )]
-    additional_allowed_origins: Vec<String>,
-    /// Address of the application whose pages connect; its origin is allowed.
-    #[arg(long, env = "WEB_APP_URL", value_name = "URLS", value_delimiter = ',')]
-    web_app_url: Vec<String>,
-    /// The same under another name.
-    #[arg(long, env = "FRONTEND_URL", value_name = "URLS", value_delimiter = ',')]
-    frontend_url: Vec<String>,
-}
-
-/// How people are let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum AuthMode {
-    /// Everybody may edit as a guest.
-    Open,
-    /// A token is needed.
-    Token,
 }
 
 #[derive(Args, Clone, Debug)]
@@ -375,6 +331,10 @@ pub struct Config {
     pub writer: WriterConfig,
     /// Who is who.
     pub authenticator: Authenticator,
+    /// Where roles come from.
+    pub access: AccessConfig,
+    /// What backends sign their messages with.
+    pub broadcast_secret: Option<Secret>,
     /// The rooms.
     pub registry: RegistryConfig,
     /// The connections.
@@ -396,6 +356,8 @@ impl Settings {
     pub fn check(&self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let authenticator = self.auth.check(self.listen.host, &mut problems);
+        let access = self.access.check(&self.store.database_url, &mut problems);
+        let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
         self.check_numbers(&mut problems);
         if let Err(error) = storage::check_address(self.store.database_url.expose()) {
@@ -411,6 +373,8 @@ impl Settings {
             database_url: self.store.database_url.clone(),
             writer: self.writer(),
             authenticator,
+            access,
+            broadcast_secret,
             registry: RegistryConfig {
                 room: self.room().into(),
                 mailbox: self.limits.room_mailbox.max(1),
@@ -527,96 +491,4 @@ impl ListenSettings {
         }
         networks
     }
-}
-
-impl AuthSettings {
-    /// Checks the settings for a server that listens on `host`.
-    pub(crate) fn check(&self, host: IpAddr, problems: &mut Vec<String>) -> Authenticator {
-        for (name, secret) in [
-            ("JWT_SECRET", &self.jwt_secret),
-            ("PAGEROOM_ADMIN_TOKEN", &self.admin_token),
-        ] {
-            let length = secret.as_ref().map(|secret| secret.expose().len());
-            if let Some(length) = length.filter(|length| *length < MIN_SECRET_BYTES) {
-                problems.push(format!("{name} has {length} bytes and needs at least {MIN_SECRET_BYTES}: make one with `openssl rand -hex 32`"));
-            }
-        }
-        if let (Some(jwt), Some(admin)) = (&self.jwt_secret, &self.admin_token)
-            && jwt == admin
-        {
-            problems.push(
-                "JWT_SECRET and PAGEROOM_ADMIN_TOKEN are the same: whoever knows one must not know the other"
-                    .to_owned(),
-            );
-        }
-        if self.jwt_secret.is_none() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
-            problems.push("JWT_ISSUER and JWT_AUDIENCE mean nothing without JWT_SECRET".to_owned());
-        }
-        let open = match self.auth {
-            Some(AuthMode::Open) => true,
-            Some(AuthMode::Token) => {
-                if self.jwt_secret.is_none() {
-                    problems.push("PAGEROOM_AUTH=token needs JWT_SECRET".to_owned());
-                }
-                false
-            }
-            None if self.jwt_secret.is_some() => false,
-            None => {
-                if !host.is_loopback() {
-                    problems.push(format!(
-                        "on {host} everybody could read and change every page: set JWT_SECRET, or say so with PAGEROOM_AUTH=open"
-                    ));
-                }
-                true
-            }
-        };
-        let allowed = self.origins(problems);
-        let loopback = open && allowed.is_empty() && host.is_loopback();
-        Authenticator {
-            keys: self.keys(),
-            admin_token: self.admin_token.clone(),
-            open,
-            origins: OriginPolicy { allowed, loopback },
-        }
-    }
-
-    /// Keys for signing and verifying, if there is a secret.
-    pub(crate) fn keys(&self) -> Option<TokenKeys> {
-        self.jwt_secret
-            .as_ref()
-            .map(|secret| TokenKeys::new(secret, self.jwt_issuer.clone(), self.jwt_audience.clone()))
-    }
-
-    fn origins(&self, problems: &mut Vec<String>) -> Vec<Origin> {
-        let given = [
-            ("CORS_ORIGIN", &self.cors_origin),
-            ("ADDITIONAL_ALLOWED_ORIGINS", &self.additional_allowed_origins),
-            ("WEB_APP_URL", &self.web_app_url),
-            ("FRONTEND_URL", &self.frontend_url),
-        ];
-        let mut origins = Vec::new();
-        for (name, texts) in given {
-            for text in texts.iter().filter(|text| !text.trim().is_empty()) {
-                match origin_of(name, text).parse::<Origin>() {
-                    Ok(origin) => origins.push(origin),
-                    Err(error) => problems.push(format!("{name}: {error}")),
-                }
-            }
-        }
-        origins
-    }
-}
-
-/// The application's address may have a path, of which only the origin counts; an origin may not.
-fn origin_of<'a>(name: &str, text: &'a str) -> &'a str {
-    let text = text.trim();
-    if !matches!(name, "WEB_APP_URL" | "FRONTEND_URL") {
-        return text;
-    }
-    let start = text.find("://").map_or(0, |scheme| scheme + 3);
-    let end = text
-        .get(start..)
-        .and_then(|rest| rest.find(['/', '?', '#']))
-        .map_or(text.len(), |path| start + path);
-    text.get(..end).unwrap_or(text)
 }

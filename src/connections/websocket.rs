@@ -22,7 +22,7 @@ use super::{
     frames::{FrameSocket, Opcode},
 };
 use crate::{
-    auth::Membership,
+    auth::{Access, Membership},
     protocols::{
         Dialect,
         close::{close_code, close_reason},
@@ -34,6 +34,8 @@ use crate::{
 /// What connections need of the server.
 #[derive(Clone)]
 pub struct Surroundings {
+    /// Who may do what; the way into rooms.
+    pub access: Access,
     /// The rooms.
     pub registry: Registry,
     /// The store's writer, which may ask connections to wait.
@@ -144,11 +146,8 @@ pub async fn serve<D: Dialect>(
         return;
     };
     let outbox = Outbox::new(around.max_outbox_bytes);
-    let seat = match around
-        .registry
-        .join(&page, membership.role, membership.user, &outbox)
-        .await
-    {
+    let expires = membership.expires_in.map(|left| now() + left);
+    let seat = match around.access.join(&page, membership, &outbox).await {
         Ok(seat) => seat,
         Err(refusal) => {
             around.metrics.refused(refusal.code.as_str(), 1);
@@ -157,7 +156,6 @@ pub async fn serve<D: Dialect>(
     };
     drop(page);
     around.metrics.connections_open.increment(1.0);
-    let expires = membership.expires_in.map(|left| now() + left);
     let session = Session::new(now(), around.session, expires);
     let mut connection = Connection::<D> {
         socket,

@@ -4,7 +4,7 @@ use std::any::Any;
 
 use axum::{
     Json,
-    extract::rejection::{BytesRejection, PathRejection, QueryRejection},
+    extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -100,6 +100,15 @@ impl From<PathRejection> for HttpError {
 impl From<QueryRejection> for HttpError {
     fn from(rejection: QueryRejection) -> Self {
         Refusal::malformed(rejection.body_text()).into()
+    }
+}
+
+impl From<JsonRejection> for HttpError {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Refusal::too_large("the body is over the limit").into(),
+            _ => Refusal::malformed(rejection.body_text()).into(),
+        }
     }
 }
 

@@ -1,13 +1,17 @@
 //! Every HTTP path in one table, and the router made from it.
 
+mod audit;
 mod demo;
 mod error;
 mod health;
+mod kick;
 mod pages;
+mod permissions;
 mod socket;
+mod users;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -17,9 +21,11 @@ use std::{
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    http::{HeaderMap, Method, Uri, header},
-    routing::{get, post},
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    middleware::{Next, from_fn_with_state},
+    response::Response,
+    routing::{get, post, put},
 };
 pub use error::HttpError;
 use ipnet::IpNet;
@@ -32,9 +38,9 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Identity, find_credential},
-    connections::{Admissions, websocket::Surroundings},
-    rooms::{Refusal, Role},
+    auth::{Authenticator, Credential, Failures, Identity, Secret, find_credential},
+    connections::{Admissions, client_address, websocket::Surroundings},
+    rooms::{Refusal, RefusalCode, Role},
 };
 
 /// What request handlers share.
@@ -43,8 +49,10 @@ pub struct App(Arc<Parts>);
 
 /// The parts of a server that answer requests.
 pub struct Parts {
-    /// Who is who.
-    pub authenticator: Authenticator,
+    /// Slows down whoever fails to prove who it is.
+    pub failures: Failures,
+    /// What backends sign their messages with.
+    pub broadcast_secret: Option<Secret>,
     /// How many connections there are.
     pub admissions: Admissions,
     /// Proxies whose word about the client's address is taken.
@@ -75,33 +83,62 @@ impl std::ops::Deref for App {
 
 impl App {
     /// Who makes a request. Browser origins are checked here too.
-    fn identify(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, Refusal> {
+    async fn identify(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, Refusal> {
         let credential = self.credential(headers, uri)?;
-        self.authenticator.identify(credential.as_ref(), now())
+        self.around.access.identify(credential.as_ref()).await
     }
 
     fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Credential>, Refusal> {
         let credential = find_credential(headers, uri);
-        self.authenticator
-            .origins
-            .check(headers, matches!(credential, Some(Credential::Cookie(_))))?;
+        let is_cookie = credential.as_ref().is_some_and(Credential::is_cookie);
+        let origins = &self.around.access.authenticator().origins;
+        origins.check(headers, is_cookie)?;
         Ok(credential)
     }
 
     /// Lets a request through if its user has at least `needed` on the page.
-    fn allow(
+    async fn allow(
         &self,
         headers: &HeaderMap,
         uri: &Uri,
         page: &PageId,
         needed: Role,
     ) -> Result<Identity, HttpError> {
-        let identity = self.identify(headers, uri)?;
-        match identity.role(page) {
-            Some(role) if role >= needed => Ok(identity),
-            Some(_) => Err(Refusal::read_only().into()),
-            None => Err(HttpError::forbidden("you have no access to this page")),
+        let identity = self.identify(headers, uri).await?;
+        let role = self.around.access.role(&identity, page).await?;
+        if role >= needed {
+            Ok(identity)
+        } else if needed == Role::Admin {
+            Err(HttpError::forbidden("only who manages the page may do this"))
+        } else {
+            Err(Refusal::read_only().into())
         }
+    }
+
+    /// Lets a request of a backend through: with its token, or of an administrator.
+    async fn allow_backend(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, HttpError> {
+        let identity = self.identify(headers, uri).await?;
+        match identity.fixed_role() {
+            Some(Role::Admin) => Ok(identity),
+            Some(_) | None => Err(HttpError::forbidden(
+                "only backends and administrators may do this",
+            )),
+        }
+    }
+
+    /// Whether a page may be shown to somebody at all.
+    async fn may_see(&self, identity: &Identity, page: &PageId) -> Result<bool, Refusal> {
+        match self.around.access.role(identity, page).await {
+            Ok(_) => Ok(true),
+            Err(refusal) if refusal.code == RefusalCode::Forbidden => Ok(false),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// The address that a request counts for.
+    fn address(&self, request: &Request) -> Option<IpAddr> {
+        let peer = request.extensions().get::<Peer>()?.0.ip();
+        Some(client_address(peer, request.headers(), &self.trusted_proxies))
     }
 
     fn is_draining(&self) -> bool {
@@ -115,7 +152,8 @@ pub struct Peer(pub SocketAddr);
 
 /// All paths.
 pub fn router(parts: Parts) -> Router {
-    let limit = match parts.max_body_bytes {
+    let app = App(Arc::new(parts));
+    let limit = match app.max_body_bytes {
         0 => DefaultBodyLimit::disable(),
         bytes => DefaultBodyLimit::max(bytes),
     };
@@ -125,27 +163,53 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(pages::content))
         .route("/api/pages/{id}/updates", post(pages::post_update))
+        .route("/api/pages/{id}/permissions", get(permissions::list))
+        .route(
+            "/api/pages/{id}/permissions/{user}",
+            put(permissions::grant).delete(permissions::revoke),
+        )
+        .route("/api/users/{user}/sign-out", post(users::sign_out))
+        .route(
+            "/api/users/{user}/block",
+            put(users::block).delete(users::unblock),
+        )
+        .route("/api/access/refresh", post(users::refresh))
+        .route("/api/audit", get(audit::list))
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(cors(&parts.authenticator))
+        .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true))
         .layer(limit);
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
+        .route("/api/kick", post(kick::kick))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(error::no_such_method)
         .merge(rest);
-    if parts.demo {
+    if app.demo {
         router = router
             .route("/", get(demo::index))
             .route("/assets/{*file}", get(demo::asset));
     }
     router
         .fallback(error::not_found)
+        .layer(from_fn_with_state(app.clone(), slow_down))
         .layer(CatchPanicLayer::custom(error::panicked))
-        .with_state(App(Arc::new(parts)))
+        .with_state(app)
+}
+
+/// Holds back the answer to whoever fails again and again to prove who it is.
+async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Response {
+    let address = app.address(&request);
+    let answer = next.run(request).await;
+    if answer.status() == StatusCode::UNAUTHORIZED
+        && let Some(address) = address
+    {
+        app.failures.failed(address).await;
+    }
+    answer
 }
 
 fn cors(authenticator: &Authenticator) -> CorsLayer {
@@ -157,7 +221,7 @@ fn cors(authenticator: &Authenticator) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_credentials(true)
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_NONE_MATCH])
         .expose_headers([header::ETAG, pages::SEQ_HEADER, pages::STATE_VECTOR_HEADER])
 }

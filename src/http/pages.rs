@@ -30,7 +30,7 @@ const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
 /// The page that a path names.
-pub(super) struct PageInPath(PageId);
+pub(super) struct PageInPath(pub(super) PageId);
 
 impl<S: Send + Sync> FromRequestParts<S> for PageInPath {
     type Rejection = HttpError;
@@ -56,7 +56,7 @@ pub(super) async fn list(
     uri: Uri,
     query: Result<Query<Listing>, QueryRejection>,
 ) -> Result<Json<Value>, HttpError> {
-    let identity = app.identify(&headers, &uri)?;
+    let identity = app.identify(&headers, &uri).await?;
     let Query(listing) = query?;
     let limit = listing.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let mut visible = Vec::new();
@@ -67,7 +67,7 @@ pub(super) async fn list(
         let is_last = records.len() < limit;
         for record in records {
             after = Some(record.page.as_str().to_owned());
-            if identity.role(&record.page).is_some() {
+            if app.may_see(&identity, &record.page).await? {
                 visible.push(describe_record(&record));
                 if visible.len() == limit {
                     break;
@@ -104,7 +104,7 @@ pub(super) async fn describe(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Json<Value>, HttpError> {
-    app.allow(&headers, &uri, &page, Role::View)?;
+    app.allow(&headers, &uri, &page, Role::View).await?;
     let record = app.store.page(&page).await?;
     let (view, connections) = match view(&app, &page, fields_of).await? {
         Some(view) => view,
@@ -152,7 +152,7 @@ pub(super) async fn snapshot(
     uri: Uri,
     query: Result<Query<SnapshotQuery>, QueryRejection>,
 ) -> Result<Response, HttpError> {
-    app.allow(&headers, &uri, &page, Role::View)?;
+    app.allow(&headers, &uri, &page, Role::View).await?;
     let Query(query) = query?;
     let has = query
         .sv
@@ -211,7 +211,7 @@ pub(super) async fn content(
     uri: Uri,
     query: Result<Query<ContentQuery>, QueryRejection>,
 ) -> Result<Response, HttpError> {
-    app.allow(&headers, &uri, &page, Role::View)?;
+    app.allow(&headers, &uri, &page, Role::View).await?;
     let Query(query) = query?;
     let format = format(query.format.as_deref(), &headers)?;
     let field = query.field;
@@ -263,7 +263,7 @@ pub(super) async fn post_update(
     uri: Uri,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, HttpError> {
-    let identity = app.allow(&headers, &uri, &page, Role::Edit)?;
+    let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
     let update = body?;
     if app.is_draining() {
         return Err(Refusal::draining().into());

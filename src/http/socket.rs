@@ -2,6 +2,8 @@
 //!
 //! A refused client is let in and then hung up on with a code, because a browser cannot see why a handshake failed.
 
+use std::net::IpAddr;
+
 use axum::{
     extract::{Request, State},
     http::{HeaderValue, StatusCode, header},
@@ -10,18 +12,18 @@ use axum::{
 use percent_encoding::percent_decode_str;
 use storage::PageId;
 
-use super::{App, HttpError, Peer, now};
+use super::{App, HttpError, now};
 use crate::{
-    auth::Membership,
-    auth::SUBPROTOCOL_PREFIX,
-    connections::{ConnectionPermit, client_address, websocket},
+    auth::{Credential, Membership, Note, SUBPROTOCOL_PREFIX},
+    connections::{ConnectionPermit, websocket},
     protocols::y_websocket::YWebsocket,
-    rooms::Refusal,
+    rooms::{Refusal, RefusalCode},
 };
 
 /// `WS /ws/{page…}`: y-websocket.
 pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) -> Response {
-    let admitted = admit(&app, &request);
+    let asked = ask(&app, &request);
+    let address = app.address(&request);
     let protocol = chosen_protocol(&request);
     let (response, on_upgrade) = match websocket::upgrade(&mut request, protocol.as_deref()) {
         Ok(upgrade) => upgrade,
@@ -34,7 +36,7 @@ pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) ->
             return answer;
         }
     };
-    match admitted {
+    match admit(&app, asked, address).await {
         Ok((page, membership, permit)) => {
             let serving =
                 websocket::serve::<YWebsocket>(on_upgrade, page, membership, permit, app.around.clone());
@@ -42,23 +44,65 @@ pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) ->
         }
         Err(refusal) => {
             app.around.metrics.refused(refusal.code.as_str(), 1);
-            app.tasks.spawn(websocket::refuse(on_upgrade, refusal));
+            let tasks = app.tasks.clone();
+            tasks.spawn(async move {
+                if let (RefusalCode::Unauthenticated, Some(address)) = (refusal.code, address) {
+                    app.failures.failed(address).await;
+                }
+                websocket::refuse(on_upgrade, refusal).await;
+            });
         }
     }
     response.map(|()| axum::body::Body::empty())
 }
 
-fn admit(app: &App, request: &Request) -> Result<(PageId, Membership, ConnectionPermit), Refusal> {
+/// Which page a request is for, and with which token.
+fn ask(app: &App, request: &Request) -> Result<(PageId, Option<Credential>), Refusal> {
     if app.is_draining() {
         return Err(Refusal::draining());
     }
     let page = page_in_path(request.uri().path())?;
-    let credential = app.credential(request.headers(), request.uri())?;
-    let membership = app.authenticator.membership(credential.as_ref(), &page, now())?;
-    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
-    let peer = peer.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
-    let address = client_address(peer, request.headers(), &app.trusted_proxies);
-    let permit = app.admissions.admit(membership.user.as_ref(), address)?;
+    Ok((page, app.credential(request.headers(), request.uri())?))
+}
+
+async fn admit(
+    app: &App,
+    asked: Result<(PageId, Option<Credential>), Refusal>,
+    address: Option<IpAddr>,
+) -> Result<(PageId, Membership, ConnectionPermit), Refusal> {
+    let mut note = Note {
+        action: "connect",
+        ..Note::default()
+    };
+    let shown = address.map(|address| address.to_string());
+    note.address = shown.as_deref();
+    let access = &app.around.access;
+    let (page, credential) = match asked {
+        Ok(asked) => asked,
+        Err(refusal) => {
+            note.outcome = refusal.code.as_str();
+            access.audit().note(now(), note);
+            return Err(refusal);
+        }
+    };
+    let admitted = async {
+        let membership = access.membership(credential.as_ref(), &page).await?;
+        let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
+        let permit = app.admissions.admit(membership.user.as_ref(), address)?;
+        Ok((membership, permit))
+    };
+    let admitted: Result<_, Refusal> = admitted.await;
+    note.page = Some(page.as_str());
+    note.outcome = match &admitted {
+        Ok(_) => "ok",
+        Err(refusal) => refusal.code.as_str(),
+    };
+    note.user = match &admitted {
+        Ok((membership, _)) => membership.user.as_deref(),
+        Err(_) => None,
+    };
+    access.audit().note(now(), note);
+    let (membership, permit) = admitted?;
     Ok((page, membership, permit))
 }
 

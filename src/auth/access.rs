@@ -1,0 +1,405 @@
+//! Decides what somebody may do with a page, from the configured sources, and keeps the answers as long as they are good.
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use hyper::Uri;
+use moka::future::Cache;
+use storage::{Application, EVERYBODY, PageId, SharedStore, StoreError, UserRecord};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Audit, Authenticator, Credential, Identity, Kind, Note, PageSpace, Secret, SourceName,
+    identity::{expired, revoked},
+    live::Live,
+    now, pagespace,
+    sources::{Decision, Source, Webhook},
+};
+use crate::rooms::{Refusal, RefusalCode, Registry, Role};
+
+/// Answers that are kept, at most.
+const MAX_ANSWERS: u64 = 200_000;
+/// Longest time that a question to the application's database may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Users share this many counters of changes.
+const STAMPS: usize = 4096;
+
+/// Where roles come from.
+#[derive(Clone, Debug)]
+pub struct AccessConfig {
+    /// The sources, in the order in which they are asked.
+    pub sources: Vec<SourceName>,
+    /// How long an answer is kept that nobody has taken back.
+    pub cache: Duration,
+    /// The application's database, for the sources below.
+    pub database_url: Secret,
+    /// Gives the role of user `$1` on page `$2`.
+    pub query: Option<String>,
+    /// Gives the version that tokens of user `$1` must have; no row for users whose tokens are void.
+    pub token_version_query: Option<String>,
+    /// Is asked what a user may do with a page.
+    pub webhook: Option<(Uri, Option<Secret>)>,
+    /// Whether opaque tokens are looked up in PageSpace's tables, and after which time of disuse they end.
+    pub pagespace: Option<Duration>,
+    /// How long the audit log is kept; zero for not at all.
+    pub audit_retention: Duration,
+}
+
+/// Who may do what. Cheap to clone.
+#[derive(Clone)]
+pub struct Access(pub(super) Arc<Parts>);
+
+/// What decisions are made from.
+pub(super) struct Parts {
+    authenticator: Authenticator,
+    pub(super) store: SharedStore,
+    pub(super) registry: Registry,
+    pub(super) audit: Audit,
+    pagespace: Option<PageSpace>,
+    versions: Option<(Arc<Application>, String)>,
+    /// Whether the token's grants come before the other sources, after so many of them, or not at all.
+    token_at: Option<usize>,
+    sources: Vec<Source>,
+    answers: Cache<Question, Answer>,
+    stamps: Stamps,
+    pub(super) live: Live,
+    pub(super) stop: CancellationToken,
+}
+
+/// What a connection has when it takes its seat.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// What it may do.
+    pub role: Role,
+    /// Whose it is.
+    pub user: Option<Arc<str>>,
+    /// How long its token lasts from now.
+    pub expires_in: Option<Duration>,
+    /// Who asked.
+    pub identity: Arc<Identity>,
+    pub(super) until: Option<SystemTime>,
+    pub(super) stamp: Stamp,
+}
+
+/// Something that is asked of a source. The stamp makes every question after a change a new one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Question {
+    User(Stamp, Arc<str>),
+    Role(Stamp, usize, Arc<str>, PageId),
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// With the version that the user's tokens must have, where that is known.
+    User(UserRecord, Version),
+    Role(Option<Decision>),
+}
+
+/// Which version a user's tokens must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    Any,
+    Exactly(u64),
+    /// The application does not know the user.
+    None,
+}
+
+/// Counts changes, so that no answer outlives one.
+pub(super) struct Stamps {
+    everybody: AtomicU64,
+    users: Vec<AtomicU64>,
+    hasher: RandomState,
+}
+
+/// How many changes there had been, of everybody and of a user.
+pub(super) type Stamp = (u64, u64);
+
+impl Stamps {
+    fn new() -> Self {
+        Self {
+            everybody: AtomicU64::new(0),
+            users: (0..STAMPS).map(|_| AtomicU64::new(0)).collect(),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn of(&self, user: &str) -> Option<&AtomicU64> {
+        let index = self.hasher.hash_one(user) as usize % STAMPS;
+        self.users.get(index)
+    }
+
+    pub(super) fn read(&self, user: Option<&str>) -> Stamp {
+        let own = user.and_then(|user| self.of(user));
+        (
+            self.everybody.load(Ordering::SeqCst),
+            own.map_or(0, |own| own.load(Ordering::SeqCst)),
+        )
+    }
+
+    /// Notes a change for a user, or for everybody.
+    pub(super) fn advance(&self, user: Option<&str>) {
+        match user
+            .filter(|user| *user != EVERYBODY)
+            .and_then(|user| self.of(user))
+        {
+            Some(own) => own.fetch_add(1, Ordering::SeqCst),
+            None => self.everybody.fetch_add(1, Ordering::SeqCst),
+        };
+    }
+}
+
+impl Access {
+    /// Access as it is configured, over a store and its rooms.
+    pub fn new(
+        authenticator: Authenticator,
+        config: &AccessConfig,
+        store: SharedStore,
+        registry: Registry,
+        audit: Audit,
+        stop: CancellationToken,
+    ) -> Result<Self, StoreError> {
+        let has_queries =
+            config.query.is_some() || config.token_version_query.is_some() || config.pagespace.is_some();
+        let application = match has_queries {
+            true => Some(Arc::new(Application::new(
+                config.database_url.expose(),
+                QUERY_TIMEOUT,
+            )?)),
+            false => None,
+        };
+        let (mut token_at, mut sources) = (None, Vec::new());
+        for name in &config.sources {
+            match (name, &application, &config.query, &config.webhook) {
+                (SourceName::Token, ..) => token_at = token_at.or(Some(sources.len())),
+                (SourceName::Store, ..) => sources.push(Source::Store(store.clone())),
+                (SourceName::Sql, Some(application), Some(query), _) => sources.push(Source::Sql {
+                    application: application.clone(),
+                    query: query.clone(),
+                }),
+                (SourceName::Webhook, .., Some((address, secret))) => {
+                    let webhook = Webhook::new(address.clone(), secret.clone());
+                    sources.push(Source::Webhook(Box::new(webhook)));
+                }
+                // The configuration was checked for these.
+                (SourceName::Sql | SourceName::Webhook, ..) => {}
+            }
+        }
+        let versions = application.clone().zip(config.token_version_query.clone());
+        let pagespace = application.zip(config.pagespace);
+        Ok(Self(Arc::new(Parts {
+            authenticator,
+            store,
+            registry,
+            audit,
+            pagespace: pagespace.map(|(application, idle)| PageSpace::new(application, idle)),
+            versions,
+            token_at,
+            sources,
+            answers: Cache::builder()
+                .max_capacity(MAX_ANSWERS)
+                .time_to_live(config.cache.max(Duration::from_millis(1)))
+                .build(),
+            stamps: Stamps::new(),
+            live: Live::default(),
+            stop,
+        })))
+    }
+
+    /// The part that knows keys and origins.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.0.authenticator
+    }
+
+    /// Takes notes of what was done.
+    pub fn audit(&self) -> &Audit {
+        &self.0.audit
+    }
+
+    /// Who the bearer of `credential` is, and that nothing has withdrawn the token.
+    pub async fn identify(&self, credential: Option<&Credential>) -> Result<Identity, Refusal> {
+        let now = now();
+        let opaque = credential.filter(|credential| pagespace::is_opaque(credential.token()));
+        let identity = match (&self.0.pagespace, opaque) {
+            (Some(pagespace), Some(credential)) => pagespace.identify(credential.token(), now).await?,
+            _ => self.0.authenticator.identify(credential, now)?,
+        };
+        self.check_standing(&identity, now).await?;
+        Ok(identity)
+    }
+
+    /// What somebody may do with a page.
+    pub async fn role(&self, identity: &Identity, page: &PageId) -> Result<Role, Refusal> {
+        let decision = self.decide(identity, page, now()).await;
+        decision.map(|decision| decision.role)
+    }
+
+    /// Who the bearer of `credential` is, and what it may do with a page.
+    pub async fn membership(
+        &self,
+        credential: Option<&Credential>,
+        page: &PageId,
+    ) -> Result<Membership, Refusal> {
+        let identity = self.identify(credential).await?;
+        self.membership_of(Arc::new(identity), page).await
+    }
+
+    /// What somebody who is known already may do with a page.
+    pub async fn membership_of(&self, identity: Arc<Identity>, page: &PageId) -> Result<Membership, Refusal> {
+        let now = now();
+        // Read before anything is asked: a change after this is noticed when the seat is taken.
+        let stamp = self.0.stamps.read(identity.user.as_deref());
+        let decision = self.decide(&identity, page, now).await?;
+        let expires_in = identity
+            .expires_at
+            .map(|at| at.duration_since(now).unwrap_or_default());
+        Ok(Membership {
+            role: decision.role,
+            user: identity.user.clone(),
+            expires_in,
+            until: decision.until,
+            identity,
+            stamp,
+        })
+    }
+
+    /// How many changes there have been that concern a user.
+    pub(super) fn stamp(&self, user: Option<&str>) -> Stamp {
+        self.0.stamps.read(user)
+    }
+
+    /// Forgets every answer that a change may have made wrong.
+    pub(super) fn forget(&self, user: Option<&str>) {
+        self.0.stamps.advance(user);
+    }
+
+    pub(super) async fn decide(
+        &self,
+        identity: &Identity,
+        page: &PageId,
+        now: SystemTime,
+    ) -> Result<Decision, Refusal> {
+        self.check_standing(identity, now).await?;
+        if let Some(role) = identity.fixed_role() {
+            return Ok(Decision { role, until: None });
+        }
+        let user = identity.user.as_ref().ok_or_else(forbidden)?;
+        for at in 0..=self.0.sources.len() {
+            if self.0.token_at == Some(at)
+                && let Some(role) = identity.granted(page)
+            {
+                return Ok(Decision { role, until: None });
+            }
+            if at < self.0.sources.len()
+                && let Some(decision) = self.ask(at, user, page, now).await?
+            {
+                return Ok(decision);
+            }
+        }
+        Err(forbidden())
+    }
+
+    /// What a source says, which may have been asked lately.
+    async fn ask(
+        &self,
+        at: usize,
+        user: &Arc<str>,
+        page: &PageId,
+        now: SystemTime,
+    ) -> Result<Option<Decision>, Refusal> {
+        let Some(source) = self.0.sources.get(at) else {
+            return Ok(None);
+        };
+        let question = Question::Role(self.0.stamps.read(Some(user)), at, user.clone(), page.clone());
+        let asking = async || {
+            let decision = source.ask(user, page, now).await?;
+            Ok::<_, Refusal>(Answer::Role(decision))
+        };
+        match self.kept(question, asking).await {
+            // An answer that is kept may have run out.
+            Ok(Answer::Role(Some(decision))) if decision.until.is_some_and(|ends| ends <= now) => {
+                Box::pin(source.ask(user, page, now)).await
+            }
+            Ok(Answer::Role(decision)) => Ok(decision),
+            Ok(Answer::User(..)) => Ok(None),
+            Err(refusal) => Err(refusal),
+        }
+    }
+
+    /// An answer that is kept, or that somebody is waiting for already, or else a new one.
+    async fn kept(
+        &self,
+        question: Question,
+        asking: impl AsyncFnOnce() -> Result<Answer, Refusal>,
+    ) -> Result<Answer, Refusal> {
+        if let Some(answer) = self.0.answers.get(&question).await {
+            return Ok(answer);
+        }
+        // In a box: it is as large as all that every future around it holds together.
+        let asked = Box::pin(self.0.answers.try_get_with(question, asking())).await;
+        asked.map_err(|refusal| (*refusal).clone())
+    }
+
+    /// Whether a user may enter at all with this token.
+    async fn check_standing(&self, identity: &Identity, now: SystemTime) -> Result<(), Refusal> {
+        if identity.has_expired(now) {
+            return Err(expired());
+        }
+        let (Kind::User, Some(user)) = (identity.kind, &identity.user) else {
+            return Ok(());
+        };
+        let question = Question::User(self.0.stamps.read(Some(user)), user.clone());
+        let asking = async || self.ask_standing(user).await;
+        let Answer::User(record, version) = self.kept(question, asking).await? else {
+            return Ok(());
+        };
+        if record.blocked {
+            return Err(Refusal::new(RefusalCode::Forbidden, "you may not enter"));
+        }
+        let is_wrong = match (identity.token_version, version) {
+            (Some(claimed), Version::Exactly(current)) => claimed != current,
+            (_, Version::None) => true,
+            (None, Version::Exactly(_)) | (_, Version::Any) => false,
+        };
+        // A token that names the version of after the sign-out was issued after it, whatever its clock says.
+        let names_own_version =
+            identity.token_version.is_some() && identity.token_version == record.token_version;
+        let is_older = record.signed_out_at.is_some_and(|at| identity.issued_at < at) && !names_own_version;
+        match is_wrong || is_older {
+            true => Err(revoked()),
+            false => Ok(()),
+        }
+    }
+
+    async fn ask_standing(&self, user: &str) -> Result<Answer, Refusal> {
+        let failed = |error: StoreError| {
+            tracing::error!(%error, "whether a user may enter cannot be found out; nobody enters until it can");
+            Refusal::unavailable("whether you may enter cannot be found out now, try again")
+        };
+        let record = self.0.store.user(user).await.map_err(failed)?;
+        let Some((application, query)) = &self.0.versions else {
+            let version = record.token_version.map_or(Version::Any, Version::Exactly);
+            return Ok(Answer::User(record, version));
+        };
+        let version = match application.ask(query, &[user]).await.map_err(failed)? {
+            Some(version) => version.trim().parse().map_or(Version::None, Version::Exactly),
+            None => Version::None,
+        };
+        Ok(Answer::User(record, version))
+    }
+
+    /// Notes something that somebody did or that befell somebody.
+    pub(super) fn note(&self, note: Note<'_>) {
+        self.0.audit.note(now(), note);
+    }
+}
+
+fn forbidden() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, "you have no access to this page")
+}

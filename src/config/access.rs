@@ -1,0 +1,183 @@
+//! Where roles come from, and what is kept of who did what.
+
+use std::time::Duration;
+
+use clap::Args;
+use hyper::Uri;
+
+use super::auth::{AuthSettings, check_length};
+use crate::auth::{AccessConfig, Secret, SourceName};
+
+/// What users whose tokens have a version are asked for in PageSpace's tables.
+const PAGESPACE_VERSIONS: &str =
+    r#"SELECT "tokenVersion" FROM users WHERE id = $1 AND "suspendedAt" IS NULL"#;
+
+/// What users may do.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "What users may do")]
+pub(super) struct AccessSettings {
+    /// Where a user's role on a page comes from, in this order: `token` (its claim `pages`), `store` (permissions that are set
+    /// through REST), `sql` (a query on the application's own tables), `webhook`. The first that knows the page decides.
+    #[arg(
+        long,
+        env = "PAGEROOM_ACCESS",
+        default_value = "token,store",
+        value_name = "SOURCES",
+        value_delimiter = ','
+    )]
+    access: Vec<String>,
+    /// The query of source `sql`: gets the user id as `$1` and the page id as `$2`, both texts, and answers with `view`,
+    /// `comment`, `edit`, `admin`, or no row.
+    #[arg(long, env = "PAGEROOM_ACCESS_QUERY", value_name = "SQL")]
+    access_query: Option<String>,
+    /// Gives the version that tokens of user `$1` must name when they name one; no row for users whose tokens are void.
+    #[arg(long, env = "PAGEROOM_TOKEN_VERSION_QUERY", value_name = "SQL")]
+    token_version_query: Option<String>,
+    /// The application's database, for these queries; that of the pages when nothing is said.
+    #[arg(
+        long,
+        env = "PAGEROOM_ACCESS_DATABASE_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    access_database_url: Option<Secret>,
+    /// The address of source `webhook`: is posted `{"userId","pageId"}` and answers `{"role","expiresAt"?}`, or 404 when it does not
+    /// know the page.
+    #[arg(long, env = "PAGEROOM_ACCESS_WEBHOOK_URL", value_name = "URL")]
+    access_webhook_url: Option<String>,
+    /// Signs what the webhook is asked (header `X-Pageroom-Signature`), at least 32 bytes.
+    #[arg(
+        long,
+        env = "PAGEROOM_ACCESS_WEBHOOK_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    access_webhook_secret: Option<Secret>,
+    /// How long an answer of a source is kept. Changes that are made through Pageroom or announced count at once.
+    #[arg(
+        long,
+        env = "PAGEROOM_ACCESS_CACHE_SECONDS",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
+    access_cache_seconds: u64,
+    /// Looks opaque tokens (`ps_sock_`, `ps_sess_`) and token versions up in PageSpace's own tables.
+    #[arg(long, env = "PAGEROOM_PAGESPACE_TOKENS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pagespace_tokens: bool,
+    /// PageSpace's sessions end when they are not used for this long; 0 for never.
+    #[arg(
+        long,
+        env = "SESSION_IDLE_TIMEOUT_MS",
+        default_value_t = 0,
+        value_name = "MILLISECONDS"
+    )]
+    session_idle_timeout_ms: u64,
+    /// What backends sign their messages with (header `X-Broadcast-Signature`), at least 32 bytes.
+    #[arg(
+        long,
+        env = "REALTIME_BROADCAST_SECRET",
+        value_name = "SECRET",
+        hide_env_values = true
+    )]
+    broadcast_secret: Option<Secret>,
+    /// How long the audit log is kept in the store; 0 keeps none there.
+    #[arg(
+        long,
+        env = "PAGEROOM_AUDIT_RETENTION_DAYS",
+        default_value_t = 90,
+        value_name = "DAYS"
+    )]
+    audit_retention_days: u32,
+}
+
+impl AccessSettings {
+    pub(super) fn check(&self, database_url: &Secret, problems: &mut Vec<String>) -> AccessConfig {
+        let mut sources = Vec::new();
+        for name in self.access.iter().filter(|name| !name.trim().is_empty()) {
+            match name.parse::<SourceName>() {
+                Ok(source) if sources.contains(&source) => {
+                    problems.push(format!("PAGEROOM_ACCESS names `{}` twice", name.trim()));
+                }
+                Ok(source) => sources.push(source),
+                Err(error) => problems.push(format!("PAGEROOM_ACCESS: {error}")),
+            }
+        }
+        if sources.is_empty() {
+            problems.push("PAGEROOM_ACCESS names no source: nobody could open a page".to_owned());
+        }
+        let query = self.access_query.as_deref().map(statement);
+        for (source, name, is_set) in [
+            (SourceName::Sql, "PAGEROOM_ACCESS_QUERY", query.is_some()),
+            (
+                SourceName::Webhook,
+                "PAGEROOM_ACCESS_WEBHOOK_URL",
+                self.access_webhook_url.is_some(),
+            ),
+        ] {
+            match (sources.contains(&source), is_set) {
+                (true, false) => problems.push(format!("a source of PAGEROOM_ACCESS needs {name}")),
+                (false, true) => problems.push(format!(
+                    "{name} is set and PAGEROOM_ACCESS does not name its source"
+                )),
+                (true, true) | (false, false) => {}
+            }
+        }
+        check_length(
+            "PAGEROOM_ACCESS_WEBHOOK_SECRET",
+            self.access_webhook_secret.as_ref(),
+            problems,
+        );
+        let versions = self.token_version_query.as_deref().map(statement);
+        let versions = versions.or_else(|| self.pagespace_tokens.then(|| PAGESPACE_VERSIONS.to_owned()));
+        let database_url = self.access_database_url.as_ref().unwrap_or(database_url);
+        let has_queries = query.is_some() || versions.is_some();
+        if has_queries && let Err(error) = storage::Application::check_address(database_url.expose()) {
+            problems.push(format!(
+                "PAGEROOM_ACCESS_DATABASE_URL (or, where it is not set, {error})"
+            ));
+        }
+        AccessConfig {
+            sources,
+            cache: Duration::from_secs(self.access_cache_seconds),
+            database_url: database_url.clone(),
+            query,
+            token_version_query: versions,
+            webhook: self.webhook(problems),
+            pagespace: self
+                .pagespace_tokens
+                .then(|| Duration::from_millis(self.session_idle_timeout_ms)),
+            audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 60 * 60),
+        }
+    }
+
+    fn webhook(&self, problems: &mut Vec<String>) -> Option<(Uri, Option<Secret>)> {
+        let address = self.access_webhook_url.as_deref()?;
+        let uri = address.trim().parse::<Uri>().ok();
+        let uri =
+            uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
+        if uri.is_none() {
+            problems.push(
+                "PAGEROOM_ACCESS_WEBHOOK_URL is no address of the web: write http://… or https://…"
+                    .to_owned(),
+            );
+        }
+        Some((uri?, self.access_webhook_secret.clone()))
+    }
+
+    pub(super) fn broadcast_secret(&self, auth: &AuthSettings, problems: &mut Vec<String>) -> Option<Secret> {
+        check_length(
+            "REALTIME_BROADCAST_SECRET",
+            self.broadcast_secret.as_ref(),
+            problems,
+        );
+        if self.broadcast_secret.is_some() && self.broadcast_secret == auth.jwt_secret {
+            problems.push("JWT_SECRET and REALTIME_BROADCAST_SECRET are the same: whoever knows one must not know the other".to_owned());
+        }
+        self.broadcast_secret.clone()
+    }
+}
+
+/// A query without what ends it.
+fn statement(query: &str) -> String {
+    query.trim().trim_end_matches(';').to_owned()
+}
