@@ -1,5 +1,7 @@
 //! What a member may do changes while it is there.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -67,4 +69,109 @@ fn whoever_is_removed_is_gone_with_its_presence_and_unheard() {
     stage.edits(&bob, &typed);
     assert_eq!(stage.hears(&alice), []);
     assert!(stage.room.document().state_vector().is_empty());
+}
+
+/// What may happen to one of a few people.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    Enters(Role),
+    ChangesTo(Role),
+    Writes,
+    Deletes,
+    WritesTwiceAndTheSecondComesFirst,
+    Resyncs,
+    IsRemoved,
+    IsLost,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let role = || {
+        prop_oneof![
+            Just(Role::View),
+            Just(Role::Comment),
+            Just(Role::Edit),
+            Just(Role::Admin)
+        ]
+    };
+    prop_oneof![
+        2 => role().prop_map(Event::Enters),
+        3 => role().prop_map(Event::ChangesTo),
+        6 => Just(Event::Writes),
+        3 => Just(Event::Deletes),
+        2 => Just(Event::WritesTwiceAndTheSecondComesFirst),
+        2 => Just(Event::Resyncs),
+        1 => Just(Event::IsRemoved),
+        1 => Just(Event::IsLost),
+    ]
+}
+
+proptest! {
+    /// Each person's role is written down beside the room. Whatever somebody brings who may not edit leaves the page as it was.
+    #[test]
+    fn no_order_of_grants_revocations_and_edits_lets_in_what_is_forbidden(
+        events in proptest::collection::vec((0_u64..3, event()), 1..60),
+    ) {
+        let mut stage = Stage::new();
+        let mut people: BTreeMap<u64, (Person, Option<Role>)> = BTreeMap::new();
+        let mut next_member = 0;
+        for (who, event) in events {
+            let (person, role) = people.entry(who).or_insert_with(|| {
+                let replica = Replica::new(ClientId(1000 + who));
+                (Person { member: MemberId(u64::MAX), replica }, None)
+            });
+            let before = stage.room.document().encode().unwrap();
+            let may = role.is_some_and(Role::may_edit);
+            match event {
+                Event::Enters(granted) if role.is_none() => {
+                    next_member += 1;
+                    let name = format!("user {who}");
+                    person.member = stage.enters(next_member, granted, Some(&name)).member;
+                    *role = Some(granted);
+                }
+                Event::ChangesTo(granted) => {
+                    stage.happens(Input::RoleChanged { member: person.member, role: granted });
+                    *role = role.map(|_| granted);
+                }
+                Event::Writes => {
+                    let typed = person.types("x");
+                    stage.edits(person, &typed);
+                }
+                Event::Deletes => {
+                    let whole = stage.room.document().encode().unwrap();
+                    person.replica.apply(&whole);
+                    if !person.text().is_empty() {
+                        let deleted = person.replica.replace(0, 1, "");
+                        stage.edits(person, &deleted);
+                    }
+                }
+                Event::WritesTwiceAndTheSecondComesFirst => {
+                    let (first, second) = (person.types("1"), person.types("2"));
+                    stage.edits(person, &second);
+                    stage.edits(person, &first);
+                }
+                Event::Resyncs => {
+                    let whole = person.replica.encode();
+                    stage.says(person, ClientMessage::SyncStep2(whole));
+                }
+                Event::IsRemoved => {
+                    let refusal = Refusal::new(RefusalCode::Forbidden, "revoked");
+                    stage.happens(Input::Removed { member: person.member, refusal });
+                    *role = None;
+                }
+                Event::IsLost => {
+                    stage.leaves(person, Departure::Lost);
+                    *role = None;
+                }
+                Event::Enters(_) => {}
+            }
+            let after = stage.room.document().encode().unwrap();
+            prop_assert!(may || after == before, "{event:?} of {who} as {role:?}");
+            // Somebody who may edit and is in sync is heard: the room does not keep everybody out.
+            if may && matches!(event, Event::Resyncs) {
+                let person = &people[&who].0;
+                let known = stage.room.document().state_vector().get(ClientId(1000 + who));
+                prop_assert_eq!(known, person.replica.state_vector().get(ClientId(1000 + who)));
+            }
+        }
+    }
 }
