@@ -68,6 +68,7 @@ pub(super) struct Parts {
     token_at: Option<usize>,
     sources: Vec<Source>,
     answers: Cache<Question, Answer>,
+    keeps_answers: bool,
     stamps: Stamps,
     pub(super) live: Live,
     pub(super) stop: CancellationToken,
@@ -206,6 +207,7 @@ impl Access {
                 .max_capacity(MAX_ANSWERS)
                 .time_to_live(config.cache.max(Duration::from_millis(1)))
                 .build(),
+            keeps_answers: !config.cache.is_zero(),
             stamps: Stamps::new(),
             live: Live::default(),
             stop,
@@ -338,11 +340,17 @@ impl Access {
         question: Question,
         asking: impl AsyncFnOnce() -> Result<Answer, Refusal>,
     ) -> Result<Answer, Refusal> {
-        if let Some(answer) = self.0.answers.get(&question).await {
+        if self.0.keeps_answers
+            && let Some(answer) = self.0.answers.get(&question).await
+        {
             return Ok(answer);
         }
         // In a box: it is as large as all that every future around it holds together.
-        let asked = Box::pin(self.0.answers.try_get_with(question, asking())).await;
+        let asked = Box::pin(self.0.answers.try_get_with(question.clone(), asking())).await;
+        if !self.0.keeps_answers {
+            // Only those who came while it was being asked share it.
+            self.0.answers.invalidate(&question).await;
+        }
         asked.map_err(|refusal| (*refusal).clone())
     }
 

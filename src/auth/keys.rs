@@ -23,6 +23,8 @@ const MAX_KEYS: usize = 64;
 const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Smallest RSA key, in bytes of its modulus (RFC 7518 §3.3).
 const MIN_RSA_BYTES: usize = 2048 / 8;
+/// An uncompressed point on P-256, in bytes.
+const P256_POINT_BYTES: usize = 65;
 /// How often the file of keys is looked at, at most.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -71,6 +73,10 @@ impl Key {
             .ok_or_else(|| KeyError("is no public key in PEM (RSA, P-256 or Ed25519)".to_owned()))?;
         if algorithm == Algorithm::RS256 {
             strong_enough(&decoding)?;
+        }
+        // The point of another curve has another length.
+        if algorithm == Algorithm::ES256 && size(&decoding) != P256_POINT_BYTES {
+            return Err(KeyError("is a key on another curve than P-256".to_owned()));
         }
         Ok(Self {
             id: None,
@@ -121,12 +127,15 @@ impl Key {
     }
 }
 
-fn strong_enough(key: &DecodingKey) -> Result<(), KeyError> {
-    let bytes = match key.kind() {
+fn size(key: &DecodingKey) -> usize {
+    match key.kind() {
         DecodingKeyKind::SecretOrDer(der) => der.len(),
         DecodingKeyKind::RsaModulusExponent { n, .. } => n.len(),
-    };
-    match bytes >= MIN_RSA_BYTES {
+    }
+}
+
+fn strong_enough(key: &DecodingKey) -> Result<(), KeyError> {
+    match size(key) >= MIN_RSA_BYTES {
         true => Ok(()),
         false => Err(KeyError("has an RSA key of less than 2048 bits".to_owned())),
     }

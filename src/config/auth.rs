@@ -16,7 +16,13 @@ pub(crate) struct AuthSettings {
     #[arg(long, env = "JWT_SECRET", value_name = "SECRET", hide_env_values = true)]
     pub(crate) jwt_secret: Option<Secret>,
     /// Public key of tokens signed with RS256, ES256 or EdDSA, in PEM.
-    #[arg(long, env = "JWT_PUBLIC_KEY", value_name = "PEM", hide_env_values = true)]
+    #[arg(
+        long,
+        env = "JWT_PUBLIC_KEY",
+        value_name = "PEM",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     jwt_public_key: Option<String>,
     /// File of public keys (a JSON Web Key Set) for RS256, ES256 and EdDSA. It is read again when it changes.
     #[arg(long, env = "JWT_JWKS_FILE", value_name = "FILE")]
