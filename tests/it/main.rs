@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
+mod access;
 mod auth;
 mod awareness;
 mod backpressure;
@@ -13,5 +14,6 @@ mod rooms;
 mod shutdown;
 mod support;
 mod tidy;
+mod tokens;
 mod traces;
 mod y_websocket;
