@@ -32,6 +32,10 @@
 //! [registry](rooms::Registry) opens the room once, however many arrive together. The room sends its state vector and who is here; it
 //! answers the client's state vector with what is missing, as soon as all of that is durable.
 //!
+//! **A permission is taken away.** REST, an announcement of the database, or the end of a grant reaches [`auth::Access`], which decides again
+//! for every [seat](auth::LiveSeat) concerned. The room's task is told past everything that waits in its mailbox: what the member had said
+//! and nobody had taken in counts for nothing, what was queued for it is dropped, and its presence ends.
+//!
 //! **A slow reader.** Its [outbox](rooms::Outbox) is bounded in bytes. When it is full, document messages are dropped and the room remembers
 //! what the member had; once the queue has left, the member gets one diff. Presence waits as the latest state per client.
 //!

@@ -1,6 +1,6 @@
 //! `POST /api/kick`: a backend sends a user's connections out of a room.
 //!
-//! The backend signs the raw body (see [`signature`](crate::auth::signature)), or shows its token. Status codes and bodies are
+//! The backend signs the raw body (see [`signature`]), or shows its token. Status codes and bodies are
 //! those that backends of this kind of bridge know, not those of REST.
 
 use axum::{

@@ -1,4 +1,4 @@
-//! Hears what PostgreSQL announces on [`CHANNEL`](super::CHANNEL).
+//! Hears what PostgreSQL announces on [`CHANNEL`].
 
 use std::time::Duration;
 
