@@ -292,6 +292,28 @@ fn rooms_do_not_know_dialects_and_dialects_know_only_messages() {
     assert!(imports > 0, "dialects import the messages on a line of their own");
 }
 
+#[test]
+fn nobody_is_let_into_a_room_past_the_one_who_decides() {
+    let elsewhere = rust("src")
+        .into_iter()
+        .filter(|source| !source.path.starts_with("src/auth/") && !source.path.starts_with("src/rooms/"));
+    let past = elsewhere.filter(|source| {
+        let code: String = source.code().map(|(_, line)| line.trim()).collect();
+        [
+            "registry.join(",
+            "authenticator.identify(",
+            "authenticator().identify(",
+        ]
+        .iter()
+        .any(|call| code.contains(call))
+    });
+    assert_none(
+        past.map(|source| source.path),
+        "a seat that is not taken through `Access::join` follows no change, and a token that `Access::identify` has not seen may \
+         have been withdrawn",
+    );
+}
+
 /// Names of variables in a text.
 fn variables(text: &str) -> BTreeSet<String> {
     let words =
