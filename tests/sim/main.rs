@@ -6,6 +6,15 @@
 //! `SIM_SEED=7` runs one seed and tells what happened; `SIM_SEEDS=1000` runs that many, beginning with `SIM_FIRST` (0);
 //! `SIM_PLAN=file` replays a plan.
 
+#![expect(
+    clippy::expect_used,
+    reason = "a simulation that cannot go on says so by panicking"
+)]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "operations, effects and commands are sorted here, and the rest goes on to who carries it out"
+)]
+
 mod client;
 mod connection;
 mod disk;
