@@ -93,6 +93,11 @@ impl Session {
         self.stalled.get_or_insert(now);
     }
 
+    /// Whether something waits to be written without any of it leaving.
+    pub fn is_blocked(&self) -> bool {
+        self.stalled.is_some()
+    }
+
     /// What is due now, if anything.
     pub fn step(&mut self, now: Instant) -> Option<Step> {
         if self.expires.is_some_and(|expires| now >= expires) {

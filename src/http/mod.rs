@@ -8,6 +8,7 @@ mod kick;
 mod pages;
 mod permissions;
 mod socket;
+mod socket_io;
 mod users;
 
 use std::{
@@ -28,9 +29,11 @@ use axum::{
     routing::{get, post, put},
 };
 pub use error::HttpError;
+pub(crate) use error::status;
 use ipnet::IpNet;
+pub use socket_io::routes as engine_routes;
 use storage::{PageId, SharedStore};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -39,7 +42,12 @@ use tower_http::{
 
 use crate::{
     auth::{Authenticator, Credential, Failures, Identity, Secret, find_credential},
-    connections::{Admissions, client_address, websocket::Surroundings},
+    connections::{
+        Admissions, client_address,
+        engine_io::{Engine, EngineConfig},
+        socket_io::{SocketIoConfig, SocketIoServer},
+        websocket::Surroundings,
+    },
     rooms::{Refusal, RefusalCode, Role},
 };
 
@@ -71,6 +79,12 @@ pub struct Parts {
     pub draining: Arc<AtomicBool>,
     /// The connections' tasks, which a stop waits for.
     pub tasks: TaskTracker,
+    /// Ends connections that no room ends.
+    pub hang_up: CancellationToken,
+    /// How sessions at `/socket.io/` are kept.
+    pub engine_io: EngineConfig,
+    /// Limits of what is spoken over them.
+    pub socket_io: SocketIoConfig,
 }
 
 impl std::ops::Deref for App {
@@ -187,6 +201,11 @@ pub fn router(parts: Parts) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(error::no_such_method)
+        .merge(engine_routes(
+            "/socket.io/",
+            socket_io_engine(&app),
+            cors(app.around.access.authenticator()),
+        ))
         .merge(rest);
     if app.demo {
         router = router
@@ -210,6 +229,23 @@ async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Resp
         app.failures.failed(address).await;
     }
     answer
+}
+
+fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
+    let server = SocketIoServer::new(
+        parts.socket_io,
+        parts.admissions.clone(),
+        parts.trusted_proxies.clone(),
+        parts.around.clone(),
+        parts.draining.clone(),
+    );
+    Engine::new(
+        server,
+        parts.engine_io,
+        parts.tasks.clone(),
+        parts.hang_up.clone(),
+        parts.around.metrics.clone(),
+    )
 }
 
 fn cors(authenticator: &Authenticator) -> CorsLayer {

@@ -53,7 +53,7 @@ pub enum ServerMessage {
 }
 
 /// How many dialects can keep a wire form beside a message.
-pub const DIALECT_SLOTS: usize = 1;
+pub const DIALECT_SLOTS: usize = 2;
 
 /// A message on its way out, shared by all members it goes to; its wire form is made once per dialect.
 #[derive(Debug)]

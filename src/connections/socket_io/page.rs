@@ -1,0 +1,83 @@
+//! A place in the namespace of one page: the y-socket.io dialect over a seat in its room.
+
+use std::{
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use socketioxide_core::{Str, Value};
+
+use super::{Event, Place};
+use crate::{
+    connections::{
+        attendance::{Attendance, Attended, Work},
+        engine_io::{Frame, Sent},
+    },
+    protocols::y_socketio::YSocketIo,
+    rooms::{Departure, Refusal},
+};
+
+/// A client's place in the namespace of a page.
+pub struct PagePlace {
+    attendance: Attendance,
+    dialect: YSocketIo,
+    expires: Option<Instant>,
+}
+
+impl PagePlace {
+    pub(super) fn new(namespace: Str, attendance: Attendance, expires: Option<Instant>) -> Self {
+        Self {
+            attendance,
+            dialect: YSocketIo::new(namespace),
+            expires,
+        }
+    }
+}
+
+impl Place for PagePlace {
+    fn event(&mut self, _now: Instant, event: Event) -> Result<(), Refusal> {
+        if let Some(message) = self.dialect.decode(event.arguments, event.ack)? {
+            self.attendance.say(message);
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, id: i64, arguments: Value) -> Result<(), Refusal> {
+        if let Some(message) = self.dialect.decode_answer(id, arguments)? {
+            self.attendance.say(message);
+        }
+        Ok(())
+    }
+
+    fn poll_work(&mut self, context: &mut Context<'_>) {
+        self.attendance.poll_work(context);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.attendance.may_say()
+    }
+
+    fn poll_send(&mut self, context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent> {
+        loop {
+            match self.attendance.poll_next(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Attended::Close(refusal)) => return Poll::Ready(Sent::Close(refusal)),
+                Poll::Ready(Attended::Message(message)) => {
+                    self.dialect.encode(&message, frames);
+                    // Some messages are nothing in this dialect.
+                    if !frames.is_empty() {
+                        return Poll::Ready(Sent::Frames);
+                    }
+                }
+            }
+        }
+    }
+
+    fn expires(&self) -> Option<Instant> {
+        self.expires
+    }
+
+    fn leave(self, departure: Departure) -> Work<()> {
+        Box::pin(self.attendance.end(departure))
+    }
+}
