@@ -8,8 +8,10 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use percent_encoding::percent_decode_str;
 use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
+use storage::PageId;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::socket_io::{Frame, SLOT, attachment, attachment_event, encode, malformed, refusal_event};
@@ -17,6 +19,16 @@ use crate::rooms::{ClientMessage, Outgoing, Refusal, RefusalCode, ServerMessage}
 
 /// What namespaces of pages begin with.
 pub const PREFIX: &str = "/yjs|";
+
+/// The page of a namespace. It is percent-decoded exactly once, as in the URL of a y-websocket client: so the same name is the
+/// same page for both, and there is a way to write a comma, at which a namespace ends.
+pub fn page(namespace: &str) -> Option<Result<PageId, Refusal>> {
+    let encoded = namespace.strip_prefix(PREFIX)?;
+    let page = percent_decode_str(encoded)
+        .decode_utf8()
+        .map_err(|_| Refusal::malformed("the page id is not UTF-8"));
+    Some(page.and_then(|page| PageId::new(&page).map_err(malformed)))
+}
 
 /// Questions of a client that may wait for their answers.
 const MAX_ASKED: usize = 100;

@@ -3,7 +3,7 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { Client, VERSIONS } from './support/clients.js'
+import { Client, PROVIDERS } from './support/clients.js'
 import { RawClient, awareness, queryAwareness, syncStep1, hex } from './support/raw.js'
 import { freshPage, serverForFile } from './support/suite.js'
 import { holdsFor, until } from './support/wait.js'
@@ -20,7 +20,7 @@ function watch (client, other) {
   return seen
 }
 
-for (const version of VERSIONS) {
+for (const version of PROVIDERS) {
   describe(version.name, { concurrency: true }, () => {
     const join = (page, options) => new Client(server(), page, { version, ...options }).whenSynced()
 

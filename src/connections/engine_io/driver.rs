@@ -71,6 +71,8 @@ impl<A: Application> Driver<A> {
         self.metrics.connections_open.increment(1.0);
         let ended = self.serve().await;
         let departure = match &ended {
+            // Clients whose poll has failed say goodbye to the session before they begin the next one.
+            Ended::Clean if self.link.is_polling() => Departure::Lost,
             Ended::Clean | Ended::Refused(_) => Departure::Clean,
             Ended::Lost => Departure::Lost,
         };

@@ -78,6 +78,11 @@ impl Link {
         })
     }
 
+    /// Whether the session has not come to a WebSocket.
+    pub(super) fn is_polling(&self) -> bool {
+        matches!(self, Self::Polling(_))
+    }
+
     /// Queues a frame. Ask [`Self::poll_ready`] first, except for the few bytes that keep a session alive.
     pub(super) fn feed(&mut self, frame: Frame) {
         match self {

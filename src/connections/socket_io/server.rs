@@ -150,14 +150,13 @@ impl Pages {
 
     fn page(
         &mut self,
-        page: &str,
+        page: PageId,
         namespace: &Str,
         auth: Option<&Value>,
     ) -> Result<Work<Result<SomePlace, Refusal>>, Refusal> {
         if self.shared.draining.load(Ordering::Relaxed) {
             return Err(Refusal::draining());
         }
-        let page = PageId::new(page).map_err(|error| Refusal::malformed(error.to_string()))?;
         let credential = self.credential(auth);
         let (shared, session, address) = (self.shared.clone(), self.session.clone(), self.address);
         let namespace = namespace.clone();
@@ -181,12 +180,12 @@ impl Namespaces for Pages {
     type Place = SomePlace;
 
     fn connect(&mut self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<SomePlace, String>> {
-        let Some(page) = name.as_str().strip_prefix(y_socketio::PREFIX) else {
+        let Some(page) = y_socketio::page(name) else {
             return Box::pin(async { Err("Invalid namespace".to_owned()) });
         };
-        let (page, metrics) = (page.to_owned(), self.shared.around.metrics.clone());
+        let metrics = self.shared.around.metrics.clone();
         let patience = self.shared.config.connect_timeout;
-        let joining = self.page(&page, name, auth);
+        let joining = page.and_then(|page| self.page(page, name, auth));
         Box::pin(async move {
             let joined = match joining {
                 Ok(joining) => tokio::time::timeout(patience, joining)
