@@ -12,6 +12,7 @@ mod limits;
 mod persistence;
 mod rooms;
 mod shutdown;
+mod socketio;
 mod support;
 mod tidy;
 mod tokens;

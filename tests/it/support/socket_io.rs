@@ -1,0 +1,140 @@
+//! A Socket.IO client on a bare WebSocket: packets as they are on the wire.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+
+use super::{socket::Closed, soon};
+
+/// What came over a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Text(String),
+    Binary(Bytes),
+    Closed(Closed),
+}
+
+/// A session over a WebSocket from its beginning.
+pub(crate) struct Session {
+    stream: WebSocketStream<TcpStream>,
+}
+
+impl Session {
+    /// Opens a session and takes in its opening packet.
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("a server that listens");
+        let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
+        let handshake = tokio_tungstenite::client_async(url, stream);
+        let (stream, _) = soon("a handshake", handshake).await.expect("a handshake");
+        let mut session = Self { stream };
+        let opening = session.text().await;
+        assert!(opening.starts_with("0{\"sid\":"), "{opening}");
+        session
+    }
+
+    /// Opens a session and connects to the namespace of a page. Takes in what comes up to our question.
+    pub(crate) async fn join(address: SocketAddr, page: &str) -> Self {
+        let mut session = Self::open(address).await;
+        session.say(&format!("40/yjs|{page},")).await;
+        let connected = session.text().await;
+        assert!(
+            connected.starts_with(&format!("40/yjs|{page},{{\"sid\":")),
+            "{connected}"
+        );
+        session.event(page, "sync-step-1").await;
+        session
+    }
+
+    /// Sends a packet.
+    pub(crate) async fn say(&mut self, packet: &str) {
+        let sent = self.stream.send(Message::text(packet));
+        // A server that has hung up hears nothing.
+        let _ = soon("the server to read", sent).await;
+    }
+
+    /// Sends a packet with an attachment.
+    pub(crate) async fn say_with(&mut self, packet: &str, attachment: &[u8]) {
+        self.say(packet).await;
+        let sent = self
+            .stream
+            .send(Message::Binary(Bytes::copy_from_slice(attachment)));
+        let _ = soon("the server to read", sent).await;
+    }
+
+    /// Sends an event of y-socket.io, waiting for an answer under a number if there is one.
+    pub(crate) async fn emit(&mut self, page: &str, event: &str, ack: Option<u32>, bytes: &[u8]) {
+        let ack = ack.map(|ack| ack.to_string()).unwrap_or_default();
+        let packet = format!("451-/yjs|{page},{ack}[\"{event}\",{{\"_placeholder\":true,\"num\":0}}]");
+        self.say_with(&packet, bytes).await;
+    }
+
+    /// The next frame, or the end. Pings are answered by the way.
+    pub(crate) async fn hear(&mut self) -> Heard {
+        loop {
+            match soon("something from the server", self.stream.next()).await {
+                Some(Ok(Message::Text(text))) if text == "2" => self.say("3").await,
+                Some(Ok(Message::Text(text))) => return Heard::Text(text.as_str().to_owned()),
+                Some(Ok(Message::Binary(bytes))) => return Heard::Binary(bytes),
+                Some(Ok(Message::Close(frame))) => {
+                    let (code, reason) = frame.map_or((1005, String::new()), |frame| {
+                        (frame.code.into(), frame.reason.as_str().to_owned())
+                    });
+                    return Heard::Closed(Closed { code, reason });
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => {
+                    return Heard::Closed(Closed {
+                        code: 1006,
+                        reason: "no goodbye".to_owned(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// The next frame, which must be text.
+    pub(crate) async fn text(&mut self) -> String {
+        match self.hear().await {
+            Heard::Text(text) => text,
+            other => panic!("not text: {other:?}"),
+        }
+    }
+
+    /// The attachment of the next event of this name; other events are skipped.
+    pub(crate) async fn event(&mut self, page: &str, event: &str) -> Bytes {
+        loop {
+            let text = self.text().await;
+            let bytes = match self.hear().await {
+                Heard::Binary(bytes) => bytes,
+                other => panic!("no attachment behind {text}: {other:?}"),
+            };
+            if text.starts_with(&format!("451-/yjs|{page},")) && text.contains(&format!("[\"{event}\",")) {
+                return bytes;
+            }
+        }
+    }
+
+    /// The attachment of the answer with this number; events are skipped.
+    pub(crate) async fn answer(&mut self, page: &str, ack: u32) -> Bytes {
+        loop {
+            let text = self.text().await;
+            if let Heard::Binary(bytes) = self.hear().await
+                && text == format!("461-/yjs|{page},{ack}[{{\"_placeholder\":true,\"num\":0}}]")
+            {
+                return bytes;
+            }
+        }
+    }
+
+    /// How the session ends; whatever comes before is ignored.
+    pub(crate) async fn closed(&mut self) -> Closed {
+        loop {
+            if let Heard::Closed(closed) = self.hear().await {
+                return closed;
+            }
+        }
+    }
+}
