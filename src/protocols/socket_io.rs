@@ -4,7 +4,6 @@ use bytes::Bytes;
 use serde_json::json;
 use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::rooms::{Refusal, ServerMessage};
 
@@ -15,7 +14,7 @@ pub const SLOT: usize = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// An Engine.IO packet with its type, such as `4hello`.
-    Text(Utf8Bytes),
+    Text(Str),
     /// A message of bytes.
     Binary(Bytes),
 }
@@ -34,13 +33,13 @@ impl Frame {
 pub fn encode(packet: Packet, frames: &mut Vec<Frame>) {
     if let Value::Str(text, attachments) = CommonParser.encode(packet) {
         let message = String::from(engineioxide_core::Packet::Message(text));
-        frames.push(Frame::Text(Utf8Bytes::from(message)));
+        frames.push(Frame::Text(message.into()));
         frames.extend(attachments.into_iter().flatten().map(Frame::Binary));
     }
 }
 
 /// The text of an event whose only argument is an attachment: the same for each such event, so it is made once.
-pub fn attachment_event(namespace: &Str, event: &str, ack: Option<i64>) -> Utf8Bytes {
+pub fn attachment_event(namespace: &Str, event: &str, ack: Option<i64>) -> Str {
     let mut frames = Vec::new();
     // Bytes and a name can always be written.
     if let Ok(arguments) = CommonParser.encode_value(&Bytes::new(), Some(event)) {
@@ -52,7 +51,7 @@ pub fn attachment_event(namespace: &Str, event: &str, ack: Option<i64>) -> Utf8B
     }
     match frames.into_iter().next() {
         Some(Frame::Text(text)) => text,
-        Some(Frame::Binary(_)) | None => Utf8Bytes::default(),
+        Some(Frame::Binary(_)) | None => Str::default(),
     }
 }
 
@@ -79,7 +78,7 @@ pub fn attachment(message: &ServerMessage) -> Bytes {
         | ServerMessage::SyncStep2(bytes)
         | ServerMessage::Delta(bytes)
         | ServerMessage::Stored(bytes) => bytes.clone(),
-        ServerMessage::Awareness(changes) => crdt::awareness::encode_changes(changes).into(),
+        ServerMessage::Awareness(changes) => crdt::awareness::encode_changes(changes),
         ServerMessage::Refused(_) => Bytes::new(),
     }
 }

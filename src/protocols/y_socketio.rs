@@ -9,13 +9,13 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
+use serde_json::json;
 use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
-use storage::PageId;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use storage::{PageId, Seq};
 
-use super::socket_io::{Frame, SLOT, attachment, attachment_event, encode, malformed, refusal_event};
-use crate::rooms::{ClientMessage, Outgoing, Refusal, RefusalCode, ServerMessage};
+use super::socket_io::{Frame, attachment_event, encode, malformed, refusal_body, refusal_event};
+use crate::rooms::{ClientMessage, Refusal, RefusalCode, ServerMessage};
 
 /// What namespaces of pages begin with.
 pub const PREFIX: &str = "/yjs|";
@@ -33,12 +33,21 @@ pub fn page(namespace: &str) -> Option<Result<PageId, Refusal>> {
 /// Questions of a client that may wait for their answers.
 const MAX_ASKED: usize = 100;
 
+/// What a client says.
+#[derive(Debug)]
+pub enum Said {
+    /// Something to the room.
+    Message(ClientMessage),
+    /// An update, and the number under which the client waits to hear that it is stored.
+    Post(Bytes, i64),
+}
+
 /// What is spoken in the namespace of one page by one client.
 #[derive(Debug)]
 pub struct YSocketIo {
     namespace: Str,
-    update: Utf8Bytes,
-    awareness: Utf8Bytes,
+    update: Str,
+    awareness: Str,
     /// Number of our next question.
     next_question: i64,
     /// Numbers of our questions without an answer.
@@ -61,11 +70,7 @@ impl YSocketIo {
     }
 
     /// Reads an event. `None` for one that says nothing to us.
-    pub fn decode(
-        &mut self,
-        mut arguments: Value,
-        ack: Option<i64>,
-    ) -> Result<Option<ClientMessage>, Refusal> {
+    pub fn decode(&mut self, mut arguments: Value, ack: Option<i64>) -> Result<Option<Said>, Refusal> {
         let kind = match CommonParser.read_event(&arguments).map_err(malformed)? {
             "sync-step-1" => ClientMessage::SyncStep1,
             "sync-update" => ClientMessage::Update,
@@ -76,6 +81,9 @@ impl YSocketIo {
             .decode_value(&mut arguments, true)
             .map_err(malformed)?;
         let message = kind(bytes);
+        if let (ClientMessage::Update(update), Some(ack)) = (&message, ack) {
+            return Ok(Some(Said::Post(update.clone(), ack)));
+        }
         if let (ClientMessage::SyncStep1(_), Some(ack)) = (&message, ack) {
             if self.asked.len() >= MAX_ASKED {
                 let refusal = "too many questions wait for an answer";
@@ -83,7 +91,18 @@ impl YSocketIo {
             }
             self.asked.push_back(ack);
         }
-        Ok(Some(message))
+        Ok(Some(Said::Message(message)))
+    }
+
+    /// Writes the answer to an update that was posted under a number.
+    pub fn encode_stored(&self, ack: i64, stored: &Result<Seq, Refusal>, frames: &mut Vec<Frame>) {
+        let body = match stored {
+            Ok(seq) => json!({ "ok": true, "seq": seq }),
+            Err(refusal) => json!({ "ok": false, "error": refusal_body(refusal) }),
+        };
+        if let Ok(arguments) = CommonParser.encode_value(&body, None) {
+            encode(Packet::ack(self.namespace.clone(), arguments, ack), frames);
+        }
     }
 
     /// Reads the answer to a question of ours. `None` when there was no such question.
@@ -98,10 +117,9 @@ impl YSocketIo {
         Ok(Some(ClientMessage::SyncStep2(update)))
     }
 
-    /// Writes a message.
-    pub fn encode(&mut self, message: &Outgoing, frames: &mut Vec<Frame>) {
-        let bytes = || message.wire(SLOT, attachment);
-        match message.message() {
+    /// Writes a message; `bytes` are its attachment, which all who get it share.
+    pub fn encode(&mut self, message: &ServerMessage, bytes: Bytes, frames: &mut Vec<Frame>) {
+        match message {
             ServerMessage::SyncStep1(_) => {
                 let question = self.next_question;
                 self.next_question += 1;
@@ -110,21 +128,21 @@ impl YSocketIo {
                 }
                 self.questions.push_back(question);
                 let text = attachment_event(&self.namespace, "sync-step-1", Some(question));
-                frames.extend([Frame::Text(text), Frame::Binary(bytes())]);
+                frames.extend([Frame::Text(text), Frame::Binary(bytes)]);
             }
             // A newer question's answer has all that an older one's would have brought, so the room may have left that out.
             ServerMessage::SyncStep2(_) if !self.asked.is_empty() => {
                 for ack in std::mem::take(&mut self.asked) {
-                    if let Ok(arguments) = CommonParser.encode_value(&bytes(), None) {
+                    if let Ok(arguments) = CommonParser.encode_value(&bytes, None) {
                         encode(Packet::ack(self.namespace.clone(), arguments, ack), frames);
                     }
                 }
             }
             ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
-                frames.extend([Frame::Text(self.update.clone()), Frame::Binary(bytes())]);
+                frames.extend([Frame::Text(self.update.clone()), Frame::Binary(bytes)]);
             }
             ServerMessage::Awareness(_) => {
-                frames.extend([Frame::Text(self.awareness.clone()), Frame::Binary(bytes())]);
+                frames.extend([Frame::Text(self.awareness.clone()), Frame::Binary(bytes)]);
             }
             ServerMessage::Stored(_) => {}
             ServerMessage::Refused(refusal) => refusal_event(&self.namespace, refusal, frames),

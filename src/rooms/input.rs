@@ -81,10 +81,12 @@ pub enum Input {
         /// The member.
         member: MemberId,
     },
-    /// A backend posted an update.
+    /// A backend, or a member that waits for the answer, posted an update.
     Posted {
         /// Its request.
         request: RequestId,
+        /// The member, whose rights count; `None` for a backend.
+        member: Option<MemberId>,
         /// Whose request it is, where that is known.
         user: Option<Arc<str>>,
         /// The update.

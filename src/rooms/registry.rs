@@ -163,6 +163,24 @@ impl Seat {
         })
     }
 
+    /// Posts an update that is answered when it is stored. The future is ready as soon as the room has it in its mailbox, behind
+    /// all that was said before; `None` when the room is gone.
+    pub async fn post(
+        &self,
+        user: Option<Arc<str>>,
+        update: Bytes,
+    ) -> Option<oneshot::Receiver<Result<Seq, Refusal>>> {
+        let (reply, answer) = oneshot::channel();
+        let post = Post {
+            member: Some(self.member),
+            user,
+            update,
+            reply,
+        };
+        self.mailbox.send(Command::Post(Box::new(post))).await.ok()?;
+        Some(answer)
+    }
+
     /// Gives the seat back.
     pub async fn leave(mut self, departure: Departure) {
         // A room that is gone needs to be told nothing.
@@ -305,6 +323,7 @@ impl Registry {
             let lease = self.lease(page);
             let (reply, answer) = oneshot::channel();
             let post = Post {
+                member: None,
                 user: user.clone(),
                 update: update.clone(),
                 reply,

@@ -58,9 +58,10 @@ pub(super) struct Join {
     pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
 }
 
-/// A backend wants an update stored.
+/// A backend or a member wants an update stored.
 #[derive(Debug)]
 pub(super) struct Post {
+    pub(super) member: Option<MemberId>,
     pub(super) user: Option<Arc<str>>,
     pub(super) update: bytes::Bytes,
     pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
@@ -364,6 +365,7 @@ impl RoomTask {
         heavily(heavy, || {
             self.handle(Input::Posted {
                 request,
+                member: post.member,
                 user: post.user,
                 update: post.update,
             })

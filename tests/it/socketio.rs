@@ -1,14 +1,15 @@
 //! y-socket.io as its clients expect it, over bare sessions: what comes in which order, and what refusals leave behind.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use serde_json::json;
 
 use crate::support::{
     client::{Client, presence_update},
     replica::{Replica, text_of},
-    server::TestServer,
+    server::{TestServer, empty_store},
     socket_io::{Heard, Session},
+    store::{SwitchedStore, Weather},
     token::{SECRET, token},
 };
 
@@ -69,6 +70,35 @@ async fn one_room_whatever_is_spoken() {
     // The connection dies: nobody haunts the page.
     drop(ben);
     ada.until_shown(2, None).await;
+}
+
+#[tokio::test]
+async fn an_update_is_answered_when_it_is_stored_and_not_before() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    let mut reader = Client::join(&server, "page", 2).await;
+    let mut session = Session::join(server.address, "page").await;
+    let mut writer = Replica::new(1);
+    store.writing(Weather::Hanging);
+    session
+        .emit("page", "sync-update", Some(4), &writer.write("not yet"))
+        .await;
+    reader.until_text("not yet").await;
+    // This one is answered behind the first one, however early its fate is known.
+    session.emit("page", "sync-update", Some(5), &[9, 9, 9]).await;
+    assert!(
+        tokio::time::timeout(Duration::from_millis(300), session.hear())
+            .await
+            .is_err(),
+        "nothing is answered before it is stored, nor is the author told its own words"
+    );
+    store.writing(Weather::Fine);
+    assert_eq!(session.text().await, "43/yjs|page,4[{\"ok\":true,\"seq\":1}]");
+    let refused = session.text().await;
+    assert!(
+        refused.starts_with("43/yjs|page,5[{") && refused.contains("\"code\":\"malformed\""),
+        "{refused}"
+    );
 }
 
 #[tokio::test]
@@ -167,6 +197,14 @@ async fn who_may_not_is_told_why_and_read_only_members_change_nothing() {
     );
     session.emit("page", "sync-step-1", Some(1), &[0]).await;
     assert_eq!(session.answer("page", 1).await, [0, 0].as_slice());
+    session
+        .emit("page", "sync-update", Some(2), &Replica::new(1).write("by Eve"))
+        .await;
+    let refusal = session.text().await;
+    assert!(
+        refusal.starts_with("43/yjs|page,2[") && refusal.contains("\"code\":\"read_only\""),
+        "{refusal}"
+    );
 }
 
 #[tokio::test]

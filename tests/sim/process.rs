@@ -458,6 +458,7 @@ impl Live {
                     now,
                     Input::Posted {
                         request,
+                        member: None,
                         user: None,
                         update,
                     },

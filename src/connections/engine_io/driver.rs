@@ -7,7 +7,6 @@ use std::{
 };
 
 use engineioxide_core::Packet;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::{Application, EngineConfig, Frame, Received, Sent, link::Link};
@@ -148,8 +147,7 @@ impl<A: Application> Driver<A> {
         }
         if now >= self.ping_at {
             self.ping_at = now + self.ping_interval;
-            self.link
-                .feed(Frame::Text(Utf8Bytes::from(String::from(Packet::Ping))));
+            self.link.feed(Frame::Text(String::from(Packet::Ping).into()));
         }
         self.application.tick(now).map_err(Ended::Refused)
     }

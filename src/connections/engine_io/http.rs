@@ -18,7 +18,7 @@ use engineioxide_core::{OpenPacket, Packet, ProtocolVersion, Sid, TransportType,
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -180,7 +180,7 @@ impl<S: Server> Engine<S> {
                     };
                     let link = Link::web_socket(socket);
                     let mut driver = Driver::new(link, application, &config, metrics, stop);
-                    driver.feed(Frame::Text(Utf8Bytes::from(opening)));
+                    driver.feed(Frame::Text(opening.into()));
                     driver.run().await;
                 });
             }

@@ -232,9 +232,7 @@ impl Link {
                     let _ = reply.send(());
                 }
                 if let Some(poll) = polling.poll.take() {
-                    polling
-                        .queue
-                        .push_back(Frame::Text(Utf8Bytes::from(String::from(last))));
+                    polling.queue.push_back(Frame::Text(String::from(last).into()));
                     let _ = poll.send(payload(&mut polling.queue, &mut 0, usize::MAX));
                 }
             }

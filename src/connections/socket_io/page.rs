@@ -13,7 +13,10 @@ use crate::{
         attendance::{Attendance, Attended, Work},
         engine_io::{Frame, Sent},
     },
-    protocols::y_socketio::YSocketIo,
+    protocols::{
+        socket_io::{SLOT, attachment},
+        y_socketio::{Said, YSocketIo},
+    },
     rooms::{Departure, Refusal},
 };
 
@@ -36,8 +39,10 @@ impl PagePlace {
 
 impl Place for PagePlace {
     fn event(&mut self, _now: Instant, event: Event) -> Result<(), Refusal> {
-        if let Some(message) = self.dialect.decode(event.arguments, event.ack)? {
-            self.attendance.say(message);
+        match self.dialect.decode(event.arguments, event.ack)? {
+            Some(Said::Message(message)) => self.attendance.say(message),
+            Some(Said::Post(update, ack)) => self.attendance.post(update, ack),
+            None => {}
         }
         Ok(())
     }
@@ -61,9 +66,14 @@ impl Place for PagePlace {
         loop {
             match self.attendance.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
+                Poll::Ready(Attended::Posted(ack, stored)) => {
+                    self.dialect.encode_stored(ack, &stored, frames);
+                    return Poll::Ready(Sent::Frames);
+                }
                 Poll::Ready(Attended::Close(refusal)) => return Poll::Ready(Sent::Close(refusal)),
                 Poll::Ready(Attended::Message(message)) => {
-                    self.dialect.encode(&message, frames);
+                    let bytes = message.wire(SLOT, attachment);
+                    self.dialect.encode(message.message(), bytes, frames);
                     // Some messages are nothing in this dialect.
                     if !frames.is_empty() {
                         return Poll::Ready(Sent::Frames);

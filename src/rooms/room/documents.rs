@@ -26,6 +26,14 @@ enum Arrival {
     Edit,
 }
 
+/// An update with a client id that another user is writing with.
+fn forged() -> Refusal {
+    Refusal::new(
+        RefusalCode::Forbidden,
+        "the update continues what another user is writing",
+    )
+}
+
 /// A copy of a document, on which updates can be tried.
 pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Document> {
     let state = document.encode().ok()?;
@@ -204,10 +212,7 @@ impl Room {
                 kind: "forged_client",
                 count: 1,
             });
-            let refusal = Refusal::new(
-                RefusalCode::Forbidden,
-                "the update continues what another user is writing",
-            );
+            let refusal = forged();
             return self.close(now, member, refusal, effects);
         }
         if let Err(refusal) = self.admit(now, Author::Member(member), user, update, effects) {
@@ -260,7 +265,7 @@ impl Room {
         &mut self,
         now: Instant,
         request: RequestId,
-        user: Option<Arc<str>>,
+        (member, user): (Option<MemberId>, Option<Arc<str>>),
         update: Bytes,
         effects: &mut Vec<Effect>,
     ) {
@@ -271,13 +276,29 @@ impl Room {
         } else {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
-                .and_then(|update| self.admit_posted(now, request, user, update, effects))
+                .and_then(|update| {
+                    self.check_rights(member, &update)?;
+                    self.admit_posted(now, request, user, update, effects)
+                })
         };
         if let Err(refusal) = result {
             effects.push(Effect::Answer {
                 request,
                 result: Err(refusal),
             });
+        }
+    }
+
+    /// What a member may not write, it may not post either.
+    fn check_rights(&mut self, member: Option<MemberId>, update: &Update) -> Result<(), Refusal> {
+        let Some(id) = member else {
+            return Ok(());
+        };
+        match self.members.get(&id).map(|seat| seat.role.may_edit()) {
+            None => Err(Refusal::new(RefusalCode::Forbidden, "you have left the page")),
+            Some(false) => Err(Refusal::read_only()),
+            Some(true) if self.is_forged(id, update) => Err(forged()),
+            Some(true) => Ok(()),
         }
     }
 

@@ -192,9 +192,10 @@ impl Room {
             Input::CaughtUp { member } => self.caught_up(now, member, effects),
             Input::Posted {
                 request,
+                member,
                 user,
                 update,
-            } => self.posted(now, request, user, update, effects),
+            } => self.posted(now, request, (member, user), update, effects),
             Input::Awaited { request } => self.awaited(now, request, effects),
             Input::Stored { committed } => {
                 let released = self.persistence.stored(now, committed);

@@ -73,9 +73,15 @@ impl Session {
 
     /// The next frame, or the end. Pings are answered by the way.
     pub(crate) async fn hear(&mut self) -> Heard {
+        soon("something from the server", self.hear_at_last()).await
+    }
+
+    async fn hear_at_last(&mut self) -> Heard {
         loop {
-            match soon("something from the server", self.stream.next()).await {
-                Some(Ok(Message::Text(text))) if text == "2" => self.say("3").await,
+            match self.stream.next().await {
+                Some(Ok(Message::Text(text))) if text == "2" => {
+                    let _ = self.stream.send(Message::text("3")).await;
+                }
                 Some(Ok(Message::Text(text))) => return Heard::Text(text.as_str().to_owned()),
                 Some(Ok(Message::Binary(bytes))) => return Heard::Binary(bytes),
                 Some(Ok(Message::Close(frame))) => {
@@ -99,7 +105,7 @@ impl Session {
     pub(crate) async fn text(&mut self) -> String {
         match self.hear().await {
             Heard::Text(text) => text,
-            other => panic!("not text: {other:?}"),
+            other @ (Heard::Binary(_) | Heard::Closed(_)) => panic!("not text: {other:?}"),
         }
     }
 
@@ -109,7 +115,9 @@ impl Session {
             let text = self.text().await;
             let bytes = match self.hear().await {
                 Heard::Binary(bytes) => bytes,
-                other => panic!("no attachment behind {text}: {other:?}"),
+                other @ (Heard::Text(_) | Heard::Closed(_)) => {
+                    panic!("no attachment behind {text}: {other:?}")
+                }
             };
             if text.starts_with(&format!("451-/yjs|{page},")) && text.contains(&format!("[\"{event}\",")) {
                 return bytes;
