@@ -27,7 +27,7 @@ export const PROVIDERS = [
   ...VERSIONS,
   { name: 'y-socket.io 1.1.3', Provider: overTransports('websocket'), Y: Y13 },
   { name: 'y-socket.io 1.1.3, polling', Provider: overTransports('polling'), Y: Y13, breaksLate: true },
-  { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13 }
+  { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13, breaksLate: true }
 ]
 
 /** The newest stable one, for tests that are not about versions. */
