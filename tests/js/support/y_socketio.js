@@ -26,6 +26,8 @@ export const overTransports = (...transports) => class extends SocketIOProvider 
       transports, agent, reconnectionDelay: maxBackoffTime / 2, reconnectionDelayMax: maxBackoffTime, timeout: 5_000
     })
     this.agent = agent
+    // It opens a channel to say goodbye even where channels are switched off, and that keeps the process alive.
+    this.disconnectBc = () => {}
     /** Why the server refused to connect, or ended the connection. */
     this.refusals = []
     this.socket.on('connect_error', error => this.refusals.push(error.message))
@@ -35,13 +37,19 @@ export const overTransports = (...transports) => class extends SocketIOProvider 
 
   connect () {
     this.shouldConnect = true
-    if (!this.socket.active) this.emit('status', [{ status: 'connecting' }])
     super.connect()
+  }
+
+  disconnect () {
+    super.disconnect()
+    // The provider leaves a connection alone that is only being tried.
+    this.socket.disconnect()
   }
 
   destroy () {
     super.destroy()
-    this.agent?.destroy()
+    this.socket.disconnect()
+    this.agent.destroy()
   }
 
   /** Whether there is a network. */
