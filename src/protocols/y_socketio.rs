@@ -138,7 +138,7 @@ impl YSocketIo {
                     }
                 }
             }
-            ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
+            ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) | ServerMessage::Brought(_) => {
                 frames.extend([Frame::Text(self.update.clone()), Frame::Binary(bytes)]);
             }
             ServerMessage::Awareness(_) => {
