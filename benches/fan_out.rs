@@ -12,8 +12,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pageroom::{
     cli::bench::replica::Replica,
     rooms::{
-        ClientMessage, Effect, Input, Loaded, MemberId, Next, Outbox, Outgoing, Role, Room, RoomConfig,
-        ServerMessage, SnapshotPolicy,
+        Capabilities, ClientMessage, Effect, Input, Loaded, MemberId, Next, Outbox, Outgoing, Role, Room,
+        RoomConfig, ServerMessage, SnapshotPolicy,
     },
 };
 use storage::{Committed, Generation, PageId};
@@ -77,6 +77,7 @@ impl World {
                 member: MemberId(member),
                 role: Role::Edit,
                 user: None,
+                capabilities: Capabilities::default(),
             });
         }
         world.read();
@@ -161,7 +162,10 @@ fn wire(message: &Outgoing) -> Bytes {
         ServerMessage::Delta(update) | ServerMessage::Stored(update) | ServerMessage::Brought(update) => {
             crdt::message::update(update)
         }
-        ServerMessage::Awareness(_) | ServerMessage::Refused(_) => Bytes::new(),
+        ServerMessage::Awareness(_)
+        | ServerMessage::Refused(_)
+        | ServerMessage::Receipts { .. }
+        | ServerMessage::Stateless(_) => Bytes::new(),
     })
 }
 

@@ -184,6 +184,14 @@ impl Document {
         })
     }
 
+    /// Whether an update would bring nothing new: everything it inserts is there, and everything it deletes is deleted.
+    ///
+    /// # Errors
+    /// When the document broke.
+    pub fn contains(&mut self, update: &Update) -> Result<bool, ApplyError> {
+        Ok(self.gate()?.contains(update))
+    }
+
     /// Applies everything admitted since the last call in one transaction; says whether there was anything.
     ///
     /// # Errors

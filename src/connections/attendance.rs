@@ -165,6 +165,8 @@ impl Attendance {
         loop {
             match self.outbox.poll_next(context) {
                 Poll::Ready(Next::Message(message)) => return Poll::Ready(Attended::Message(message)),
+                // Nobody who counts has such a seat.
+                Poll::Ready(Next::Receipt { .. }) => {}
                 Poll::Ready(Next::Close(refusal)) => return Poll::Ready(Attended::Close(refusal)),
                 Poll::Ready(Next::CaughtUp) => {
                     self.caught_up = true;

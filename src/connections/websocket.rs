@@ -271,7 +271,7 @@ impl<D: Dialect> Connection<D> {
     async fn orphaned(&mut self) -> Ended {
         match tokio::time::timeout(GOODBYE, poll_fn(|context| self.outbox.poll_next(context))).await {
             Ok(Next::Close(refusal)) => Ended::Refused(refusal),
-            Ok(Next::Message(_) | Next::CaughtUp) | Err(_) => {
+            Ok(Next::Message(_) | Next::Receipt { .. } | Next::CaughtUp) | Err(_) => {
                 Ended::Refused(Refusal::unavailable("the page is being rebuilt, connect again"))
             }
         }
@@ -358,6 +358,7 @@ impl<D: Dialect> Connection<D> {
                         self.around.metrics.bytes_out.increment(frame.len() as u64);
                         self.socket.push(Opcode::Binary, frame);
                     }
+                    Poll::Ready(Next::Receipt { .. }) => {}
                     Poll::Ready(Next::CaughtUp) => return Some(Turn::CaughtUp),
                     Poll::Ready(Next::Close(refusal)) => return Some(Turn::Ended(Ended::Refused(refusal))),
                     Poll::Pending => more = false,

@@ -144,7 +144,8 @@ impl YSocketIo {
             ServerMessage::Awareness(_) => {
                 frames.extend([Frame::Text(self.awareness.clone()), Frame::Binary(bytes)]);
             }
-            ServerMessage::Stored(_) => {}
+            // Nothing that this protocol has words for.
+            ServerMessage::Stored(_) | ServerMessage::Receipts { .. } | ServerMessage::Stateless(_) => {}
             ServerMessage::Refused(refusal) => refusal_event(&self.namespace, refusal, frames),
         }
     }

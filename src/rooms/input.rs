@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::{Committed, LoggedUpdate};
 
-use super::{ClientMessage, Refusal, Role};
+use super::{Capabilities, ClientMessage, Refusal, Role};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,8 @@ pub enum Input {
         role: Role,
         /// Whose connection it is; `None` for guests.
         user: Option<Arc<str>>,
+        /// What its protocol has words for.
+        capabilities: Capabilities,
     },
     /// A member said something.
     Said {
@@ -92,6 +94,11 @@ pub enum Input {
         user: Option<Arc<str>>,
         /// The update.
         update: Bytes,
+    },
+    /// A backend has something to say to the members that is no part of the document.
+    Announced {
+        /// UTF-8 text.
+        payload: Bytes,
     },
     /// A reader wants to be told when everything that is in the document now is stored.
     Awaited {

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crdt::{ClientId, StateVector};
 
+use super::{Capabilities, receipts::Receipts};
+
 /// What a user may do with a page; each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -59,10 +61,13 @@ pub(super) struct Member {
     pub(super) asked: BTreeSet<ClientId>,
     /// Something early that it sent could not be kept: it must be asked for it again.
     pub(super) unkept: bool,
+    pub(super) capabilities: Capabilities,
+    /// What its document messages came to and it has not been told, if it counts.
+    pub(super) receipts: Receipts,
 }
 
 impl Member {
-    pub(super) fn new(role: Role, user: Option<Arc<str>>) -> Self {
+    pub(super) fn new(role: Role, user: Option<Arc<str>>, capabilities: Capabilities) -> Self {
         Self {
             role,
             user,
@@ -70,6 +75,8 @@ impl Member {
             told_read_only: false,
             asked: BTreeSet::new(),
             unkept: false,
+            capabilities,
+            receipts: Receipts::default(),
         }
     }
 }

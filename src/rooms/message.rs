@@ -20,6 +20,8 @@ pub enum ClientMessage {
     Awareness(Bytes),
     /// "Tell me who is here."
     QueryAwareness,
+    /// UTF-8 text for the others, which is no part of the document.
+    Stateless(Bytes),
 }
 
 impl ClientMessage {
@@ -29,7 +31,8 @@ impl ClientMessage {
             Self::SyncStep1(bytes)
             | Self::SyncStep2(bytes)
             | Self::Update(bytes)
-            | Self::Awareness(bytes) => bytes.len(),
+            | Self::Awareness(bytes)
+            | Self::Stateless(bytes) => bytes.len(),
             Self::QueryAwareness => 0,
         }
     }
@@ -51,12 +54,30 @@ pub enum ServerMessage {
     Brought(Bytes),
     /// What changed about who is here.
     Awareness(Vec<AwarenessChange>),
-    /// A change was refused; the connection goes on.
+    /// A change was refused; the connection goes on. For members that get no receipts.
     Refused(Refusal),
+    /// The next of the member's document messages, oldest first, are durable or were refused. For members that count.
+    Receipts {
+        /// Durable, or refused.
+        accepted: bool,
+        /// How many.
+        count: u32,
+    },
+    /// UTF-8 text of another member or the backend, which is no part of the document.
+    Stateless(Bytes),
+}
+
+/// What a member's protocol has words for, beside documents and presence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It counts: each document message is answered by one receipt, instead of an echo of what was stored.
+    pub receipts: bool,
+    /// It has messages that are no part of the document.
+    pub stateless: bool,
 }
 
 /// How many dialects can keep a wire form beside a message.
-pub const DIALECT_SLOTS: usize = 2;
+pub const DIALECT_SLOTS: usize = 3;
 
 /// A message on its way out, shared by all members it goes to; its wire form is made once per dialect.
 #[derive(Debug)]
@@ -95,12 +116,14 @@ impl Outgoing {
             | ServerMessage::SyncStep2(bytes)
             | ServerMessage::Delta(bytes)
             | ServerMessage::Stored(bytes)
-            | ServerMessage::Brought(bytes) => bytes.len(),
+            | ServerMessage::Brought(bytes)
+            | ServerMessage::Stateless(bytes) => bytes.len(),
             ServerMessage::Awareness(changes) => changes
                 .iter()
                 .map(|change| change.state.as_ref().map_or(0, |state| state.len()) + 16)
                 .sum(),
             ServerMessage::Refused(refusal) => refusal.message.len(),
+            ServerMessage::Receipts { .. } => 0,
         };
         payload + OVERHEAD
     }

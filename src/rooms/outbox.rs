@@ -18,7 +18,7 @@ use std::{
 use crdt::{AwarenessChange, ClientId};
 use futures_util::task::AtomicWaker;
 
-use super::{Outgoing, Refusal, ServerMessage};
+use super::{Capabilities, Outgoing, Refusal, ServerMessage};
 
 /// What became of a message that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,11 @@ pub enum Pushed {
 pub enum Next {
     /// Write this.
     Message(Arc<Outgoing>),
+    /// Tell that the oldest document message without a receipt is durable, or was refused.
+    Receipt {
+        /// Durable, or refused.
+        accepted: bool,
+    },
     /// Tell the room that the member has caught up with its queue.
     CaughtUp,
     /// Hang up.
@@ -57,6 +62,8 @@ struct State {
     unanswered: Vec<Arc<Outgoing>>,
     /// Of both.
     bytes: usize,
+    /// Receipts that wait, as runs of likes: they are never dropped, and leave when the queue is empty.
+    receipts: VecDeque<(bool, u32)>,
     presence: Option<Presence>,
     behind: bool,
     caught_up_told: bool,
@@ -71,18 +78,30 @@ pub struct Outbox {
     state: Mutex<State>,
     waker: AtomicWaker,
     max_bytes: usize,
+    capabilities: Capabilities,
 }
 
 impl Outbox {
     /// An empty outbox that holds at most about `max_bytes` of document messages (one larger message alone passes); 0 for no
     /// limit.
     pub fn new(max_bytes: usize) -> Arc<Self> {
+        Self::with_capabilities(max_bytes, Capabilities::default())
+    }
+
+    /// The same for a member whose protocol has words for more.
+    pub fn with_capabilities(max_bytes: usize, capabilities: Capabilities) -> Arc<Self> {
         let max_bytes = if max_bytes == 0 { usize::MAX } else { max_bytes };
         Arc::new(Self {
             state: Mutex::default(),
             waker: AtomicWaker::new(),
             max_bytes,
+            capabilities,
         })
+    }
+
+    /// What can be told through it.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -184,6 +203,19 @@ impl State {
                     return Pushed::Queued;
                 }
             }
+            ServerMessage::Receipts { accepted, count } => {
+                self.push_receipts(*accepted, *count);
+                return Pushed::Queued;
+            }
+            ServerMessage::Stateless(_) => {
+                if !self.queue.is_empty() && self.bytes.saturating_add(message.size()) > max_bytes {
+                    // It is said once and nothing later makes up for it, so it must not be dropped without a word.
+                    self.close.get_or_insert(Refusal::unavailable(
+                        "the client does not read what others say to it",
+                    ));
+                    return Pushed::Queued;
+                }
+            }
             ServerMessage::Refused(_) => {}
         }
         self.bytes += message.size();
@@ -213,6 +245,25 @@ impl State {
         true
     }
 
+    fn push_receipts(&mut self, accepted: bool, count: u32) {
+        match self.receipts.back_mut() {
+            Some((last, waiting)) if *last == accepted && waiting.checked_add(count).is_some() => {
+                *waiting += count;
+            }
+            Some(_) | None => self.receipts.push_back((accepted, count)),
+        }
+    }
+
+    fn next_receipt(&mut self) -> Option<Next> {
+        let (accepted, waiting) = self.receipts.front_mut()?;
+        let accepted = *accepted;
+        *waiting -= 1;
+        if *waiting == 0 {
+            self.receipts.pop_front();
+        }
+        Some(Next::Receipt { accepted })
+    }
+
     fn push_presence(&mut self, message: &Arc<Outgoing>, changes: &[AwarenessChange]) {
         let Some(waiting) = self.presence.take() else {
             self.presence = Some(Presence::Shared(message.clone()));
@@ -230,7 +281,9 @@ impl State {
                 | ServerMessage::Delta(_)
                 | ServerMessage::Stored(_)
                 | ServerMessage::Brought(_)
-                | ServerMessage::Refused(_) => BTreeMap::new(),
+                | ServerMessage::Refused(_)
+                | ServerMessage::Receipts { .. }
+                | ServerMessage::Stateless(_) => BTreeMap::new(),
             },
         };
         for change in changes {
@@ -243,6 +296,9 @@ impl State {
         if let Some(message) = self.queue.pop_front() {
             self.bytes -= message.size();
             return Some(Next::Message(message));
+        }
+        if let Some(receipt) = self.next_receipt() {
+            return Some(receipt);
         }
         if let Some(refusal) = self.close.take() {
             return Some(Next::Close(refusal));

@@ -167,6 +167,21 @@ impl Persistence {
         self.flushed + u64::from(batch_pending)
     }
 
+    /// Whether two tickets, as far as is known, are stored by the same commit.
+    pub(super) fn are_stored_together(&self, one: Ticket, other: Ticket) -> bool {
+        let through = self
+            .in_flight
+            .as_ref()
+            .map_or(self.stored, |in_flight| in_flight.through);
+        let stage = |ticket: Ticket| (ticket > through, ticket > self.flushed);
+        stage(one) == stage(other)
+    }
+
+    /// The ticket of the last flush.
+    pub(super) fn flushed_ticket(&self) -> Ticket {
+        self.flushed
+    }
+
     /// Bytes that the store has not confirmed, about.
     pub(super) fn unstored_bytes(&self) -> u64 {
         let unsent: usize = self

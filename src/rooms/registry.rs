@@ -337,6 +337,20 @@ impl Registry {
         Err(Refusal::unavailable("the page cannot be opened now, try again"))
     }
 
+    /// Says something to the members of a page that is no part of the document; returns how many there are to hear it. A page that is
+    /// not open has none.
+    pub async fn announce(&self, page: &PageId, payload: Bytes) -> usize {
+        let Some(lease) = self.lease_if_open(page) else {
+            return 0;
+        };
+        let (reply, answer) = oneshot::channel();
+        let announce = Command::Announce { payload, reply };
+        if lease.mailbox.send(announce).await.is_err() {
+            return 0;
+        }
+        answer.await.unwrap_or(0)
+    }
+
     /// Looks at the room of a page if it is open, without opening it, as soon as what it holds now is stored (or the store has been
     /// failing for a while).
     pub async fn read<T: Send + 'static>(

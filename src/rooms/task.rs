@@ -41,6 +41,11 @@ pub(super) enum Command {
         member: MemberId,
     },
     Post(Box<Post>),
+    /// A backend has something to say to the members; answered by how many there are to hear it.
+    Announce {
+        payload: bytes::Bytes,
+        reply: oneshot::Sender<usize>,
+    },
     Await(oneshot::Sender<Result<Seq, Refusal>>),
     Read(Reading),
     Drain,
@@ -214,6 +219,7 @@ fn refuse(command: Command, refusal: &Refusal) {
         | Command::Left { .. }
         | Command::CaughtUp { .. }
         | Command::Look { .. }
+        | Command::Announce { .. }
         | Command::Await(_)
         | Command::Read(_)
         | Command::Drain
@@ -314,6 +320,11 @@ impl RoomTask {
             Command::Look { member } => self.look(member),
             Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
             Command::Post(post) => self.post(*post),
+            Command::Announce { payload, reply } => {
+                let hearers = self.room.stateless_hearers().count();
+                self.handle(Input::Announced { payload });
+                let _ = reply.send(hearers);
+            }
             Command::Await(reply) => {
                 let request = self.request(reply);
                 self.handle(Input::Awaited { request });
@@ -345,9 +356,15 @@ impl RoomTask {
             standing,
             reply,
         } = join;
+        let capabilities = outbox.capabilities();
         self.outboxes.insert(member, outbox);
         self.standings.insert(member, standing);
-        self.handle(Input::Joined { member, role, user });
+        self.handle(Input::Joined {
+            member,
+            role,
+            user,
+            capabilities,
+        });
         if reply.send(Ok(())).is_err() {
             // The connection was cut short while the page was loading.
             self.outboxes.remove(&member);

@@ -116,6 +116,7 @@ fn pure_modules() -> Vec<Source> {
             "member",
             "message",
             "persistence",
+            "receipts",
             "refusal",
         ];
         let is_machine = path

@@ -135,6 +135,8 @@ impl Connection {
                     self.session.sent(now);
                     frames.push(frame);
                 }
+                // These clients take the echo for an acknowledgement.
+                Next::Receipt { .. } => {}
                 Next::CaughtUp => return Some(Wants::CaughtUp),
                 Next::Close(refusal) => return Some(Wants::HangUp(refusal)),
             }

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 use crdt::{AwarenessLimits, ClientId, Document, Limits, ParkingLimits, StateVector};
 use pageroom::rooms::{
-    ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Pushed, Refusal, RequestId,
-    Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, open_document,
+    Capabilities, ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Pushed,
+    Refusal, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, open_document,
 };
 use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
 
@@ -429,7 +429,16 @@ impl Live {
                 if let Some(own) = own {
                     self.newest.insert(own, member);
                 }
-                self.handle(now, Input::Joined { member, role, user });
+                let capabilities = Capabilities::default();
+                self.handle(
+                    now,
+                    Input::Joined {
+                        member,
+                        role,
+                        user,
+                        capabilities,
+                    },
+                );
             }
             Command::Said { member, messages } => {
                 self.handle(now, Input::Said { member, messages });

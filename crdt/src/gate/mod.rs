@@ -143,6 +143,14 @@ impl Gate {
         }
     }
 
+    /// Whether an update would bring nothing new.
+    pub(crate) fn contains(&self, update: &Update) -> bool {
+        let mut new = SmallVec::new();
+        self.fresh_sections(update).is_ok_and(|fresh| fresh.is_empty())
+            && self.new_deletes(update, &mut new).is_ok()
+            && new.is_empty()
+    }
+
     fn fresh_sections(&self, update: &Update) -> Result<FreshList, Missing> {
         let mut fresh = FreshList::new();
         for (index, section) in update.sections().iter().enumerate() {

@@ -13,6 +13,7 @@ use super::{
 use crate::rooms::{
     ClientMessage, RequestId,
     batch::{Contribution, lowered},
+    receipts::Outcome,
 };
 
 /// Most that is told again to somebody who comes back, in bytes.
@@ -50,6 +51,7 @@ impl Room {
                 ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
                 ClientMessage::QueryAwareness => self.send_awareness(now, member, effects),
+                ClientMessage::Stateless(payload) => self.announced(Some(member), payload, effects),
             }
         }
     }
@@ -91,6 +93,9 @@ impl Room {
     /// Whoever comes back may not have heard that its last edits were stored, and a client that keeps count of that would wait for
     /// ever. So what was written lately is told again to those who have it, as long as that is little.
     fn tell_recent(&mut self, to: MemberId, has: &StateVector, effects: &mut Vec<Effect>) {
+        if !self.wants_echo(to) {
+            return;
+        }
         let Some(before) = self.recent.before(has) else {
             return;
         };
@@ -98,7 +103,7 @@ impl Room {
             return;
         };
         if recent.len() <= MAX_RECENT_BYTES {
-            self.acknowledge(Author::Member(to), recent, effects);
+            self.acknowledge(to, recent, effects);
         }
     }
 
@@ -158,74 +163,84 @@ impl Room {
         arrival: Arrival,
         effects: &mut Vec<Effect>,
     ) {
-        let update = match Update::parse(update, &self.config.gate) {
-            Ok(update) => update,
-            Err(error) => {
-                return self.close(
-                    now,
-                    member,
-                    Refusal::malformed(format!("update: {error}")),
-                    effects,
-                );
-            }
-        };
+        let taken_in = self.take_in(now, member, update, arrival, effects);
+        let outcome = taken_in.as_ref().copied().unwrap_or(Outcome::Refused);
+        let noted = self.note_receipt(member, outcome);
+        if let Err(refusal) = taken_in.and(noted) {
+            self.tell_receipts(effects);
+            self.close(now, member, refusal, effects);
+        }
+    }
+
+    /// Lets the gate decide what becomes of a document message. An error ends the member.
+    fn take_in(
+        &mut self,
+        now: Instant,
+        member: MemberId,
+        update: Bytes,
+        arrival: Arrival,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Outcome, Refusal> {
+        let update = Update::parse(update, &self.config.gate)
+            .map_err(|error| Refusal::malformed(format!("update: {error}")))?;
         if update.is_empty() {
-            return;
+            return Ok(self.nothing_new());
         }
-        let nothing_new = arrival == Arrival::Resync && self.knows_structs_of(&update);
-        let Some(seat) = self.members.get_mut(&member) else {
-            return;
+        let Some(seat) = self.members.get(&member) else {
+            return Ok(Outcome::Refused);
         };
-        if !seat.role.may_edit() {
-            if !nothing_new && !seat.told_read_only {
-                seat.told_read_only = true;
-                let refused = Outgoing::new(ServerMessage::Refused(Refusal::read_only()));
-                effects.push(Effect::Send {
-                    to: member,
-                    message: refused,
-                });
-            }
-            if !nothing_new {
-                effects.push(Effect::Refused {
-                    kind: "read_only",
-                    count: 1,
-                });
-            }
-            return;
-        }
         let user = seat.user.clone();
+        if !seat.role.may_edit() {
+            if arrival == Arrival::Resync && self.document.contains(&update).is_ok_and(|known| known) {
+                return Ok(self.nothing_new());
+            }
+            self.refuse_edit(member, "read_only", Refusal::read_only(), effects);
+            return Ok(Outcome::Refused);
+        }
         if self.is_full() {
             let full = Refusal::too_large(format!(
                 "the page has reached its limit of {} bytes: it can be read and not changed",
                 self.config.max_page_bytes
             ));
-            effects.push(Effect::Send {
-                to: member,
-                message: Outgoing::new(ServerMessage::Refused(full)),
-            });
-            effects.push(Effect::Refused {
-                kind: "page_full",
-                count: 1,
-            });
-            return;
+            self.refuse_edit(member, "page_full", full, effects);
+            return Ok(Outcome::Refused);
         }
         if arrival == Arrival::Edit && self.is_forged(member, &update) {
             effects.push(Effect::Refused {
                 kind: "forged_client",
                 count: 1,
             });
-            let refusal = forged();
-            return self.close(now, member, refusal, effects);
+            return Err(forged());
         }
-        if let Err(refusal) = self.admit(now, Author::Member(member), arrival, user, update, effects) {
-            self.close(now, member, refusal, effects);
-        }
+        self.admit(now, (member, arrival), user, update, effects)
     }
 
-    fn knows_structs_of(&self, update: &Update) -> bool {
-        update
-            .ranges()
-            .all(|range| range.end <= self.document.state_vector().get(range.client))
+    /// What becomes of a message that brings nothing new: what it repeats may still be on its way to the store.
+    fn nothing_new(&self) -> Outcome {
+        Outcome::Stored(self.persistence.ticket(!self.batch.is_empty()))
+    }
+
+    /// Tells a member that a change was refused, unless its receipt does.
+    fn refuse_edit(
+        &mut self,
+        member: MemberId,
+        kind: &'static str,
+        refusal: Refusal,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Refused { kind, count: 1 });
+        let Some(seat) = self.members.get_mut(&member) else {
+            return;
+        };
+        // That one may only read is told once.
+        let is_told =
+            refusal.code == RefusalCode::ReadOnly && std::mem::replace(&mut seat.told_read_only, true);
+        if !is_told && !seat.capabilities.receipts {
+            effects.push(Effect::Send {
+                to: member,
+                message: Outgoing::new(ServerMessage::Refused(refusal)),
+            });
+        }
     }
 
     fn is_full(&self) -> bool {
@@ -388,39 +403,39 @@ impl Room {
     fn admit(
         &mut self,
         now: Instant,
-        author: Author,
-        arrival: Arrival,
+        (member, arrival): (MemberId, Arrival),
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Outcome, Refusal> {
         self.try_out(user.as_ref(), &update, effects)?;
         let received = update.bytes().clone();
-        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
-            Admission::New(update) => {
-                let trimmed = update.bytes().len() != received.len();
-                self.batch.push(author, arrival, user, update);
-                if trimmed {
-                    self.acknowledge(author, received, effects);
+        Ok(
+            match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+                Admission::New(update) => {
+                    let trimmed = update.bytes().len() != received.len();
+                    self.batch.push(Author::Member(member), arrival, user, update);
+                    if trimmed {
+                        self.acknowledge(member, received, effects);
+                    }
+                    self.admit_parked(now, effects);
+                    self.nothing_new()
                 }
-                self.admit_parked(now, effects);
-                Ok(())
-            }
-            Admission::Known => {
-                self.acknowledge(author, received, effects);
-                Ok(())
-            }
-            Admission::Early { update, missing } => {
-                self.park(now, author, update, missing, effects);
-                Ok(())
-            }
-        }
+                Admission::Known => {
+                    self.acknowledge(member, received, effects);
+                    self.nothing_new()
+                }
+                Admission::Early { update, missing } => self.park(now, member, update, missing, effects),
+            },
+        )
     }
 
     /// Echoes what a member sent although (part of) it was known already, once all of it is durable: it may have come from a
     /// connection that broke before the first echo.
-    fn acknowledge(&mut self, author: Author, received: Bytes, effects: &mut Vec<Effect>) {
-        let Author::Member(to) = author else { return };
+    fn acknowledge(&mut self, to: MemberId, received: Bytes, effects: &mut Vec<Effect>) {
+        if !self.wants_echo(to) {
+            return;
+        }
         let echo = Outgoing::new(ServerMessage::Stored(received));
         let ticket = self.persistence.ticket(!self.batch.is_empty());
         if self.persistence.is_stored(ticket) {
@@ -523,7 +538,7 @@ impl Room {
                 .collect();
             if !brought.is_empty() {
                 let brought = merged(brought.into_iter()).bytes().clone();
-                self.acknowledge(Author::Member(to), brought, effects);
+                self.acknowledge(to, brought, effects);
             }
         }
     }
@@ -586,7 +601,9 @@ impl Room {
             let owners = contribution
                 .update
                 .ranges()
-                .flat_map(|range| self.owner(range.client).into_iter().chain(self.ahead.of(range)));
+                .flat_map(|range| self.owner(range.client).into_iter().chain(self.ahead.of(range)))
+                // To whoever counts, only what it sent itself is no news.
+                .filter(|owner| self.wants_echo(*owner));
             for member in author.into_iter().chain(owners) {
                 let own = writers.entry(member).or_default();
                 if own.last() != Some(&index) {
@@ -614,6 +631,7 @@ impl Room {
         self.failed = true;
         let _ = self.batch.take();
         self.persistence.give_up_unflushed();
+        self.give_up_receipts();
         effects.push(Effect::Failed);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use crdt::{Admission, Missing, Update};
 
 use super::{Arrival, Author, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused};
+use crate::rooms::receipts::Outcome;
 
 /// Clients whose updates a member is asked for at once; beyond that it is not asked until some of what it sent fits.
 const MAX_ASKED: usize = 16;
@@ -14,11 +15,12 @@ impl Room {
     pub(super) fn park(
         &mut self,
         now: Instant,
-        author: Author,
+        member: MemberId,
         update: Update,
         missing: Missing,
         effects: &mut Vec<Effect>,
-    ) {
+    ) -> Outcome {
+        let author = Author::Member(member);
         let kept = self.parking.park(now, author, update, missing).is_ok();
         if !kept {
             effects.push(Effect::Refused {
@@ -26,9 +28,12 @@ impl Room {
                 count: 1,
             });
         }
-        let Author::Member(member) = author else { return };
+        let outcome = match kept {
+            true => Outcome::Parked,
+            false => Outcome::Refused,
+        };
         let Some(seat) = self.members.get_mut(&member) else {
-            return;
+            return outcome;
         };
         seat.unkept |= !kept;
         self.has_unkept |= !kept;
@@ -36,6 +41,7 @@ impl Room {
         if seat.asked.len() < MAX_ASKED && seat.asked.insert(missing.client) {
             self.ask(member, effects);
         }
+        outcome
     }
 
     fn ask(&self, to: MemberId, effects: &mut Vec<Effect>) {
@@ -85,12 +91,16 @@ impl Room {
             Admission::Known => {}
             Admission::Early { update, missing } => {
                 // There was room for it a moment ago.
-                let _ = self.parking.park(now, author, update, missing);
+                if self.parking.park(now, author, update, missing).is_err() {
+                    self.lose_parked(member);
+                }
                 return Ok(());
             }
         }
+        let ticket = self.persistence.ticket(!self.batch.is_empty());
         if let Some(seat) = self.members.get_mut(&member) {
             seat.asked.clear();
+            seat.receipts.unparked(Some(ticket));
         }
         Ok(())
     }
@@ -98,12 +108,17 @@ impl Room {
     /// Drops what has been parked too long; its authors are asked for it again.
     pub(super) fn expire_parked(&mut self, now: Instant) {
         for (author, _) in self.parking.expire(now) {
-            if let Author::Member(member) = author
-                && let Some(seat) = self.members.get_mut(&member)
-            {
-                seat.unkept = true;
-                self.has_unkept = true;
+            if let Author::Member(member) = author {
+                self.lose_parked(member);
             }
+        }
+    }
+
+    fn lose_parked(&mut self, member: MemberId) {
+        if let Some(seat) = self.members.get_mut(&member) {
+            seat.receipts.unparked(None);
+            seat.unkept = true;
+            self.has_unkept = true;
         }
     }
 

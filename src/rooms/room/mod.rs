@@ -10,6 +10,7 @@ mod ahead;
 mod documents;
 mod early;
 mod presence;
+mod receipts;
 mod recent;
 #[cfg(test)]
 mod tests;
@@ -26,8 +27,8 @@ use storage::{Generation, PageId, Seq, Snapshot};
 
 use self::{ahead::Ahead, recent::Recent};
 use super::{
-    Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
-    SnapshotPolicy,
+    Capabilities, Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role,
+    ServerMessage, SnapshotPolicy,
     batch::{Arrival, Author, Batch, lowered},
     member::Member,
     persistence::{Held, News, Persistence, Released},
@@ -93,6 +94,8 @@ pub struct Room {
     /// Who has not yet asked for what it lacks, and is told nothing of the document until then.
     newcomers: BTreeSet<MemberId>,
     ahead: Ahead,
+    /// Members that have not been told what all of their document messages came to.
+    unreceipted: BTreeSet<MemberId>,
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
@@ -134,6 +137,7 @@ impl Room {
             members: BTreeMap::new(),
             newcomers: BTreeSet::new(),
             ahead: Ahead::default(),
+            unreceipted: BTreeSet::new(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
             whole: Weak::new(),
@@ -182,7 +186,12 @@ impl Room {
     /// Takes in something that happened.
     pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Joined { member, role, user } => self.joined(now, member, role, user, effects),
+            Input::Joined {
+                member,
+                role,
+                user,
+                capabilities,
+            } => self.joined(now, member, role, user, capabilities, effects),
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
@@ -196,6 +205,7 @@ impl Room {
                 user,
                 update,
             } => self.posted(now, request, (member, user), update, effects),
+            Input::Announced { payload } => self.announced(None, payload, effects),
             Input::Awaited { request } => self.awaited(now, request, effects),
             Input::Stored { committed } => {
                 let released = self.persistence.stored(now, committed);
@@ -229,6 +239,7 @@ impl Room {
             effects.push(Effect::ReadForeign { after, before });
         }
         self.store(now, effects);
+        self.tell_receipts(effects);
         self.rest(now, effects);
         self.batch.delivered();
     }
@@ -261,6 +272,7 @@ impl Room {
         member: MemberId,
         role: Role,
         user: Option<Arc<str>>,
+        capabilities: Capabilities,
         effects: &mut Vec<Effect>,
     ) {
         let refusal = if self.draining {
@@ -285,7 +297,7 @@ impl Room {
                 except.push(member);
             }
         }
-        self.members.insert(member, Member::new(role, user));
+        self.members.insert(member, Member::new(role, user, capabilities));
         self.newcomers.insert(member);
         self.empty_since = None;
         let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
@@ -303,6 +315,7 @@ impl Room {
         self.newcomers.remove(&member);
         self.ahead.forget(member);
         self.persistence.forget(member);
+        self.unreceipted.remove(&member);
         self.parking.remove(&Author::Member(member));
         self.client_owners.retain(|_, owner| *owner != member);
         self.withdraw(now, member, departure);
@@ -501,7 +514,7 @@ impl Room {
             match contribution.author {
                 Author::Member(to) => {
                     let echo = ServerMessage::Stored(contribution.update.bytes().clone());
-                    if self.members.contains_key(&to) {
+                    if self.wants_echo(to) {
                         effects.push(Effect::Send {
                             to,
                             message: Outgoing::new(echo),

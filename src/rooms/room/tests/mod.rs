@@ -12,6 +12,7 @@ mod failing;
 mod joining;
 mod posting;
 mod read_only;
+mod receipts;
 mod retiring;
 mod slow_reader;
 mod standing;
@@ -36,6 +37,8 @@ enum Heard {
     /// Who shows what; `None` is withdrawn.
     Awareness(Vec<(u64, Option<String>)>),
     Refused(RefusalCode),
+    Receipt(bool),
+    Stateless(Bytes),
     CaughtUp,
     Closed(RefusalCode),
 }
@@ -163,10 +166,21 @@ impl Stage {
 
     /// Somebody joins who knows nothing yet; what the room says at first stays in the outbox.
     fn enters(&mut self, id: u64, role: Role, user: Option<&str>) -> Person {
+        self.enters_with(id, role, user, Capabilities::default())
+    }
+
+    fn enters_with(&mut self, id: u64, role: Role, user: Option<&str>, capabilities: Capabilities) -> Person {
         let member = MemberId(id);
-        self.outboxes.insert(member, Outbox::new(self.outbox_bytes));
+        let outbox = Outbox::with_capabilities(self.outbox_bytes, capabilities);
+        self.outboxes.insert(member, outbox);
         let user = user.map(Arc::from);
-        self.hand_over(Input::Joined { member, role, user });
+        let capabilities = self.outboxes[&member].capabilities();
+        self.hand_over(Input::Joined {
+            member,
+            role,
+            user,
+            capabilities,
+        });
         self.settle();
         Person {
             member,
@@ -230,6 +244,7 @@ impl Stage {
         while let Some(next) = outbox.next() {
             heard.push(match next {
                 Next::Message(message) => self.heard(message.message()),
+                Next::Receipt { accepted } => Heard::Receipt(accepted),
                 Next::CaughtUp => Heard::CaughtUp,
                 Next::Close(refusal) => Heard::Closed(refusal.code),
             });
@@ -254,6 +269,8 @@ impl Stage {
                 Heard::Awareness(changes.iter().map(shown).collect())
             }
             ServerMessage::Refused(refusal) => Heard::Refused(refusal.code),
+            ServerMessage::Receipts { accepted, .. } => Heard::Receipt(*accepted),
+            ServerMessage::Stateless(payload) => Heard::Stateless(payload.clone()),
         }
     }
 

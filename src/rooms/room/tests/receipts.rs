@@ -1,0 +1,257 @@
+//! Receipts: one for each document message, in order, and only when it is stored.
+
+use super::*;
+
+/// No receipt.
+const NONE: [bool; 0] = [];
+
+const COUNTS: Capabilities = Capabilities {
+    receipts: true,
+    stateless: true,
+};
+
+fn counter(stage: &mut Stage, id: u64, role: Role, name: &str) -> Person {
+    let person = stage.enters_with(id, role, Some(name), COUNTS);
+    stage.hears(&person);
+    person
+}
+
+fn receipts(heard: &[Heard]) -> Vec<bool> {
+    let receipt = |heard: &Heard| match heard {
+        Heard::Receipt(accepted) => Some(*accepted),
+        _ => None,
+    };
+    heard.iter().filter_map(receipt).collect()
+}
+
+#[test]
+fn each_message_has_its_receipt_after_the_commit_and_no_echo() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let bob = stage.joins(2, "bob");
+    for _ in 0..3 {
+        let typed = ada.types("x");
+        stage.edits(&ada, &typed);
+    }
+    assert_eq!(stage.hears(&bob).len(), 3, "others do not wait for the store");
+    assert_eq!(stage.hears(&ada), []);
+    stage.store_answers();
+    assert_eq!(
+        stage.hears(&ada),
+        [Heard::Receipt(true)],
+        "the first commit had only the first edit"
+    );
+    stage.store_answers();
+    assert_eq!(stage.hears(&ada), [Heard::Receipt(true), Heard::Receipt(true)]);
+    stage.passes(seconds(60));
+    assert_eq!(stage.hears(&ada), []);
+}
+
+#[test]
+fn messages_of_one_batch_are_counted_one_by_one() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    for _ in 0..5 {
+        let typed = ada.types("x");
+        stage.says_without_settling(&ada, update(&typed));
+    }
+    stage.settle();
+    stage.store_answers();
+    assert_eq!(stage.hears(&ada), vec![Heard::Receipt(true); 5]);
+}
+
+#[test]
+fn what_is_known_has_its_receipt_too_and_waits_for_what_it_repeats() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let bob = counter(&mut stage, 2, Role::Edit, "bob");
+    let typed = ada.types("hello");
+    stage.edits(&ada, &typed);
+    stage.says(&bob, ClientMessage::SyncStep2(typed.clone()));
+    stage.hears(&bob);
+    assert_eq!(receipts(&stage.hears(&bob)), NONE);
+    stage.store_answers();
+    assert_eq!(stage.hears(&bob), [Heard::Receipt(true)]);
+    stage.says(&bob, ClientMessage::SyncStep2(typed));
+    stage.says(&bob, ClientMessage::SyncStep2(Bytes::from_static(&[0, 0])));
+    assert_eq!(stage.hears(&bob), [Heard::Receipt(true), Heard::Receipt(true)]);
+}
+
+#[test]
+fn the_answer_to_a_question_comes_before_the_receipt_of_what_was_said_after_it() {
+    let mut stage = Stage::new();
+    let mut ada = stage.joins(1, "ada");
+    let typed = ada.types("hello");
+    stage.edits(&ada, &typed);
+    let bob = counter(&mut stage, 2, Role::Edit, "bob");
+    stage.asks(&bob);
+    stage.says(&bob, ClientMessage::SyncStep2(Bytes::from_static(&[0, 0])));
+    assert_eq!(stage.hears(&bob), [], "nothing before it is stored");
+    stage.store_answers();
+    let heard = stage.hears(&bob);
+    assert!(
+        matches!(&heard[..], [Heard::Step2(_), Heard::Receipt(true)]),
+        "{heard:?}"
+    );
+}
+
+#[test]
+fn a_viewer_is_refused_each_change_in_order() {
+    let mut stage = Stage::new();
+    let mut ada = stage.joins(1, "ada");
+    let hello = ada.types("hello");
+    stage.edits(&ada, &hello);
+    let mut viewer = counter(&mut stage, 2, Role::View, "eve");
+    let forged = viewer.types("x");
+    stage.says(&viewer, ClientMessage::SyncStep2(hello.clone()));
+    stage.edits(&viewer, &forged);
+    stage.says(&viewer, ClientMessage::SyncStep2(forged));
+    assert_eq!(
+        receipts(&stage.hears(&viewer)),
+        NONE,
+        "the first one still waits for the store"
+    );
+    stage.store_answers();
+    assert_eq!(receipts(&stage.hears(&viewer)), [true, false, false]);
+    viewer.replica.apply(&hello);
+    let gone = viewer.replica.replace(1, 5, "");
+    stage.says(&viewer, ClientMessage::SyncStep2(gone));
+    assert_eq!(receipts(&stage.hears(&viewer)), [false], "deleting is changing");
+}
+
+#[test]
+fn an_undecodable_update_is_refused_and_ends_its_member() {
+    let mut stage = Stage::new();
+    let ada = counter(&mut stage, 1, Role::Edit, "ada");
+    stage.edits(&ada, &Bytes::from_static(&[9, 9, 9, 9]));
+    assert_eq!(
+        stage.hears(&ada),
+        [Heard::Receipt(false), Heard::Closed(RefusalCode::Malformed)]
+    );
+}
+
+#[test]
+fn an_early_update_has_its_receipt_when_what_it_builds_on_is_stored_as_well() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let first = ada.types("first ");
+    let second = ada.types("second");
+    stage.edits(&ada, &second);
+    stage.says(&ada, ClientMessage::SyncStep2(Bytes::from_static(&[0, 0])));
+    assert_eq!(
+        receipts(&stage.hears(&ada)),
+        NONE,
+        "what came later waits its turn"
+    );
+    stage.edits(&ada, &first);
+    stage.store_answers();
+    assert_eq!(receipts(&stage.hears(&ada)), [true, true, true]);
+    assert_eq!(stage.stored_text(), "first second");
+}
+
+#[test]
+fn an_early_update_that_is_given_up_is_refused() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    ada.types("never sent");
+    let second = ada.types("second");
+    stage.edits(&ada, &second);
+    assert_eq!(receipts(&stage.hears(&ada)), NONE);
+    stage.passes(seconds(61));
+    assert_eq!(receipts(&stage.hears(&ada)), [false]);
+}
+
+#[test]
+fn a_failing_store_gives_no_receipts_and_costs_none_for_each_message() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    for _ in 0..5000 {
+        let typed = ada.types("x");
+        stage.edits(&ada, &typed);
+    }
+    stage.passes(seconds(3600));
+    assert_eq!(receipts(&stage.hears(&ada)), NONE);
+    stage.store_answers_everything();
+    assert_eq!(receipts(&stage.hears(&ada)), vec![true; 5000]);
+}
+
+#[test]
+fn a_document_that_fails_gives_no_receipt() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let typed = ada.types("x");
+    stage.room.document().panic_on_next_apply();
+    stage.edits(&ada, &typed);
+    assert_eq!(receipts(&stage.hears(&ada)), NONE);
+}
+
+#[test]
+fn a_slow_reader_loses_no_receipt() {
+    let mut stage = Stage::new();
+    stage.outbox_bytes = 200;
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let mut bob = stage.joins(2, "bob");
+    for _ in 0..20 {
+        let typed = bob.types("y");
+        stage.edits(&bob, &typed);
+        let typed = ada.types("x");
+        stage.edits(&ada, &typed);
+        stage.store_answers_everything();
+    }
+    let heard = stage.hears(&ada);
+    assert_eq!(receipts(&heard), vec![true; 20]);
+    assert!(heard.contains(&Heard::CaughtUp), "{heard:?}");
+}
+
+#[test]
+fn what_another_brings_of_ones_own_is_told_as_any_edit() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let first = ada.types("a");
+    stage.edits(&ada, &first);
+    stage.store_answers();
+    stage.hears(&ada);
+    let bob = stage.joins(2, "bob");
+    let second = ada.types("b");
+    stage.says(&bob, ClientMessage::SyncStep2(second.clone()));
+    assert_eq!(stage.hears(&ada), [Heard::Delta(second)]);
+}
+
+#[test]
+fn what_is_said_beside_the_document_reaches_the_others_who_may_comment() {
+    let mut stage = Stage::new();
+    let ada = counter(&mut stage, 1, Role::Comment, "ada");
+    let bob = counter(&mut stage, 2, Role::Edit, "bob");
+    let viewer = counter(&mut stage, 3, Role::View, "eve");
+    let plain = stage.joins(4, "dan");
+    let payload = Bytes::from_static(b"hello");
+    stage.says(&ada, ClientMessage::Stateless(payload.clone()));
+    assert_eq!(stage.hears(&bob), [Heard::Stateless(payload.clone())]);
+    for nobody in [&ada, &viewer, &plain] {
+        assert_eq!(stage.hears(nobody), []);
+    }
+    stage.says(&viewer, ClientMessage::Stateless(payload.clone()));
+    assert_eq!(stage.hears(&bob), []);
+    assert_eq!(stage.refused.get("stateless"), Some(&1));
+    stage.hand_over(Input::Announced {
+        payload: payload.clone(),
+    });
+    stage.settle();
+    assert_eq!(stage.hears(&ada), [Heard::Stateless(payload.clone())]);
+    assert_eq!(stage.hears(&bob), [Heard::Stateless(payload)]);
+    assert_eq!(stage.hears(&viewer), []);
+}
+
+#[test]
+fn whoever_does_not_read_what_others_say_is_hung_up_on() {
+    let mut stage = Stage::new();
+    stage.outbox_bytes = 500;
+    let ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let bob = counter(&mut stage, 2, Role::Edit, "bob");
+    for _ in 0..20 {
+        stage.says(&ada, ClientMessage::Stateless(Bytes::from_static(&[b'x'; 100])));
+    }
+    let heard = stage.hears(&bob);
+    assert_eq!(heard.last(), Some(&Heard::Closed(RefusalCode::Unavailable)));
+    assert!(heard.len() < 20);
+}
