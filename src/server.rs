@@ -134,6 +134,7 @@ impl Server {
             hang_up: hang_up.clone(),
             engine_io: config.engine_io,
             socket_io: config.socket_io,
+            lobby: config.lobby,
         });
         Ok(Self {
             listener,

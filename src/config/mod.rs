@@ -16,6 +16,7 @@ use crate::{
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
+        hocuspocus::LobbyLimits,
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
     rooms::{RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
@@ -249,6 +250,22 @@ struct LimitSettings {
         value_name = "COUNT"
     )]
     max_connections_per_ip: usize,
+    /// Pages on one connection, where a protocol has several.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_PAGES_PER_CONNECTION",
+        default_value_t = 100,
+        value_name = "COUNT"
+    )]
+    max_pages_per_connection: usize,
+    /// Where a protocol shows its token after connecting: how long it may take to show a good one.
+    #[arg(
+        long,
+        env = "PAGEROOM_AUTH_TIMEOUT_SECONDS",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
+    auth_timeout_seconds: u64,
     /// Messages a second that one connection is read at; faster ones wait in their socket.
     #[arg(
         long,
@@ -359,6 +376,8 @@ pub struct Config {
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
+    /// Limits before anybody is let in, where a protocol shows its token after connecting.
+    pub lobby: LobbyLimits,
 }
 
 impl Settings {
@@ -403,7 +422,8 @@ impl Settings {
             engine_io: self
                 .socket_io
                 .engine(self.session(), self.limits.max_message_bytes),
-            socket_io: self.socket_io.limits(self.limits.max_message_bytes),
+            socket_io: self.socket_io(),
+            lobby: self.lobby(),
         })
     }
 
@@ -471,6 +491,23 @@ impl Settings {
                 ..crdt::ParkingLimits::default()
             },
             sleep: Duration::from_secs(self.rooms.document_sleep_seconds),
+        }
+    }
+
+    fn socket_io(&self) -> SocketIoConfig {
+        SocketIoSettings::limits(
+            self.limits.max_message_bytes,
+            Duration::from_secs(self.limits.auth_timeout_seconds),
+            self.limits.max_pages_per_connection,
+        )
+    }
+
+    fn lobby(&self) -> LobbyLimits {
+        LobbyLimits {
+            timeout: Duration::from_secs(self.limits.auth_timeout_seconds),
+            max_messages: 100,
+            max_bytes: 1 << 20,
+            max_pages: self.limits.max_pages_per_connection,
         }
     }
 

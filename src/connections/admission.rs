@@ -60,8 +60,10 @@ pub struct Admissions {
 /// A connection that is counted until this is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
+    limits: ConnectionLimits,
     counts: Arc<Mutex<Counts>>,
-    user: Option<Arc<str>>,
+    /// Whose connection it is; one with several pages can have several users.
+    users: Vec<Arc<str>>,
     ip: Option<IpAddr>,
 }
 
@@ -85,11 +87,8 @@ impl Admissions {
                 counts.total
             )));
         }
-        if user.is_some_and(|user| over(self.limits.per_user, counts.users.get(user).copied().unwrap_or(0))) {
-            return Err(Refusal::new(
-                RefusalCode::RateLimited,
-                "you have as many connections as a user may have",
-            ));
+        if user.is_some_and(|user| counts.has_too_many(user, &self.limits)) {
+            return Err(too_many_of_user());
         }
         if ip.is_some_and(|ip| over(self.limits.per_ip, counts.ips.get(&ip).copied().unwrap_or(0))) {
             return Err(Refusal::new(
@@ -105,10 +104,40 @@ impl Admissions {
             *counts.ips.entry(ip).or_default() += 1;
         }
         Ok(ConnectionPermit {
+            limits: self.limits,
             counts: self.counts.clone(),
-            user: user.cloned(),
+            users: user.cloned().into_iter().collect(),
             ip,
         })
+    }
+}
+
+impl Counts {
+    fn has_too_many(&self, user: &Arc<str>, limits: &ConnectionLimits) -> bool {
+        limits.per_user != 0 && self.users.get(user).copied().unwrap_or(0) >= limits.per_user
+    }
+}
+
+fn too_many_of_user() -> Refusal {
+    Refusal::new(
+        RefusalCode::RateLimited,
+        "you have as many connections as a user may have",
+    )
+}
+
+impl ConnectionPermit {
+    /// Counts the connection as one of a user who has been made known after it was admitted, or says that the user has too many.
+    pub fn claim(&mut self, user: Option<&Arc<str>>) -> Result<(), Refusal> {
+        let Some(user) = user.filter(|user| !self.users.contains(user)) else {
+            return Ok(());
+        };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.has_too_many(user, &self.limits) {
+            return Err(too_many_of_user());
+        }
+        *counts.users.entry(user.clone()).or_default() += 1;
+        self.users.push(user.clone());
+        Ok(())
     }
 }
 
@@ -116,7 +145,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total -= 1;
-        if let Some(user) = &self.user {
+        for user in &self.users {
             release(&mut counts.users, user);
         }
         if let Some(ip) = &self.ip {
@@ -178,5 +207,15 @@ mod tests {
         );
         drop(first);
         assert!(admissions.admit(Some(&ada), far).is_ok());
+        drop(fourth);
+        let mut unknown = admissions.admit(None, loopback).expect("a place");
+        assert_eq!(unknown.claim(Some(&ada)).map_err(|refusal| refusal.code), Ok(()));
+        assert_eq!(unknown.claim(Some(&ada)).map_err(|refusal| refusal.code), Ok(()));
+        drop(third);
+        let mut another = admissions.admit(None, loopback).expect("a place");
+        assert_eq!(
+            another.claim(Some(&ada)).map_err(|refusal| refusal.code),
+            Err(RefusalCode::RateLimited)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! One seat in a room for connections that have several: it says what waits in turns, and never makes the others wait.
+//! One seat in a room as a connection has it: it says what waits in turns, and never makes other seats of the connection wait.
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     auth::{Access, LiveSeat, Membership},
-    rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat},
+    rooms::{Capabilities, ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat},
 };
 
 /// A boxed piece of work that a connection goes on with between other things.
@@ -61,6 +61,11 @@ pub(crate) enum Attended {
     Posted(i64, Result<Seq, Refusal>),
     /// Send this.
     Message(Arc<Outgoing>),
+    /// Tell that the oldest document message without a receipt is durable, or was refused.
+    Receipt {
+        /// Durable, or refused.
+        accepted: bool,
+    },
     /// The room has sent the member away.
     Close(Refusal),
 }
@@ -72,8 +77,9 @@ impl Attendance {
         page: &PageId,
         membership: Membership,
         max_outbox_bytes: usize,
+        capabilities: Capabilities,
     ) -> Result<Self, Refusal> {
-        let outbox = Outbox::new(max_outbox_bytes);
+        let outbox = Outbox::with_capabilities(max_outbox_bytes, capabilities);
         let user = membership.user.clone();
         let seat = access.join(page, membership, &outbox).await?;
         Ok(Self {
@@ -88,6 +94,11 @@ impl Attendance {
             speaking: None,
             orphaned: false,
         })
+    }
+
+    /// The seat, for whoever wants to know its role, or has a fresh token for it. Must be let go before the attendance ends.
+    pub(crate) fn seat(&self) -> &Arc<LiveSeat> {
+        &self.seat
     }
 
     /// Says something to the room, now or as soon as it can take it.
@@ -165,8 +176,9 @@ impl Attendance {
         loop {
             match self.outbox.poll_next(context) {
                 Poll::Ready(Next::Message(message)) => return Poll::Ready(Attended::Message(message)),
-                // Nobody who counts has such a seat.
-                Poll::Ready(Next::Receipt { .. }) => {}
+                Poll::Ready(Next::Receipt { accepted }) => {
+                    return Poll::Ready(Attended::Receipt { accepted });
+                }
                 Poll::Ready(Next::Close(refusal)) => return Poll::Ready(Attended::Close(refusal)),
                 Poll::Ready(Next::CaughtUp) => {
                     self.caught_up = true;

@@ -120,6 +120,15 @@ impl FrameSocket {
         }
     }
 
+    /// Queues a message in two parts, of which the second may be shared with others that have another first one.
+    pub(super) fn push_parts(&mut self, first: Bytes, rest: Bytes) {
+        self.0.get_mut().push(Frame {
+            head: Head::new(Opcode::Binary, false, first.len()),
+            payload: first,
+        });
+        self.push(Opcode::Continuation, rest);
+    }
+
     /// Queues a goodbye, behind everything that waits already.
     pub(super) fn push_close(&mut self, close: CloseFrame) {
         // An error here is met again at the next read or write, where it ends the connection.

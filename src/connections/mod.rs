@@ -1,12 +1,15 @@
 //! Connections: each moves frames between one socket and the room its user opened.
 //!
-//! [`Session`] is the pure state machine of one connection; [`websocket`] runs it on a WebSocket. [`engine_io`] does
-//! the same for clients that may also poll, and [`socket_io`] puts several pages on one such session.
+//! [`Session`] is the pure state machine of one connection; [`websocket`] runs it and what is spoken on a WebSocket: one page, or
+//! many as in [`hocuspocus`]. [`engine_io`] does the same for clients that may also poll, and [`socket_io`] puts several pages on one
+//! such session.
 
 mod admission;
 mod attendance;
 pub mod engine_io;
 mod frames;
+pub mod hocuspocus;
+mod one_page;
 mod session;
 pub mod socket_io;
 pub mod websocket;

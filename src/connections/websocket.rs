@@ -1,8 +1,7 @@
-//! Runs one session on a WebSocket: the handshake, and one loop that reads, writes and watches the clock.
+//! Runs what is spoken on one WebSocket: the handshake, and one loop that reads, writes and watches the clock.
 
 use std::{
-    future::poll_fn,
-    sync::Arc,
+    future::{Future, poll_fn},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -20,6 +19,7 @@ use tokio_tungstenite::tungstenite::{
 use super::{
     ConnectionPermit, Session, SessionConfig, Step,
     frames::{FrameSocket, Opcode},
+    one_page::OnePage,
 };
 use crate::{
     auth::{Access, Membership},
@@ -27,7 +27,7 @@ use crate::{
         Dialect,
         close::{close_code, close_reason},
     },
-    rooms::{ClientMessage, Departure, Next, Outbox, Refusal, RefusalCode, Registry, Seat, StoreWriter},
+    rooms::{Departure, Refusal, RefusalCode, Registry, StoreWriter},
     telemetry::Metrics,
 };
 
@@ -145,46 +145,94 @@ pub async fn serve<D: Dialect>(
     let Some(mut socket) = accepted(on_upgrade, around.max_message_bytes).await else {
         return;
     };
-    let outbox = Outbox::new(around.max_outbox_bytes);
     let expires = membership.expires_in.map(|left| now() + left);
-    let seat = match around.access.join(&page, membership, &outbox).await {
-        Ok(seat) => seat,
+    let conversation = match OnePage::<D>::begin(&around, &page, membership).await {
+        Ok(conversation) => conversation,
         Err(refusal) => {
             around.metrics.refused(refusal.code.as_str(), 1);
             return say_goodbye(&mut socket, &refusal).await;
         }
     };
     drop(page);
+    run(socket, conversation, expires, around).await;
+    drop(permit);
+}
+
+/// What is spoken on one socket: frames of the peer in, frames to it out. It does nothing by itself; the socket's loop asks it.
+pub(super) trait Conversation {
+    /// Takes in a frame; says of how many messages.
+    fn hear(&mut self, frame: &Bytes) -> Result<usize, Refusal>;
+
+    /// Whether it can take in another one now.
+    fn may_hear(&self) -> bool;
+
+    /// Goes on with what it does between hearing and saying.
+    fn poll_work(&mut self, context: &mut Context<'_>);
+
+    /// What is to be said next.
+    fn poll_say(&mut self, context: &mut Context<'_>) -> Poll<Say>;
+
+    /// A frame that changes nothing, for clients that hang up on a silent server.
+    fn keep_alive(&self) -> Option<Bytes>;
+
+    /// Does what is due by now.
+    fn tick(&mut self, _now: Instant) {}
+
+    /// When it wants to be looked at again.
+    fn next_deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Gives back what it holds. What was heard counts, also when the peer said goodbye or nonsense right behind it.
+    fn end(self, departure: Departure) -> impl Future<Output = ()> + Send;
+}
+
+/// Something to say.
+pub(super) enum Say {
+    /// A frame.
+    Frame(Bytes),
+    /// A frame in two parts, of which the second is shared with others.
+    Parts(Bytes, Bytes),
+    /// The last word.
+    Close(Refusal),
+}
+
+/// Runs what is spoken on a socket until one side hangs up. A token that let the peer in is good until `expires`.
+pub(super) async fn run<C: Conversation>(
+    socket: FrameSocket,
+    conversation: C,
+    expires: Option<Instant>,
+    around: Surroundings,
+) {
     around.metrics.connections_open.increment(1.0);
     let session = Session::new(now(), around.session, expires);
-    let mut connection = Connection::<D> {
+    let mut connection = Connection {
         socket,
-        outbox,
+        conversation,
         session,
         around,
-        said: Vec::new(),
-        dialect: Default::default(),
     };
-    let mut waiting = Vec::new();
-    let ended = connection.run(&seat, &mut waiting).await;
-    // What was read counts, also when the peer said goodbye or nonsense right behind it.
-    waiting.append(&mut connection.said);
-    if !waiting.is_empty()
-        && let Some(place) = seat.place(&waiting).await
-    {
-        place.say(waiting);
-    }
+    let ended = connection.run().await;
+    let Connection {
+        mut socket,
+        conversation,
+        around,
+        ..
+    } = connection;
     let departure = match &ended {
         Ended::Clean | Ended::Refused(_) => Departure::Clean,
         Ended::Lost => Departure::Lost,
     };
-    seat.leave(departure).await;
-    connection.around.metrics.connections_open.decrement(1.0);
-    if let Ended::Refused(refusal) = ended {
-        connection.around.metrics.refused(refusal.code.as_str(), 1);
-        say_goodbye(&mut connection.socket, &refusal).await;
+    if matches!(ended, Ended::Clean) {
+        // The answer to its goodbye is queued; what the peer has said may take a while to be taken in.
+        let _ = tokio::time::timeout(GOODBYE, poll_fn(|context| socket.poll_drain(context))).await;
     }
-    drop(permit);
+    conversation.end(departure).await;
+    around.metrics.connections_open.decrement(1.0);
+    if let Ended::Refused(refusal) = ended {
+        around.metrics.refused(refusal.code.as_str(), 1);
+        say_goodbye(&mut socket, &refusal).await;
+    }
 }
 
 /// How a connection ended.
@@ -200,62 +248,58 @@ pub(super) enum Ended {
 
 /// What a turn of reading and writing came to.
 enum Turn {
-    /// The peer said something; it waits in `said`.
-    Said,
-    /// Everything queued has left, and the member had fallen behind.
-    CaughtUp,
+    /// The peer said this many messages.
+    Heard(usize),
     Ended(Ended),
 }
 
-struct Connection<D> {
+struct Connection<C> {
     socket: FrameSocket,
-    outbox: Arc<Outbox>,
+    conversation: C,
     session: Session,
     around: Surroundings,
-    said: Vec<ClientMessage>,
-    dialect: std::marker::PhantomData<D>,
 }
 
-impl<D: Dialect> Connection<D> {
-    /// Runs until the connection ends. `waiting` is what was read and has no place in the room's mailbox yet.
-    async fn run(&mut self, seat: &Seat, waiting: &mut Vec<ClientMessage>) -> Ended {
-        let alarm = tokio::time::sleep_until(self.session.next_deadline().into());
+impl<C: Conversation> Connection<C> {
+    /// Runs until the connection ends.
+    async fn run(&mut self) -> Ended {
+        let alarm = tokio::time::sleep_until(self.next_deadline().into());
         tokio::pin!(alarm);
-        let mut caught_up = false;
+        let mut alarm_at = alarm.deadline();
         loop {
             let pause = self.reading_pause();
-            if let Some(until) = pause {
-                alarm.as_mut().reset(until.into());
+            // Deadlines mostly move away: an alarm that rings too early is set again, which is cheaper than moving it each time.
+            let deadline = pause.map_or(self.next_deadline(), |until| until.min(self.next_deadline()));
+            if alarm_at > deadline.into() {
+                alarm_at = deadline.into();
+                alarm.as_mut().reset(alarm_at);
             }
-            let may_read = waiting.is_empty() && pause.is_none();
             tokio::select! {
                 biased;
-                place = seat.place(waiting), if !waiting.is_empty() || caught_up => {
-                    let Some(place) = place else { return self.orphaned().await };
-                    if waiting.is_empty() {
-                        caught_up = false;
-                        place.caught_up();
-                    } else {
-                        place.say(std::mem::take(waiting));
-                    }
-                }
-                turn = poll_fn(|context| self.poll_turn(context, may_read)) => match turn {
-                    Turn::Said => {
-                        let messages = std::mem::take(&mut self.said);
-                        self.session.received(now(), messages.len());
-                        *waiting = seat.try_say(messages).err().unwrap_or_default();
-                    }
-                    Turn::CaughtUp => caught_up = true,
+                turn = poll_fn(|context| match self.poll_turn(context, pause.is_none()) {
+                    // Something has become due earlier.
+                    Poll::Pending if self.next_deadline() < alarm_at.into_std() => Poll::Ready(Turn::Heard(0)),
+                    turn @ (Poll::Ready(_) | Poll::Pending) => turn,
+                }) => match turn {
+                    Turn::Heard(messages) => self.session.received(now(), messages),
                     Turn::Ended(ended) => return ended,
                 },
                 () = &mut alarm => {
                     if let Some(ended) = self.tick() {
                         return ended;
                     }
-                    alarm.as_mut().reset(self.session.next_deadline().into());
+                    alarm_at = self.next_deadline().into();
+                    alarm.as_mut().reset(alarm_at);
                 }
             }
         }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let session = self.session.next_deadline();
+        self.conversation
+            .next_deadline()
+            .map_or(session, |deadline| session.min(deadline))
     }
 
     /// Until when the peer must not be read: it is too fast, or too much waits for the store.
@@ -267,17 +311,8 @@ impl<D: Dialect> Connection<D> {
         self.session.may_read_at().filter(|from| *from > now)
     }
 
-    /// The room is gone: it has put a reason into the outbox, which leaves as it always does.
-    async fn orphaned(&mut self) -> Ended {
-        match tokio::time::timeout(GOODBYE, poll_fn(|context| self.outbox.poll_next(context))).await {
-            Ok(Next::Close(refusal)) => Ended::Refused(refusal),
-            Ok(Next::Message(_) | Next::Receipt { .. } | Next::CaughtUp) | Err(_) => {
-                Ended::Refused(Refusal::unavailable("the page is being rebuilt, connect again"))
-            }
-        }
-    }
-
     fn tick(&mut self) -> Option<Ended> {
+        self.conversation.tick(now());
         match self.session.step(now())? {
             Step::Lost => Some(Ended::Lost),
             Step::Expired => Some(Ended::Refused(Refusal::new(
@@ -289,7 +324,9 @@ impl<D: Dialect> Connection<D> {
             ))),
             Step::KeepAlive => {
                 if self.socket.queued_bytes() == 0 {
-                    self.socket.push(Opcode::Binary, D::keep_alive());
+                    if let Some(frame) = self.conversation.keep_alive() {
+                        self.socket.push(Opcode::Binary, frame);
+                    }
                     self.socket.push(Opcode::Ping, Bytes::new());
                 }
                 self.session.sent(now());
@@ -300,13 +337,15 @@ impl<D: Dialect> Connection<D> {
 
     /// Writes what can be written and reads what can be read.
     fn poll_turn(&mut self, context: &mut Context<'_>, may_read: bool) -> Poll<Turn> {
-        if let Some(turn) = self.poll_write(context) {
-            return Poll::Ready(turn);
+        self.conversation.poll_work(context);
+        if let Some(ended) = self.poll_write(context) {
+            return Poll::Ready(Turn::Ended(ended));
         }
-        if !may_read {
-            return Poll::Pending;
-        }
+        let mut messages = 0;
         for _ in 0..MAX_FRAMES_A_TURN {
+            if !may_read || !self.conversation.may_hear() {
+                break;
+            }
             let frame = match self.socket.poll_read(context) {
                 Poll::Ready(Ok(frame)) => frame,
                 Poll::Ready(Err(error)) => return Poll::Ready(Turn::Ended(broken(&error))),
@@ -315,21 +354,18 @@ impl<D: Dialect> Connection<D> {
                     if let Some(ended) = self.drain(context) {
                         return Poll::Ready(Turn::Ended(ended));
                     }
-                    return match self.said.is_empty() {
-                        true => Poll::Pending,
-                        false => Poll::Ready(Turn::Said),
+                    return match messages {
+                        0 => Poll::Pending,
+                        messages => Poll::Ready(Turn::Heard(messages)),
                     };
                 }
             };
             self.session.heard(now());
             match frame {
-                Message::Binary(frame) => {
-                    if let Err(error) = D::decode(&frame, &mut self.said) {
-                        return Poll::Ready(Turn::Ended(Ended::Refused(Refusal::malformed(
-                            error.to_string(),
-                        ))));
-                    }
-                }
+                Message::Binary(frame) => match self.conversation.hear(&frame) {
+                    Ok(heard) => messages += heard,
+                    Err(refusal) => return Poll::Ready(Turn::Ended(Ended::Refused(refusal))),
+                },
                 Message::Close(_) => return Poll::Ready(Turn::Ended(Ended::Clean)),
                 Message::Text(_) => {
                     let refusal = Refusal::malformed("this protocol has no text frames");
@@ -338,39 +374,43 @@ impl<D: Dialect> Connection<D> {
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
             }
         }
-        if self.said.is_empty() {
-            // Only control frames came; there may be more.
-            context.waker().wake_by_ref();
-            return Poll::Pending;
+        match (messages, may_read && self.conversation.may_hear()) {
+            (0, false) => Poll::Pending,
+            // After control frames alone there may be more.
+            (messages, _) => Poll::Ready(Turn::Heard(messages)),
         }
-        Poll::Ready(Turn::Said)
     }
 
     /// Writes what waits, as much at once as the socket takes.
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Option<Turn> {
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Option<Ended> {
         loop {
             let mut more = true;
             while more && self.socket.queued_bytes() < MAX_QUEUED_BYTES {
-                match self.outbox.poll_next(context) {
-                    Poll::Ready(Next::Message(message)) => {
-                        let frame = message.wire(D::SLOT, D::encode);
-                        self.around.metrics.frames_out.increment(1);
-                        self.around.metrics.bytes_out.increment(frame.len() as u64);
+                match self.conversation.poll_say(context) {
+                    Poll::Ready(Say::Frame(frame)) => {
+                        self.count(frame.len());
                         self.socket.push(Opcode::Binary, frame);
                     }
-                    Poll::Ready(Next::Receipt { .. }) => {}
-                    Poll::Ready(Next::CaughtUp) => return Some(Turn::CaughtUp),
-                    Poll::Ready(Next::Close(refusal)) => return Some(Turn::Ended(Ended::Refused(refusal))),
+                    Poll::Ready(Say::Parts(first, rest)) => {
+                        self.count(first.len() + rest.len());
+                        self.socket.push_parts(first, rest);
+                    }
+                    Poll::Ready(Say::Close(refusal)) => return Some(Ended::Refused(refusal)),
                     Poll::Pending => more = false,
                 }
             }
             if let Some(ended) = self.drain(context) {
-                return Some(Turn::Ended(ended));
+                return Some(ended);
             }
             if !more || self.socket.queued_bytes() > 0 {
                 return None;
             }
         }
+    }
+
+    fn count(&self, bytes: usize) {
+        self.around.metrics.frames_out.increment(1);
+        self.around.metrics.bytes_out.increment(bytes as u64);
     }
 
     /// Hands what waits to the socket, as far as it takes it.

@@ -45,6 +45,7 @@ use crate::{
     connections::{
         Admissions, client_address,
         engine_io::{Engine, EngineConfig},
+        hocuspocus::{Host, LobbyLimits},
         socket_io::{SocketIoConfig, SocketIoServer},
         websocket::Surroundings,
     },
@@ -85,6 +86,8 @@ pub struct Parts {
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
+    /// Limits before anybody is let in at `/hocuspocus`.
+    pub lobby: LobbyLimits,
 }
 
 impl std::ops::Deref for App {
@@ -155,6 +158,14 @@ impl App {
         Some(client_address(peer, request.headers(), &self.trusted_proxies))
     }
 
+    fn hocuspocus(&self) -> Host {
+        Host {
+            around: self.around.clone(),
+            limits: self.lobby,
+            hang_up: self.hang_up.clone(),
+        }
+    }
+
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -189,6 +200,7 @@ pub fn router(parts: Parts) -> Router {
         )
         .route("/api/access/refresh", post(users::refresh))
         .route("/api/audit", get(audit::list))
+        .route("/api/pages/{id}/stateless", post(pages::post_stateless))
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
         .layer(cors(app.around.access.authenticator()))
@@ -197,6 +209,9 @@ pub fn router(parts: Parts) -> Router {
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
         .route("/api/kick", post(kick::kick))
+        .route("/hocuspocus", get(socket::hocuspocus))
+        .route("/hocuspocus/{*rest}", get(socket::hocuspocus))
+        .route("/hocuspocus/", get(socket::hocuspocus))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))

@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::{
         FromRequestParts, Path, Query, State,
-        rejection::{BytesRejection, QueryRejection},
+        rejection::{BytesRejection, JsonRejection, QueryRejection},
     },
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
@@ -270,6 +270,29 @@ pub(super) async fn post_update(
     }
     let seq = app.around.registry.post(&page, identity.user, update).await?;
     Ok(Json(json!({ "seq": seq })))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Stateless {
+    payload: String,
+}
+
+/// `POST /api/pages/{id}/stateless`: tells the members something that is no part of the page; answers how many there are to hear it.
+pub(super) async fn post_stateless(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+    body: Result<Json<Stateless>, JsonRejection>,
+) -> Result<Json<Value>, HttpError> {
+    app.allow(&headers, &uri, &page, Role::Comment).await?;
+    let Json(Stateless { payload }) = body?;
+    let limit = app.around.max_message_bytes;
+    if limit != 0 && payload.len() > limit {
+        return Err(Refusal::too_large("the payload is over the limit of messages").into());
+    }
+    let delivered = app.around.registry.announce(&page, payload.into()).await;
+    Ok(Json(json!({ "delivered": delivered })))
 }
 
 /// Something read from a page, and which state of the page it is.

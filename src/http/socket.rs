@@ -9,13 +9,14 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use storage::PageId;
 
 use super::{App, HttpError, now};
 use crate::{
     auth::{Credential, Membership, Note, SUBPROTOCOL_PREFIX},
-    connections::{ConnectionPermit, websocket},
+    connections::{ConnectionPermit, hocuspocus, websocket},
     protocols::y_websocket::YWebsocket,
     rooms::{Refusal, RefusalCode},
 };
@@ -24,17 +25,9 @@ use crate::{
 pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) -> Response {
     let asked = ask(&app, &request);
     let address = app.address(&request);
-    let protocol = chosen_protocol(&request);
-    let (response, on_upgrade) = match websocket::upgrade(&mut request, protocol.as_deref()) {
+    let (response, on_upgrade) = match upgrade(&mut request) {
         Ok(upgrade) => upgrade,
-        Err(error) => {
-            let mut answer = HttpError::from(Refusal::malformed(error.to_string())).into_response();
-            *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
-            answer
-                .headers_mut()
-                .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-            return answer;
-        }
+        Err(answer) => return *answer,
     };
     match admit(&app, asked, address).await {
         Ok((page, membership, permit)) => {
@@ -54,6 +47,50 @@ pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) ->
         }
     }
     response.map(|()| axum::body::Body::empty())
+}
+
+/// `WS /hocuspocus`: Hocuspocus. Its pages, and mostly their tokens too, are in the messages.
+pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> Response {
+    let admitted = admit_unknown(&app, &request);
+    let (response, on_upgrade) = match upgrade(&mut request) {
+        Ok(upgrade) => upgrade,
+        Err(answer) => return *answer,
+    };
+    match admitted {
+        Ok((credential, permit)) => {
+            let serving = hocuspocus::serve(on_upgrade, credential, permit, app.hocuspocus());
+            app.tasks.spawn(serving);
+        }
+        Err(refusal) => {
+            app.around.metrics.refused(refusal.code.as_str(), 1);
+            app.tasks.spawn(websocket::refuse(on_upgrade, refusal));
+        }
+    }
+    response.map(|()| axum::body::Body::empty())
+}
+
+fn upgrade(request: &mut Request) -> Result<(Response<()>, OnUpgrade), Box<Response>> {
+    let protocol = chosen_protocol(request);
+    websocket::upgrade(request, protocol.as_deref()).map_err(|error| {
+        let mut answer = HttpError::from(Refusal::malformed(error.to_string())).into_response();
+        *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        answer
+            .headers_mut()
+            .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        Box::new(answer)
+    })
+}
+
+/// Admits a connection of which it is not known yet whose it is.
+fn admit_unknown(app: &App, request: &Request) -> Result<(Option<Credential>, ConnectionPermit), Refusal> {
+    if app.is_draining() {
+        return Err(Refusal::draining());
+    }
+    let credential = app.credential(request.headers(), request.uri())?;
+    let address = app
+        .address(request)
+        .ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
+    Ok((credential, app.admissions.admit(None, address)?))
 }
 
 /// Which page a request is for, and with which token.

@@ -94,6 +94,14 @@ impl Receipts {
         }
     }
 
+    /// All that was parked was dropped.
+    pub(super) fn unparked_all(&mut self) {
+        if self.parked > 0 {
+            self.parked = 1;
+            self.unparked(None);
+        }
+    }
+
     /// Whatever waits for a ticket above `flushed` waits for ever, and with it what came later.
     pub(super) fn give_up_unflushed(&mut self, flushed: Ticket) {
         let lost = |run: &Run| matches!(run.outcome, Outcome::Stored(ticket) if ticket > flushed);

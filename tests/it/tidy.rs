@@ -125,6 +125,7 @@ fn pure_modules() -> Vec<Source> {
         is_machine
             || path.starts_with("src/protocols/")
             || path == "src/connections/session.rs"
+            || path == "src/connections/hocuspocus/lobby.rs"
             || (path.starts_with("crdt/src/") && !path.starts_with("crdt/src/testing/"))
     };
     let pure: Vec<_> = [rust("src"), rust("crdt/src")]

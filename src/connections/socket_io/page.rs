@@ -70,6 +70,8 @@ impl Place for PagePlace {
                     self.dialect.encode_stored(ack, &stored, frames);
                     return Poll::Ready(Sent::Frames);
                 }
+                // What it wants to be told of it posts.
+                Poll::Ready(Attended::Receipt { .. }) => {}
                 Poll::Ready(Attended::Close(refusal)) => return Poll::Ready(Sent::Close(refusal)),
                 Poll::Ready(Attended::Message(message)) => {
                     let bytes = message.wire(SLOT, attachment);

@@ -29,7 +29,7 @@ use crate::{
     },
     http::Peer,
     protocols::y_socketio,
-    rooms::{Departure, Refusal},
+    rooms::{Capabilities, Departure, Refusal},
 };
 
 /// Lets clients in at `/socket.io/`.
@@ -170,7 +170,8 @@ impl Pages {
             )?;
             let expires = membership.expires_in.map(|left| now() + left);
             let outbox = shared.around.max_outbox_bytes;
-            let attendance = Attendance::begin(access, &page, membership, outbox).await?;
+            let attendance =
+                Attendance::begin(access, &page, membership, outbox, Capabilities::default()).await?;
             Ok(SomePlace::Page(PagePlace::new(namespace, attendance, expires)))
         }))
     }

@@ -9,6 +9,8 @@ use crate::connections::{SessionConfig, engine_io::EngineConfig};
 
 /// How long a client may take to change from polling to a WebSocket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than any connection lasts.
+const UNLIMITED: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// Attachments of one packet: no event has more than two.
 const MAX_ATTACHMENTS: usize = 16;
 /// A packet's text beside its attachments may have this many bytes more.
@@ -34,22 +36,6 @@ pub struct SocketIoSettings {
         value_name = "SECONDS"
     )]
     ping_timeout_seconds: u64,
-    /// A connection that has not proven by then who it is, is closed.
-    #[arg(
-        long,
-        env = "PAGEROOM_AUTH_TIMEOUT_SECONDS",
-        default_value_t = 10,
-        value_name = "SECONDS"
-    )]
-    auth_timeout_seconds: u64,
-    /// Pages that one connection may have open; 0 for no limit.
-    #[arg(
-        long,
-        env = "PAGEROOM_MAX_PAGES_PER_CONNECTION",
-        default_value_t = 100,
-        value_name = "COUNT"
-    )]
-    max_pages_per_connection: usize,
 }
 
 impl SocketIoSettings {
@@ -58,7 +44,6 @@ impl SocketIoSettings {
         for (name, value) in [
             ("PAGEROOM_PING_INTERVAL_SECONDS", self.ping_interval_seconds),
             ("PAGEROOM_PING_TIMEOUT_SECONDS", self.ping_timeout_seconds),
-            ("PAGEROOM_AUTH_TIMEOUT_SECONDS", self.auth_timeout_seconds),
         ] {
             if !(1..=3600).contains(&value) {
                 problems.push(format!("{name} must be between 1 and 3600"));
@@ -82,14 +67,15 @@ impl SocketIoSettings {
         }
     }
 
-    /// Limits of what is spoken over them.
-    pub fn limits(&self, max_message_bytes: usize) -> SocketIoConfig {
-        let unlimited = |limit: usize| if limit == 0 { usize::MAX } else { limit };
+    /// Limits of what is spoken over them; 0 for none.
+    pub fn limits(max_message_bytes: usize, connect_timeout: Duration, max_pages: usize) -> SocketIoConfig {
         SocketIoConfig {
-            connect_timeout: Duration::from_secs(self.auth_timeout_seconds),
+            connect_timeout: Some(connect_timeout)
+                .filter(|timeout| !timeout.is_zero())
+                .unwrap_or(UNLIMITED),
             max_message_bytes,
             max_attachments: MAX_ATTACHMENTS,
-            max_pages: unlimited(self.max_pages_per_connection),
+            max_pages: Some(max_pages).filter(|pages| *pages != 0).unwrap_or(usize::MAX),
         }
     }
 }

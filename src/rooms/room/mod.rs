@@ -335,6 +335,9 @@ impl Room {
             return;
         }
         seat.told_read_only = !role.may_edit();
+        if !role.may_edit() {
+            seat.receipts.unparked_all();
+        }
         let message = if role.may_edit() {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {

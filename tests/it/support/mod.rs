@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod database;
 pub(crate) mod http;
 pub(crate) mod process;
+pub(crate) mod provider;
 pub(crate) mod replica;
 pub(crate) mod server;
 pub(crate) mod socket;

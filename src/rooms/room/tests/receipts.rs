@@ -12,16 +12,14 @@ const COUNTS: Capabilities = Capabilities {
 
 fn counter(stage: &mut Stage, id: u64, role: Role, name: &str) -> Person {
     let person = stage.enters_with(id, role, Some(name), COUNTS);
+    stage.asks(&person);
     stage.hears(&person);
     person
 }
 
 fn receipts(heard: &[Heard]) -> Vec<bool> {
-    let receipt = |heard: &Heard| match heard {
-        Heard::Receipt(accepted) => Some(*accepted),
-        _ => None,
-    };
-    heard.iter().filter_map(receipt).collect()
+    let receipts = heard.iter().filter(|heard| matches!(heard, Heard::Receipt(_)));
+    receipts.map(|heard| *heard == Heard::Receipt(true)).collect()
 }
 
 #[test]
@@ -162,6 +160,23 @@ fn an_early_update_that_is_given_up_is_refused() {
 }
 
 #[test]
+fn an_early_update_of_somebody_who_may_no_longer_edit_is_refused() {
+    let mut stage = Stage::new();
+    let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
+    let first = ada.types("first");
+    let second = ada.types("second");
+    stage.edits(&ada, &second);
+    assert_eq!(receipts(&stage.hears(&ada)), NONE);
+    stage.happens(Input::RoleChanged {
+        member: ada.member,
+        role: Role::View,
+    });
+    assert_eq!(receipts(&stage.hears(&ada)), [false]);
+    stage.edits(&ada, &first);
+    assert_eq!(receipts(&stage.hears(&ada)), [false]);
+}
+
+#[test]
 fn a_failing_store_gives_no_receipts_and_costs_none_for_each_message() {
     let mut stage = Stage::new();
     let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
@@ -214,7 +229,8 @@ fn what_another_brings_of_ones_own_is_told_as_any_edit() {
     let bob = stage.joins(2, "bob");
     let second = ada.types("b");
     stage.says(&bob, ClientMessage::SyncStep2(second.clone()));
-    assert_eq!(stage.hears(&ada), [Heard::Delta(second)]);
+    stage.store_answers();
+    assert_eq!(stage.hears(&ada), [Heard::Brought(second)]);
 }
 
 #[test]

@@ -1,0 +1,454 @@
+//! What a Hocuspocus client may say for a page before it is let in, in which order, and how much (pure; time is an argument).
+//!
+//! Providers do not wait for the answer to their token: what they say meanwhile is kept, and heard in order once they are let in. Each
+//! address is let in or denied for itself. Whoever is denied may come again with another token; what it says until then is refused.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use storage::PageId;
+
+use crate::{
+    protocols::hocuspocus::{Said, Token, page_of},
+    rooms::{Refusal, RefusalCode},
+};
+
+/// Limits on what is said before it is known who says it.
+#[derive(Clone, Copy, Debug)]
+pub struct LobbyLimits {
+    /// How long a socket may take to show a good token; zero for as long as it likes.
+    pub timeout: Duration,
+    /// Messages kept on one socket; 0 for no limit.
+    pub max_messages: usize,
+    /// Their payload in bytes; 0 for no limit.
+    pub max_bytes: usize,
+    /// Pages of one socket; 0 for no limit.
+    pub max_pages: usize,
+}
+
+/// Longest address in bytes: a page id, NUL, and the id of a session.
+const MAX_ADDRESS_BYTES: usize = 512;
+
+/// What is to be done with something that was said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Tell it to the page.
+    Pass(Said),
+    /// See whether this token opens the page.
+    Knock(PageId, Token),
+    /// It is kept.
+    Kept,
+    /// Tell the client so, with whatever word there is for what it said.
+    Refused(Refusal, Said),
+    /// The client leaves a page in which it is not.
+    Left,
+}
+
+#[derive(Debug)]
+enum Door {
+    /// Something was said before any token.
+    Silent(Instant),
+    /// A token is being looked at.
+    Knocking,
+    /// The token is good; the page is being opened.
+    Entering,
+    /// What is said goes to the page.
+    Open,
+    /// The last token was no good.
+    Denied,
+}
+
+#[derive(Debug)]
+struct Address {
+    door: Door,
+    /// What waits for the door to open.
+    kept: Vec<Said>,
+}
+
+/// All addresses of one socket.
+#[derive(Debug)]
+pub(super) struct Lobby {
+    limits: LobbyLimits,
+    addresses: BTreeMap<Arc<str>, Address>,
+    kept: usize,
+    kept_bytes: usize,
+    opened: Instant,
+    /// Some token was good.
+    is_known: bool,
+}
+
+impl Lobby {
+    /// A socket on which nothing has been said.
+    pub(super) fn new(now: Instant, limits: LobbyLimits) -> Self {
+        Self {
+            limits,
+            addresses: BTreeMap::new(),
+            kept: 0,
+            kept_bytes: 0,
+            opened: now,
+            is_known: false,
+        }
+    }
+
+    /// Decides about something that was said to an address. An error ends the socket.
+    pub(super) fn hear(&mut self, now: Instant, address: &str, said: Said) -> Result<Verdict, Refusal> {
+        if !self.addresses.contains_key(address) {
+            match self.first_word(now, address, &said) {
+                Ok(None) => {}
+                Ok(Some(verdict)) => return Ok(verdict),
+                Err(refusal) => return Ok(Verdict::Refused(refusal, said)),
+            }
+        }
+        let Some(known) = self.addresses.get_mut(address) else {
+            return Ok(Verdict::Left);
+        };
+        match (&known.door, said) {
+            (Door::Open, said) => Ok(Verdict::Pass(said)),
+            (Door::Silent(_) | Door::Denied, Said::Token(token)) => match PageId::new(page_of(address)) {
+                Ok(page) => {
+                    known.door = Door::Knocking;
+                    Ok(Verdict::Knock(page, token))
+                }
+                Err(error) => Ok(Verdict::Refused(
+                    Refusal::malformed(error.to_string()),
+                    Said::Token(token),
+                )),
+            },
+            (Door::Silent(_) | Door::Denied, Said::Leave) => {
+                self.forget(address);
+                Ok(Verdict::Left)
+            }
+            (Door::Denied, said) => Ok(Verdict::Refused(denied(), said)),
+            (Door::Silent(_) | Door::Knocking | Door::Entering, said) => {
+                known.kept.push(said);
+                let bytes = known.kept.last().map_or(0, Said::payload_bytes);
+                let is_known = matches!(known.door, Door::Entering);
+                self.kept += 1;
+                self.kept_bytes += bytes;
+                match is_known || self.has_room() {
+                    true => Ok(Verdict::Kept),
+                    false => Err(Refusal::new(
+                        RefusalCode::Unauthenticated,
+                        "too much was said before a token was shown to be good",
+                    )),
+                }
+            }
+        }
+    }
+
+    /// What is said to an address for the first time. Nothing is remembered of one that cannot be a page.
+    fn first_word(&mut self, now: Instant, address: &str, said: &Said) -> Result<Option<Verdict>, Refusal> {
+        if *said == Said::Leave {
+            return Ok(Some(Verdict::Left));
+        }
+        if address.len() > MAX_ADDRESS_BYTES {
+            return Err(Refusal::malformed("the address is too long"));
+        }
+        PageId::new(page_of(address)).map_err(|error| Refusal::malformed(error.to_string()))?;
+        let limit = self.limits.max_pages;
+        if limit != 0 && self.addresses.len() >= limit {
+            let is_denied = |(_, address): &(&Arc<str>, &Address)| matches!(address.door, Door::Denied);
+            let denied = self
+                .addresses
+                .iter()
+                .find(is_denied)
+                .map(|(name, _)| name.clone());
+            match denied {
+                Some(denied) => drop(self.addresses.remove(&denied)),
+                None => {
+                    return Err(Refusal::new(
+                        RefusalCode::RateLimited,
+                        format!("this connection has {limit} pages, which is the limit"),
+                    ));
+                }
+            }
+        }
+        let first = Address {
+            door: Door::Silent(now),
+            kept: Vec::new(),
+        };
+        self.addresses.insert(address.into(), first);
+        Ok(None)
+    }
+
+    /// Whether more may be kept.
+    pub(super) fn has_room(&self) -> bool {
+        let fits = |limit: usize, count: usize| limit == 0 || count <= limit;
+        fits(self.limits.max_messages, self.kept) && fits(self.limits.max_bytes, self.kept_bytes)
+    }
+
+    /// The token was good; the page is being opened.
+    pub(super) fn vouched(&mut self, address: &str) {
+        self.is_known = true;
+        if let Some(address) = self.addresses.get_mut(address) {
+            address.door = Door::Entering;
+        }
+    }
+
+    /// The page is open: gives what waits for it.
+    pub(super) fn admitted(&mut self, address: &str) -> Vec<Said> {
+        self.turn(address, Door::Open)
+    }
+
+    /// The client is not let in: gives what was said in vain.
+    pub(super) fn denied(&mut self, address: &str) -> Vec<Said> {
+        self.turn(address, Door::Denied)
+    }
+
+    fn turn(&mut self, address: &str, door: Door) -> Vec<Said> {
+        let Some(address) = self.addresses.get_mut(address) else {
+            return Vec::new();
+        };
+        address.door = door;
+        let kept = std::mem::take(&mut address.kept);
+        self.kept -= kept.len();
+        self.kept_bytes -= kept.iter().map(Said::payload_bytes).sum::<usize>();
+        kept
+    }
+
+    /// The client is no longer in the page, nor on its way.
+    pub(super) fn forget(&mut self, address: &str) {
+        self.turn(address, Door::Denied);
+        self.addresses.remove(address);
+    }
+
+    /// Whether nobody has been let in and it is time to hang up. Whoever is being looked at is waited for.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline().is_some_and(|deadline| now >= deadline)
+    }
+
+    /// Addresses to which something has been said for too long without a token.
+    pub(super) fn overdue(&self, now: Instant) -> Vec<Arc<str>> {
+        let is_overdue =
+            |address: &Address| self.silence_ends(address).is_some_and(|deadline| now >= deadline);
+        let overdue = self.addresses.iter().filter(|(_, address)| is_overdue(address));
+        overdue.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// When to look at the clock again.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let silent = self
+            .addresses
+            .values()
+            .filter_map(|address| self.silence_ends(address));
+        silent.chain(self.deadline()).min()
+    }
+
+    fn silence_ends(&self, address: &Address) -> Option<Instant> {
+        let Door::Silent(since) = address.door else {
+            return None;
+        };
+        (!self.limits.timeout.is_zero()).then(|| since + self.limits.timeout)
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let is_waited_for = |address: &Address| matches!(address.door, Door::Knocking | Door::Entering);
+        let waits =
+            !self.is_known && !self.limits.timeout.is_zero() && !self.addresses.values().any(is_waited_for);
+        waits.then(|| self.opened + self.limits.timeout)
+    }
+}
+
+/// The refusal of what is said to a page that is closed to the client.
+fn denied() -> Refusal {
+    Refusal::new(RefusalCode::Unauthenticated, "show a token for this page first")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::rooms::ClientMessage;
+
+    const LIMITS: LobbyLimits = LobbyLimits {
+        timeout: Duration::from_secs(10),
+        max_messages: 3,
+        max_bytes: 10,
+        max_pages: 2,
+    };
+
+    #[expect(clippy::disallowed_methods, reason = "tests begin at some instant")]
+    fn lobby() -> (Instant, Lobby) {
+        let now = Instant::now();
+        (now, Lobby::new(now, LIMITS))
+    }
+
+    fn token() -> Said {
+        Said::Token(Token {
+            text: "token".to_owned(),
+            has_version: false,
+        })
+    }
+
+    fn edit(bytes: usize) -> Said {
+        Said::ToRoom(ClientMessage::Update(vec![0; bytes].into()))
+    }
+
+    fn step_1() -> Said {
+        Said::ToRoom(ClientMessage::SyncStep1(Bytes::from_static(&[0])))
+    }
+
+    /// What the verdict is called.
+    fn name(verdict: &Result<Verdict, Refusal>) -> String {
+        match verdict {
+            Ok(Verdict::Pass(_)) => "pass".to_owned(),
+            Ok(Verdict::Knock(page, _)) => format!("knock {}", page.as_str()),
+            Ok(Verdict::Kept) => "kept".to_owned(),
+            Ok(Verdict::Refused(refusal, _)) => format!("refused {}", refusal.code.as_str()),
+            Ok(Verdict::Left) => "left".to_owned(),
+            Err(refusal) => format!("hang up {}", refusal.code.as_str()),
+        }
+    }
+
+    /// What happens on a socket, one line each: what comes, and what becomes of it.
+    enum Event {
+        Says(&'static str, Said, &'static str),
+        Vouched(&'static str),
+        Admitted(&'static str, usize),
+        Denied(&'static str, usize),
+    }
+    use Event::{Admitted, Denied, Says, Vouched};
+
+    fn check(events: Vec<Event>) {
+        let (now, mut lobby) = lobby();
+        for (index, event) in events.into_iter().enumerate() {
+            match event {
+                Says(address, said, expected) => {
+                    let verdict = name(&lobby.hear(now, address, said));
+                    assert_eq!(verdict, expected, "event {index}");
+                }
+                Vouched(address) => lobby.vouched(address),
+                Admitted(address, kept) => assert_eq!(lobby.admitted(address).len(), kept, "event {index}"),
+                Denied(address, kept) => assert_eq!(lobby.denied(address).len(), kept, "event {index}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_before_the_answer_is_kept_and_then_it_passes() {
+        check(vec![
+            Says("d", token(), "knock d"),
+            Says("d", step_1(), "kept"),
+            Says("d", edit(2), "kept"),
+            Vouched("d"),
+            Says("d", token(), "kept"),
+            Admitted("d", 3),
+            Says("d", edit(100), "pass"),
+            Says("d", token(), "pass"),
+            Says("d", Said::Leave, "pass"),
+        ]);
+    }
+
+    #[test]
+    fn what_is_said_before_the_token_is_kept_too() {
+        check(vec![
+            Says("d", step_1(), "kept"),
+            Says("d", token(), "knock d"),
+            Vouched("d"),
+            Admitted("d", 1),
+        ]);
+    }
+
+    #[test]
+    fn whoever_is_denied_may_come_again_and_is_refused_until_then() {
+        check(vec![
+            Says("d", token(), "knock d"),
+            Says("d", edit(1), "kept"),
+            Denied("d", 1),
+            Says("d", edit(1), "refused unauthenticated"),
+            Says("d", token(), "knock d"),
+            Vouched("d"),
+            Admitted("d", 0),
+            Says("d", edit(1), "pass"),
+        ]);
+    }
+
+    #[test]
+    fn each_address_is_let_in_for_itself_and_a_session_is_one() {
+        check(vec![
+            Says("d\0one", token(), "knock d"),
+            Vouched("d\0one"),
+            Admitted("d\0one", 0),
+            Says("d\0two", step_1(), "kept"),
+            Says("d\0one", step_1(), "pass"),
+            Says("d\0two", token(), "knock d"),
+        ]);
+    }
+
+    #[test]
+    fn only_so_much_is_kept_of_strangers() {
+        check(vec![
+            Says("d", edit(1), "kept"),
+            Says("e", edit(1), "kept"),
+            Says("d", edit(1), "kept"),
+            Says("e", edit(1), "hang up unauthenticated"),
+        ]);
+        check(vec![Says("d", edit(11), "hang up unauthenticated")]);
+    }
+
+    #[test]
+    fn whoever_is_known_is_made_to_wait_instead_while_the_page_opens() {
+        let (now, mut lobby) = lobby();
+        let _ = lobby.hear(now, "d", token());
+        lobby.vouched("d");
+        for _ in 0..3 {
+            assert_eq!(name(&lobby.hear(now, "d", edit(1))), "kept");
+            assert!(lobby.has_room());
+        }
+        assert_eq!(name(&lobby.hear(now, "d", edit(20))), "kept");
+        assert!(!lobby.has_room(), "the socket is not read any more");
+        assert_eq!(lobby.admitted("d").len(), 4);
+        assert!(lobby.has_room());
+    }
+
+    #[test]
+    fn only_so_many_pages_are_open_and_a_denied_one_makes_room() {
+        check(vec![
+            Says("a", token(), "knock a"),
+            Says("b", token(), "knock b"),
+            Says("c", token(), "refused rate_limited"),
+            Denied("a", 0),
+            Says("c", token(), "knock c"),
+            Says("d", edit(1), "refused rate_limited"),
+        ]);
+    }
+
+    #[test]
+    fn what_cannot_be_a_page_is_refused_and_not_remembered() {
+        check(vec![
+            Says("", token(), "refused malformed"),
+            Says("a/../b", token(), "refused malformed"),
+            Says("\0session", edit(1), "refused malformed"),
+            Says("d", Said::Leave, "left"),
+            Says("d", token(), "knock d"),
+            Says("e", token(), "knock e"),
+        ]);
+    }
+
+    #[test]
+    fn a_socket_without_a_good_token_is_hung_up_on() {
+        let (now, mut lobby) = lobby();
+        let later = now + LIMITS.timeout;
+        assert_eq!(lobby.next_deadline(), Some(later));
+        assert!(lobby.is_late(later));
+        let _ = lobby.hear(now, "d", token());
+        assert!(!lobby.is_late(later), "whoever is being looked at is waited for");
+        assert_eq!(lobby.next_deadline(), None);
+        lobby.denied("d");
+        assert!(lobby.is_late(later));
+        let _ = lobby.hear(now, "d", token());
+        lobby.vouched("d");
+        lobby.admitted("d");
+        assert!(!lobby.is_late(later));
+        lobby.forget("d");
+        assert_eq!(lobby.next_deadline(), None, "it has shown a good token once");
+        assert_eq!(name(&lobby.hear(now, "e", step_1())), "kept");
+        assert_eq!(lobby.overdue(now), []);
+        assert_eq!(lobby.next_deadline(), Some(later));
+        assert_eq!(lobby.overdue(later), [Arc::from("e")]);
+    }
+}

@@ -1,0 +1,239 @@
+//! One page on a Hocuspocus socket: from the token that is looked at to the seat in its room.
+
+use std::{
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use storage::PageId;
+
+use super::Turned;
+use crate::{
+    auth::Membership,
+    connections::{
+        attendance::{Attendance, Attended, Work},
+        websocket::{Say, Surroundings, now},
+    },
+    protocols::hocuspocus::{SLOT, Said, authenticated, encode, prefix},
+    rooms::{Capabilities, Departure, Outgoing, Refusal, ServerMessage},
+};
+
+/// A provider is asked for a fresh token this long before the old one ends, or when half of its time is over.
+const ASK_BEFORE: Duration = Duration::from_secs(30);
+
+/// A page somebody wants to be in.
+pub(super) struct Page {
+    pub(super) id: PageId,
+    pub(super) stage: Stage,
+    session: Option<Session>,
+}
+
+/// What is sent to a session's address differs from what everybody gets in what it begins with.
+struct Session {
+    prefix: Bytes,
+    plain_prefix: usize,
+}
+
+/// How far somebody has come.
+pub(super) enum Stage {
+    /// The token is being looked at.
+    Knocking(Work<Result<Membership, Refusal>>),
+    /// The room is being opened.
+    Entering(Work<Result<Box<Seated>, Refusal>>),
+    /// There is a seat.
+    In(Box<Seated>),
+}
+
+/// A seat and the token that gives a right to it.
+pub(super) struct Seated {
+    pub(super) attendance: Attendance,
+    /// When the token ends.
+    pub(super) expires: Option<Instant>,
+    /// When to ask for a fresh one.
+    pub(super) ask_at: Option<Instant>,
+    /// What the client was told of its scope.
+    told_may_edit: bool,
+    /// A fresh token that is being looked at.
+    pub(super) renewing: Option<Work<Result<Fresh, Refusal>>>,
+}
+
+/// How long a fresh token lasts from the moment in which it was taken.
+pub(super) struct Fresh {
+    from: Instant,
+    lasts: Option<Duration>,
+}
+
+impl Page {
+    pub(super) fn knocking(id: PageId, address: &str, looking: Work<Result<Membership, Refusal>>) -> Self {
+        let session = (address != id.as_str()).then(|| Session {
+            prefix: prefix(address),
+            plain_prefix: prefix(id.as_str()).len(),
+        });
+        Self {
+            id,
+            stage: Stage::Knocking(looking),
+            session,
+        }
+    }
+
+    pub(super) fn enter(&mut self, around: &Surroundings, membership: Membership) {
+        self.stage = Stage::Entering(Box::pin(enter(around.clone(), self.id.clone(), membership)));
+    }
+
+    pub(super) fn seated(&mut self) -> Option<&mut Seated> {
+        match &mut self.stage {
+            Stage::In(seated) => Some(seated),
+            Stage::Knocking(_) | Stage::Entering(_) => None,
+        }
+    }
+
+    /// Goes on; says what it has come to, if that is something new.
+    pub(super) fn poll_work(&mut self, context: &mut Context<'_>) -> Option<Turned> {
+        let turned = match &mut self.stage {
+            Stage::Knocking(looking) => looking.as_mut().poll(context).map(Turned::Looked),
+            Stage::Entering(entering) => entering.as_mut().poll(context).map(Turned::Entered),
+            Stage::In(seated) => {
+                seated.attendance.poll_work(context);
+                let renewed = seated.renewing.as_mut()?.as_mut().poll(context);
+                if renewed.is_ready() {
+                    seated.renewing = None;
+                }
+                renewed.map(Turned::Renewed)
+            }
+        };
+        match turned {
+            Poll::Ready(turned) => Some(turned),
+            Poll::Pending => None,
+        }
+    }
+
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Option<Attended> {
+        match self.seated()?.attendance.poll_next(context) {
+            Poll::Ready(attended) => Some(attended),
+            Poll::Pending => None,
+        }
+    }
+
+    /// The frame of a message; `None` for one that is said otherwise. It is written once for everybody at the plain address, and a
+    /// session's is that one behind another beginning.
+    pub(super) fn frame(&self, message: &Outgoing) -> Option<Say> {
+        let shared = message.wire(SLOT, |message| encode(self.id.as_str(), message));
+        if shared.is_empty() {
+            return None;
+        }
+        Some(match &self.session {
+            None => Say::Frame(shared),
+            Some(session) => Say::Parts(session.prefix.clone(), shared.slice(session.plain_prefix..)),
+        })
+    }
+
+    /// The frame that tells the client its scope, if that is another one now. Whoever may edit from now on, or may no longer, hears of
+    /// it from the room by one of these two messages.
+    pub(super) fn new_scope(&mut self, address: &str, message: &Outgoing) -> Option<Bytes> {
+        let (ServerMessage::Refused(_) | ServerMessage::SyncStep1(_)) = message.message() else {
+            return None;
+        };
+        let seated = self.seated()?;
+        (seated.may_edit() != seated.told_may_edit).then(|| seated.let_in(address))
+    }
+
+    pub(super) fn may_hear(&self) -> bool {
+        match &self.stage {
+            Stage::In(seated) => seated.attendance.may_say() && seated.renewing.is_none(),
+            Stage::Knocking(_) | Stage::Entering(_) => true,
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::In(seated) => seated.ask_at.into_iter().chain(seated.expires).min(),
+            Stage::Knocking(_) | Stage::Entering(_) => None,
+        }
+    }
+
+    /// Gives the seat back. What was said on the way in counts: whoever types and leaves at once has said it.
+    pub(super) fn end(self, around: &Surroundings, kept: Vec<Said>, departure: Departure) -> Work<()> {
+        let Self { id, stage, .. } = self;
+        let around = around.clone();
+        Box::pin(async move {
+            let seated = match stage {
+                Stage::In(seated) => Ok(seated),
+                Stage::Entering(entering) => entering.await,
+                Stage::Knocking(looking) => match looking.await {
+                    Ok(membership) => enter(around, id, membership).await,
+                    Err(refusal) => Err(refusal),
+                },
+            };
+            let Ok(mut seated) = seated else { return };
+            seated.renewing = None;
+            for said in kept {
+                if let Said::ToRoom(message) = said {
+                    seated.attendance.say(message);
+                }
+            }
+            seated.attendance.end(departure).await;
+        })
+    }
+}
+
+async fn enter(around: Surroundings, page: PageId, membership: Membership) -> Result<Box<Seated>, Refusal> {
+    let expires_in = membership.expires_in;
+    let from = now();
+    let capabilities = Capabilities {
+        receipts: true,
+        stateless: true,
+    };
+    let attendance = Attendance::begin(
+        &around.access,
+        &page,
+        membership,
+        around.max_outbox_bytes,
+        capabilities,
+    );
+    let mut seated = Seated {
+        attendance: attendance.await?,
+        expires: None,
+        ask_at: None,
+        told_may_edit: false,
+        renewing: None,
+    };
+    seated.lasts(from, expires_in);
+    Ok(Box::new(seated))
+}
+
+impl Seated {
+    fn lasts(&mut self, from: Instant, time: Option<Duration>) {
+        self.expires = time.map(|time| from + time);
+        self.ask_at = time.map(|time| from + time.saturating_sub(ASK_BEFORE).max(time / 2));
+    }
+
+    /// Begins to take a fresh token, which must be of the same user.
+    pub(super) fn renew(&mut self, looking: Work<Result<Membership, Refusal>>) {
+        let seat = self.attendance.seat().clone();
+        self.renewing = Some(Box::pin(async move {
+            let membership = looking.await?;
+            let fresh = Fresh {
+                from: now(),
+                lasts: membership.expires_in,
+            };
+            seat.renew(membership).await?;
+            Ok(fresh)
+        }));
+    }
+
+    /// A fresh token was taken.
+    pub(super) fn renewed(&mut self, fresh: &Fresh) {
+        self.lasts(fresh.from, fresh.lasts);
+    }
+
+    /// The frame that lets the client in, with what it may do now.
+    pub(super) fn let_in(&mut self, address: &str) -> Bytes {
+        self.told_may_edit = self.may_edit();
+        authenticated(address, self.told_may_edit)
+    }
+
+    fn may_edit(&self) -> bool {
+        self.attendance.seat().role().may_edit()
+    }
+}

@@ -1,0 +1,95 @@
+//! A socket with one page, as y-websocket has it: frames of a dialect on one side, a seat in the page's room on the other.
+
+use std::{
+    marker::PhantomData,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use storage::PageId;
+
+use super::{
+    attendance::{Attendance, Attended},
+    websocket::{Conversation, Say, Surroundings},
+};
+use crate::{
+    auth::Membership,
+    protocols::Dialect,
+    rooms::{Capabilities, ClientMessage, Departure, Refusal},
+};
+
+/// What is spoken on a socket with one page.
+pub(super) struct OnePage<D> {
+    attendance: Attendance,
+    decoded: Vec<ClientMessage>,
+    dialect: PhantomData<fn() -> D>,
+}
+
+impl<D: Dialect> OnePage<D> {
+    /// Takes a seat in the room of `page`.
+    pub(super) async fn begin(
+        around: &Surroundings,
+        page: &PageId,
+        membership: Membership,
+    ) -> Result<Self, Refusal> {
+        let attendance = Attendance::begin(
+            &around.access,
+            page,
+            membership,
+            around.max_outbox_bytes,
+            Capabilities::default(),
+        );
+        Ok(Self {
+            attendance: attendance.await?,
+            decoded: Vec::new(),
+            dialect: PhantomData,
+        })
+    }
+}
+
+impl<D: Dialect> Conversation for OnePage<D> {
+    fn hear(&mut self, frame: &Bytes) -> Result<usize, Refusal> {
+        let decoded = D::decode(frame, &mut self.decoded);
+        // What came before the nonsense counts.
+        let count = self.decoded.len();
+        for message in self.decoded.drain(..) {
+            self.attendance.say(message);
+        }
+        decoded.map_err(|error| Refusal::malformed(error.to_string()))?;
+        Ok(count)
+    }
+
+    fn may_hear(&self) -> bool {
+        self.attendance.may_say()
+    }
+
+    fn poll_work(&mut self, context: &mut Context<'_>) {
+        self.attendance.poll_work(context);
+    }
+
+    fn poll_say(&mut self, context: &mut Context<'_>) -> Poll<Say> {
+        loop {
+            match self.attendance.poll_next(context) {
+                Poll::Ready(Attended::Message(message)) => {
+                    let frame = message.wire(D::SLOT, D::encode);
+                    // Some messages are nothing in this dialect.
+                    if !frame.is_empty() {
+                        return Poll::Ready(Say::Frame(frame));
+                    }
+                }
+                // It takes the echo of its edits for the acknowledgement.
+                Poll::Ready(Attended::Receipt { .. } | Attended::Posted(..)) => {}
+                Poll::Ready(Attended::Close(refusal)) => return Poll::Ready(Say::Close(refusal)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn keep_alive(&self) -> Option<Bytes> {
+        Some(D::keep_alive())
+    }
+
+    async fn end(self, departure: Departure) {
+        self.attendance.end(departure).await;
+    }
+}
