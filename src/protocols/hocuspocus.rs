@@ -102,6 +102,16 @@ pub struct Token {
     pub has_version: bool,
 }
 
+impl Token {
+    /// No token.
+    pub fn none() -> Self {
+        Self {
+            text: String::new(),
+            has_version: false,
+        }
+    }
+}
+
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[token]")

@@ -256,6 +256,25 @@ async fn the_token_of_the_handshake_counts_where_none_is_given() {
 }
 
 #[tokio::test]
+async fn the_oldest_providers_without_a_token_begin_with_step_1() {
+    let open = TestServer::start(&[]).await;
+    let mut provider = Provider::open(&open).await;
+    provider.say("d", &[0, 0, 1, 0]).await;
+    provider.until("d", |word| matches!(word, Word::LetIn(_))).await;
+    provider.until("d", |word| matches!(word, Word::Step2(_))).await;
+    let locked = locked(&[]).await;
+    let mut provider = Provider::open(&locked).await;
+    provider.say("d", &[0, 0, 1, 0]).await;
+    provider
+        .until("d", |word| denied_for(word, "unauthenticated"))
+        .await;
+    let token = token("ada", &json!({ "d": "edit" }));
+    let mut provider = Provider::open_at(locked.address, &format!("/hocuspocus?token={token}")).await;
+    provider.say("d", &[0, 0, 1, 0]).await;
+    provider.until("d", |word| matches!(word, Word::LetIn(_))).await;
+}
+
+#[tokio::test]
 async fn a_stranger_can_make_the_server_keep_only_so_much() {
     let server = locked(&[]).await;
     let mut patient = Provider::open(&server).await;
@@ -284,7 +303,7 @@ async fn a_stranger_has_only_so_long() {
     denied.show_token("d", "nonsense").await;
     let mut known = Provider::open(&server).await;
     known.show_role("d", "ada", "edit").await;
-    known.say("late", &[0, 0, 1, 0]).await;
+    known.say("late", &[3]).await;
     assert_closed(&silent.closed().await, 4401, "unauthenticated");
     assert_closed(&denied.closed().await, 4401, "unauthenticated");
     known
@@ -371,10 +390,10 @@ async fn sessions_of_one_page_are_addressed_each_by_its_own_name() {
 #[tokio::test]
 async fn a_token_is_refreshed_in_place() {
     let server = locked(&[]).await;
-    let lasting = |seconds| {
-        // The server gives 15 seconds of leeway, which do not count here.
+    let lasting = |seconds: i64| {
+        // The server gives 15 seconds of leeway.
         let mut claims = claims("ada", &json!({ "d": "edit" }));
-        claims["exp"] = json!(seconds_from_now(seconds));
+        claims["exp"] = json!(seconds_from_now(seconds - 15));
         sign(&claims, SECRET, Algorithm::HS256)
     };
     let mut provider = Provider::open(&server).await;

@@ -1,6 +1,7 @@
 //! What a Hocuspocus client may say for a page before it is let in, in which order, and how much (pure; time is an argument).
 //!
-//! Providers do not wait for the answer to their token: what they say meanwhile is kept, and heard in order once they are let in. Each
+//! Providers do not wait for the answer to their token: what they say meanwhile is kept, and heard in order once they are let in. The
+//! oldest ones that have no token show none and begin with step 1, which all others say after their token. Each
 //! address is let in or denied for itself. Whoever is denied may come again with another token; what it says until then is refused.
 
 use std::{
@@ -13,7 +14,7 @@ use storage::PageId;
 
 use crate::{
     protocols::hocuspocus::{Said, Token, page_of},
-    rooms::{Refusal, RefusalCode},
+    rooms::{ClientMessage, Refusal, RefusalCode},
 };
 
 /// Limits on what is said before it is known who says it.
@@ -63,6 +64,7 @@ enum Door {
 
 #[derive(Debug)]
 struct Address {
+    page: PageId,
     door: Door,
     /// What waits for the door to open.
     kept: Vec<Said>,
@@ -107,35 +109,42 @@ impl Lobby {
         };
         match (&known.door, said) {
             (Door::Open, said) => Ok(Verdict::Pass(said)),
-            (Door::Silent(_) | Door::Denied, Said::Token(token)) => match PageId::new(page_of(address)) {
-                Ok(page) => {
-                    known.door = Door::Knocking;
-                    Ok(Verdict::Knock(page, token))
-                }
-                Err(error) => Ok(Verdict::Refused(
-                    Refusal::malformed(error.to_string()),
-                    Said::Token(token),
-                )),
-            },
+            (Door::Silent(_) | Door::Denied, Said::Token(token)) => {
+                known.door = Door::Knocking;
+                Ok(Verdict::Knock(known.page.clone(), token))
+            }
+            (Door::Silent(_), said @ Said::ToRoom(ClientMessage::SyncStep1(_))) => {
+                known.door = Door::Knocking;
+                let page = known.page.clone();
+                self.keep(address, said)?;
+                Ok(Verdict::Knock(page, Token::none()))
+            }
             (Door::Silent(_) | Door::Denied, Said::Leave) => {
                 self.forget(address);
                 Ok(Verdict::Left)
             }
             (Door::Denied, said) => Ok(Verdict::Refused(denied(), said)),
             (Door::Silent(_) | Door::Knocking | Door::Entering, said) => {
-                known.kept.push(said);
-                let bytes = known.kept.last().map_or(0, Said::payload_bytes);
-                let is_known = matches!(known.door, Door::Entering);
-                self.kept += 1;
-                self.kept_bytes += bytes;
-                match is_known || self.has_room() {
-                    true => Ok(Verdict::Kept),
-                    false => Err(Refusal::new(
-                        RefusalCode::Unauthenticated,
-                        "too much was said before a token was shown to be good",
-                    )),
-                }
+                self.keep(address, said)?;
+                Ok(Verdict::Kept)
             }
+        }
+    }
+
+    fn keep(&mut self, address: &str, said: Said) -> Result<(), Refusal> {
+        let Some(known) = self.addresses.get_mut(address) else {
+            return Ok(());
+        };
+        let is_vouched_for = matches!(known.door, Door::Entering);
+        self.kept += 1;
+        self.kept_bytes += said.payload_bytes();
+        known.kept.push(said);
+        match is_vouched_for || self.has_room() {
+            true => Ok(()),
+            false => Err(Refusal::new(
+                RefusalCode::Unauthenticated,
+                "too much was said before a token was shown to be good",
+            )),
         }
     }
 
@@ -147,7 +156,7 @@ impl Lobby {
         if address.len() > MAX_ADDRESS_BYTES {
             return Err(Refusal::malformed("the address is too long"));
         }
-        PageId::new(page_of(address)).map_err(|error| Refusal::malformed(error.to_string()))?;
+        let page = PageId::new(page_of(address)).map_err(|error| Refusal::malformed(error.to_string()))?;
         let limit = self.limits.max_pages;
         if limit != 0 && self.addresses.len() >= limit {
             let is_denied = |(_, address): &(&Arc<str>, &Address)| matches!(address.door, Door::Denied);
@@ -167,6 +176,7 @@ impl Lobby {
             }
         }
         let first = Address {
+            page,
             door: Door::Silent(now),
             kept: Vec::new(),
         };
@@ -346,10 +356,22 @@ mod tests {
     #[test]
     fn what_is_said_before_the_token_is_kept_too() {
         check(vec![
-            Says("d", step_1(), "kept"),
+            Says("d", edit(1), "kept"),
             Says("d", token(), "knock d"),
             Vouched("d"),
             Admitted("d", 1),
+        ]);
+    }
+
+    #[test]
+    fn whoever_begins_with_step_1_has_no_token() {
+        check(vec![
+            Says("d", edit(1), "kept"),
+            Says("d", step_1(), "knock d"),
+            Says("d", edit(1), "kept"),
+            Vouched("d"),
+            Admitted("d", 3),
+            Says("d", edit(1), "pass"),
         ]);
     }
 
@@ -373,7 +395,7 @@ mod tests {
             Says("d\0one", token(), "knock d"),
             Vouched("d\0one"),
             Admitted("d\0one", 0),
-            Says("d\0two", step_1(), "kept"),
+            Says("d\0two", edit(1), "kept"),
             Says("d\0one", step_1(), "pass"),
             Says("d\0two", token(), "knock d"),
         ]);
@@ -446,7 +468,7 @@ mod tests {
         assert!(!lobby.is_late(later));
         lobby.forget("d");
         assert_eq!(lobby.next_deadline(), None, "it has shown a good token once");
-        assert_eq!(name(&lobby.hear(now, "e", step_1())), "kept");
+        assert_eq!(name(&lobby.hear(now, "e", edit(1))), "kept");
         assert_eq!(lobby.overdue(now), []);
         assert_eq!(lobby.next_deadline(), Some(later));
         assert_eq!(lobby.overdue(later), [Arc::from("e")]);

@@ -237,3 +237,30 @@ impl Seated {
         self.attendance.seat().role().may_edit()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rooms::ServerMessage;
+
+    #[test]
+    fn a_message_is_written_once_for_everybody() {
+        let id = PageId::new("d").expect("a page id");
+        let page = |address| Page::knocking(id.clone(), address, Box::pin(std::future::pending()));
+        let message = Outgoing::new(ServerMessage::Delta(Bytes::from_static(&[0, 0])));
+        let (one, other) = (page("d").frame(&message), page("d").frame(&message));
+        let (Some(Say::Frame(one)), Some(Say::Frame(other))) = (one, other) else {
+            panic!("frames");
+        };
+        assert_eq!(one.as_ptr(), other.as_ptr(), "no copy for another member");
+        let Some(Say::Parts(begins, rest)) = page("d\0session").frame(&message) else {
+            panic!("a frame in two parts");
+        };
+        assert_eq!(begins, prefix("d\0session"));
+        assert_eq!(
+            rest.as_ptr(),
+            one.slice(2..).as_ptr(),
+            "a session has a beginning of its own and shares the rest"
+        );
+    }
+}
