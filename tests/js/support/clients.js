@@ -1,4 +1,4 @@
-// Real clients: every published generation of the y-websocket provider, and y-socket.io, behind one small face.
+// Real clients: every published generation of the y-websocket provider, y-socket.io, and Hocuspocus, behind one small face.
 
 import * as Y13 from 'yjs'
 import * as Y14 from '@y/y'
@@ -10,8 +10,9 @@ import { WebsocketProvider as Provider31rc } from 'y-websocket-3.1.0-rc.2'
 import { WebsocketProvider as Provider40 } from '@y/websocket-4.0.0-3'
 
 import { contentOf } from './content.js'
-import { overTransports } from './y_socketio.js'
+import { GENERATIONS } from './hocuspocus.js'
 import { until } from './wait.js'
+import { overTransports } from './y_socketio.js'
 
 /** The providers, each with the Yjs it is made for. */
 export const VERSIONS = [
@@ -27,7 +28,8 @@ export const PROVIDERS = [
   ...VERSIONS,
   { name: 'y-socket.io 1.1.3', Provider: overTransports('websocket'), Y: Y13 },
   { name: 'y-socket.io 1.1.3, polling', Provider: overTransports('polling'), Y: Y13, breaksLate: true },
-  { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13, breaksLate: true }
+  { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13, breaksLate: true },
+  ...GENERATIONS.map(generation => ({ ...generation, Y: Y13 }))
 ]
 
 /** The newest stable one, for tests that are not about versions. */
