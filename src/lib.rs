@@ -26,11 +26,12 @@
 //! well-formed, new, and not early. [`Room::settle`](rooms::Room::settle) applies everything admitted in one transaction and asks for two things:
 //! tell the other members (one shared frame, encoded once per dialect) and append to the log. The [writer](rooms::StoreWriter) gathers the
 //! appends of all rooms into one transaction. When it is committed the room hears of it, and only then the author gets its own update
-//! back: the acknowledgement.
+//! back: the acknowledgement. A protocol that counts gets one receipt for each message instead.
 //!
 //! **Joining.** [`http`] finds out who is asking ([`auth`]), accepts the upgrade in any case and hangs up with a code if the answer is no. The
 //! [registry](rooms::Registry) opens the room once, however many arrive together. The room sends its state vector and who is here; it
-//! answers the client's state vector with what is missing, as soon as all of that is durable.
+//! answers the client's state vector with what is missing, as soon as all of that is durable. A protocol with many pages on one socket
+//! ([`connections::hocuspocus`]) asks for each page anew, and keeps what is said to it until the answer is there.
 //!
 //! **A permission is taken away.** REST, an announcement of the database, or the end of a grant reaches [`auth::Access`], which decides again
 //! for every [seat](auth::LiveSeat) concerned. The room's task is told past everything that waits in its mailbox: what the member had said
