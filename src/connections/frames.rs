@@ -135,6 +135,13 @@ impl FrameSocket {
         let _ = self.0.close(Some(close));
     }
 
+    /// Answers the peer's goodbye, behind everything that waits already; ready when the answer has left.
+    pub(super) fn poll_answer_goodbye(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The answer is queued by the next read after the goodbye, which has nothing else to bring.
+        let _ = self.poll_read(context);
+        self.poll_drain(context)
+    }
+
     /// Bytes that wait to be written.
     pub(super) fn queued_bytes(&self) -> usize {
         self.0.get_ref().queued_bytes

@@ -224,8 +224,9 @@ pub(super) async fn run<C: Conversation>(
         Ended::Lost => Departure::Lost,
     };
     if matches!(ended, Ended::Clean) {
-        // The answer to its goodbye is queued; what the peer has said may take a while to be taken in.
-        let _ = tokio::time::timeout(GOODBYE, poll_fn(|context| socket.poll_drain(context))).await;
+        // First of all, because what the peer has said may take a while to be taken in.
+        let answer = poll_fn(|context| socket.poll_answer_goodbye(context));
+        let _ = tokio::time::timeout(GOODBYE, answer).await;
     }
     conversation.end(departure).await;
     around.metrics.connections_open.decrement(1.0);

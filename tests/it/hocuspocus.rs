@@ -411,7 +411,7 @@ async fn a_token_is_refreshed_in_place() {
     let mut provider = Provider::open(&server).await;
     provider.enter("d", &lasting(60)).await;
     provider.show_role("d", "eve", "edit").await;
-    assert_closed(&provider.closed().await, 4401, "token_revoked");
+    assert_closed(&provider.closed().await, 4403, "forbidden");
 }
 
 #[tokio::test]
