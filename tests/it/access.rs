@@ -31,9 +31,9 @@ use crate::support::{
 const LOCKED: [&str; 4] = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
 
 /// A change counts within this time.
-const AT_ONCE: Duration = Duration::from_secs(1);
+pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
 
-async fn locked(more: &[&str]) -> TestServer {
+pub(crate) async fn locked(more: &[&str]) -> TestServer {
     TestServer::start(&[&LOCKED[..], more].concat()).await
 }
 
@@ -41,11 +41,11 @@ async fn locked(more: &[&str]) -> TestServer {
     clippy::disallowed_methods,
     reason = "how soon a change counts is what is promised"
 )]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-async fn backend(server: &TestServer, method: Method, path: &str, body: Value) -> Answer {
+pub(crate) async fn backend(server: &TestServer, method: Method, path: &str, body: Value) -> Answer {
     ask(server, method, path, ADMIN_TOKEN, body).await
 }
 
@@ -63,20 +63,20 @@ async fn ask(server: &TestServer, method: Method, path: &str, token: &str, body:
     send(server.address, method, path, &headers, body.into()).await
 }
 
-async fn grant(server: &TestServer, page: &str, user: &str, role: &str) {
+pub(crate) async fn grant(server: &TestServer, page: &str, user: &str, role: &str) {
     let path = format!("/api/pages/{page}/permissions/{user}");
     let answer = backend(server, Method::PUT, &path, json!({ "role": role })).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
-async fn revoke(server: &TestServer, page: &str, user: &str) {
+pub(crate) async fn revoke(server: &TestServer, page: &str, user: &str) {
     let path = format!("/api/pages/{page}/permissions/{user}");
     let answer = backend(server, Method::DELETE, &path, Value::Null).await;
     assert_eq!(answer.status, 204, "{}", answer.text());
 }
 
 /// A token that grants nothing: the sources behind it decide.
-fn bare(user: &str) -> String {
+pub(crate) fn bare(user: &str) -> String {
     token(user, &json!({}))
 }
 

@@ -8,6 +8,7 @@ mod awareness;
 mod backpressure;
 mod cli;
 mod hocuspocus;
+mod hocuspocus_access;
 mod http;
 mod limits;
 mod persistence;
