@@ -165,6 +165,7 @@ fn wire(message: &Outgoing) -> Bytes {
         ServerMessage::Awareness(_)
         | ServerMessage::Refused(_)
         | ServerMessage::Receipts { .. }
+        | ServerMessage::QueryAwareness
         | ServerMessage::Stateless(_) => Bytes::new(),
     })
 }

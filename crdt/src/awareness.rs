@@ -310,6 +310,13 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             .map(|present| present.owner)
     }
 
+    /// Whether a client is known to have heard with which clock its state was last sent.
+    pub fn is_confirmed(&self, client: ClientId) -> bool {
+        self.present
+            .get(&client)
+            .is_none_or(|present| present.clock_in == present.clock_out)
+    }
+
     /// How many clients have a state.
     pub fn len(&self) -> usize {
         self.present.len()

@@ -4,7 +4,7 @@
 //! that one socket can have several seats at a page; what is sent to a session carries its whole address.
 //!
 //! Received: `00 00 sv` step 1 · `00 01 update` step 2 · `00 02 update` edit (also as type `04`) · `01 awareness` · `02 00 token
-//! [version]` · `03` query · `05 text` for the others · `07` leave. Sent: the same of `00`, `01` and `05`, and `02 00` "send me a fresh
+//! [version]` · `03` query · `05 text` for the others · `07` leave. Sent: the same of `00`, `01`, `03` and `05`, and `02 00` "send me a fresh
 //! token" · `02 01 reason` denied · `02 02 scope` let in · `07 reason` sent away · `08 01` the oldest step 2 or edit without an answer is
 //! durable · `08 00` it was refused. Two messages belong to the socket and have no address: the lone bytes `09` ping and `0a` pong,
 //! which providers understand that say their version with their token.
@@ -226,6 +226,7 @@ pub fn encode(address: &str, message: &ServerMessage) -> Bytes {
         ServerMessage::Awareness(changes) => {
             framed(address, &[AWARENESS], Some(&awareness::encode_changes(changes)))
         }
+        ServerMessage::QueryAwareness => framed(address, &[QUERY_AWARENESS], None),
         ServerMessage::Stateless(text) => framed(address, &[STATELESS], Some(text)),
         // Both are told by status messages.
         ServerMessage::Stored(_) | ServerMessage::Receipts { .. } | ServerMessage::Refused(_) => Bytes::new(),
@@ -395,6 +396,7 @@ mod tests {
                 encode("d\0s", &ServerMessage::Stateless(bytes("6869"))),
                 "03 64 00 73 05 02 68 69",
             ),
+            (encode("d", &ServerMessage::QueryAwareness), "01 64 03"),
             (prefix("d\0s"), "03 64 00 73"),
         ] {
             assert_eq!(frame, bytes(hex), "{hex}");

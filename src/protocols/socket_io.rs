@@ -80,9 +80,10 @@ pub fn attachment(message: &ServerMessage) -> Bytes {
         | ServerMessage::Stored(bytes)
         | ServerMessage::Brought(bytes) => bytes.clone(),
         ServerMessage::Awareness(changes) => crdt::awareness::encode_changes(changes),
-        ServerMessage::Refused(_) | ServerMessage::Receipts { .. } | ServerMessage::Stateless(_) => {
-            Bytes::new()
-        }
+        ServerMessage::Refused(_)
+        | ServerMessage::Receipts { .. }
+        | ServerMessage::QueryAwareness
+        | ServerMessage::Stateless(_) => Bytes::new(),
     }
 }
 

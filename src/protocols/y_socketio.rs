@@ -145,7 +145,10 @@ impl YSocketIo {
                 frames.extend([Frame::Text(self.awareness.clone()), Frame::Binary(bytes)]);
             }
             // Nothing that this protocol has words for.
-            ServerMessage::Stored(_) | ServerMessage::Receipts { .. } | ServerMessage::Stateless(_) => {}
+            ServerMessage::Stored(_)
+            | ServerMessage::Receipts { .. }
+            | ServerMessage::QueryAwareness
+            | ServerMessage::Stateless(_) => {}
             ServerMessage::Refused(refusal) => refusal_event(&self.namespace, refusal, frames),
         }
     }

@@ -63,6 +63,8 @@ pub enum ServerMessage {
         /// How many.
         count: u32,
     },
+    /// "Say again who you are", behind the presence that was sent. For members that are to be asked.
+    QueryAwareness,
     /// UTF-8 text of another member or the backend, which is no part of the document.
     Stateless(Bytes),
 }
@@ -74,6 +76,8 @@ pub struct Capabilities {
     pub receipts: bool,
     /// It has messages that are no part of the document.
     pub stateless: bool,
+    /// It does not say back by itself what it hears of its own presence, but when it is asked.
+    pub asked: bool,
 }
 
 /// How many dialects can keep a wire form beside a message.
@@ -123,7 +127,7 @@ impl Outgoing {
                 .map(|change| change.state.as_ref().map_or(0, |state| state.len()) + 16)
                 .sum(),
             ServerMessage::Refused(refusal) => refusal.message.len(),
-            ServerMessage::Receipts { .. } => 0,
+            ServerMessage::Receipts { .. } | ServerMessage::QueryAwareness => 0,
         };
         payload + OVERHEAD
     }

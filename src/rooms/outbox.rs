@@ -65,6 +65,8 @@ struct State {
     /// Receipts that wait, as runs of likes: they are never dropped, and leave when the queue is empty.
     receipts: VecDeque<(bool, u32)>,
     presence: Option<Presence>,
+    /// Asks the member about its presence, behind what it is told of it.
+    question: Option<Arc<Outgoing>>,
     behind: bool,
     caught_up_told: bool,
     close: Option<Refusal>,
@@ -207,6 +209,10 @@ impl State {
                 self.push_receipts(*accepted, *count);
                 return Pushed::Queued;
             }
+            ServerMessage::QueryAwareness => {
+                self.question = Some(message.clone());
+                return Pushed::Queued;
+            }
             ServerMessage::Stateless(_) => {
                 if !self.queue.is_empty() && self.bytes.saturating_add(message.size()) > max_bytes {
                     // It is said once and nothing later makes up for it, so it must not be dropped without a word.
@@ -283,6 +289,7 @@ impl State {
                 | ServerMessage::Brought(_)
                 | ServerMessage::Refused(_)
                 | ServerMessage::Receipts { .. }
+                | ServerMessage::QueryAwareness
                 | ServerMessage::Stateless(_) => BTreeMap::new(),
             },
         };
@@ -307,13 +314,12 @@ impl State {
             self.caught_up_told = true;
             return Some(Next::CaughtUp);
         }
-        self.presence.take().map(|presence| {
-            Next::Message(match presence {
-                Presence::Shared(message) => message,
-                Presence::Merged(merged) => {
-                    Outgoing::new(ServerMessage::Awareness(merged.into_values().collect()))
-                }
-            })
-        })
+        let presence = self.presence.take().map(|presence| match presence {
+            Presence::Shared(message) => message,
+            Presence::Merged(merged) => {
+                Outgoing::new(ServerMessage::Awareness(merged.into_values().collect()))
+            }
+        });
+        presence.or_else(|| self.question.take()).map(Next::Message)
     }
 }

@@ -44,6 +44,7 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
         | ServerMessage::Awareness(_)
         | ServerMessage::Refused(_)
         | ServerMessage::Receipts { .. }
+        | ServerMessage::QueryAwareness
         | ServerMessage::Stateless(_) => {}
     }
 }

@@ -276,8 +276,10 @@ impl Conversation for Hocuspocus {
             Verdict::Pass(said) => self.pass(address, said),
             Verdict::Knock(id, token) => {
                 let looking = self.look(id.clone(), token);
-                self.pages
-                    .insert(address.into(), Page::knocking(id, address, looking));
+                self.pages.insert(
+                    address.into(),
+                    Page::knocking(id, address, self.has_version, looking),
+                );
             }
             Verdict::Kept => {}
             Verdict::Refused(refusal, said) => self.refused(address, &refusal, &said),

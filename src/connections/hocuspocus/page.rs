@@ -26,6 +26,8 @@ const ASK_BEFORE: Duration = Duration::from_secs(30);
 pub(super) struct Page {
     pub(super) id: PageId,
     pub(super) stage: Stage,
+    /// The provider has told its version.
+    has_version: bool,
     session: Option<Session>,
 }
 
@@ -65,7 +67,12 @@ pub(super) struct Fresh {
 }
 
 impl Page {
-    pub(super) fn knocking(id: PageId, address: &str, looking: Work<Result<Membership, Refusal>>) -> Self {
+    pub(super) fn knocking(
+        id: PageId,
+        address: &str,
+        has_version: bool,
+        looking: Work<Result<Membership, Refusal>>,
+    ) -> Self {
         let session = (address != id.as_str()).then(|| Session {
             prefix: prefix(address),
             plain_prefix: prefix(id.as_str()).len(),
@@ -73,12 +80,18 @@ impl Page {
         Self {
             id,
             stage: Stage::Knocking(looking),
+            has_version,
             session,
         }
     }
 
     pub(super) fn enter(&mut self, around: &Surroundings, membership: Membership) {
-        self.stage = Stage::Entering(Box::pin(enter(around.clone(), self.id.clone(), membership)));
+        self.stage = Stage::Entering(Box::pin(enter(
+            around.clone(),
+            self.id.clone(),
+            membership,
+            self.has_version,
+        )));
     }
 
     pub(super) fn seated(&mut self) -> Option<&mut Seated> {
@@ -154,14 +167,19 @@ impl Page {
 
     /// Gives the seat back. What was said on the way in counts: whoever types and leaves at once has said it.
     pub(super) fn end(self, around: &Surroundings, kept: Vec<Said>, departure: Departure) -> Work<()> {
-        let Self { id, stage, .. } = self;
+        let Self {
+            id,
+            stage,
+            has_version,
+            ..
+        } = self;
         let around = around.clone();
         Box::pin(async move {
             let seated = match stage {
                 Stage::In(seated) => Ok(seated),
                 Stage::Entering(entering) => entering.await,
                 Stage::Knocking(looking) => match looking.await {
-                    Ok(membership) => enter(around, id, membership).await,
+                    Ok(membership) => enter(around, id, membership, has_version).await,
                     Err(refusal) => Err(refusal),
                 },
             };
@@ -177,12 +195,19 @@ impl Page {
     }
 }
 
-async fn enter(around: Surroundings, page: PageId, membership: Membership) -> Result<Box<Seated>, Refusal> {
+async fn enter(
+    around: Surroundings,
+    page: PageId,
+    membership: Membership,
+    has_version: bool,
+) -> Result<Box<Seated>, Refusal> {
     let expires_in = membership.expires_in;
     let from = now();
     let capabilities = Capabilities {
         receipts: true,
         stateless: true,
+        // Older ones say back what they hear.
+        asked: has_version,
     };
     let attendance = Attendance::begin(
         &around.access,
@@ -246,7 +271,7 @@ mod tests {
     #[test]
     fn a_message_is_written_once_for_everybody() {
         let id = PageId::new("d").expect("a page id");
-        let page = |address| Page::knocking(id.clone(), address, Box::pin(std::future::pending()));
+        let page = |address| Page::knocking(id.clone(), address, false, Box::pin(std::future::pending()));
         let message = Outgoing::new(ServerMessage::Delta(Bytes::from_static(&[0, 0])));
         let (one, other) = (page("d").frame(&message), page("d").frame(&message));
         let (Some(Say::Frame(one)), Some(Say::Frame(other))) = (one, other) else {

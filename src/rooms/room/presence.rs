@@ -3,9 +3,12 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use crdt::AwarenessChange;
+use crdt::{AwarenessChange, ClientId};
 
 use super::{Departure, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage};
+
+/// Nobody is asked in a larger crowd: programs answer with everybody they see.
+const MAX_ASKED: usize = 64;
 
 impl Room {
     pub(super) fn awareness_said(
@@ -48,6 +51,7 @@ impl Room {
     /// Tells one member who is here.
     pub(super) fn send_awareness(&mut self, now: Instant, to: MemberId, effects: &mut Vec<Effect>) {
         let crdt::Introduction { present, raised } = self.awareness.introduce(now, to);
+        let mut asked = Vec::new();
         let mut send = |to, changes| {
             effects.push(Effect::Send {
                 to,
@@ -58,7 +62,12 @@ impl Room {
             send(to, present);
         }
         for (owner, change) in raised.into_iter().filter(|(owner, _)| *owner != to) {
+            let client = change.client;
             send(owner, vec![change]);
+            asked.push(client);
+        }
+        for client in asked {
+            self.ask_presence(client, effects);
         }
     }
 
@@ -89,13 +98,31 @@ impl Room {
         if self.awareness_changes.is_empty() {
             return;
         }
-        let changes = std::mem::take(&mut self.awareness_changes)
-            .into_values()
-            .collect();
-        let message = Outgoing::new(ServerMessage::Awareness(changes));
+        let changes = std::mem::take(&mut self.awareness_changes);
+        let clients: Vec<_> = changes.keys().copied().collect();
+        let message = Outgoing::new(ServerMessage::Awareness(changes.into_values().collect()));
         effects.push(Effect::Broadcast {
             except: Vec::new(),
             message,
         });
+        for client in clients {
+            self.ask_presence(client, effects);
+        }
+    }
+
+    /// Asks the member of a client that has just been told another clock than it said. Whoever comes back takes a state only with a
+    /// clock that it has not seen, and there is another one only when this one is confirmed. Most programs say it back by themselves.
+    fn ask_presence(&self, client: ClientId, effects: &mut Vec<Effect>) {
+        if self.awareness.is_confirmed(client) || self.awareness.len() > MAX_ASKED {
+            return;
+        }
+        let must_be_asked = |to: &MemberId| {
+            let seat = self.members.get(to);
+            seat.is_some_and(|seat| seat.capabilities.asked)
+        };
+        if let Some(to) = self.awareness.owner(client).filter(must_be_asked) {
+            let message = Outgoing::new(ServerMessage::QueryAwareness);
+            effects.push(Effect::Send { to, message });
+        }
     }
 }

@@ -25,6 +25,8 @@ pub(crate) enum Word {
     Stateless(String),
     Closed(String),
     Status(u64),
+    /// "Who are you?"
+    Question,
     /// Has no address.
     Ping,
     /// Has no address.
@@ -149,7 +151,7 @@ impl Provider {
         let told: VecDeque<(String, Word)> = told;
         let words = told.into_iter().map(|(_, word)| word);
         words
-            .filter(|word| !matches!(word, Word::Step1(_) | Word::Awareness(_)))
+            .filter(|word| !matches!(word, Word::Step1(_) | Word::Awareness(_) | Word::Question))
             .collect()
     }
 
@@ -214,6 +216,7 @@ fn read(frame: &Bytes) -> (String, Word) {
             2 => Word::LetIn(text(&mut reader)),
             kind => panic!("auth message {kind}"),
         },
+        3 => Word::Question,
         5 => Word::Stateless(text(&mut reader)),
         7 => Word::Closed(text(&mut reader)),
         8 => Word::Status(reader.number().expect("a status")),

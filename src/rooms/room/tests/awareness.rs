@@ -109,13 +109,20 @@ fn what_goes_out_is_always_newer_than_what_went_out_before() {
     let bob = stage.joins(2, "bob");
     let again = stage.joins(3, "alice");
     stage.says(&again, shows_as(1, 7, Some(ALICE)));
-    let Some(Next::Message(message)) = stage.outboxes[&bob.member].next() else {
-        panic!("a message was expected");
-    };
-    let ServerMessage::Awareness(changes) = message.message() else {
-        panic!("presence was expected");
-    };
-    assert!(changes[0].clock > 7, "clock {}", changes[0].clock);
+    let clock = first_clock(&stage, &bob);
+    assert!(clock > 7, "clock {clock}");
+}
+
+/// The clock of the first presence that somebody is told.
+fn first_clock(stage: &Stage, person: &Person) -> u32 {
+    loop {
+        let Some(Next::Message(message)) = stage.outboxes[&person.member].next() else {
+            panic!("presence was expected");
+        };
+        if let ServerMessage::Awareness(changes) = message.message() {
+            return changes[0].clock;
+        }
+    }
 }
 
 #[test]
@@ -197,4 +204,31 @@ fn presence_does_not_wait_for_the_store_and_stores_nothing() {
     stage.says(&alice, shows(&alice, 1, ALICE));
     assert_eq!(stage.hears(&alice), [shown(1, ALICE)]);
     assert!(stage.append.is_none());
+}
+
+#[test]
+fn whoever_says_nothing_back_is_asked_so_that_others_may_come_back_as_often_as_they_like() {
+    let mut stage = Stage::new();
+    let asked = Capabilities {
+        asked: true,
+        ..Capabilities::default()
+    };
+    let alice = stage.enters_with(1, Role::Edit, Some("alice"), asked);
+    stage.hears(&alice);
+    stage.says(&alice, shows(&alice, 7, ALICE));
+    // Her program has taken over the next clock, and says so when it is asked.
+    assert_eq!(stage.hears(&alice), [shown(1, ALICE), Heard::Asked]);
+    stage.says(&alice, shows(&alice, 8, ALICE));
+    assert_eq!(stage.hears(&alice), []);
+    for clock in 9..12 {
+        let bob = stage.enters(2, Role::Edit, Some("bob"));
+        assert_eq!(first_clock(&stage, &bob), clock, "one that he has not seen");
+        assert_eq!(stage.hears(&alice), [shown(1, ALICE), Heard::Asked]);
+        stage.says(&alice, shows(&alice, clock, ALICE));
+        stage.leaves(&bob, Departure::Clean);
+    }
+    // Others say it back by themselves.
+    let carol = stage.joins(3, "carol");
+    stage.says(&carol, shows(&carol, 7, ALICE));
+    assert!(!stage.hears(&carol).contains(&Heard::Asked));
 }

@@ -39,6 +39,7 @@ enum Heard {
     Refused(RefusalCode),
     Receipt(bool),
     Stateless(Bytes),
+    Asked,
     CaughtUp,
     Closed(RefusalCode),
 }
@@ -271,6 +272,7 @@ impl Stage {
             ServerMessage::Refused(refusal) => Heard::Refused(refusal.code),
             ServerMessage::Receipts { accepted, .. } => Heard::Receipt(*accepted),
             ServerMessage::Stateless(payload) => Heard::Stateless(payload.clone()),
+            ServerMessage::QueryAwareness => Heard::Asked,
         }
     }
 

@@ -8,6 +8,7 @@ const NONE: [bool; 0] = [];
 const COUNTS: Capabilities = Capabilities {
     receipts: true,
     stateless: true,
+    asked: false,
 };
 
 fn counter(stage: &mut Stage, id: u64, role: Role, name: &str) -> Person {
