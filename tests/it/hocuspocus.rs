@@ -641,3 +641,95 @@ async fn a_slow_reader_of_one_page_gets_everything_in_the_end() {
     }
     assert!(replica.is_whole());
 }
+
+#[tokio::test]
+async fn an_edit_survives_one_failing_call_of_the_store_and_its_author() {
+    let durable = empty_store().await;
+    let store = SwitchedStore::new(durable.clone());
+    let server = TestServer::start_on(store.clone(), &["--room-idle-seconds", "0"]).await;
+    let mut provider = Provider::join(&server, "d").await;
+    store.writing(Weather::Failing(Fault::Unavailable));
+    provider.edit("d", &insertion(1, 0, "kept")).await;
+    // The last member goes while nothing is stored.
+    provider.settle("d").await;
+    assert_eq!(provider.told("d"), [], "nothing is acknowledged");
+    provider.socket.leave().await;
+    store.writing(Weather::Fine);
+    crate::support::until("the edit to be stored", async || {
+        text(&server, "d").await == "kept"
+    })
+    .await;
+    server.stop().await;
+    let again = TestServer::start_on(durable, &[]).await;
+    assert_eq!(text(&again, "d").await, "kept");
+}
+
+#[tokio::test]
+async fn those_who_come_while_a_page_is_loading_meet_in_one_document() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    store.reading(Weather::Hanging);
+    let mut providers = Vec::new();
+    for author in 1..=5_u64 {
+        let mut provider = Provider::open(&server).await;
+        provider.show_token("d", "").await;
+        provider.edit("d", &insertion(author, 0, "x")).await;
+        provider.say("d", &[0, 0, 1, 0]).await;
+        providers.push(provider);
+    }
+    store.reading(Weather::Fine);
+    for provider in &mut providers {
+        assert_eq!(provider.statuses("d", 1).await, [1]);
+    }
+    assert_eq!(text(&server, "d").await, "xxxxx");
+    let (bob, others) = providers.split_first_mut().expect("five");
+    bob.edit("d", &insertion(1, 1, "y")).await;
+    for other in others {
+        other
+            .until(
+                "d",
+                |word| matches!(word, Word::Update(update) if update.ends_with(b"y\0")),
+            )
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn somebody_elses_presence_cannot_be_overwritten() {
+    let server = TestServer::start(&[]).await;
+    let mut ada = Client::join(&server, "d", 1).await;
+    let mut bob = Client::join(&server, "d", 2).await;
+    let shown = json!({ "name": "Ada" });
+    ada.show(&shown).await;
+    bob.until_shown(1, Some(&shown)).await;
+    let mut mallory = Provider::join(&server, "d").await;
+    mallory
+        .show("d", &presence_update(1, 50, &json!({ "name": "FAKE" })))
+        .await;
+    mallory.show("d", &presence_update(1, 51, &json!(null))).await;
+    let own = json!({ "name": "Mallory" });
+    mallory.show("d", &presence_update(9, 1, &own)).await;
+    bob.until_shown(9, Some(&own)).await;
+    assert_eq!(bob.presence.state(1), Some(&shown));
+    mallory.settle("d").await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_store_that_fails_and_acknowledges_nothing() {
+    for weather in [Weather::Failing(Fault::Unavailable), Weather::Hanging] {
+        let store = SwitchedStore::new(empty_store().await);
+        let server = TestServer::start_on(store.clone(), &["--shutdown-deadline-seconds", "2"]).await;
+        let mut provider = Provider::join(&server, "d").await;
+        store.writing(weather);
+        provider.edit("d", &insertion(1, 0, "lost")).await;
+        provider.settle("d").await;
+        let stopping = tokio::spawn(server.stop());
+        assert_closed(&provider.closed().await, 1012, "draining");
+        assert_eq!(provider.told("d"), [], "{weather:?}");
+        let stopped = tokio::time::timeout(Duration::from_secs(15), stopping).await;
+        assert!(
+            !stopped.expect("a stop in time").expect("a server"),
+            "{weather:?}: it says that something was not stored"
+        );
+    }
+}
