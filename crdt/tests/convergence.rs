@@ -203,6 +203,38 @@ proptest! {
     }
 
     #[test]
+    fn what_fills_the_holes_of_another_is_not_lost(seed: u64, clients in 1u64..4, piles in 2usize..5) {
+        let (updates, reference) = session(seed, clients, 40);
+        let mut document = Document::new(Limits::default());
+        let new = feed(&mut document, &updates, 5);
+        // Each pile has stretches of the same clients that lie between those of the others.
+        let mut random = Random::new(seed ^ 5);
+        let mut sorted = vec![Vec::new(); piles];
+        for update in &new {
+            let pile = random.below(piles as u32) as usize;
+            sorted[pile].push(update);
+            // Some of it is in two of them.
+            if random.below(4) == 0 {
+                sorted[(pile + 1) % piles].push(update);
+            }
+        }
+        let merged: Vec<_> = sorted
+            .into_iter()
+            .filter(|pile| !pile.is_empty())
+            .map(merge)
+            // As it comes back from the store.
+            .map(|pile| parse(pile.bytes()))
+            .collect();
+        let mut again = Document::new(Limits::default());
+        let together = merge(&merged);
+        prop_assert!(matches!(again.admit(together).unwrap(), Admission::New(_)));
+        again.apply().unwrap();
+        assert_same(&mut again, &reference);
+        let rows = merged.iter().map(|update| update.bytes().clone());
+        assert_same(&mut Document::load(Limits::default(), rows).unwrap(), &reference);
+    }
+
+    #[test]
     fn merging_with_holes_and_overlaps_serves_who_has_the_rest(seed: u64, clients in 1u64..4) {
         let (updates, reference) = session(seed, clients, 40);
         let mut document = Document::new(Limits::default());

@@ -24,12 +24,18 @@ pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Update {
     if let [only] = updates[..] {
         return only.clone();
     }
-    let mut parts: Vec<(&Update, &Section)> = Vec::with_capacity(updates.len());
+    let mut parts: Vec<(&Update, Section)> = Vec::with_capacity(updates.len());
     let mut deletes = Vec::new();
     let mut size = 8;
     for update in &updates {
         size += update.len();
-        parts.extend(update.sections().iter().map(|section| (*update, section)));
+        for section in update.sections() {
+            if section.has_holes {
+                each_run(update, section, |run| parts.push((update, run)));
+            } else {
+                parts.push((update, *section));
+            }
+        }
         update.each_delete(|range| deletes.push(range));
     }
     parts.sort_by(|(_, left), (_, right)| {
@@ -74,6 +80,40 @@ pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Update {
     }
 }
 
+/// Takes a section apart where it has holes, which another update may fill.
+fn each_run(update: &Update, section: &Section, mut found: impl FnMut(Section)) {
+    let limits = Limits::trusted();
+    let mut reader = Reader::starting_at(update.bytes(), section.first as usize);
+    let mut clock = section.start;
+    let mut run: Option<Section> = None;
+    for _ in 0..section.count {
+        let at = reader.position() as u32;
+        let Ok(read) = read_struct::<true>(&mut reader, &limits) else {
+            debug_assert!(false, "the structs were checked when the update was parsed");
+            break;
+        };
+        let end = clock + read.length;
+        if read.kind() == SKIP {
+            run.take().into_iter().for_each(&mut found);
+        } else {
+            let run = run.get_or_insert(Section {
+                start: clock,
+                count: 0,
+                first: at,
+                in_list: section.in_list && clock == section.start,
+                has_holes: false,
+                ..*section
+            });
+            run.end = end;
+            run.count += 1;
+            run.last = at;
+            run.until = reader.position() as u32;
+        }
+        clock = end;
+    }
+    run.into_iter().for_each(found);
+}
+
 /// The structs of one client being put together.
 #[derive(Default)]
 struct Body {
@@ -96,17 +136,19 @@ struct Open {
 
 impl Body {
     /// Leaves the structs in `out` and says what they are, with positions relative to it.
-    fn write(&mut self, group: &[(&Update, &Section)]) -> Option<Section> {
+    fn write(&mut self, group: &[(&Update, Section)]) -> Option<Section> {
         self.out.clear();
         self.count = 0;
         self.last = 0;
         let (_, first) = group.first()?;
         let mut end = first.start;
+        let mut has_holes = false;
         for (update, section) in group {
             if section.end <= end && section.start < end {
                 continue;
             }
             if section.start > end {
+                has_holes = true;
                 self.close();
                 self.last = self.out.len() as u32;
                 self.out.put_byte(SKIP);
@@ -132,6 +174,7 @@ impl Body {
             last: self.last,
             until: self.out.len() as u32,
             in_list: first.in_list,
+            has_holes,
         })
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct Section {
     /// The first struct is known to go into a list, not under a key of a map, so that it may be joined with its
     /// predecessor. Only what was admitted is known.
     pub(crate) in_list: bool,
+    /// Some of its structs are skips: it says nothing about their clocks.
+    pub(crate) has_holes: bool,
 }
 
 /// An update whose structure was checked. Cheap to keep and to clone: the bytes are shared.
@@ -208,10 +210,12 @@ fn read_section(
     let first = reader.position() as u32;
     let mut last = first;
     let mut end = start;
+    let mut has_holes = false;
     for _ in 0..count {
         last = reader.position() as u32;
         let read = read_struct::<false>(reader, limits)?;
         *must_rewrite |= read.kind() == JSON;
+        has_holes |= read.kind() == SKIP;
         // Neither can exceed 2^30, so the sum fits.
         end += read.length;
         if end > MAX_CLOCK {
@@ -228,6 +232,7 @@ fn read_section(
         last,
         until,
         in_list: false,
+        has_holes,
     })
 }
 

@@ -136,6 +136,7 @@ pub(super) fn write_section(
         last,
         until: out.len() as u32,
         in_list: section.in_list && start == section.start,
+        has_holes: section.has_holes,
     }
 }
 
