@@ -17,18 +17,36 @@ pub(super) enum Author {
     Foreign,
 }
 
-/// Everything one author wrote between two flushes, merged.
+/// How an update came into a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Arrival {
+    /// As an edit, which its author has just made: the others are told at once.
+    Edit,
+    /// As what a replica has that the room lacked. Any of it may have been written by any other member, who would take hearing it
+    /// for the news that it is stored: so everybody hears it when it is.
+    Resync,
+}
+
+/// Everything one author brought between two flushes, merged. What it wrote after a resync may build on that, so it all counts as one.
 #[derive(Clone, Debug)]
 pub(super) struct Contribution {
     pub(super) author: Author,
+    pub(super) arrival: Arrival,
     pub(super) user: Option<Arc<str>>,
     pub(super) update: Update,
+}
+
+#[derive(Debug)]
+struct Pile {
+    arrival: Arrival,
+    user: Option<Arc<str>>,
+    updates: Vec<Update>,
 }
 
 /// The updates admitted since the last flush, by author.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    by_author: BTreeMap<Author, (Option<Arc<str>>, Vec<Update>)>,
+    by_author: BTreeMap<Author, Pile>,
     /// Where each client's new structs begin.
     starts: BTreeMap<ClientId, u32>,
     /// The same of the batches whose deltas are on their way to the outboxes.
@@ -42,16 +60,18 @@ impl Batch {
         self.by_author.is_empty()
     }
 
-    pub(super) fn push(&mut self, author: Author, user: Option<Arc<str>>, update: Update) {
+    pub(super) fn push(&mut self, author: Author, arrival: Arrival, user: Option<Arc<str>>, update: Update) {
         for range in update.ranges() {
             let start = self.starts.entry(range.client).or_insert(range.start);
             *start = range.start.min(*start);
         }
-        self.by_author
-            .entry(author)
-            .or_insert_with(|| (user, Vec::new()))
-            .1
-            .push(update);
+        let pile = self.by_author.entry(author).or_insert_with(|| Pile {
+            arrival,
+            user,
+            updates: Vec::new(),
+        });
+        pile.arrival = pile.arrival.max(arrival);
+        pile.updates.push(update);
     }
 
     /// Takes what was written, one contribution an author in the order of their ids, and leaves the batch empty.
@@ -65,12 +85,17 @@ impl Batch {
         }
         std::mem::take(&mut self.by_author)
             .into_iter()
-            .map(|(author, (user, mut updates))| {
-                let update = match updates.len() {
-                    1 => updates.swap_remove(0),
-                    _ => crdt::merge(&updates),
+            .map(|(author, mut pile)| {
+                let update = match pile.updates.len() {
+                    1 => pile.updates.swap_remove(0),
+                    _ => crdt::merge(&pile.updates),
                 };
-                Contribution { author, user, update }
+                Contribution {
+                    author,
+                    arrival: pile.arrival,
+                    user: pile.user,
+                    update,
+                }
             })
             .collect()
     }

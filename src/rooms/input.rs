@@ -69,12 +69,13 @@ pub enum Input {
         /// The member.
         member: MemberId,
     },
-    /// An acknowledgement to a member that is behind was dropped: what it said must be part of what the member missed.
-    EchoDropped {
+    /// A message about something that had been in the document for a while was dropped, because the member is behind: it must be part
+    /// of what the member has missed.
+    LateDropped {
         /// The member.
         member: MemberId,
-        /// The update that was to be acknowledged.
-        echo: Bytes,
+        /// What it was about.
+        update: Bytes,
     },
     /// The outbox of a member that fell behind has drained: it wants what it missed.
     CaughtUp {

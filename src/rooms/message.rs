@@ -46,6 +46,9 @@ pub enum ServerMessage {
     Delta(Bytes),
     /// What the member itself wrote, as one update that is durable now: the acknowledgement.
     Stored(Bytes),
+    /// What somebody else had that the page lacked, as one update. It is durable, or the store has been failing for a while and the
+    /// member is not known to have written any of it: whoever wrote it might take hearing it for the acknowledgement.
+    Brought(Bytes),
     /// What changed about who is here.
     Awareness(Vec<AwarenessChange>),
     /// A change was refused; the connection goes on.
@@ -91,7 +94,8 @@ impl Outgoing {
             ServerMessage::SyncStep1(bytes)
             | ServerMessage::SyncStep2(bytes)
             | ServerMessage::Delta(bytes)
-            | ServerMessage::Stored(bytes) => bytes.len(),
+            | ServerMessage::Stored(bytes)
+            | ServerMessage::Brought(bytes) => bytes.len(),
             ServerMessage::Awareness(changes) => changes
                 .iter()
                 .map(|change| change.state.as_ref().map_or(0, |state| state.len()) + 16)

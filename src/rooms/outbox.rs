@@ -159,7 +159,7 @@ impl State {
             ServerMessage::SyncStep2(_) => {
                 self.drop_queued(|queued| matches!(queued, ServerMessage::SyncStep2(_)))
             }
-            ServerMessage::Delta(_) | ServerMessage::Stored(_) => {
+            ServerMessage::Delta(_) | ServerMessage::Stored(_) | ServerMessage::Brought(_) => {
                 if self.behind {
                     return Pushed::Behind;
                 }
@@ -203,6 +203,7 @@ impl State {
                 | ServerMessage::SyncStep2(_)
                 | ServerMessage::Delta(_)
                 | ServerMessage::Stored(_)
+                | ServerMessage::Brought(_)
                 | ServerMessage::Refused(_) => BTreeMap::new(),
             },
         };

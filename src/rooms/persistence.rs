@@ -42,6 +42,8 @@ const MAX_UNSENT: usize = 256;
 pub(super) enum Held {
     /// What a member lacks that has what the state vector says.
     Reply(MemberId, StateVector, Arc<Outgoing>),
+    /// What some brought that others may have written, and those who are known to have written which of it.
+    News(Vec<Contribution>, BTreeMap<MemberId, Vec<usize>>),
     /// An acknowledgement to a member.
     Echo(MemberId, Arc<Outgoing>),
     /// The answer to a backend whose update added nothing new.
@@ -54,7 +56,7 @@ impl Held {
     /// Whether it is let go when the store is late.
     fn is_impatient(&self) -> bool {
         match self {
-            Self::Reply(..) | Self::Reader(_) => true,
+            Self::Reply(..) | Self::News(..) | Self::Reader(_) => true,
             Self::Echo(..) | Self::Answer(_) => false,
         }
     }
@@ -185,6 +187,15 @@ impl Persistence {
             .retain(|(_, held)| !matches!(held, Held::Reply(to, ..) | Held::Echo(to, _) if *to == member));
     }
 
+    /// A member gets an answer with all there is, so what is held as news is none for it: it may have written it.
+    pub(super) fn answered(&mut self, member: MemberId) {
+        for (_, held) in &mut self.held {
+            if let Held::News(contributions, writers) = held {
+                writers.insert(member, (0..contributions.len()).collect());
+            }
+        }
+    }
+
     /// Takes back the reply that is held for a member, and says what it was made for. A newer one takes its place, so that at
     /// most one is held for each member, however often it asks.
     pub(super) fn take_back_reply(&mut self, member: MemberId) -> Option<StateVector> {
@@ -192,7 +203,7 @@ impl Persistence {
         let (_, reply) = self.held.remove(self.held.iter().position(is_reply)?)?;
         match reply {
             Held::Reply(_, has, _) => Some(has),
-            Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => None,
+            Held::News(..) | Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => None,
         }
     }
 

@@ -461,40 +461,53 @@ impl RoomTask {
             return;
         };
         let pushed = outbox.push(message);
-        if matches!(message.message(), ServerMessage::Delta(_)) && pushed == Pushed::Queued {
+        if matches!(
+            message.message(),
+            ServerMessage::Delta(_) | ServerMessage::Brought(_)
+        ) && pushed == Pushed::Queued
+        {
             self.shared.metrics.deltas_out.increment(1);
         }
+        self.pushed(to, message, pushed);
+    }
+
+    /// Tells the room when something was dropped.
+    fn pushed(&mut self, to: MemberId, message: &Outgoing, pushed: Pushed) {
         if pushed == Pushed::FellBehind {
             self.handle(Input::FellBehind { member: to });
         }
-        if let (Pushed::FellBehind | Pushed::Behind, ServerMessage::Stored(echo)) =
-            (pushed, message.message())
+        if let (
+            Pushed::FellBehind | Pushed::Behind,
+            ServerMessage::Stored(update) | ServerMessage::Brought(update),
+        ) = (pushed, message.message())
         {
-            self.handle(Input::EchoDropped {
+            self.handle(Input::LateDropped {
                 member: to,
-                echo: echo.clone(),
+                update: update.clone(),
             });
         }
     }
 
     fn broadcast(&mut self, except: &[MemberId], message: &Arc<Outgoing>) {
         let mut queued = 0;
-        let mut fell_behind = Vec::new();
+        let mut dropped = Vec::new();
         for (member, outbox) in &self.outboxes {
             if except.binary_search(member).is_ok() {
                 continue;
             }
             match outbox.push(message) {
                 Pushed::Queued => queued += 1,
-                Pushed::FellBehind => fell_behind.push(*member),
-                Pushed::Behind => {}
+                pushed @ (Pushed::FellBehind | Pushed::Behind) => dropped.push((*member, pushed)),
             }
         }
-        if matches!(message.message(), ServerMessage::Delta(_)) {
+        if matches!(
+            message.message(),
+            ServerMessage::Delta(_) | ServerMessage::Brought(_)
+        ) {
             self.shared.metrics.deltas_out.increment(queued);
         }
-        for member in fell_behind {
-            self.handle(Input::FellBehind { member });
+        for (member, pushed) in dropped {
+            self.pushed(member, message, pushed);
         }
     }
 

@@ -193,14 +193,27 @@ impl Client {
         while self.early.len() < waited {
             waited = self.early.len();
             for update in std::mem::take(&mut self.early) {
-                match self.gate.admit(update).expect("an update that fits") {
-                    Admission::New(update) => self.replica.apply(update.bytes()),
-                    Admission::Known => {}
-                    Admission::Early { update, .. } => self.early.push(update),
-                }
+                self.tries(update);
+            }
+        }
+        // Two answers may each delete something of the other.
+        if self.early.len() > 1 {
+            let together = crdt::merge(&self.early);
+            let apart = std::mem::take(&mut self.early);
+            self.tries(together);
+            if !self.early.is_empty() {
+                self.early = apart;
             }
         }
         self.gate.apply().expect("a document that works");
+    }
+
+    fn tries(&mut self, update: Update) {
+        match self.gate.admit(update).expect("an update that fits") {
+            Admission::New(update) => self.replica.apply(update.bytes()),
+            Admission::Known => {}
+            Admission::Early { update, .. } => self.early.push(update),
+        }
     }
 
     /// Something that came has not been taken in, because something before it is missing.

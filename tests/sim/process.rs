@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{AwarenessLimits, ClientId, Document, Limits, ParkingLimits, StateVector, Update};
+use crdt::{AwarenessLimits, ClientId, Document, Limits, ParkingLimits, StateVector};
 use pageroom::rooms::{
     ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Pushed, Refusal, RequestId,
     Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, open_document,
@@ -74,8 +74,6 @@ pub(crate) struct Slot {
 struct Seat {
     outbox: Arc<Outbox>,
     own: Option<ClientId>,
-    /// From which clock on this connection was the first to bring what its client wrote.
-    wrote_from: Option<u32>,
 }
 
 /// A room and what carries out its effects.
@@ -426,11 +424,7 @@ impl Live {
                 outbox,
                 own,
             } => {
-                let seat = Seat {
-                    outbox,
-                    own,
-                    wrote_from: None,
-                };
+                let seat = Seat { outbox, own };
                 self.seats.insert(member, seat);
                 if let Some(own) = own {
                     self.newest.insert(own, member);
@@ -438,11 +432,6 @@ impl Live {
                 self.handle(now, Input::Joined { member, role, user });
             }
             Command::Said { member, messages } => {
-                for message in &messages {
-                    if let ClientMessage::Update(update) = message {
-                        self.note_author(member, update);
-                    }
-                }
                 self.handle(now, Input::Said { member, messages });
             }
             Command::Left { member, departure } => {
@@ -464,23 +453,6 @@ impl Live {
                 );
             }
             Command::Drain { abandon } => self.handle(now, Input::Draining { abandon }),
-        }
-    }
-
-    /// Notes from where on a connection is the author of what its client wrote.
-    fn note_author(&mut self, member: MemberId, update: &Bytes) {
-        let Some(seat) = self.seats.get_mut(&member) else {
-            return;
-        };
-        let Ok(update) = Update::parse(update.clone(), &Limits::default()) else {
-            return;
-        };
-        for range in update.ranges().filter(|range| Some(range.client) == seat.own) {
-            let known = self.room.document().state_vector().get(range.client);
-            // Through several connections at once anything may have come first.
-            if known == range.start && seat.wrote_from.is_none() {
-                seat.wrote_from = Some(known);
-            }
         }
     }
 
@@ -544,7 +516,7 @@ impl Live {
             .is_some_and(|since| around.now >= since + Duration::from_secs(2));
         // A client that has come back does not hear what its older connection is told.
         let is_newest = |own: &ClientId| self.newest.get(own) == Some(&to);
-        let own = seat.own.filter(is_newest).zip(seat.wrote_from);
+        let own = seat.own.filter(is_newest);
         properties::only_what_is_durable_is_acknowledged(around.disk, &self.page, own, said, is_late);
         properties::only_what_is_admitted_is_told(self.room.document().state_vector(), said);
         let pushed = seat.outbox.push(message);
@@ -556,9 +528,13 @@ impl Live {
                 .note(|| format!("{to:?} falls behind on {}", self.page));
             self.handle(around.now, Input::FellBehind { member: to });
         }
-        if let (Pushed::FellBehind | Pushed::Behind, ServerMessage::Stored(echo)) = (pushed, said) {
-            let echo = echo.clone();
-            self.handle(around.now, Input::EchoDropped { member: to, echo });
+        if let (
+            Pushed::FellBehind | Pushed::Behind,
+            ServerMessage::Stored(update) | ServerMessage::Brought(update),
+        ) = (pushed, said)
+        {
+            let update = update.clone();
+            self.handle(around.now, Input::LateDropped { member: to, update });
         }
     }
 }

@@ -9,11 +9,11 @@ use storage::PageId;
 use crate::disk::{Disk, parsed};
 
 /// An acknowledgement names only what is durable at this very moment. A client takes for an acknowledgement whatever comes
-/// back to it of its own writing, `own` from some clock on.
+/// back to it of its own writing, with client id `own`.
 pub(crate) fn only_what_is_durable_is_acknowledged(
     disk: &mut Disk,
     page: &PageId,
-    own: Option<(ClientId, u32)>,
+    own: Option<ClientId>,
     said: &ServerMessage,
     store_is_late: bool,
 ) {
@@ -30,14 +30,15 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
                 "a step 2 of {page} has something that is not durable"
             );
         }
-        ServerMessage::Delta(update) => {
-            let Some((own, wrote_from)) = own else { return };
-            let mut ranges = parsed(update)
-                .ranges()
-                .filter(|range| range.client == own)
-                .collect::<Vec<_>>();
-            ranges.retain(|range| range.end > wrote_from);
-            for range in ranges {
+        ServerMessage::Brought(update) if !store_is_late => {
+            assert!(
+                disk.has(page, update),
+                "what somebody brought to {page} is told before it is durable"
+            );
+        }
+        ServerMessage::Delta(update) | ServerMessage::Brought(update) => {
+            let Some(own) = own else { return };
+            for range in parsed(update).ranges().filter(|range| range.client == own) {
                 assert!(
                     range.end <= disk.clock(page, own),
                     "{own} is told its own edit before it is durable"
@@ -53,8 +54,10 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
 
 /// What others are told is part of the document.
 pub(crate) fn only_what_is_admitted_is_told(known: &StateVector, said: &ServerMessage) {
-    if let ServerMessage::Delta(update) | ServerMessage::Stored(update) | ServerMessage::SyncStep2(update) =
-        said
+    if let ServerMessage::Delta(update)
+    | ServerMessage::Stored(update)
+    | ServerMessage::Brought(update)
+    | ServerMessage::SyncStep2(update) = said
     {
         for range in parsed(update).ranges() {
             assert!(

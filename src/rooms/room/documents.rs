@@ -7,7 +7,7 @@ use crdt::{Admission, ClientId, Document, StateVector, Update};
 use storage::{LoggedUpdate, NewUpdate};
 
 use super::{
-    Author, Effect, Held, MemberId, Outgoing, Refusal, RefusalCode, Room, RoomConfig, ServerMessage,
+    Arrival, Author, Effect, Held, MemberId, Outgoing, Refusal, RefusalCode, Room, RoomConfig, ServerMessage,
 };
 use crate::rooms::{
     ClientMessage, RequestId,
@@ -16,15 +16,6 @@ use crate::rooms::{
 
 /// Most that is told again to somebody who comes back, in bytes.
 const MAX_RECENT_BYTES: usize = 64 * 1024;
-
-/// How an update came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Arrival {
-    /// As the answer to a step 1: it may repeat and carry what others wrote.
-    Resync,
-    /// As an edit.
-    Edit,
-}
 
 /// A copy of a document, on which updates can be tried.
 pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Document> {
@@ -55,6 +46,14 @@ impl Room {
     }
 
     fn step1(&mut self, now: Instant, member: MemberId, state_vector: &Bytes, effects: &mut Vec<Effect>) {
+        if self.newcomers.contains(&member) {
+            // What was written before is part of the answer. Told now, it could be taken for the acknowledgement of what still comes
+            // through an older connection.
+            if !self.batch.is_empty() {
+                self.flush(now, effects);
+            }
+            self.newcomers.remove(&member);
+        }
         match StateVector::decode(state_vector, &self.config.gate) {
             Ok(has) => match self
                 .members
@@ -64,7 +63,9 @@ impl Room {
                 // It is answered when its queue has left, together with what it missed.
                 Some(behind) => *behind = common(behind, &has),
                 None => {
+                    self.ahead.note(member, &has, self.document.state_vector());
                     self.persistence.take_back_reply(member);
+                    self.persistence.answered(member);
                     self.bring_up_to_date(now, member, has.clone(), effects);
                     self.tell_recent(member, &has, effects);
                 }
@@ -210,7 +211,7 @@ impl Room {
             );
             return self.close(now, member, refusal, effects);
         }
-        if let Err(refusal) = self.admit(now, Author::Member(member), user, update, effects) {
+        if let Err(refusal) = self.admit(now, Author::Member(member), arrival, user, update, effects) {
             self.close(now, member, refusal, effects);
         }
     }
@@ -271,7 +272,10 @@ impl Room {
         } else {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
-                .and_then(|update| self.admit_posted(now, request, user, update, effects))
+                // A backend may post what it has from anybody.
+                .and_then(|update| {
+                    self.admit_posted(now, request, Arrival::Resync, user, update, effects)
+                })
         };
         if let Err(refusal) = result {
             effects.push(Effect::Answer {
@@ -285,6 +289,7 @@ impl Room {
         &mut self,
         now: Instant,
         request: RequestId,
+        arrival: Arrival,
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
@@ -292,7 +297,7 @@ impl Room {
         self.try_out(user.as_ref(), &update, effects)?;
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
-                self.batch.push(Author::Request(request), user, update);
+                self.batch.push(Author::Request(request), arrival, user, update);
                 self.admit_parked(now, effects);
                 Ok(())
             }
@@ -345,7 +350,8 @@ impl Room {
         self.try_out(None, &update, effects)?;
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
-                self.batch.push(Author::Foreign, None, update);
+                // It is stored.
+                self.batch.push(Author::Foreign, Arrival::Edit, None, update);
                 self.admit_parked(now, effects);
                 Ok(())
             }
@@ -362,6 +368,7 @@ impl Room {
         &mut self,
         now: Instant,
         author: Author,
+        arrival: Arrival,
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
@@ -371,7 +378,7 @@ impl Room {
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
                 let trimmed = update.bytes().len() != received.len();
-                self.batch.push(author, user, update);
+                self.batch.push(author, arrival, user, update);
                 if trimmed {
                     self.acknowledge(author, received, effects);
                 }
@@ -451,43 +458,87 @@ impl Room {
         self.last_edit = now;
         let contributions = self.batch.take();
         self.persistence.flushed(&contributions);
-        self.tell(&contributions, effects);
+        let (edits, resyncs): (Vec<_>, Vec<_>) = contributions
+            .into_iter()
+            .partition(|contribution| contribution.arrival == Arrival::Edit);
+        let writers = self.writers_in(&edits);
+        self.tell(&edits, writers, ServerMessage::Delta, effects);
+        if !resyncs.is_empty() {
+            let writers = self.writers_in(&resyncs);
+            self.persistence
+                .hold(self.persistence.ticket(false), Held::News(resyncs, writers));
+        }
+        self.ahead.caught_up(self.document.state_vector());
         self.recent.edited(now, self.document.state_vector());
     }
 
     /// Everybody gets one delta with everything; who wrote gets what the others wrote, because its own edits come back to it only as
     /// an acknowledgement. So does whoever wrote something that somebody else brings, such as another member who heard of it
     /// before the server was killed.
-    fn tell(&mut self, contributions: &[Contribution], effects: &mut Vec<Effect>) {
-        let delta = |update: &Update| Outgoing::new(ServerMessage::Delta(update.bytes().clone()));
-        let writers = self.writers_in(contributions);
-        let except: Vec<MemberId> = writers.keys().copied().collect();
-        if self.members.len() > writers.len() {
-            let message = match contributions {
-                [only] => delta(&only.update),
-                _ => delta(&merged(contributions.iter())),
-            };
-            effects.push(Effect::Broadcast { except, message });
-        }
+    pub(super) fn tell(
+        &mut self,
+        contributions: &[Contribution],
+        mut writers: BTreeMap<MemberId, Vec<usize>>,
+        message: fn(Bytes) -> ServerMessage,
+        effects: &mut Vec<Effect>,
+    ) {
+        writers.retain(|member, _| self.members.contains_key(member));
+        self.tell_except(contributions, &writers, message, effects);
         for (to, own) in writers {
-            if own.len() < contributions.len() {
-                let others = contributions
-                    .iter()
-                    .enumerate()
-                    .filter(|(index, _)| !own.contains(index));
-                let message = delta(&merged(others.map(|(_, contribution)| contribution)));
-                effects.push(Effect::Send { to, message });
-            }
             let brought = own.iter().filter_map(|index| contributions.get(*index));
             let brought: Vec<_> = brought
                 .filter(|contribution| contribution.author != Author::Member(to))
                 .collect();
             if !brought.is_empty() {
-                let stored = ServerMessage::Stored(merged(brought.into_iter()).bytes().clone());
-                self.persistence.hold(
-                    self.persistence.ticket(false),
-                    Held::Echo(to, Outgoing::new(stored)),
-                );
+                let brought = merged(brought.into_iter()).bytes().clone();
+                self.acknowledge(Author::Member(to), brought, effects);
+            }
+        }
+    }
+
+    /// Everybody gets what is durable, except who brought it.
+    pub(super) fn announce(&mut self, contributions: &[Contribution], effects: &mut Vec<Effect>) {
+        let mut authors: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
+        for (index, contribution) in contributions.iter().enumerate() {
+            if let Author::Member(member) = contribution.author
+                && self.members.contains_key(&member)
+            {
+                authors.entry(member).or_default().push(index);
+            }
+        }
+        self.tell_except(contributions, &authors, ServerMessage::Brought, effects);
+    }
+
+    /// Tells `contributions` to all but the newcomers, and to each of `writers` without those that are named there.
+    fn tell_except(
+        &self,
+        contributions: &[Contribution],
+        writers: &BTreeMap<MemberId, Vec<usize>>,
+        message: fn(Bytes) -> ServerMessage,
+        effects: &mut Vec<Effect>,
+    ) {
+        let outgoing = |update: &Update| Outgoing::new(message(update.bytes().clone()));
+        let mut except: Vec<MemberId> = writers.keys().copied().collect();
+        if !self.newcomers.is_empty() {
+            except.extend(&self.newcomers);
+            except.sort_unstable();
+            except.dedup();
+        }
+        if !contributions.is_empty() && self.members.len() > except.len() {
+            let message = match contributions {
+                [only] => outgoing(&only.update),
+                _ => outgoing(&merged(contributions.iter())),
+            };
+            effects.push(Effect::Broadcast { except, message });
+        }
+        for (&to, own) in writers {
+            if own.len() < contributions.len() && !self.newcomers.contains(&to) {
+                let others = contributions
+                    .iter()
+                    .enumerate()
+                    .filter(|(index, _)| !own.contains(index));
+                let message = outgoing(&merged(others.map(|(_, contribution)| contribution)));
+                effects.push(Effect::Send { to, message });
             }
         }
     }
@@ -503,7 +554,7 @@ impl Room {
             let owners = contribution
                 .update
                 .ranges()
-                .filter_map(|range| self.owner(range.client));
+                .flat_map(|range| self.owner(range.client).into_iter().chain(self.ahead.of(range)));
             for member in author.into_iter().chain(owners) {
                 let own = writers.entry(member).or_default();
                 if own.last() != Some(&index) {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crdt::{Admission, Missing, Update};
 
-use super::{Author, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused};
+use super::{Arrival, Author, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused};
 
 /// Clients whose updates a member is asked for at once; beyond that it is not asked until some of what it sent fits.
 const MAX_ASKED: usize = 16;
@@ -80,7 +80,8 @@ impl Room {
         };
         self.try_out(user.as_ref(), &update, effects)?;
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
-            Admission::New(update) => self.batch.push(author, user, update),
+            // How it came is forgotten.
+            Admission::New(update) => self.batch.push(author, Arrival::Resync, user, update),
             Admission::Known => {}
             Admission::Early { update, missing } => {
                 // There was room for it a moment ago.

@@ -6,6 +6,7 @@
 //! [`Input::CaughtUp`] all effects are carried out, because what does not find place in an outbox is part of what a member
 //! has to catch up with.
 
+mod ahead;
 mod documents;
 mod early;
 mod presence;
@@ -23,11 +24,11 @@ use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
-use self::recent::Recent;
+use self::{ahead::Ahead, recent::Recent};
 use super::{
     Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
     SnapshotPolicy,
-    batch::{Author, Batch, lowered},
+    batch::{Arrival, Author, Batch, lowered},
     member::Member,
     persistence::{Held, Persistence, Released},
 };
@@ -89,6 +90,9 @@ pub struct Room {
     awareness: Awareness<MemberId>,
     awareness_changes: BTreeMap<ClientId, AwarenessChange>,
     members: BTreeMap<MemberId, Member>,
+    /// Who has not yet asked for what it lacks, and is told nothing of the document until then.
+    newcomers: BTreeSet<MemberId>,
+    ahead: Ahead,
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
@@ -128,6 +132,8 @@ impl Room {
             canary,
             awareness_changes: BTreeMap::new(),
             members: BTreeMap::new(),
+            newcomers: BTreeSet::new(),
+            ahead: Ahead::default(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
             whole: Weak::new(),
@@ -176,19 +182,13 @@ impl Room {
     /// Takes in something that happened.
     pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Joined { member, role, user } => {
-                // What was written before is no news to the one who comes, who may have written it: its step 2 has it, once stored.
-                if !self.batch.is_empty() {
-                    self.flush(now, effects);
-                }
-                self.joined(now, member, role, user, effects);
-            }
+            Input::Joined { member, role, user } => self.joined(now, member, role, user, effects),
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
             Input::Removed { member, refusal } => self.close(now, member, refusal, effects),
             Input::FellBehind { member } => self.fell_behind(member),
-            Input::EchoDropped { member, echo } => self.echo_dropped(member, echo),
+            Input::LateDropped { member, update } => self.late_dropped(member, update),
             Input::CaughtUp { member } => self.caught_up(now, member, effects),
             Input::Posted {
                 request,
@@ -275,7 +275,14 @@ impl Room {
             effects.push(Effect::Close { member, refusal });
             return;
         }
+        // What is still to be told was said before it came. Its id is the highest.
+        for effect in effects.iter_mut() {
+            if let Effect::Broadcast { except, .. } = effect {
+                except.push(member);
+            }
+        }
         self.members.insert(member, Member::new(role, user));
+        self.newcomers.insert(member);
         self.empty_since = None;
         let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
         effects.push(Effect::Send {
@@ -289,6 +296,8 @@ impl Room {
         if self.members.remove(&member).is_none() {
             return;
         }
+        self.newcomers.remove(&member);
+        self.ahead.forget(member);
         self.persistence.forget(member);
         self.parking.remove(&Author::Member(member));
         self.client_owners.retain(|_, owner| *owner != member);
@@ -337,15 +346,16 @@ impl Room {
         }
     }
 
-    fn echo_dropped(&mut self, member: MemberId, echo: Bytes) {
+    fn late_dropped(&mut self, member: MemberId, update: Bytes) {
         self.fell_behind(member);
         let behind = self
             .members
             .get_mut(&member)
             .and_then(|member| member.behind.as_mut());
-        if let (Some(behind), Ok(echo)) = (behind, Update::parse(echo, &self.config.gate)) {
+        if let (Some(behind), Ok(update)) = (behind, Update::parse(update, &self.config.gate)) {
             let start = |client| {
-                echo.ranges()
+                update
+                    .ranges()
                     .filter(|range| range.client == client)
                     .map(|range| range.start)
                     .min()
@@ -501,15 +511,26 @@ impl Room {
                 Author::Foreign => {}
             }
         }
+        // All that is stored by one commit is one message.
+        let mut news = Vec::new();
         for held in released.held {
-            self.let_go(held, effects);
+            if let Held::News(contributions, _) = held {
+                news.extend(contributions);
+            } else {
+                self.let_go(held, effects);
+            }
         }
+        self.announce(&news, effects);
     }
 
     fn let_go(&mut self, held: Held, effects: &mut Vec<Effect>) {
         match held {
             Held::Reply(to, _, message) | Held::Echo(to, message) => {
                 effects.push(Effect::Send { to, message })
+            }
+            // It is not stored yet, or `release` would have kept it back.
+            Held::News(contributions, writers) => {
+                self.tell(&contributions, writers, ServerMessage::Brought, effects);
             }
             Held::Answer(request) | Held::Reader(request) => {
                 effects.push(Effect::Answer {

@@ -99,7 +99,7 @@ fn a_known_update_that_is_not_stored_yet_is_acknowledged_when_it_is() {
     stage.edits(&alice, &hello);
     stage.leaves(&alice, Departure::Lost);
     // The connection broke before the echo; the next one repeats what was never acknowledged.
-    let again = stage.joins(2, "alice");
+    let again = stage.arrives(2, "alice");
     stage.says(&again, ClientMessage::SyncStep2(hello.clone()));
     assert_eq!(stage.hears(&again), []);
     stage.store_answers();
@@ -117,16 +117,16 @@ fn an_update_of_which_a_part_is_known_is_passed_on_without_that_part() {
     alice.types(" world");
     let everything = alice.replica.encode();
     stage.says(&alice, ClientMessage::SyncStep2(everything.clone()));
+    stage.store_answers_everything();
     let heard = stage.hears(&bob);
-    let [Heard::Delta(delta)] = &heard[..] else {
-        panic!("one delta was expected, not {heard:?}");
+    let [Heard::Brought(delta)] = &heard[..] else {
+        panic!("one message was expected, not {heard:?}");
     };
     assert!(delta.len() < everything.len());
     let mut after = Replica::new(ClientId(9));
     after.apply(&hello);
     after.apply(delta);
     assert_eq!(after.text(), "hello world");
-    stage.store_answers_everything();
     let echoed = stage.hears(&alice);
     assert!(
         echoed.contains(&Heard::Stored(everything)),
@@ -146,11 +146,11 @@ fn an_early_update_waits_and_its_sender_is_asked_for_what_is_missing() {
     assert_eq!(stage.hears(&bob), []);
     assert!(stage.append.is_none());
     stage.edits(&alice, &first);
+    stage.store_answers_everything();
     let heard = stage.hears(&bob);
     bob.takes(&heard);
     assert_eq!(bob.text(), "first second");
     assert!(!bob.replica.is_waiting());
-    stage.store_answers_everything();
     let echoed = stage.hears(&alice);
     let mut acknowledged = Replica::new(ClientId(9));
     for heard in &echoed {
@@ -175,10 +175,10 @@ fn an_early_update_becomes_ready_through_somebody_else() {
     stage.edits(&bob, &second);
     assert_eq!(stage.hears(&carol), []);
     stage.edits(&alice, &first);
+    stage.store_answers_everything();
     let heard = stage.hears(&carol);
     carol.takes(&heard);
     assert_eq!(carol.text(), "first second");
-    stage.store_answers_everything();
     assert!(stage.hears(&bob).contains(&Heard::Stored(second)));
     assert_eq!(stage.stored_text(), "first second");
 }
@@ -337,7 +337,25 @@ fn an_update_without_content_says_nothing() {
 }
 
 #[test]
-fn what_somebody_else_brings_of_mine_is_told_me_only_after_the_commit() {
+fn what_somebody_brings_back_is_told_only_when_it_is_stored_as_anybody_may_have_written_it() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let mut bob = stage.joins(2, "bob");
+    let carol = stage.joins(3, "carol");
+    // Bob heard of it before the server was killed. Alice, who wrote it, has not said yet who she is.
+    let lost = alice.types("a");
+    bob.replica.apply(&lost);
+    stage.says(&bob, ClientMessage::SyncStep2(lost.clone()));
+    assert_eq!(stage.hears(&alice), []);
+    assert_eq!(stage.hears(&carol), []);
+    stage.store_answers();
+    assert_eq!(stage.hears(&alice), [Heard::Brought(lost.clone())]);
+    assert_eq!(stage.hears(&bob), [Heard::Stored(lost.clone())]);
+    assert_eq!(stage.hears(&carol), [Heard::Brought(lost)]);
+}
+
+#[test]
+fn what_somebody_brings_back_is_told_late_when_the_store_fails_except_to_who_wrote_it() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
     let mut bob = stage.joins(2, "bob");
@@ -348,16 +366,17 @@ fn what_somebody_else_brings_of_mine_is_told_me_only_after_the_commit() {
     for person in [&alice, &bob, &carol] {
         stage.hears(person);
     }
-    // Bob heard of it before the server was killed, and Alice's own copy is still on its way.
     let lost = alice.types("b");
     bob.replica.apply(&first);
     bob.replica.apply(&lost);
     stage.says(&bob, ClientMessage::SyncStep2(lost.clone()));
-    assert_eq!(stage.hears(&carol), [Heard::Delta(lost.clone())]);
+    stage.passes(seconds(2));
+    assert_eq!(stage.hears(&carol), [Heard::Brought(lost.clone())]);
     assert_eq!(stage.hears(&alice), []);
-    stage.store_answers();
+    stage.store_answers_everything();
     assert_eq!(stage.hears(&alice), [Heard::Stored(lost.clone())]);
     assert_eq!(stage.hears(&bob), [Heard::Stored(lost)]);
+    assert_eq!(stage.hears(&carol), []);
 }
 
 #[test]
@@ -365,13 +384,24 @@ fn who_comes_back_at_once_does_not_hear_its_own_edit_before_the_commit() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
     let bob = stage.joins(2, "bob");
+    let again = stage.arrives(3, "alice");
+    // Her older connection was not empty when she was back already.
     let hello = alice.types("hello");
-    stage.says_without_settling(&alice, update(&hello));
-    stage.hand_over(Input::Left {
-        member: MemberId(1),
-        departure: Departure::Lost,
-    });
-    let again = stage.joins(3, "alice");
-    assert_eq!(stage.hears(&bob), [Heard::Delta(hello)]);
+    stage.edits(&alice, &hello);
+    assert_eq!(stage.hears(&bob), [Heard::Delta(hello.clone())]);
     assert_eq!(stage.hears(&again), []);
+    let world = alice.types(" world");
+    stage.says_without_settling(&alice, update(&world));
+    stage.asks(&Person {
+        member: again.member,
+        replica: Replica::new(ClientId(77)),
+    });
+    assert_eq!(stage.hears(&bob), [Heard::Delta(world)]);
+    assert_eq!(stage.hears(&again), []);
+    stage.store_answers_everything();
+    let heard = stage.hears(&again);
+    assert!(
+        matches!(&heard[..], [Heard::Step2(all)] if *all == alice.replica.encode()),
+        "{heard:?}"
+    );
 }

@@ -29,7 +29,7 @@ fn a_joiner_gets_exactly_what_it_lacks() {
     let world = alice.types(" world");
     stage.edits(&alice, &world);
     stage.store_answers_everything();
-    let mut bob = stage.joins(2, "bob");
+    let mut bob = stage.arrives(2, "bob");
     bob.replica.apply(&hello);
     stage.asks(&bob);
     let heard = stage.hears(&bob);
@@ -49,7 +49,7 @@ fn a_joiner_gets_exactly_what_it_lacks() {
 #[test]
 fn a_joiner_who_lacks_nothing_still_gets_a_step_2() {
     let mut stage = Stage::new();
-    let bob = stage.joins(2, "bob");
+    let bob = stage.arrives(2, "bob");
     stage.asks(&bob);
     assert_eq!(stage.hears(&bob), [Heard::Step2(Bytes::from_static(&[0, 0]))]);
 }
@@ -60,7 +60,7 @@ fn a_step_2_waits_for_the_commit_of_what_it_contains() {
     let mut alice = stage.joins(1, "alice");
     let hello = alice.types("hello");
     stage.edits(&alice, &hello);
-    let bob = stage.joins(2, "bob");
+    let bob = stage.arrives(2, "bob");
     stage.asks(&bob);
     assert_eq!(stage.hears(&bob), []);
     stage.store_answers();
@@ -71,7 +71,7 @@ fn a_step_2_waits_for_the_commit_of_what_it_contains() {
 fn a_step_2_waits_for_what_was_admitted_in_the_same_breath() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
-    let bob = stage.joins(2, "bob");
+    let bob = stage.arrives(2, "bob");
     let hello = alice.types("hello");
     stage.says_without_settling(&alice, update(&hello));
     stage.asks(&bob);
@@ -91,7 +91,7 @@ fn what_was_stored_before_need_not_be_waited_for() {
     let hello = alice.types("hello");
     stage.edits(&alice, &hello);
     stage.store_answers();
-    let bob = stage.joins(2, "bob");
+    let bob = stage.arrives(2, "bob");
     stage.asks(&bob);
     assert_eq!(stage.hears(&bob), [Heard::Step2(hello)]);
 }
@@ -102,13 +102,13 @@ fn a_joiner_is_served_from_memory_once_the_store_has_not_answered_for_two_second
     let mut alice = stage.joins(1, "alice");
     let hello = alice.types("hello");
     stage.edits(&alice, &hello);
-    let bob = stage.joins(2, "bob");
+    let bob = stage.arrives(2, "bob");
     stage.asks(&bob);
     stage.passes(millis(1999));
     assert_eq!(stage.hears(&bob), []);
     stage.passes(millis(1));
     assert_eq!(stage.hears(&bob), [Heard::Step2(hello.clone())]);
-    let carol = stage.joins(3, "carol");
+    let carol = stage.arrives(3, "carol");
     stage.asks(&carol);
     assert_eq!(stage.hears(&carol), [Heard::Step2(hello.clone())]);
     // The author, however, is told nothing that is not true.
@@ -127,7 +127,7 @@ fn joiners_who_have_nothing_share_one_message() {
     stage.store_answers();
     let mut shared = Vec::new();
     for id in 2..5 {
-        let joiner = stage.joins(id, "joiner");
+        let joiner = stage.arrives(id, "joiner");
         stage.asks(&joiner);
         match stage.outboxes[&joiner.member].next() {
             Some(Next::Message(message)) => shared.push(message),
@@ -169,7 +169,7 @@ fn a_full_room_turns_the_next_one_away() {
 fn a_state_vector_that_makes_no_sense_ends_the_connection_of_its_sender_only() {
     let mut stage = Stage::new();
     let alice = stage.joins(1, "alice");
-    let bob = stage.joins(2, "bob");
+    let bob = stage.arrives(2, "bob");
     stage.says(
         &bob,
         ClientMessage::SyncStep1(Bytes::from_static(&[0xff, 0xff, 0x03])),

@@ -32,6 +32,7 @@ enum Heard {
     Step2(Bytes),
     Delta(Bytes),
     Stored(Bytes),
+    Brought(Bytes),
     /// Who shows what; `None` is withdrawn.
     Awareness(Vec<(u64, Option<String>)>),
     Refused(RefusalCode),
@@ -60,7 +61,11 @@ impl Person {
     /// Takes in whatever of this changes a document.
     fn takes(&mut self, heard: &[Heard]) {
         for heard in heard {
-            if let Heard::Step2(update) | Heard::Delta(update) | Heard::Stored(update) = heard {
+            if let Heard::Step2(update)
+            | Heard::Delta(update)
+            | Heard::Stored(update)
+            | Heard::Brought(update) = heard
+            {
                 self.replica.apply(update);
             }
         }
@@ -169,9 +174,17 @@ impl Stage {
         }
     }
 
-    /// An editor joins and has heard what the room says at first.
-    fn joins(&mut self, id: u64, name: &str) -> Person {
+    /// An editor comes and has heard what the room says at first.
+    fn arrives(&mut self, id: u64, name: &str) -> Person {
         let person = self.enters(id, Role::Edit, Some(name));
+        self.hears(&person);
+        person
+    }
+
+    /// An editor comes, has asked for what it lacks, and has heard the answer if there was one at once.
+    fn joins(&mut self, id: u64, name: &str) -> Person {
+        let person = self.arrives(id, name);
+        self.asks(&person);
         self.hears(&person);
         person
     }
@@ -232,6 +245,7 @@ impl Stage {
             ServerMessage::SyncStep2(update) => Heard::Step2(update.clone()),
             ServerMessage::Delta(update) => Heard::Delta(update.clone()),
             ServerMessage::Stored(update) => Heard::Stored(update.clone()),
+            ServerMessage::Brought(update) => Heard::Brought(update.clone()),
             ServerMessage::Awareness(changes) => {
                 let shown = |change: &AwarenessChange| {
                     let state = change.state.as_ref().map(|state| state.to_string());
@@ -399,11 +413,13 @@ impl Stage {
         if pushed == Pushed::FellBehind {
             self.hand_over(Input::FellBehind { member: to });
         }
-        if let (Pushed::FellBehind | Pushed::Behind, ServerMessage::Stored(echo)) =
-            (pushed, message.message())
+        if let (
+            Pushed::FellBehind | Pushed::Behind,
+            ServerMessage::Stored(update) | ServerMessage::Brought(update),
+        ) = (pushed, message.message())
         {
-            let echo = echo.clone();
-            self.hand_over(Input::EchoDropped { member: to, echo });
+            let update = update.clone();
+            self.hand_over(Input::LateDropped { member: to, update });
         }
     }
 }

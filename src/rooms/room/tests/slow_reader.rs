@@ -199,3 +199,20 @@ fn who_asks_again_and_again_without_reading_has_one_answer_waiting() {
     let heard = stage.hears(&bob);
     assert_eq!(heard.len(), 1, "{}", heard.len());
 }
+
+#[test]
+fn what_is_told_when_it_is_stored_is_not_missed_by_who_has_fallen_behind_meanwhile() {
+    let (mut stage, mut alice, mut bob) = alice_and_slow_bob();
+    let mut carol = stage.joins(3, "carol");
+    let brought = carol.types("written offline ");
+    stage.says(&carol, ClientMessage::SyncStep2(brought));
+    let typed = alice.types(&"far too much ".repeat(100));
+    stage.edits(&alice, &typed);
+    let typed = alice.types("more ");
+    stage.edits(&alice, &typed);
+    stage.store_answers_everything();
+    reads_to_the_end(&mut stage, &mut bob);
+    assert!(bob.text().contains("written offline"));
+    assert!(bob.text().contains("more"));
+    assert!(!bob.replica.is_waiting());
+}
