@@ -158,7 +158,9 @@ fn wire(message: &Outgoing) -> Bytes {
     message.wire(0, |message| match message {
         ServerMessage::SyncStep1(state_vector) => crdt::message::sync_step_1(state_vector),
         ServerMessage::SyncStep2(update) => crdt::message::sync_step_2(update),
-        ServerMessage::Delta(update) | ServerMessage::Stored(update) => crdt::message::update(update),
+        ServerMessage::Delta(update) | ServerMessage::Stored(update) | ServerMessage::Brought(update) => {
+            crdt::message::update(update)
+        }
         ServerMessage::Awareness(_) | ServerMessage::Refused(_) => Bytes::new(),
     })
 }

@@ -23,7 +23,7 @@ pub(super) enum Arrival {
     /// As an edit, which its author has just made: the others are told at once.
     Edit,
     /// As what a replica has that the room lacked. Any of it may have been written by any other member, who would take hearing it
-    /// for the news that it is stored: so everybody hears it when it is.
+    /// for the news that it is stored: so everybody hears it, and what comes after it, when it is.
     Resync,
 }
 

@@ -46,8 +46,8 @@ pub enum ServerMessage {
     Delta(Bytes),
     /// What the member itself wrote, as one update that is durable now: the acknowledgement.
     Stored(Bytes),
-    /// What somebody else had that the page lacked, as one update. It is durable, or the store has been failing for a while and the
-    /// member is not known to have written any of it: whoever wrote it might take hearing it for the acknowledgement.
+    /// The same as a delta, of what has been in the document for a while: what somebody brought who need not have written it, which is
+    /// told when it is durable or the store has been failing, and what came after it.
     Brought(Bytes),
     /// What changed about who is here.
     Awareness(Vec<AwarenessChange>),

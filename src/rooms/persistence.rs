@@ -42,8 +42,8 @@ const MAX_UNSENT: usize = 256;
 pub(super) enum Held {
     /// What a member lacks that has what the state vector says.
     Reply(MemberId, StateVector, Arc<Outgoing>),
-    /// What some brought that others may have written, and those who are known to have written which of it.
-    News(Vec<Contribution>, BTreeMap<MemberId, Vec<usize>>),
+    /// What the members have not been told.
+    News(News),
     /// An acknowledgement to a member.
     Echo(MemberId, Arc<Outgoing>),
     /// The answer to a backend whose update added nothing new.
@@ -52,11 +52,21 @@ pub(super) enum Held {
     Reader(RequestId),
 }
 
+/// What one flush wrote, when some of it was brought by somebody who need not have written it, or when it may build on such.
+#[derive(Debug)]
+pub(super) struct News {
+    pub(super) contributions: Vec<Contribution>,
+    /// Who wrote, or may have written, which of them.
+    pub(super) writers: BTreeMap<MemberId, Vec<usize>>,
+    /// When all of it is durable.
+    pub(super) durable_with: Ticket,
+}
+
 impl Held {
     /// Whether it is let go when the store is late.
     fn is_impatient(&self) -> bool {
         match self {
-            Self::Reply(..) | Self::News(..) | Self::Reader(_) => true,
+            Self::Reply(..) | Self::News(_) | Self::Reader(_) => true,
             Self::Echo(..) | Self::Answer(_) => false,
         }
     }
@@ -105,6 +115,8 @@ pub(super) struct Persistence {
     unsent: Vec<Contribution>,
     in_flight: Option<InFlight>,
     held: VecDeque<(Ticket, Held)>,
+    /// What the last news that was held waits for.
+    news: Option<Ticket>,
     log_rows: u64,
     log_bytes: u64,
     dirty_since: Option<Instant>,
@@ -123,6 +135,7 @@ impl Persistence {
             unsent: Vec::new(),
             in_flight: None,
             held: VecDeque::new(),
+            news: None,
             log_rows: loaded.log_rows,
             log_bytes: loaded.log_bytes,
             dirty_since: loaded.dirty_since,
@@ -178,6 +191,9 @@ impl Persistence {
 
     /// Holds something back until `ticket` is stored.
     pub(super) fn hold(&mut self, ticket: Ticket, held: Held) {
+        if matches!(held, Held::News(_)) {
+            self.news = Some(ticket);
+        }
         self.held.push_back((ticket, held));
     }
 
@@ -187,11 +203,17 @@ impl Persistence {
             .retain(|(_, held)| !matches!(held, Held::Reply(to, ..) | Held::Echo(to, _) if *to == member));
     }
 
+    /// What the last news waits for, if any is held.
+    pub(super) fn news_waits_for(&self) -> Option<Ticket> {
+        self.news.filter(|ticket| *ticket > self.stored)
+    }
+
     /// A member gets an answer with all there is, so what is held as news is none for it: it may have written it.
     pub(super) fn answered(&mut self, member: MemberId) {
         for (_, held) in &mut self.held {
-            if let Held::News(contributions, writers) = held {
-                writers.insert(member, (0..contributions.len()).collect());
+            if let Held::News(news) = held {
+                news.writers
+                    .insert(member, (0..news.contributions.len()).collect());
             }
         }
     }
@@ -203,7 +225,7 @@ impl Persistence {
         let (_, reply) = self.held.remove(self.held.iter().position(is_reply)?)?;
         match reply {
             Held::Reply(_, has, _) => Some(has),
-            Held::News(..) | Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => None,
+            Held::News(_) | Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => None,
         }
     }
 
@@ -221,6 +243,7 @@ impl Persistence {
             .into_iter()
             .partition(|(_, held)| held.is_impatient());
         self.held = kept;
+        self.news = None;
         let late: VecDeque<(Ticket, Held)> = late;
         late.into_iter().map(|(_, held)| held).collect()
     }

@@ -7,7 +7,8 @@ use crdt::{Admission, ClientId, Document, StateVector, Update};
 use storage::{LoggedUpdate, NewUpdate};
 
 use super::{
-    Arrival, Author, Effect, Held, MemberId, Outgoing, Refusal, RefusalCode, Room, RoomConfig, ServerMessage,
+    Arrival, Author, Effect, Held, MemberId, News, Outgoing, Refusal, RefusalCode, Room, RoomConfig,
+    ServerMessage,
 };
 use crate::rooms::{
     ClientMessage, RequestId,
@@ -458,15 +459,26 @@ impl Room {
         self.last_edit = now;
         let contributions = self.batch.take();
         self.persistence.flushed(&contributions);
-        let (edits, resyncs): (Vec<_>, Vec<_>) = contributions
-            .into_iter()
-            .partition(|contribution| contribution.arrival == Arrival::Edit);
-        let writers = self.writers_in(&edits);
-        self.tell(&edits, writers, ServerMessage::Delta, effects);
-        if !resyncs.is_empty() {
-            let writers = self.writers_in(&resyncs);
-            self.persistence
-                .hold(self.persistence.ticket(false), Held::News(resyncs, writers));
+        let writers = self.writers_in(&contributions);
+        let has_resync = contributions
+            .iter()
+            .any(|contribution| contribution.arrival == Arrival::Resync);
+        let durable_with = self.persistence.ticket(false);
+        let waits_for = match has_resync {
+            true => Some(durable_with),
+            // Told in another order, it would be early for everybody if the server were killed in between.
+            false => self.persistence.news_waits_for(),
+        };
+        match waits_for {
+            Some(ticket) => {
+                let news = News {
+                    contributions,
+                    writers,
+                    durable_with,
+                };
+                self.persistence.hold(ticket, Held::News(news));
+            }
+            None => self.tell(&contributions, writers, ServerMessage::Delta, effects),
         }
         self.ahead.caught_up(self.document.state_vector());
         self.recent.edited(now, self.document.state_vector());

@@ -30,7 +30,7 @@ use super::{
     SnapshotPolicy,
     batch::{Arrival, Author, Batch, lowered},
     member::Member,
-    persistence::{Held, Persistence, Released},
+    persistence::{Held, News, Persistence, Released},
 };
 
 /// What a room needs to know about its surroundings.
@@ -511,16 +511,23 @@ impl Room {
                 Author::Foreign => {}
             }
         }
-        // All that is stored by one commit is one message.
-        let mut news = Vec::new();
+        // What is stored by one commit is one message.
+        let mut stored = Vec::new();
         for held in released.held {
-            if let Held::News(contributions, _) = held {
-                news.extend(contributions);
-            } else {
-                self.let_go(held, effects);
+            match held {
+                Held::News(news) if self.persistence.is_stored(news.durable_with) => {
+                    stored.extend(news.contributions);
+                }
+                Held::News(_) => {
+                    self.announce(&std::mem::take(&mut stored), effects);
+                    self.let_go(held, effects);
+                }
+                Held::Reply(..) | Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => {
+                    self.let_go(held, effects);
+                }
             }
         }
-        self.announce(&news, effects);
+        self.announce(&stored, effects);
     }
 
     fn let_go(&mut self, held: Held, effects: &mut Vec<Effect>) {
@@ -529,9 +536,7 @@ impl Room {
                 effects.push(Effect::Send { to, message })
             }
             // It is not stored yet, or `release` would have kept it back.
-            Held::News(contributions, writers) => {
-                self.tell(&contributions, writers, ServerMessage::Brought, effects);
-            }
+            Held::News(news) => self.tell(&news.contributions, news.writers, ServerMessage::Brought, effects),
             Held::Answer(request) | Held::Reader(request) => {
                 effects.push(Effect::Answer {
                     request,

@@ -355,6 +355,27 @@ fn what_somebody_brings_back_is_told_only_when_it_is_stored_as_anybody_may_have_
 }
 
 #[test]
+fn what_is_written_after_what_somebody_brings_back_is_told_after_it() {
+    let mut stage = Stage::new();
+    let mut bob = stage.joins(2, "bob");
+    let mut carol = stage.joins(3, "carol");
+    let offline = bob.types("a");
+    stage.says(&bob, ClientMessage::SyncStep2(offline.clone()));
+    let online = bob.types("b");
+    stage.edits(&bob, &online);
+    assert_eq!(stage.hears(&carol), []);
+    // The first commit has only what was brought.
+    stage.store_answers();
+    let heard = stage.hears(&carol);
+    assert_eq!(heard, [Heard::Brought(offline), Heard::Brought(online)]);
+    carol.takes(&heard);
+    assert_eq!(carol.text(), "ab");
+    let now = bob.types("c");
+    stage.edits(&bob, &now);
+    assert_eq!(stage.hears(&carol), [Heard::Delta(now)]);
+}
+
+#[test]
 fn what_somebody_brings_back_is_told_late_when_the_store_fails_except_to_who_wrote_it() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
