@@ -5,6 +5,9 @@
 //! the queue, latest state per client id, and leaves when the queue is empty. Of solicited answers (steps 1 and 2) only
 //! the newest waits, because it contains all that an older unsent one would have brought. So memory is bounded whatever a member
 //! asks for and however slowly it reads.
+//!
+//! What others write leaves behind the step 2 that it builds on, which may have to wait for the store: were the server killed in between,
+//! the client would be left with a hole that it carries into its next answer.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -48,6 +51,11 @@ enum Presence {
 #[derive(Debug, Default)]
 struct State {
     queue: VecDeque<Arc<Outgoing>>,
+    /// The member has been answered: it has what the others' edits build on.
+    answered: bool,
+    /// The others' edits until then.
+    unanswered: Vec<Arc<Outgoing>>,
+    /// Of both.
     bytes: usize,
     presence: Option<Presence>,
     behind: bool,
@@ -91,11 +99,14 @@ impl Outbox {
         pushed
     }
 
-    /// Lets document messages in again.
+    /// Lets document messages in again. A step 2 must follow, with all that was missed.
     pub fn resume(&self) {
         let mut state = self.state();
         state.behind = false;
         state.caught_up_told = false;
+        state.answered = false;
+        let missed = std::mem::take(&mut state.unanswered);
+        state.bytes -= missed.iter().map(|message| message.size()).sum::<usize>();
     }
 
     /// Asks the connection to hang up after what is queued already has left. The first reason stands.
@@ -153,38 +164,53 @@ impl State {
                 self.push_presence(message, changes);
                 return Pushed::Queued;
             }
-            ServerMessage::SyncStep1(_) => {
-                self.drop_queued(|queued| matches!(queued, ServerMessage::SyncStep1(_)))
-            }
-            ServerMessage::SyncStep2(_) => {
-                self.drop_queued(|queued| matches!(queued, ServerMessage::SyncStep2(_)))
+            ServerMessage::SyncStep1(_) | ServerMessage::SyncStep2(_) => {
+                if self.replace_queued(message) {
+                    self.answer(message);
+                    return Pushed::Queued;
+                }
             }
             ServerMessage::Delta(_) | ServerMessage::Stored(_) | ServerMessage::Brought(_) => {
                 if self.behind {
                     return Pushed::Behind;
                 }
-                if !self.queue.is_empty() && self.bytes.saturating_add(message.size()) > max_bytes {
+                if self.bytes > 0 && self.bytes.saturating_add(message.size()) > max_bytes {
                     self.behind = true;
                     return Pushed::FellBehind;
+                }
+                if !self.answered && !matches!(message.message(), ServerMessage::Stored(_)) {
+                    self.bytes += message.size();
+                    self.unanswered.push(message.clone());
+                    return Pushed::Queued;
                 }
             }
             ServerMessage::Refused(_) => {}
         }
         self.bytes += message.size();
         self.queue.push_back(message.clone());
+        self.answer(message);
         Pushed::Queued
     }
 
-    /// Drops queued answers that a newer one covers.
-    fn drop_queued(&mut self, covered: impl Fn(&ServerMessage) -> bool) {
-        let bytes = &mut self.bytes;
-        self.queue.retain(|queued| {
-            let keep = !covered(queued.message());
-            if !keep {
-                *bytes -= queued.size();
-            }
-            keep
-        });
+    fn answer(&mut self, message: &Outgoing) {
+        if matches!(message.message(), ServerMessage::SyncStep2(_)) {
+            self.answered = true;
+            self.queue.extend(self.unanswered.drain(..));
+        }
+    }
+
+    /// Puts an answer in the place of one that still waits, which it covers. What is queued behind it may build on it.
+    fn replace_queued(&mut self, answer: &Arc<Outgoing>) -> bool {
+        let kind = std::mem::discriminant(answer.message());
+        let waiting = self
+            .queue
+            .iter_mut()
+            .find(|queued| std::mem::discriminant(queued.message()) == kind);
+        let Some(waiting) = waiting else { return false };
+        self.bytes += answer.size();
+        self.bytes -= waiting.size();
+        *waiting = answer.clone();
+        true
     }
 
     fn push_presence(&mut self, message: &Arc<Outgoing>, changes: &[AwarenessChange]) {

@@ -42,8 +42,6 @@ const MAX_UNSENT: usize = 256;
 pub(super) enum Held {
     /// What a member lacks that has what the state vector says.
     Reply(MemberId, StateVector, Arc<Outgoing>),
-    /// What the members have not been told.
-    News(News),
     /// An acknowledgement to a member.
     Echo(MemberId, Arc<Outgoing>),
     /// The answer to a backend whose update added nothing new.
@@ -52,7 +50,7 @@ pub(super) enum Held {
     Reader(RequestId),
 }
 
-/// What one flush wrote, when some of it was brought by somebody who need not have written it, or when it may build on such.
+/// What one flush wrote that the members have not been told, when some of it was brought by somebody who need not have written it, or when it may build on such.
 #[derive(Debug)]
 pub(super) struct News {
     pub(super) contributions: Vec<Contribution>,
@@ -66,7 +64,7 @@ impl Held {
     /// Whether it is let go when the store is late.
     fn is_impatient(&self) -> bool {
         match self {
-            Self::Reply(..) | Self::News(_) | Self::Reader(_) => true,
+            Self::Reply(..) | Self::Reader(_) => true,
             Self::Echo(..) | Self::Answer(_) => false,
         }
     }
@@ -89,6 +87,8 @@ pub(super) struct Released {
     pub(super) contributions: Vec<Contribution>,
     /// What was held back until now.
     pub(super) held: Vec<Held>,
+    /// What the members may be told now.
+    pub(super) news: Vec<News>,
 }
 
 /// Rows of another process that lie before rows of ours and are not in the document.
@@ -115,8 +115,8 @@ pub(super) struct Persistence {
     unsent: Vec<Contribution>,
     in_flight: Option<InFlight>,
     held: VecDeque<(Ticket, Held)>,
-    /// What the last news that was held waits for.
-    news: Option<Ticket>,
+    /// In the order of the tickets that they wait for.
+    news: VecDeque<(Ticket, News)>,
     log_rows: u64,
     log_bytes: u64,
     dirty_since: Option<Instant>,
@@ -135,7 +135,7 @@ impl Persistence {
             unsent: Vec::new(),
             in_flight: None,
             held: VecDeque::new(),
-            news: None,
+            news: VecDeque::new(),
             log_rows: loaded.log_rows,
             log_bytes: loaded.log_bytes,
             dirty_since: loaded.dirty_since,
@@ -191,9 +191,6 @@ impl Persistence {
 
     /// Holds something back until `ticket` is stored.
     pub(super) fn hold(&mut self, ticket: Ticket, held: Held) {
-        if matches!(held, Held::News(_)) {
-            self.news = Some(ticket);
-        }
         self.held.push_back((ticket, held));
     }
 
@@ -203,18 +200,34 @@ impl Persistence {
             .retain(|(_, held)| !matches!(held, Held::Reply(to, ..) | Held::Echo(to, _) if *to == member));
     }
 
-    /// What the last news waits for, if any is held.
+    /// Keeps from the members what a flush wrote until `ticket` is stored, which is no earlier than what other news waits for.
+    pub(super) fn hold_news(&mut self, ticket: Ticket, news: News) {
+        self.news.push_back((ticket, news));
+    }
+
+    /// What the last news waits for, if there is any.
     pub(super) fn news_waits_for(&self) -> Option<Ticket> {
-        self.news.filter(|ticket| *ticket > self.stored)
+        self.news.back().map(|(ticket, _)| *ticket)
+    }
+
+    /// Whether news is stored by now.
+    pub(super) fn is_durable(&self, news: &News) -> bool {
+        self.is_stored(news.durable_with)
+    }
+
+    /// News that is kept back no longer because the store is late.
+    pub(super) fn late_news(&mut self, now: Instant) -> Vec<News> {
+        match self.store_is_late(now) {
+            true => self.news.drain(..).map(|(_, news)| news).collect(),
+            false => Vec::new(),
+        }
     }
 
     /// A member gets an answer with all there is, so what is held as news is none for it: it may have written it.
     pub(super) fn answered(&mut self, member: MemberId) {
-        for (_, held) in &mut self.held {
-            if let Held::News(news) = held {
-                news.writers
-                    .insert(member, (0..news.contributions.len()).collect());
-            }
+        for (_, news) in &mut self.news {
+            news.writers
+                .insert(member, (0..news.contributions.len()).collect());
         }
     }
 
@@ -225,7 +238,7 @@ impl Persistence {
         let (_, reply) = self.held.remove(self.held.iter().position(is_reply)?)?;
         match reply {
             Held::Reply(_, has, _) => Some(has),
-            Held::News(_) | Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => None,
+            Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => None,
         }
     }
 
@@ -243,7 +256,6 @@ impl Persistence {
             .into_iter()
             .partition(|(_, held)| held.is_impatient());
         self.held = kept;
-        self.news = None;
         let late: VecDeque<(Ticket, Held)> = late;
         late.into_iter().map(|(_, held)| held).collect()
     }
@@ -280,7 +292,7 @@ impl Persistence {
 
     /// Whether everything is stored, and everything stored is known.
     pub(super) fn is_settled(&self) -> bool {
-        self.is_written() && self.held.is_empty() && self.hole.is_none()
+        self.is_written() && self.held.is_empty() && self.news.is_empty() && self.hole.is_none()
     }
 
     /// Makes the next request to the store, with everything that waits and `snapshot`.
@@ -339,9 +351,18 @@ impl Persistence {
         {
             held.extend(self.held.pop_front().map(|(_, held)| held));
         }
+        let mut news = Vec::new();
+        while self
+            .news
+            .front()
+            .is_some_and(|(ticket, _)| *ticket <= self.stored)
+        {
+            news.extend(self.news.pop_front().map(|(_, news)| news));
+        }
         Released {
             contributions: in_flight.contributions,
             held,
+            news,
         }
     }
 
@@ -375,7 +396,7 @@ impl Persistence {
         let late = self
             .in_flight
             .as_ref()
-            .filter(|_| self.held.iter().any(|(_, held)| held.is_impatient()))
+            .filter(|_| !self.news.is_empty() || self.held.iter().any(|(_, held)| held.is_impatient()))
             .map(|in_flight| in_flight.since + STORE_PATIENCE);
         [hole, snapshot, late].into_iter().flatten().min()
     }

@@ -51,6 +51,8 @@ pub(crate) struct Client {
     gate: Document,
     early: Vec<Update>,
     pub(crate) presence: Presence,
+    /// Nothing reaches it before what comes before it.
+    pub(crate) hears_in_order: bool,
     /// The connection that it has, or is making.
     pub(crate) connection: Option<u64>,
     /// It comes back whenever a connection ends.
@@ -79,6 +81,7 @@ impl Client {
             gate: Document::new(Limits::default()),
             early: Vec::new(),
             presence: Presence::new(now, id),
+            hears_in_order: true,
             connection: None,
             wants_online: false,
             reconnect_at: None,
@@ -222,8 +225,16 @@ impl Client {
     }
 
     fn applies(&mut self, update: &Bytes) {
-        self.takes_over(update);
         let parsed = Update::parse(update.clone(), &Limits::default()).expect("an update of the server");
+        for range in parsed.ranges() {
+            let known = self.gate.state_vector().get(range.client);
+            assert!(
+                range.start <= known || !self.hears_in_order,
+                "client {} hears of {range:?} before what comes before it",
+                self.id()
+            );
+        }
+        self.takes_over(update);
         for range in parsed
             .ranges()
             .filter(|range| range.client == self.replica.client())

@@ -82,9 +82,15 @@ impl World {
 
     fn carry_out_on_servers(&mut self, operation: &Operation) {
         match *operation {
-            Operation::StorePauses => self.disk.paused = true,
+            Operation::StorePauses => {
+                self.disk.paused = true;
+                self.order_ends();
+            }
             Operation::StoreResumes => self.resume_store(),
-            Operation::StoreFails { times } => self.disk.failing = times,
+            Operation::StoreFails { times } => {
+                self.disk.failing = times;
+                self.order_ends();
+            }
             Operation::StoreLosesAnswers { times } => self.disk.losing_answers = times,
             Operation::LoadsFail { times } => self.disk.failing_loads = times,
             Operation::Crash { process, down_ms } => {
@@ -348,6 +354,13 @@ impl World {
         }
         for post in &mut self.posts {
             post.process = process;
+        }
+    }
+
+    /// While the store is late, who may have written something hears of it after what others wrote behind it.
+    fn order_ends(&mut self) {
+        for client in &mut self.clients {
+            client.hears_in_order = false;
         }
     }
 }

@@ -476,7 +476,7 @@ impl Room {
                     writers,
                     durable_with,
                 };
-                self.persistence.hold(ticket, Held::News(news));
+                self.persistence.hold_news(ticket, news);
             }
             None => self.tell(&contributions, writers, ServerMessage::Delta, effects),
         }

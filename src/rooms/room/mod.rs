@@ -219,6 +219,9 @@ impl Room {
         for held in self.persistence.release_late(now) {
             self.let_go(held, effects);
         }
+        for news in self.persistence.late_news(now) {
+            self.tell(&news.contributions, news.writers, ServerMessage::Brought, effects);
+        }
         if !self.failed
             && let Some((after, before)) = self.persistence.hole_to_read(now)
         {
@@ -511,20 +514,17 @@ impl Room {
                 Author::Foreign => {}
             }
         }
+        for held in released.held {
+            self.let_go(held, effects);
+        }
         // What is stored by one commit is one message.
         let mut stored = Vec::new();
-        for held in released.held {
-            match held {
-                Held::News(news) if self.persistence.is_stored(news.durable_with) => {
-                    stored.extend(news.contributions);
-                }
-                Held::News(_) => {
-                    self.announce(&std::mem::take(&mut stored), effects);
-                    self.let_go(held, effects);
-                }
-                Held::Reply(..) | Held::Echo(..) | Held::Answer(_) | Held::Reader(_) => {
-                    self.let_go(held, effects);
-                }
+        for news in released.news {
+            if self.persistence.is_durable(&news) {
+                stored.extend(news.contributions);
+            } else {
+                self.announce(&std::mem::take(&mut stored), effects);
+                self.tell(&news.contributions, news.writers, ServerMessage::Brought, effects);
             }
         }
         self.announce(&stored, effects);
@@ -535,8 +535,6 @@ impl Room {
             Held::Reply(to, _, message) | Held::Echo(to, message) => {
                 effects.push(Effect::Send { to, message })
             }
-            // It is not stored yet, or `release` would have kept it back.
-            Held::News(news) => self.tell(&news.contributions, news.writers, ServerMessage::Brought, effects),
             Held::Answer(request) | Held::Reader(request) => {
                 effects.push(Effect::Answer {
                     request,
