@@ -274,9 +274,7 @@ impl Room {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
                 // A backend may post what it has from anybody.
-                .and_then(|update| {
-                    self.admit_posted(now, request, Arrival::Resync, user, update, effects)
-                })
+                .and_then(|update| self.admit_posted(now, request, Arrival::Resync, user, update, effects))
         };
         if let Err(refusal) = result {
             effects.push(Effect::Answer {
