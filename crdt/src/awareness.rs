@@ -496,6 +496,14 @@ where
     bytes.freeze()
 }
 
+/// Whether these bytes are an awareness update.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check(update: &[u8]) -> Result<(), DecodeError> {
+    read_entries(update).map(|_| ())
+}
+
 fn read_entries(update: &[u8]) -> Result<Vec<Entry<'_>>, DecodeError> {
     let mut reader = Reader::new(update);
     let count = reader.count()?;

@@ -4,6 +4,7 @@
 //! add one: implement [`Dialect`], raise [`DIALECT_SLOTS`](crate::rooms::DIALECT_SLOTS), and mount it in `connections`.
 
 pub mod close;
+pub mod events;
 pub mod socket_io;
 pub mod y_socketio;
 pub mod y_websocket;

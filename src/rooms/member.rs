@@ -45,6 +45,19 @@ impl Role {
     }
 }
 
+/// How others see a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Viewer {
+    /// The user; `None` for guests.
+    pub user: Option<Arc<str>>,
+    /// The user's name.
+    pub name: Option<Arc<str>>,
+    /// Address of a picture of the user.
+    pub avatar_url: Option<Arc<str>>,
+    /// What the client calls its connection, where it calls it anything.
+    pub socket: Option<Arc<str>>,
+}
+
 /// A member of a room.
 #[derive(Debug)]
 pub(super) struct Member {

@@ -7,6 +7,7 @@ mod auth;
 mod awareness;
 mod backpressure;
 mod cli;
+mod events;
 mod http;
 mod limits;
 mod persistence;

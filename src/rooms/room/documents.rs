@@ -50,6 +50,7 @@ impl Room {
                 ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
                 ClientMessage::QueryAwareness => self.send_awareness(now, member, effects),
+                ClientMessage::QueryStateVector => self.ask(member, effects),
             }
         }
     }

@@ -13,6 +13,7 @@ mod presence;
 mod recent;
 #[cfg(test)]
 mod tests;
+mod viewers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
-use self::{ahead::Ahead, recent::Recent};
+use self::{ahead::Ahead, recent::Recent, viewers::Viewers};
 use super::{
     Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
     SnapshotPolicy,
@@ -93,6 +94,7 @@ pub struct Room {
     /// Who has not yet asked for what it lacks, and is told nothing of the document until then.
     newcomers: BTreeSet<MemberId>,
     ahead: Ahead,
+    viewers: Viewers,
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
@@ -134,6 +136,7 @@ impl Room {
             members: BTreeMap::new(),
             newcomers: BTreeSet::new(),
             ahead: Ahead::default(),
+            viewers: Viewers::default(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
             whole: Weak::new(),
@@ -183,6 +186,15 @@ impl Room {
     pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Joined { member, role, user } => self.joined(now, member, role, user, effects),
+            Input::Introduced {
+                member,
+                viewer,
+                capabilities,
+            } => {
+                if self.members.contains_key(&member) {
+                    self.viewers.came(member, viewer, capabilities.viewers);
+                }
+            }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
@@ -216,6 +228,7 @@ impl Room {
         if self.flush_due(now) {
             self.flush(now, effects);
         }
+        self.tell_viewers(now, effects);
         self.ask_again(effects);
         for held in self.persistence.release_late(now) {
             self.let_go(held, effects);
@@ -249,6 +262,7 @@ impl Room {
             self.persistence.next_deadline(self.failed),
             self.awareness.next_deadline(),
             self.parking.next_expiry(),
+            self.viewers.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -302,6 +316,7 @@ impl Room {
         }
         self.newcomers.remove(&member);
         self.ahead.forget(member);
+        self.viewers.went(member);
         self.persistence.forget(member);
         self.parking.remove(&Author::Member(member));
         self.client_owners.retain(|_, owner| *owner != member);

@@ -16,6 +16,7 @@ mod retiring;
 mod slow_reader;
 mod standing;
 mod storing;
+mod viewers;
 
 use std::time::SystemTime;
 
@@ -36,6 +37,8 @@ enum Heard {
     /// Who shows what; `None` is withdrawn.
     Awareness(Vec<(u64, Option<String>)>),
     Refused(RefusalCode),
+    /// The users who have the page open.
+    Viewers(Vec<Option<String>>),
     CaughtUp,
     Closed(RefusalCode),
 }
@@ -254,6 +257,12 @@ impl Stage {
                 Heard::Awareness(changes.iter().map(shown).collect())
             }
             ServerMessage::Refused(refusal) => Heard::Refused(refusal.code),
+            ServerMessage::Viewers(viewers) => {
+                let users = viewers
+                    .iter()
+                    .map(|(_, viewer)| viewer.user.as_deref().map(str::to_owned));
+                Heard::Viewers(users.collect())
+            }
         }
     }
 
