@@ -54,9 +54,9 @@ class EventsProvider extends Observable {
     socket.on('page_sync', ({ stateVector }) => this.#send(Y.encodeStateAsUpdate(this.doc, bytes(stateVector))))
     socket.on('page_awareness', ({ update }) => applyAwarenessUpdate(this.awareness, bytes(update), this))
     this.onUpdate = (update, origin) => { if (origin !== this && this.synced) this.#send(update) }
-    this.onAwareness = ({ added, updated, removed }, origin) => {
-      if (origin === this || !this.socket.connected) return
-      this.#show(added.concat(updated, removed).filter(id => id === this.doc.clientID))
+    // As providers do it: what comes from the server is said back, by which it learns that its clocks have arrived.
+    this.onAwareness = ({ added, updated, removed }) => {
+      if (this.synced) this.#show(added.concat(updated, removed))
     }
     this.doc.on('update', this.onUpdate)
     this.awareness.on('update', this.onAwareness)
