@@ -82,7 +82,7 @@ pub fn attachment(message: &ServerMessage) -> Bytes {
         | ServerMessage::Stored(bytes)
         | ServerMessage::Brought(bytes) => bytes.clone(),
         ServerMessage::Awareness(changes) => crdt::awareness::encode_changes(changes),
-        ServerMessage::Refused(_) | ServerMessage::Viewers(_) => Bytes::new(),
+        ServerMessage::Refused(_) | ServerMessage::Mark(_) | ServerMessage::Viewers(_) => Bytes::new(),
     }
 }
 

@@ -20,6 +20,8 @@ pub enum ClientMessage {
     Awareness(Bytes),
     /// "Tell me who is here."
     QueryAwareness,
+    /// "Say this back when everything that I have is stored."
+    Mark(Bytes),
     /// "Tell me what you have": answered with the room's step 1.
     QueryStateVector,
 }
@@ -31,7 +33,8 @@ impl ClientMessage {
             Self::SyncStep1(bytes)
             | Self::SyncStep2(bytes)
             | Self::Update(bytes)
-            | Self::Awareness(bytes) => bytes.len(),
+            | Self::Awareness(bytes)
+            | Self::Mark(bytes) => bytes.len(),
             Self::QueryAwareness | Self::QueryStateVector => 0,
         }
     }
@@ -55,6 +58,8 @@ pub enum ServerMessage {
     Awareness(Vec<AwarenessChange>),
     /// A change was refused; the connection goes on.
     Refused(Refusal),
+    /// What the member said as a mark: everything that it had then is durable.
+    Mark(Bytes),
     /// Everybody who has the page open, the earliest first. For members whose protocol has words for it.
     Viewers(Vec<(MemberId, Viewer)>),
 }
@@ -106,7 +111,8 @@ impl Outgoing {
             | ServerMessage::SyncStep2(bytes)
             | ServerMessage::Delta(bytes)
             | ServerMessage::Stored(bytes)
-            | ServerMessage::Brought(bytes) => bytes.len(),
+            | ServerMessage::Brought(bytes)
+            | ServerMessage::Mark(bytes) => bytes.len(),
             ServerMessage::Awareness(changes) => changes
                 .iter()
                 .map(|change| change.state.as_ref().map_or(0, |state| state.len()) + 16)

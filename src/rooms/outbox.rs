@@ -3,7 +3,7 @@
 //! Document messages leave in order. When they would exceed the limit, they are dropped from there on and the member is
 //! *behind*: once everything queued has left, the room is asked for one diff from what the member had. Awareness waits beside
 //! the queue, latest state per client id, and leaves when the queue is empty; so does the list of viewers, of which only the
-//! latest waits. Of solicited answers (steps 1 and 2) only
+//! latest waits. Of solicited answers (steps 1 and 2, marks) only
 //! the newest waits, because it contains all that an older unsent one would have brought. So memory is bounded whatever a member
 //! asks for and however slowly it reads.
 //!
@@ -185,6 +185,7 @@ impl State {
                     return Pushed::Queued;
                 }
             }
+            ServerMessage::Mark(_) => self.drop_queued(|queued| matches!(queued, ServerMessage::Mark(_))),
             ServerMessage::Delta(_) | ServerMessage::Stored(_) | ServerMessage::Brought(_) => {
                 if self.behind {
                     return Pushed::Behind;
@@ -250,6 +251,7 @@ impl State {
                 | ServerMessage::Stored(_)
                 | ServerMessage::Brought(_)
                 | ServerMessage::Refused(_)
+                | ServerMessage::Mark(_)
                 | ServerMessage::Viewers(_) => BTreeMap::new(),
             },
         };

@@ -18,4 +18,5 @@ mod support;
 mod tidy;
 mod tokens;
 mod traces;
+mod y_sweet;
 mod y_websocket;

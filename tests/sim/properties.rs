@@ -43,6 +43,7 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
         | ServerMessage::SyncStep2(_)
         | ServerMessage::Awareness(_)
         | ServerMessage::Refused(_)
+        | ServerMessage::Mark(_)
         | ServerMessage::Viewers(_) => {}
     }
 }

@@ -475,8 +475,8 @@ impl Open {
                 }
             }
             ServerMessage::Refused(refusal) => refused(None, Some(page), refusal, None, frames),
-            // Each edit is answered by itself.
-            ServerMessage::Stored(_) => {}
+            // Each edit is answered by itself, and no marks are made.
+            ServerMessage::Stored(_) | ServerMessage::Mark(_) => {}
         }
     }
 

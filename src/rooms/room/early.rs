@@ -118,6 +118,7 @@ impl Room {
         for (member, seat) in &mut self.members {
             if std::mem::take(&mut seat.unkept) {
                 seat.asked.clear();
+                seat.has_resynced = false;
                 unkept.push(*member);
             }
         }

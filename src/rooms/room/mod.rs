@@ -9,6 +9,7 @@
 mod ahead;
 mod documents;
 mod early;
+mod marks;
 mod presence;
 mod recent;
 #[cfg(test)]
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
+pub(super) use self::marks::Mark;
 use self::{ahead::Ahead, recent::Recent, viewers::Viewers};
 use super::{
     Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
@@ -95,6 +97,8 @@ pub struct Room {
     newcomers: BTreeSet<MemberId>,
     ahead: Ahead,
     viewers: Viewers,
+    /// Members whose marks are to be said back.
+    marked: BTreeSet<MemberId>,
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
@@ -137,6 +141,7 @@ impl Room {
             newcomers: BTreeSet::new(),
             ahead: Ahead::default(),
             viewers: Viewers::default(),
+            marked: BTreeSet::new(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
             whole: Weak::new(),
@@ -242,6 +247,7 @@ impl Room {
             effects.push(Effect::ReadForeign { after, before });
         }
         self.store(now, effects);
+        self.tell_marks(effects);
         self.rest(now, effects);
         self.batch.delivered();
     }
@@ -340,7 +346,7 @@ impl Room {
         let message = if role.may_edit() {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {
-            self.parking.remove(&Author::Member(member));
+            seat.has_refused |= !self.parking.remove(&Author::Member(member)).is_empty();
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {

@@ -1,5 +1,5 @@
-// Real clients: every published generation of the y-websocket provider, y-socket.io, and a bare socket.io-client, behind one
-// small face.
+// Real clients: every published generation of the y-websocket provider, y-socket.io, y-sweet, and a bare socket.io-client,
+// behind one small face.
 
 import * as Y13 from 'yjs'
 import * as Y14 from '@y/y'
@@ -13,6 +13,7 @@ import { WebsocketProvider as Provider40 } from '@y/websocket-4.0.0-3'
 import { contentOf } from './content.js'
 import { eventsOver } from './events.js'
 import { overTransports } from './y_socketio.js'
+import { YSweet } from './y_sweet.js'
 import { until } from './wait.js'
 
 /** The providers, each with the Yjs it is made for. */
@@ -31,7 +32,8 @@ export const PROVIDERS = [
   { name: 'y-socket.io 1.1.3, polling', Provider: overTransports('polling'), Y: Y13, breaksLate: true },
   { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13, breaksLate: true },
   { name: 'socket.io-client 4.8', Provider: eventsOver('websocket'), Y: Y13 },
-  { name: 'socket.io-client 4.8, polling', Provider: eventsOver('polling'), Y: Y13, breaksLate: true }
+  { name: 'socket.io-client 4.8, polling', Provider: eventsOver('polling'), Y: Y13, breaksLate: true },
+  { name: 'y-sweet 0.9.1', Provider: YSweet, Y: Y13 }
 ]
 
 /** The newest stable one, for tests that are not about versions. */

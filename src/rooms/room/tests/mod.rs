@@ -10,6 +10,7 @@ mod draining;
 mod editing;
 mod failing;
 mod joining;
+mod marks;
 mod posting;
 mod read_only;
 mod retiring;
@@ -37,6 +38,7 @@ enum Heard {
     /// Who shows what; `None` is withdrawn.
     Awareness(Vec<(u64, Option<String>)>),
     Refused(RefusalCode),
+    Mark(Bytes),
     /// The users who have the page open.
     Viewers(Vec<Option<String>>),
     CaughtUp,
@@ -257,6 +259,7 @@ impl Stage {
                 Heard::Awareness(changes.iter().map(shown).collect())
             }
             ServerMessage::Refused(refusal) => Heard::Refused(refusal.code),
+            ServerMessage::Mark(mark) => Heard::Mark(mark.clone()),
             ServerMessage::Viewers(viewers) => {
                 let users = viewers
                     .iter()
