@@ -3,10 +3,8 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { createYjsProvider } from '@y-sweet/client'
 import { DocumentManager, YSweetError } from '@y-sweet/sdk'
 import * as Y from 'yjs'
-import WebSocket from 'ws'
 
 import { Client, PROVIDERS, converged } from './support/clients.js'
 import { Server } from './support/server.js'
@@ -96,26 +94,16 @@ describe('the client', () => {
 
   test('a token that ends is replaced without anybody noticing', async () => {
     const page = freshPage('expiring')
-    let asked = 0
-    const doc = new Y.Doc()
-    const token = async () => {
-      asked++
-      return backend().getClientToken(page)
-    }
-    const provider = createYjsProvider(doc, page, token, { connect: false, WebSocketPolyfill: WebSocket, showDebuggerLink: false })
-    try {
-      const given = await backend().getClientToken(page)
-      provider.clientToken = { ...given, token: tokenFor('ada', { [page]: 'edit' }, { expiresIn: -60 }) }
-      await provider.connect()
-      await until('it is connected with a fresh token', () => provider.status === 'connected')
-      assert.equal(asked, 1)
-    } finally {
-      provider.websocket.onclose = null
-      provider.destroy()
-      provider.clearHeartbeat()
-      provider.clearConnectionTimeout()
-      doc.destroy()
-    }
+    const ada = new Client(server(), page, { version: VERSION, connect: false })
+    const expired = tokenFor('ada', { [page]: 'edit' }, { expiresIn: -60 })
+    ada.provider.clientToken = { ...await backend().getClientToken(page), token: expired }
+    ada.insertText(0, 'written meanwhile')
+    ada.online()
+    await ada.whenSynced()
+    await until('stored', () => !ada.provider.hasLocalChanges)
+    assert.notEqual(ada.provider.clientToken.token, expired)
+    assert.ok(ada.closes.every(close => close.code === 4401), 'it was told why')
+    assert.equal((await server().content(page)).text, 'written meanwhile')
   })
 
   test('no local changes means stored, also after being away', async t => {

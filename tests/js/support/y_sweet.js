@@ -37,7 +37,10 @@ export class YSweet extends YSweetProvider {
   }
 
   // It tries for as long as its status is not this one.
-  setStatus (status) { super.setStatus(this.mayConnect ? status : 'offline') }
+  setStatus (status) {
+    super.setStatus(this.mayConnect ? status : 'error')
+    if (!this.mayConnect) super.setStatus('offline')
+  }
 
   async attemptToConnect (token) { return this.mayConnect && super.attemptToConnect(token) }
 
