@@ -27,7 +27,7 @@ export const PROVIDERS = [
   },
   {
     name: 'y-socket.io 1.1.3',
-    // The transport of browsers, in Node as well.
-    connect: (url, page, doc) => new EndingSocketIOProvider(url, page, doc, { disableBc: true }, { transports: [OverWebSocket] })
+    // The transport of browsers, in Node as well; and everybody has a connection of their own.
+    connect: (url, page, doc) => new EndingSocketIOProvider(url, page, doc, { disableBc: true }, { transports: [OverWebSocket], multiplex: false })
   }
 ]

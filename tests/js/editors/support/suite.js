@@ -30,74 +30,71 @@ const inProcess = kind => async (provider, place) => new Typist(kind, provider, 
 export function testEditor (kind, join = inProcess(kind)) {
   describe(kind.name, () => {
     let server
-    let typists = []
     before(async () => { server = await Server.start() })
     after(() => server?.dispose())
 
-    const enter = async (provider, page, clientId) => {
-      const typist = await join(provider, { url: server.url, page, clientId })
-      typists.push(typist)
-      await until(() => `${kind.name} is synced over ${provider.name}`, () => typist.isSynced())
-      const [first] = typists
-      // Not every provider tells when all that was there has arrived.
-      await until('somebody new has what is there', async () => await typist.holds() === await first.holds())
-      await typist.opens(typist === first)
-      return typist
-    }
-    const ends = async () => {
-      for (const typist of typists.splice(0)) await typist.leaves()
+    /** Plays a scene on a page; those who `enter` it leave at its end. */
+    const play = async (provider, page, scene) => {
+      const typists = []
+      const enter = async clientId => {
+        const typist = await join(provider, { url: server.url, page, clientId })
+        typists.push(typist)
+        await until(() => `${kind.name} is synced over ${provider.name}`, () => typist.isSynced())
+        const [first] = typists
+        // Not every provider tells when all that was there has arrived.
+        await until('somebody new has what is there', async () => await typist.holds() === await first.holds())
+        await typist.opens(typist === first)
+        return typist
+      }
+      try {
+        await scene(enter)
+      } finally {
+        for (const typist of typists) await typist.leaves()
+      }
     }
 
     for (const provider of PROVIDERS) {
       for (let session = 0; session < SESSIONS; session++) {
         const seed = BASE_SEED + session
-        test(`two type at once, ${provider.name}, seed ${seed}`, async () => {
-          const page = `${kind.name}/${provider.name}/${seed}`
+        const page = `${kind.name}/${provider.name}/${seed}`
+        test(`two type at once, ${provider.name}, seed ${seed}`, () => play(provider, page, async enter => {
           const random = new Random(seed)
-          try {
-            const ada = await enter(provider, page, 1 + random.below(1000))
-            const bob = await enter(provider, page, 1001 + random.below(1000))
-            for (let round = 0; round < ROUNDS; round++) {
-              await Promise.all([ada, bob].map(typist => typist.edits(random.next(), random.below(EDITS_PER_ROUND + 1))))
-              await meet(ada, bob)
-            }
-            // Undoing the first edit of all may leave nothing that would tell what the field is.
-            await ada.types('the end')
+          const ada = await enter(1 + random.below(1000))
+          const bob = await enter(1001 + random.below(1000))
+          for (let round = 0; round < ROUNDS; round++) {
+            await Promise.all([ada, bob].map(typist => typist.edits(random.next(), random.below(EDITS_PER_ROUND + 1))))
             await meet(ada, bob)
-            await agrees(server, kind, page, ada)
-            const cleo = await enter(provider, page, 2001)
-            await meet(ada, cleo)
-          } finally {
-            await ends()
           }
-        })
+          // There may be nothing left that would tell what the field is.
+          await ada.types('the end')
+          await meet(ada, bob)
+          await agrees(server, kind, page, ada)
+          const cleo = await enter(2001)
+          await meet(ada, cleo)
+        }))
       }
 
-      test(`undo takes back only what one has done oneself, ${provider.name}`, async () => {
-        const page = `${kind.name}/${provider.name}/undo`
-        try {
-          const ada = await enter(provider, page, 1)
-          const bob = await enter(provider, page, 2)
-          const both = async text => {
-            await meet(ada, bob)
-            assert.equal((await bob.sees()).text.split('\n')[0].trimEnd(), text)
-          }
-          await bob.types('bob 👩‍👩‍👧 ')
-          await both('bob 👩‍👩‍👧')
-          await ada.types('😀 ada ')
-          await both('😀 ada bob 👩‍👩‍👧')
-          await bob.types('and ')
-          await both('and 😀 ada bob 👩‍👩‍👧')
-          await ada.undoes()
-          await both('and bob 👩‍👩‍👧')
-          await agrees(server, kind, page, ada)
-          await ada.redoes()
-          await both('and 😀 ada bob 👩‍👩‍👧')
-          await agrees(server, kind, page, ada)
-        } finally {
-          await ends()
+      const page = `${kind.name}/${provider.name}/undo`
+      test(`undo takes back only what one has done oneself, ${provider.name}`, () => play(provider, page, async enter => {
+        const ada = await enter(1)
+        const bob = await enter(2)
+        const both = async text => {
+          await meet(ada, bob)
+          assert.equal((await bob.sees()).text.split('\n')[0].trimEnd(), text)
         }
-      })
+        await bob.types('bob 👩‍👩‍👧 ')
+        await both('bob 👩‍👩‍👧')
+        await ada.types('😀 ada ')
+        await both('😀 ada bob 👩‍👩‍👧')
+        await bob.types('and ')
+        await both('and 😀 ada bob 👩‍👩‍👧')
+        await ada.undoes()
+        await both('and bob 👩‍👩‍👧')
+        await agrees(server, kind, page, ada)
+        await ada.redoes()
+        await both('and 😀 ada bob 👩‍👩‍👧')
+        await agrees(server, kind, page, ada)
+      }))
     }
   })
 }
