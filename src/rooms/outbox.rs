@@ -179,13 +179,12 @@ impl State {
                 self.push_presence(message, changes);
                 return Pushed::Queued;
             }
-            ServerMessage::SyncStep1(_) | ServerMessage::SyncStep2(_) => {
+            ServerMessage::SyncStep1(_) | ServerMessage::SyncStep2(_) | ServerMessage::Mark(_) => {
                 if self.replace_queued(message) {
                     self.answer(message);
                     return Pushed::Queued;
                 }
             }
-            ServerMessage::Mark(_) => self.drop_queued(|queued| matches!(queued, ServerMessage::Mark(_))),
             ServerMessage::Delta(_) | ServerMessage::Stored(_) | ServerMessage::Brought(_) => {
                 if self.behind {
                     return Pushed::Behind;
