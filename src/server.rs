@@ -70,6 +70,8 @@ pub struct Server {
     ending: CancellationToken,
     /// What runs beside the connections until then.
     background: TaskTracker,
+    /// Ends connections that are in no room.
+    hang_up: CancellationToken,
     deadline: Duration,
 }
 
@@ -107,6 +109,7 @@ impl Server {
             ending.clone(),
         )?;
         background.spawn(access.clone().watch());
+        let hang_up = CancellationToken::new();
         let (draining, tasks) = (Arc::new(AtomicBool::new(false)), TaskTracker::new());
         let router = http::router(Parts {
             failures: Failures::default(),
@@ -128,6 +131,9 @@ impl Server {
             max_body_bytes: config.max_body_bytes,
             draining: draining.clone(),
             tasks: tasks.clone(),
+            hang_up: hang_up.clone(),
+            engine_io: config.engine_io,
+            socket_io: config.socket_io,
         });
         Ok(Self {
             listener,
@@ -138,6 +144,7 @@ impl Server {
             tasks,
             ending,
             background,
+            hang_up,
             deadline: config.shutdown_deadline,
         })
     }
@@ -186,6 +193,7 @@ impl Server {
             );
             let _ = tokio::time::timeout(GOODBYE / 2, self.registry.abandon()).await;
         }
+        self.hang_up.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(GOODBYE, self.tasks.wait()).await;
         self.ending.cancel();

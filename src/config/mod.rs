@@ -13,7 +13,11 @@ use ipnet::IpNet;
 
 use crate::{
     auth::{AccessConfig, Authenticator, Secret},
-    connections::{ConnectionLimits, SessionConfig},
+    connections::{
+        ConnectionLimits, SessionConfig,
+        engine_io::EngineConfig,
+        socket_io::{SocketIoConfig, SocketIoSettings},
+    },
     rooms::{RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
 };
@@ -36,6 +40,8 @@ pub struct Settings {
     rooms: RoomSettings,
     #[command(flatten)]
     limits: LimitSettings,
+    #[command(flatten)]
+    socket_io: SocketIoSettings,
     #[command(flatten)]
     pub(crate) log: LogSettings,
 }
@@ -349,6 +355,10 @@ pub struct Config {
     pub max_outbox_bytes: usize,
     /// Largest body of a request, in bytes.
     pub max_body_bytes: usize,
+    /// How sessions at `/socket.io/` are kept.
+    pub engine_io: EngineConfig,
+    /// Limits of what is spoken over them.
+    pub socket_io: SocketIoConfig,
 }
 
 impl Settings {
@@ -360,6 +370,7 @@ impl Settings {
         let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
         self.check_numbers(&mut problems);
+        self.socket_io.check(&mut problems);
         if let Err(error) = storage::check_address(self.store.database_url.expose()) {
             problems.push(error.to_string());
         }
@@ -389,6 +400,10 @@ impl Settings {
             max_message_bytes: self.limits.max_message_bytes,
             max_outbox_bytes: self.limits.max_outbox_bytes,
             max_body_bytes: self.limits.max_body_bytes,
+            engine_io: self
+                .socket_io
+                .engine(self.session(), self.limits.max_message_bytes),
+            socket_io: self.socket_io.limits(self.limits.max_message_bytes),
         })
     }
 

@@ -38,6 +38,7 @@ const MAX_FRAME_BYTES: usize = 1024 * 1024;
 #[repr(u8)]
 pub(super) enum Opcode {
     Continuation = 0x0,
+    Text = 0x1,
     Binary = 0x2,
     Ping = 0x9,
 }

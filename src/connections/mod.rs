@@ -1,11 +1,17 @@
 //! Connections: each moves frames between one socket and the room its user opened.
 //!
-//! [`Session`] is the pure state machine of one connection; [`websocket`] runs it on a WebSocket.
+//! [`Session`] is the pure state machine of one connection; [`websocket`] runs it on a WebSocket. [`engine_io`] does
+//! the same for clients that may also poll, and [`socket_io`] puts several pages on one such session.
 
 mod admission;
+mod attendance;
+mod budget;
+pub mod engine_io;
 mod frames;
 mod session;
+pub mod socket_io;
 pub mod websocket;
 
 pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, client_address};
+pub use budget::Budget;
 pub use session::{Session, SessionConfig, Step};

@@ -51,15 +51,15 @@ pub struct Surroundings {
 }
 
 /// Messages are taken from the outbox while less than this waits for the socket.
-const MAX_QUEUED_BYTES: usize = 16 * 1024;
+pub(super) const MAX_QUEUED_BYTES: usize = 16 * 1024;
 /// Longest message of a client that is refused anyway.
 const MAX_REFUSED_BYTES: usize = 64 * 1024;
 /// Frames read before what they say is handed over.
-const MAX_FRAMES_A_TURN: usize = 64;
+pub(super) const MAX_FRAMES_A_TURN: usize = 64;
 /// How long a closing peer may take to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// How often a connection that must not be read looks whether it may be again.
-const PAUSE: Duration = Duration::from_millis(50);
+pub(super) const PAUSE: Duration = Duration::from_millis(50);
 
 /// The request is no WebSocket handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,7 +113,7 @@ fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Option<
 }
 
 /// The socket of an accepted handshake. `None` when the peer went away meanwhile.
-async fn accepted(on_upgrade: OnUpgrade, max_message_bytes: usize) -> Option<FrameSocket> {
+pub(super) async fn accepted(on_upgrade: OnUpgrade, max_message_bytes: usize) -> Option<FrameSocket> {
     // The buffers of the HTTP connection end here; what it has read already is handed on.
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     let limit = match max_message_bytes {
@@ -156,7 +156,14 @@ pub async fn serve<D: Dialect>(
     };
     drop(page);
     around.metrics.connections_open.increment(1.0);
-    let session = Session::new(now(), around.session, expires);
+    let keep_alive = D::max_silence().map_or(around.session.keep_alive, |max| {
+        max.min(around.session.keep_alive)
+    });
+    let patience = SessionConfig {
+        keep_alive,
+        ..around.session
+    };
+    let session = Session::new(now(), patience, expires);
     let mut connection = Connection::<D> {
         socket,
         outbox,
@@ -189,7 +196,7 @@ pub async fn serve<D: Dialect>(
 
 /// How a connection ended.
 #[derive(Debug)]
-enum Ended {
+pub(super) enum Ended {
     /// The peer said goodbye.
     Clean,
     /// The peer vanished.
@@ -394,7 +401,7 @@ impl<D: Dialect> Connection<D> {
     }
 }
 
-fn broken(error: &tungstenite::Error) -> Ended {
+pub(super) fn broken(error: &tungstenite::Error) -> Ended {
     use tungstenite::Error;
     match error {
         Error::ConnectionClosed | Error::AlreadyClosed => Ended::Clean,
@@ -419,7 +426,7 @@ fn broken(error: &tungstenite::Error) -> Ended {
 }
 
 /// Sends the reason, behind what waits already, and waits a moment for the peer's goodbye.
-async fn say_goodbye(socket: &mut FrameSocket, refusal: &Refusal) {
+pub(super) async fn say_goodbye(socket: &mut FrameSocket, refusal: &Refusal) {
     socket.push_close(CloseFrame {
         code: close_code(refusal.code).into(),
         reason: close_reason(refusal).into(),
@@ -445,6 +452,6 @@ async fn say_goodbye(socket: &mut FrameSocket, refusal: &Refusal) {
     clippy::disallowed_methods,
     reason = "the driver is where a session meets the clock"
 )]
-fn now() -> Instant {
+pub(super) fn now() -> Instant {
     Instant::now()
 }

@@ -59,7 +59,7 @@ impl HttpError {
 }
 
 /// The status of a refusal.
-fn status(code: RefusalCode) -> StatusCode {
+pub(crate) fn status(code: RefusalCode) -> StatusCode {
     match code {
         RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked => {
             StatusCode::UNAUTHORIZED

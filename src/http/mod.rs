@@ -8,7 +8,9 @@ mod kick;
 mod pages;
 mod permissions;
 mod socket;
+mod socket_io;
 mod users;
+mod y_sweet;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -25,12 +27,14 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::{get, post, put},
+    routing::{any, get, post, put},
 };
 pub use error::HttpError;
+pub(crate) use error::status;
 use ipnet::IpNet;
+pub use socket_io::routes as engine_routes;
 use storage::{PageId, SharedStore};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
@@ -39,7 +43,12 @@ use tower_http::{
 
 use crate::{
     auth::{Authenticator, Credential, Failures, Identity, Secret, find_credential},
-    connections::{Admissions, client_address, websocket::Surroundings},
+    connections::{
+        Admissions, client_address,
+        engine_io::{Engine, EngineConfig},
+        socket_io::{SocketIoConfig, SocketIoServer},
+        websocket::Surroundings,
+    },
     rooms::{Refusal, RefusalCode, Role},
 };
 
@@ -71,6 +80,12 @@ pub struct Parts {
     pub draining: Arc<AtomicBool>,
     /// The connections' tasks, which a stop waits for.
     pub tasks: TaskTracker,
+    /// Ends connections that no room ends.
+    pub hang_up: CancellationToken,
+    /// How sessions at `/socket.io/` are kept.
+    pub engine_io: EngineConfig,
+    /// Limits of what is spoken over them.
+    pub socket_io: SocketIoConfig,
 }
 
 impl std::ops::Deref for App {
@@ -180,6 +195,17 @@ pub fn router(parts: Parts) -> Router {
         .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true))
         .layer(limit);
+    let y_sweet = Router::new()
+        .route("/ready", get(y_sweet::ready))
+        .route(
+            "/check_store",
+            post(y_sweet::check_store).get(y_sweet::check_store),
+        )
+        .route("/d/{*rest}", any(y_sweet::serve))
+        .route("/doc/{*rest}", any(y_sweet::serve))
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(cors(app.around.access.authenticator()))
+        .layer(limit);
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
         .route("/api/kick", post(kick::kick))
@@ -187,7 +213,13 @@ pub fn router(parts: Parts) -> Router {
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(error::no_such_method)
-        .merge(rest);
+        .merge(engine_routes(
+            "/socket.io/",
+            socket_io_engine(&app),
+            cors(app.around.access.authenticator()),
+        ))
+        .merge(rest)
+        .merge(y_sweet);
     if app.demo {
         router = router
             .route("/", get(demo::index))
@@ -210,6 +242,23 @@ async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Resp
         app.failures.failed(address).await;
     }
     answer
+}
+
+fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
+    let server = SocketIoServer::new(
+        parts.socket_io,
+        parts.admissions.clone(),
+        parts.trusted_proxies.clone(),
+        parts.around.clone(),
+        parts.draining.clone(),
+    );
+    Engine::new(
+        server,
+        parts.engine_io,
+        parts.tasks.clone(),
+        parts.hang_up.clone(),
+        parts.around.metrics.clone(),
+    )
 }
 
 fn cors(authenticator: &Authenticator) -> CorsLayer {

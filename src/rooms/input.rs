@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::{Committed, LoggedUpdate};
 
-use super::{ClientMessage, Refusal, Role};
+use super::{Capabilities, ClientMessage, Refusal, Role, Viewer};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +35,15 @@ pub enum Input {
         role: Role,
         /// Whose connection it is; `None` for guests.
         user: Option<Arc<str>>,
+    },
+    /// It has become known how others see a member that has joined.
+    Introduced {
+        /// The member.
+        member: MemberId,
+        /// How others see it.
+        viewer: Viewer,
+        /// What its protocol has words for.
+        capabilities: Capabilities,
     },
     /// A member said something.
     Said {
@@ -82,10 +91,12 @@ pub enum Input {
         /// The member.
         member: MemberId,
     },
-    /// A backend posted an update.
+    /// A backend, or a member that waits for the answer, posted an update.
     Posted {
         /// Its request.
         request: RequestId,
+        /// The member, whose rights count; `None` for a backend.
+        member: Option<MemberId>,
         /// Whose request it is, where that is known.
         user: Option<Arc<str>>,
         /// The update.

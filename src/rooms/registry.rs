@@ -17,7 +17,7 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter,
+    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter, Viewer,
     standing::{Change, Standing},
     task::{self, Command, Join, Post, Reading},
 };
@@ -72,6 +72,7 @@ pub struct Seat {
     mailbox: mpsc::Sender<Command>,
     large: Arc<Semaphore>,
     handle: SeatHandle,
+    seq: Seq,
     left: bool,
 }
 
@@ -124,6 +125,11 @@ impl Seat {
         self.handle.clone()
     }
 
+    /// The sequence number up to which the page was stored when the seat was taken.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
     /// The seat's number.
     pub fn member(&self) -> MemberId {
         self.member
@@ -161,6 +167,24 @@ impl Seat {
             member: self.member,
             large,
         })
+    }
+
+    /// Posts an update that is answered when it is stored. The future is ready as soon as the room has it in its mailbox, behind
+    /// all that was said before; `None` when the room is gone.
+    pub async fn post(
+        &self,
+        user: Option<Arc<str>>,
+        update: Bytes,
+    ) -> Option<oneshot::Receiver<Result<Seq, Refusal>>> {
+        let (reply, answer) = oneshot::channel();
+        let post = Post {
+            member: Some(self.member),
+            user,
+            update,
+            reply,
+        };
+        self.mailbox.send(Command::Post(Box::new(post))).await.ok()?;
+        Some(answer)
     }
 
     /// Gives the seat back.
@@ -256,12 +280,12 @@ impl Registry {
         }))
     }
 
-    /// Takes a seat in the room of `page`, opening it if it is not open.
+    /// Takes a seat in the room of `page`, opening it if it is not open, for somebody whom others see as `viewer`.
     pub async fn join(
         &self,
         page: &PageId,
         role: Role,
-        user: Option<Arc<str>>,
+        viewer: Viewer,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
         let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
@@ -272,7 +296,7 @@ impl Registry {
             let join = Join {
                 member,
                 role,
-                user: user.clone(),
+                viewer: viewer.clone(),
                 outbox: outbox.clone(),
                 standing: standing.clone(),
                 reply,
@@ -280,7 +304,7 @@ impl Registry {
             if lease.mailbox.send(Command::Join(Box::new(join))).await.is_ok()
                 && let Ok(joined) = answer.await
             {
-                return joined.map(|()| Seat {
+                return joined.map(|seq| Seat {
                     member,
                     mailbox: lease.mailbox.clone(),
                     large: self.0.large.clone(),
@@ -290,6 +314,7 @@ impl Registry {
                         standing,
                         outbox: outbox.clone(),
                     },
+                    seq,
                     left: false,
                 });
             }
@@ -305,6 +330,7 @@ impl Registry {
             let lease = self.lease(page);
             let (reply, answer) = oneshot::channel();
             let post = Post {
+                member: None,
                 user: user.clone(),
                 update: update.clone(),
                 reply,
@@ -335,6 +361,11 @@ impl Registry {
         }));
         lease.mailbox.send(Command::Read(reading)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// What rooms take in.
+    pub fn gate(&self) -> &crdt::Limits {
+        &self.0.config.room.gate
     }
 
     /// How many rooms are open.

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RequestId, Role,
-    Room, ServerMessage, open_document,
+    Room, ServerMessage, Viewer, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
     standing::{Change, Standing},
@@ -52,15 +52,16 @@ pub(super) enum Command {
 pub(super) struct Join {
     pub(super) member: MemberId,
     pub(super) role: Role,
-    pub(super) user: Option<Arc<str>>,
+    pub(super) viewer: Viewer,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,
-    pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
+    pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
 }
 
-/// A backend wants an update stored.
+/// A backend or a member wants an update stored.
 #[derive(Debug)]
 pub(super) struct Post {
+    pub(super) member: Option<MemberId>,
     pub(super) user: Option<Arc<str>>,
     pub(super) update: bytes::Bytes,
     pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
@@ -339,15 +340,22 @@ impl RoomTask {
         let Join {
             member,
             role,
-            user,
+            viewer,
             outbox,
             standing,
             reply,
         } = join;
+        let capabilities = outbox.capabilities();
         self.outboxes.insert(member, outbox);
         self.standings.insert(member, standing);
+        let user = viewer.user.clone();
         self.handle(Input::Joined { member, role, user });
-        if reply.send(Ok(())).is_err() {
+        self.handle(Input::Introduced {
+            member,
+            viewer,
+            capabilities,
+        });
+        if reply.send(Ok(self.room.seq())).is_err() {
             // The connection was cut short while the page was loading.
             self.outboxes.remove(&member);
             self.standings.remove(&member);
@@ -364,6 +372,7 @@ impl RoomTask {
         heavily(heavy, || {
             self.handle(Input::Posted {
                 request,
+                member: post.member,
                 user: post.user,
                 update: post.update,
             })

@@ -3,7 +3,7 @@
 import { describe, test, after } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { CONFIRMING, Client, VERSIONS, converged, disposeClients } from './support/clients.js'
+import { CONFIRMING, Client, PROVIDERS, VERSIONS, converged, disposeClients } from './support/clients.js'
 import { contentOfUpdate } from './support/content.js'
 import { RawClient, disposeRawClients } from './support/raw.js'
 import { Server } from './support/server.js'
@@ -22,7 +22,7 @@ function typist (client, word) {
   }
 }
 
-for (const version of VERSIONS) {
+for (const version of PROVIDERS) {
   test(`${version.name}: killed three times under typing, nothing is missing`, async t => {
     const server = await Server.start()
     t.after(() => server.dispose())

@@ -7,7 +7,7 @@ import assert from 'node:assert/strict'
 
 import * as Y from 'yjs'
 
-import { Client, VERSIONS, canonical, converged, disposeClients } from './support/clients.js'
+import { Client, PROVIDERS, canonical, converged, disposeClients } from './support/clients.js'
 import { contentOfUpdate } from './support/content.js'
 import { Random, seedOfRun } from './support/random.js'
 import { Server } from './support/server.js'
@@ -72,7 +72,7 @@ async function session (server, seed) {
   const random = new Random(seed)
   const page = freshPage(`session/${seed}`)
   const joinOne = () => new Client(server, page, {
-    version: random.pick(VERSIONS), connect: random.chance(80), presence: { user: { name: `user ${random.below(100)}` } }
+    version: random.pick(PROVIDERS), connect: random.chance(80), presence: { user: { name: `user ${random.below(100)}` } }
   })
   const clients = Array.from({ length: 2 + random.below(3) }, joinOne)
   for (let step = 0; step < STEPS; step++) {

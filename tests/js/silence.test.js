@@ -3,7 +3,7 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { Client, VERSIONS } from './support/clients.js'
+import { Client, PROVIDERS } from './support/clients.js'
 import { freshPage, serverForFile } from './support/suite.js'
 import { holdsFor, until } from './support/wait.js'
 
@@ -13,7 +13,7 @@ const SILENCE_MS = 35_000
 const server = serverForFile()
 
 describe('35 s of silence without presence', { concurrency: true }, () => {
-  for (const version of VERSIONS) {
+  for (const version of PROVIDERS) {
     test(`${version.name} stays connected`, async () => {
       const page = freshPage('silence')
       const ada = await new Client(server(), page, { version, presence: null }).whenSynced()

@@ -3,7 +3,7 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { Client, VERSIONS, canonical, converged } from './support/clients.js'
+import { Client, PROVIDERS, canonical, converged } from './support/clients.js'
 import { contentOfUpdate } from './support/content.js'
 import { freshPage, serverForFile } from './support/suite.js'
 import { until } from './support/wait.js'
@@ -17,7 +17,7 @@ async function assertServerHolds (page, content) {
     JSON.stringify(canonical(contentOfUpdate(await server().snapshot(page)))) === expected)
 }
 
-for (const version of VERSIONS) {
+for (const version of PROVIDERS) {
   describe(version.name, () => {
     const join = (page, options) => new Client(server(), page, { version, ...options }).whenSynced()
 

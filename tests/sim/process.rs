@@ -447,6 +447,7 @@ impl Live {
                     now,
                     Input::Posted {
                         request,
+                        member: None,
                         user: None,
                         update,
                     },

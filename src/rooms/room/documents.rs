@@ -18,6 +18,14 @@ use crate::rooms::{
 /// Most that is told again to somebody who comes back, in bytes.
 const MAX_RECENT_BYTES: usize = 64 * 1024;
 
+/// An update with a client id that another user is writing with.
+fn forged() -> Refusal {
+    Refusal::new(
+        RefusalCode::Forbidden,
+        "the update continues what another user is writing",
+    )
+}
+
 /// A copy of a document, on which updates can be tried.
 pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Document> {
     let state = document.encode().ok()?;
@@ -42,6 +50,8 @@ impl Room {
                 ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
                 ClientMessage::QueryAwareness => self.send_awareness(now, member, effects),
+                ClientMessage::Mark(mark) => self.mark(member, mark),
+                ClientMessage::QueryStateVector => self.ask(member, effects),
             }
         }
     }
@@ -161,6 +171,12 @@ impl Room {
                 );
             }
         };
+        if arrival == Arrival::Resync
+            && let Some(seat) = self.members.get_mut(&member)
+        {
+            seat.has_resynced = true;
+            seat.has_refused = false;
+        }
         if update.is_empty() {
             return;
         }
@@ -169,6 +185,7 @@ impl Room {
             return;
         };
         if !seat.role.may_edit() {
+            seat.has_refused |= !nothing_new;
             if !nothing_new && !seat.told_read_only {
                 seat.told_read_only = true;
                 let refused = Outgoing::new(ServerMessage::Refused(Refusal::read_only()));
@@ -187,6 +204,9 @@ impl Room {
         }
         let user = seat.user.clone();
         if self.is_full() {
+            if let Some(seat) = self.members.get_mut(&member) {
+                seat.has_refused = true;
+            }
             let full = Refusal::too_large(format!(
                 "the page has reached its limit of {} bytes: it can be read and not changed",
                 self.config.max_page_bytes
@@ -206,10 +226,7 @@ impl Room {
                 kind: "forged_client",
                 count: 1,
             });
-            let refusal = Refusal::new(
-                RefusalCode::Forbidden,
-                "the update continues what another user is writing",
-            );
+            let refusal = forged();
             return self.close(now, member, refusal, effects);
         }
         if let Err(refusal) = self.admit(now, Author::Member(member), arrival, user, update, effects) {
@@ -262,7 +279,7 @@ impl Room {
         &mut self,
         now: Instant,
         request: RequestId,
-        user: Option<Arc<str>>,
+        (member, user): (Option<MemberId>, Option<Arc<str>>),
         update: Bytes,
         effects: &mut Vec<Effect>,
     ) {
@@ -273,14 +290,31 @@ impl Room {
         } else {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
-                // A backend may post what it has from anybody.
-                .and_then(|update| self.admit_posted(now, request, Arrival::Resync, user, update, effects))
+                .and_then(|update| {
+                    self.check_rights(member, &update)?;
+                    // A backend may post what it has from anybody.
+                    let arrival = member.map_or(Arrival::Resync, |_| Arrival::Edit);
+                    self.admit_posted(now, request, arrival, user, update, effects)
+                })
         };
         if let Err(refusal) = result {
             effects.push(Effect::Answer {
                 request,
                 result: Err(refusal),
             });
+        }
+    }
+
+    /// What a member may not write, it may not post either.
+    fn check_rights(&mut self, member: Option<MemberId>, update: &Update) -> Result<(), Refusal> {
+        let Some(id) = member else {
+            return Ok(());
+        };
+        match self.members.get(&id).map(|seat| seat.role.may_edit()) {
+            None => Err(Refusal::new(RefusalCode::Forbidden, "you have left the page")),
+            Some(false) => Err(Refusal::read_only()),
+            Some(true) if self.is_forged(id, update) => Err(forged()),
+            Some(true) => Ok(()),
         }
     }
 

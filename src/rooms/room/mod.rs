@@ -9,10 +9,12 @@
 mod ahead;
 mod documents;
 mod early;
+mod marks;
 mod presence;
 mod recent;
 #[cfg(test)]
 mod tests;
+mod viewers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +26,8 @@ use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
-use self::{ahead::Ahead, recent::Recent};
+pub(super) use self::marks::Mark;
+use self::{ahead::Ahead, recent::Recent, viewers::Viewers};
 use super::{
     Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
     SnapshotPolicy,
@@ -93,6 +96,9 @@ pub struct Room {
     /// Who has not yet asked for what it lacks, and is told nothing of the document until then.
     newcomers: BTreeSet<MemberId>,
     ahead: Ahead,
+    viewers: Viewers,
+    /// Members whose marks are to be said back.
+    marked: BTreeSet<MemberId>,
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
@@ -134,6 +140,8 @@ impl Room {
             members: BTreeMap::new(),
             newcomers: BTreeSet::new(),
             ahead: Ahead::default(),
+            viewers: Viewers::default(),
+            marked: BTreeSet::new(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
             whole: Weak::new(),
@@ -183,6 +191,15 @@ impl Room {
     pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Joined { member, role, user } => self.joined(now, member, role, user, effects),
+            Input::Introduced {
+                member,
+                viewer,
+                capabilities,
+            } => {
+                if self.members.contains_key(&member) {
+                    self.viewers.came(member, viewer, capabilities.viewers);
+                }
+            }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
@@ -192,9 +209,10 @@ impl Room {
             Input::CaughtUp { member } => self.caught_up(now, member, effects),
             Input::Posted {
                 request,
+                member,
                 user,
                 update,
-            } => self.posted(now, request, user, update, effects),
+            } => self.posted(now, request, (member, user), update, effects),
             Input::Awaited { request } => self.awaited(now, request, effects),
             Input::Stored { committed } => {
                 let released = self.persistence.stored(now, committed);
@@ -215,6 +233,7 @@ impl Room {
         if self.flush_due(now) {
             self.flush(now, effects);
         }
+        self.tell_viewers(now, effects);
         self.ask_again(effects);
         for held in self.persistence.release_late(now) {
             self.let_go(held, effects);
@@ -228,6 +247,7 @@ impl Room {
             effects.push(Effect::ReadForeign { after, before });
         }
         self.store(now, effects);
+        self.tell_marks(effects);
         self.rest(now, effects);
         self.batch.delivered();
     }
@@ -248,6 +268,7 @@ impl Room {
             self.persistence.next_deadline(self.failed),
             self.awareness.next_deadline(),
             self.parking.next_expiry(),
+            self.viewers.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -301,6 +322,7 @@ impl Room {
         }
         self.newcomers.remove(&member);
         self.ahead.forget(member);
+        self.viewers.went(member);
         self.persistence.forget(member);
         self.parking.remove(&Author::Member(member));
         self.client_owners.retain(|_, owner| *owner != member);
@@ -324,7 +346,7 @@ impl Room {
         let message = if role.may_edit() {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {
-            self.parking.remove(&Author::Member(member));
+            seat.has_refused |= !self.parking.remove(&Author::Member(member)).is_empty();
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {

@@ -7,6 +7,7 @@ pub(crate) mod process;
 pub(crate) mod replica;
 pub(crate) mod server;
 pub(crate) mod socket;
+pub(crate) mod socket_io;
 pub(crate) mod store;
 pub(crate) mod token;
 

@@ -80,6 +80,7 @@ fn a_backend_whose_update_was_in_the_broken_batch_is_let_go_with_the_room() {
     stage.room.document().panic_on_next_apply();
     stage.hand_over(Input::Posted {
         request: RequestId(1),
+        member: None,
         user: None,
         update: poison,
     });

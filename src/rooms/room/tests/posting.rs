@@ -6,6 +6,7 @@ impl Stage {
     fn posts(&mut self, request: u64, update: &Bytes) {
         self.hand_over(Input::Posted {
             request: RequestId(request),
+            member: None,
             user: None,
             update: update.clone(),
         });

@@ -1,0 +1,231 @@
+//! One seat in a room for connections that have several: it says what waits in turns, and never makes the others wait.
+
+use std::{
+    collections::VecDeque,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use storage::{PageId, Seq};
+use tokio::sync::oneshot;
+
+use crate::{
+    auth::{Access, LiveSeat, Membership},
+    rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat},
+};
+
+/// A boxed piece of work that a connection goes on with between other things.
+pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What may be given to a room at once: messages, and their payload in bytes (one larger message alone passes).
+const MAX_WAITING: usize = 64;
+const MAX_WAITING_BYTES: usize = 64 * 1024;
+/// Posts that may wait for their answers; a connection with more is not read.
+pub(crate) const MAX_POSTED: usize = 1000;
+
+/// A seat in a room, and what is on its way there and back.
+pub(crate) struct Attendance {
+    seat: Arc<LiveSeat>,
+    outbox: Arc<Outbox>,
+    user: Option<Arc<str>>,
+    /// What was said and has not been given to the room.
+    waiting: Vec<ClientMessage>,
+    /// What was posted behind that.
+    posting: Option<(Bytes, i64)>,
+    /// Posts that are to be answered, in their order.
+    posted: VecDeque<(i64, Answer)>,
+    waiting_bytes: usize,
+    caught_up: bool,
+    /// Waits for place in the room's mailbox. Gives whether the room is still there.
+    speaking: Option<Work<Spoken>>,
+    orphaned: bool,
+}
+
+/// An answer that is to come.
+pub(crate) type Answer = oneshot::Receiver<Result<Seq, Refusal>>;
+
+/// What has become of something said.
+enum Spoken {
+    Heard,
+    Posted(i64, Answer),
+    /// The room is gone.
+    Unheard,
+}
+
+/// What an attended room wants done.
+pub(crate) enum Attended {
+    /// Tell the client what has become of what it posted under a number.
+    Posted(i64, Result<Seq, Refusal>),
+    /// Send this.
+    Message(Arc<Outgoing>),
+    /// The room has sent the member away.
+    Close(Refusal),
+}
+
+impl Attendance {
+    /// Takes a seat, opening the page if it is not open.
+    pub(crate) async fn begin(
+        access: &Access,
+        page: &PageId,
+        membership: Membership,
+        outbox: Arc<Outbox>,
+    ) -> Result<Self, Refusal> {
+        let user = membership.user.clone();
+        let seat = access.join(page, membership, &outbox).await?;
+        Ok(Self {
+            seat: Arc::new(seat),
+            outbox,
+            user,
+            waiting: Vec::new(),
+            posting: None,
+            posted: VecDeque::new(),
+            waiting_bytes: 0,
+            caught_up: false,
+            speaking: None,
+            orphaned: false,
+        })
+    }
+
+    /// The seat.
+    pub(crate) fn seat(&self) -> &Arc<LiveSeat> {
+        &self.seat
+    }
+
+    /// Says something to the room, now or as soon as it can take it.
+    pub(crate) fn say(&mut self, message: ClientMessage) {
+        self.waiting_bytes += message.payload_bytes();
+        self.waiting.push(message);
+    }
+
+    /// Posts an update behind all that was said, to be answered under a number when it is stored. Ask [`Self::may_say`] before
+    /// anything else is said.
+    pub(crate) fn post(&mut self, update: Bytes, ack: i64) {
+        self.posting = Some((update, ack));
+    }
+
+    /// Whether more may be said: the room takes what is said, and what waits to be given to it is little.
+    pub(crate) fn may_say(&self) -> bool {
+        self.speaking.is_none()
+            && self.posting.is_none()
+            && self.posted.len() < MAX_POSTED
+            && self.waiting.len() < MAX_WAITING
+            && self.waiting_bytes < MAX_WAITING_BYTES
+    }
+
+    /// Gives the room what waits for it.
+    pub(crate) fn poll_work(&mut self, context: &mut Context<'_>) {
+        loop {
+            if let Some(speaking) = &mut self.speaking {
+                let Poll::Ready(spoken) = speaking.as_mut().poll(context) else {
+                    return;
+                };
+                self.speaking = None;
+                match spoken {
+                    Spoken::Heard => {}
+                    Spoken::Posted(ack, answer) => self.posted.push_back((ack, answer)),
+                    Spoken::Unheard => self.orphaned = true,
+                }
+            } else if !self.waiting.is_empty() {
+                self.waiting_bytes = 0;
+                let Err(messages) = self.seat.try_say(std::mem::take(&mut self.waiting)) else {
+                    continue;
+                };
+                let seat = self.seat.clone();
+                self.speaking = Some(Box::pin(async move { say(&seat, messages).await }));
+            } else if let Some((update, ack)) = self.posting.take() {
+                let (seat, user) = (self.seat.clone(), self.user.clone());
+                self.speaking = Some(Box::pin(async move {
+                    match seat.post(user, update).await {
+                        Some(answer) => Spoken::Posted(ack, answer),
+                        None => Spoken::Unheard,
+                    }
+                }));
+            } else if self.caught_up {
+                self.caught_up = false;
+                let seat = self.seat.clone();
+                self.speaking = Some(Box::pin(async move {
+                    let place = seat.place(&[]).await;
+                    heard(place.map(|place| place.caught_up()))
+                }));
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The next thing that the room wants done.
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Attended> {
+        if let Some((ack, answer)) = self.posted.front_mut()
+            && let Poll::Ready(stored) = poll_answer(answer, context)
+        {
+            let ack = *ack;
+            self.posted.pop_front();
+            return Poll::Ready(Attended::Posted(ack, stored));
+        }
+        loop {
+            match self.outbox.poll_next(context) {
+                Poll::Ready(Next::Message(message)) => return Poll::Ready(Attended::Message(message)),
+                Poll::Ready(Next::Close(refusal)) => return Poll::Ready(Attended::Close(refusal)),
+                Poll::Ready(Next::CaughtUp) => {
+                    self.caught_up = true;
+                    self.poll_work(context);
+                }
+                Poll::Pending if self.orphaned => {
+                    let refusal = Refusal::unavailable("the page is being rebuilt, connect again");
+                    return Poll::Ready(Attended::Close(refusal));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// How many answers are to come to what the room has been given.
+    pub(crate) fn answers(&self) -> usize {
+        self.posted.len()
+    }
+
+    /// Takes the answers that are to come to what the room has been given, for whoever goes on waiting for them.
+    pub(crate) fn take_answers(&mut self) -> impl Iterator<Item = Answer> {
+        std::mem::take(&mut self.posted)
+            .into_iter()
+            .map(|(_, answer)| answer)
+    }
+
+    /// Says what waits and gives the seat back.
+    pub(crate) async fn end(mut self, departure: Departure) {
+        if let Some(speaking) = self.speaking.take() {
+            speaking.await;
+        }
+        if !self.waiting.is_empty() {
+            say(&self.seat, std::mem::take(&mut self.waiting)).await;
+        }
+        if let Some((update, _)) = self.posting.take() {
+            // It counts, although nobody is there any more to be told.
+            let _ = self.seat.post(self.user.clone(), update).await;
+        }
+        // Nothing else holds it now; if something did, the seat would be given back when that ends.
+        if let Ok(seat) = Arc::try_unwrap(self.seat) {
+            seat.leave(departure).await;
+        }
+    }
+}
+
+/// What has become of an update that was posted.
+pub(crate) fn poll_answer(answer: &mut Answer, context: &mut Context<'_>) -> Poll<Result<Seq, Refusal>> {
+    let gone = |_| Err(Refusal::unavailable("the page is being rebuilt, send it again"));
+    Pin::new(answer)
+        .poll(context)
+        .map(|stored| stored.unwrap_or_else(gone))
+}
+
+async fn say(seat: &Seat, messages: Vec<ClientMessage>) -> Spoken {
+    let place = seat.place(&messages).await;
+    heard(place.map(|place| place.say(messages)))
+}
+
+fn heard(said: Option<()>) -> Spoken {
+    said.map_or(Spoken::Unheard, |()| Spoken::Heard)
+}

@@ -1,0 +1,332 @@
+//! The HTTP side of Engine.IO: handshakes, polls, posts, and the change to a WebSocket.
+
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::Request as HttpRequest,
+    http::{HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use engineioxide_core::{OpenPacket, Packet, ProtocolVersion, Sid, TransportType, payload};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{
+    EngineConfig, Frame, Server,
+    driver::Driver,
+    link::{Link, Request, packet},
+};
+use crate::{
+    connections::{
+        frames::{FrameSocket, Opcode},
+        websocket,
+    },
+    rooms::Refusal,
+    telemetry::Metrics,
+};
+
+/// Requests that may wait for a session; a client has at most one poll and one post under way.
+const MAX_REQUESTS: usize = 4;
+/// How long the body of a post may take.
+const POST_TIMEOUT: Duration = Duration::from_secs(30);
+
+type Sessions = Mutex<HashMap<Sid, mpsc::Sender<Request>>>;
+
+/// Serves Engine.IO at one path.
+pub struct Engine<S> {
+    server: S,
+    config: EngineConfig,
+    /// The sessions that poll. Those on a WebSocket need no request to find them.
+    sessions: Arc<Sessions>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    metrics: Metrics,
+}
+
+/// What is wrong with a request, with the protocol's number for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+enum BadRequest {
+    #[error("Transport unknown")]
+    Transport = 0,
+    #[error("Session ID unknown")]
+    Session = 1,
+    #[error("Bad handshake method")]
+    Method = 2,
+    #[error("Bad request")]
+    Malformed = 3,
+    #[error("Unsupported protocol version")]
+    Version = 5,
+}
+
+impl IntoResponse for BadRequest {
+    fn into_response(self) -> Response {
+        let body = json!({ "code": self as u8, "message": self.to_string() });
+        (StatusCode::BAD_REQUEST, Json(body)).into_response()
+    }
+}
+
+/// What the query of a request says.
+struct Query {
+    transport: TransportType,
+    sid: Option<Sid>,
+}
+
+impl Query {
+    fn parse(query: &str) -> Result<Self, BadRequest> {
+        let value = |name| {
+            query
+                .split('&')
+                .filter_map(|pair| pair.split_once('='))
+                .find_map(|(key, value)| (key == name).then_some(value))
+        };
+        let transport = match value("transport") {
+            Some("polling") => TransportType::Polling,
+            Some("websocket") => TransportType::Websocket,
+            _ => return Err(BadRequest::Transport),
+        };
+        if value("EIO") != Some("4") {
+            return Err(BadRequest::Version);
+        }
+        let sid = match value("sid") {
+            None => None,
+            Some(sid) => Some(sid.parse().map_err(|_| BadRequest::Session)?),
+        };
+        Ok(Self { transport, sid })
+    }
+}
+
+impl<S: Server> Engine<S> {
+    /// An engine without sessions. Their tasks run on `tasks` and end when `stop` is cancelled.
+    pub fn new(
+        server: S,
+        config: EngineConfig,
+        tasks: TaskTracker,
+        stop: CancellationToken,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            server,
+            config,
+            sessions: Arc::default(),
+            tasks,
+            stop,
+            metrics,
+        }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, request: HttpRequest) -> Response {
+        let query = match Query::parse(request.uri().query().unwrap_or_default()) {
+            Ok(query) => query,
+            Err(bad) => return bad.into_response(),
+        };
+        let answer = match (query.transport, query.sid, request.method()) {
+            (TransportType::Polling, None, &Method::GET) => Ok(self.open_polling(request)),
+            (TransportType::Websocket, None, &Method::GET) => self.open_web_socket(request),
+            (_, None, _) => Err(BadRequest::Method),
+            (TransportType::Polling, Some(sid), &Method::GET) => self.poll(sid).await,
+            (TransportType::Polling, Some(sid), &Method::POST) => self.post(sid, request).await,
+            (TransportType::Websocket, Some(sid), &Method::GET) => self.upgrade(sid, request),
+            (_, Some(_), _) => Err(BadRequest::Malformed),
+        };
+        answer.unwrap_or_else(IntoResponse::into_response)
+    }
+
+    fn open_polling(&self, request: HttpRequest) -> Response {
+        let (parts, _) = request.into_parts();
+        let application = match self.server.open(&parts) {
+            Ok(application) => application,
+            Err(refusal) => return self.refuse(&refusal),
+        };
+        let sid = Sid::new();
+        let (requests, inbox) = mpsc::channel(MAX_REQUESTS);
+        lock(&self.sessions).insert(sid, requests);
+        let driver = self.driver(Link::polling(inbox), application);
+        let sessions = self.sessions.clone();
+        self.tasks.spawn(async move {
+            // However the session ends, nothing finds it any more.
+            let _entry = Entry { sessions, sid };
+            driver.run().await;
+        });
+        text(self.opening(sid, TransportType::Polling))
+    }
+
+    fn open_web_socket(&self, mut request: HttpRequest) -> Result<Response, BadRequest> {
+        let (response, on_upgrade) =
+            websocket::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
+        let (parts, _) = request.into_parts();
+        match self.server.open(&parts) {
+            Err(refusal) => {
+                self.metrics.refused(refusal.code.as_str(), 1);
+                self.tasks.spawn(websocket::refuse(on_upgrade, refusal));
+            }
+            Ok(application) => {
+                let opening = self.opening(Sid::new(), TransportType::Websocket);
+                let limit = self.config.max_payload_bytes;
+                let (config, metrics, stop) = (self.config, self.metrics.clone(), self.stop.clone());
+                self.tasks.spawn(async move {
+                    let Some(socket) = websocket::accepted(on_upgrade, limit).await else {
+                        return;
+                    };
+                    let link = Link::web_socket(socket);
+                    let mut driver = Driver::new(link, application, &config, metrics, stop);
+                    driver.feed(Frame::Text(opening.into()));
+                    driver.run().await;
+                });
+            }
+        }
+        Ok(response.map(|()| Body::empty()))
+    }
+
+    async fn poll(&self, sid: Sid) -> Result<Response, BadRequest> {
+        let session = self.session(sid)?;
+        let (reply, answer) = oneshot::channel();
+        let asked = session.send(Request::Poll(reply)).await;
+        // Only a session holds it open: an answer that never comes is one that ends.
+        drop(session);
+        asked.map_err(|_| BadRequest::Session)?;
+        answer.await.map(text).map_err(|_| BadRequest::Malformed)
+    }
+
+    async fn post(&self, sid: Sid, request: HttpRequest) -> Result<Response, BadRequest> {
+        let session = self.session(sid)?;
+        let limit = self.config.max_payload() as u64;
+        let (parts, body) = request.into_parts();
+        let body_type = parts.headers.get(header::CONTENT_TYPE);
+        let packets = async {
+            let packets = payload::decoder(body, body_type, ProtocolVersion::V4, limit);
+            let mut packets = std::pin::pin!(packets);
+            let mut all = Vec::new();
+            while let Some(packet) = packets.next().await {
+                all.push(packet.ok()?);
+            }
+            Some(all)
+        };
+        let Ok(Some(packets)) = tokio::time::timeout(POST_TIMEOUT, packets).await else {
+            // What cannot be read may hold anything: the session cannot go on.
+            let _ = session
+                .send(Request::Post(vec![Packet::Noop], oneshot::channel().0))
+                .await;
+            return Err(BadRequest::Malformed);
+        };
+        let (reply, taken) = oneshot::channel();
+        let said = session.send(Request::Post(packets, reply)).await;
+        drop(session);
+        said.map_err(|_| BadRequest::Session)?;
+        taken.await.map_err(|_| BadRequest::Malformed)?;
+        Ok(text("ok".to_owned()))
+    }
+
+    fn upgrade(&self, sid: Sid, mut request: HttpRequest) -> Result<Response, BadRequest> {
+        let (response, on_upgrade) =
+            websocket::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
+        let session = self.session(sid)?;
+        let (limit, patience) = (self.config.max_payload_bytes, self.config.upgrade_timeout);
+        let sessions = self.sessions.clone();
+        self.tasks.spawn(async move {
+            let Some(mut socket) = websocket::accepted(on_upgrade, limit).await else {
+                return;
+            };
+            let probed = tokio::time::timeout(patience, probe(&mut socket, &session)).await;
+            if probed == Ok(true) {
+                // From here on the session is only found on this socket.
+                lock(&sessions).remove(&sid);
+                let _ = session.send(Request::Upgrade(Box::new(socket))).await;
+            } else {
+                let _ = session.send(Request::Resume).await;
+            }
+        });
+        Ok(response.map(|()| Body::empty()))
+    }
+
+    fn session(&self, sid: Sid) -> Result<mpsc::Sender<Request>, BadRequest> {
+        lock(&self.sessions).get(&sid).cloned().ok_or(BadRequest::Session)
+    }
+
+    fn driver(&self, link: Link, application: S::Application) -> Driver<S::Application> {
+        Driver::new(
+            link,
+            application,
+            &self.config,
+            self.metrics.clone(),
+            self.stop.clone(),
+        )
+    }
+
+    fn opening(&self, sid: Sid, transport: TransportType) -> String {
+        let upgrades = match transport {
+            TransportType::Polling => [TransportType::Websocket].as_slice().into(),
+            TransportType::Websocket => [].as_slice().into(),
+        };
+        String::from(Packet::Open(OpenPacket {
+            sid,
+            upgrades,
+            ping_interval: self.config.ping_interval,
+            ping_timeout: self.config.ping_timeout,
+            max_payload: self.config.max_payload() as u64,
+        }))
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Response {
+        self.metrics.refused(refusal.code.as_str(), 1);
+        let body = json!({ "code": 4, "message": refusal.to_string() });
+        (crate::http::status(refusal.code), Json(body)).into_response()
+    }
+}
+
+/// The two words that a WebSocket and a session exchange before it takes over.
+async fn probe(socket: &mut FrameSocket, session: &mpsc::Sender<Request>) -> bool {
+    if hear(socket).await != Some(Packet::PingUpgrade) {
+        return false;
+    }
+    socket.push(Opcode::Text, Packet::PongUpgrade.into());
+    let sent = poll_fn(|context| socket.poll_drain(context)).await;
+    if sent.is_err() || session.send(Request::Pause).await.is_err() {
+        return false;
+    }
+    hear(socket).await == Some(Packet::Upgrade)
+}
+
+/// The next packet, if the next message is one.
+async fn hear(socket: &mut FrameSocket) -> Option<Packet> {
+    match poll_fn(|context| socket.poll_read(context)).await {
+        Ok(Message::Text(text)) => packet(&text).ok(),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// Takes a session out of the table when it ends.
+struct Entry {
+    sessions: Arc<Sessions>,
+    sid: Sid,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        lock(&self.sessions).remove(&self.sid);
+    }
+}
+
+fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<Sid, mpsc::Sender<Request>>> {
+    // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
+    sessions.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn text(body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    let headers = response.headers_mut();
+    let plain = HeaderValue::from_static("text/plain; charset=UTF-8");
+    headers.insert(header::CONTENT_TYPE, plain);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
