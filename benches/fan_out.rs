@@ -13,7 +13,7 @@ use pageroom::{
     cli::bench::replica::Replica,
     rooms::{
         Capabilities, ClientMessage, Effect, Input, Loaded, MemberId, Next, Outbox, Outgoing, Role, Room,
-        RoomConfig, ServerMessage, SnapshotPolicy,
+        RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
     },
 };
 use storage::{Committed, Generation, PageId};
@@ -76,7 +76,7 @@ impl World {
             world.give(Input::Joined {
                 member: MemberId(member),
                 role: Role::Edit,
-                user: None,
+                viewer: Viewer::default(),
                 capabilities: Capabilities::default(),
             });
         }
@@ -166,7 +166,9 @@ fn wire(message: &Outgoing) -> Bytes {
         | ServerMessage::Refused(_)
         | ServerMessage::Receipts { .. }
         | ServerMessage::QueryAwareness
-        | ServerMessage::Stateless(_) => Bytes::new(),
+        | ServerMessage::Stateless(_)
+        | ServerMessage::Mark(_)
+        | ServerMessage::Viewers(_) => Bytes::new(),
     })
 }
 

@@ -495,7 +495,7 @@ impl Settings {
     }
 
     fn socket_io(&self) -> SocketIoConfig {
-        SocketIoSettings::limits(
+        self.socket_io.limits(
             self.limits.max_message_bytes,
             Duration::from_secs(self.limits.auth_timeout_seconds),
             self.limits.max_pages_per_connection,

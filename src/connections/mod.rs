@@ -6,6 +6,7 @@
 
 mod admission;
 mod attendance;
+mod budget;
 pub mod engine_io;
 mod frames;
 pub mod hocuspocus;
@@ -15,4 +16,5 @@ pub mod socket_io;
 pub mod websocket;
 
 pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, client_address};
+pub use budget::Budget;
 pub use session::{Session, SessionConfig, Step};

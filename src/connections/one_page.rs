@@ -3,6 +3,7 @@
 use std::{
     marker::PhantomData,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use super::{
 use crate::{
     auth::Membership,
     protocols::Dialect,
-    rooms::{Capabilities, ClientMessage, Departure, Refusal},
+    rooms::{ClientMessage, Departure, Outbox, Refusal},
 };
 
 /// What is spoken on a socket with one page.
@@ -36,8 +37,7 @@ impl<D: Dialect> OnePage<D> {
             &around.access,
             page,
             membership,
-            around.max_outbox_bytes,
-            Capabilities::default(),
+            Outbox::new(around.max_outbox_bytes),
         );
         Ok(Self {
             attendance: attendance.await?,
@@ -87,6 +87,10 @@ impl<D: Dialect> Conversation for OnePage<D> {
 
     fn keep_alive(&self) -> Option<Bytes> {
         Some(D::keep_alive())
+    }
+
+    fn max_silence(&self) -> Option<Duration> {
+        D::max_silence()
     }
 
     async fn end(self, departure: Departure) {

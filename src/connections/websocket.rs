@@ -175,6 +175,11 @@ pub(super) trait Conversation {
     /// A frame that changes nothing, for clients that hang up on a silent server.
     fn keep_alive(&self) -> Option<Bytes>;
 
+    /// The longest silence that clients bear, where it is shorter than what is configured.
+    fn max_silence(&self) -> Option<Duration> {
+        None
+    }
+
     /// Does what is due by now.
     fn tick(&mut self, _now: Instant) {}
 
@@ -205,7 +210,16 @@ pub(super) async fn run<C: Conversation>(
     around: Surroundings,
 ) {
     around.metrics.connections_open.increment(1.0);
-    let session = Session::new(now(), around.session, expires);
+    let keep_alive = conversation
+        .max_silence()
+        .map_or(around.session.keep_alive, |max| {
+            max.min(around.session.keep_alive)
+        });
+    let patience = SessionConfig {
+        keep_alive,
+        ..around.session
+    };
+    let session = Session::new(now(), patience, expires);
     let mut connection = Connection {
         socket,
         conversation,

@@ -10,6 +10,7 @@ mod permissions;
 mod socket;
 mod socket_io;
 mod users;
+mod y_sweet;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -26,7 +27,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::Response,
-    routing::{get, post, put},
+    routing::{any, get, post, put},
 };
 pub use error::HttpError;
 pub(crate) use error::status;
@@ -206,6 +207,17 @@ pub fn router(parts: Parts) -> Router {
         .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true))
         .layer(limit);
+    let y_sweet = Router::new()
+        .route("/ready", get(y_sweet::ready))
+        .route(
+            "/check_store",
+            post(y_sweet::check_store).get(y_sweet::check_store),
+        )
+        .route("/d/{*rest}", any(y_sweet::serve))
+        .route("/doc/{*rest}", any(y_sweet::serve))
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(cors(app.around.access.authenticator()))
+        .layer(limit);
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
         .route("/api/kick", post(kick::kick))
@@ -221,7 +233,8 @@ pub fn router(parts: Parts) -> Router {
             socket_io_engine(&app),
             cors(app.around.access.authenticator()),
         ))
-        .merge(rest);
+        .merge(rest)
+        .merge(y_sweet);
     if app.demo {
         router = router
             .route("/", get(demo::index))

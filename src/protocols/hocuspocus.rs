@@ -40,7 +40,7 @@ pub const PING: &[u8] = &[9];
 pub const PONG: &[u8] = &[10];
 
 /// Where a shared message keeps its wire form for plain addresses.
-pub const SLOT: usize = 2;
+pub const SLOT: usize = 3;
 
 /// What separates a page id from the id of a session.
 const SEPARATOR: char = '\0';
@@ -228,8 +228,12 @@ pub fn encode(address: &str, message: &ServerMessage) -> Bytes {
         }
         ServerMessage::QueryAwareness => framed(address, &[QUERY_AWARENESS], None),
         ServerMessage::Stateless(text) => framed(address, &[STATELESS], Some(text)),
-        // Both are told by status messages.
-        ServerMessage::Stored(_) | ServerMessage::Receipts { .. } | ServerMessage::Refused(_) => Bytes::new(),
+        // The first three are told by status messages, and for the others there are no words.
+        ServerMessage::Stored(_)
+        | ServerMessage::Receipts { .. }
+        | ServerMessage::Refused(_)
+        | ServerMessage::Mark(_)
+        | ServerMessage::Viewers(_) => Bytes::new(),
     }
 }
 

@@ -148,7 +148,9 @@ impl YSocketIo {
             ServerMessage::Stored(_)
             | ServerMessage::Receipts { .. }
             | ServerMessage::QueryAwareness
-            | ServerMessage::Stateless(_) => {}
+            | ServerMessage::Stateless(_)
+            | ServerMessage::Mark(_)
+            | ServerMessage::Viewers(_) => {}
             ServerMessage::Refused(refusal) => refusal_event(&self.namespace, refusal, frames),
         }
     }

@@ -43,9 +43,11 @@ impl Dialect for YWebsocket {
             ServerMessage::Awareness(changes) => message::awareness(&awareness::encode_changes(changes)),
             ServerMessage::Refused(refusal) => message::permission_denied(&refusal.to_string()),
             // Nothing that this protocol has words for.
-            ServerMessage::Receipts { .. } | ServerMessage::QueryAwareness | ServerMessage::Stateless(_) => {
-                Bytes::new()
-            }
+            ServerMessage::Receipts { .. }
+            | ServerMessage::QueryAwareness
+            | ServerMessage::Stateless(_)
+            | ServerMessage::Mark(_)
+            | ServerMessage::Viewers(_) => Bytes::new(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use storage::{Committed, LoggedUpdate};
 
-use super::{Capabilities, ClientMessage, Refusal, Role};
+use super::{Capabilities, ClientMessage, Refusal, Role, Viewer};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +33,8 @@ pub enum Input {
         member: MemberId,
         /// What it may do.
         role: Role,
-        /// Whose connection it is; `None` for guests.
-        user: Option<Arc<str>>,
+        /// Whose connection it is, and how others see it.
+        viewer: Viewer,
         /// What its protocol has words for.
         capabilities: Capabilities,
     },

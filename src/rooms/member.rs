@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crdt::{ClientId, StateVector};
 
-use super::{Capabilities, receipts::Receipts};
+use super::{Capabilities, receipts::Receipts, room::Mark};
 
 /// What a user may do with a page; each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,6 +47,19 @@ impl Role {
     }
 }
 
+/// How others see a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Viewer {
+    /// The user; `None` for guests.
+    pub user: Option<Arc<str>>,
+    /// The user's name.
+    pub name: Option<Arc<str>>,
+    /// Address of a picture of the user.
+    pub avatar_url: Option<Arc<str>>,
+    /// What the client calls its connection, where it calls it anything.
+    pub socket: Option<Arc<str>>,
+}
+
 /// A member of a room.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -64,6 +77,12 @@ pub(super) struct Member {
     pub(super) capabilities: Capabilities,
     /// What its document messages came to and it has not been told, if it counts.
     pub(super) receipts: Receipts,
+    /// It has answered the question for what the room lacks.
+    pub(super) has_resynced: bool,
+    /// Something that it wrote was refused since.
+    pub(super) has_refused: bool,
+    /// What it wants to be told when everything that it has is stored.
+    pub(super) mark: Option<Mark>,
 }
 
 impl Member {
@@ -77,6 +96,9 @@ impl Member {
             unkept: false,
             capabilities,
             receipts: Receipts::default(),
+            has_resynced: false,
+            has_refused: false,
+            mark: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use crdt::AwarenessChange;
 
-use super::Refusal;
+use super::{MemberId, Refusal, Viewer};
 
 /// What a member says to its room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,10 @@ pub enum ClientMessage {
     QueryAwareness,
     /// UTF-8 text for the others, which is no part of the document.
     Stateless(Bytes),
+    /// "Say this back when everything that I have is stored."
+    Mark(Bytes),
+    /// "Tell me what you have": answered with the room's step 1.
+    QueryStateVector,
 }
 
 impl ClientMessage {
@@ -32,8 +36,9 @@ impl ClientMessage {
             | Self::SyncStep2(bytes)
             | Self::Update(bytes)
             | Self::Awareness(bytes)
-            | Self::Stateless(bytes) => bytes.len(),
-            Self::QueryAwareness => 0,
+            | Self::Stateless(bytes)
+            | Self::Mark(bytes) => bytes.len(),
+            Self::QueryAwareness | Self::QueryStateVector => 0,
         }
     }
 }
@@ -67,6 +72,10 @@ pub enum ServerMessage {
     QueryAwareness,
     /// UTF-8 text of another member or the backend, which is no part of the document.
     Stateless(Bytes),
+    /// What the member said as a mark: everything that it had then is durable.
+    Mark(Bytes),
+    /// Everybody who has the page open, the earliest first. For members whose protocol has words for it.
+    Viewers(Vec<(MemberId, Viewer)>),
 }
 
 /// What a member's protocol has words for, beside documents and presence.
@@ -78,10 +87,12 @@ pub struct Capabilities {
     pub stateless: bool,
     /// It does not say back by itself what it hears of its own presence, but when it is asked.
     pub asked: bool,
+    /// It is told who has the page open.
+    pub viewers: bool,
 }
 
 /// How many dialects can keep a wire form beside a message.
-pub const DIALECT_SLOTS: usize = 3;
+pub const DIALECT_SLOTS: usize = 4;
 
 /// A message on its way out, shared by all members it goes to; its wire form is made once per dialect.
 #[derive(Debug)]
@@ -121,13 +132,15 @@ impl Outgoing {
             | ServerMessage::Delta(bytes)
             | ServerMessage::Stored(bytes)
             | ServerMessage::Brought(bytes)
-            | ServerMessage::Stateless(bytes) => bytes.len(),
+            | ServerMessage::Stateless(bytes)
+            | ServerMessage::Mark(bytes) => bytes.len(),
             ServerMessage::Awareness(changes) => changes
                 .iter()
                 .map(|change| change.state.as_ref().map_or(0, |state| state.len()) + 16)
                 .sum(),
             ServerMessage::Refused(refusal) => refusal.message.len(),
             ServerMessage::Receipts { .. } | ServerMessage::QueryAwareness => 0,
+            ServerMessage::Viewers(viewers) => viewers.len() * OVERHEAD,
         };
         payload + OVERHEAD
     }

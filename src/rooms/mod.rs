@@ -22,7 +22,7 @@ mod writer;
 pub use effect::Effect;
 pub use input::{Departure, Input, MemberId, RequestId};
 pub use loading::open_document;
-pub use member::Role;
+pub use member::{Role, Viewer};
 pub use message::{Capabilities, ClientMessage, DIALECT_SLOTS, Outgoing, ServerMessage};
 pub use outbox::{Next, Outbox, Pushed};
 pub use persistence::SnapshotPolicy;

@@ -2,7 +2,8 @@
 //!
 //! Document messages leave in order. When they would exceed the limit, they are dropped from there on and the member is
 //! *behind*: once everything queued has left, the room is asked for one diff from what the member had. Awareness waits beside
-//! the queue, latest state per client id, and leaves when the queue is empty. Of solicited answers (steps 1 and 2) only
+//! the queue, latest state per client id, and leaves when the queue is empty; so does the list of viewers, of which only the
+//! latest waits. Of solicited answers (steps 1 and 2, marks) only
 //! the newest waits, because it contains all that an older unsent one would have brought. So memory is bounded whatever a member
 //! asks for and however slowly it reads.
 //!
@@ -67,6 +68,8 @@ struct State {
     presence: Option<Presence>,
     /// Asks the member about its presence, behind what it is told of it.
     question: Option<Arc<Outgoing>>,
+    /// Who has the page open, as last told; leaves when the queue is empty.
+    viewers: Option<Arc<Outgoing>>,
     behind: bool,
     caught_up_told: bool,
     close: Option<Refusal>,
@@ -185,7 +188,7 @@ impl State {
                 self.push_presence(message, changes);
                 return Pushed::Queued;
             }
-            ServerMessage::SyncStep1(_) | ServerMessage::SyncStep2(_) => {
+            ServerMessage::SyncStep1(_) | ServerMessage::SyncStep2(_) | ServerMessage::Mark(_) => {
                 if self.replace_queued(message) {
                     self.answer(message);
                     return Pushed::Queued;
@@ -223,6 +226,10 @@ impl State {
                 }
             }
             ServerMessage::Refused(_) => {}
+            ServerMessage::Viewers(_) => {
+                self.viewers = Some(message.clone());
+                return Pushed::Queued;
+            }
         }
         self.bytes += message.size();
         self.queue.push_back(message.clone());
@@ -290,7 +297,9 @@ impl State {
                 | ServerMessage::Refused(_)
                 | ServerMessage::Receipts { .. }
                 | ServerMessage::QueryAwareness
-                | ServerMessage::Stateless(_) => BTreeMap::new(),
+                | ServerMessage::Stateless(_)
+                | ServerMessage::Mark(_)
+                | ServerMessage::Viewers(_) => BTreeMap::new(),
             },
         };
         for change in changes {
@@ -313,6 +322,9 @@ impl State {
         if self.behind && !self.caught_up_told {
             self.caught_up_told = true;
             return Some(Next::CaughtUp);
+        }
+        if let Some(viewers) = self.viewers.take() {
+            return Some(Next::Message(viewers));
         }
         let presence = self.presence.take().map(|presence| match presence {
             Presence::Shared(message) => message,

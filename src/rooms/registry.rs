@@ -17,7 +17,7 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter,
+    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter, Viewer,
     standing::{Change, Standing},
     task::{self, Command, Join, Post, Reading},
 };
@@ -72,6 +72,7 @@ pub struct Seat {
     mailbox: mpsc::Sender<Command>,
     large: Arc<Semaphore>,
     handle: SeatHandle,
+    seq: Seq,
     left: bool,
 }
 
@@ -122,6 +123,11 @@ impl Seat {
     /// For whoever decides what the member may do.
     pub fn handle(&self) -> SeatHandle {
         self.handle.clone()
+    }
+
+    /// The sequence number up to which the page was stored when the seat was taken.
+    pub fn seq(&self) -> Seq {
+        self.seq
     }
 
     /// The seat's number.
@@ -274,12 +280,12 @@ impl Registry {
         }))
     }
 
-    /// Takes a seat in the room of `page`, opening it if it is not open.
+    /// Takes a seat in the room of `page`, opening it if it is not open, for somebody whom others see as `viewer`.
     pub async fn join(
         &self,
         page: &PageId,
         role: Role,
-        user: Option<Arc<str>>,
+        viewer: Viewer,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
         let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
@@ -290,7 +296,7 @@ impl Registry {
             let join = Join {
                 member,
                 role,
-                user: user.clone(),
+                viewer: viewer.clone(),
                 outbox: outbox.clone(),
                 standing: standing.clone(),
                 reply,
@@ -298,7 +304,7 @@ impl Registry {
             if lease.mailbox.send(Command::Join(Box::new(join))).await.is_ok()
                 && let Ok(joined) = answer.await
             {
-                return joined.map(|()| Seat {
+                return joined.map(|seq| Seat {
                     member,
                     mailbox: lease.mailbox.clone(),
                     large: self.0.large.clone(),
@@ -308,6 +314,7 @@ impl Registry {
                         standing,
                         outbox: outbox.clone(),
                     },
+                    seq,
                     left: false,
                 });
             }
@@ -368,6 +375,11 @@ impl Registry {
         }));
         lease.mailbox.send(Command::Read(reading)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// What rooms take in.
+    pub fn gate(&self) -> &crdt::Limits {
+        &self.0.config.room.gate
     }
 
     /// How many rooms are open.

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RequestId, Role,
-    Room, ServerMessage, open_document,
+    Room, ServerMessage, Viewer, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
     standing::{Change, Standing},
@@ -57,10 +57,10 @@ pub(super) enum Command {
 pub(super) struct Join {
     pub(super) member: MemberId,
     pub(super) role: Role,
-    pub(super) user: Option<Arc<str>>,
+    pub(super) viewer: Viewer,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,
-    pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
+    pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
 }
 
 /// A backend or a member wants an update stored.
@@ -351,7 +351,7 @@ impl RoomTask {
         let Join {
             member,
             role,
-            user,
+            viewer,
             outbox,
             standing,
             reply,
@@ -362,10 +362,10 @@ impl RoomTask {
         self.handle(Input::Joined {
             member,
             role,
-            user,
+            viewer,
             capabilities,
         });
-        if reply.send(Ok(())).is_err() {
+        if reply.send(Ok(self.room.seq())).is_err() {
             // The connection was cut short while the page was loading.
             self.outboxes.remove(&member);
             self.standings.remove(&member);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crdt::{AwarenessLimits, ClientId, Document, Limits, ParkingLimits, StateVector};
 use pageroom::rooms::{
     Capabilities, ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Pushed,
-    Refusal, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, open_document,
+    Refusal, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, Viewer, open_document,
 };
 use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
 
@@ -429,16 +429,16 @@ impl Live {
                 if let Some(own) = own {
                     self.newest.insert(own, member);
                 }
-                let capabilities = Capabilities::default();
-                self.handle(
-                    now,
-                    Input::Joined {
-                        member,
-                        role,
+                let joined = Input::Joined {
+                    member,
+                    role,
+                    viewer: Viewer {
                         user,
-                        capabilities,
+                        ..Viewer::default()
                     },
-                );
+                    capabilities: Capabilities::default(),
+                };
+                self.handle(now, joined);
             }
             Command::Said { member, messages } => {
                 self.handle(now, Input::Said { member, messages });

@@ -45,7 +45,9 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
         | ServerMessage::Refused(_)
         | ServerMessage::Receipts { .. }
         | ServerMessage::QueryAwareness
-        | ServerMessage::Stateless(_) => {}
+        | ServerMessage::Stateless(_)
+        | ServerMessage::Mark(_)
+        | ServerMessage::Viewers(_) => {}
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
         websocket::{Say, Surroundings, now},
     },
     protocols::hocuspocus::{SLOT, Said, authenticated, encode, prefix},
-    rooms::{Capabilities, Departure, Outgoing, Refusal, ServerMessage},
+    rooms::{Capabilities, Departure, Outbox, Outgoing, Refusal, ServerMessage},
 };
 
 /// A provider is asked for a fresh token this long before the old one ends, or when half of its time is over.
@@ -208,14 +208,10 @@ async fn enter(
         stateless: true,
         // Older ones say back what they hear.
         asked: has_version,
+        viewers: false,
     };
-    let attendance = Attendance::begin(
-        &around.access,
-        &page,
-        membership,
-        around.max_outbox_bytes,
-        capabilities,
-    );
+    let outbox = Outbox::with_capabilities(around.max_outbox_bytes, capabilities);
+    let attendance = Attendance::begin(&around.access, &page, membership, outbox);
     let mut seated = Seated {
         attendance: attendance.await?,
         expires: None,

@@ -36,6 +36,22 @@ pub struct SocketIoSettings {
         value_name = "SECONDS"
     )]
     ping_timeout_seconds: u64,
+    /// Events a second of one connection that are no edits (those are only read more slowly); 0 for no limit.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_EVENTS_PER_SECOND",
+        default_value_t = 100,
+        value_name = "COUNT"
+    )]
+    max_events_per_second: u32,
+    /// Such events of one connection that may come at once.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_EVENTS_BURST",
+        default_value_t = 500,
+        value_name = "COUNT"
+    )]
+    max_events_burst: u32,
 }
 
 impl SocketIoSettings {
@@ -68,7 +84,12 @@ impl SocketIoSettings {
     }
 
     /// Limits of what is spoken over them; 0 for none.
-    pub fn limits(max_message_bytes: usize, connect_timeout: Duration, max_pages: usize) -> SocketIoConfig {
+    pub fn limits(
+        &self,
+        max_message_bytes: usize,
+        connect_timeout: Duration,
+        max_pages: usize,
+    ) -> SocketIoConfig {
         SocketIoConfig {
             connect_timeout: Some(connect_timeout)
                 .filter(|timeout| !timeout.is_zero())
@@ -76,6 +97,8 @@ impl SocketIoSettings {
             max_message_bytes,
             max_attachments: MAX_ATTACHMENTS,
             max_pages: Some(max_pages).filter(|pages| *pages != 0).unwrap_or(usize::MAX),
+            events_per_second: self.max_events_per_second,
+            events_burst: self.max_events_burst,
         }
     }
 }

@@ -52,6 +52,8 @@ impl Room {
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
                 ClientMessage::QueryAwareness => self.send_awareness(now, member, effects),
                 ClientMessage::Stateless(payload) => self.announced(Some(member), payload, effects),
+                ClientMessage::Mark(mark) => self.mark(member, mark),
+                ClientMessage::QueryStateVector => self.ask(member, effects),
             }
         }
     }
@@ -183,6 +185,12 @@ impl Room {
     ) -> Result<Outcome, Refusal> {
         let update = Update::parse(update, &self.config.gate)
             .map_err(|error| Refusal::malformed(format!("update: {error}")))?;
+        if arrival == Arrival::Resync
+            && let Some(seat) = self.members.get_mut(&member)
+        {
+            seat.has_resynced = true;
+            seat.has_refused = false;
+        }
         if update.is_empty() {
             return Ok(self.nothing_new());
         }
@@ -213,34 +221,6 @@ impl Room {
             return Err(forged());
         }
         self.admit(now, (member, arrival), user, update, effects)
-    }
-
-    /// What becomes of a message that brings nothing new: what it repeats may still be on its way to the store.
-    fn nothing_new(&self) -> Outcome {
-        Outcome::Stored(self.persistence.ticket(!self.batch.is_empty()))
-    }
-
-    /// Tells a member that a change was refused, unless its receipt does.
-    fn refuse_edit(
-        &mut self,
-        member: MemberId,
-        kind: &'static str,
-        refusal: Refusal,
-        effects: &mut Vec<Effect>,
-    ) {
-        effects.push(Effect::Refused { kind, count: 1 });
-        let Some(seat) = self.members.get_mut(&member) else {
-            return;
-        };
-        // That one may only read is told once.
-        let is_told =
-            refusal.code == RefusalCode::ReadOnly && std::mem::replace(&mut seat.told_read_only, true);
-        if !is_told && !seat.capabilities.receipts {
-            effects.push(Effect::Send {
-                to: member,
-                message: Outgoing::new(ServerMessage::Refused(refusal)),
-            });
-        }
     }
 
     fn is_full(&self) -> bool {

@@ -9,11 +9,13 @@
 mod ahead;
 mod documents;
 mod early;
+mod marks;
 mod presence;
 mod receipts;
 mod recent;
 #[cfg(test)]
 mod tests;
+mod viewers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,10 +27,11 @@ use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
-use self::{ahead::Ahead, recent::Recent};
+pub(super) use self::marks::Mark;
+use self::{ahead::Ahead, recent::Recent, viewers::Viewers};
 use super::{
     Capabilities, Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role,
-    ServerMessage, SnapshotPolicy,
+    ServerMessage, SnapshotPolicy, Viewer,
     batch::{Arrival, Author, Batch, lowered},
     member::Member,
     persistence::{Held, News, Persistence, Released},
@@ -96,6 +99,9 @@ pub struct Room {
     ahead: Ahead,
     /// Members that have not been told what all of their document messages came to.
     unreceipted: BTreeSet<MemberId>,
+    viewers: Viewers,
+    /// Members whose marks are to be said back.
+    marked: BTreeSet<MemberId>,
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
@@ -138,6 +144,8 @@ impl Room {
             newcomers: BTreeSet::new(),
             ahead: Ahead::default(),
             unreceipted: BTreeSet::new(),
+            viewers: Viewers::default(),
+            marked: BTreeSet::new(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
             whole: Weak::new(),
@@ -189,9 +197,9 @@ impl Room {
             Input::Joined {
                 member,
                 role,
-                user,
+                viewer,
                 capabilities,
-            } => self.joined(now, member, role, user, capabilities, effects),
+            } => self.joined(now, member, role, viewer, capabilities, effects),
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
@@ -226,6 +234,7 @@ impl Room {
         if self.flush_due(now) {
             self.flush(now, effects);
         }
+        self.tell_viewers(now, effects);
         self.ask_again(effects);
         for held in self.persistence.release_late(now) {
             self.let_go(held, effects);
@@ -240,6 +249,7 @@ impl Room {
         }
         self.store(now, effects);
         self.tell_receipts(effects);
+        self.tell_marks(effects);
         self.rest(now, effects);
         self.batch.delivered();
     }
@@ -260,6 +270,7 @@ impl Room {
             self.persistence.next_deadline(self.failed),
             self.awareness.next_deadline(),
             self.parking.next_expiry(),
+            self.viewers.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -271,7 +282,7 @@ impl Room {
         now: Instant,
         member: MemberId,
         role: Role,
-        user: Option<Arc<str>>,
+        viewer: Viewer,
         capabilities: Capabilities,
         effects: &mut Vec<Effect>,
     ) {
@@ -297,7 +308,9 @@ impl Room {
                 except.push(member);
             }
         }
+        let user = viewer.user.clone();
         self.members.insert(member, Member::new(role, user, capabilities));
+        self.viewers.came(member, viewer, capabilities.viewers);
         self.newcomers.insert(member);
         self.empty_since = None;
         let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
@@ -314,6 +327,7 @@ impl Room {
         }
         self.newcomers.remove(&member);
         self.ahead.forget(member);
+        self.viewers.went(member);
         self.persistence.forget(member);
         self.unreceipted.remove(&member);
         self.parking.remove(&Author::Member(member));
@@ -341,7 +355,7 @@ impl Room {
         let message = if role.may_edit() {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {
-            self.parking.remove(&Author::Member(member));
+            seat.has_refused |= !self.parking.remove(&Author::Member(member)).is_empty();
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {

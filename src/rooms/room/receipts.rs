@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Effect, MemberId, Outgoing, Refusal, Role, Room, ServerMessage};
+use super::{Effect, MemberId, Outgoing, Refusal, RefusalCode, Role, Room, ServerMessage};
 use crate::rooms::receipts::{Outcome, TooMany};
 
 impl Room {
@@ -18,6 +18,35 @@ impl Room {
         seat.receipts
             .note(outcome, |one, other| persistence.are_stored_together(one, other))
             .map_err(|TooMany| Refusal::unavailable("too much that was said waits for the store"))
+    }
+
+    /// What becomes of a message that brings nothing new: what it repeats may still be on its way to the store.
+    pub(super) fn nothing_new(&self) -> Outcome {
+        Outcome::Stored(self.persistence.ticket(!self.batch.is_empty()))
+    }
+
+    /// Tells a member that a change was refused, unless its receipt does.
+    pub(super) fn refuse_edit(
+        &mut self,
+        member: MemberId,
+        kind: &'static str,
+        refusal: Refusal,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Refused { kind, count: 1 });
+        let Some(seat) = self.members.get_mut(&member) else {
+            return;
+        };
+        seat.has_refused = true;
+        // That one may only read is told once.
+        let is_told =
+            refusal.code == RefusalCode::ReadOnly && std::mem::replace(&mut seat.told_read_only, true);
+        if !is_told && !seat.capabilities.receipts {
+            effects.push(Effect::Send {
+                to: member,
+                message: Outgoing::new(ServerMessage::Refused(refusal)),
+            });
+        }
     }
 
     /// Tells members what has become of their document messages, as far as that is known.

@@ -1,4 +1,5 @@
-// Real clients: every published generation of the y-websocket provider, y-socket.io, and Hocuspocus, behind one small face.
+// Real clients: every published generation of the y-websocket and Hocuspocus providers, y-socket.io, y-sweet, and a bare
+// socket.io-client, behind one small face.
 
 import * as Y13 from 'yjs'
 import * as Y14 from '@y/y'
@@ -10,6 +11,7 @@ import { WebsocketProvider as Provider31rc } from 'y-websocket-3.1.0-rc.2'
 import { WebsocketProvider as Provider40 } from '@y/websocket-4.0.0-3'
 
 import { contentOf } from './content.js'
+import { eventsOver } from './events.js'
 import { GENERATIONS } from './hocuspocus.js'
 import { until } from './wait.js'
 import { overTransports } from './y_socketio.js'
@@ -29,6 +31,9 @@ export const PROVIDERS = [
   { name: 'y-socket.io 1.1.3', Provider: overTransports('websocket'), Y: Y13 },
   { name: 'y-socket.io 1.1.3, polling', Provider: overTransports('polling'), Y: Y13, breaksLate: true },
   { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13, breaksLate: true },
+  { name: 'socket.io-client 4.8', Provider: eventsOver('websocket'), Y: Y13 },
+  { name: 'socket.io-client 4.8, polling', Provider: eventsOver('polling'), Y: Y13, breaksLate: true },
+  { name: 'y-sweet 0.9.1', Provider: YSweet, Y: Y13 },
   ...GENERATIONS.map(generation => ({ ...generation, Y: Y13 }))
 ]
 

@@ -10,6 +10,7 @@ mod draining;
 mod editing;
 mod failing;
 mod joining;
+mod marks;
 mod posting;
 mod read_only;
 mod receipts;
@@ -17,6 +18,7 @@ mod retiring;
 mod slow_reader;
 mod standing;
 mod storing;
+mod viewers;
 
 use std::time::SystemTime;
 
@@ -24,7 +26,7 @@ use crdt::testing::Replica;
 use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, Tables};
 
 use super::*;
-use crate::rooms::{ClientMessage, Loaded, Next, Outbox, Pushed, RequestId};
+use crate::rooms::{ClientMessage, Loaded, Next, Outbox, Pushed, RequestId, Viewer};
 
 /// What came out of somebody's outbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,9 @@ enum Heard {
     Receipt(bool),
     Stateless(Bytes),
     Asked,
+    Mark(Bytes),
+    /// The users who have the page open.
+    Viewers(Vec<Option<String>>),
     CaughtUp,
     Closed(RefusalCode),
 }
@@ -174,12 +179,14 @@ impl Stage {
         let member = MemberId(id);
         let outbox = Outbox::with_capabilities(self.outbox_bytes, capabilities);
         self.outboxes.insert(member, outbox);
-        let user = user.map(Arc::from);
-        let capabilities = self.outboxes[&member].capabilities();
+        let viewer = Viewer {
+            user: user.map(Arc::from),
+            ..Viewer::default()
+        };
         self.hand_over(Input::Joined {
             member,
             role,
-            user,
+            viewer,
             capabilities,
         });
         self.settle();
@@ -273,6 +280,13 @@ impl Stage {
             ServerMessage::Receipts { accepted, .. } => Heard::Receipt(*accepted),
             ServerMessage::Stateless(payload) => Heard::Stateless(payload.clone()),
             ServerMessage::QueryAwareness => Heard::Asked,
+            ServerMessage::Mark(mark) => Heard::Mark(mark.clone()),
+            ServerMessage::Viewers(viewers) => {
+                let users = viewers
+                    .iter()
+                    .map(|(_, viewer)| viewer.user.as_deref().map(str::to_owned));
+                Heard::Viewers(users.collect())
+            }
         }
     }
 
