@@ -15,6 +15,7 @@ import { eventsOver } from './events.js'
 import { GENERATIONS } from './hocuspocus.js'
 import { until } from './wait.js'
 import { overTransports } from './y_socketio.js'
+import { YSweet } from './y_sweet.js'
 
 /** The providers, each with the Yjs it is made for. */
 export const VERSIONS = [
