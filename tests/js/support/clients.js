@@ -75,7 +75,7 @@ export class Client {
     })
     if (presence !== undefined) this.awareness.setLocalState(presence)
     open.add(this)
-    if (connect) this.provider.connect()
+    if (connect) this.online()
   }
 
   get clientId () { return this.doc.clientID }
@@ -99,7 +99,10 @@ export class Client {
   offline () { this.provider.disconnect() }
 
   /** Comes (back). */
-  online () { this.provider.connect() }
+  online () {
+    this.provider.shouldConnect = true
+    this.provider.connect()
+  }
 
   /** The connection breaks without a goodbye and stays down until `online()`. */
   breakConnection () {

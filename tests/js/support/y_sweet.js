@@ -20,16 +20,21 @@ export class YSweet extends YSweetProvider {
     }
     super(token, id, doc, { connect: false, WebSocketPolyfill, showDebuggerLink: false })
     this.mayConnect = false
-    if (connect) this.connect()
+    if (connect) {
+      this.mayConnect = true
+      this.connect()
+    }
   }
 
-  /** Whether it may connect: by itself it comes back after every end of a connection, also after one that was asked for. */
+  /**
+   * Whether it may connect: by itself it comes back after every end of a connection, also one that was asked for, and when it
+   * hears nothing for a while.
+   */
   set shouldConnect (value) { this.mayConnect = value }
   get shouldConnect () { return this.mayConnect }
 
   async connect () {
-    if (this.isClosing && !this.mayConnect) return
-    this.mayConnect = true
+    if (!this.mayConnect) return
     if (this.isConnecting) return this.reconnectSleeper?.wake()
     await super.connect()
     // It was told to come back while it was giving up.
@@ -50,12 +55,6 @@ export class YSweet extends YSweetProvider {
     this.clearHeartbeat()
     this.clearConnectionTimeout()
     this.reconnectSleeper?.wake()
-  }
-
-  websocketClose (event) {
-    this.isClosing = true
-    super.websocketClose(event)
-    this.isClosing = false
   }
 
   destroy () {
