@@ -55,6 +55,8 @@ struct Wire {
     queue: VecDeque<Frame>,
     queued_bytes: usize,
     written_bytes: u64,
+    /// What comes in is the rest of a message over the limit, behind which tungstenite cannot read on.
+    is_overrun: bool,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl FrameSocket {
             queue: VecDeque::new(),
             queued_bytes: 0,
             written_bytes: 0,
+            is_overrun: false,
         };
         Self(match read.is_empty() {
             true => WebSocket::from_raw_socket(wire, Role::Server, Some(config)),
@@ -95,10 +98,22 @@ impl FrameSocket {
         })
     }
 
-    /// Reads the next message.
-    pub(super) fn poll_read(&mut self, context: &Context<'_>) -> Poll<Result<Message, tungstenite::Error>> {
-        self.0.get_mut().wake(context);
+    /// Reads the next message. Behind one over the limit there is nothing but the end: what comes is thrown away, because a socket that
+    /// is closed with something unread is reset, and the peer would not see the reason.
+    pub(super) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Message, tungstenite::Error>> {
+        let wire = self.0.get_mut();
+        if wire.is_overrun {
+            return wire.poll_discard(context).map(Err);
+        }
+        wire.wake(context);
         match self.0.read() {
+            Err(error @ tungstenite::Error::Capacity(_)) => {
+                self.0.get_mut().is_overrun = true;
+                Poll::Ready(Err(error))
+            }
             Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
             read => Poll::Ready(read),
         }
@@ -168,6 +183,21 @@ impl Wire {
     fn push(&mut self, frame: Frame) {
         self.queued_bytes += frame.len();
         self.queue.push_back(frame);
+    }
+
+    /// Throws away what comes, until the end.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<tungstenite::Error> {
+        let mut buffer = [0; READ_BUFFER_BYTES];
+        loop {
+            let mut read = ReadBuf::new(&mut buffer);
+            match ready!(Pin::new(&mut self.stream).poll_read(context, &mut read)) {
+                Ok(()) if read.filled().is_empty() => {
+                    return Poll::Ready(tungstenite::Error::ConnectionClosed);
+                }
+                Ok(()) => {}
+                Err(error) => return Poll::Ready(error.into()),
+            }
+        }
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
