@@ -1,5 +1,6 @@
 // The providers that every editor is tried with. A new one is a line here: how it connects, and what it is asked afterwards.
 
+import { HocuspocusProvider } from '@hocuspocus/provider'
 import { WebSocket as OverWebSocket } from 'socket.io-client'
 import { SocketIOProvider } from 'y-socket.io'
 import { WebsocketProvider } from 'y-websocket'
@@ -24,6 +25,10 @@ export const PROVIDERS = [
   {
     name: 'y-websocket 3.1.0',
     connect: (url, page, doc) => new WebsocketProvider(`${url.replace(/^http/, 'ws')}/ws`, page, doc, { disableBc: true })
+  },
+  {
+    name: 'hocuspocus 4.8.0',
+    connect: (url, name, document) => new HocuspocusProvider({ url: `${url.replace(/^http/, 'ws')}/hocuspocus`, name, document })
   },
   {
     name: 'y-socket.io 1.1.3',
