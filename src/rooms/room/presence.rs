@@ -27,6 +27,12 @@ impl Room {
         match awareness.apply(now, member, update, may_take_over) {
             Ok(outcome) => {
                 self.note_changes(outcome.changed);
+                if !outcome.overtaken.is_empty() {
+                    effects.push(Effect::Send {
+                        to: member,
+                        message: Outgoing::new(ServerMessage::Awareness(outcome.overtaken)),
+                    });
+                }
                 for (kind, count) in [
                     ("foreign_awareness", outcome.refused_foreign),
                     ("awareness_too_large", outcome.refused_too_large),
