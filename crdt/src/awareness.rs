@@ -9,7 +9,8 @@
 //! clock), and the states that somebody who comes back is told (it has forgotten them, and not their clocks). Never a
 //! higher one: a client also takes over what it hears of *itself* with a higher clock, from us or by way of its peers, so
 //! one step further a state that it has replaced meanwhile would come back to it. A client that takes over the next clock,
-//! with the state that it shows anyway, has the same clock as everybody again.
+//! with the state that it shows anyway, has the same clock as everybody again. One that comes back further behind is told that
+//! it is gone, which it contradicts with a clock that peers take.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,6 +72,9 @@ pub struct AwarenessChange {
 pub struct AwarenessOutcome {
     /// What others have to be told.
     pub changed: Vec<AwarenessChange>,
+    /// What the one who said it has to be told before others can be: they know a later clock of its client and would ignore this
+    /// one, as its connection broke before it heard of that, or as it counts anew. It contradicts that it is gone with the next.
+    pub overtaken: Vec<AwarenessChange>,
     /// How many entries were refused because their client id belongs to somebody else. Yjs clients send on what they
     /// hear of others, so this alone is no offence.
     pub refused_foreign: usize,
@@ -200,11 +204,15 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             // of it through this connection before, so it was here when this one came. Whose state ran out goes on counting
             // from where it was.
             let accepted = match self.withdrawn.get(&entry.client) {
-                Some(before) => {
-                    hello.is_some_and(|came| before.since <= came)
-                        || entry.clock > before.clock_out
-                        || (before.owner == owner && entry.clock > before.clock_in)
+                Some(before) if entry.clock >= before.clock_out => {
+                    hello.is_some_and(|came| before.since <= came) || entry.clock > before.clock_out
                 }
+                // Its connection may have broken before it heard with what clock it was shown.
+                Some(before) if hello.is_some_and(|came| before.since <= came) => {
+                    outcome.overtaken.push(gone(entry.client, before.clock_out));
+                    return;
+                }
+                Some(before) => before.owner == owner && entry.clock > before.clock_in,
                 None => true,
             };
             if !accepted {
@@ -246,6 +254,12 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             let free = present.lost || may_take_over(present.owner, owner);
             if !free || !returns || entry.state.is_none() {
                 outcome.refused_foreign += 1;
+                return;
+            }
+            // With the clock it had, and so with the state it had, it is what peers see.
+            let is_shown = entry.clock == present.clock_in && entry.state == Some(&*present.state);
+            if entry.clock < present.clock_out && !is_shown {
+                outcome.overtaken.push(gone(entry.client, present.clock_out));
                 return;
             }
         }
@@ -448,11 +462,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
                 }
             }
         }
-        AwarenessChange {
-            client,
-            clock: clock_out,
-            state: None,
-        }
+        gone(client, clock_out)
     }
 
     fn withdraw_all(&mut self, now: Instant, gone: impl Fn(&Present<O>) -> bool) -> Vec<AwarenessChange> {
@@ -475,6 +485,15 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
 
     fn wake_at(&mut self, deadline: Instant) {
         self.next_deadline = Some(self.next_deadline.map_or(deadline, |next| next.min(deadline)));
+    }
+}
+
+/// Says that a client has left.
+fn gone(client: ClientId, clock: u32) -> AwarenessChange {
+    AwarenessChange {
+        client,
+        clock,
+        state: None,
     }
 }
 
@@ -613,13 +632,17 @@ mod tests {
             outcome
         }
 
-        /// As `applyAwarenessUpdate` of y-protocols does. Every change must be taken.
+        /// As `applyAwarenessUpdate` of y-protocols does. Every change must be taken, or be known.
         fn hear(&mut self, changes: &[AwarenessChange]) {
             for change in changes {
                 let known = self.peer.get(&change.client).cloned().unwrap_or((0, None));
                 let taken = known.0 < change.clock
                     || (known.0 == change.clock && change.state.is_none() && known.1.is_some());
-                assert!(taken, "a peer that knows {known:?} would ignore {change:?}");
+                let is_known = known == (change.clock, change.state.clone());
+                assert!(
+                    taken || is_known,
+                    "a peer that knows {known:?} would ignore {change:?}"
+                );
                 self.peer
                     .insert(change.client, (change.clock, change.state.clone()));
             }
@@ -698,6 +721,31 @@ mod tests {
         // Its next clock is no higher than what was sent out, when it has not heard that yet.
         assert_eq!(room.say(10.0, 2, ALICE, 9, r#"{"x":1}"#).changed.len(), 1);
         assert_eq!(room.sees(ALICE), Some(r#"{"x":1}"#));
+    }
+
+    #[test]
+    fn who_broke_off_before_hearing_its_clock_is_asked_for_a_later_one() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 1, "{}");
+        room.awareness.lost(room.at(1.0), 1);
+        assert_eq!(room.expire(4.0), 1);
+        let back = room.say(9.0, 2, ALICE, 1, "{}");
+        assert_eq!((back.changed, back.overtaken), (vec![], vec![gone(ALICE, 2)]));
+        // As `applyAwarenessUpdate` of y-protocols answers to being declared gone.
+        assert_eq!(room.say(9.1, 2, ALICE, 3, "{}").changed.len(), 1);
+        assert_eq!(room.sees(ALICE), Some("{}"));
+    }
+
+    #[test]
+    fn who_counts_anew_is_asked_for_a_later_clock() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 57, "{}");
+        room.awareness.lost(room.at(1.0), 1);
+        room.come(2);
+        let back = room.say(1.1, 2, ALICE, 1, r#"{"new":1}"#);
+        assert_eq!((back.changed, back.overtaken), (vec![], vec![gone(ALICE, 58)]));
+        assert_eq!(room.say(1.2, 2, ALICE, 59, r#"{"new":1}"#).changed.len(), 1);
+        assert_eq!(room.sees(ALICE), Some(r#"{"new":1}"#));
     }
 
     #[test]
@@ -901,9 +949,12 @@ mod tests {
                     }
                     5 | 6 => {
                         let now = room.at(time);
-                        // It has heard what was said of it; that it is gone, it contradicts with the next clock.
+                        // What was said of it on the way to a broken connection is lost; that it is gone, it contradicts with
+                        // the next clock.
                         let told = room.peer.get(&id).map_or(0, |(clock, state)| clock + u32::from(state.is_none()));
-                        client.clock = client.clock.max(told);
+                        if action == 5 || hears {
+                            client.clock = client.clock.max(told);
+                        }
                         if action == 5 {
                             let gone = room.awareness.leave(now, client.connection);
                             room.hear(&gone);
@@ -922,7 +973,14 @@ mod tests {
                             }
                         }
                         let client = &mut clients[index];
-                        changed = room.say(time, client.connection, id, client.clock, r#"{"a":1}"#).changed;
+                        let outcome = room.say(time, client.connection, id, client.clock, r#"{"a":1}"#);
+                        changed = outcome.changed;
+                        for gone in outcome.overtaken {
+                            client.clock = client.clock.max(gone.clock + 1);
+                            changed = room.say(time, client.connection, id, client.clock, r#"{"a":1}"#).changed;
+                            prop_assert!(!changed.is_empty(), "{gone:?} was no reason not to show it");
+                        }
+                        prop_assert!(room.sees(id).is_some(), "who comes is seen");
                     }
                     _ => {
                         time += wait;

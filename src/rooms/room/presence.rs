@@ -30,6 +30,13 @@ impl Room {
         match awareness.apply(now, member, update, may_take_over) {
             Ok(outcome) => {
                 self.note_changes(outcome.changed);
+                if !outcome.overtaken.is_empty() {
+                    effects.push(Effect::Send {
+                        to: member,
+                        message: Outgoing::new(ServerMessage::Awareness(outcome.overtaken)),
+                    });
+                    self.query_awareness(member, effects);
+                }
                 for (kind, count) in [
                     ("foreign_awareness", outcome.refused_foreign),
                     ("awareness_too_large", outcome.refused_too_large),
@@ -116,11 +123,14 @@ impl Room {
         if self.awareness.is_confirmed(client) || self.awareness.len() > MAX_ASKED {
             return;
         }
-        let must_be_asked = |to: &MemberId| {
-            let seat = self.members.get(to);
-            seat.is_some_and(|seat| seat.capabilities.asked)
-        };
-        if let Some(to) = self.awareness.owner(client).filter(must_be_asked) {
+        if let Some(owner) = self.awareness.owner(client) {
+            self.query_awareness(owner, effects);
+        }
+    }
+
+    /// Asks a member for what it shows, unless its program says that by itself behind whatever it is told of it.
+    fn query_awareness(&self, to: MemberId, effects: &mut Vec<Effect>) {
+        if self.members.get(&to).is_some_and(|seat| seat.capabilities.asked) {
             let message = Outgoing::new(ServerMessage::QueryAwareness);
             effects.push(Effect::Send { to, message });
         }

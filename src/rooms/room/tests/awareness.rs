@@ -94,9 +94,12 @@ fn who_does_not_come_back_is_withdrawn_after_three_seconds_and_back_at_once_late
     assert_eq!(stage.hears(&bob), []);
     stage.passes(millis(1));
     assert_eq!(stage.hears(&bob), [withdrawn(1)]);
-    // Its program repeats the clock that it had.
+    // Its program repeats the clock that it had. It was shown with the next one, and the others would not take that again.
     let again = stage.joins(3, "alice");
     stage.says(&again, shows_as(1, 7, Some(ALICE)));
+    assert_eq!(stage.hears(&bob), []);
+    assert_eq!(stage.hears(&again), [withdrawn(1)]);
+    stage.says(&again, shows_as(1, 9, Some(ALICE)));
     assert_eq!(stage.hears(&bob), [shown(1, ALICE)]);
 }
 
@@ -108,9 +111,9 @@ fn what_goes_out_is_always_newer_than_what_went_out_before() {
     stage.leaves(&alice, Departure::Clean);
     let bob = stage.joins(2, "bob");
     let again = stage.joins(3, "alice");
-    stage.says(&again, shows_as(1, 7, Some(ALICE)));
+    stage.says(&again, shows_as(1, 8, Some(ALICE)));
     let clock = first_clock(&stage, &bob);
-    assert!(clock > 7, "clock {clock}");
+    assert!(clock > 8, "clock {clock}");
 }
 
 /// The clock of the first presence that somebody is told.
@@ -231,4 +234,21 @@ fn whoever_says_nothing_back_is_asked_so_that_others_may_come_back_as_often_as_t
     let carol = stage.joins(3, "carol");
     stage.says(&carol, shows(&carol, 7, ALICE));
     assert!(!stage.hears(&carol).contains(&Heard::Asked));
+}
+
+#[test]
+fn whoever_says_nothing_back_and_comes_back_too_far_behind_is_asked() {
+    let mut stage = Stage::new();
+    let asked = Capabilities {
+        asked: true,
+        ..Capabilities::default()
+    };
+    let alice = stage.joins(1, "alice");
+    stage.says(&alice, shows(&alice, 7, ALICE));
+    stage.leaves(&alice, Departure::Lost);
+    stage.passes(seconds(3));
+    let again = stage.enters_with(3, Role::Edit, Some("alice"), asked);
+    stage.hears(&again);
+    stage.says(&again, shows_as(1, 7, Some(ALICE)));
+    assert_eq!(stage.hears(&again), [withdrawn(1), Heard::Asked]);
 }
