@@ -205,7 +205,9 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             // from where it was.
             let accepted = match self.withdrawn.get(&entry.client) {
                 Some(before) if entry.clock >= before.clock_out => {
-                    hello.is_some_and(|came| before.since <= came) || entry.clock > before.clock_out
+                    hello.is_some_and(|came| before.since <= came)
+                        || entry.clock > before.clock_out
+                        || (before.owner == owner && entry.clock > before.clock_in)
                 }
                 // Its connection may have broken before it heard with what clock it was shown.
                 Some(before) if hello.is_some_and(|came| before.since <= came) => {
@@ -733,6 +735,15 @@ mod tests {
         assert_eq!((back.changed, back.overtaken), (vec![], vec![gone(ALICE, 2)]));
         // As `applyAwarenessUpdate` of y-protocols answers to being declared gone.
         assert_eq!(room.say(9.1, 2, ALICE, 3, "{}").changed.len(), 1);
+        assert_eq!(room.sees(ALICE), Some("{}"));
+    }
+
+    #[test]
+    fn whose_state_ran_out_goes_on_counting_from_where_it_was() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 1, "{}");
+        assert_eq!(room.expire(31.0), 1);
+        assert_eq!(room.say(31.1, 1, ALICE, 2, "{}").changed.len(), 1);
         assert_eq!(room.sees(ALICE), Some("{}"));
     }
 
