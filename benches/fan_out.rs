@@ -77,6 +77,7 @@ impl World {
                 member: MemberId(member),
                 role: Role::Edit,
                 user: None,
+                badge: None,
             });
         }
         world.read();

@@ -50,6 +50,8 @@ pub struct AccessConfig {
     pub pagespace: Option<Duration>,
     /// How long the audit log is kept; zero for not at all.
     pub audit_retention: Duration,
+    /// Whether the presence of members says who they are, whatever their programs say.
+    pub stamps_presence: bool,
 }
 
 /// Who may do what. Cheap to clone.
@@ -69,6 +71,7 @@ pub(super) struct Parts {
     sources: Vec<Source>,
     answers: Cache<Question, Answer>,
     keeps_answers: bool,
+    pub(super) stamps_presence: bool,
     stamps: Stamps,
     pub(super) live: Live,
     pub(super) stop: CancellationToken,
@@ -208,6 +211,7 @@ impl Access {
                 .time_to_live(config.cache.max(Duration::from_millis(1)))
                 .build(),
             keeps_answers: !config.cache.is_zero(),
+            stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
             live: Live::default(),
             stop,

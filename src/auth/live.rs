@@ -168,7 +168,12 @@ impl Access {
             stamp,
             ..
         } = membership;
-        let seat = self.0.registry.join(page, role, user.clone(), outbox).await?;
+        let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
+        let joining = self
+            .0
+            .registry
+            .join(page, role, user.clone(), badge.map(Arc::new), outbox);
+        let seat = joining.await?;
         let standing = Standing {
             until: earlier(until, identity.expires_at),
             identity,

@@ -88,6 +88,10 @@ pub(super) struct AccessSettings {
         value_name = "DAYS"
     )]
     audit_retention_days: u32,
+    /// Writes into presence who it is of, whatever the client says: `user.id`, and `user.name` and `user.avatarUrl` when the token
+    /// has them. All other fields stay.
+    #[arg(long, env = "PAGEROOM_STAMP_PRESENCE", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    stamp_presence: bool,
 }
 
 impl AccessSettings {
@@ -147,6 +151,7 @@ impl AccessSettings {
                 .pagespace_tokens
                 .then(|| Duration::from_millis(self.session_idle_timeout_ms)),
             audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 60 * 60),
+            stamps_presence: self.stamp_presence,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crdt::Badge;
 use storage::{Committed, LoggedUpdate};
 
 use super::{ClientMessage, Refusal, Role};
@@ -35,6 +36,8 @@ pub enum Input {
         role: Role,
         /// Whose connection it is; `None` for guests.
         user: Option<Arc<str>>,
+        /// Says in its presence who it is, where the server does that.
+        badge: Option<Arc<Badge>>,
     },
     /// A member said something.
     Said {

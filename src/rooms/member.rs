@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crdt::{ClientId, StateVector};
+use crdt::{ClientId, Missing, StateVector, Update};
 
 /// What a user may do with a page; each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +59,10 @@ pub(super) struct Member {
     pub(super) asked: BTreeSet<ClientId>,
     /// Something early that it sent could not be kept: it must be asked for it again.
     pub(super) unkept: bool,
+    /// It has brought something new of another user who is here, which was left out.
+    pub(super) withheld: bool,
+    /// What it has brought of its own that builds on what others have not brought yet, and something of that.
+    pub(super) held: Option<(Update, Missing)>,
 }
 
 impl Member {
@@ -70,6 +74,8 @@ impl Member {
             told_read_only: false,
             asked: BTreeSet::new(),
             unkept: false,
+            withheld: false,
+            held: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use crdt::Badge;
 use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -280,6 +281,7 @@ impl Registry {
         page: &PageId,
         role: Role,
         user: Option<Arc<str>>,
+        badge: Option<Arc<Badge>>,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
         let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
@@ -291,6 +293,7 @@ impl Registry {
                 member,
                 role,
                 user: user.clone(),
+                badge: badge.clone(),
                 outbox: outbox.clone(),
                 standing: standing.clone(),
                 reply,

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crdt::Badge;
 use futures_util::FutureExt;
 use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, StoreError, StoredPage};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
@@ -53,6 +54,7 @@ pub(super) struct Join {
     pub(super) member: MemberId,
     pub(super) role: Role,
     pub(super) user: Option<Arc<str>>,
+    pub(super) badge: Option<Arc<Badge>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,
     pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
@@ -341,13 +343,19 @@ impl RoomTask {
             member,
             role,
             user,
+            badge,
             outbox,
             standing,
             reply,
         } = join;
         self.outboxes.insert(member, outbox);
         self.standings.insert(member, standing);
-        self.handle(Input::Joined { member, role, user });
+        self.handle(Input::Joined {
+            member,
+            role,
+            user,
+            badge,
+        });
         if reply.send(Ok(())).is_err() {
             // The connection was cut short while the page was loading.
             self.outboxes.remove(&member);

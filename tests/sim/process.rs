@@ -429,7 +429,16 @@ impl Live {
                 if let Some(own) = own {
                     self.newest.insert(own, member);
                 }
-                self.handle(now, Input::Joined { member, role, user });
+                let badge = None;
+                self.handle(
+                    now,
+                    Input::Joined {
+                        member,
+                        role,
+                        user,
+                        badge,
+                    },
+                );
             }
             Command::Said { member, messages } => {
                 self.handle(now, Input::Said { member, messages });

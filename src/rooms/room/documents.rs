@@ -209,14 +209,22 @@ impl Room {
             });
             return;
         }
-        if arrival == Arrival::Edit && self.is_forged(member, &update) {
-            effects.push(Effect::Refused {
-                kind: "forged_client",
-                count: 1,
-            });
-            let refusal = forged();
-            return self.close(now, member, refusal, effects);
-        }
+        let others = self.of_other_writers(Some(member), user.as_ref(), &update);
+        let update = match arrival {
+            Arrival::Edit if !others.is_empty() => {
+                effects.push(Effect::Refused {
+                    kind: "forged_client",
+                    count: 1,
+                });
+                return self.close(now, member, forged(), effects);
+            }
+            Arrival::Edit => {
+                self.note_writer(member, &update);
+                update
+            }
+            Arrival::Resync if !others.is_empty() => self.only_its_own(member, &update, &others, effects),
+            Arrival::Resync => update,
+        };
         if let Err(refusal) = self.admit(now, Author::Member(member), arrival, user, update, effects) {
             self.close(now, member, refusal, effects);
         }
@@ -233,34 +241,61 @@ impl Room {
             && self.document.encoded_size_estimate() as u64 > self.config.max_page_bytes
     }
 
-    /// Whether the update writes with a client id that somebody else's connection is using. Two replicas would get different
-    /// content under the same id, which no later sync can mend. Notes whose ids these are otherwise.
-    fn is_forged(&mut self, writer: MemberId, update: &Update) -> bool {
-        let Self {
-            members,
-            client_owners,
-            document,
-            ..
-        } = self;
-        let user = |id: MemberId| members.get(&id).map(|member| member.user.clone());
-        let is_new = |range: &crdt::ClientRange| range.end > document.state_vector().get(range.client);
-        let forged = update.ranges().filter(is_new).any(|range| {
-            client_owners
-                .get(&range.client)
-                .is_some_and(|owner| *owner != writer && user(*owner) != user(writer))
+    /// The clients of which an update has something new and with which another user who is here writes. From anybody else than
+    /// that user it is not taken: two replicas would get different content under the same id, which no later sync can mend.
+    pub(super) fn of_other_writers(
+        &self,
+        member: Option<MemberId>,
+        user: Option<&Arc<str>>,
+        update: &Update,
+    ) -> Vec<ClientId> {
+        let known = self.document.state_vector();
+        let is_others = |range: &crdt::ClientRange| {
+            let writer = self.writer(range.client).filter(|writer| Some(*writer) != member);
+            let seat = writer.and_then(|writer| self.members.get(&writer));
+            range.end > known.get(range.client) && seat.is_some_and(|seat| seat.user.as_ref() != user)
+        };
+        let others = update.ranges().filter(is_others);
+        others.map(|range| range.client).collect()
+    }
+
+    /// What a resync has without the new edits of others who are here. Providers that also sync from peer to peer hear of edits
+    /// before the server does, so this is no offence: each user brings its own, and what was forged comes from nobody.
+    fn only_its_own(
+        &mut self,
+        member: MemberId,
+        update: &Update,
+        others: &[ClientId],
+        effects: &mut Vec<Effect>,
+    ) -> Update {
+        effects.push(Effect::Refused {
+            kind: "resync_of_another",
+            count: others.len(),
         });
-        if !forged {
-            for range in update.ranges().filter(is_new) {
-                // What an older connection of the same user still brings does not make it the owner again.
-                if client_owners
-                    .get(&range.client)
-                    .is_none_or(|owner| *owner < writer)
-                {
-                    client_owners.insert(range.client, writer);
-                }
-            }
+        if let Some(seat) = self.members.get_mut(&member) {
+            seat.withheld = true;
         }
-        forged
+        update.without(|client| others.contains(&client))
+    }
+
+    /// The member who wrote last with a client id, and may. Presence does not count: who shows nothing says back what it hears of
+    /// others, also of one who has just gone.
+    fn writer(&self, client: ClientId) -> Option<MemberId> {
+        let wrote = self.client_owners.get(&client).copied();
+        let may_edit = |member: &MemberId| self.members.get(member).is_some_and(|seat| seat.role.may_edit());
+        wrote.filter(may_edit)
+    }
+
+    fn note_writer(&mut self, member: MemberId, update: &Update) {
+        let known = self.document.state_vector();
+        for range in update
+            .ranges()
+            .filter(|range| range.end > known.get(range.client))
+        {
+            // What an older connection of the same user still brings does not make it the owner again.
+            let owner = self.client_owners.entry(range.client).or_insert(member);
+            *owner = member.max(*owner);
+        }
     }
 
     pub(super) fn posted(
@@ -279,7 +314,7 @@ impl Room {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
                 .and_then(|update| {
-                    self.check_rights(member, &update)?;
+                    self.check_rights(member, user.as_ref(), &update)?;
                     // A backend may post what it has from anybody.
                     let arrival = member.map_or(Arrival::Resync, |_| Arrival::Edit);
                     self.admit_posted(now, request, arrival, user, update, effects)
@@ -293,17 +328,26 @@ impl Room {
         }
     }
 
-    /// What a member may not write, it may not post either.
-    fn check_rights(&mut self, member: Option<MemberId>, update: &Update) -> Result<(), Refusal> {
-        let Some(id) = member else {
-            return Ok(());
-        };
-        match self.members.get(&id).map(|seat| seat.role.may_edit()) {
-            None => Err(Refusal::new(RefusalCode::Forbidden, "you have left the page")),
-            Some(false) => Err(Refusal::read_only()),
-            Some(true) if self.is_forged(id, update) => Err(forged()),
-            Some(true) => Ok(()),
+    /// What a member may not write, it may not post either. Backends are trusted with everything.
+    fn check_rights(
+        &mut self,
+        member: Option<MemberId>,
+        user: Option<&Arc<str>>,
+        update: &Update,
+    ) -> Result<(), Refusal> {
+        match member.map(|id| self.members.get(&id).map(|seat| seat.role.may_edit())) {
+            Some(None) => return Err(Refusal::new(RefusalCode::Forbidden, "you have left the page")),
+            Some(Some(false)) => return Err(Refusal::read_only()),
+            None | Some(Some(true)) => {}
         }
+        let is_backend = member.is_none() && user.is_none();
+        if !is_backend && !self.of_other_writers(member, user, update).is_empty() {
+            return Err(forged());
+        }
+        if let Some(member) = member {
+            self.note_writer(member, update);
+        }
+        Ok(())
     }
 
     fn admit_posted(
@@ -411,7 +455,10 @@ impl Room {
                 Ok(())
             }
             Admission::Early { update, missing } => {
-                self.park(now, author, update, missing, effects);
+                match self.withheld(author) {
+                    Some(member) => self.hold(member, update, missing, effects),
+                    None => self.park(now, author, update, missing, effects),
+                }
                 Ok(())
             }
         }
@@ -419,7 +466,7 @@ impl Room {
 
     /// Echoes what a member sent although (part of) it was known already, once all of it is durable: it may have come from a
     /// connection that broke before the first echo.
-    fn acknowledge(&mut self, author: Author, received: Bytes, effects: &mut Vec<Effect>) {
+    pub(super) fn acknowledge(&mut self, author: Author, received: Bytes, effects: &mut Vec<Effect>) {
         let Author::Member(to) = author else { return };
         let echo = Outgoing::new(ServerMessage::Stored(received));
         let ticket = self.persistence.ticket(!self.batch.is_empty());

@@ -4,8 +4,12 @@ use std::time::Instant;
 
 use crdt::{Admission, Missing, Update};
 
-use super::{Arrival, Author, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused};
+use super::{
+    Arrival, Author, Effect, Member, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused,
+};
 
+/// Members whose updates are tried together.
+const MAX_TOGETHER: usize = 16;
 /// Clients whose updates a member is asked for at once; beyond that it is not asked until some of what it sent fits.
 const MAX_ASKED: usize = 16;
 
@@ -38,6 +42,107 @@ impl Room {
         }
     }
 
+    /// The member who brought an update, if something of others is left out of what it brings.
+    pub(super) fn withheld(&self, author: Author) -> Option<MemberId> {
+        let Author::Member(member) = author else {
+            return None;
+        };
+        self.members.get(&member).filter(|seat| seat.withheld)?;
+        Some(member)
+    }
+
+    /// Keeps what a member brings of its own until others have brought what it builds on. What people wrote in answer to each other,
+    /// and the server has forgotten, fits only at once: each of them brings its own part.
+    pub(super) fn hold(
+        &mut self,
+        member: MemberId,
+        update: Update,
+        missing: Missing,
+        effects: &mut Vec<Effect>,
+    ) {
+        let held = self.members.values().filter_map(|seat| seat.held.as_ref());
+        let bytes: usize = held.map(|(held, _)| held.len()).sum();
+        let Some(seat) = self.members.get_mut(&member) else {
+            return;
+        };
+        if bytes + update.len() > self.config.parking.max_bytes {
+            seat.unkept = true;
+            self.has_unkept = true;
+            return;
+        }
+        let update = match seat.held.take() {
+            Some((held, _)) => crdt::merge([&held, &update]),
+            None => update.unpinned(),
+        };
+        seat.held = Some((update, missing));
+        self.admit_together(member, missing, effects);
+    }
+
+    fn admit_together(&mut self, member: MemberId, missing: Missing, effects: &mut Vec<Effect>) {
+        let (mut together, mut missing) = (vec![member], missing);
+        // Each round finds somebody who brings what the ones before lack.
+        loop {
+            let brings = |(member, seat): &(&MemberId, &Member)| {
+                let held = seat.held.as_ref().filter(|_| !together.contains(member));
+                held.is_some_and(|(held, _)| held.ranges().any(|range| range.client == missing.client))
+            };
+            let Some((found, _)) = self.members.iter().find(brings) else {
+                return;
+            };
+            together.push(*found);
+            let seats = together.iter().filter_map(|member| self.members.get(member));
+            let held = seats.filter_map(|seat| seat.held.as_ref().map(|(held, _)| held));
+            let merged = crdt::merge(held);
+            if together.len() > MAX_TOGETHER || self.try_out(None, &merged, effects).is_err() {
+                return;
+            }
+            match self.document.admit(merged) {
+                Ok(Admission::Early { missing: next, .. }) => missing = next,
+                Ok(Admission::New(_) | Admission::Known) => break,
+                // Whose mistake it is shows when each is judged alone.
+                Err(_) => return,
+            }
+        }
+        for member in together {
+            if let Some(seat) = self.members.get_mut(&member)
+                && let Some((held, _)) = seat.held.take()
+            {
+                let author = Author::Member(member);
+                self.batch.push(author, Arrival::Resync, seat.user.clone(), held);
+            }
+        }
+    }
+
+    /// Takes out what is held and no longer known to miss anything.
+    fn take_held(&mut self) -> Vec<(Author, Update)> {
+        let known = self.document.state_vector();
+        let mut ready = Vec::new();
+        for (member, seat) in &mut self.members {
+            let is_ready = |(_, missing): &mut (Update, Missing)| known.get(missing.client) >= missing.clock;
+            if let Some((update, _)) = seat.held.take_if(is_ready) {
+                ready.push((Author::Member(*member), update));
+            }
+        }
+        ready
+    }
+
+    /// Somebody has left, or may no longer write: whoever has brought something of it is asked for it again, and may bring it now.
+    pub(super) fn ask_for_what_was_withheld(&mut self, effects: &mut Vec<Effect>) {
+        if !std::mem::take(&mut self.has_departed) {
+            return;
+        }
+        let mut withheld = Vec::new();
+        for (member, seat) in &mut self.members {
+            if std::mem::take(&mut seat.withheld) {
+                seat.asked.clear();
+                withheld.push(*member);
+            }
+        }
+        for member in withheld {
+            self.ask(member, effects);
+        }
+    }
+
     fn ask(&self, to: MemberId, effects: &mut Vec<Effect>) {
         let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
         effects.push(Effect::Send {
@@ -49,7 +154,8 @@ impl Room {
     /// Takes in what was parked and builds on nothing missing any more.
     pub(super) fn admit_parked(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         loop {
-            let ready = self.parking.take_ready(self.document.state_vector());
+            let mut ready = self.parking.take_ready(self.document.state_vector());
+            ready.extend(self.take_held());
             if ready.is_empty() {
                 return;
             }
@@ -79,13 +185,23 @@ impl Room {
             return Ok(());
         };
         self.try_out(user.as_ref(), &update, effects)?;
+        let received = update.bytes().clone();
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
-            // How it came is forgotten.
-            Admission::New(update) => self.batch.push(author, Arrival::Resync, user, update),
-            Admission::Known => {}
+            Admission::New(update) => {
+                let trimmed = update.bytes().len() != received.len();
+                // How it came is forgotten.
+                self.batch.push(author, Arrival::Resync, user, update);
+                if trimmed {
+                    self.acknowledge(author, received, effects);
+                }
+            }
+            Admission::Known => self.acknowledge(author, received, effects),
             Admission::Early { update, missing } => {
-                // There was room for it a moment ago.
-                let _ = self.parking.park(now, author, update, missing);
+                match self.withheld(author) {
+                    Some(member) => self.hold(member, update, missing, effects),
+                    // There was room for it a moment ago.
+                    None => drop(self.parking.park(now, author, update, missing)),
+                }
                 return Ok(());
             }
         }

@@ -87,6 +87,8 @@ pub struct Room {
     parking: Parking<Author>,
     /// Some member's early update could not be kept.
     has_unkept: bool,
+    /// Somebody has left, or may no longer write, of whom others may have brought something.
+    has_departed: bool,
     awareness: Awareness<MemberId>,
     awareness_changes: BTreeMap<ClientId, AwarenessChange>,
     members: BTreeMap<MemberId, Member>,
@@ -126,6 +128,7 @@ impl Room {
         Self {
             parking: Parking::new(config.parking),
             has_unkept: false,
+            has_departed: false,
             awareness: Awareness::new(config.awareness),
             config,
             document: loaded.document,
@@ -182,7 +185,17 @@ impl Room {
     /// Takes in something that happened.
     pub fn handle(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::Joined { member, role, user } => self.joined(now, member, role, user, effects),
+            Input::Joined {
+                member,
+                role,
+                user,
+                badge,
+            } => {
+                if let Some(badge) = badge {
+                    self.awareness.wear(now, member, badge);
+                }
+                self.joined(now, member, role, user, effects);
+            }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
@@ -213,6 +226,7 @@ impl Room {
     pub fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.expire(now);
         self.expire_parked(now);
+        self.ask_for_what_was_withheld(effects);
         if self.flush_due(now) {
             self.flush(now, effects);
         }
@@ -305,6 +319,7 @@ impl Room {
         self.persistence.forget(member);
         self.parking.remove(&Author::Member(member));
         self.client_owners.retain(|_, owner| *owner != member);
+        self.has_departed = true;
         self.withdraw(now, member, departure);
         if self.members.is_empty() {
             self.empty_since = Some(now);
@@ -326,6 +341,8 @@ impl Room {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {
             self.parking.remove(&Author::Member(member));
+            seat.held = None;
+            self.has_departed = true;
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {

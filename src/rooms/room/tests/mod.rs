@@ -4,6 +4,7 @@
 //! order. The store is asked nothing until a story says so ([`Stage::store_answers`]), and time stands still until a story
 //! moves it.
 
+mod authorship;
 mod awareness;
 mod crowded;
 mod draining;
@@ -166,7 +167,12 @@ impl Stage {
         let member = MemberId(id);
         self.outboxes.insert(member, Outbox::new(self.outbox_bytes));
         let user = user.map(Arc::from);
-        self.hand_over(Input::Joined { member, role, user });
+        self.hand_over(Input::Joined {
+            member,
+            role,
+            user,
+            badge: None,
+        });
         self.settle();
         Person {
             member,
