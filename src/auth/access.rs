@@ -97,6 +97,7 @@ pub struct Membership {
 enum Question {
     User(Stamp, Arc<str>),
     Role(Stamp, usize, Arc<str>, PageId),
+    IsDeleted(Stamp, PageId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +105,7 @@ enum Answer {
     /// With the version that the user's tokens must have, where that is known.
     User(UserRecord, Version),
     Role(Option<Decision>),
+    IsDeleted(bool),
 }
 
 /// Which version a user's tokens must have.
@@ -285,7 +287,42 @@ impl Access {
         self.0.stamps.advance(user);
     }
 
+    /// What somebody may do with a page, also when it is in the trash.
+    pub async fn role_in_trash(&self, identity: &Identity, page: &PageId) -> Result<Role, Refusal> {
+        let decision = self.decide_role(identity, page, now()).await;
+        decision.map(|decision| decision.role)
+    }
+
     pub(super) async fn decide(
+        &self,
+        identity: &Identity,
+        page: &PageId,
+        now: SystemTime,
+    ) -> Result<Decision, Refusal> {
+        // In this order: whoever may not see a page is not told that it was deleted.
+        let decision = self.decide_role(identity, page, now).await?;
+        match self.is_deleted(page).await {
+            true => Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted")),
+            false => Ok(decision),
+        }
+    }
+
+    /// Whether a page is in the trash. When the store does not say, a page can only be in memory, because none can be loaded: then
+    /// it was not deleted when it was, and its members are not sent away because the store fails.
+    async fn is_deleted(&self, page: &PageId) -> bool {
+        let question = Question::IsDeleted(self.0.stamps.read(None), page.clone());
+        let asking = async || {
+            let record = self.0.store.page(page).await.map_err(|error| {
+                tracing::warn!(%error, "whether a page was deleted cannot be found out");
+                Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
+            })?;
+            let deleted = record.is_some_and(|record| record.deleted_at.is_some());
+            Ok(Answer::IsDeleted(deleted))
+        };
+        matches!(self.kept(question, asking).await, Ok(Answer::IsDeleted(true)))
+    }
+
+    async fn decide_role(
         &self,
         identity: &Identity,
         page: &PageId,
@@ -333,7 +370,7 @@ impl Access {
                 Box::pin(source.ask(user, page, now)).await
             }
             Ok(Answer::Role(decision)) => Ok(decision),
-            Ok(Answer::User(..)) => Ok(None),
+            Ok(Answer::User(..) | Answer::IsDeleted(_)) => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }

@@ -9,6 +9,7 @@ mod pages;
 mod permissions;
 mod socket;
 mod socket_io;
+mod trash;
 mod users;
 
 use std::{
@@ -32,7 +33,7 @@ pub use error::HttpError;
 pub(crate) use error::status;
 use ipnet::IpNet;
 pub use socket_io::routes as engine_routes;
-use storage::{PageId, SharedStore};
+use storage::{PageId, PageRecord, SharedStore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -129,6 +130,22 @@ impl App {
         }
     }
 
+    /// Lets a request of whoever manages a page through, also when the page is in the trash.
+    async fn allow_in_trash(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        page: &PageId,
+    ) -> Result<Identity, HttpError> {
+        let identity = self.identify(headers, uri).await?;
+        match self.around.access.role_in_trash(&identity, page).await? {
+            Role::Admin => Ok(identity),
+            Role::View | Role::Comment | Role::Edit => {
+                Err(HttpError::forbidden("only who manages the page may do this"))
+            }
+        }
+    }
+
     /// Lets a request of a backend through: with its token, or of an administrator.
     async fn allow_backend(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, HttpError> {
         let identity = self.identify(headers, uri).await?;
@@ -140,10 +157,14 @@ impl App {
         }
     }
 
-    /// Whether a page may be shown to somebody at all.
-    async fn may_see(&self, identity: &Identity, page: &PageId) -> Result<bool, Refusal> {
-        match self.around.access.role(identity, page).await {
-            Ok(_) => Ok(true),
+    /// Whether a page may be listed for somebody: whoever may see it, and in the trash whoever manages it.
+    async fn may_list(&self, identity: &Identity, record: &PageRecord) -> Result<bool, Refusal> {
+        let needed = match record.deleted_at {
+            Some(_) => Role::Admin,
+            None => Role::View,
+        };
+        match self.around.access.role_in_trash(identity, &record.page).await {
+            Ok(role) => Ok(role >= needed),
             Err(refusal) if refusal.code == RefusalCode::Forbidden => Ok(false),
             Err(refusal) => Err(refusal),
         }
@@ -173,7 +194,8 @@ pub fn router(parts: Parts) -> Router {
     };
     let rest = Router::new()
         .route("/api/pages", get(pages::list))
-        .route("/api/pages/{id}", get(pages::describe))
+        .route("/api/pages/{id}", get(pages::describe).delete(trash::delete))
+        .route("/api/pages/{id}/restore", post(trash::restore))
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(pages::content))
         .route("/api/pages/{id}/updates", post(pages::post_update))

@@ -13,8 +13,8 @@ use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, StoreError, Store
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RequestId, Role,
-    Room, ServerMessage, open_document,
+    ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RefusalCode,
+    RequestId, Role, Room, ServerMessage, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
     standing::{Change, Standing},
@@ -176,6 +176,9 @@ fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<L
             careful,
         });
     };
+    if stored.record.deleted_at.is_some() {
+        return Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted"));
+    }
     let log_rows = stored.log.len() as u64;
     let log_bytes: u64 = stored.log.iter().map(|row| row.data.len() as u64).sum();
     // What the log has beyond the snapshot was written lately; without such a log nothing is known about when.
