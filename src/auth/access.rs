@@ -16,7 +16,8 @@ use storage::{Application, EVERYBODY, PageId, SharedStore, StoreError, UserRecor
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Audit, Authenticator, Credential, Identity, Kind, Note, PageSpace, Secret, SourceName,
+    Audit, Authenticator, Credential, Failures, Identity, Kind, Note, PageSpace, RateLimits, Rates, Secret,
+    SourceName,
     identity::{expired, revoked},
     live::Live,
     now, pagespace,
@@ -52,6 +53,8 @@ pub struct AccessConfig {
     pub audit_retention: Duration,
     /// Whether the presence of members says who they are, whatever their programs say.
     pub stamps_presence: bool,
+    /// How often somebody may ask.
+    pub rates: RateLimits,
 }
 
 /// Who may do what. Cheap to clone.
@@ -64,6 +67,8 @@ pub(super) struct Parts {
     pub(super) store: SharedStore,
     pub(super) registry: Registry,
     pub(super) audit: Audit,
+    failures: Failures,
+    rates: Rates,
     pagespace: Option<PageSpace>,
     versions: Option<(Arc<Application>, String)>,
     /// Whether the token's grants come before the other sources, after so many of them, or not at all.
@@ -204,6 +209,8 @@ impl Access {
             store,
             registry,
             audit,
+            failures: Failures::default(),
+            rates: Rates::new(config.rates),
             pagespace: pagespace.map(|(application, idle)| PageSpace::new(application, idle)),
             versions,
             token_at,
@@ -228,6 +235,16 @@ impl Access {
     /// Takes notes of what was done.
     pub fn audit(&self) -> &Audit {
         &self.0.audit
+    }
+
+    /// Slows down whoever fails to prove who it is.
+    pub fn failures(&self) -> &Failures {
+        &self.0.failures
+    }
+
+    /// How often somebody may ask.
+    pub fn rates(&self) -> &Rates {
+        &self.0.rates
     }
 
     /// Who the bearer of `credential` is, and that nothing has withdrawn the token.

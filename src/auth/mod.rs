@@ -22,7 +22,7 @@
 //!
 //! # What else stands here
 //!
-//! [`Audit`] keeps what was done and refused, [`Failures`] slows down whoever guesses, and [`signature`] checks messages of
+//! [`Audit`] keeps what was done and refused, [`Failures`] slows down whoever guesses, [`Rates`] whoever asks too often, and [`signature`] checks messages of
 //! backends. Tokens are in no log, and the reason why one proves nothing is told to nobody: the code of a refusal is all.
 
 mod access;
@@ -35,6 +35,7 @@ mod keys;
 mod live;
 mod origin;
 mod pagespace;
+mod rates;
 mod session_cookie;
 pub mod signature;
 mod sources;
@@ -44,13 +45,14 @@ use std::{sync::Arc, time::SystemTime};
 pub use access::{Access, AccessConfig, Membership};
 pub use audit::{Audit, Note};
 pub use credentials::{Credential, SUBPROTOCOL_PREFIX, find as find_credential};
-pub use failures::Failures;
+pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
 pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
 pub use keys::KeyError;
 pub use live::LiveSeat;
 pub use origin::{Origin, OriginPolicy};
 pub use pagespace::PageSpace;
+pub use rates::{Rate, RateLimits, Rates};
 pub use session_cookie::SessionKeys;
 pub use sources::SourceName;
 use subtle::ConstantTimeEq;
@@ -112,6 +114,14 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
+    /// Whether this is the backend's token.
+    pub fn is_backend(&self, credential: &Credential) -> bool {
+        match (&self.admin_token, credential) {
+            (Some(admin), Credential::Bearer(token)) => admin.matches(token),
+            _ => false,
+        }
+    }
+
     /// Who the bearer of `credential` is. The message of a refusal tells a stranger no more than its code does.
     pub fn identify(&self, credential: Option<&Credential>, now: SystemTime) -> Result<Identity, Refusal> {
         let Some(credential) = credential else {
@@ -120,9 +130,7 @@ impl Authenticator {
                 false => Err(Refusal::new(RefusalCode::Unauthenticated, "a token is needed")),
             };
         };
-        if let (Some(admin), Credential::Bearer(token)) = (&self.admin_token, credential)
-            && admin.matches(token)
-        {
+        if self.is_backend(credential) {
             return Ok(Identity::backend(now));
         }
         match credential {

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Uri;
 
 use super::auth::{AuthSettings, check_length};
-use crate::auth::{AccessConfig, Secret, SourceName};
+use crate::auth::{AccessConfig, RateLimits, Secret, SourceName};
 
 /// What users whose tokens have a version are asked for in PageSpace's tables.
 const PAGESPACE_VERSIONS: &str =
@@ -95,7 +95,12 @@ pub(super) struct AccessSettings {
 }
 
 impl AccessSettings {
-    pub(super) fn check(&self, database_url: &Secret, problems: &mut Vec<String>) -> AccessConfig {
+    pub(super) fn check(
+        &self,
+        database_url: &Secret,
+        rates: RateLimits,
+        problems: &mut Vec<String>,
+    ) -> AccessConfig {
         let mut sources = Vec::new();
         for name in self.access.iter().filter(|name| !name.trim().is_empty()) {
             match name.parse::<SourceName>() {
@@ -152,6 +157,7 @@ impl AccessSettings {
                 .then(|| Duration::from_millis(self.session_idle_timeout_ms)),
             audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 60 * 60),
             stamps_presence: self.stamp_presence,
+            rates,
         }
     }
 

@@ -26,7 +26,7 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 pub use error::HttpError;
@@ -42,7 +42,7 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Failures, Identity, Secret, find_credential},
+    auth::{Authenticator, Credential, Identity, Secret, find_credential},
     connections::{
         Admissions, client_address,
         engine_io::{Engine, EngineConfig},
@@ -58,8 +58,6 @@ pub struct App(Arc<Parts>);
 
 /// The parts of a server that answer requests.
 pub struct Parts {
-    /// Slows down whoever fails to prove who it is.
-    pub failures: Failures,
     /// What backends sign their messages with.
     pub broadcast_secret: Option<Secret>,
     /// How many connections there are.
@@ -100,7 +98,12 @@ impl App {
     /// Who makes a request. Browser origins are checked here too.
     async fn identify(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, Refusal> {
         let credential = self.credential(headers, uri)?;
-        self.around.access.identify(credential.as_ref()).await
+        let access = &self.around.access;
+        let identity = access.identify(credential.as_ref()).await?;
+        if let Some(user) = &identity.user {
+            access.rates().user_asks(user)?;
+        }
+        Ok(identity)
     }
 
     fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Credential>, Refusal> {
@@ -213,6 +216,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/audit", get(audit::list))
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(app.clone(), not_too_often))
         .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true))
         .layer(limit);
@@ -248,9 +252,24 @@ async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Resp
     if answer.status() == StatusCode::UNAUTHORIZED
         && let Some(address) = address
     {
-        app.failures.failed(address).await;
+        app.around.access.failures().failed(address).await;
     }
     answer
+}
+
+/// Refuses what comes from an address that asks too often. Backends do not wait for the users behind the same address.
+async fn not_too_often(State(app): State<App>, request: Request, next: Next) -> Response {
+    let access = &app.around.access;
+    let credential = find_credential(request.headers(), request.uri());
+    let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
+    let address = app.address(&request).filter(|_| !is_backend);
+    match address.map_or(Ok(()), |address| access.rates().address_asks(address)) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            app.around.metrics.refused(refusal.code.as_str(), 1);
+            HttpError::from(refusal).into_response()
+        }
+    }
 }
 
 fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {

@@ -22,8 +22,9 @@ use crate::{
 
 /// `WS /ws/{page…}`: y-websocket.
 pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) -> Response {
-    let asked = ask(&app, &request);
     let address = app.address(&request);
+    let arrived = address.map_or(Ok(()), |address| app.around.access.rates().arrives(address));
+    let asked = arrived.and_then(|()| ask(&app, &request));
     let protocol = chosen_protocol(&request);
     let (response, on_upgrade) = match websocket::upgrade(&mut request, protocol.as_deref()) {
         Ok(upgrade) => upgrade,
@@ -47,7 +48,7 @@ pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) ->
             let tasks = app.tasks.clone();
             tasks.spawn(async move {
                 if let (RefusalCode::Unauthenticated, Some(address)) = (refusal.code, address) {
-                    app.failures.failed(address).await;
+                    app.around.access.failures().failed(address).await;
                 }
                 websocket::refuse(on_upgrade, refusal).await;
             });

@@ -29,7 +29,7 @@ use crate::{
     },
     http::Peer,
     protocols::y_socketio,
-    rooms::{Departure, Refusal},
+    rooms::{Departure, Refusal, RefusalCode},
 };
 
 /// Lets clients in at `/socket.io/`.
@@ -82,6 +82,7 @@ impl Server for SocketIoServer {
         let peer = request.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let peer = peer.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         let address = client_address(peer, &request.headers, &shared.trusted_proxies);
+        shared.around.access.rates().arrives(address)?;
         let pages = Pages {
             session: Arc::new(Mutex::new(Counted {
                 permit: Some(shared.admissions.admit(None, address)?),
@@ -186,6 +187,7 @@ impl Namespaces for Pages {
         let metrics = self.shared.around.metrics.clone();
         let patience = self.shared.config.connect_timeout;
         let joining = page.and_then(|page| self.page(page, name, auth));
+        let (access, address) = (self.shared.around.access.clone(), self.address);
         Box::pin(async move {
             let joined = match joining {
                 Ok(joining) => tokio::time::timeout(patience, joining)
@@ -193,10 +195,16 @@ impl Namespaces for Pages {
                     .unwrap_or_else(|_| Err(Refusal::unavailable("the page took too long to open"))),
                 Err(refusal) => Err(refusal),
             };
-            joined.map_err(|refusal| {
-                metrics.refused(refusal.code.as_str(), 1);
-                refusal.to_string()
-            })
+            match joined {
+                Ok(place) => Ok(place),
+                Err(refusal) => {
+                    metrics.refused(refusal.code.as_str(), 1);
+                    if refusal.code == RefusalCode::Unauthenticated {
+                        access.failures().failed(address).await;
+                    }
+                    Err(refusal.to_string())
+                }
+            }
         })
     }
 
