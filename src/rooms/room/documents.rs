@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crdt::{Admission, ClientId, Document, StateVector, Update};
 use storage::{LoggedUpdate, NewUpdate};
 
+use super::authorship::forged;
 use super::{
     Arrival, Author, Effect, Held, MemberId, News, Outgoing, Refusal, RefusalCode, Room, RoomConfig,
     ServerMessage,
@@ -17,14 +18,6 @@ use crate::rooms::{
 
 /// Most that is told again to somebody who comes back, in bytes.
 const MAX_RECENT_BYTES: usize = 64 * 1024;
-
-/// An update with a client id that another user is writing with.
-fn forged() -> Refusal {
-    Refusal::new(
-        RefusalCode::Forbidden,
-        "the update continues what another user is writing",
-    )
-}
 
 /// A copy of a document, on which updates can be tried.
 pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Document> {
@@ -241,63 +234,6 @@ impl Room {
             && self.document.encoded_size_estimate() as u64 > self.config.max_page_bytes
     }
 
-    /// The clients of which an update has something new and with which another user who is here writes. From anybody else than
-    /// that user it is not taken: two replicas would get different content under the same id, which no later sync can mend.
-    pub(super) fn of_other_writers(
-        &self,
-        member: Option<MemberId>,
-        user: Option<&Arc<str>>,
-        update: &Update,
-    ) -> Vec<ClientId> {
-        let known = self.document.state_vector();
-        let is_others = |range: &crdt::ClientRange| {
-            let writer = self.writer(range.client).filter(|writer| Some(*writer) != member);
-            let seat = writer.and_then(|writer| self.members.get(&writer));
-            range.end > known.get(range.client) && seat.is_some_and(|seat| seat.user.as_ref() != user)
-        };
-        let others = update.ranges().filter(is_others);
-        others.map(|range| range.client).collect()
-    }
-
-    /// What a resync has without the new edits of others who are here. Providers that also sync from peer to peer hear of edits
-    /// before the server does, so this is no offence: each user brings its own, and what was forged comes from nobody.
-    fn only_its_own(
-        &mut self,
-        member: MemberId,
-        update: &Update,
-        others: &[ClientId],
-        effects: &mut Vec<Effect>,
-    ) -> Update {
-        effects.push(Effect::Refused {
-            kind: "resync_of_another",
-            count: others.len(),
-        });
-        if let Some(seat) = self.members.get_mut(&member) {
-            seat.withheld = true;
-        }
-        update.without(|client| others.contains(&client))
-    }
-
-    /// The member who wrote last with a client id, and may. Presence does not count: who shows nothing says back what it hears of
-    /// others, also of one who has just gone.
-    fn writer(&self, client: ClientId) -> Option<MemberId> {
-        let wrote = self.client_owners.get(&client).copied();
-        let may_edit = |member: &MemberId| self.members.get(member).is_some_and(|seat| seat.role.may_edit());
-        wrote.filter(may_edit)
-    }
-
-    fn note_writer(&mut self, member: MemberId, update: &Update) {
-        let known = self.document.state_vector();
-        for range in update
-            .ranges()
-            .filter(|range| range.end > known.get(range.client))
-        {
-            // What an older connection of the same user still brings does not make it the owner again.
-            let owner = self.client_owners.entry(range.client).or_insert(member);
-            *owner = member.max(*owner);
-        }
-    }
-
     pub(super) fn posted(
         &mut self,
         now: Instant,
@@ -326,28 +262,6 @@ impl Room {
                 result: Err(refusal),
             });
         }
-    }
-
-    /// What a member may not write, it may not post either. Backends are trusted with everything.
-    fn check_rights(
-        &mut self,
-        member: Option<MemberId>,
-        user: Option<&Arc<str>>,
-        update: &Update,
-    ) -> Result<(), Refusal> {
-        match member.map(|id| self.members.get(&id).map(|seat| seat.role.may_edit())) {
-            Some(None) => return Err(Refusal::new(RefusalCode::Forbidden, "you have left the page")),
-            Some(Some(false)) => return Err(Refusal::read_only()),
-            None | Some(Some(true)) => {}
-        }
-        let is_backend = member.is_none() && user.is_none();
-        if !is_backend && !self.of_other_writers(member, user, update).is_empty() {
-            return Err(forged());
-        }
-        if let Some(member) = member {
-            self.note_writer(member, update);
-        }
-        Ok(())
     }
 
     fn admit_posted(

@@ -126,7 +126,7 @@ impl Room {
         ready
     }
 
-    /// Somebody has left, or may no longer write: whoever has brought something of it is asked for it again, and may bring it now.
+    /// Somebody has left: whoever has brought something of it is asked for it again, and may bring it now.
     pub(super) fn ask_for_what_was_withheld(&mut self, effects: &mut Vec<Effect>) {
         if !std::mem::take(&mut self.has_departed) {
             return;

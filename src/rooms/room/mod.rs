@@ -7,6 +7,7 @@
 //! has to catch up with.
 
 mod ahead;
+mod authorship;
 mod documents;
 mod early;
 mod presence;
@@ -87,7 +88,7 @@ pub struct Room {
     parking: Parking<Author>,
     /// Some member's early update could not be kept.
     has_unkept: bool,
-    /// Somebody has left, or may no longer write, of whom others may have brought something.
+    /// Somebody has left of whom others may have brought something.
     has_departed: bool,
     awareness: Awareness<MemberId>,
     awareness_changes: BTreeMap<ClientId, AwarenessChange>,
@@ -342,7 +343,6 @@ impl Room {
         } else {
             self.parking.remove(&Author::Member(member));
             seat.held = None;
-            self.has_departed = true;
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {
