@@ -70,6 +70,8 @@ pub(crate) struct Client {
     pub(crate) confirmed_here: bool,
     /// The last update went through the present connection.
     pub(crate) sent_here: bool,
+    /// Whoever decides lets it write.
+    pub(crate) may_write: bool,
 }
 
 impl Client {
@@ -93,6 +95,7 @@ impl Client {
             confirmed: Clocks::default(),
             confirmed_here: false,
             sent_here: false,
+            may_write: true,
         }
     }
 

@@ -107,6 +107,12 @@ const KINDS: &[Kind] = &[
     sometimes(4, |random, settings| Operation::Query {
         client: client(random, settings),
     }),
+    sometimes(15, |random, settings| Operation::Revoke {
+        client: client(random, settings),
+    }),
+    sometimes(15, |random, settings| Operation::Grant {
+        client: client(random, settings),
+    }),
     sometimes(15, |random, settings| Operation::Trespass {
         client: client(random, settings),
         seed: random.random(),

@@ -71,6 +71,8 @@ impl World {
                 self.client_sends(client, message::sync_step_1(&state_vector));
             }
             Operation::Query { client } => self.client_sends(client, message::query_awareness()),
+            Operation::Revoke { client } => self.decide(client, false),
+            Operation::Grant { client } => self.decide(client, true),
             Operation::Trespass { client, seed } => self.trespass(client, seed),
             Operation::Forge { client, seed } => self.forge(client, seed),
             Operation::Impersonate { client, clear } => self.impersonate(client, clear),
@@ -149,6 +151,25 @@ impl World {
         let now = self.now;
         let update = self.clients[client].presence.set(now, state.as_deref());
         self.client_sends(client, message::awareness(&update));
+    }
+
+    /// Somebody who decides gives a client the right to write, or takes it away. The room hears of that at once, past everything that
+    /// the client has said and that waits.
+    pub(crate) fn decide(&mut self, client: usize, may_write: bool) {
+        let decided = &mut self.clients[client];
+        if !decided.settings.may_edit || decided.may_write == may_write {
+            return;
+        }
+        decided.may_write = may_write;
+        let Some(id) = decided.connection else { return };
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let Some(seat) = &connection.server else { return };
+        let (process, page, member) = (connection.process, connection.page, seat.member);
+        let role = if may_write { Role::Edit } else { Role::View };
+        self.processes[process].change_role(self.now, page, member, role);
+        self.run_room(process, page);
     }
 
     /// One tab takes over what another one has, by a way that is not ours.

@@ -109,6 +109,14 @@ pub(crate) enum Operation {
     Query {
         client: usize,
     },
+    /// May only read from now on, in the middle of whatever it does.
+    Revoke {
+        client: usize,
+    },
+    /// May write again.
+    Grant {
+        client: usize,
+    },
     /// A viewer sends changes.
     Trespass {
         client: usize,

@@ -34,6 +34,9 @@ impl World {
     fn heals(&mut self) {
         self.disk.heal();
         self.resume_store();
+        for client in 0..self.clients.len() {
+            self.decide(client, true);
+        }
         for process in 0..self.processes.len() {
             if !self.processes[process].up {
                 self.restart_in(process, Duration::ZERO);

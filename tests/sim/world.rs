@@ -414,7 +414,7 @@ impl World {
         });
         let join = Command::Join {
             member,
-            role: if client.settings.may_edit {
+            role: if client.settings.may_edit && client.may_write {
                 Role::Edit
             } else {
                 Role::View
