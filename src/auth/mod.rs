@@ -20,6 +20,20 @@
 //! for each seat concerned, and the room is told through the seat's [handle](crate::rooms::SeatHandle): another role, or out.
 //! That goes past everything that the member has said and that still waits. A protocol has nothing to do for it.
 //!
+//! A page in the trash is closed by the same mechanism: [`Access::join`] and every request ask for it after the role, so that whoever
+//! may not see the page learns nothing, and deleting or restoring it is a change that concerns everybody.
+//!
+//! # Authorship
+//!
+//! The room knows which member writes with a Yjs client id: whoever brought something new under it last, by an edit, until it
+//! leaves. New structs under that id from another user would leave two replicas with different content at the same clocks and equal
+//! state vectors, which no sync ever mends. So an edit, or a post of a user, that has some is refused, and its sender sent away. A resync
+//! may repeat anybody's edits, because programs that sync from peer to peer do so, but what is new in it of somebody who is here is
+//! left out: the writer brings that. When the writer leaves, whoever brought some of it is asked again.
+//!
+//! Presence is bound to connections in the same way. Where the configuration asks for it, each member wears a
+//! [badge](crdt::Badge) made of its [`Identity`], and what it shows says who it is.
+//!
 //! # What else stands here
 //!
 //! [`Audit`] keeps what was done and refused, [`Failures`] slows down whoever guesses, [`Rates`] whoever asks too often, and [`signature`] checks messages of
@@ -136,6 +150,9 @@ impl Authenticator {
         match credential {
             Credential::Session(name, token) if !self.sessions.is_empty() => {
                 self.sessions.open(name, token, now)
+            }
+            Credential::Bearer(token) if !self.sessions.is_empty() && session_cookie::is_sealed(token) => {
+                self.sessions.open_bearer(token, now)
             }
             Credential::Bearer(token) | Credential::Given(token) | Credential::Cookie(token)
                 if !self.keys.is_empty() =>

@@ -9,6 +9,7 @@ mod backpressure;
 mod cli;
 mod http;
 mod limits;
+mod matrix;
 mod persistence;
 mod rooms;
 mod shutdown;
