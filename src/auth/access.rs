@@ -29,6 +29,8 @@ use crate::rooms::{Refusal, RefusalCode, Registry, Role};
 const MAX_ANSWERS: u64 = 200_000;
 /// Longest time that a question to the application's database may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Whether a page was deleted is asked for no longer than this.
+const DELETED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Users share this many counters of changes.
 const STAMPS: usize = 4096;
 
@@ -324,8 +326,8 @@ impl Access {
         }
     }
 
-    /// Whether a page is in the trash. When the store does not say, a page can only be in memory, because none can be loaded: then
-    /// it was not deleted when it was, and its members are not sent away because the store fails.
+    /// Whether a page is in the trash. When the store does not say, or not soon, a page can only be in memory, because none can be
+    /// loaded: it was not deleted when it was, and whoever comes is served from memory rather than kept out.
     async fn is_deleted(&self, page: &PageId) -> bool {
         let question = Question::IsDeleted(self.0.stamps.read(None), page.clone());
         let asking = async || {
@@ -336,7 +338,8 @@ impl Access {
             let deleted = record.is_some_and(|record| record.deleted_at.is_some());
             Ok(Answer::IsDeleted(deleted))
         };
-        matches!(self.kept(question, asking).await, Ok(Answer::IsDeleted(true)))
+        let answer = tokio::time::timeout(DELETED_TIMEOUT, self.kept(question, asking)).await;
+        matches!(answer, Ok(Ok(Answer::IsDeleted(true))))
     }
 
     async fn decide_role(
