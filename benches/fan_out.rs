@@ -162,7 +162,10 @@ fn wire(message: &Outgoing) -> Bytes {
         ServerMessage::Delta(update) | ServerMessage::Stored(update) | ServerMessage::Brought(update) => {
             crdt::message::update(update)
         }
-        ServerMessage::Awareness(_) | ServerMessage::Refused(_) => Bytes::new(),
+        ServerMessage::Awareness(_)
+        | ServerMessage::Refused(_)
+        | ServerMessage::Mark(_)
+        | ServerMessage::Viewers(_) => Bytes::new(),
     })
 }
 

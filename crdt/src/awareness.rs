@@ -174,9 +174,10 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         let mut outcome = AwarenessOutcome::default();
         let entries = read_entries(update)?;
         let speaker = self.owner_entry(now, owner);
-        // The first thing that clients say is who they are, unless they show nothing.
+        // The first state that clients show is their own, if they show one. Before it some say that they have forgotten everybody
+        // else, which they did when their connection broke.
         let hello = (!speaker.spoke).then_some(speaker.came);
-        speaker.spoke |= !entries.is_empty();
+        speaker.spoke |= entries.iter().any(|entry| entry.state.is_some());
         for entry in entries {
             if entry
                 .state
@@ -512,6 +513,14 @@ where
     bytes.freeze()
 }
 
+/// Whether these bytes are an awareness update.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check(update: &[u8]) -> Result<(), DecodeError> {
+    read_entries(update).map(|_| ())
+}
+
 fn read_entries(update: &[u8]) -> Result<Vec<Entry<'_>>, DecodeError> {
     let mut reader = Reader::new(update);
     let count = reader.count()?;
@@ -744,6 +753,20 @@ mod tests {
         room.hear(&gone);
         assert_eq!(room.say(2.0, 2, ALICE, 3, "{}").refused_foreign, 1);
         assert_eq!(room.sees(ALICE), None);
+    }
+
+    #[test]
+    fn who_comes_back_may_first_say_that_it_has_forgotten_everybody() {
+        let mut room = Room::new();
+        room.say(0.0, 1, ALICE, 3, "{}");
+        room.say(0.0, 2, BOB, 3, "{}");
+        room.awareness.lost(room.at(1.0), 1);
+        room.come(3);
+        assert_eq!(room.say(1.1, 3, BOB, 5, "null").refused_foreign, 1);
+        // The same clock as before: it has heard itself with 4.
+        assert_eq!(room.say(1.1, 3, ALICE, 4, "{}").refused_foreign, 0);
+        assert_eq!(room.expire(4.0), 0, "the broken connection takes nothing with it");
+        assert_eq!(room.sees(ALICE), Some("{}"));
     }
 
     #[test]

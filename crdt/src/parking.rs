@@ -97,6 +97,11 @@ impl<T: PartialEq> Parking<T> {
         self.take(|parked| parked.tag == *tag)
     }
 
+    /// Whether something of this tag waits.
+    pub fn holds(&self, tag: &T) -> bool {
+        self.parked.iter().any(|parked| parked.tag == *tag)
+    }
+
     /// Takes out what has waited too long.
     pub fn expire(&mut self, now: Instant) -> Vec<(T, Update)> {
         let max_age = self.limits.max_age;

@@ -95,6 +95,8 @@ pub struct Membership {
     pub expires_in: Option<Duration>,
     /// Who asked.
     pub identity: Arc<Identity>,
+    /// What the client calls its connection, where it calls it anything.
+    pub socket: Option<Arc<str>>,
     pub(super) until: Option<SystemTime>,
     pub(super) stamp: Stamp,
 }
@@ -261,6 +263,12 @@ impl Access {
         Ok(identity)
     }
 
+    /// How long the token of somebody lasts from now, if it ends.
+    pub fn time_left(&self, identity: &Identity) -> Option<Duration> {
+        let left = |at: SystemTime| at.duration_since(now()).unwrap_or_default();
+        identity.expires_at.map(left)
+    }
+
     /// What somebody may do with a page.
     pub async fn role(&self, identity: &Identity, page: &PageId) -> Result<Role, Refusal> {
         let decision = self.decide(identity, page, now()).await;
@@ -292,6 +300,7 @@ impl Access {
             expires_in,
             until: decision.until,
             identity,
+            socket: None,
             stamp,
         })
     }

@@ -251,7 +251,12 @@ impl TokenKeys {
         validation
     }
 
-    /// Signs a token with the secret, for trying things out. `None` without a secret.
+    /// Whether there is a secret to sign with.
+    pub fn can_sign(&self) -> bool {
+        self.signing.is_some()
+    }
+
+    /// Signs a token with the secret. `None` without one.
     pub fn sign(&self, mut claims: Claims) -> Option<Result<String, jsonwebtoken::errors::Error>> {
         let key = self.signing.as_ref()?;
         claims.iss = claims.iss.or_else(|| self.rules.issuer.clone().map(Into::into));

@@ -15,7 +15,7 @@ use storage::{AccessChange, AccessListener, EVERYBODY, PageId};
 use tokio::sync::Notify;
 
 use super::{Access, Identity, Membership, Note, identity::revoked, now};
-use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, Seat, SeatHandle};
+use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, Seat, SeatHandle, Viewer};
 
 /// Decisions that are made again at once.
 const AT_ONCE: usize = 64;
@@ -166,13 +166,21 @@ impl Access {
             identity,
             until,
             stamp,
+            socket,
             ..
         } = membership;
+        let shown = |text: &Option<String>| text.as_deref().map(Arc::from);
+        let viewer = Viewer {
+            user: user.clone(),
+            name: shown(&identity.profile.name),
+            avatar_url: shown(&identity.profile.avatar_url),
+            socket,
+        };
         let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
         let joining = self
             .0
             .registry
-            .join(page, role, user.clone(), badge.map(Arc::new), outbox);
+            .join(page, role, viewer, badge.map(Arc::new), outbox);
         let seat = joining.await?;
         let standing = Standing {
             until: earlier(until, identity.expires_at),

@@ -52,6 +52,8 @@ const LIMITS: SocketIoConfig = SocketIoConfig {
     max_message_bytes: 1_000_000,
     max_attachments: 100,
     max_pages: 10,
+    events_per_second: 0,
+    events_burst: 0,
 };
 
 #[tokio::main(flavor = "current_thread")]
@@ -236,8 +238,12 @@ impl Place for EchoPlace {
         Poll::Ready(Sent::Frames)
     }
 
-    fn expires(&self) -> Option<Instant> {
+    fn next_deadline(&self) -> Option<Instant> {
         None
+    }
+
+    fn tick(&mut self, _now: Instant) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(self, _departure: Departure) -> Work<()> {

@@ -24,7 +24,7 @@ pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 64 * 1024;
 /// Posts that may wait for their answers; a connection with more is not read.
-const MAX_POSTED: usize = 1000;
+pub(crate) const MAX_POSTED: usize = 1000;
 
 /// A seat in a room, and what is on its way there and back.
 pub(crate) struct Attendance {
@@ -45,7 +45,7 @@ pub(crate) struct Attendance {
 }
 
 /// An answer that is to come.
-type Answer = oneshot::Receiver<Result<Seq, Refusal>>;
+pub(crate) type Answer = oneshot::Receiver<Result<Seq, Refusal>>;
 
 /// What has become of something said.
 enum Spoken {
@@ -71,9 +71,8 @@ impl Attendance {
         access: &Access,
         page: &PageId,
         membership: Membership,
-        max_outbox_bytes: usize,
+        outbox: Arc<Outbox>,
     ) -> Result<Self, Refusal> {
-        let outbox = Outbox::new(max_outbox_bytes);
         let user = membership.user.clone();
         let seat = access.join(page, membership, &outbox).await?;
         Ok(Self {
@@ -88,6 +87,11 @@ impl Attendance {
             speaking: None,
             orphaned: false,
         })
+    }
+
+    /// The seat.
+    pub(crate) fn seat(&self) -> &Arc<LiveSeat> {
+        &self.seat
     }
 
     /// Says something to the room, now or as soon as it can take it.
@@ -155,12 +159,11 @@ impl Attendance {
     /// The next thing that the room wants done.
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Attended> {
         if let Some((ack, answer)) = self.posted.front_mut()
-            && let Poll::Ready(stored) = Pin::new(answer).poll(context)
+            && let Poll::Ready(stored) = poll_answer(answer, context)
         {
             let ack = *ack;
             self.posted.pop_front();
-            let gone = |_| Err(Refusal::unavailable("the page is being rebuilt, send it again"));
-            return Poll::Ready(Attended::Posted(ack, stored.unwrap_or_else(gone)));
+            return Poll::Ready(Attended::Posted(ack, stored));
         }
         loop {
             match self.outbox.poll_next(context) {
@@ -177,6 +180,18 @@ impl Attendance {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// How many answers are to come to what the room has been given.
+    pub(crate) fn answers(&self) -> usize {
+        self.posted.len()
+    }
+
+    /// Takes the answers that are to come to what the room has been given, for whoever goes on waiting for them.
+    pub(crate) fn take_answers(&mut self) -> impl Iterator<Item = Answer> {
+        std::mem::take(&mut self.posted)
+            .into_iter()
+            .map(|(_, answer)| answer)
     }
 
     /// Says what waits and gives the seat back.
@@ -196,6 +211,14 @@ impl Attendance {
             seat.leave(departure).await;
         }
     }
+}
+
+/// What has become of an update that was posted.
+pub(crate) fn poll_answer(answer: &mut Answer, context: &mut Context<'_>) -> Poll<Result<Seq, Refusal>> {
+    let gone = |_| Err(Refusal::unavailable("the page is being rebuilt, send it again"));
+    Pin::new(answer)
+        .poll(context)
+        .map(|stored| stored.unwrap_or_else(gone))
 }
 
 async fn say(seat: &Seat, messages: Vec<ClientMessage>) -> Spoken {

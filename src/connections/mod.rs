@@ -5,6 +5,7 @@
 
 mod admission;
 mod attendance;
+mod budget;
 pub mod engine_io;
 mod frames;
 mod session;
@@ -12,4 +13,5 @@ pub mod socket_io;
 pub mod websocket;
 
 pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, client_address};
+pub use budget::Budget;
 pub use session::{Session, SessionConfig, Step};

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Budget;
+
 /// How patient a connection is, and how fast it may write.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionConfig {
@@ -40,8 +42,8 @@ pub struct Session {
     sent: Instant,
     /// Since when something waits to be written without any of it leaving.
     stalled: Option<Instant>,
-    /// When the budget for messages was full, or will be: the bucket as a single instant.
-    budget_full_at: Instant,
+    /// For messages.
+    budget: Budget,
 }
 
 impl Session {
@@ -53,7 +55,7 @@ impl Session {
             heard: now,
             sent: now,
             stalled: None,
-            budget_full_at: now,
+            budget: Budget::new(now, config.messages_per_second, config.burst),
         }
     }
 
@@ -64,22 +66,13 @@ impl Session {
 
     /// The peer sent this many messages. They count against its rate.
     pub fn received(&mut self, now: Instant, messages: usize) {
-        if self.config.messages_per_second == 0 {
-            return;
-        }
-        let each = Duration::from_secs(1) / self.config.messages_per_second;
-        let cost = each.saturating_mul(u32::try_from(messages).unwrap_or(u32::MAX));
-        self.budget_full_at = self.budget_full_at.max(now) + cost;
+        self.budget.spend(now, messages);
     }
 
     /// When more may be read; in the past while the peer keeps to its rate. What it sends meanwhile waits in its socket:
     /// nothing is dropped.
     pub fn may_read_at(&self) -> Option<Instant> {
-        if self.config.messages_per_second == 0 {
-            return None;
-        }
-        let capacity = Duration::from_secs(1) / self.config.messages_per_second * self.config.burst.max(1);
-        self.budget_full_at.checked_sub(capacity)
+        self.budget.free_at()
     }
 
     /// A frame left completely, or part of one did.

@@ -156,7 +156,14 @@ pub async fn serve<D: Dialect>(
     };
     drop(page);
     around.metrics.connections_open.increment(1.0);
-    let session = Session::new(now(), around.session, expires);
+    let keep_alive = D::max_silence().map_or(around.session.keep_alive, |max| {
+        max.min(around.session.keep_alive)
+    });
+    let patience = SessionConfig {
+        keep_alive,
+        ..around.session
+    };
+    let session = Session::new(now(), patience, expires);
     let mut connection = Connection::<D> {
         socket,
         outbox,

@@ -23,7 +23,18 @@ pub(super) async fn alive() -> &'static str {
 
 /// The server can do its work: the store answers, nothing is stuck, and it is not stopping.
 pub(super) async fn ready(State(app): State<App>) -> impl IntoResponse {
-    let problem = if app.is_draining() {
+    match problem(&app).await {
+        None => (StatusCode::OK, Json(json!({ "ready": true }))),
+        Some(problem) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({ "ready": false, "problem": problem })),
+        ),
+    }
+}
+
+/// Why the server cannot do its work, if it cannot.
+pub(super) async fn problem(app: &App) -> Option<String> {
+    if app.is_draining() {
         Some("the server is stopping".to_owned())
     } else if let StoreHealth::Failing { message, .. } = app.around.writer.health() {
         Some(message.to_string())
@@ -33,13 +44,6 @@ pub(super) async fn ready(State(app): State<App>) -> impl IntoResponse {
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some("the store does not answer".to_owned()),
         }
-    };
-    match problem {
-        None => (StatusCode::OK, Json(json!({ "ready": true }))),
-        Some(problem) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({ "ready": false, "problem": problem })),
-        ),
     }
 }
 

@@ -11,6 +11,7 @@ mod socket;
 mod socket_io;
 mod trash;
 mod users;
+mod y_sweet;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -27,7 +28,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{get, post, put},
+    routing::{any, get, post, put},
 };
 pub use error::HttpError;
 pub(crate) use error::status;
@@ -179,6 +180,19 @@ impl App {
         Some(client_address(peer, request.headers(), &self.trusted_proxies))
     }
 
+    /// Counts a request for its address. Backends do not wait for the users behind the same address.
+    fn count(&self, request: &Request) -> Result<(), HttpError> {
+        let access = &self.around.access;
+        let credential = find_credential(request.headers(), request.uri());
+        let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
+        let address = self.address(request).filter(|_| !is_backend);
+        let counted = address.map_or(Ok(()), |address| access.rates().address_asks(address));
+        counted.map_err(|refusal| {
+            self.around.metrics.refused(refusal.code.as_str(), 1);
+            refusal.into()
+        })
+    }
+
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -214,11 +228,22 @@ pub fn router(parts: Parts) -> Router {
         )
         .route("/api/access/refresh", post(users::refresh))
         .route("/api/audit", get(audit::list))
+        .route(
+            "/check_store",
+            post(y_sweet::check_store).get(y_sweet::check_store),
+        )
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn_with_state(app.clone(), not_too_often))
         .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true))
+        .layer(limit);
+    let y_sweet = Router::new()
+        .route("/ready", get(y_sweet::ready))
+        .route("/d/{*rest}", any(y_sweet::serve))
+        .route("/doc/{*rest}", any(y_sweet::serve))
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(cors(app.around.access.authenticator()))
         .layer(limit);
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
@@ -232,7 +257,8 @@ pub fn router(parts: Parts) -> Router {
             socket_io_engine(&app),
             cors(app.around.access.authenticator()),
         ))
-        .merge(rest);
+        .merge(rest)
+        .merge(y_sweet);
     if app.demo {
         router = router
             .route("/", get(demo::index))
@@ -257,18 +283,11 @@ async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Resp
     answer
 }
 
-/// Refuses what comes from an address that asks too often. Backends do not wait for the users behind the same address.
+/// Refuses what comes from an address that asks too often.
 async fn not_too_often(State(app): State<App>, request: Request, next: Next) -> Response {
-    let access = &app.around.access;
-    let credential = find_credential(request.headers(), request.uri());
-    let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
-    let address = app.address(&request).filter(|_| !is_backend);
-    match address.map_or(Ok(()), |address| access.rates().address_asks(address)) {
+    match app.count(&request) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => {
-            app.around.metrics.refused(refusal.code.as_str(), 1);
-            HttpError::from(refusal).into_response()
-        }
+        Err(refusal) => refusal.into_response(),
     }
 }
 

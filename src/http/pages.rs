@@ -15,7 +15,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use storage::{PageId, PageRecord};
+use storage::{PageId, PageRecord, Seq};
 
 use super::{App, HttpError};
 use crate::rooms::{Refusal, Role, Room, heavily, open_document};
@@ -271,13 +271,36 @@ pub(super) async fn post_update(
     uri: Uri,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<Value>, HttpError> {
-    let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
+    let seq = add_update(&app, &page, &headers, &uri, body).await?;
+    Ok(Json(json!({ "seq": seq })))
+}
+
+/// Adds one update for whoever asks, if it may, and returns when it is stored.
+pub(super) async fn add_update(
+    app: &App,
+    page: &PageId,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Seq, HttpError> {
+    let identity = app.allow(headers, uri, page, Role::Edit).await?;
     let update = body?;
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
-    let seq = app.around.registry.post(&page, identity.user, update).await?;
-    Ok(Json(json!({ "seq": seq })))
+    Ok(app.around.registry.post(page, identity.user, update).await?)
+}
+
+/// The merged document as one update, which is empty for a page that does not exist.
+pub(super) async fn whole(app: &App, page: &PageId) -> Result<Bytes, HttpError> {
+    let merged = view(app, page, crdt::Document::encode).await?;
+    match merged {
+        Some((view, _)) => Ok(view.value),
+        None => {
+            let mut nothing = crdt::Document::new(app.gate);
+            nothing.encode().map_err(HttpError::Broken)
+        }
+    }
 }
 
 /// Something read from a page, and which state of the page it is.

@@ -16,15 +16,25 @@ use super::{App, HttpError, now};
 use crate::{
     auth::{Credential, Membership, Note, SUBPROTOCOL_PREFIX},
     connections::{ConnectionPermit, websocket},
-    protocols::y_websocket::YWebsocket,
+    protocols::{Dialect, y_websocket::YWebsocket},
     rooms::{Refusal, RefusalCode},
 };
 
 /// `WS /ws/{page…}`: y-websocket.
-pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) -> Response {
+pub(super) async fn y_websocket(State(app): State<App>, request: Request) -> Response {
+    let page = page_in_path(request.uri().path());
+    serve::<YWebsocket>(&app, request, page).await
+}
+
+/// Serves a page in a dialect that has one page a socket.
+pub(super) async fn serve<D: Dialect + Send + 'static>(
+    app: &App,
+    mut request: Request,
+    page: Result<PageId, Refusal>,
+) -> Response {
     let address = app.address(&request);
     let arrived = address.map_or(Ok(()), |address| app.around.access.rates().arrives(address));
-    let asked = arrived.and_then(|()| ask(&app, &request));
+    let asked = arrived.and_then(|()| ask(app, &request, page));
     let protocol = chosen_protocol(&request);
     let (response, on_upgrade) = match websocket::upgrade(&mut request, protocol.as_deref()) {
         Ok(upgrade) => upgrade,
@@ -37,15 +47,14 @@ pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) ->
             return answer;
         }
     };
-    match admit(&app, asked, address).await {
+    match admit(app, asked, address).await {
         Ok((page, membership, permit)) => {
-            let serving =
-                websocket::serve::<YWebsocket>(on_upgrade, page, membership, permit, app.around.clone());
+            let serving = websocket::serve::<D>(on_upgrade, page, membership, permit, app.around.clone());
             app.tasks.spawn(serving);
         }
         Err(refusal) => {
             app.around.metrics.refused(refusal.code.as_str(), 1);
-            let tasks = app.tasks.clone();
+            let (app, tasks) = (app.clone(), app.tasks.clone());
             tasks.spawn(async move {
                 if let (RefusalCode::Unauthenticated, Some(address)) = (refusal.code, address) {
                     app.around.access.failures().failed(address).await;
@@ -58,12 +67,15 @@ pub(super) async fn y_websocket(State(app): State<App>, mut request: Request) ->
 }
 
 /// Which page a request is for, and with which token.
-fn ask(app: &App, request: &Request) -> Result<(PageId, Option<Credential>), Refusal> {
+fn ask(
+    app: &App,
+    request: &Request,
+    page: Result<PageId, Refusal>,
+) -> Result<(PageId, Option<Credential>), Refusal> {
     if app.is_draining() {
         return Err(Refusal::draining());
     }
-    let page = page_in_path(request.uri().path())?;
-    Ok((page, app.credential(request.headers(), request.uri())?))
+    Ok((page?, app.credential(request.headers(), request.uri())?))
 }
 
 async fn admit(

@@ -4,9 +4,13 @@
 //! add one: implement [`Dialect`], raise [`DIALECT_SLOTS`](crate::rooms::DIALECT_SLOTS), and mount it in `connections`.
 
 pub mod close;
+pub mod events;
 pub mod socket_io;
 pub mod y_socketio;
+pub mod y_sweet;
 pub mod y_websocket;
+
+use std::time::Duration;
 
 use bytes::Bytes;
 use crdt::DecodeError;
@@ -27,4 +31,9 @@ pub trait Dialect {
 
     /// A frame that changes nothing, for clients that hang up on a silent server.
     fn keep_alive() -> Bytes;
+
+    /// The longest silence that clients bear, where it is shorter than what is configured.
+    fn max_silence() -> Option<Duration> {
+        None
+    }
 }

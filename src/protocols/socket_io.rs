@@ -15,6 +15,8 @@ pub const SLOT: usize = 1;
 pub enum Frame {
     /// An Engine.IO packet with its type, such as `4hello`.
     Text(Str),
+    /// The same where many are sent one text, which is UTF-8.
+    SharedText(Bytes),
     /// A message of bytes.
     Binary(Bytes),
 }
@@ -24,7 +26,7 @@ impl Frame {
     pub fn size(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
+            Self::SharedText(bytes) | Self::Binary(bytes) => bytes.len(),
         }
     }
 }
@@ -51,7 +53,7 @@ pub fn attachment_event(namespace: &Str, event: &str, ack: Option<i64>) -> Str {
     }
     match frames.into_iter().next() {
         Some(Frame::Text(text)) => text,
-        Some(Frame::Binary(_)) | None => Str::default(),
+        Some(Frame::SharedText(_) | Frame::Binary(_)) | None => Str::default(),
     }
 }
 
@@ -80,7 +82,7 @@ pub fn attachment(message: &ServerMessage) -> Bytes {
         | ServerMessage::Stored(bytes)
         | ServerMessage::Brought(bytes) => bytes.clone(),
         ServerMessage::Awareness(changes) => crdt::awareness::encode_changes(changes),
-        ServerMessage::Refused(_) => Bytes::new(),
+        ServerMessage::Refused(_) | ServerMessage::Mark(_) | ServerMessage::Viewers(_) => Bytes::new(),
     }
 }
 

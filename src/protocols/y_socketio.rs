@@ -144,7 +144,7 @@ impl YSocketIo {
             ServerMessage::Awareness(_) => {
                 frames.extend([Frame::Text(self.awareness.clone()), Frame::Binary(bytes)]);
             }
-            ServerMessage::Stored(_) => {}
+            ServerMessage::Stored(_) | ServerMessage::Mark(_) | ServerMessage::Viewers(_) => {}
             ServerMessage::Refused(refusal) => refusal_event(&self.namespace, refusal, frames),
         }
     }

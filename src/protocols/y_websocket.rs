@@ -42,6 +42,8 @@ impl Dialect for YWebsocket {
             }
             ServerMessage::Awareness(changes) => message::awareness(&awareness::encode_changes(changes)),
             ServerMessage::Refused(refusal) => message::permission_denied(&refusal.to_string()),
+            // It is not told: the protocol has no words for it.
+            ServerMessage::Mark(_) | ServerMessage::Viewers(_) => Bytes::new(),
         }
     }
 

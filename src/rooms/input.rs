@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crdt::Badge;
 use storage::{Committed, LoggedUpdate};
 
-use super::{ClientMessage, Refusal, Role};
+use super::{Capabilities, ClientMessage, Refusal, Role, Viewer};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +38,15 @@ pub enum Input {
         user: Option<Arc<str>>,
         /// Says in its presence who it is, where the server does that.
         badge: Option<Arc<Badge>>,
+    },
+    /// It has become known how others see a member that has joined.
+    Introduced {
+        /// The member.
+        member: MemberId,
+        /// How others see it.
+        viewer: Viewer,
+        /// What its protocol has words for.
+        capabilities: Capabilities,
     },
     /// A member said something.
     Said {

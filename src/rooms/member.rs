@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crdt::{ClientId, Missing, StateVector, Update};
 
+use super::room::Mark;
+
 /// What a user may do with a page; each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
@@ -45,6 +47,19 @@ impl Role {
     }
 }
 
+/// How others see a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Viewer {
+    /// The user; `None` for guests.
+    pub user: Option<Arc<str>>,
+    /// The user's name.
+    pub name: Option<Arc<str>>,
+    /// Address of a picture of the user.
+    pub avatar_url: Option<Arc<str>>,
+    /// What the client calls its connection, where it calls it anything.
+    pub socket: Option<Arc<str>>,
+}
+
 /// A member of a room.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -63,6 +78,12 @@ pub(super) struct Member {
     pub(super) withheld: bool,
     /// What it has brought of its own that builds on what others have not brought yet, and something of that.
     pub(super) held: Option<(Update, Missing)>,
+    /// It has answered the question for what the room lacks.
+    pub(super) has_resynced: bool,
+    /// Something that it wrote was refused since.
+    pub(super) has_refused: bool,
+    /// What it wants to be told when everything that it has is stored.
+    pub(super) mark: Option<Mark>,
 }
 
 impl Member {
@@ -76,6 +97,9 @@ impl Member {
             unkept: false,
             withheld: false,
             held: None,
+            has_resynced: false,
+            has_refused: false,
+            mark: None,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use crdt::AwarenessChange;
 
-use super::Refusal;
+use super::{MemberId, Refusal, Viewer};
 
 /// What a member says to its room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +20,10 @@ pub enum ClientMessage {
     Awareness(Bytes),
     /// "Tell me who is here."
     QueryAwareness,
+    /// "Say this back when everything that I have is stored."
+    Mark(Bytes),
+    /// "Tell me what you have": answered with the room's step 1.
+    QueryStateVector,
 }
 
 impl ClientMessage {
@@ -29,8 +33,9 @@ impl ClientMessage {
             Self::SyncStep1(bytes)
             | Self::SyncStep2(bytes)
             | Self::Update(bytes)
-            | Self::Awareness(bytes) => bytes.len(),
-            Self::QueryAwareness => 0,
+            | Self::Awareness(bytes)
+            | Self::Mark(bytes) => bytes.len(),
+            Self::QueryAwareness | Self::QueryStateVector => 0,
         }
     }
 }
@@ -53,10 +58,21 @@ pub enum ServerMessage {
     Awareness(Vec<AwarenessChange>),
     /// A change was refused; the connection goes on.
     Refused(Refusal),
+    /// What the member said as a mark: everything that it had then is durable.
+    Mark(Bytes),
+    /// Everybody who has the page open, the earliest first. For members whose protocol has words for it.
+    Viewers(Vec<(MemberId, Viewer)>),
+}
+
+/// What a member's protocol has words for, beside documents and presence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It is told who has the page open.
+    pub viewers: bool,
 }
 
 /// How many dialects can keep a wire form beside a message.
-pub const DIALECT_SLOTS: usize = 2;
+pub const DIALECT_SLOTS: usize = 3;
 
 /// A message on its way out, shared by all members it goes to; its wire form is made once per dialect.
 #[derive(Debug)]
@@ -95,12 +111,14 @@ impl Outgoing {
             | ServerMessage::SyncStep2(bytes)
             | ServerMessage::Delta(bytes)
             | ServerMessage::Stored(bytes)
-            | ServerMessage::Brought(bytes) => bytes.len(),
+            | ServerMessage::Brought(bytes)
+            | ServerMessage::Mark(bytes) => bytes.len(),
             ServerMessage::Awareness(changes) => changes
                 .iter()
                 .map(|change| change.state.as_ref().map_or(0, |state| state.len()) + 16)
                 .sum(),
             ServerMessage::Refused(refusal) => refusal.message.len(),
+            ServerMessage::Viewers(viewers) => viewers.len() * OVERHEAD,
         };
         payload + OVERHEAD
     }

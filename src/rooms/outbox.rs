@@ -2,7 +2,8 @@
 //!
 //! Document messages leave in order. When they would exceed the limit, they are dropped from there on and the member is
 //! *behind*: once everything queued has left, the room is asked for one diff from what the member had. Awareness waits beside
-//! the queue, latest state per client id, and leaves when the queue is empty. Of solicited answers (steps 1 and 2) only
+//! the queue, latest state per client id, and leaves when the queue is empty; so does the list of viewers, of which only the
+//! latest waits. Of solicited answers (steps 1 and 2, marks) only
 //! the newest waits, because it contains all that an older unsent one would have brought. So memory is bounded whatever a member
 //! asks for and however slowly it reads.
 //!
@@ -18,7 +19,7 @@ use std::{
 use crdt::{AwarenessChange, ClientId};
 use futures_util::task::AtomicWaker;
 
-use super::{Outgoing, Refusal, ServerMessage};
+use super::{Capabilities, Outgoing, Refusal, ServerMessage};
 
 /// What became of a message that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +59,8 @@ struct State {
     /// Of both.
     bytes: usize,
     presence: Option<Presence>,
+    /// Who has the page open, as last told; leaves when the queue is empty.
+    viewers: Option<Arc<Outgoing>>,
     behind: bool,
     caught_up_told: bool,
     close: Option<Refusal>,
@@ -71,18 +74,30 @@ pub struct Outbox {
     state: Mutex<State>,
     waker: AtomicWaker,
     max_bytes: usize,
+    capabilities: Capabilities,
 }
 
 impl Outbox {
     /// An empty outbox that holds at most about `max_bytes` of document messages (one larger message alone passes); 0 for no
     /// limit.
     pub fn new(max_bytes: usize) -> Arc<Self> {
+        Self::with_capabilities(max_bytes, Capabilities::default())
+    }
+
+    /// The same for a member whose protocol has words for more.
+    pub fn with_capabilities(max_bytes: usize, capabilities: Capabilities) -> Arc<Self> {
         let max_bytes = if max_bytes == 0 { usize::MAX } else { max_bytes };
         Arc::new(Self {
             state: Mutex::default(),
             waker: AtomicWaker::new(),
             max_bytes,
+            capabilities,
         })
+    }
+
+    /// What can be told through it.
+    pub fn capabilities(&self) -> Capabilities {
+        self.capabilities
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -164,7 +179,7 @@ impl State {
                 self.push_presence(message, changes);
                 return Pushed::Queued;
             }
-            ServerMessage::SyncStep1(_) | ServerMessage::SyncStep2(_) => {
+            ServerMessage::SyncStep1(_) | ServerMessage::SyncStep2(_) | ServerMessage::Mark(_) => {
                 if self.replace_queued(message) {
                     self.answer(message);
                     return Pushed::Queued;
@@ -185,6 +200,10 @@ impl State {
                 }
             }
             ServerMessage::Refused(_) => {}
+            ServerMessage::Viewers(_) => {
+                self.viewers = Some(message.clone());
+                return Pushed::Queued;
+            }
         }
         self.bytes += message.size();
         self.queue.push_back(message.clone());
@@ -230,7 +249,9 @@ impl State {
                 | ServerMessage::Delta(_)
                 | ServerMessage::Stored(_)
                 | ServerMessage::Brought(_)
-                | ServerMessage::Refused(_) => BTreeMap::new(),
+                | ServerMessage::Refused(_)
+                | ServerMessage::Mark(_)
+                | ServerMessage::Viewers(_) => BTreeMap::new(),
             },
         };
         for change in changes {
@@ -250,6 +271,9 @@ impl State {
         if self.behind && !self.caught_up_told {
             self.caught_up_told = true;
             return Some(Next::CaughtUp);
+        }
+        if let Some(viewers) = self.viewers.take() {
+            return Some(Next::Message(viewers));
         }
         self.presence.take().map(|presence| {
             Next::Message(match presence {

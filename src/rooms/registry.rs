@@ -18,7 +18,7 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter,
+    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter, Viewer,
     standing::{Change, Standing},
     task::{self, Command, Join, Post, Reading},
 };
@@ -73,6 +73,7 @@ pub struct Seat {
     mailbox: mpsc::Sender<Command>,
     large: Arc<Semaphore>,
     handle: SeatHandle,
+    seq: Seq,
     left: bool,
 }
 
@@ -123,6 +124,11 @@ impl Seat {
     /// For whoever decides what the member may do.
     pub fn handle(&self) -> SeatHandle {
         self.handle.clone()
+    }
+
+    /// The sequence number up to which the page was stored when the seat was taken.
+    pub fn seq(&self) -> Seq {
+        self.seq
     }
 
     /// The seat's number.
@@ -275,12 +281,12 @@ impl Registry {
         }))
     }
 
-    /// Takes a seat in the room of `page`, opening it if it is not open.
+    /// Takes a seat in the room of `page`, opening it if it is not open, for somebody whom others see as `viewer`.
     pub async fn join(
         &self,
         page: &PageId,
         role: Role,
-        user: Option<Arc<str>>,
+        viewer: Viewer,
         badge: Option<Arc<Badge>>,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
@@ -292,7 +298,7 @@ impl Registry {
             let join = Join {
                 member,
                 role,
-                user: user.clone(),
+                viewer: viewer.clone(),
                 badge: badge.clone(),
                 outbox: outbox.clone(),
                 standing: standing.clone(),
@@ -301,7 +307,7 @@ impl Registry {
             if lease.mailbox.send(Command::Join(Box::new(join))).await.is_ok()
                 && let Ok(joined) = answer.await
             {
-                return joined.map(|()| Seat {
+                return joined.map(|seq| Seat {
                     member,
                     mailbox: lease.mailbox.clone(),
                     large: self.0.large.clone(),
@@ -311,6 +317,7 @@ impl Registry {
                         standing,
                         outbox: outbox.clone(),
                     },
+                    seq,
                     left: false,
                 });
             }
@@ -357,6 +364,11 @@ impl Registry {
         }));
         lease.mailbox.send(Command::Read(reading)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// What rooms take in.
+    pub fn gate(&self) -> &crdt::Limits {
+        &self.0.config.room.gate
     }
 
     /// How many rooms are open.

@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RefusalCode,
-    RequestId, Role, Room, ServerMessage, open_document,
+    RequestId, Role, Room, ServerMessage, Viewer, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
     standing::{Change, Standing},
@@ -53,11 +53,11 @@ pub(super) enum Command {
 pub(super) struct Join {
     pub(super) member: MemberId,
     pub(super) role: Role,
-    pub(super) user: Option<Arc<str>>,
+    pub(super) viewer: Viewer,
     pub(super) badge: Option<Arc<Badge>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,
-    pub(super) reply: oneshot::Sender<Result<(), Refusal>>,
+    pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
 }
 
 /// A backend or a member wants an update stored.
@@ -345,21 +345,28 @@ impl RoomTask {
         let Join {
             member,
             role,
-            user,
+            viewer,
             badge,
             outbox,
             standing,
             reply,
         } = join;
+        let capabilities = outbox.capabilities();
         self.outboxes.insert(member, outbox);
         self.standings.insert(member, standing);
+        let user = viewer.user.clone();
         self.handle(Input::Joined {
             member,
             role,
             user,
             badge,
         });
-        if reply.send(Ok(())).is_err() {
+        self.handle(Input::Introduced {
+            member,
+            viewer,
+            capabilities,
+        });
+        if reply.send(Ok(self.room.seq())).is_err() {
             // The connection was cut short while the page was loading.
             self.outboxes.remove(&member);
             self.standings.remove(&member);

@@ -12,8 +12,8 @@ use crate::support::{
     http::{get_with, send},
     replica::Replica,
     server::{ADMIN_TOKEN, TestServer},
-    socket::Socket,
-    socket_io::Session,
+    socket::{Heard, Socket},
+    socket_io::{Session, place},
     token::{SECRET, seconds_from_now, sign, token},
 };
 
@@ -26,6 +26,8 @@ const APP: &str = "https://app.example.com";
 enum Protocol {
     YWebsocket,
     YSocketIo,
+    Events,
+    YSweet,
     Rest,
 }
 
@@ -46,6 +48,8 @@ enum Place {
 enum Inside {
     YWebsocket(Box<Client>),
     YSocketIo(Box<Session>),
+    Events(Box<Session>),
+    YSweet(Box<Client>),
     Rest,
 }
 
@@ -97,14 +101,29 @@ fn code(reason: &str) -> String {
 }
 
 impl Protocol {
-    const ALL: [Self; 3] = [Self::YWebsocket, Self::YSocketIo, Self::Rest];
+    const ALL: [Self; 5] = [
+        Self::YWebsocket,
+        Self::YSocketIo,
+        Self::Events,
+        Self::YSweet,
+        Self::Rest,
+    ];
 
     /// Whether a client of this protocol can put a token there.
     fn has(self, place: Place) -> bool {
         match (self, place) {
-            (_, Place::Handshake) => self == Self::YSocketIo,
-            (_, Place::Subprotocol) => self == Self::YWebsocket,
+            (_, Place::Handshake) => matches!(self, Self::YSocketIo | Self::Events),
+            (_, Place::Subprotocol) => matches!(self, Self::YWebsocket | Self::YSweet),
             _ => true,
+        }
+    }
+
+    /// Where its clients put a token.
+    fn usual_place(self) -> Place {
+        match self {
+            Self::YSocketIo | Self::Events => Place::Handshake,
+            Self::YWebsocket | Self::Rest => Place::Bearer,
+            Self::YSweet => Place::Query,
         }
     }
 
@@ -119,17 +138,29 @@ impl Protocol {
         match self {
             Self::YWebsocket => {
                 let path = format!("/ws/{page}?{query}");
-                let socket = Socket::open_with(server.address, &path, &headers).await;
-                let mut client = Client::new(socket, Replica::new(10));
-                client.ask().await;
-                while !client.synced {
-                    client.turn().await.map_err(|closed| code(&closed.reason))?;
-                }
+                let client = open_socket(server, &path, &headers).await?;
                 Ok(Inside::YWebsocket(Box::new(client)))
+            }
+            Self::YSweet => {
+                let path = format!("/d/{page}/ws/{page}?{query}");
+                let client = open_socket(server, &path, &headers).await?;
+                Ok(Inside::YSweet(Box::new(client)))
+            }
+            Self::Events => {
+                let query = format!("&{query}");
+                let entered = Session::enter(server.address, &query, &headers, "/", &asking.handshake).await;
+                let mut session = entered.map_err(|refusal| code(&refusal))?;
+                let body = json!({ "pageId": page, "stateVector": place(0) });
+                session.send("join_page", Some(1), &body, &[&[0]]).await;
+                let answer = session.until_told("1").await;
+                outcome(&answer.body)?;
+                Ok(Inside::Events(Box::new(session)))
             }
             Self::YSocketIo => {
                 let query = format!("&{query}");
-                let entered = Session::enter(server.address, &query, &headers, page, &asking.handshake).await;
+                let namespace = format!("/yjs|{page}");
+                let entered =
+                    Session::enter(server.address, &query, &headers, &namespace, &asking.handshake).await;
                 let session = entered.map_err(|refusal| code(&refusal))?;
                 Ok(Inside::YSocketIo(Box::new(session)))
             }
@@ -174,9 +205,34 @@ impl Protocol {
                 let answer = session.until_text(&format!("43/yjs|{page},3")).await;
                 let body = answer.split_once('[').map_or("", |(_, body)| body);
                 let body: Value = serde_json::from_str(&format!("[{body}")).expect("JSON");
-                match body[0]["ok"] == true {
-                    true => Ok(()),
-                    false => Err(body[0]["error"]["code"].as_str().expect("a code").to_owned()),
+                outcome(&body[0])
+            }
+            Inside::Events(session) => {
+                let body = json!({ "pageId": page, "update": place(0) });
+                session.send("page_delta", Some(3), &body, &[&update]).await;
+                outcome(&session.until_told("3").await.body)
+            }
+            Inside::YSweet(client) => {
+                client.replica = writer;
+                client.send(&update).await;
+                client.socket.say(vec![102, 1, 7]).await;
+                loop {
+                    match client.socket.hear().await {
+                        // Said back, so what came before is stored.
+                        Heard::Frame(frame) if *frame == [102, 1, 7] => {
+                            return client
+                                .refusals
+                                .first()
+                                .map_or(Ok(()), |refusal| Err(code(refusal)));
+                        }
+                        Heard::Frame(frame) => {
+                            client.take(&frame).await;
+                            if let Some(refusal) = client.refusals.first() {
+                                return Err(code(refusal));
+                            }
+                        }
+                        Heard::Closed(closed) => return Err(code(&closed.reason)),
+                    }
                 }
             }
             Inside::Rest => {
@@ -195,7 +251,7 @@ impl Protocol {
     /// Waits until somebody inside hears of a refusal.
     async fn hears(self, inside: &mut Inside, expected: &str) {
         match inside {
-            Inside::YWebsocket(client) => loop {
+            Inside::YWebsocket(client) | Inside::YSweet(client) => loop {
                 if client.refusals.iter().any(|refusal| code(refusal) == expected) {
                     return;
                 }
@@ -207,8 +263,34 @@ impl Protocol {
             Inside::YSocketIo(session) => {
                 session.until_text(&format!("\"code\":\"{expected}\"")).await;
             }
+            Inside::Events(session) => {
+                session.until_text(&format!("\"{expected}\"")).await;
+            }
             Inside::Rest => {}
         }
+    }
+}
+
+/// Opens a socket and takes part in its page, or says with which code it was refused.
+async fn open_socket(
+    server: &TestServer,
+    path: &str,
+    headers: &[(&'static str, &str)],
+) -> Result<Client, String> {
+    let socket = Socket::open_with(server.address, path, headers).await;
+    let mut client = Client::new(socket, Replica::new(10));
+    client.ask().await;
+    while !client.synced {
+        client.turn().await.map_err(|closed| code(&closed.reason))?;
+    }
+    Ok(client)
+}
+
+/// What an answer of Socket.IO says: the error is the code of the refusal.
+fn outcome(answer: &Value) -> Result<(), String> {
+    match answer["ok"] == true {
+        true => Ok(()),
+        false => Err(answer["error"]["code"].as_str().expect("a code").to_owned()),
     }
 }
 
@@ -332,12 +414,8 @@ async fn every_role_may_do_the_same_in_every_protocol() {
         ] {
             let pages = role.map_or(json!({}), |role| json!({ "page": role }));
             let token = token("ada", &pages);
-            let place = if protocol == Protocol::YSocketIo {
-                Place::Handshake
-            } else {
-                Place::Bearer
-            };
-            let entered = protocol.enter(&server, "page", &place.put(&token)).await;
+            let asking = protocol.usual_place().put(&token);
+            let entered = protocol.enter(&server, "page", &asking).await;
             let outcome = entered.as_ref().map(|_| ()).map_err(String::as_str);
             assert_eq!(outcome, enters, "{protocol:?} as {role:?}");
             if let (Ok(mut inside), Some(expected)) = (entered, writes) {
@@ -401,10 +479,7 @@ async fn every_change_reaches_every_open_connection_at_once() {
             backend(&server, Method::PUT, "/api/pages/page/permissions/ada", &edit).await;
             let claims = json!({ "sub": "ada", "iat": seconds_from_now(-60), "exp": seconds_from_now(600) });
             let token = sign(&claims, SECRET, jsonwebtoken::Algorithm::HS256);
-            let asking = match protocol {
-                Protocol::YSocketIo => Place::Handshake.put(&token),
-                Protocol::YWebsocket | Protocol::Rest => Place::Bearer.put(&token),
-            };
+            let asking = protocol.usual_place().put(&token);
             let mut inside = protocol.enter(&server, "page", &asking).await.expect("a member");
             let since = Instant::now();
             backend(&server, method.clone(), path, body).await;

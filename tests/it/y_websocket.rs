@@ -160,6 +160,7 @@ async fn a_client_that_lacks_it_too_is_asked_once() {
     ada.show(&json!({ "name": "Ada" })).await;
     ada.until_shown(1, Some(&json!({ "name": "Ada" }))).await;
     let mut bob = Client::new(Socket::open(server.address, "/ws/page").await, Replica::new(2));
+    bob.ask().await;
     bob.until_shown(1, Some(&json!({ "name": "Ada" }))).await;
     // His program holds an edit whose predecessor it never got, and answers each question with it.
     bob.replica.receive(&insertion(2, 5, " there"));

@@ -42,7 +42,9 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
         ServerMessage::SyncStep1(_)
         | ServerMessage::SyncStep2(_)
         | ServerMessage::Awareness(_)
-        | ServerMessage::Refused(_) => {}
+        | ServerMessage::Refused(_)
+        | ServerMessage::Mark(_)
+        | ServerMessage::Viewers(_) => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use yrs::branch::{Branch, BranchPtr};
 use yrs::types::text::{Diff, YChange};
-use yrs::{Any, GetString, Out, Text, TextRef, Transaction, Xml, XmlElementRef, XmlTextRef};
+use yrs::{Any, Out, Text, TextRef, Transaction, Xml, XmlElementRef, XmlTextRef};
 
 /// The nodes in a fragment, one after the other.
 pub(super) fn nodes(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
@@ -28,18 +28,18 @@ pub(super) fn formatted(transaction: &Transaction<'_>, text: &XmlTextRef) -> Str
 /// Nesting is bounded by the gate, so this may recurse.
 fn write_nodes(out: &mut String, transaction: &Transaction<'_>, parent: BranchPtr) {
     for node in children(transaction, parent) {
-        match node {
-            Out::YXmlElement(element) => write_element(out, transaction, &element),
-            Out::YXmlText(text) => write_formatted(out, transaction, &text),
-            Out::YXmlFragment(fragment) => write_nodes(out, transaction, branch(&fragment)),
-            // Newer clients write text straight into an element.
-            Out::Any(Any::String(text)) => out.push_str(&text),
-            Out::Any(_)
-            | Out::YText(_)
-            | Out::YArray(_)
-            | Out::YMap(_)
-            | Out::YDoc(_)
-            | Out::UndefinedRef(_) => {}
+        write_node(out, transaction, &node);
+    }
+}
+
+fn write_node(out: &mut String, transaction: &Transaction<'_>, node: &Out) {
+    match node {
+        Out::YXmlElement(element) => write_element(out, transaction, element),
+        Out::YXmlText(text) => write_formatted(out, transaction, text),
+        Out::YXmlFragment(fragment) => write_nodes(out, transaction, branch(fragment)),
+        // What a text is made of, and newer clients write text straight into an element.
+        Out::Any(Any::String(text)) => out.push_str(text),
+        Out::Any(_) | Out::YText(_) | Out::YArray(_) | Out::YMap(_) | Out::YDoc(_) | Out::UndefinedRef(_) => {
         }
     }
 }
@@ -58,17 +58,16 @@ fn write_element(out: &mut String, transaction: &Transaction<'_>, element: &XmlE
     close(out, &name);
 }
 
+/// Some editors keep their blocks as texts within a text, so what is in it need not be characters.
 fn write_formatted(out: &mut String, transaction: &Transaction<'_>, text: &XmlTextRef) {
     for Diff {
         insert, attributes, ..
     } in text.diff(transaction, YChange::identity)
     {
-        let Out::Any(Any::String(piece)) = insert else {
-            continue;
-        };
         let attributes = attributes.unwrap_or_default();
         let mut formats: Vec<_> = attributes.iter().collect();
         formats.sort_unstable_by(|left, right| left.0.cmp(right.0));
+        let before = out.len();
         for (name, value) in &formats {
             out.push('<');
             out.push_str(name);
@@ -81,7 +80,13 @@ fn write_formatted(out: &mut String, transaction: &Transaction<'_>, text: &XmlTe
             }
             out.push('>');
         }
-        out.push_str(&piece);
+        let inside = out.len();
+        write_node(out, transaction, &insert);
+        if out.len() == inside {
+            // Nothing that markup could show.
+            out.truncate(before);
+            continue;
+        }
         for (name, _) in formats.iter().rev() {
             close(out, name);
         }
@@ -119,10 +124,11 @@ fn children(transaction: &Transaction<'_>, parent: BranchPtr) -> impl Iterator<I
         .map(|piece| piece.insert)
 }
 
-/// The plain text in XML nodes: what stands next to each other in one element is one line.
+/// The plain text in XML nodes: what stands next to each other in one element is one line, and so is each of the texts that
+/// are all there is in a text or at the root.
 pub(super) fn text(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
     let mut lines = Lines::default();
-    lines.read(transaction, parent);
+    lines.read_text(transaction, parent);
     lines.close();
     lines.done.join("\n")
 }
@@ -134,13 +140,14 @@ struct Lines {
 }
 
 impl Lines {
+    /// Reads what goes on in the open line, until a block ends it.
     fn read(&mut self, transaction: &Transaction<'_>, parent: BranchPtr) {
         for node in children(transaction, parent) {
             match node {
-                Out::YXmlText(text) => self
-                    .open
-                    .get_or_insert_default()
-                    .push_str(&TextRef::from(branch(&text)).get_string(transaction)),
+                Out::YXmlText(text) => {
+                    self.open.get_or_insert_default();
+                    self.read(transaction, branch(&text));
+                }
                 Out::YXmlElement(element) => self.element(transaction, &element),
                 Out::YXmlFragment(fragment) => self.read(transaction, branch(&fragment)),
                 Out::Any(Any::String(text)) => self.open.get_or_insert_default().push_str(&text),
@@ -151,6 +158,39 @@ impl Lines {
                 | Out::YDoc(_)
                 | Out::UndefinedRef(_) => {}
             }
+        }
+    }
+
+    /// Reads a text, or a root, which may be one. With characters of its own it is a line, and without any it is made of
+    /// blocks: some editors keep theirs as texts within a text.
+    fn read_text(&mut self, transaction: &Transaction<'_>, parent: BranchPtr) {
+        let is_line = children(transaction, parent).any(|node| matches!(node, Out::Any(Any::String(_))));
+        if is_line {
+            return self.read(transaction, parent);
+        }
+        for node in children(transaction, parent) {
+            match node {
+                Out::YXmlText(text) => self.block(transaction, branch(&text)),
+                Out::YXmlElement(element) => self.element(transaction, &element),
+                Out::YXmlFragment(fragment) => self.read_text(transaction, branch(&fragment)),
+                Out::Any(_)
+                | Out::YText(_)
+                | Out::YArray(_)
+                | Out::YMap(_)
+                | Out::YDoc(_)
+                | Out::UndefinedRef(_) => {}
+            }
+        }
+    }
+
+    /// A text that is a block of its own. One in which there is nothing is an empty line.
+    fn block(&mut self, transaction: &Transaction<'_>, text: BranchPtr) {
+        self.close();
+        let before = self.done.len();
+        self.read_text(transaction, text);
+        self.close();
+        if self.done.len() == before {
+            self.done.push(String::new());
         }
     }
 

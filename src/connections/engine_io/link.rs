@@ -271,6 +271,7 @@ fn payload(queue: &mut VecDeque<Frame>, queued_bytes: &mut usize, max_bytes: usi
         }
         match frame {
             Frame::Text(text) => payload.push_str(&text),
+            Frame::SharedText(text) => payload.push_str(&String::from_utf8_lossy(&text)),
             Frame::Binary(bytes) => payload.push_str(&String::from(Packet::Binary(bytes))),
         }
         if payload.len() >= max_bytes {
@@ -289,6 +290,7 @@ impl WebSocket {
     fn feed(&mut self, frame: Frame) {
         match frame {
             Frame::Text(text) => self.socket.push(Opcode::Text, text.into()),
+            Frame::SharedText(text) => self.socket.push(Opcode::Text, text),
             Frame::Binary(bytes) => self.socket.push(Opcode::Binary, bytes),
         }
     }

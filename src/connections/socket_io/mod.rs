@@ -6,6 +6,8 @@
 //!
 //! Packets are read and written by `socketioxide-core` and `socketioxide-parser-common`.
 
+mod events;
+mod open_page;
 mod page;
 mod server;
 mod settings;
@@ -46,6 +48,10 @@ pub struct SocketIoConfig {
     pub max_attachments: usize,
     /// Most pages of one session; a page's namespace counts as one.
     pub max_pages: usize,
+    /// Sustained rate of events that are no edits; zero for no limit.
+    pub events_per_second: u32,
+    /// How many of them may come at once.
+    pub events_burst: u32,
 }
 
 /// What may be said before the first place is found.
@@ -87,8 +93,11 @@ pub trait Place: Send + 'static {
     /// The next frames to send, or why this place ends.
     fn poll_send(&mut self, context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent>;
 
-    /// When its token expires, if ever.
-    fn expires(&self) -> Option<Instant>;
+    /// When [`Self::tick`] wants to be called, if ever.
+    fn next_deadline(&self) -> Option<Instant>;
+
+    /// The time has come. A refusal ends the place.
+    fn tick(&mut self, now: Instant) -> Result<(), Refusal>;
 
     /// Gives the place up.
     fn leave(self, departure: Departure) -> Work<()>;
@@ -341,9 +350,10 @@ impl<N: Namespaces> Application for SocketIo<N> {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let expiries = self.places.iter().filter_map(|placed| placed.place.expires());
+        let places = self.places.iter();
+        let deadlines = places.filter_map(|placed| placed.place.next_deadline());
         let homeless = self.homeless_until.filter(|_| self.connecting.is_none());
-        expiries.chain(homeless).min()
+        deadlines.chain(homeless).min()
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
@@ -353,12 +363,13 @@ impl<N: Namespaces> Application for SocketIo<N> {
                 "no namespace was connected to in time",
             ));
         }
-        let expired = self
+        let ended: Vec<(Str, Refusal)> = self
             .places
-            .iter()
-            .find(|placed| placed.place.expires().is_some_and(|at| now >= at));
-        if let Some(name) = expired.map(|placed| placed.name.clone()) {
-            let refusal = Refusal::new(RefusalCode::TokenExpired, "the token has expired");
+            .iter_mut()
+            .filter(|placed| placed.place.next_deadline().is_some_and(|at| now >= at))
+            .filter_map(|placed| Some((placed.name.clone(), placed.place.tick(now).err()?)))
+            .collect();
+        for (name, refusal) in ended {
             self.dismiss(&name, &refusal);
             self.give_up(now, &name, Departure::Clean);
         }

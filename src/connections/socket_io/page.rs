@@ -17,8 +17,13 @@ use crate::{
         socket_io::{SLOT, attachment},
         y_socketio::{Said, YSocketIo},
     },
-    rooms::{Departure, Refusal},
+    rooms::{Departure, Refusal, RefusalCode},
 };
+
+/// The token has come to its end.
+pub(super) fn expired() -> Refusal {
+    Refusal::new(RefusalCode::TokenExpired, "the token has expired")
+}
 
 /// A client's place in the namespace of a page.
 pub struct PagePlace {
@@ -83,8 +88,12 @@ impl Place for PagePlace {
         }
     }
 
-    fn expires(&self) -> Option<Instant> {
+    fn next_deadline(&self) -> Option<Instant> {
         self.expires
+    }
+
+    fn tick(&mut self, _now: Instant) -> Result<(), Refusal> {
+        Err(expired())
     }
 
     fn leave(self, departure: Departure) -> Work<()> {

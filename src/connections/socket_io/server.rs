@@ -17,7 +17,7 @@ use socketioxide_core::{Sid, Str, Value, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::PageId;
 
-use super::{Event, Namespaces, Place, SocketIo, SocketIoConfig, page::PagePlace};
+use super::{Event, Namespaces, Place, SocketIo, SocketIoConfig, events::EventsPlace, page::PagePlace};
 use crate::{
     auth::{Credential, find_credential},
     connections::{
@@ -28,8 +28,8 @@ use crate::{
         websocket::{Surroundings, now},
     },
     http::Peer,
-    protocols::y_socketio,
-    rooms::{Departure, Refusal, RefusalCode},
+    protocols::{events, y_socketio},
+    rooms::{Departure, Outbox, Refusal, RefusalCode},
 };
 
 /// Lets clients in at `/socket.io/`.
@@ -170,9 +170,33 @@ impl Pages {
                 address,
             )?;
             let expires = membership.expires_in.map(|left| now() + left);
-            let outbox = shared.around.max_outbox_bytes;
+            let outbox = Outbox::new(shared.around.max_outbox_bytes);
             let attendance = Attendance::begin(access, &page, membership, outbox).await?;
-            Ok(SomePlace::Page(PagePlace::new(namespace, attendance, expires)))
+            let place = PagePlace::new(namespace, attendance, expires);
+            Ok(SomePlace::Page(Box::new(place)))
+        }))
+    }
+
+    fn events(
+        &mut self,
+        sid: Sid,
+        auth: Option<&Value>,
+    ) -> Result<Work<Result<SomePlace, Refusal>>, Refusal> {
+        if self.shared.draining.load(Ordering::Relaxed) {
+            return Err(Refusal::draining());
+        }
+        let credential = self.credential(auth);
+        let (shared, session, address) = (self.shared.clone(), self.session.clone(), self.address);
+        Ok(Box::pin(async move {
+            let identity = shared.around.access.identify(credential.as_ref()).await?;
+            session.lock().unwrap_or_else(PoisonError::into_inner).count(
+                &shared,
+                identity.user.as_ref(),
+                address,
+            )?;
+            let connection = (sid.to_string().into(), address);
+            let place = EventsPlace::new(Arc::new(identity), connection, &shared.around, &shared.config);
+            Ok(SomePlace::Events(Box::new(place)))
         }))
     }
 }
@@ -180,13 +204,14 @@ impl Pages {
 impl Namespaces for Pages {
     type Place = SomePlace;
 
-    fn connect(&mut self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<SomePlace, String>> {
-        let Some(page) = y_socketio::page(name) else {
-            return Box::pin(async { Err("Invalid namespace".to_owned()) });
+    fn connect(&mut self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<SomePlace, String>> {
+        let joining = match y_socketio::page(name) {
+            Some(page) => page.and_then(|page| self.page(page, name, auth)),
+            None if name.as_str() == events::NAMESPACE => self.events(sid, auth),
+            None => return Box::pin(async { Err("Invalid namespace".to_owned()) }),
         };
         let metrics = self.shared.around.metrics.clone();
         let patience = self.shared.config.connect_timeout;
-        let joining = page.and_then(|page| self.page(page, name, auth));
         let (access, address) = (self.shared.around.access.clone(), self.address);
         Box::pin(async move {
             let joined = match joining {
@@ -216,49 +241,65 @@ impl Namespaces for Pages {
 /// A place in one of the namespaces.
 pub enum SomePlace {
     /// In that of a page.
-    Page(PagePlace),
+    Page(Box<PagePlace>),
+    /// In that of events.
+    Events(Box<EventsPlace>),
 }
 
 impl Place for SomePlace {
     fn event(&mut self, now: Instant, event: Event) -> Result<(), Refusal> {
         match self {
             Self::Page(place) => place.event(now, event),
+            Self::Events(place) => place.event(now, event),
         }
     }
 
     fn answer(&mut self, id: i64, arguments: Value) -> Result<(), Refusal> {
         match self {
             Self::Page(place) => place.answer(id, arguments),
+            Self::Events(place) => place.answer(id, arguments),
         }
     }
 
     fn poll_work(&mut self, context: &mut Context<'_>) {
         match self {
             Self::Page(place) => place.poll_work(context),
+            Self::Events(place) => place.poll_work(context),
         }
     }
 
     fn is_idle(&self) -> bool {
         match self {
             Self::Page(place) => place.is_idle(),
+            Self::Events(place) => place.is_idle(),
         }
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent> {
         match self {
             Self::Page(place) => place.poll_send(context, frames),
+            Self::Events(place) => place.poll_send(context, frames),
         }
     }
 
-    fn expires(&self) -> Option<Instant> {
+    fn next_deadline(&self) -> Option<Instant> {
         match self {
-            Self::Page(place) => place.expires(),
+            Self::Page(place) => place.next_deadline(),
+            Self::Events(place) => place.next_deadline(),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
+        match self {
+            Self::Page(place) => place.tick(now),
+            Self::Events(place) => place.tick(now),
         }
     }
 
     fn leave(self, departure: Departure) -> Work<()> {
         match self {
             Self::Page(place) => place.leave(departure),
+            Self::Events(place) => place.leave(departure),
         }
     }
 }

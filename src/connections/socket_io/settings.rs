@@ -50,6 +50,22 @@ pub struct SocketIoSettings {
         value_name = "COUNT"
     )]
     max_pages_per_connection: usize,
+    /// Events a second of one connection that are no edits (those are only read more slowly); 0 for no limit.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_EVENTS_PER_SECOND",
+        default_value_t = 100,
+        value_name = "COUNT"
+    )]
+    max_events_per_second: u32,
+    /// Such events of one connection that may come at once.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_EVENTS_BURST",
+        default_value_t = 500,
+        value_name = "COUNT"
+    )]
+    max_events_burst: u32,
 }
 
 impl SocketIoSettings {
@@ -90,6 +106,8 @@ impl SocketIoSettings {
             max_message_bytes,
             max_attachments: MAX_ATTACHMENTS,
             max_pages: unlimited(self.max_pages_per_connection),
+            events_per_second: self.max_events_per_second,
+            events_burst: self.max_events_burst,
         }
     }
 }

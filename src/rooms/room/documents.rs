@@ -43,6 +43,8 @@ impl Room {
                 ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
                 ClientMessage::QueryAwareness => self.send_awareness(now, member, effects),
+                ClientMessage::Mark(mark) => self.mark(member, mark),
+                ClientMessage::QueryStateVector => self.ask(member, effects),
             }
         }
     }
@@ -162,6 +164,12 @@ impl Room {
                 );
             }
         };
+        if arrival == Arrival::Resync
+            && let Some(seat) = self.members.get_mut(&member)
+        {
+            seat.has_resynced = true;
+            seat.has_refused = false;
+        }
         if update.is_empty() {
             return;
         }
@@ -170,6 +178,7 @@ impl Room {
             return;
         };
         if !seat.role.may_edit() {
+            seat.has_refused |= !nothing_new;
             if !nothing_new && !seat.told_read_only {
                 seat.told_read_only = true;
                 let refused = Outgoing::new(ServerMessage::Refused(Refusal::read_only()));
@@ -188,6 +197,9 @@ impl Room {
         }
         let user = seat.user.clone();
         if self.is_full() {
+            if let Some(seat) = self.members.get_mut(&member) {
+                seat.has_refused = true;
+            }
             let full = Refusal::too_large(format!(
                 "the page has reached its limit of {} bytes: it can be read and not changed",
                 self.config.max_page_bytes

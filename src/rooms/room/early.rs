@@ -135,6 +135,7 @@ impl Room {
         for (member, seat) in &mut self.members {
             if std::mem::take(&mut seat.withheld) {
                 seat.asked.clear();
+                seat.has_resynced = false;
                 withheld.push(*member);
             }
         }
@@ -143,7 +144,7 @@ impl Room {
         }
     }
 
-    fn ask(&self, to: MemberId, effects: &mut Vec<Effect>) {
+    pub(super) fn ask(&self, to: MemberId, effects: &mut Vec<Effect>) {
         let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
         effects.push(Effect::Send {
             to,
@@ -234,6 +235,7 @@ impl Room {
         for (member, seat) in &mut self.members {
             if std::mem::take(&mut seat.unkept) {
                 seat.asked.clear();
+                seat.has_resynced = false;
                 unkept.push(*member);
             }
         }

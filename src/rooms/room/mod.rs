@@ -10,10 +10,12 @@ mod ahead;
 mod authorship;
 mod documents;
 mod early;
+mod marks;
 mod presence;
 mod recent;
 #[cfg(test)]
 mod tests;
+mod viewers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,7 +27,8 @@ use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
-use self::{ahead::Ahead, recent::Recent};
+pub(super) use self::marks::Mark;
+use self::{ahead::Ahead, recent::Recent, viewers::Viewers};
 use super::{
     Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role, ServerMessage,
     SnapshotPolicy,
@@ -96,6 +99,9 @@ pub struct Room {
     /// Who has not yet asked for what it lacks, and is told nothing of the document until then.
     newcomers: BTreeSet<MemberId>,
     ahead: Ahead,
+    viewers: Viewers,
+    /// Members whose marks are to be said back.
+    marked: BTreeSet<MemberId>,
     /// Which member's user writes with a client id.
     client_owners: BTreeMap<ClientId, MemberId>,
     batch: Batch,
@@ -138,6 +144,8 @@ impl Room {
             members: BTreeMap::new(),
             newcomers: BTreeSet::new(),
             ahead: Ahead::default(),
+            viewers: Viewers::default(),
+            marked: BTreeSet::new(),
             client_owners: BTreeMap::new(),
             batch: Batch::default(),
             whole: Weak::new(),
@@ -192,10 +200,19 @@ impl Room {
                 user,
                 badge,
             } => {
-                if let Some(badge) = badge {
+                self.joined(now, member, role, user, effects);
+                if let Some(badge) = badge.filter(|_| self.members.contains_key(&member)) {
                     self.awareness.wear(now, member, badge);
                 }
-                self.joined(now, member, role, user, effects);
+            }
+            Input::Introduced {
+                member,
+                viewer,
+                capabilities,
+            } => {
+                if self.members.contains_key(&member) {
+                    self.viewers.came(member, viewer, capabilities.viewers);
+                }
             }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
@@ -231,6 +248,7 @@ impl Room {
         if self.flush_due(now) {
             self.flush(now, effects);
         }
+        self.tell_viewers(now, effects);
         self.ask_again(effects);
         for held in self.persistence.release_late(now) {
             self.let_go(held, effects);
@@ -244,6 +262,7 @@ impl Room {
             effects.push(Effect::ReadForeign { after, before });
         }
         self.store(now, effects);
+        self.tell_marks(effects);
         self.rest(now, effects);
         self.batch.delivered();
     }
@@ -264,6 +283,7 @@ impl Room {
             self.persistence.next_deadline(self.failed),
             self.awareness.next_deadline(),
             self.parking.next_expiry(),
+            self.viewers.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -317,6 +337,7 @@ impl Room {
         }
         self.newcomers.remove(&member);
         self.ahead.forget(member);
+        self.viewers.went(member);
         self.persistence.forget(member);
         self.parking.remove(&Author::Member(member));
         self.client_owners.retain(|_, owner| *owner != member);
@@ -341,8 +362,8 @@ impl Room {
         let message = if role.may_edit() {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {
-            self.parking.remove(&Author::Member(member));
-            seat.held = None;
+            let is_waiting = !self.parking.remove(&Author::Member(member)).is_empty();
+            seat.has_refused |= is_waiting | seat.held.take().is_some();
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
     WebSocketStream,
@@ -18,6 +19,20 @@ pub(crate) enum Heard {
     Text(String),
     Binary(Bytes),
     Closed(Closed),
+}
+
+/// An event or an answer in the namespace of events.
+#[derive(Debug)]
+pub(crate) struct Told {
+    /// The event's name, or the answer's number.
+    pub(crate) what: String,
+    pub(crate) body: Value,
+    pub(crate) attachments: Vec<Bytes>,
+}
+
+/// Where an attachment belongs.
+pub(crate) fn place(number: u32) -> Value {
+    json!({ "_placeholder": true, "num": number })
 }
 
 /// A session over a WebSocket from its beginning.
@@ -38,13 +53,13 @@ impl Session {
         session
     }
 
-    /// Opens a session with a query and headers of its own and connects to the namespace of a page with this to say. The error is
+    /// Opens a session with a query and headers of its own and connects to a namespace with this to say. The error is
     /// how the server refused.
     pub(crate) async fn enter(
         address: SocketAddr,
         query: &str,
         headers: &[(&'static str, &str)],
-        page: &str,
+        namespace: &str,
         auth: &str,
     ) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.expect("a server that listens");
@@ -63,12 +78,16 @@ impl Session {
             Heard::Closed(closed) => return Err(closed.reason),
             Heard::Binary(bytes) => panic!("not an opening: {bytes:?}"),
         }
-        session.say(&format!("40/yjs|{page},{auth}")).await;
+        let namespace = match namespace {
+            "/" => String::new(),
+            named => format!("{named},"),
+        };
+        session.say(&format!("40{namespace}{auth}")).await;
         let answer = session.text().await;
-        match answer.strip_prefix(&format!("44/yjs|{page},")) {
+        match answer.strip_prefix(&format!("44{namespace}")) {
             None => Ok(session),
             Some(error) => {
-                let error: serde_json::Value = serde_json::from_str(error).expect("JSON");
+                let error: Value = serde_json::from_str(error).expect("JSON");
                 Err(error["message"].as_str().expect("a sentence").to_owned())
             }
         }
@@ -85,7 +104,87 @@ impl Session {
         }
     }
 
-    /// Opens a session and connects to the namespace of a page. Takes in what comes up to our question.
+    /// Opens a session and connects to the namespace of events, with `auth` if it is an object. Gives the name of the connection as well.
+    pub(crate) async fn connect(address: SocketAddr, auth: &Value) -> (Self, String) {
+        let mut session = Self::open(address).await;
+        let auth = if auth.is_null() {
+            String::new()
+        } else {
+            auth.to_string()
+        };
+        session.say(&format!("40{auth}")).await;
+        let connected = session.text().await;
+        let hello = connected.strip_prefix("40").expect("a place in the namespace");
+        let hello: Value = serde_json::from_str(hello).expect("JSON");
+        let sid = hello["sid"].as_str().expect("a name").to_owned();
+        (session, sid)
+    }
+
+    /// Sends an event in the namespace of events, waiting for an answer under a number if there is one. Attachments stand in `body`
+    /// as [`place`]s.
+    pub(crate) async fn send(&mut self, event: &str, ack: Option<u32>, body: &Value, attachments: &[&[u8]]) {
+        let ack = ack.map(|ack| ack.to_string()).unwrap_or_default();
+        let head = match attachments.len() {
+            0 => "42".to_owned(),
+            count => format!("45{count}-"),
+        };
+        self.say(&format!("{head}{ack}{}", json!([event, body]))).await;
+        for attachment in attachments {
+            let sent = self
+                .stream
+                .send(Message::Binary(Bytes::copy_from_slice(attachment)));
+            let _ = soon("the server to read", sent).await;
+        }
+    }
+
+    /// The next event or answer in the namespace of events.
+    pub(crate) async fn told(&mut self) -> Told {
+        let text = self.text().await;
+        let kind = text.get(..2).expect("a packet").to_owned();
+        let rest = text.get(2..).expect("a packet");
+        let (count, rest) = match kind.as_str() {
+            "45" | "46" => {
+                let (count, rest) = rest.split_once('-').expect("a count");
+                (count.parse().expect("a number"), rest)
+            }
+            _ => (0, rest),
+        };
+        let start = rest.find('[').expect("arguments");
+        let (number, arguments) = rest.split_at(start);
+        let mut arguments: Vec<Value> = serde_json::from_str(arguments).expect("JSON");
+        let mut attachments = Vec::new();
+        for _ in 0..count {
+            match self.hear().await {
+                Heard::Binary(bytes) => attachments.push(bytes),
+                other @ (Heard::Text(_) | Heard::Closed(_)) => {
+                    panic!("no attachment behind {text}: {other:?}")
+                }
+            }
+        }
+        let what = match kind.as_str() {
+            "42" | "45" => arguments.remove(0).as_str().expect("a name").to_owned(),
+            "43" | "46" => number.to_owned(),
+            _ => panic!("neither event nor answer: {text}"),
+        };
+        Told {
+            what,
+            body: arguments.pop().expect("an argument"),
+            attachments,
+        }
+    }
+
+    /// The next event of this name, or the answer with this number; others are skipped.
+    pub(crate) async fn until_told(&mut self, what: &str) -> Told {
+        loop {
+            let told = self.told().await;
+            if told.what == what {
+                return told;
+            }
+        }
+    }
+
+    /// Opens a session and connects to the namespace of a page. Takes in what comes up to the server's question, and asks for what it
+    /// lacks, as clients do: before that they are told nothing of the document.
     pub(crate) async fn join(address: SocketAddr, page: &str) -> Self {
         let mut session = Self::open(address).await;
         session.say(&format!("40/yjs|{page},")).await;
@@ -95,6 +194,8 @@ impl Session {
             "{connected}"
         );
         session.event(page, "sync-step-1").await;
+        session.emit(page, "sync-step-1", Some(u32::MAX), &[0]).await;
+        session.answer(page, u32::MAX).await;
         session
     }
 

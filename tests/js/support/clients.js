@@ -1,4 +1,5 @@
-// Real clients: every published generation of the y-websocket provider, and y-socket.io, behind one small face.
+// Real clients: every published generation of the y-websocket provider, y-socket.io, y-sweet, and a bare socket.io-client,
+// behind one small face.
 
 import * as Y13 from 'yjs'
 import * as Y14 from '@y/y'
@@ -10,7 +11,9 @@ import { WebsocketProvider as Provider31rc } from 'y-websocket-3.1.0-rc.2'
 import { WebsocketProvider as Provider40 } from '@y/websocket-4.0.0-3'
 
 import { contentOf } from './content.js'
+import { eventsOver } from './events.js'
 import { overTransports } from './y_socketio.js'
+import { YSweet } from './y_sweet.js'
 import { until } from './wait.js'
 
 /** The providers, each with the Yjs it is made for. */
@@ -27,7 +30,10 @@ export const PROVIDERS = [
   ...VERSIONS,
   { name: 'y-socket.io 1.1.3', Provider: overTransports('websocket'), Y: Y13 },
   { name: 'y-socket.io 1.1.3, polling', Provider: overTransports('polling'), Y: Y13, breaksLate: true },
-  { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13, breaksLate: true }
+  { name: 'y-socket.io 1.1.3, polling first', Provider: overTransports('polling', 'websocket'), Y: Y13, breaksLate: true },
+  { name: 'socket.io-client 4.8', Provider: eventsOver('websocket'), Y: Y13 },
+  { name: 'socket.io-client 4.8, polling', Provider: eventsOver('polling'), Y: Y13, breaksLate: true },
+  { name: 'y-sweet 0.9.1', Provider: YSweet, Y: Y13 }
 ]
 
 /** The newest stable one, for tests that are not about versions. */

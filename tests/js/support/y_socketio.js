@@ -4,7 +4,7 @@ import { Agent } from 'node:http'
 import { SocketIOProvider } from 'y-socket.io'
 
 /** Knows the TCP connections it has made, so that a test can break them, and lets none be made while the network is gone. */
-class BreakableAgent extends Agent {
+export class BreakableAgent extends Agent {
   connections = new Set()
   isCut = false
 

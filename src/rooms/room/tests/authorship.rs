@@ -5,10 +5,6 @@ use crdt::Badge;
 use super::{awareness::shows, *};
 
 impl Stage {
-    fn resyncs(&mut self, person: &Person) {
-        self.says(person, ClientMessage::SyncStep2(person.replica.encode()));
-    }
-
     fn posts_as(&mut self, user: Option<&str>, update: &Bytes) -> Option<RefusalCode> {
         self.answers.clear();
         self.hand_over(Input::Posted {

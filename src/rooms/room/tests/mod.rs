@@ -11,12 +11,14 @@ mod draining;
 mod editing;
 mod failing;
 mod joining;
+mod marks;
 mod posting;
 mod read_only;
 mod retiring;
 mod slow_reader;
 mod standing;
 mod storing;
+mod viewers;
 
 use std::time::SystemTime;
 
@@ -37,6 +39,9 @@ enum Heard {
     /// Who shows what; `None` is withdrawn.
     Awareness(Vec<(u64, Option<String>)>),
     Refused(RefusalCode),
+    Mark(Bytes),
+    /// The users who have the page open.
+    Viewers(Vec<Option<String>>),
     CaughtUp,
     Closed(RefusalCode),
 }
@@ -260,6 +265,13 @@ impl Stage {
                 Heard::Awareness(changes.iter().map(shown).collect())
             }
             ServerMessage::Refused(refusal) => Heard::Refused(refusal.code),
+            ServerMessage::Mark(mark) => Heard::Mark(mark.clone()),
+            ServerMessage::Viewers(viewers) => {
+                let users = viewers
+                    .iter()
+                    .map(|(_, viewer)| viewer.user.as_deref().map(str::to_owned));
+                Heard::Viewers(users.collect())
+            }
         }
     }
 

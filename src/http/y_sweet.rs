@@ -1,0 +1,370 @@
+//! y-sweet's addresses: documents and tokens for its SDK, and the WebSocket for its client.
+//!
+//! | request | who may | answer |
+//! |---|---|---|
+//! | `GET /ready` | everybody | `{"ok":true}` |
+//! | `POST /check_store` | the backend | `{"ok":true}`, or `{"ok":false,"error"}` |
+//! | `POST /doc/new` `{docId?}` | the backend | `{docId}` |
+//! | `POST /doc/{id}/auth` `{authorization?,userId?,validForSeconds?}` | the backend | `{url,baseUrl,docId,token?,authorization}` |
+//! | `GET /d/{id}/as-update` | who may view | the page as one update |
+//! | `POST /d/{id}/update` | who may edit | nothing, when it is stored |
+//! | `WS /d/{id}/ws/{id}` | who may view | the y-sweet dialect |
+//!
+//! Tokens are JSON Web Tokens for one page, signed with the secret. Where everybody is a guest, guests may do what the backend may,
+//! and get no tokens, because they need none. Addresses under `/doc/` are older names of those under `/d/`.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::{FromRequest, Request, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use socketioxide_core::Sid;
+use storage::PageId;
+
+use super::{App, HttpError, Peer, error, now, pages, socket};
+use crate::{
+    auth::{Claims, Kind, NumericDate},
+    protocols::y_sweet::YSweet,
+    rooms::{Refusal, RefusalCode, Role},
+};
+
+/// How long a token lasts when nothing else is asked for, and at most.
+const DEFAULT_VALIDITY: Duration = Duration::from_secs(60 * 60);
+const MAX_VALIDITY: Duration = Duration::from_secs(60 * 60 * 24 * 366);
+/// What an id in an address is written without.
+const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+/// Largest body of a question, in bytes.
+const MAX_QUESTION_BYTES: usize = 64 * 1024;
+
+/// `GET /ready`.
+pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
+    match super::health::problem(&app).await {
+        None => (StatusCode::OK, Json(json!({ "ok": true }))),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ok": false }))),
+    }
+}
+
+/// `POST /check_store`.
+pub(super) async fn check_store(
+    State(app): State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Json<Value>, HttpError> {
+    asker(&app, &headers, &uri).await?;
+    Ok(Json(match super::health::problem(&app).await {
+        None => json!({ "ok": true }),
+        Some(problem) => json!({ "ok": false, "error": problem }),
+    }))
+}
+
+/// Who asks for documents and tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asker {
+    Backend,
+    /// A guest of the open mode, who may edit everything anyway.
+    Guest,
+}
+
+async fn asker(app: &App, headers: &HeaderMap, uri: &Uri) -> Result<Asker, HttpError> {
+    match app.identify(headers, uri).await?.kind {
+        Kind::Backend => Ok(Asker::Backend),
+        Kind::Guest => Ok(Asker::Guest),
+        Kind::User => Err(HttpError::forbidden("only the backend may do this")),
+    }
+}
+
+/// What is wanted at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    New,
+    Auth,
+    AsUpdate,
+    Update,
+    Socket,
+}
+
+/// Reads the path behind `/d/` or `/doc/`. Ids may have slashes; the id of a WebSocket is there twice, which says where it ends.
+fn read_path(path: &str) -> Option<(Wanted, Result<PageId, Refusal>)> {
+    let rest = path.strip_prefix("/doc/").or_else(|| path.strip_prefix("/d/"))?;
+    if path == "/doc/new" {
+        return Some((Wanted::New, Err(Refusal::malformed("the id is in the body"))));
+    }
+    let twice = rest.match_indices("/ws/").find_map(|(at, separator)| {
+        let (first, second) = (rest.get(..at)?, rest.get(at + separator.len()..)?);
+        // Clients write it into the address in their own way.
+        let same = percent_decode_str(first).eq(percent_decode_str(second));
+        same.then_some(first)
+    });
+    if let Some(id) = twice {
+        return Some((Wanted::Socket, page(id)));
+    }
+    for (ending, wanted) in [
+        ("/auth", Wanted::Auth),
+        ("/as-update", Wanted::AsUpdate),
+        ("/update", Wanted::Update),
+    ] {
+        if let Some(id) = rest.strip_suffix(ending) {
+            return Some((wanted, page(id)));
+        }
+    }
+    if let Some(id) = rest.strip_prefix("ws/") {
+        return Some((Wanted::Socket, page(id)));
+    }
+    let mismatch = Refusal::malformed("the two ids in the address differ");
+    rest.contains("/ws/").then_some((Wanted::Socket, Err(mismatch)))
+}
+
+/// The page of an id in an address, percent-decoded exactly once.
+fn page(encoded: &str) -> Result<PageId, Refusal> {
+    let id = percent_decode_str(encoded)
+        .decode_utf8()
+        .map_err(|_| Refusal::malformed("the page id is not UTF-8"))?;
+    PageId::new(&id).map_err(|error| Refusal::malformed(error.to_string()))
+}
+
+/// Everything under `/d/` and `/doc/`.
+pub(super) async fn serve(State(app): State<App>, request: Request) -> Response {
+    let Some((wanted, page)) = read_path(request.uri().path()) else {
+        return error::not_found().await.into_response();
+    };
+    // Sockets count as arrivals.
+    if wanted != Wanted::Socket
+        && let Err(refusal) = app.count(&request)
+    {
+        return refusal.into_response();
+    }
+    let answer = match (wanted, request.method()) {
+        (Wanted::Socket, &Method::GET) => return socket::serve::<YSweet>(&app, request, page).await,
+        (Wanted::New, &Method::POST) => new(&app, request).await.map(IntoResponse::into_response),
+        (Wanted::Auth, &Method::POST) => auth(&app, request, page).await.map(IntoResponse::into_response),
+        (Wanted::AsUpdate, &Method::GET) => as_update(&app, request, page).await,
+        (Wanted::Update, &Method::POST) => update(&app, request, page).await,
+        _ => return error::no_such_method().await,
+    };
+    answer.unwrap_or_else(IntoResponse::into_response)
+}
+
+/// Reads a question, which may be left out.
+async fn question<T: for<'de> Deserialize<'de> + Default>(body: Body) -> Result<T, HttpError> {
+    let body = axum::body::to_bytes(body, MAX_QUESTION_BYTES)
+        .await
+        .map_err(|_| Refusal::too_large("the body is over the limit"))?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    let read = serde_json::from_slice(&body);
+    Ok(read.map_err(|error| Refusal::malformed(error.to_string()))?)
+}
+
+#[derive(Default, Deserialize)]
+struct NewDocument {
+    #[serde(rename = "docId")]
+    id: Option<String>,
+}
+
+/// `POST /doc/new`: a name for a page, which comes into being at its first edit.
+async fn new(app: &App, request: Request) -> Result<Json<Value>, HttpError> {
+    asker(app, request.headers(), request.uri()).await?;
+    let asked: NewDocument = question(request.into_body()).await?;
+    let id = asked.id.unwrap_or_else(unguessable);
+    let page = PageId::new(&id)?;
+    Ok(Json(json!({ "docId": page.as_str() })))
+}
+
+/// A name that nobody guesses: 120 random bits.
+fn unguessable() -> String {
+    let half = || Sid::new().to_string();
+    let (first, second) = (half(), half());
+    format!("{first}{}", second.get(..4).unwrap_or_default())
+}
+
+#[derive(Default, Deserialize)]
+struct TokenRequest {
+    authorization: Option<Authorization>,
+    #[serde(rename = "userId")]
+    user: Option<String>,
+    #[serde(rename = "validForSeconds")]
+    seconds: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Authorization {
+    #[default]
+    Full,
+    ReadOnly,
+}
+
+impl Authorization {
+    fn role(self) -> Role {
+        match self {
+            Self::Full => Role::Edit,
+            Self::ReadOnly => Role::View,
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::ReadOnly => "read-only",
+        }
+    }
+}
+
+/// `POST /doc/{id}/auth`: where a client connects, and with which token.
+async fn auth(app: &App, request: Request, page: Result<PageId, Refusal>) -> Result<Json<Value>, HttpError> {
+    let asker = asker(app, request.headers(), request.uri()).await?;
+    let page = page?;
+    let host = host(app, &request);
+    let asked: TokenRequest = question(request.into_body()).await?;
+    let authorization = asked.authorization.unwrap_or_default();
+    let token = token(app, asker, &page, authorization, asked)?;
+    let (scheme, host) = host?;
+    let id = utf8_percent_encode(page.as_str(), UNRESERVED);
+    let secure = if scheme == "https" { "s" } else { "" };
+    let mut answer = json!({
+        "url": format!("ws{secure}://{host}/d/{id}/ws"),
+        "baseUrl": format!("http{secure}://{host}/d/{id}"),
+        "docId": page.as_str(),
+        "authorization": authorization.as_str(),
+    });
+    if let Some(token) = token {
+        answer["token"] = token.into();
+    }
+    Ok(Json(answer))
+}
+
+/// Where clients reach the server that was reached by this request: with which scheme, under which name.
+fn host(app: &App, request: &Request) -> Result<(&'static str, String), HttpError> {
+    let text = |name: &str| request.headers().get(name)?.to_str().ok();
+    let host = text("host").ok_or_else(|| Refusal::malformed("the request names no host"))?;
+    let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
+    // Somebody's word about how it was reached counts as its word about whom it serves does.
+    let is_trusted = peer.is_some_and(|peer| {
+        let trusted = &app.trusted_proxies;
+        trusted
+            .iter()
+            .any(|network| network.contains(&peer.to_canonical()))
+    });
+    let forwarded = text("x-forwarded-proto").filter(|_| is_trusted);
+    let scheme = if forwarded == Some("https") {
+        "https"
+    } else {
+        "http"
+    };
+    Ok((scheme, host.to_owned()))
+}
+
+/// A token for one page; `None` where none is needed.
+fn token(
+    app: &App,
+    asker: Asker,
+    page: &PageId,
+    authorization: Authorization,
+    asked: TokenRequest,
+) -> Result<Option<String>, HttpError> {
+    let authenticator = app.around.access.authenticator();
+    if page.as_str().ends_with('*') {
+        return Err(
+            Refusal::malformed("a token for an id that ends with `*` would be one for many pages").into(),
+        );
+    }
+    let no_secret = || Refusal::new(RefusalCode::Conflict, "JWT_SECRET is needed to sign tokens with");
+    if asker == Asker::Guest || (authenticator.open && !authenticator.keys.can_sign()) {
+        return match authorization {
+            Authorization::Full => Ok(None),
+            Authorization::ReadOnly => Err(no_secret().into()),
+        };
+    }
+    let validity = asked.seconds.map_or(DEFAULT_VALIDITY, Duration::from_secs);
+    let issued = now();
+    let seconds = |time: SystemTime| {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        NumericDate(since.as_secs())
+    };
+    let role = authorization.role().as_str().to_owned();
+    let claims = Claims {
+        // Whoever has no name is somebody else than all others without one.
+        sub: Some(
+            asked
+                .user
+                .unwrap_or_else(|| format!("anonymous-{}", unguessable())),
+        ),
+        pages: [(page.as_str().to_owned(), role)].into(),
+        exp: Some(seconds(issued + validity.min(MAX_VALIDITY))),
+        iat: Some(seconds(issued)),
+        ..Claims::default()
+    };
+    let signed = authenticator.keys.sign(claims).ok_or_else(no_secret)?;
+    let unsigned = |_| Refusal::new(RefusalCode::Internal, "the token could not be signed");
+    Ok(Some(signed.map_err(unsigned)?))
+}
+
+/// `GET /d/{id}/as-update`: the page as one update, which is empty when there is nothing.
+async fn as_update(
+    app: &App,
+    request: Request,
+    page: Result<PageId, Refusal>,
+) -> Result<Response, HttpError> {
+    let page = page?;
+    app.allow(request.headers(), request.uri(), &page, Role::View)
+        .await?;
+    let update = pages::whole(app, &page).await?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], update).into_response())
+}
+
+/// `POST /d/{id}/update`: adds an update and answers when it is stored.
+async fn update(app: &App, request: Request, page: Result<PageId, Refusal>) -> Result<Response, HttpError> {
+    let page = page?;
+    let (headers, uri) = (request.headers().clone(), request.uri().clone());
+    let body = Bytes::from_request(request, &()).await;
+    pages::add_update(app, &page, &headers, &uri, body).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(path: &str) -> Option<(Wanted, Option<String>)> {
+        let (wanted, page) = read_path(path)?;
+        Some((wanted, page.ok().map(|page| page.as_str().to_owned())))
+    }
+
+    #[test]
+    fn addresses_are_read_as_clients_write_them() {
+        for (path, wanted, page) in [
+            ("/doc/new", Wanted::New, None),
+            ("/doc/a/auth", Wanted::Auth, Some("a")),
+            ("/doc/team/notes/auth", Wanted::Auth, Some("team/notes")),
+            ("/d/a%2Fb/as-update", Wanted::AsUpdate, Some("a/b")),
+            ("/doc/a/as-update", Wanted::AsUpdate, Some("a")),
+            ("/d/a%252Fb/update", Wanted::Update, Some("a%2Fb")),
+            ("/d/a/ws/a", Wanted::Socket, Some("a")),
+            ("/d/a%2Fb/ws/a/b", Wanted::Socket, Some("a/b")),
+            ("/d/a/ws/b/ws/a/ws/b", Wanted::Socket, Some("a/ws/b")),
+            ("/d/%C3%A4/ws/%c3%a4", Wanted::Socket, Some("ä")),
+            ("/d/x/auth/ws/x/auth", Wanted::Socket, Some("x/auth")),
+            ("/d/a/ws/b", Wanted::Socket, None),
+            ("/doc/ws/a", Wanted::Socket, Some("a")),
+            ("/d/a%00/update", Wanted::Update, None),
+            ("/d/%2e%2e/ws/..", Wanted::Socket, None),
+        ] {
+            assert_eq!(read(path), Some((wanted, page.map(str::to_owned))), "{path}");
+        }
+        for path in ["/d/a", "/d/a/ws", "/doc/a/other", "/x/a/update"] {
+            assert_eq!(read(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The events dialect: pages over plain Socket.IO events in the namespace `/`, for clients without a Yjs provider.
+//!
+//! Received, each with an acknowledgement if the client wants one: `join_page` with `"id"` or `{pageId, stateVector?}` · `leave_page`
+//! · `page_delta` `{pageId, update}`, acknowledged once it is stored · `page_sync` `{pageId, stateVector}` · `page_awareness`
+//! `{pageId, update}` · `auth:refresh` `{token}`. Sent: `joined_page`, `page_delta`, `page_awareness`, `viewers_updated`,
+//! `presence:page_viewers`, `page_sync` when the client is to send what the page lacks, `access_revoked`, `auth_expiring`, and
+//! `error` for what was refused and has no acknowledgement to say so.
+//!
+//! Updates, state vectors and awareness updates are attachments. What many are told is encoded once: the text of an event with an
+//! attachment is the same for each such event of a page, and the attachment is shared by all who get it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use bytes::Bytes;
+use crdt::{Limits, StateVector, awareness};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value as Json, json};
+use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
+use socketioxide_parser_common::CommonParser;
+use storage::{PageId, Seq};
+
+use super::socket_io::{self, Frame, encode, malformed, refusal_body};
+use crate::rooms::{Refusal, ServerMessage};
+
+/// The namespace.
+pub const NAMESPACE: &str = "/";
+
+/// Where the two texts that tell of viewers are kept beside a shared message. No other dialect is told of viewers, so the place
+/// of attachments is free.
+const VIEWERS_SLOT: usize = socket_io::SLOT;
+const PRESENCE_SLOT: usize = 2;
+
+/// What a client wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Something of one page.
+    Page(PageId, PageRequest),
+    /// To go on with a fresh token.
+    Refresh(String),
+}
+
+/// What a client wants of a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageRequest {
+    /// To enter it; with a state vector, to take part in its document.
+    Join(Option<Bytes>),
+    /// To leave it.
+    Leave,
+    /// To change it.
+    Delta(Bytes),
+    /// To be told what somebody lacks who has this state vector.
+    Sync(Bytes),
+    /// To show something of itself.
+    Awareness(Bytes),
+}
+
+impl PageRequest {
+    /// Bytes of payload, for budgets.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Join(Some(bytes)) | Self::Delta(bytes) | Self::Sync(bytes) | Self::Awareness(bytes) => {
+                bytes.len()
+            }
+            Self::Join(None) | Self::Leave => 0,
+        }
+    }
+}
+
+/// A page as it is named in an event: by its id alone, or in an object.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(rename = "pageId")]
+    page: String,
+    #[serde(rename = "stateVector", default, deserialize_with = "present")]
+    state_vector: Option<Bytes>,
+}
+
+#[derive(Deserialize)]
+struct WithUpdate {
+    #[serde(rename = "pageId")]
+    page: String,
+    update: Bytes,
+}
+
+#[derive(Deserialize)]
+struct WithStateVector {
+    #[serde(rename = "pageId")]
+    page: String,
+    #[serde(rename = "stateVector")]
+    state_vector: Bytes,
+}
+
+#[derive(Deserialize)]
+struct WithToken {
+    token: String,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
+    Bytes::deserialize(deserializer).map(Some)
+}
+
+fn page(id: &str) -> Result<PageId, Refusal> {
+    PageId::new(id).map_err(malformed)
+}
+
+fn read<'de, T: Deserialize<'de>>(arguments: &'de mut Value) -> Result<T, Refusal> {
+    CommonParser.decode_value(arguments, true).map_err(malformed)
+}
+
+fn named(arguments: &mut Value) -> Result<Named, Refusal> {
+    match CommonParser.decode_value::<String>(arguments, true) {
+        Ok(page) => Ok(Named {
+            page,
+            state_vector: None,
+        }),
+        Err(_) => read(arguments),
+    }
+}
+
+/// Reads an event; `None` for one that says nothing to us. Bytes that a room would send its author away for are refused here,
+/// because no event ends a connection.
+pub fn decode(arguments: &mut Value, limits: &Limits) -> Result<Option<Request>, Refusal> {
+    let checked = |bytes: Bytes| {
+        let is_state_vector = StateVector::decode(&bytes, limits);
+        is_state_vector.map_err(|error| malformed(format_args!("stateVector: {error}")))?;
+        Ok::<_, Refusal>(bytes)
+    };
+    let (id, request) = match CommonParser.read_event(arguments).map_err(malformed)? {
+        "join_page" => {
+            let Named { page, state_vector } = named(arguments)?;
+            (page, PageRequest::Join(state_vector.map(checked).transpose()?))
+        }
+        "leave_page" => (named(arguments)?.page, PageRequest::Leave),
+        "page_delta" => {
+            let WithUpdate { page, update } = read(arguments)?;
+            (page, PageRequest::Delta(update))
+        }
+        "page_sync" => {
+            let WithStateVector { page, state_vector } = read(arguments)?;
+            (page, PageRequest::Sync(checked(state_vector)?))
+        }
+        "page_awareness" => {
+            let WithUpdate { page, update } = read(arguments)?;
+            awareness::check(&update).map_err(malformed)?;
+            (page, PageRequest::Awareness(update))
+        }
+        "auth:refresh" => return Ok(Some(Request::Refresh(read::<WithToken>(arguments)?.token))),
+        _ => return Ok(None),
+    };
+    Ok(Some(Request::Page(page(&id)?, request)))
+}
+
+/// Writes an event.
+pub fn event(name: &str, body: &Json, frames: &mut Vec<Frame>) {
+    // JSON and a name can always be written.
+    if let Ok(arguments) = CommonParser.encode_value(body, Some(name)) {
+        encode(Packet::event(NAMESPACE, arguments), frames);
+    }
+}
+
+/// Writes an answer, if one is waited for.
+pub fn answer(ack: Option<i64>, body: &Json, frames: &mut Vec<Frame>) {
+    if let Some(ack) = ack
+        && let Ok(arguments) = CommonParser.encode_value(body, None)
+    {
+        encode(Packet::ack(NAMESPACE, arguments, ack), frames);
+    }
+}
+
+/// Writes why an event was refused: as its answer, or as an event of its own when no answer is waited for.
+pub fn refused(
+    ack: Option<i64>,
+    page: Option<&PageId>,
+    refusal: &Refusal,
+    retry_after: Option<Duration>,
+    frames: &mut Vec<Frame>,
+) {
+    let mut error = refusal_body(refusal);
+    if let Some(wait) = retry_after {
+        error["retryAfterMs"] = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).into();
+    }
+    match ack {
+        Some(_) => answer(ack, &json!({ "ok": false, "error": error }), frames),
+        None => {
+            if let Some(page) = page {
+                error["pageId"] = page.as_str().into();
+            }
+            event("error", &error, frames);
+        }
+    }
+}
+
+/// Tells a client that a page is closed to it from now on.
+pub fn access_revoked(page: &PageId, refusal: &Refusal, frames: &mut Vec<Frame>) {
+    let page = page.as_str();
+    let body = json!({
+        "room": page,
+        "pageId": page,
+        "reason": refusal.code.as_str(),
+        "message": refusal.message,
+        "metadata": { "pageId": page },
+    });
+    event("access_revoked", &body, frames);
+}
+
+/// Tells a client that its token ends soon.
+pub fn auth_expiring(left: Duration, frames: &mut Vec<Frame>) {
+    let left = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+    event("auth_expiring", &json!({ "expiresInMs": left }), frames);
+}
+
+/// What a joiner is answered.
+#[derive(Debug)]
+pub struct Joined<'a> {
+    /// The name of its role.
+    pub role: &'a str,
+    /// The sequence number up to which the page was stored when it came.
+    pub seq: Seq,
+    /// What it lacks and what the page has, if it takes part in the document.
+    pub synced: Option<(Bytes, Bytes)>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Synced {
+    #[serde(flatten)]
+    rest: serde_json::Map<String, Json>,
+    update: Bytes,
+    state_vector: Bytes,
+}
+
+/// Writes an answer with an update and a state vector, if one is waited for.
+fn answer_synced(ack: Option<i64>, body: Json, update: Bytes, state_vector: Bytes, frames: &mut Vec<Frame>) {
+    let (Some(ack), Json::Object(rest)) = (ack, body) else {
+        return;
+    };
+    // Only the places of the attachments are written: writing the attachments would copy them.
+    let places = Synced {
+        rest,
+        update: Bytes::new(),
+        state_vector: Bytes::new(),
+    };
+    if let Ok(arguments) = CommonParser.encode_value(&places, None) {
+        let first = frames.len();
+        encode(Packet::ack(NAMESPACE, arguments, ack), frames);
+        frames.truncate(first + 1);
+        frames.extend([Frame::Binary(update), Frame::Binary(state_vector)]);
+    }
+}
+
+/// What is said of one page.
+#[derive(Debug)]
+pub struct PageWords {
+    page: PageId,
+    delta: Str,
+    awareness: Str,
+}
+
+impl PageWords {
+    /// The words for a page.
+    pub fn new(page: PageId) -> Self {
+        Self {
+            delta: with_update("page_delta", &page),
+            awareness: with_update("page_awareness", &page),
+            page,
+        }
+    }
+
+    /// Writes that a client has joined, and the answer.
+    pub fn joined(
+        &self,
+        ack: Option<i64>,
+        viewers: &ServerMessage,
+        joined: Joined<'_>,
+        frames: &mut Vec<Frame>,
+    ) {
+        let page = self.page.as_str();
+        event("joined_page", &json!({ "pageId": page }), frames);
+        let Joined { role, seq, synced } = joined;
+        let users: Vec<String> = seen(viewers).into_iter().map(|viewer| viewer.user_id).collect();
+        let body = json!({ "ok": true, "pageId": page, "role": role, "seq": seq, "viewers": users });
+        match synced {
+            None => answer(ack, &body, frames),
+            Some((update, state_vector)) => answer_synced(ack, body, update, state_vector, frames),
+        }
+    }
+
+    /// Writes the answer to a `page_sync`.
+    pub fn synced(&self, ack: Option<i64>, update: Bytes, state_vector: Bytes, frames: &mut Vec<Frame>) {
+        let body = json!({ "ok": true, "pageId": self.page.as_str() });
+        answer_synced(ack, body, update, state_vector, frames);
+    }
+
+    /// Writes an update of the document.
+    pub fn delta(&self, update: Bytes, frames: &mut Vec<Frame>) {
+        frames.extend([Frame::Text(self.delta.clone()), Frame::Binary(update)]);
+    }
+
+    /// Writes what has changed about who shows what.
+    pub fn awareness(&self, update: Bytes, frames: &mut Vec<Frame>) {
+        frames.extend([Frame::Text(self.awareness.clone()), Frame::Binary(update)]);
+    }
+
+    /// Asks the client for what the page lacks that has this state vector.
+    pub fn ask(&self, state_vector: Bytes, frames: &mut Vec<Frame>) {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Asked<'a> {
+            page_id: &'a str,
+            state_vector: Bytes,
+        }
+        let asked = Asked {
+            page_id: self.page.as_str(),
+            state_vector,
+        };
+        if let Ok(arguments) = CommonParser.encode_value(&asked, Some("page_sync")) {
+            encode(Packet::event(NAMESPACE, arguments), frames);
+        }
+    }
+
+    /// Writes who has the page open. `wire` keeps a text beside the message for all who are told the same.
+    pub fn viewers(
+        &self,
+        message: &ServerMessage,
+        wire: impl Fn(usize, &dyn Fn(&ServerMessage) -> Bytes) -> Bytes,
+        frames: &mut Vec<Frame>,
+    ) {
+        debug_assert!(matches!(message, ServerMessage::Viewers(_)));
+        let page = self.page.as_str();
+        let users = |message: &ServerMessage| {
+            let users: Vec<String> = seen(message).into_iter().map(|viewer| viewer.user_id).collect();
+            text("viewers_updated", &json!({ "pageId": page, "viewers": users }))
+        };
+        let presence = |message: &ServerMessage| {
+            let body = json!({ "pageId": page, "viewers": seen(message) });
+            text("presence:page_viewers", &body)
+        };
+        frames.push(Frame::SharedText(wire(VIEWERS_SLOT, &users)));
+        frames.push(Frame::SharedText(wire(PRESENCE_SLOT, &presence)));
+    }
+}
+
+/// Somebody who has the page open, as clients are told of it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Seen {
+    user_id: String,
+    socket_id: String,
+    name: Option<String>,
+    avatar_url: Option<String>,
+}
+
+/// Everybody once, with the connection that came last. Guests have no user id, so each is somebody else.
+fn seen(message: &ServerMessage) -> Vec<Seen> {
+    let ServerMessage::Viewers(viewers) = message else {
+        return Vec::new();
+    };
+    let mut seen: Vec<Seen> = Vec::with_capacity(viewers.len());
+    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
+    for (member, viewer) in viewers {
+        let socket_id = match &viewer.socket {
+            Some(socket) => (**socket).to_owned(),
+            None => member.0.to_string(),
+        };
+        let user_id = match &viewer.user {
+            Some(user) => (**user).to_owned(),
+            None => format!("guest:{socket_id}"),
+        };
+        let one = Seen {
+            user_id,
+            socket_id,
+            name: viewer.name.as_deref().map(str::to_owned),
+            avatar_url: viewer.avatar_url.as_deref().map(str::to_owned),
+        };
+        let known = viewer.user.as_deref().and_then(|user| {
+            let next = seen.len();
+            let place = *places.entry(user).or_insert(next);
+            seen.get_mut(place)
+        });
+        match known {
+            Some(known) => *known = one,
+            None => seen.push(one),
+        }
+    }
+    seen
+}
+
+/// The text of an event without attachments, as bytes that can be shared.
+fn text(name: &str, body: &Json) -> Bytes {
+    let mut frames = Vec::new();
+    event(name, body, &mut frames);
+    match frames.into_iter().next() {
+        Some(Frame::Text(text)) => text.into(),
+        Some(Frame::SharedText(_) | Frame::Binary(_)) | None => Bytes::new(),
+    }
+}
+
+/// The text of an event with a page and an update as its attachment: the same for each such event of the page.
+fn with_update(name: &str, page: &PageId) -> Str {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct WithPlace<'a> {
+        page_id: &'a str,
+        update: Bytes,
+    }
+    let place = WithPlace {
+        page_id: page.as_str(),
+        update: Bytes::new(),
+    };
+    let mut frames = Vec::new();
+    if let Ok(arguments) = CommonParser.encode_value(&place, Some(name)) {
+        encode(Packet::event(NAMESPACE, arguments), &mut frames);
+    }
+    match frames.into_iter().next() {
+        Some(Frame::Text(text)) => text,
+        Some(Frame::SharedText(_) | Frame::Binary(_)) | None => Str::default(),
+    }
+}
