@@ -223,12 +223,14 @@ impl Persistence {
         }
     }
 
-    /// A member gets an answer with all there is, so what is held as news is none for it: it may have written it.
-    pub(super) fn answered(&mut self, member: MemberId) {
+    /// A member gets an answer with all there is, so what is held as news is none for it: it may have written it. Whether there is
+    /// such news, which the answer has to come before.
+    pub(super) fn answered(&mut self, member: MemberId) -> bool {
         for (_, news) in &mut self.news {
             news.writers
                 .insert(member, (0..news.contributions.len()).collect());
         }
+        !self.news.is_empty()
     }
 
     /// Takes back the reply that is held for a member, and says what it was made for. A newer one takes its place, so that at

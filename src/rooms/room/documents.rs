@@ -69,7 +69,10 @@ impl Room {
                 None => {
                     self.ahead.note(member, &has, self.document.state_vector());
                     self.persistence.take_back_reply(member);
-                    self.persistence.answered(member);
+                    if self.persistence.answered(member) {
+                        // What comes later builds on what it will have only with the answer.
+                        effects.push(Effect::Resume { member });
+                    }
                     self.bring_up_to_date(now, member, has.clone(), effects);
                     self.tell_recent(member, &has, effects);
                 }

@@ -376,6 +376,35 @@ fn what_is_written_after_what_somebody_brings_back_is_told_after_it() {
 }
 
 #[test]
+fn whoever_asks_while_something_is_kept_back_hears_nothing_of_what_builds_on_it_before_the_answer() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let mut bob = stage.joins(2, "bob");
+    let offline = alice.types("a");
+    stage.says(&alice, ClientMessage::SyncStep2(offline));
+    let second = alice.types("b");
+    stage.edits(&alice, &second);
+    stage.asks(&bob);
+    let third = alice.types("c");
+    stage.edits(&alice, &third);
+    assert_eq!(stage.hears(&bob), []);
+    // The first commit has only what was brought; the answer has the second edit, too.
+    stage.store_answers();
+    assert_eq!(stage.hears(&bob), []);
+    stage.store_answers();
+    let heard = stage.hears(&bob);
+    assert!(
+        matches!(heard.as_slice(), [Heard::Step2(_), later @ ..] if later.contains(&Heard::Brought(third))),
+        "{heard:?}"
+    );
+    bob.takes(&heard);
+    assert_eq!(bob.text(), "abc");
+    let fourth = alice.types("d");
+    stage.edits(&alice, &fourth);
+    assert_eq!(stage.hears(&bob), [Heard::Delta(fourth)]);
+}
+
+#[test]
 fn what_somebody_brings_back_is_told_late_when_the_store_fails_except_to_who_wrote_it() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
