@@ -79,7 +79,7 @@ impl Client {
         let id = ClientId(100 + index as u64);
         Self {
             settings,
-            replica: Replica::new(id),
+            replica: Replica::repeatable(id),
             gate: Document::new(Limits::default()),
             early: Vec::new(),
             presence: Presence::new(now, id),

@@ -217,7 +217,7 @@ impl World {
     fn trespass(&mut self, client: usize, seed: u64) {
         let victim = &self.clients[client];
         let (process, page) = (victim.settings.process, victim.settings.page);
-        let mut trespasser = Replica::new(self.new_stranger());
+        let mut trespasser = Replica::repeatable(self.new_stranger());
         trespasser.apply(&self.clients[client].replica.encode());
         let mut random = Random::new(seed);
         let update = trespasser.edit(&mut random);
@@ -241,7 +241,7 @@ impl World {
             .get(&id)
             .and_then(|connection| connection.server.clone());
         let Some(seat) = seat else { return };
-        let mut forger = Replica::new(victim.id());
+        let mut forger = Replica::repeatable(victim.id());
         forger.apply(&victim.replica.encode());
         let forged = forger.edit(&mut Random::new(seed));
         // Whoever may edit may delete.
@@ -316,7 +316,7 @@ impl World {
         let victim = &self.clients[client];
         let (process, page) = (victim.settings.process, victim.settings.page);
         let mut random = Random::new(seed);
-        let mut writer = Replica::new(self.new_stranger());
+        let mut writer = Replica::repeatable(self.new_stranger());
         writer.apply(&self.clients[client].replica.encode());
         let update = writer.edit(&mut random);
         let shown = AwarenessChange {
@@ -350,7 +350,7 @@ impl World {
 
     fn new_post(&mut self, page: usize, process: usize, seed: u64) {
         let stored = self.disk.everything(&self.pages[page]);
-        let mut backend = Replica::new(self.new_stranger());
+        let mut backend = Replica::repeatable(self.new_stranger());
         backend.apply(&stored);
         let update = backend.edit(&mut Random::new(seed));
         self.reference[page].apply(&update);

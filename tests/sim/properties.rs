@@ -182,7 +182,7 @@ pub(crate) fn equal(who: &str, one: &Bytes, other: &Bytes) {
 pub(crate) fn shows(who: &str, replica: &Replica, document: &Bytes) {
     assert!(!replica.is_waiting(), "{who} waits for something that never came");
     equal(who, &replica.encode(), document);
-    let mut fresh = Replica::new(ClientId(1));
+    let mut fresh = Replica::repeatable(ClientId(1));
     fresh.apply(document);
     same(who, replica.json(), fresh.json());
 }

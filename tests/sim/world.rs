@@ -114,7 +114,7 @@ impl World {
                 .collect(),
             connections: BTreeMap::new(),
             reference: (0..settings.pages)
-                .map(|page| Replica::new(crdt::ClientId(2 + page as u64)))
+                .map(|page| Replica::repeatable(crdt::ClientId(2 + page as u64)))
                 .collect(),
             posts: Vec::new(),
             trace: Trace::new(start, in_words),
