@@ -385,7 +385,11 @@ impl Room {
             }
             Admission::Early { update, missing } => {
                 match self.withheld(author) {
-                    Some(member) => self.hold(member, update, missing, effects),
+                    Some(member) => {
+                        self.hold(member, update, missing, effects);
+                        // It may be what others were waiting for.
+                        self.admit_parked(now, effects);
+                    }
                     None => self.park(now, author, update, missing, effects),
                 }
                 Ok(())
