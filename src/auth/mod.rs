@@ -25,7 +25,7 @@
 //!
 //! # Authorship
 //!
-//! The room knows which member writes with a Yjs client id: whoever brought something new under it last, by an edit, until it
+//! The room knows which member writes with a Yjs client id: whoever brought something new under it, by an edit, until it
 //! leaves. New structs under that id from another user would leave two replicas with different content at the same clocks and equal
 //! state vectors, which no sync ever mends. So an edit, or a post of a user, that has some is refused, and its sender sent away. A resync
 //! may repeat anybody's edits, because programs that sync from peer to peer do so, but what is new in it of somebody who is here is

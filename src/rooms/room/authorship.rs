@@ -26,9 +26,8 @@ impl Room {
         let known = self.document.state_vector();
         let is_others = |range: &crdt::ClientRange| {
             // Presence does not count: who shows nothing says back what it hears of others, also of one who has just gone.
-            let writer = self.client_owners.get(&range.client);
-            let writer = writer.filter(|writer| Some(**writer) != member);
-            let seat = writer.and_then(|writer| self.members.get(writer));
+            let writer = self.writer(range.client).filter(|writer| Some(*writer) != member);
+            let seat = writer.and_then(|writer| self.members.get(&writer));
             range.end > known.get(range.client) && seat.is_some_and(|seat| seat.user.as_ref() != user)
         };
         let others = update.ranges().filter(is_others);
@@ -60,10 +59,17 @@ impl Room {
             .ranges()
             .filter(|range| range.end > known.get(range.client))
         {
-            // What an older connection of the same user still brings does not make it the owner again.
-            let owner = self.client_owners.entry(range.client).or_insert(member);
-            *owner = member.max(*owner);
+            self.client_owners.insert((range.client, member));
         }
+    }
+
+    /// The member who writes with a client id: what an older connection of the same user still brings does not make it the owner
+    /// again.
+    pub(super) fn writer(&self, client: ClientId) -> Option<MemberId> {
+        let mut owners = self
+            .client_owners
+            .range((client, MemberId(0))..=(client, MemberId(u64::MAX)));
+        owners.next_back().map(|(_, member)| *member)
     }
 
     /// What a member may not write, it may not post either. Backends are trusted with everything.

@@ -579,11 +579,7 @@ impl Room {
 
     /// The member who writes with a client id, as far as is known.
     fn owner(&self, client: ClientId) -> Option<MemberId> {
-        let member = self
-            .client_owners
-            .get(&client)
-            .copied()
-            .or_else(|| self.awareness.owner(client));
+        let member = self.writer(client).or_else(|| self.awareness.owner(client));
         member.filter(|member| self.members.contains_key(member))
     }
 

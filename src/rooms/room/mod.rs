@@ -102,8 +102,8 @@ pub struct Room {
     viewers: Viewers,
     /// Members whose marks are to be said back.
     marked: BTreeSet<MemberId>,
-    /// Which member's user writes with a client id.
-    client_owners: BTreeMap<ClientId, MemberId>,
+    /// Which members have written with which client ids; each is its user's, and the newest member's who is here.
+    client_owners: BTreeSet<(ClientId, MemberId)>,
     batch: Batch,
     /// The whole document as last sent, shared by everybody who has nothing yet for as long as it waits for one of them.
     whole: Weak<Outgoing>,
@@ -146,7 +146,7 @@ impl Room {
             ahead: Ahead::default(),
             viewers: Viewers::default(),
             marked: BTreeSet::new(),
-            client_owners: BTreeMap::new(),
+            client_owners: BTreeSet::new(),
             batch: Batch::default(),
             whole: Weak::new(),
             persistence,
@@ -340,7 +340,7 @@ impl Room {
         self.viewers.went(member);
         self.persistence.forget(member);
         self.parking.remove(&Author::Member(member));
-        self.client_owners.retain(|_, owner| *owner != member);
+        self.client_owners.retain(|(_, owner)| *owner != member);
         self.has_departed = true;
         self.withdraw(now, member, departure);
         if self.members.is_empty() {

@@ -142,6 +142,31 @@ fn a_forged_resync_never_becomes_known() {
 }
 
 #[test]
+fn a_client_id_stays_with_its_user_when_one_of_two_connections_that_wrote_with_it_has_left() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let mut again = stage.joins(2, "alice");
+    let mallory = stage.joins(3, "mallory");
+    let hello = alice.types("hello");
+    stage.edits(&again, &hello);
+    // The one that came first is the one that stays.
+    let world = alice.types(" world");
+    stage.edits(&alice, &world);
+    again.replica.apply(&hello);
+    again.replica.apply(&world);
+    stage.leaves(&again, Departure::Clean);
+    stage.hears(&mallory);
+    let mut forger = Replica::new(ClientId(1));
+    forger.apply(&hello);
+    forger.apply(&world);
+    let forged = forger.insert(0, "forged ");
+    stage.edits(&mallory, &forged);
+    assert_eq!(stage.hears(&mallory), [Heard::Closed(RefusalCode::Forbidden)]);
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "hello world");
+}
+
+#[test]
 fn nobody_posts_what_another_user_is_writing_but_a_backend() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
