@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crdt::StateVector;
+use crdt::{ClientId, StateVector};
 use storage::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq, Snapshot};
 
 use super::{
     MemberId, Outgoing, RequestId,
-    batch::{Author, Contribution},
+    batch::{Author, Contribution, lowered},
 };
 
 /// The order in which a room's flushes become durable: ticket n is stored when everything flushed up to the n-th flush is.
@@ -208,6 +208,17 @@ impl Persistence {
     /// What the last news waits for, if there is any.
     pub(super) fn news_waits_for(&self) -> Option<Ticket> {
         self.news.back().map(|(ticket, _)| *ticket)
+    }
+
+    /// What of `known` the members have been told, as far as it was not news for them.
+    pub(super) fn told(&self, known: &StateVector) -> StateVector {
+        let contributions = self.news.iter().flat_map(|(_, news)| &news.contributions);
+        let mut starts: BTreeMap<ClientId, u32> = BTreeMap::new();
+        for range in contributions.flat_map(|contribution| contribution.update.ranges()) {
+            let start = starts.entry(range.client).or_insert(range.start);
+            *start = range.start.min(*start);
+        }
+        lowered(known, |client| starts.get(&client).copied())
     }
 
     /// Whether news is stored by now.

@@ -374,6 +374,8 @@ impl Room {
 
     fn fell_behind(&mut self, member: MemberId) {
         let before = self.batch.state_vector_before(self.document.state_vector());
+        // What is kept back has not been told to anybody either.
+        let before = self.persistence.told(&before);
         if let Some(member) = self.members.get_mut(&member) {
             member.behind.get_or_insert(before);
         }
