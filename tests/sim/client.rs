@@ -72,6 +72,8 @@ pub(crate) struct Client {
     pub(crate) sent_here: bool,
     /// Whoever decides lets it write.
     pub(crate) may_write: bool,
+    /// Whoever decides does not let its user in.
+    pub(crate) is_blocked: bool,
 }
 
 impl Client {
@@ -96,6 +98,7 @@ impl Client {
             confirmed_here: false,
             sent_here: false,
             may_write: true,
+            is_blocked: false,
         }
     }
 

@@ -113,6 +113,15 @@ const KINDS: &[Kind] = &[
     sometimes(15, |random, settings| Operation::Grant {
         client: client(random, settings),
     }),
+    sometimes(6, |random, settings| Operation::SignOut {
+        client: client(random, settings),
+    }),
+    sometimes(8, |random, settings| Operation::Block {
+        client: client(random, settings),
+    }),
+    sometimes(8, |random, settings| Operation::Unblock {
+        client: client(random, settings),
+    }),
     sometimes(15, |random, settings| Operation::Trespass {
         client: client(random, settings),
         seed: random.random(),

@@ -11,7 +11,7 @@ use crdt::{
 };
 use pageroom::{
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{Departure, Role},
+    rooms::{Departure, Refusal, RefusalCode, Role},
 };
 
 use crate::{
@@ -73,6 +73,12 @@ impl World {
             Operation::Query { client } => self.client_sends(client, message::query_awareness()),
             Operation::Revoke { client } => self.decide(client, false),
             Operation::Grant { client } => self.decide(client, true),
+            Operation::SignOut { client } => self.send_away(client, RefusalCode::TokenRevoked),
+            Operation::Block { client } => {
+                self.block(client, true);
+                self.send_away(client, RefusalCode::Forbidden);
+            }
+            Operation::Unblock { client } => self.block(client, false),
             Operation::Trespass { client, seed } => self.trespass(client, seed),
             Operation::Forge { client, seed } => self.forge(client, seed),
             Operation::Impersonate { client, clear } => self.impersonate(client, clear),
@@ -170,6 +176,47 @@ impl World {
         let role = if may_write { Role::Edit } else { Role::View };
         self.processes[process].change_role(self.now, page, member, role);
         self.run_room(process, page);
+    }
+
+    /// The clients of the user of a client; guests are nobody's.
+    fn clients_of_user(&self, client: usize) -> Vec<usize> {
+        let user = self.clients[client].settings.user;
+        let is_theirs = |client: &usize| user.is_some() && self.clients[*client].settings.user == user;
+        (0..self.clients.len()).filter(is_theirs).collect()
+    }
+
+    /// Lets a user enter from now on or not.
+    pub(crate) fn block(&mut self, client: usize, is_blocked: bool) {
+        for client in self.clients_of_user(client) {
+            self.clients[client].is_blocked = is_blocked;
+        }
+    }
+
+    /// Whatever a user has open is closed, past everything that waits in either direction.
+    fn send_away(&mut self, client: usize, code: RefusalCode) {
+        for client in self.clients_of_user(client) {
+            let theirs = self
+                .connections
+                .values()
+                .filter(|connection| connection.client == client);
+            let seats: Vec<_> = theirs
+                .filter_map(|connection| {
+                    let seat = connection.server.clone()?;
+                    let is_here = self.processes[connection.process].epoch == connection.epoch;
+                    is_here.then_some((connection.process, connection.page, seat))
+                })
+                .collect();
+            for (process, page, seat) in seats {
+                let refusal = Refusal::new(code, "you may not be here any more");
+                seat.outbox.expel(refusal.clone());
+                self.processes[process].remove_member(self.now, page, seat.member, refusal);
+                self.run_room(process, page);
+                let stays = self.processes[process]
+                    .live(page)
+                    .is_some_and(|live| live.room.members().contains(&seat.member));
+                assert!(!stays, "{:?} stays although it was sent away", seat.member);
+            }
+        }
     }
 
     /// One tab takes over what another one has, by a way that is not ours.

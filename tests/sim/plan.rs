@@ -117,6 +117,18 @@ pub(crate) enum Operation {
     Grant {
         client: usize,
     },
+    /// Its user is signed out everywhere, and may come back with a token of after that.
+    SignOut {
+        client: usize,
+    },
+    /// Its user may not enter any more, and what it has open is closed.
+    Block {
+        client: usize,
+    },
+    /// Its user may enter again.
+    Unblock {
+        client: usize,
+    },
     /// A viewer sends changes.
     Trespass {
         client: usize,

@@ -56,6 +56,10 @@ pub(crate) enum Command {
         member: MemberId,
         role: Role,
     },
+    Remove {
+        member: MemberId,
+        refusal: Refusal,
+    },
     CaughtUp {
         member: MemberId,
     },
@@ -207,6 +211,14 @@ impl Process {
         match self.live(page) {
             Some(live) if live.has_seat(member) => live.change_role(now, member, role),
             _ => self.tell(now, page, Command::ChangeRole { member, role }),
+        }
+    }
+
+    /// Sends a member away, in the same way.
+    pub(crate) fn remove_member(&mut self, now: Instant, page: usize, member: MemberId, refusal: Refusal) {
+        match self.live(page) {
+            Some(live) if live.has_seat(member) => live.handle(now, Input::Removed { member, refusal }),
+            _ => self.tell(now, page, Command::Remove { member, refusal }),
         }
     }
 
@@ -480,6 +492,7 @@ impl Live {
                 }
             }
             Command::ChangeRole { member, role } => self.change_role(now, member, role),
+            Command::Remove { member, refusal } => self.handle(now, Input::Removed { member, refusal }),
             Command::Left { member, departure } => {
                 self.seats.remove(&member);
                 self.handle(now, Input::Left { member, departure });

@@ -36,6 +36,7 @@ impl World {
         self.resume_store();
         for client in 0..self.clients.len() {
             self.decide(client, true);
+            self.block(client, false);
         }
         for process in 0..self.processes.len() {
             if !self.processes[process].up {

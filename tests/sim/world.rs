@@ -10,7 +10,7 @@ use crdt::testing::{Random, Replica};
 use pageroom::{
     connections::Step,
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{Departure, MemberId, Refusal, Role},
+    rooms::{Departure, MemberId, Refusal, RefusalCode, Role},
 };
 use storage::{Committed, PageId};
 
@@ -407,6 +407,10 @@ impl World {
             return self.send_down(id, Down::Close(Refusal::draining()));
         }
         let client = &self.clients[connection.client];
+        if client.is_blocked {
+            let refusal = Refusal::new(RefusalCode::Forbidden, "you may not enter");
+            return self.send_down(id, Down::Close(refusal));
+        }
         let (member, outbox) = self.processes[process].new_member();
         connection.server = Some(ServerSide {
             member,
