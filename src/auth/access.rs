@@ -16,8 +16,8 @@ use storage::{Application, EVERYBODY, PageId, SharedStore, StoreError, UserRecor
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Audit, Authenticator, Credential, Failures, Identity, Kind, Note, PageSpace, RateLimits, Rates, Secret,
-    SourceName,
+    Audit, Authenticator, Credential, Failures, Identity, Kind, Note, PageSpace, PageSpaceConfig, RateLimits,
+    Rates, Secret, SourceName,
     identity::{expired, revoked},
     live::Live,
     now, pagespace,
@@ -49,8 +49,8 @@ pub struct AccessConfig {
     pub token_version_query: Option<String>,
     /// Is asked what a user may do with a page.
     pub webhook: Option<(Uri, Option<Secret>)>,
-    /// Whether opaque tokens are looked up in PageSpace's tables, and after which time of disuse they end.
-    pub pagespace: Option<Duration>,
+    /// Whether opaque tokens are looked up in PageSpace's tables, and how.
+    pub pagespace: Option<PageSpaceConfig>,
     /// How long the audit log is kept; zero for not at all.
     pub audit_retention: Duration,
     /// Whether the presence of members says who they are, whatever their programs say.
@@ -207,7 +207,7 @@ impl Access {
             }
         }
         let versions = application.clone().zip(config.token_version_query.clone());
-        let pagespace = application.zip(config.pagespace);
+        let pagespace = application.zip(config.pagespace.clone());
         Ok(Self(Arc::new(Parts {
             authenticator,
             store,
@@ -215,7 +215,7 @@ impl Access {
             audit,
             failures: Failures::default(),
             rates: Rates::new(config.rates),
-            pagespace: pagespace.map(|(application, idle)| PageSpace::new(application, idle)),
+            pagespace: pagespace.map(|(application, config)| PageSpace::new(application, config)),
             versions,
             token_at,
             sources,

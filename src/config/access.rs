@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Uri;
 
 use super::auth::{AuthSettings, check_length};
-use crate::auth::{AccessConfig, RateLimits, Secret, SourceName};
+use crate::auth::{AccessConfig, PageSpaceConfig, RateLimits, Secret, SourceName};
 
 /// What users whose tokens have a version are asked for in PageSpace's tables.
 const PAGESPACE_VERSIONS: &str =
@@ -72,6 +72,9 @@ pub(super) struct AccessSettings {
         value_name = "MILLISECONDS"
     )]
     session_idle_timeout_ms: u64,
+    /// What PageSpace encrypts names of users with, at least 32 bytes.
+    #[arg(long, env = "ENCRYPTION_KEY", value_name = "SECRET", hide_env_values = true)]
+    encryption_key: Option<Secret>,
     /// What backends sign their messages with (header `X-Broadcast-Signature`), at least 32 bytes.
     #[arg(
         long,
@@ -136,6 +139,9 @@ impl AccessSettings {
             self.access_webhook_secret.as_ref(),
             problems,
         );
+        // Applications of the same environment may have one of their own.
+        let names = self.encryption_key.as_ref().filter(|_| self.pagespace_tokens);
+        check_length("ENCRYPTION_KEY", names, problems);
         let versions = self.token_version_query.as_deref().map(statement);
         let versions = versions.or_else(|| self.pagespace_tokens.then(|| PAGESPACE_VERSIONS.to_owned()));
         let database_url = self.access_database_url.as_ref().unwrap_or(database_url);
@@ -152,9 +158,10 @@ impl AccessSettings {
             query,
             token_version_query: versions,
             webhook: self.webhook(problems),
-            pagespace: self
-                .pagespace_tokens
-                .then(|| Duration::from_millis(self.session_idle_timeout_ms)),
+            pagespace: self.pagespace_tokens.then(|| PageSpaceConfig {
+                idle_timeout: Duration::from_millis(self.session_idle_timeout_ms),
+                encryption_key: self.encryption_key.clone(),
+            }),
             audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 60 * 60),
             stamps_presence: self.stamp_presence,
             rates,

@@ -227,7 +227,7 @@ impl Namespaces for Pages {
                     if refusal.code == RefusalCode::Unauthenticated {
                         access.failures().failed(address).await;
                     }
-                    Err(refusal.to_string())
+                    Err(sentence(&refusal))
                 }
             }
         })
@@ -235,6 +235,22 @@ impl Namespaces for Pages {
 
     fn is_pressed(&self) -> bool {
         self.shared.around.writer.is_full()
+    }
+}
+
+/// How a client hears that it is not let in. Some programs look for these words to fetch another token.
+fn sentence(refusal: &Refusal) -> String {
+    let is_about_token = matches!(
+        refusal.code,
+        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
+    );
+    match is_about_token {
+        true => format!(
+            "{}: Authentication error: {}",
+            refusal.code.as_str(),
+            refusal.message
+        ),
+        false => refusal.to_string(),
     }
 }
 
