@@ -29,8 +29,12 @@ use crate::rooms::{Refusal, RefusalCode, Registry, Role};
 const MAX_ANSWERS: u64 = 200_000;
 /// Longest time that a question to the application's database may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time that anybody waits for an answer of a source.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Whether a page was deleted is asked for no longer than this.
 const DELETED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pages that are remembered to be in the trash, at most.
+const MAX_TRASHED: u64 = 100_000;
 /// Users share this many counters of changes.
 const STAMPS: usize = 4096;
 
@@ -78,6 +82,8 @@ pub(super) struct Parts {
     sources: Vec<Source>,
     answers: Cache<Question, Answer>,
     keeps_answers: bool,
+    /// Pages that were in the trash when that was last heard.
+    trashed: Cache<PageId, ()>,
     pub(super) stamps_presence: bool,
     stamps: Stamps,
     pub(super) live: Live,
@@ -223,6 +229,7 @@ impl Access {
                 .max_capacity(MAX_ANSWERS)
                 .time_to_live(config.cache.max(Duration::from_millis(1)))
                 .build(),
+            trashed: Cache::new(MAX_TRASHED),
             keeps_answers: !config.cache.is_zero(),
             stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
@@ -335,10 +342,11 @@ impl Access {
         }
     }
 
-    /// Whether a page is in the trash. When the store does not say, or not soon, a page can only be in memory, because none can be
-    /// loaded: it was not deleted when it was, and whoever comes is served from memory rather than kept out.
+    /// Whether a page is in the trash. When the store does not say, or not soon, what it said last counts: a page of which nothing
+    /// is known can only be in memory, because none can be loaded, and whoever comes is served from there rather than kept out.
     async fn is_deleted(&self, page: &PageId) -> bool {
-        let question = Question::IsDeleted(self.0.stamps.read(None), page.clone());
+        let stamp = self.0.stamps.read(None);
+        let question = Question::IsDeleted(stamp, page.clone());
         let asking = async || {
             let record = self.0.store.page(page).await.map_err(|error| {
                 tracing::warn!(%error, "whether a page was deleted cannot be found out");
@@ -348,7 +356,23 @@ impl Access {
             Ok(Answer::IsDeleted(deleted))
         };
         let answer = tokio::time::timeout(DELETED_TIMEOUT, self.kept(question, asking)).await;
-        matches!(answer, Ok(Ok(Answer::IsDeleted(true))))
+        let Ok(Ok(Answer::IsDeleted(deleted))) = answer else {
+            return self.0.trashed.contains_key(page);
+        };
+        // What was asked before something changed may be older than what is remembered.
+        if self.0.stamps.read(None) == stamp {
+            self.note_trashed(page, deleted).await;
+        }
+        deleted
+    }
+
+    /// Remembers that a page is in the trash, or that it is not, for when the store does not say.
+    pub async fn note_trashed(&self, page: &PageId, deleted: bool) {
+        if deleted {
+            self.0.trashed.insert(page.clone(), ()).await;
+        } else if self.0.trashed.contains_key(page) {
+            self.0.trashed.invalidate(page).await;
+        }
     }
 
     async fn decide_role(
@@ -416,7 +440,12 @@ impl Access {
             return Ok(answer);
         }
         // In a box: it is as large as all that every future around it holds together.
-        let asked = Box::pin(self.0.answers.try_get_with(question.clone(), asking())).await;
+        let asked = Box::pin(self.0.answers.try_get_with(question.clone(), asking()));
+        let Ok(asked) = tokio::time::timeout(SOURCE_TIMEOUT, asked).await else {
+            return Err(Refusal::unavailable(
+                "what you may do cannot be found out now, try again",
+            ));
+        };
         if !self.0.keeps_answers {
             // Only those who came while it was being asked share it.
             self.0.answers.invalidate(&question).await;

@@ -147,7 +147,11 @@ pub async fn serve<D: Dialect>(
     };
     let outbox = Outbox::new(around.max_outbox_bytes);
     let expires = membership.expires_in.map(|left| now() + left);
-    let seat = match around.access.join(&page, membership, &outbox).await {
+    let joining = around.access.join(&page, membership, &outbox);
+    // A client that hears nothing for longer has gone.
+    let joined = tokio::time::timeout(around.session.timeout, joining).await;
+    let too_long = |_| Err(Refusal::unavailable("the page took too long to open"));
+    let seat = match joined.unwrap_or_else(too_long) {
         Ok(seat) => seat,
         Err(refusal) => {
             around.metrics.refused(refusal.code.as_str(), 1);

@@ -60,5 +60,6 @@ async fn tell(app: &App, identity: &Identity, page: &PageId, action: &str) {
         user: None,
         page: Some(page.as_str().to_owned()),
     };
+    access.note_trashed(page, action == "delete").await;
     access.changed(&change).await;
 }

@@ -838,3 +838,63 @@ async fn what_waits_when_a_page_is_deleted_is_not_taken_in() {
     .await;
     assert!(!text.text().contains("late"), "{}", text.text());
 }
+
+#[tokio::test]
+async fn while_the_store_is_silent_nobody_enters_a_page_that_is_known_to_be_deleted_and_nobody_waits_for_ever()
+ {
+    let store = SwitchedStore::new(empty_store().await);
+    let flags = [
+        "--jwt-secret",
+        SECRET,
+        "--admin-token",
+        ADMIN_TOKEN,
+        "--access-cache-seconds",
+        "0",
+        "--access",
+        "token",
+    ];
+    let server = TestServer::start_on(store.clone(), &flags).await;
+    let everything = token("ada", &json!({ "*": "edit" }));
+    for page in ["gone", "kept"] {
+        let update = Replica::new(1).write("text");
+        let path = format!("/api/pages/{page}/updates");
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let posted = send(
+            server.address,
+            Method::POST,
+            &path,
+            &[("authorization", &bearer)],
+            update,
+        )
+        .await;
+        assert_eq!(posted.status, 200);
+    }
+    let deleted = backend(&server, Method::DELETE, "/api/pages/gone", Value::Null).await;
+    assert_eq!(deleted.status, 204);
+    store.reading(Weather::Hanging);
+    let enters = async |page: &str| {
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [("authorization", bearer.as_str())];
+        let socket = Socket::open_with(server.address, &format!("/ws/{page}"), &headers).await;
+        let mut client = Client::new(socket, Replica::new(9));
+        client.ask().await;
+        while !client.synced {
+            if let Err(closed) = client.turn().await {
+                let code = closed.reason.split(':').next().unwrap_or_default();
+                return format!("{} {code}", closed.code);
+            }
+        }
+        "let in".to_owned()
+    };
+    // Both rooms are still in memory. The backend may enter anything that there is.
+    assert_eq!(enters("gone").await, "4404 page_deleted");
+    assert_eq!(enters("kept").await, "let in");
+    // Whether she is still a user nobody can say.
+    assert_eq!(outcome(&server, "kept", &everything).await, "1013 unavailable");
+    store.reading(Weather::Fine);
+    let restored = backend(&server, Method::POST, "/api/pages/gone/restore", Value::Null).await;
+    assert_eq!(restored.status, 204);
+    store.reading(Weather::Hanging);
+    assert_eq!(enters("gone").await, "let in");
+    store.reading(Weather::Fine);
+}
