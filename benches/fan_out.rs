@@ -77,6 +77,7 @@ impl World {
                 member: MemberId(member),
                 role: Role::Edit,
                 viewer: Viewer::default(),
+                badge: None,
                 capabilities: Capabilities::default(),
             });
         }

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
-    auth::{Access, Audit, Failures},
+    auth::{Access, Audit},
     config::Config,
     connections::{Admissions, websocket::Surroundings},
     http::{self, Parts, Peer},
@@ -112,7 +112,6 @@ impl Server {
         let hang_up = CancellationToken::new();
         let (draining, tasks) = (Arc::new(AtomicBool::new(false)), TaskTracker::new());
         let router = http::router(Parts {
-            failures: Failures::default(),
             broadcast_secret: config.broadcast_secret,
             admissions: Admissions::new(config.connections),
             trusted_proxies: config.trusted_proxies,

@@ -11,6 +11,9 @@
 //! one step further a state that it has replaced meanwhile would come back to it. A client that takes over the next clock,
 //! with the state that it shows anyway, has the same clock as everybody again. One that comes back further behind is told that
 //! it is gone, which it contradicts with a clock that peers take.
+//!
+//! An owner may wear a [`Badge`]: its states go out with what the server knows of it. It hears them so itself, and goes on from
+//! there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use serde::de::IgnoredAny;
 
+use crate::badge::Badge;
 use crate::encoding::{Reader, Write, buffer_length, number_length};
 use crate::error::DecodeError;
 use crate::state_vector::ClientId;
@@ -115,6 +119,8 @@ struct Owner {
     spoke: bool,
     /// How many present client ids it holds.
     held: usize,
+    /// Says in each of its states who it is.
+    badge: Option<Arc<Badge>>,
 }
 
 #[derive(Debug)]
@@ -271,6 +277,11 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         });
     }
 
+    /// What `owner` shows from now on says who it is. To be called before what it says.
+    pub fn wear(&mut self, now: Instant, owner: O, badge: Arc<Badge>) {
+        self.owner_entry(now, owner).badge = Some(badge);
+    }
+
     /// The owner left: its states are withdrawn at once.
     pub fn leave(&mut self, now: Instant, owner: O) -> Vec<AwarenessChange> {
         match self.owners.remove(&owner) {
@@ -379,6 +390,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             came: now,
             spoke: false,
             held: 0,
+            badge: None,
         })
     }
 
@@ -400,6 +412,10 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
     ) -> AwarenessChange {
         let deadline = now + self.limits.timeout;
         self.wake_at(deadline);
+        // Not earlier: what others say back is compared as it was sent to them.
+        let badge = self.owners.get(&owner).and_then(|owner| owner.badge.as_ref());
+        let worn = badge.and_then(|badge| badge.put_on(state));
+        let state = worn.as_deref().unwrap_or(state);
         let before = self.present.get(&client);
         self.withdrawn.remove(&client);
         let clock_out = match before {

@@ -4,6 +4,7 @@ pub mod awareness;
 pub mod encoding;
 pub mod message;
 
+mod badge;
 mod content;
 mod document;
 mod error;
@@ -19,6 +20,7 @@ mod update;
 pub mod testing;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome, Introduction};
+pub use badge::Badge;
 pub use content::{Content, FieldType};
 pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};

@@ -16,7 +16,8 @@ use storage::{Application, EVERYBODY, PageId, SharedStore, StoreError, UserRecor
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Audit, Authenticator, Credential, Identity, Kind, Note, PageSpace, Secret, SourceName,
+    Audit, Authenticator, Credential, Failures, Identity, Kind, Note, PageSpace, PageSpaceConfig, RateLimits,
+    Rates, Secret, SourceName,
     identity::{expired, revoked},
     live::Live,
     now, pagespace,
@@ -28,6 +29,12 @@ use crate::rooms::{Refusal, RefusalCode, Registry, Role};
 const MAX_ANSWERS: u64 = 200_000;
 /// Longest time that a question to the application's database may take.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time that anybody waits for an answer of a source.
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Whether a page was deleted is asked for no longer than this.
+const DELETED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Pages that are remembered to be in the trash, at most.
+const MAX_TRASHED: u64 = 100_000;
 /// Users share this many counters of changes.
 const STAMPS: usize = 4096;
 
@@ -46,10 +53,14 @@ pub struct AccessConfig {
     pub token_version_query: Option<String>,
     /// Is asked what a user may do with a page.
     pub webhook: Option<(Uri, Option<Secret>)>,
-    /// Whether opaque tokens are looked up in PageSpace's tables, and after which time of disuse they end.
-    pub pagespace: Option<Duration>,
+    /// Whether opaque tokens are looked up in PageSpace's tables, and how.
+    pub pagespace: Option<PageSpaceConfig>,
     /// How long the audit log is kept; zero for not at all.
     pub audit_retention: Duration,
+    /// Whether the presence of members says who they are, whatever their programs say.
+    pub stamps_presence: bool,
+    /// How often somebody may ask.
+    pub rates: RateLimits,
 }
 
 /// Who may do what. Cheap to clone.
@@ -62,6 +73,8 @@ pub(super) struct Parts {
     pub(super) store: SharedStore,
     pub(super) registry: Registry,
     pub(super) audit: Audit,
+    failures: Failures,
+    rates: Rates,
     pagespace: Option<PageSpace>,
     versions: Option<(Arc<Application>, String)>,
     /// Whether the token's grants come before the other sources, after so many of them, or not at all.
@@ -69,6 +82,9 @@ pub(super) struct Parts {
     sources: Vec<Source>,
     answers: Cache<Question, Answer>,
     keeps_answers: bool,
+    /// Pages that were in the trash when that was last heard.
+    trashed: Cache<PageId, ()>,
+    pub(super) stamps_presence: bool,
     stamps: Stamps,
     pub(super) live: Live,
     pub(super) stop: CancellationToken,
@@ -96,6 +112,7 @@ pub struct Membership {
 enum Question {
     User(Stamp, Arc<str>),
     Role(Stamp, usize, Arc<str>, PageId),
+    IsDeleted(Stamp, PageId),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +120,7 @@ enum Answer {
     /// With the version that the user's tokens must have, where that is known.
     User(UserRecord, Version),
     Role(Option<Decision>),
+    IsDeleted(bool),
 }
 
 /// Which version a user's tokens must have.
@@ -195,13 +213,15 @@ impl Access {
             }
         }
         let versions = application.clone().zip(config.token_version_query.clone());
-        let pagespace = application.zip(config.pagespace);
+        let pagespace = application.zip(config.pagespace.clone());
         Ok(Self(Arc::new(Parts {
             authenticator,
             store,
             registry,
             audit,
-            pagespace: pagespace.map(|(application, idle)| PageSpace::new(application, idle)),
+            failures: Failures::default(),
+            rates: Rates::new(config.rates),
+            pagespace: pagespace.map(|(application, config)| PageSpace::new(application, config)),
             versions,
             token_at,
             sources,
@@ -209,7 +229,9 @@ impl Access {
                 .max_capacity(MAX_ANSWERS)
                 .time_to_live(config.cache.max(Duration::from_millis(1)))
                 .build(),
+            trashed: Cache::new(MAX_TRASHED),
             keeps_answers: !config.cache.is_zero(),
+            stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
             live: Live::default(),
             stop,
@@ -224,6 +246,16 @@ impl Access {
     /// Takes notes of what was done.
     pub fn audit(&self) -> &Audit {
         &self.0.audit
+    }
+
+    /// Slows down whoever fails to prove who it is.
+    pub fn failures(&self) -> &Failures {
+        &self.0.failures
+    }
+
+    /// How often somebody may ask.
+    pub fn rates(&self) -> &Rates {
+        &self.0.rates
     }
 
     /// Who the bearer of `credential` is, and that nothing has withdrawn the token.
@@ -290,7 +322,60 @@ impl Access {
         self.0.stamps.advance(user);
     }
 
+    /// What somebody may do with a page, also when it is in the trash.
+    pub async fn role_in_trash(&self, identity: &Identity, page: &PageId) -> Result<Role, Refusal> {
+        let decision = self.decide_role(identity, page, now()).await;
+        decision.map(|decision| decision.role)
+    }
+
     pub(super) async fn decide(
+        &self,
+        identity: &Identity,
+        page: &PageId,
+        now: SystemTime,
+    ) -> Result<Decision, Refusal> {
+        // In this order: whoever may not see a page is not told that it was deleted.
+        let decision = self.decide_role(identity, page, now).await?;
+        match self.is_deleted(page).await {
+            true => Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted")),
+            false => Ok(decision),
+        }
+    }
+
+    /// Whether a page is in the trash. When the store does not say, or not soon, what it said last counts: a page of which nothing
+    /// is known can only be in memory, because none can be loaded, and whoever comes is served from there rather than kept out.
+    async fn is_deleted(&self, page: &PageId) -> bool {
+        let stamp = self.0.stamps.read(None);
+        let question = Question::IsDeleted(stamp, page.clone());
+        let asking = async || {
+            let record = self.0.store.page(page).await.map_err(|error| {
+                tracing::warn!(%error, "whether a page was deleted cannot be found out");
+                Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
+            })?;
+            let deleted = record.is_some_and(|record| record.deleted_at.is_some());
+            Ok(Answer::IsDeleted(deleted))
+        };
+        let answer = tokio::time::timeout(DELETED_TIMEOUT, self.kept(question, asking)).await;
+        let Ok(Ok(Answer::IsDeleted(deleted))) = answer else {
+            return self.0.trashed.contains_key(page);
+        };
+        // What was asked before something changed may be older than what is remembered.
+        if self.0.stamps.read(None) == stamp {
+            self.note_trashed(page, deleted).await;
+        }
+        deleted
+    }
+
+    /// Remembers that a page is in the trash, or that it is not, for when the store does not say.
+    pub async fn note_trashed(&self, page: &PageId, deleted: bool) {
+        if deleted {
+            self.0.trashed.insert(page.clone(), ()).await;
+        } else if self.0.trashed.contains_key(page) {
+            self.0.trashed.invalidate(page).await;
+        }
+    }
+
+    async fn decide_role(
         &self,
         identity: &Identity,
         page: &PageId,
@@ -338,7 +423,7 @@ impl Access {
                 Box::pin(source.ask(user, page, now)).await
             }
             Ok(Answer::Role(decision)) => Ok(decision),
-            Ok(Answer::User(..)) => Ok(None),
+            Ok(Answer::User(..) | Answer::IsDeleted(_)) => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }
@@ -355,7 +440,12 @@ impl Access {
             return Ok(answer);
         }
         // In a box: it is as large as all that every future around it holds together.
-        let asked = Box::pin(self.0.answers.try_get_with(question.clone(), asking())).await;
+        let asked = Box::pin(self.0.answers.try_get_with(question.clone(), asking()));
+        let Ok(asked) = tokio::time::timeout(SOURCE_TIMEOUT, asked).await else {
+            return Err(Refusal::unavailable(
+                "what you may do cannot be found out now, try again",
+            ));
+        };
         if !self.0.keeps_answers {
             // Only those who came while it was being asked share it.
             self.0.answers.invalidate(&question).await;

@@ -55,7 +55,7 @@ impl Failures {
 }
 
 /// What counts as one address: of IPv6 the first 64 bits, of which everybody has all the others.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     let address = address.to_canonical();
     match address {
         IpAddr::V6(v6) if !v6.is_loopback() => {

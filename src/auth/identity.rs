@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use crdt::Badge;
 use storage::{EVERYBODY, PageId};
 
 use crate::rooms::{Refusal, RefusalCode, Role};
@@ -84,6 +85,21 @@ impl Identity {
             token_version: None,
             issued_at: now,
             profile: Profile::default(),
+        }
+    }
+
+    /// What others are told of who this is, in its presence. Guests must not pass for users; the backend may show whomever it
+    /// speaks for.
+    pub fn badge(&self) -> Option<Badge> {
+        let Profile { name, avatar_url } = &self.profile;
+        match self.kind {
+            Kind::Backend => None,
+            Kind::Guest => Some(Badge::new(None, None, None)),
+            Kind::User => Some(Badge::new(
+                self.user.as_deref(),
+                name.as_deref(),
+                avatar_url.as_deref(),
+            )),
         }
     }
 

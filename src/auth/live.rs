@@ -176,7 +176,12 @@ impl Access {
             avatar_url: shown(&identity.profile.avatar_url),
             socket,
         };
-        let seat = self.0.registry.join(page, role, viewer, outbox).await?;
+        let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
+        let joining = self
+            .0
+            .registry
+            .join(page, role, viewer, badge.map(Arc::new), outbox);
+        let seat = joining.await?;
         let standing = Standing {
             until: earlier(until, identity.expires_at),
             identity,

@@ -20,21 +20,37 @@
 //! for each seat concerned, and the room is told through the seat's [handle](crate::rooms::SeatHandle): another role, or out.
 //! That goes past everything that the member has said and that still waits. A protocol has nothing to do for it.
 //!
+//! A page in the trash is closed by the same mechanism: [`Access::join`] and every request ask for it after the role, so that whoever
+//! may not see the page learns nothing, and deleting or restoring it is a change that concerns everybody.
+//!
+//! # Authorship
+//!
+//! The room knows which member writes with a Yjs client id: whoever brought something new under it, by an edit, until it
+//! leaves. New structs under that id from another user would leave two replicas with different content at the same clocks and equal
+//! state vectors, which no sync ever mends. So an edit, or a post of a user, that has some is refused, and its sender sent away. A resync
+//! may repeat anybody's edits, because programs that sync from peer to peer do so, but what is new in it of somebody who is here is
+//! left out: the writer brings that. When the writer leaves, whoever brought some of it is asked again.
+//!
+//! Presence is bound to connections in the same way. Where the configuration asks for it, each member wears a
+//! [badge](crdt::Badge) made of its [`Identity`], and what it shows says who it is.
+//!
 //! # What else stands here
 //!
-//! [`Audit`] keeps what was done and refused, [`Failures`] slows down whoever guesses, and [`signature`] checks messages of
+//! [`Audit`] keeps what was done and refused, [`Failures`] slows down whoever guesses, [`Rates`] whoever asks too often, and [`signature`] checks messages of
 //! backends. Tokens are in no log, and the reason why one proves nothing is told to nobody: the code of a refusal is all.
 
 mod access;
 mod audit;
 mod credentials;
 mod failures;
+mod field_cipher;
 mod identity;
 mod jwt;
 mod keys;
 mod live;
 mod origin;
 mod pagespace;
+mod rates;
 mod session_cookie;
 pub mod signature;
 mod sources;
@@ -44,13 +60,14 @@ use std::{sync::Arc, time::SystemTime};
 pub use access::{Access, AccessConfig, Membership};
 pub use audit::{Audit, Note};
 pub use credentials::{Credential, SUBPROTOCOL_PREFIX, find as find_credential};
-pub use failures::Failures;
+pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
 pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
 pub use keys::KeyError;
 pub use live::LiveSeat;
 pub use origin::{Origin, OriginPolicy};
-pub use pagespace::PageSpace;
+pub use pagespace::{PageSpace, PageSpaceConfig};
+pub use rates::{Rate, RateLimits, Rates};
 pub use session_cookie::SessionKeys;
 pub use sources::SourceName;
 use subtle::ConstantTimeEq;
@@ -112,6 +129,14 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
+    /// Whether this is the backend's token.
+    pub fn is_backend(&self, credential: &Credential) -> bool {
+        match (&self.admin_token, credential) {
+            (Some(admin), Credential::Bearer(token)) => admin.matches(token),
+            _ => false,
+        }
+    }
+
     /// Who the bearer of `credential` is. The message of a refusal tells a stranger no more than its code does.
     pub fn identify(&self, credential: Option<&Credential>, now: SystemTime) -> Result<Identity, Refusal> {
         let Some(credential) = credential else {
@@ -120,14 +145,15 @@ impl Authenticator {
                 false => Err(Refusal::new(RefusalCode::Unauthenticated, "a token is needed")),
             };
         };
-        if let (Some(admin), Credential::Bearer(token)) = (&self.admin_token, credential)
-            && admin.matches(token)
-        {
+        if self.is_backend(credential) {
             return Ok(Identity::backend(now));
         }
         match credential {
             Credential::Session(name, token) if !self.sessions.is_empty() => {
                 self.sessions.open(name, token, now)
+            }
+            Credential::Bearer(token) if !self.sessions.is_empty() && session_cookie::is_sealed(token) => {
+                self.sessions.open_bearer(token, now)
             }
             Credential::Bearer(token) | Credential::Given(token) | Credential::Cookie(token)
                 if !self.keys.is_empty() =>

@@ -12,7 +12,8 @@ use sha3::{Digest, Sha3_256};
 use storage::{Application, PageSpaceSession};
 
 use super::{
-    Identity, Profile,
+    Identity, Profile, Secret,
+    field_cipher::{Ciphertext, Field, FieldCipher},
     identity::{expired, revoked, unauthenticated},
 };
 use crate::rooms::Refusal;
@@ -28,7 +29,21 @@ pub struct PageSpace {
     application: Arc<Application>,
     /// A session that was not used for this long has ended; zero for never.
     idle_timeout: Duration,
+    /// Reads names that are kept encrypted.
+    cipher: Option<Arc<FieldCipher>>,
 }
+
+/// How PageSpace's tables are read.
+#[derive(Clone, Debug)]
+pub struct PageSpaceConfig {
+    /// Sessions end when they are not used for this long; zero for never.
+    pub idle_timeout: Duration,
+    /// What names of users are encrypted with.
+    pub encryption_key: Option<Secret>,
+}
+
+/// The name of somebody who has none that can be read.
+const NAMELESS: &str = "Unknown";
 
 /// Whether a token is one of PageSpace's, good or not. No signed token looks like one.
 pub(super) fn is_opaque(token: &str) -> bool {
@@ -78,11 +93,38 @@ fn flaw(session: &PageSpaceSession, kind: &str, idle_timeout: Duration, now: Sys
 
 impl PageSpace {
     /// Looks tokens up in this database.
-    pub fn new(application: Arc<Application>, idle_timeout: Duration) -> Self {
+    pub fn new(application: Arc<Application>, config: PageSpaceConfig) -> Self {
+        let cipher = config.encryption_key.as_ref().and_then(FieldCipher::new);
         Self {
             application,
-            idle_timeout,
+            idle_timeout: config.idle_timeout,
+            cipher: cipher.map(Arc::new),
         }
+    }
+
+    /// The name that is shown of a user: that of the profile, else the user's own, which may be encrypted.
+    async fn name(&self, profile: Option<String>, own: Option<String>) -> String {
+        let name = match (profile, own.map(Field::new)) {
+            (Some(name), _) | (None, Some(Field::Plain(name))) => Some(name),
+            (None, Some(Field::Encrypted(salt, ciphertext))) => self.decrypted(salt, ciphertext).await,
+            (None, None) => None,
+        };
+        name.unwrap_or_else(|| NAMELESS.to_owned())
+    }
+
+    async fn decrypted(&self, salt: Option<Vec<u8>>, ciphertext: Ciphertext) -> Option<String> {
+        let cipher = self.cipher.clone()?;
+        let opened = match salt {
+            None => cipher.open(None, ciphertext),
+            // Making a key takes long.
+            Some(salt) => tokio::task::spawn_blocking(move || cipher.open(Some(&salt), ciphertext))
+                .await
+                .unwrap_or_default(),
+        };
+        if opened.is_none() {
+            tracing::warn!("a user's name cannot be decrypted with ENCRYPTION_KEY");
+        }
+        opened
     }
 
     /// Who the bearer of an opaque token is.
@@ -111,7 +153,7 @@ impl PageSpace {
         let mut identity = Identity::user(&session.user, now)?;
         identity.expires_at = Some(session.expires_at);
         identity.profile = Profile {
-            name: session.name,
+            name: Some(self.name(session.name, session.user_name).await),
             avatar_url: session.avatar_url,
         };
         Ok(identity)
@@ -176,6 +218,7 @@ mod tests {
             expires_at: at(1000),
             used_at: at(100),
             name: None,
+            user_name: None,
             avatar_url: None,
         };
         let idle = Duration::from_secs(300);

@@ -19,6 +19,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use cbc::cipher::{BlockModeDecrypt, KeyIvInit, block_padding::Pkcs7};
 use hkdf::Hkdf;
 use hmac::{Hmac, Mac};
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use sha2::{Sha256, Sha512};
 use subtle::ConstantTimeEq;
@@ -28,7 +29,7 @@ use super::{
     identity::unauthenticated,
     jwt::{Claims, LEEWAY, MAX_TOKEN_BYTES, NumericDate},
 };
-use crate::rooms::Refusal;
+use crate::rooms::{Refusal, RefusalCode};
 
 /// Names of the cookies, in the order in which they are looked for.
 pub(super) const COOKIES: [&str; 4] = [
@@ -82,6 +83,23 @@ impl SessionKeys {
         self.secrets.is_empty()
     }
 
+    /// Whose session it is that a client without cookies sends as a bearer token, perhaps as it stood in its cookie,
+    /// percent-encoded. Which cookie that was is part of its key.
+    pub fn open_bearer(&self, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
+        let token = percent_decode_str(token)
+            .decode_utf8()
+            .map_err(|_| unauthenticated())?;
+        let seals = COOKIES.map(|name| self.open(name, &token, now));
+        let proved = |opened: &Result<Identity, Refusal>| match opened {
+            Ok(_) => true,
+            Err(refusal) => refusal.code != RefusalCode::Unauthenticated,
+        };
+        seals
+            .into_iter()
+            .find(proved)
+            .unwrap_or_else(|| Err(unauthenticated()))
+    }
+
     /// Whose session it is that the cookie `name` holds.
     pub fn open(&self, name: &str, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
         let content = self
@@ -104,6 +122,13 @@ impl SessionKeys {
         };
         claims.into_identity(now)
     }
+}
+
+/// Whether a token can be an encrypted session: five parts, of which the second, for a key, is empty. No signed token looks so.
+pub(super) fn is_sealed(token: &str) -> bool {
+    let token = token.replace("%2E", ".").replace("%2e", ".");
+    let mut parts = token.split('.');
+    parts.nth(1) == Some("") && parts.count() == 3
 }
 
 /// The content of a JWE, if this secret made it for this cookie.
@@ -242,6 +267,29 @@ mod tests {
         assert!(!identity.admin && identity.grants.is_empty());
         let chunked = text(&vectors, "/v4/large_for_chunking");
         assert_eq!(code(keys.open(COOKIES[3], chunked, now)), Ok(sub));
+    }
+
+    #[test]
+    fn a_session_of_either_kind_counts_as_a_bearer_token() {
+        let vectors = vectors();
+        let (keys, now) = (keys(&vectors), then(&vectors));
+        let v4 = text(&vectors, "/v4/valid");
+        let v5 = text(&vectors, &format!("/v5/{}/valid", COOKIES[1]));
+        for token in [v4, v5, &v4.replace('.', "%2E")] {
+            assert!(
+                is_sealed(token) && keys.open_bearer(token, now).is_ok(),
+                "{token}"
+            );
+        }
+        for (token, expected) in [
+            (text(&vectors, "/v4/expired"), RefusalCode::TokenExpired),
+            (text(&vectors, "/v4/wrong_secret"), RefusalCode::Unauthenticated),
+            ("%ff....", RefusalCode::Unauthenticated),
+            (&format!("{v4}%"), RefusalCode::Unauthenticated),
+        ] {
+            assert_eq!(code(keys.open_bearer(token, now)), Err(expected), "{token}");
+        }
+        assert!(!is_sealed("a.b.c") && !is_sealed("opaque") && !is_sealed("a.b.c.d.e"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Uri;
 
 use super::auth::{AuthSettings, check_length};
-use crate::auth::{AccessConfig, Secret, SourceName};
+use crate::auth::{AccessConfig, PageSpaceConfig, RateLimits, Secret, SourceName};
 
 /// What users whose tokens have a version are asked for in PageSpace's tables.
 const PAGESPACE_VERSIONS: &str =
@@ -72,6 +72,9 @@ pub(super) struct AccessSettings {
         value_name = "MILLISECONDS"
     )]
     session_idle_timeout_ms: u64,
+    /// What PageSpace encrypts names of users with, at least 32 bytes.
+    #[arg(long, env = "ENCRYPTION_KEY", value_name = "SECRET", hide_env_values = true)]
+    encryption_key: Option<Secret>,
     /// What backends sign their messages with (header `X-Broadcast-Signature`), at least 32 bytes.
     #[arg(
         long,
@@ -88,10 +91,19 @@ pub(super) struct AccessSettings {
         value_name = "DAYS"
     )]
     audit_retention_days: u32,
+    /// Writes into presence who it is of, whatever the client says: `user.id`, and `user.name` and `user.avatarUrl` when the token
+    /// has them. All other fields stay.
+    #[arg(long, env = "PAGEROOM_STAMP_PRESENCE", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    stamp_presence: bool,
 }
 
 impl AccessSettings {
-    pub(super) fn check(&self, database_url: &Secret, problems: &mut Vec<String>) -> AccessConfig {
+    pub(super) fn check(
+        &self,
+        database_url: &Secret,
+        rates: RateLimits,
+        problems: &mut Vec<String>,
+    ) -> AccessConfig {
         let mut sources = Vec::new();
         for name in self.access.iter().filter(|name| !name.trim().is_empty()) {
             match name.parse::<SourceName>() {
@@ -127,6 +139,9 @@ impl AccessSettings {
             self.access_webhook_secret.as_ref(),
             problems,
         );
+        // Applications of the same environment may have one of their own.
+        let names = self.encryption_key.as_ref().filter(|_| self.pagespace_tokens);
+        check_length("ENCRYPTION_KEY", names, problems);
         let versions = self.token_version_query.as_deref().map(statement);
         let versions = versions.or_else(|| self.pagespace_tokens.then(|| PAGESPACE_VERSIONS.to_owned()));
         let database_url = self.access_database_url.as_ref().unwrap_or(database_url);
@@ -143,10 +158,13 @@ impl AccessSettings {
             query,
             token_version_query: versions,
             webhook: self.webhook(problems),
-            pagespace: self
-                .pagespace_tokens
-                .then(|| Duration::from_millis(self.session_idle_timeout_ms)),
+            pagespace: self.pagespace_tokens.then(|| PageSpaceConfig {
+                idle_timeout: Duration::from_millis(self.session_idle_timeout_ms),
+                encryption_key: self.encryption_key.clone(),
+            }),
             audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 60 * 60),
+            stamps_presence: self.stamp_presence,
+            rates,
         }
     }
 

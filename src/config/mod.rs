@@ -12,7 +12,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::{
-    auth::{AccessConfig, Authenticator, Secret},
+    auth::{AccessConfig, Authenticator, Rate, RateLimits, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
@@ -293,6 +293,38 @@ struct LimitSettings {
         value_name = "SECONDS"
     )]
     max_stall_seconds: u64,
+    /// REST requests a second of one user, and of one address. Backends and loopback addresses are exempt.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_REQUESTS_PER_SECOND",
+        default_value_t = 100,
+        value_name = "COUNT"
+    )]
+    max_requests_per_second: u32,
+    /// Such requests that may come at once.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_REQUESTS_BURST",
+        default_value_t = 500,
+        value_name = "COUNT"
+    )]
+    max_requests_burst: u32,
+    /// Connections a second that one address may ask for. Loopback addresses are exempt.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_ARRIVALS_PER_SECOND",
+        default_value_t = 50,
+        value_name = "COUNT"
+    )]
+    max_arrivals_per_second: u32,
+    /// Such connections that may come at once.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_ARRIVALS_BURST",
+        default_value_t = 500,
+        value_name = "COUNT"
+    )]
+    max_arrivals_burst: u32,
     /// Largest body of an HTTP request.
     #[arg(long, env = "PAGEROOM_MAX_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     max_body_bytes: usize,
@@ -385,7 +417,9 @@ impl Settings {
     pub fn check(&self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let authenticator = self.auth.check(self.listen.host, &mut problems);
-        let access = self.access.check(&self.store.database_url, &mut problems);
+        let access = self
+            .access
+            .check(&self.store.database_url, self.rates(), &mut problems);
         let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
         self.check_numbers(&mut problems);
@@ -448,6 +482,19 @@ impl Settings {
             && (self.limits.max_message_bytes as u64) > self.limits.max_page_bytes
         {
             problems.push("PAGEROOM_MAX_MESSAGE_BYTES is above PAGEROOM_MAX_PAGE_BYTES".to_owned());
+        }
+    }
+
+    fn rates(&self) -> RateLimits {
+        RateLimits {
+            requests: Rate {
+                per_second: self.limits.max_requests_per_second,
+                burst: self.limits.max_requests_burst,
+            },
+            arrivals: Rate {
+                per_second: self.limits.max_arrivals_per_second,
+                burst: self.limits.max_arrivals_burst,
+            },
         }
     }
 

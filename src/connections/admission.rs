@@ -9,7 +9,10 @@ use std::{
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::rooms::{Refusal, RefusalCode};
+use crate::{
+    auth::network,
+    rooms::{Refusal, RefusalCode},
+};
 
 /// Limits on connections; 0 switches one off.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +81,7 @@ impl Admissions {
 
     /// Counts a connection, or says which limit it would exceed.
     pub fn admit(&self, user: Option<&Arc<str>>, ip: IpAddr) -> Result<ConnectionPermit, Refusal> {
-        let ip = Some(ip.to_canonical()).filter(|ip| !ip.is_loopback());
+        let ip = Some(network(ip)).filter(|ip| !ip.is_loopback());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |limit: usize, count: usize| limit != 0 && count >= limit;
         if over(self.limits.total, counts.total) {

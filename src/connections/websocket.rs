@@ -146,7 +146,14 @@ pub async fn serve<D: Dialect>(
         return;
     };
     let expires = membership.expires_in.map(|left| now() + left);
-    let conversation = match OnePage::<D>::begin(&around, &page, membership).await {
+    // A client that hears nothing for longer has gone.
+    let begun = tokio::time::timeout(
+        around.session.timeout,
+        OnePage::<D>::begin(&around, &page, membership),
+    )
+    .await;
+    let too_long = |_| Err(Refusal::unavailable("the page took too long to open"));
+    let conversation = match begun.unwrap_or_else(too_long) {
         Ok(conversation) => conversation,
         Err(refusal) => {
             around.metrics.refused(refusal.code.as_str(), 1);

@@ -5,7 +5,7 @@ use std::any::Any;
 use axum::{
     Json,
     extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection},
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -81,7 +81,14 @@ impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let Refusal { code, message } = self.refusal();
         let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
-        (status(code), Json(json!({ "error": error }))).into_response()
+        let mut answer = (status(code), Json(json!({ "error": error }))).into_response();
+        if code == RefusalCode::RateLimited {
+            // Every bucket gets a token back within a second.
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        answer
     }
 }
 

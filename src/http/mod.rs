@@ -9,6 +9,7 @@ mod pages;
 mod permissions;
 mod socket;
 mod socket_io;
+mod trash;
 mod users;
 mod y_sweet;
 
@@ -26,14 +27,14 @@ use axum::{
     extract::{DefaultBodyLimit, Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{any, get, post, put},
 };
 pub use error::HttpError;
 pub(crate) use error::status;
 use ipnet::IpNet;
 pub use socket_io::routes as engine_routes;
-use storage::{PageId, SharedStore};
+use storage::{PageId, PageRecord, SharedStore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -42,7 +43,7 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Failures, Identity, Secret, find_credential},
+    auth::{Authenticator, Credential, Identity, Secret, find_credential},
     connections::{
         Admissions, client_address,
         engine_io::{Engine, EngineConfig},
@@ -59,8 +60,6 @@ pub struct App(Arc<Parts>);
 
 /// The parts of a server that answer requests.
 pub struct Parts {
-    /// Slows down whoever fails to prove who it is.
-    pub failures: Failures,
     /// What backends sign their messages with.
     pub broadcast_secret: Option<Secret>,
     /// How many connections there are.
@@ -103,7 +102,12 @@ impl App {
     /// Who makes a request. Browser origins are checked here too.
     async fn identify(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, Refusal> {
         let credential = self.credential(headers, uri)?;
-        self.around.access.identify(credential.as_ref()).await
+        let access = &self.around.access;
+        let identity = access.identify(credential.as_ref()).await?;
+        if let Some(user) = &identity.user {
+            access.rates().user_asks(user)?;
+        }
+        Ok(identity)
     }
 
     fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Credential>, Refusal> {
@@ -133,6 +137,22 @@ impl App {
         }
     }
 
+    /// Lets a request of whoever manages a page through, also when the page is in the trash.
+    async fn allow_in_trash(
+        &self,
+        headers: &HeaderMap,
+        uri: &Uri,
+        page: &PageId,
+    ) -> Result<Identity, HttpError> {
+        let identity = self.identify(headers, uri).await?;
+        match self.around.access.role_in_trash(&identity, page).await? {
+            Role::Admin => Ok(identity),
+            Role::View | Role::Comment | Role::Edit => {
+                Err(HttpError::forbidden("only who manages the page may do this"))
+            }
+        }
+    }
+
     /// Lets a request of a backend through: with its token, or of an administrator.
     async fn allow_backend(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, HttpError> {
         let identity = self.identify(headers, uri).await?;
@@ -144,10 +164,14 @@ impl App {
         }
     }
 
-    /// Whether a page may be shown to somebody at all.
-    async fn may_see(&self, identity: &Identity, page: &PageId) -> Result<bool, Refusal> {
-        match self.around.access.role(identity, page).await {
-            Ok(_) => Ok(true),
+    /// Whether a page may be listed for somebody: whoever may see it, and in the trash whoever manages it.
+    async fn may_list(&self, identity: &Identity, record: &PageRecord) -> Result<bool, Refusal> {
+        let needed = match record.deleted_at {
+            Some(_) => Role::Admin,
+            None => Role::View,
+        };
+        match self.around.access.role_in_trash(identity, &record.page).await {
+            Ok(role) => Ok(role >= needed),
             Err(refusal) if refusal.code == RefusalCode::Forbidden => Ok(false),
             Err(refusal) => Err(refusal),
         }
@@ -165,6 +189,19 @@ impl App {
             limits: self.lobby,
             hang_up: self.hang_up.clone(),
         }
+    }
+
+    /// Counts a request for its address. Backends do not wait for the users behind the same address.
+    fn count(&self, request: &Request) -> Result<(), HttpError> {
+        let access = &self.around.access;
+        let credential = find_credential(request.headers(), request.uri());
+        let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
+        let address = self.address(request).filter(|_| !is_backend);
+        let counted = address.map_or(Ok(()), |address| access.rates().address_asks(address));
+        counted.map_err(|refusal| {
+            self.around.metrics.refused(refusal.code.as_str(), 1);
+            refusal.into()
+        })
     }
 
     fn is_draining(&self) -> bool {
@@ -185,7 +222,8 @@ pub fn router(parts: Parts) -> Router {
     };
     let rest = Router::new()
         .route("/api/pages", get(pages::list))
-        .route("/api/pages/{id}", get(pages::describe))
+        .route("/api/pages/{id}", get(pages::describe).delete(trash::delete))
+        .route("/api/pages/{id}/restore", post(trash::restore))
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(pages::content))
         .route("/api/pages/{id}/updates", post(pages::post_update))
@@ -202,17 +240,18 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/access/refresh", post(users::refresh))
         .route("/api/audit", get(audit::list))
         .route("/api/pages/{id}/stateless", post(pages::post_stateless))
+        .route(
+            "/check_store",
+            post(y_sweet::check_store).get(y_sweet::check_store),
+        )
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(app.clone(), not_too_often))
         .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true))
         .layer(limit);
     let y_sweet = Router::new()
         .route("/ready", get(y_sweet::ready))
-        .route(
-            "/check_store",
-            post(y_sweet::check_store).get(y_sweet::check_store),
-        )
         .route("/d/{*rest}", any(y_sweet::serve))
         .route("/doc/{*rest}", any(y_sweet::serve))
         .method_not_allowed_fallback(error::no_such_method)
@@ -254,9 +293,17 @@ async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Resp
     if answer.status() == StatusCode::UNAUTHORIZED
         && let Some(address) = address
     {
-        app.failures.failed(address).await;
+        app.around.access.failures().failed(address).await;
     }
     answer
+}
+
+/// Refuses what comes from an address that asks too often.
+async fn not_too_often(State(app): State<App>, request: Request, next: Next) -> Response {
+    match app.count(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {

@@ -47,6 +47,9 @@ pub(super) struct Listing {
     prefix: String,
     after: Option<String>,
     limit: Option<usize>,
+    /// Those in the trash instead of the others, for whoever manages them.
+    #[serde(default)]
+    deleted: bool,
 }
 
 /// `GET /api/pages`: pages in id order that the asker may see.
@@ -67,7 +70,8 @@ pub(super) async fn list(
         let is_last = records.len() < limit;
         for record in records {
             after = Some(record.page.as_str().to_owned());
-            if app.may_see(&identity, &record.page).await? {
+            let is_wanted = record.deleted_at.is_some() == listing.deleted;
+            if is_wanted && app.may_list(&identity, &record).await? {
                 visible.push(describe_record(&record));
                 if visible.len() == limit {
                     break;
@@ -83,14 +87,18 @@ pub(super) async fn list(
 }
 
 fn describe_record(record: &PageRecord) -> Value {
-    json!({
+    let mut described = json!({
         "pageId": record.page.as_str(),
         "generation": record.generation.0,
         "seq": record.seq,
         "sizeBytes": record.size_bytes,
         "createdAt": timestamp(record.created_at),
         "updatedAt": timestamp(record.updated_at),
-    })
+    });
+    if let Some(at) = record.deleted_at {
+        described["deletedAt"] = timestamp(at).into();
+    }
+    described
 }
 
 fn timestamp(time: std::time::SystemTime) -> String {

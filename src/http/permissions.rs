@@ -60,7 +60,7 @@ async fn allow_managing(
 ) -> Result<Identity, HttpError> {
     match page.as_str().ends_with('*') {
         true => app.allow_backend(headers, uri).await,
-        false => app.allow(headers, uri, page, Role::Admin).await,
+        false => app.allow_in_trash(headers, uri, page).await,
     }
 }
 

@@ -33,8 +33,9 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
     mut request: Request,
     page: Result<PageId, Refusal>,
 ) -> Response {
-    let asked = ask(app, &request, page);
     let address = app.address(&request);
+    let arrived = address.map_or(Ok(()), |address| app.around.access.rates().arrives(address));
+    let asked = arrived.and_then(|()| ask(app, &request, page));
     let (response, on_upgrade) = match upgrade(&mut request) {
         Ok(upgrade) => upgrade,
         Err(answer) => return *answer,
@@ -49,7 +50,7 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
             let (app, tasks) = (app.clone(), app.tasks.clone());
             tasks.spawn(async move {
                 if let (RefusalCode::Unauthenticated, Some(address)) = (refusal.code, address) {
-                    app.failures.failed(address).await;
+                    app.around.access.failures().failed(address).await;
                 }
                 websocket::refuse(on_upgrade, refusal).await;
             });
@@ -99,6 +100,7 @@ fn admit_unknown(app: &App, request: &Request) -> Result<(Option<Credential>, Co
     let address = app
         .address(request)
         .ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
+    app.around.access.rates().arrives(address)?;
     Ok((credential, app.admissions.admit(None, address)?))
 }
 

@@ -138,6 +138,12 @@ pub(super) async fn serve(State(app): State<App>, request: Request) -> Response 
     let Some((wanted, page)) = read_path(request.uri().path()) else {
         return error::not_found().await.into_response();
     };
+    // Sockets count as arrivals.
+    if wanted != Wanted::Socket
+        && let Err(refusal) = app.count(&request)
+    {
+        return refusal.into_response();
+    }
     let answer = match (wanted, request.method()) {
         (Wanted::Socket, &Method::GET) => return socket::serve::<YSweet>(&app, request, page).await,
         (Wanted::New, &Method::POST) => new(&app, request).await.map(IntoResponse::into_response),

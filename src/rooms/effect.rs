@@ -23,7 +23,8 @@ pub enum Effect {
         /// The message.
         message: Arc<Outgoing>,
     },
-    /// Let document messages into the outbox of a member again that had fallen behind.
+    /// What a member has not been told of the document it gets with the step 2 that follows: let document messages into its outbox, also
+    /// if it had fallen behind, and out of it behind that.
     Resume {
         /// The member.
         member: MemberId,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crdt::Badge;
 use storage::{Committed, LoggedUpdate};
 
 use super::{Capabilities, ClientMessage, Refusal, Role, Viewer};
@@ -35,6 +36,8 @@ pub enum Input {
         role: Role,
         /// Whose connection it is, and how others see it.
         viewer: Viewer,
+        /// Says in its presence who it is, where the server does that.
+        badge: Option<Arc<Badge>>,
         /// What its protocol has words for.
         capabilities: Capabilities,
     },

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crdt::{ClientId, StateVector};
+use crdt::{ClientId, Missing, StateVector, Update};
 
 use super::{Capabilities, receipts::Receipts, room::Mark};
 
@@ -77,12 +77,26 @@ pub(super) struct Member {
     pub(super) capabilities: Capabilities,
     /// What its document messages came to and it has not been told, if it counts.
     pub(super) receipts: Receipts,
+    /// It has brought something new of another user who is here, which was left out.
+    pub(super) withheld: bool,
+    /// What it has brought of its own that builds on what others have not brought yet.
+    pub(super) held: Option<Box<HeldBack>>,
     /// It has answered the question for what the room lacks.
     pub(super) has_resynced: bool,
     /// Something that it wrote was refused since.
     pub(super) has_refused: bool,
     /// What it wants to be told when everything that it has is stored.
     pub(super) mark: Option<Mark>,
+}
+
+/// Edits of a member that wait for those of others.
+#[derive(Debug)]
+pub(super) struct HeldBack {
+    pub(super) update: Update,
+    /// Something that it builds on.
+    pub(super) missing: Missing,
+    /// How many messages brought it.
+    pub(super) messages: usize,
 }
 
 impl Member {
@@ -96,6 +110,8 @@ impl Member {
             unkept: false,
             capabilities,
             receipts: Receipts::default(),
+            withheld: false,
+            held: None,
             has_resynced: false,
             has_refused: false,
             mark: None,

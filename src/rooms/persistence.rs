@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crdt::StateVector;
+use crdt::{ClientId, StateVector};
 use storage::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq, Snapshot};
 
 use super::{
     MemberId, Outgoing, RequestId,
-    batch::{Author, Contribution},
+    batch::{Author, Contribution, lowered},
 };
 
 /// The order in which a room's flushes become durable: ticket n is stored when everything flushed up to the n-th flush is.
@@ -225,6 +225,17 @@ impl Persistence {
         self.news.back().map(|(ticket, _)| *ticket)
     }
 
+    /// What of `known` the members have been told, as far as it was not news for them.
+    pub(super) fn told(&self, known: &StateVector) -> StateVector {
+        let contributions = self.news.iter().flat_map(|(_, news)| &news.contributions);
+        let mut starts: BTreeMap<ClientId, u32> = BTreeMap::new();
+        for range in contributions.flat_map(|contribution| contribution.update.ranges()) {
+            let start = starts.entry(range.client).or_insert(range.start);
+            *start = range.start.min(*start);
+        }
+        lowered(known, |client| starts.get(&client).copied())
+    }
+
     /// Whether news is stored by now.
     pub(super) fn is_durable(&self, news: &News) -> bool {
         self.is_stored(news.durable_with)
@@ -238,12 +249,14 @@ impl Persistence {
         }
     }
 
-    /// A member gets an answer with all there is, so what is held as news is none for it: it may have written it.
-    pub(super) fn answered(&mut self, member: MemberId) {
+    /// A member gets an answer with all there is, so what is held as news is none for it: it may have written it. Whether there is
+    /// such news, which the answer has to come before.
+    pub(super) fn answered(&mut self, member: MemberId) -> bool {
         for (_, news) in &mut self.news {
             news.writers
                 .insert(member, (0..news.contributions.len()).collect());
         }
+        !self.news.is_empty()
     }
 
     /// Takes back the reply that is held for a member, and says what it was made for. A newer one takes its place, so that at

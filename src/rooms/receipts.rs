@@ -76,9 +76,9 @@ impl Receipts {
         Ok(())
     }
 
-    /// A parked message was taken in, and is durable once `ticket` is stored; or it was dropped.
-    pub(super) fn unparked(&mut self, ticket: Option<Ticket>) {
-        self.parked = self.parked.saturating_sub(1);
+    /// Parked messages were taken in, and are durable once `ticket` is stored; or they were dropped.
+    pub(super) fn unparked(&mut self, messages: usize, ticket: Option<Ticket>) {
+        self.parked = self.parked.saturating_sub(messages);
         self.lost |= ticket.is_none();
         if self.parked > 0 {
             return;
@@ -97,8 +97,7 @@ impl Receipts {
     /// All that was parked was dropped.
     pub(super) fn unparked_all(&mut self) {
         if self.parked > 0 {
-            self.parked = 1;
-            self.unparked(None);
+            self.unparked(self.parked, None);
         }
     }
 

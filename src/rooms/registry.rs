@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use crdt::Badge;
 use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -286,6 +287,7 @@ impl Registry {
         page: &PageId,
         role: Role,
         viewer: Viewer,
+        badge: Option<Arc<Badge>>,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
         let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
@@ -297,6 +299,7 @@ impl Registry {
                 member,
                 role,
                 viewer: viewer.clone(),
+                badge: badge.clone(),
                 outbox: outbox.clone(),
                 standing: standing.clone(),
                 reply,

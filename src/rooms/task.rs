@@ -7,13 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crdt::Badge;
 use futures_util::FutureExt;
 use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, StoreError, StoredPage};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RequestId, Role,
-    Room, ServerMessage, Viewer, open_document,
+    ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RefusalCode,
+    RequestId, Role, Room, ServerMessage, Viewer, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
     standing::{Change, Standing},
@@ -58,6 +59,7 @@ pub(super) struct Join {
     pub(super) member: MemberId,
     pub(super) role: Role,
     pub(super) viewer: Viewer,
+    pub(super) badge: Option<Arc<Badge>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,
     pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
@@ -179,6 +181,9 @@ fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<L
             careful,
         });
     };
+    if stored.record.deleted_at.is_some() {
+        return Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted"));
+    }
     let log_rows = stored.log.len() as u64;
     let log_bytes: u64 = stored.log.iter().map(|row| row.data.len() as u64).sum();
     // What the log has beyond the snapshot was written lately; without such a log nothing is known about when.
@@ -352,6 +357,7 @@ impl RoomTask {
             member,
             role,
             viewer,
+            badge,
             outbox,
             standing,
             reply,
@@ -363,6 +369,7 @@ impl RoomTask {
             member,
             role,
             viewer,
+            badge,
             capabilities,
         });
         if reply.send(Ok(self.room.seq())).is_err() {

@@ -56,6 +56,8 @@ pub struct PageSpaceSession {
     pub used_at: SystemTime,
     /// The name in the user's profile.
     pub name: Option<String>,
+    /// The user's own name, which may be encrypted.
+    pub user_name: Option<String>,
     /// The picture in the user's profile, else the user's.
     pub avatar_url: Option<String>,
 }
@@ -65,7 +67,7 @@ const SESSION: &str = r#"
         u."suspendedAt" IS NOT NULL, s.revoked_at IS NOT NULL,
         (extract(epoch FROM s.expires_at) * 1000)::bigint,
         (extract(epoch FROM coalesce(s.last_used_at, s.created_at)) * 1000)::bigint,
-        p."displayName"::text, coalesce(p."avatarUrl", u.image)::text
+        p."displayName"::text, coalesce(p."avatarUrl", u.image)::text, u.name::text
     FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN user_profiles p ON p."userId" = u.id
     WHERE s.token_hash = $1"#;
 
@@ -167,6 +169,7 @@ impl Application {
                 used_at: time(8)?,
                 name: row.try_get(9)?,
                 avatar_url: row.try_get(10)?,
+                user_name: row.try_get(11)?,
             }))
         })
         .await

@@ -23,7 +23,7 @@
 //! Three stores exist: [`MemoryStore`] (nothing survives), SQLite in one file, and PostgreSQL 15 or newer. The schemas and
 //! their reasons are in `migrations/`. A backend may read table `page_snapshots` of the latter two directly.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use async_trait::async_trait;
 
@@ -89,6 +89,10 @@ pub trait Store: AccessStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<PageRecord>, StoreError>;
+
+    /// Moves a page to the trash, or (`None`) out of it. `false` when there is no such page, or it is there (or not) already. Whether
+    /// it is in the trash changes nothing of what is stored and of what can be.
+    async fn set_deleted(&self, page: &PageId, at: Option<SystemTime>) -> Result<bool, StoreError>;
 
     /// Reads the snapshot with its readable columns. `None` when there is none. In `content` and `text` U+0000 has become
     /// U+FFFD; `content` is `null` when it is nested more than 100 levels deep or longer than 128 MiB.

@@ -113,6 +113,13 @@ impl Tables {
             .collect()
     }
 
+    /// See [`Store::set_deleted`].
+    pub fn set_deleted(&mut self, page: &PageId, at: Option<SystemTime>) -> bool {
+        let stored = self.pages.get_mut(page);
+        let changed = stored.filter(|stored| stored.record.deleted_at.is_some() != at.is_some());
+        changed.map(|stored| stored.record.deleted_at = at).is_some()
+    }
+
     /// See [`Store::snapshot`].
     pub fn snapshot(&self, page: &PageId) -> Option<Snapshot> {
         self.pages.get(page)?.snapshot.clone()
@@ -161,6 +168,7 @@ impl PageTable {
                 size_bytes: 0,
                 created_at: now,
                 updated_at: now,
+                deleted_at: None,
             },
             snapshot: None,
             log: VecDeque::new(),
@@ -316,6 +324,10 @@ impl Store for MemoryStore {
         limit: usize,
     ) -> Result<Vec<PageRecord>, StoreError> {
         Ok(self.tables().pages(prefix, after, limit))
+    }
+
+    async fn set_deleted(&self, page: &PageId, at: Option<SystemTime>) -> Result<bool, StoreError> {
+        Ok(self.tables().set_deleted(page, at))
     }
 
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {

@@ -186,4 +186,6 @@ pub struct PageRecord {
     pub created_at: SystemTime,
     /// When its last row was stored.
     pub updated_at: SystemTime,
+    /// Since when it is in the trash; kept to the millisecond.
+    pub deleted_at: Option<SystemTime>,
 }

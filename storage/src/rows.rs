@@ -23,6 +23,7 @@ pub(crate) struct HeadRow {
     size_bytes: Option<i64>,
     created_ms: i64,
     updated_ms: i64,
+    deleted_ms: Option<i64>,
 }
 
 /// A row of a statement that reads a whole page at one moment: one row for head and snapshot, one for each row of the log.
@@ -38,6 +39,7 @@ pub(crate) struct PageRow {
     /// Only a head has it.
     created_ms: Option<i64>,
     updated_ms: Option<i64>,
+    deleted_ms: Option<i64>,
     covered: Option<i64>,
     state_vector: Option<Vec<u8>>,
 }
@@ -72,6 +74,7 @@ impl HeadRow {
             size_bytes: self.size_bytes.map_or(0, count),
             created_at: time(self.created_ms),
             updated_at: time(self.updated_ms),
+            deleted_at: self.deleted_ms.map(time),
         })
     }
 }
@@ -138,6 +141,7 @@ pub(crate) fn page(page: &PageId, rows: Vec<PageRow>) -> Result<Option<StoredPag
         size_bytes: head.size_bytes.map_or(0, count),
         created_at: time(head.created_ms.unwrap_or_default()),
         updated_at: time(head.updated_ms.unwrap_or_default()),
+        deleted_at: head.deleted_ms.map(time),
     };
     Ok(Some(StoredPage {
         record,

@@ -703,3 +703,198 @@ async fn what_was_done_and_refused_can_be_looked_up_and_holds_no_token() {
         drop(database);
     }
 }
+
+/// A client that knows nothing of what happens to the page but what its connection says.
+async fn expect_deleted_and_restored(server: &TestServer) {
+    grant(server, "page", "*", "edit").await;
+    grant(server, "page", "ada", "admin").await;
+    let mut bob = member(server, "page", "bob", 1).await;
+    bob.write_durably("kept").await;
+    let mut elsewhere = member(server, "page", "carl", 2).await;
+    elsewhere.until_text("kept").await;
+    let denied = ask(
+        server,
+        Method::DELETE,
+        "/api/pages/page",
+        &bare("bob"),
+        Value::Null,
+    )
+    .await;
+    assert_eq!(denied.error(), "forbidden");
+
+    let since = now();
+    let deleted = ask(
+        server,
+        Method::DELETE,
+        "/api/pages/page",
+        &bare("ada"),
+        Value::Null,
+    )
+    .await;
+    assert_eq!(deleted.status, 204, "{}", deleted.text());
+    expect_removed(&mut bob, since, "4404 page_deleted").await;
+    expect_removed(&mut elsewhere, since, "4404 page_deleted").await;
+    assert_eq!(outcome(server, "page", &bare("bob")).await, "4404 page_deleted");
+    for (method, path, status, code) in [
+        (Method::GET, "/api/pages/page", 404, "page_deleted"),
+        (Method::GET, "/api/pages/page/snapshot", 404, "page_deleted"),
+        (Method::POST, "/api/pages/page/updates", 404, "page_deleted"),
+        (Method::DELETE, "/api/pages/page", 404, "page_deleted"),
+        (Method::POST, "/api/pages/never/restore", 409, "conflict"),
+        (Method::DELETE, "/api/pages/never", 404, "not_found"),
+    ] {
+        let answer = backend(server, method.clone(), path, Value::Null).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().as_str()),
+            (status, code),
+            "{method} {path}"
+        );
+    }
+    revoke(server, "page", "*").await;
+    assert_eq!(
+        outcome(server, "page", &bare("bob")).await,
+        "4403 forbidden",
+        "not that there was one"
+    );
+    grant(server, "page", "*", "edit").await;
+    let listed = async |query: &str| {
+        let answer = backend(server, Method::GET, &format!("/api/pages{query}"), Value::Null).await;
+        let pages = answer.json()["pages"].as_array().expect("a list").clone();
+        pages
+            .iter()
+            .map(|page| page["deletedAt"].is_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (listed("").await, listed("?deleted=true").await),
+        (vec![], vec![true])
+    );
+
+    let denied = ask(
+        server,
+        Method::POST,
+        "/api/pages/page/restore",
+        &bare("bob"),
+        Value::Null,
+    )
+    .await;
+    assert_eq!(denied.error(), "forbidden");
+    let restored = ask(
+        server,
+        Method::POST,
+        "/api/pages/page/restore",
+        &bare("ada"),
+        Value::Null,
+    )
+    .await;
+    assert_eq!(restored.status, 204, "{}", restored.text());
+    let mut again = member(server, "page", "bob", 3).await;
+    again.until_text("kept").await;
+    assert_eq!(
+        (listed("").await, listed("?deleted=true").await),
+        (vec![false], vec![])
+    );
+    for action in ["delete", "restore"] {
+        let path = format!("/api/audit?action={action}");
+        let noted = backend(server, Method::GET, &path, Value::Null).await.json();
+        assert_eq!(noted["entries"][0]["userId"], "ada", "{noted}");
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_page_is_closed_to_everybody_at_once_until_it_is_restored() {
+    for (server, database) in servers().await {
+        expect_deleted_and_restored(&server).await;
+        server.stop().await;
+        drop(database);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_when_a_page_is_deleted_is_not_taken_in() {
+    let server = locked(&[]).await;
+    grant(&server, "page", "*", "edit").await;
+    let mut ada = member(&server, "page", "ada", 1).await;
+    ada.write_durably("a").await;
+    for clock in 0..200 {
+        ada.queue(&insertion(7, clock, "m")).await;
+    }
+    ada.flush().await;
+    let deleted = backend(&server, Method::DELETE, "/api/pages/page", Value::Null).await;
+    assert_eq!(deleted.status, 204);
+    let _ = ada
+        .socket
+        .feed(crdt::message::update(&insertion(7, 200, "late")))
+        .await;
+    assert_eq!(ada.closed().await.code, 4404);
+    let restored = backend(&server, Method::POST, "/api/pages/page/restore", Value::Null).await;
+    assert_eq!(restored.status, 204);
+    let text = backend(
+        &server,
+        Method::GET,
+        "/api/pages/page/content?format=text",
+        Value::Null,
+    )
+    .await;
+    assert!(!text.text().contains("late"), "{}", text.text());
+}
+
+#[tokio::test]
+async fn while_the_store_is_silent_nobody_enters_a_page_that_is_known_to_be_deleted_and_nobody_waits_for_ever()
+ {
+    let store = SwitchedStore::new(empty_store().await);
+    let flags = [
+        "--jwt-secret",
+        SECRET,
+        "--admin-token",
+        ADMIN_TOKEN,
+        "--access-cache-seconds",
+        "0",
+        "--access",
+        "token",
+    ];
+    let server = TestServer::start_on(store.clone(), &flags).await;
+    let everything = token("ada", &json!({ "*": "edit" }));
+    for page in ["gone", "kept"] {
+        let update = Replica::new(1).write("text");
+        let path = format!("/api/pages/{page}/updates");
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let posted = send(
+            server.address,
+            Method::POST,
+            &path,
+            &[("authorization", &bearer)],
+            update,
+        )
+        .await;
+        assert_eq!(posted.status, 200);
+    }
+    let deleted = backend(&server, Method::DELETE, "/api/pages/gone", Value::Null).await;
+    assert_eq!(deleted.status, 204);
+    store.reading(Weather::Hanging);
+    let enters = async |page: &str| {
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [("authorization", bearer.as_str())];
+        let socket = Socket::open_with(server.address, &format!("/ws/{page}"), &headers).await;
+        let mut client = Client::new(socket, Replica::new(9));
+        client.ask().await;
+        while !client.synced {
+            if let Err(closed) = client.turn().await {
+                let code = closed.reason.split(':').next().unwrap_or_default();
+                return format!("{} {code}", closed.code);
+            }
+        }
+        "let in".to_owned()
+    };
+    // Both rooms are still in memory. The backend may enter anything that there is.
+    assert_eq!(enters("gone").await, "4404 page_deleted");
+    assert_eq!(enters("kept").await, "let in");
+    // Whether she is still a user nobody can say.
+    assert_eq!(outcome(&server, "kept", &everything).await, "1013 unavailable");
+    store.reading(Weather::Fine);
+    let restored = backend(&server, Method::POST, "/api/pages/gone/restore", Value::Null).await;
+    assert_eq!(restored.status, 204);
+    store.reading(Weather::Hanging);
+    assert_eq!(enters("gone").await, "let in");
+    store.reading(Weather::Fine);
+}

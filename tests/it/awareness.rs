@@ -1,5 +1,6 @@
 //! Who is here: shown at once, gone with a clean goodbye, kept through a short break, and nobody else's to change.
 
+use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use crate::support::{
@@ -7,6 +8,7 @@ use crate::support::{
     replica::Replica,
     server::TestServer,
     socket::Socket,
+    token,
 };
 
 /// Longer than any test: what is gone before, is gone for another reason.
@@ -172,4 +174,31 @@ async fn states_are_passed_on_as_they_came() {
         }
     };
     assert!(raw.ends_with(state.as_bytes()), "{raw:?}");
+}
+
+#[tokio::test]
+async fn nobody_passes_for_somebody_else_where_the_server_stamps_presence() {
+    let claims = |user: &str, name: &str| {
+        let mut claims = token::claims(user, &json!({ "page": "edit" }));
+        claims["name"] = name.into();
+        claims["picture"] = json!("https://example.com/ada.png");
+        token::sign(&claims, token::SECRET, Algorithm::HS256)
+    };
+    let flags = ["--jwt-secret", token::SECRET, "--stamp-presence", "true"];
+    let server = TestServer::start(&flags).await;
+    let path = |token: &str| format!("/ws/page?token={token}");
+    let mut ada = Client::join_at(server.address, &path(&claims("ada", "Ada")), 1).await;
+    let bob = token::token("bob", &json!({ "page": "view" }));
+    let mut bob = Client::join_at(server.address, &path(&bob), 2).await;
+    // A name that is in no token stays a free choice; whose entry it is does not.
+    bob.show(&json!({ "user": { "id": "ada", "name": "Bobby", "color": "#30bced" }, "cursor": [1, 2] }))
+        .await;
+    let shown = json!({ "user": { "id": "bob", "name": "Bobby", "color": "#30bced" }, "cursor": [1, 2] });
+    ada.until_shown(2, Some(&shown)).await;
+    bob.until_shown(2, Some(&shown)).await;
+    ada.show(&json!({ "user": { "name": "Eve", "color": "#fff" } }))
+        .await;
+    let shown = json!({ "user": { "id": "ada", "name": "Ada", "color": "#fff",
+        "avatarUrl": "https://example.com/ada.png" } });
+    bob.until_shown(1, Some(&shown)).await;
 }

@@ -10,9 +10,9 @@ use tokio::time::Instant;
 
 use crate::support::{
     client::{Client, presence_update},
-    http::{get, post},
+    http::{get, get_with, post},
     replica::{FIELD, Replica, insertion},
-    server::{TestServer, empty_store},
+    server::{ADMIN_TOKEN, TestServer, empty_store},
     socket::{Closed, Socket},
     store::{SwitchedStore, Weather},
     token::{SECRET, token},
@@ -372,4 +372,91 @@ async fn zero_switches_a_limit_off() {
     ada.until("both", |ada| ada.replica.text().contains("xearly"))
         .await;
     assert_eq!(get(server.address, "/api/pages/page").await.status, 200);
+}
+
+/// Proxies on this machine are believed, so that a test can come from anywhere.
+const ANYWHERE: [&str; 2] = ["--trusted-proxies", "127.0.0.0/8"];
+
+#[tokio::test]
+async fn requests_of_a_user_and_of_an_address_are_limited_and_those_of_backends_are_not() {
+    let slow = ["--max-requests-per-second", "1", "--max-requests-burst", "3"];
+    let locked = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
+    let server = TestServer::start(&[&slow[..], &locked, &ANYWHERE].concat()).await;
+    let ask = async |from: &str, token: &str| {
+        let bearer = format!("Bearer {token}");
+        let headers = [("x-forwarded-for", from), ("authorization", bearer.as_str())];
+        let answer = get_with(server.address, "/api/pages", &headers).await;
+        let waits = answer.headers.get("retry-after").is_some();
+        assert_eq!(waits, answer.status == 429);
+        answer.status.as_u16()
+    };
+    let (ada, bob) = (token("ada", &json!({})), token("bob", &json!({})));
+    // A user, wherever it comes from.
+    let mut asked = Vec::new();
+    for last in 1..=5 {
+        asked.push(ask(&format!("198.51.100.{last}"), &ada).await);
+    }
+    assert_eq!(asked.get(..3), Some(&[200, 200, 200][..]));
+    assert!(asked.contains(&429), "{asked:?}");
+    // An address, whoever comes from there, also without a token that proves something.
+    let mut asked = Vec::new();
+    for token in [bob.as_str(), "nonsense", "nonsense", &bob, &bob] {
+        asked.push(ask("203.0.113.7", token).await);
+    }
+    assert_eq!(asked.get(..3), Some(&[200, 401, 401][..]));
+    assert!(asked.contains(&429), "{asked:?}");
+    for _ in 0..20 {
+        assert_eq!(ask("203.0.113.7", ADMIN_TOKEN).await, 200);
+    }
+    // y-sweet's requests come out of the same bucket.
+    for path in ["/d/page/as-update", "/check_store"] {
+        let from = [("x-forwarded-for", "203.0.113.8")];
+        let mut asked = Vec::new();
+        while asked.len() < 6 && !asked.contains(&429) {
+            asked.push(get_with(server.address, path, &from).await.status.as_u16());
+        }
+        assert!(asked.contains(&429), "{path}: {asked:?}");
+    }
+    assert!(
+        server
+            .metric("pageroom_refusals_total{kind=\"rate_limited\"}")
+            .await
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn an_address_that_connects_again_and_again_is_told_to_wait_in_every_protocol() {
+    let slow = ["--max-arrivals-per-second", "1", "--max-arrivals-burst", "2"];
+    let server = TestServer::start(&[&slow[..], &ANYWHERE].concat()).await;
+    let web_socket = async |path: &str, from: &str| {
+        let socket = Socket::open_with(server.address, path, &[("x-forwarded-for", from)]).await;
+        let mut client = Client::new(socket, Replica::new(1));
+        client.ask().await;
+        while !client.synced {
+            if let Err(closed) = client.turn().await {
+                return closed.code;
+            }
+        }
+        200
+    };
+    let polling = async |from: &str| {
+        let path = "/socket.io/?EIO=4&transport=polling";
+        let answer = get_with(server.address, path, &[("x-forwarded-for", from)]).await;
+        answer.status.as_u16()
+    };
+    for (path, from) in [("/ws/page", "203.0.113.1"), ("/d/page/ws/page", "203.0.113.4")] {
+        let mut knocks = Vec::new();
+        while knocks.len() < 4 && !knocks.contains(&4429) {
+            knocks.push(web_socket(path, from).await);
+        }
+        assert_eq!(knocks.get(..2), Some(&[200, 200][..]));
+        assert!(knocks.contains(&4429), "{path}: {knocks:?}");
+    }
+    let from = "203.0.113.2";
+    let knocks = [polling(from).await, polling(from).await, polling(from).await];
+    assert_eq!(knocks.get(..2), Some(&[200, 200][..]));
+    assert!(knocks.contains(&429) || polling(from).await == 429, "{knocks:?}");
+    // Somebody next door is let in.
+    assert_eq!(web_socket("/ws/page", "203.0.113.3").await, 200);
 }

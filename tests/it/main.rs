@@ -12,6 +12,7 @@ mod hocuspocus;
 mod hocuspocus_access;
 mod http;
 mod limits;
+mod matrix;
 mod persistence;
 mod rooms;
 mod shutdown;

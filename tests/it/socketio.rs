@@ -169,7 +169,7 @@ async fn who_may_not_is_told_why_and_read_only_members_change_nothing() {
     session.say("40/yjs|page,").await;
     assert_eq!(
         session.text().await,
-        "44/yjs|page,{\"message\":\"unauthenticated: a token is needed\"}"
+        "44/yjs|page,{\"message\":\"unauthenticated: Authentication error: a token is needed\"}"
     );
     session.say("40/elsewhere,").await;
     assert_eq!(

@@ -388,12 +388,20 @@ const MIGRATIONS: &[(&str, u64)] = &[
         18_429_151_199_815_099_590,
     ),
     (
+        "storage/migrations/postgres/0003_trash.sql",
+        15_335_907_168_231_098_684,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
     (
         "storage/migrations/sqlite/0002_access.sql",
         8_803_384_987_619_770_330,
+    ),
+    (
+        "storage/migrations/sqlite/0003_trash.sql",
+        16_693_021_049_191_104_674,
     ),
 ];
 

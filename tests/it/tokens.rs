@@ -16,6 +16,7 @@ use crate::support::{
     replica::Replica,
     server::{TestServer, configure},
     socket::Socket,
+    socket_io::Session,
     token::{SECRET, claims, seconds_from_now, sign, token},
     until,
 };
@@ -368,13 +369,13 @@ async fn session_cookies_of_next_auth_open_pages_from_allowed_origins() {
 
 /// Tables as the application has them, as far as they are read here.
 const PAGESPACE: &str = r#"
-    CREATE TABLE users (id text PRIMARY KEY, image text, "tokenVersion" int NOT NULL, "suspendedAt" timestamp);
+    CREATE TABLE users (id text PRIMARY KEY, name text, image text, "tokenVersion" int NOT NULL, "suspendedAt" timestamp);
     CREATE TABLE user_profiles ("userId" text, "displayName" text, "avatarUrl" text);
     CREATE TYPE session_type AS ENUM ('socket', 'user');
     CREATE TABLE sessions (id text PRIMARY KEY, token_hash text, user_id text, type session_type, token_version int,
         expires_at timestamp, last_used_at timestamp, revoked_at timestamp, revoked_reason text,
         created_at timestamp DEFAULT (now() AT TIME ZONE 'UTC'));
-    INSERT INTO users VALUES ('ada', NULL, 3, NULL), ('bob', NULL, 1, now()), ('tz4a98xxat96iws9zmbrgj3a', NULL, 3, NULL);
+    INSERT INTO users VALUES ('ada', 'Ada L', NULL, 3, NULL), ('bob', 'Bob', NULL, 1, now()), ('tz4a98xxat96iws9zmbrgj3a', 'T', NULL, 3, NULL);
     INSERT INTO user_profiles VALUES ('ada', 'Ada', 'https://example.test/a.png');
     INSERT INTO sessions (id, token_hash, user_id, type, token_version, expires_at) VALUES
         ('1', '49fb1a15fde45045a08d07d7805eead27ffc7a5c46a7ca16cc4a237a03915dfb', 'ada', 'socket', 3,
@@ -401,6 +402,8 @@ async fn opaque_tokens_are_looked_up_in_the_tables_of_their_application() {
     let server = TestServer::start(&[
         "--pagespace-tokens",
         "true",
+        "--encryption-key",
+        vectors["field_crypto"]["ENCRYPTION_KEY"].as_str().expect("a key"),
         "--access-database-url",
         &url,
         "--jwt-secret",
@@ -418,6 +421,35 @@ async fn opaque_tokens_are_looked_up_in_the_tables_of_their_application() {
     ])
     .await;
     assert_eq!(with_token(&server, &token(0)).await, "let in");
+    // Who it is: by the profile, else by the name, which may be encrypted.
+    let named = async || {
+        let auth = json!({ "token": token(0) });
+        let (mut session, _) = Session::connect(server.address, &auth).await;
+        session.send("join_page", None, &json!("page"), &[]).await;
+        let viewers = session.until_told("presence:page_viewers").await.body;
+        let name = &viewers["viewers"][0]["name"];
+        name.as_str().map(str::to_owned)
+    };
+    let crypto = &vectors["field_crypto"];
+    assert_eq!(named().await.as_deref(), Some("Ada"));
+    database.query("DELETE FROM user_profiles");
+    assert_eq!(named().await.as_deref(), Some("Ada L"));
+    for kept in ["three_part", "four_part_legacy"] {
+        let kept = crypto[kept].as_str().expect("a text");
+        database.query(&format!("UPDATE users SET name = '{kept}' WHERE id = 'ada'"));
+        assert_eq!(named().await.as_deref(), crypto["plaintext"].as_str());
+    }
+    let foreign = crypto["three_part"]
+        .as_str()
+        .expect("a text")
+        .replace("0b8a", "0b8b");
+    for unreadable in [format!("'{foreign}'"), "NULL".to_owned()] {
+        database.query(&format!("UPDATE users SET name = {unreadable} WHERE id = 'ada'"));
+        assert_eq!(named().await.as_deref(), Some("Unknown"));
+    }
+    let refused = Session::enter(server.address, "", &[], "/", "{\"token\":\"ps_sock_no\"}").await;
+    let words = refused.err().expect("a refusal");
+    assert!(words.contains("Authentication error"), "{words}");
     until("the use to be noted", async || {
         database.query("SELECT last_used_at IS NOT NULL FROM sessions WHERE id = '1'") == "t"
     })

@@ -70,6 +70,10 @@ pub(crate) struct Client {
     pub(crate) confirmed_here: bool,
     /// The last update went through the present connection.
     pub(crate) sent_here: bool,
+    /// Whoever decides lets it write.
+    pub(crate) may_write: bool,
+    /// Whoever decides does not let its user in.
+    pub(crate) is_blocked: bool,
 }
 
 impl Client {
@@ -77,7 +81,7 @@ impl Client {
         let id = ClientId(100 + index as u64);
         Self {
             settings,
-            replica: Replica::new(id),
+            replica: Replica::repeatable(id),
             gate: Document::new(Limits::default()),
             early: Vec::new(),
             presence: Presence::new(now, id),
@@ -93,6 +97,8 @@ impl Client {
             confirmed: Clocks::default(),
             confirmed_here: false,
             sent_here: false,
+            may_write: true,
+            is_blocked: false,
         }
     }
 

@@ -107,6 +107,21 @@ const KINDS: &[Kind] = &[
     sometimes(4, |random, settings| Operation::Query {
         client: client(random, settings),
     }),
+    sometimes(15, |random, settings| Operation::Revoke {
+        client: client(random, settings),
+    }),
+    sometimes(15, |random, settings| Operation::Grant {
+        client: client(random, settings),
+    }),
+    sometimes(6, |random, settings| Operation::SignOut {
+        client: client(random, settings),
+    }),
+    sometimes(8, |random, settings| Operation::Block {
+        client: client(random, settings),
+    }),
+    sometimes(8, |random, settings| Operation::Unblock {
+        client: client(random, settings),
+    }),
     sometimes(15, |random, settings| Operation::Trespass {
         client: client(random, settings),
         seed: random.random(),

@@ -220,7 +220,7 @@ fn what_was_mended_stays_mended() {
 
 #[test]
 fn the_same_seed_leads_to_the_same_happenings() {
-    for seed in 1_000..1_012 {
+    for seed in (1_000..1_016).chain([1_037, 1_038, 2_008]) {
         let plan = Plan::generate(seed);
         let (one, other) = (carry_out(&plan, true), carry_out(&plan, true));
         if one.fingerprint != other.fingerprint {

@@ -11,7 +11,7 @@ use crdt::{
 };
 use pageroom::{
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{Departure, Role},
+    rooms::{Departure, Refusal, RefusalCode, Role},
 };
 
 use crate::{
@@ -71,6 +71,14 @@ impl World {
                 self.client_sends(client, message::sync_step_1(&state_vector));
             }
             Operation::Query { client } => self.client_sends(client, message::query_awareness()),
+            Operation::Revoke { client } => self.decide(client, false),
+            Operation::Grant { client } => self.decide(client, true),
+            Operation::SignOut { client } => self.send_away(client, RefusalCode::TokenRevoked),
+            Operation::Block { client } => {
+                self.block(client, true);
+                self.send_away(client, RefusalCode::Forbidden);
+            }
+            Operation::Unblock { client } => self.block(client, false),
             Operation::Trespass { client, seed } => self.trespass(client, seed),
             Operation::Forge { client, seed } => self.forge(client, seed),
             Operation::Impersonate { client, clear } => self.impersonate(client, clear),
@@ -151,6 +159,66 @@ impl World {
         self.client_sends(client, message::awareness(&update));
     }
 
+    /// Somebody who decides gives a client the right to write, or takes it away. The room hears of that at once, past everything that
+    /// the client has said and that waits.
+    pub(crate) fn decide(&mut self, client: usize, may_write: bool) {
+        let decided = &mut self.clients[client];
+        if !decided.settings.may_edit || decided.may_write == may_write {
+            return;
+        }
+        decided.may_write = may_write;
+        let Some(id) = decided.connection else { return };
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let Some(seat) = &connection.server else { return };
+        let (process, page, member) = (connection.process, connection.page, seat.member);
+        let role = if may_write { Role::Edit } else { Role::View };
+        self.processes[process].change_role(self.now, page, member, role);
+        self.run_room(process, page);
+    }
+
+    /// The clients of the user of a client; guests are nobody's.
+    fn clients_of_user(&self, client: usize) -> Vec<usize> {
+        let user = self.clients[client].settings.user;
+        let is_theirs = |client: &usize| user.is_some() && self.clients[*client].settings.user == user;
+        (0..self.clients.len()).filter(is_theirs).collect()
+    }
+
+    /// Lets a user enter from now on or not.
+    pub(crate) fn block(&mut self, client: usize, is_blocked: bool) {
+        for client in self.clients_of_user(client) {
+            self.clients[client].is_blocked = is_blocked;
+        }
+    }
+
+    /// Whatever a user has open is closed, past everything that waits in either direction.
+    fn send_away(&mut self, client: usize, code: RefusalCode) {
+        for client in self.clients_of_user(client) {
+            let theirs = self
+                .connections
+                .values()
+                .filter(|connection| connection.client == client);
+            let seats: Vec<_> = theirs
+                .filter_map(|connection| {
+                    let seat = connection.server.clone()?;
+                    let is_here = self.processes[connection.process].epoch == connection.epoch;
+                    is_here.then_some((connection.process, connection.page, seat))
+                })
+                .collect();
+            for (process, page, seat) in seats {
+                let refusal = Refusal::new(code, "you may not be here any more");
+                seat.outbox.expel(refusal.clone());
+                self.processes[process].remove_member(self.now, page, seat.member, refusal);
+                self.run_room(process, page);
+                let stays = self.processes[process]
+                    .live(page)
+                    .is_some_and(|live| live.room.members().contains(&seat.member));
+                assert!(!stays, "{:?} stays although it was sent away", seat.member);
+            }
+        }
+    }
+
     /// One tab takes over what another one has, by a way that is not ours.
     fn gossip(&mut self, from: usize, to: usize) {
         let (giver, taker) = (&self.clients[from], &self.clients[to]);
@@ -196,7 +264,7 @@ impl World {
     fn trespass(&mut self, client: usize, seed: u64) {
         let victim = &self.clients[client];
         let (process, page) = (victim.settings.process, victim.settings.page);
-        let mut trespasser = Replica::new(self.new_stranger());
+        let mut trespasser = Replica::repeatable(self.new_stranger());
         trespasser.apply(&self.clients[client].replica.encode());
         let mut random = Random::new(seed);
         let update = trespasser.edit(&mut random);
@@ -220,7 +288,7 @@ impl World {
             .get(&id)
             .and_then(|connection| connection.server.clone());
         let Some(seat) = seat else { return };
-        let mut forger = Replica::new(victim.id());
+        let mut forger = Replica::repeatable(victim.id());
         forger.apply(&victim.replica.encode());
         let forged = forger.edit(&mut Random::new(seed));
         // Whoever may edit may delete.
@@ -295,7 +363,7 @@ impl World {
         let victim = &self.clients[client];
         let (process, page) = (victim.settings.process, victim.settings.page);
         let mut random = Random::new(seed);
-        let mut writer = Replica::new(self.new_stranger());
+        let mut writer = Replica::repeatable(self.new_stranger());
         writer.apply(&self.clients[client].replica.encode());
         let update = writer.edit(&mut random);
         let shown = AwarenessChange {
@@ -329,7 +397,7 @@ impl World {
 
     fn new_post(&mut self, page: usize, process: usize, seed: u64) {
         let stored = self.disk.everything(&self.pages[page]);
-        let mut backend = Replica::new(self.new_stranger());
+        let mut backend = Replica::repeatable(self.new_stranger());
         backend.apply(&stored);
         let update = backend.edit(&mut Random::new(seed));
         self.reference[page].apply(&update);

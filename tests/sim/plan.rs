@@ -109,6 +109,26 @@ pub(crate) enum Operation {
     Query {
         client: usize,
     },
+    /// May only read from now on, in the middle of whatever it does.
+    Revoke {
+        client: usize,
+    },
+    /// May write again.
+    Grant {
+        client: usize,
+    },
+    /// Its user is signed out everywhere, and may come back with a token of after that.
+    SignOut {
+        client: usize,
+    },
+    /// Its user may not enter any more, and what it has open is closed.
+    Block {
+        client: usize,
+    },
+    /// Its user may enter again.
+    Unblock {
+        client: usize,
+    },
     /// A viewer sends changes.
     Trespass {
         client: usize,

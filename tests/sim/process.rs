@@ -52,6 +52,14 @@ pub(crate) enum Command {
         member: MemberId,
         departure: Departure,
     },
+    ChangeRole {
+        member: MemberId,
+        role: Role,
+    },
+    Remove {
+        member: MemberId,
+        refusal: Refusal,
+    },
     CaughtUp {
         member: MemberId,
     },
@@ -74,6 +82,7 @@ pub(crate) struct Slot {
 struct Seat {
     outbox: Arc<Outbox>,
     own: Option<ClientId>,
+    role: Role,
 }
 
 /// A room and what carries out its effects.
@@ -194,6 +203,22 @@ impl Process {
     pub(crate) fn tell(&mut self, now: Instant, page: usize, command: Command) {
         if let Some(slot) = self.slots.get_mut(&page) {
             slot.put(now, command);
+        }
+    }
+
+    /// Changes what a member may do, past what waits in its room's mailbox, or behind its arrival there.
+    pub(crate) fn change_role(&mut self, now: Instant, page: usize, member: MemberId, role: Role) {
+        match self.live(page) {
+            Some(live) if live.has_seat(member) => live.change_role(now, member, role),
+            _ => self.tell(now, page, Command::ChangeRole { member, role }),
+        }
+    }
+
+    /// Sends a member away, in the same way.
+    pub(crate) fn remove_member(&mut self, now: Instant, page: usize, member: MemberId, refusal: Refusal) {
+        match self.live(page) {
+            Some(live) if live.has_seat(member) => live.handle(now, Input::Removed { member, refusal }),
+            _ => self.tell(now, page, Command::Remove { member, refusal }),
         }
     }
 
@@ -415,6 +440,20 @@ impl Live {
         self.room.handle(now, input, &mut self.effects);
     }
 
+    fn change_role(&mut self, now: Instant, member: MemberId, role: Role) {
+        if let Some(seat) = self.seats.get_mut(&member) {
+            seat.role = role;
+        }
+        self.handle(now, Input::RoleChanged { member, role });
+    }
+
+    /// What has been admitted: the structs, and the bytes, which deletions add to as well.
+    fn admitted(&mut self, asks: bool) -> (StateVector, usize) {
+        let document = self.room.document();
+        let bytes = if asks { 0 } else { document.encoded_size_estimate() };
+        (document.state_vector().clone(), bytes)
+    }
+
     fn obey(&mut self, now: Instant, command: Command) {
         match command {
             Command::Join {
@@ -424,7 +463,7 @@ impl Live {
                 outbox,
                 own,
             } => {
-                let seat = Seat { outbox, own };
+                let seat = Seat { outbox, own, role };
                 self.seats.insert(member, seat);
                 if let Some(own) = own {
                     self.newest.insert(own, member);
@@ -436,13 +475,25 @@ impl Live {
                         user,
                         ..Viewer::default()
                     },
+                    badge: None,
                     capabilities: Capabilities::default(),
                 };
                 self.handle(now, joined);
             }
             Command::Said { member, messages } => {
+                let may_write = self.seats.get(&member).is_some_and(|seat| seat.role.may_edit());
+                // To answer a question the document is encoded, and its size is known better then.
+                let asks = messages
+                    .iter()
+                    .any(|message| matches!(message, ClientMessage::SyncStep1(_)));
+                let before = (!may_write).then(|| self.admitted(asks));
                 self.handle(now, Input::Said { member, messages });
+                if let Some(before) = before {
+                    properties::who_may_not_write_changes_nothing(&before, &self.admitted(asks));
+                }
             }
+            Command::ChangeRole { member, role } => self.change_role(now, member, role),
+            Command::Remove { member, refusal } => self.handle(now, Input::Removed { member, refusal }),
             Command::Left { member, departure } => {
                 self.seats.remove(&member);
                 self.handle(now, Input::Left { member, departure });

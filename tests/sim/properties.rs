@@ -51,6 +51,11 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
     }
 }
 
+/// Whatever somebody says who may not write, the document is as it was, its deletions too.
+pub(crate) fn who_may_not_write_changes_nothing(before: &(StateVector, usize), after: &(StateVector, usize)) {
+    assert_eq!(before, after, "somebody changes the page who may not write");
+}
+
 /// What others are told is part of the document.
 pub(crate) fn only_what_is_admitted_is_told(known: &StateVector, said: &ServerMessage) {
     if let ServerMessage::Delta(update)
@@ -180,7 +185,7 @@ pub(crate) fn equal(who: &str, one: &Bytes, other: &Bytes) {
 pub(crate) fn shows(who: &str, replica: &Replica, document: &Bytes) {
     assert!(!replica.is_waiting(), "{who} waits for something that never came");
     equal(who, &replica.encode(), document);
-    let mut fresh = Replica::new(ClientId(1));
+    let mut fresh = Replica::repeatable(ClientId(1));
     fresh.apply(document);
     same(who, replica.json(), fresh.json());
 }

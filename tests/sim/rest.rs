@@ -34,6 +34,10 @@ impl World {
     fn heals(&mut self) {
         self.disk.heal();
         self.resume_store();
+        for client in 0..self.clients.len() {
+            self.decide(client, true);
+            self.block(client, false);
+        }
         for process in 0..self.processes.len() {
             if !self.processes[process].up {
                 self.restart_in(process, Duration::ZERO);

@@ -36,11 +36,10 @@ impl Trace {
         }
     }
 
-    /// Notes that a frame has arrived, and of which kind. Not its content: the CRDT engine that plays the clients writes formatting and
-    /// deletions in the order of hash maps, which differs from run to run.
+    /// Notes that a frame has arrived.
     pub(crate) fn frame(&mut self, frame: &[u8]) {
         self.frames += 1;
-        self.bytes(frame.get(..2).unwrap_or(frame));
+        self.bytes(frame);
     }
 
     /// Notes a sentence.

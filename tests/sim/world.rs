@@ -10,7 +10,7 @@ use crdt::testing::{Random, Replica};
 use pageroom::{
     connections::Step,
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{Departure, MemberId, Refusal, Role},
+    rooms::{Departure, MemberId, Refusal, RefusalCode, Role},
 };
 use storage::{Committed, PageId};
 
@@ -114,7 +114,7 @@ impl World {
                 .collect(),
             connections: BTreeMap::new(),
             reference: (0..settings.pages)
-                .map(|page| Replica::new(crdt::ClientId(2 + page as u64)))
+                .map(|page| Replica::repeatable(crdt::ClientId(2 + page as u64)))
                 .collect(),
             posts: Vec::new(),
             trace: Trace::new(start, in_words),
@@ -407,6 +407,10 @@ impl World {
             return self.send_down(id, Down::Close(Refusal::draining()));
         }
         let client = &self.clients[connection.client];
+        if client.is_blocked {
+            let refusal = Refusal::new(RefusalCode::Forbidden, "you may not enter");
+            return self.send_down(id, Down::Close(refusal));
+        }
         let (member, outbox) = self.processes[process].new_member();
         connection.server = Some(ServerSide {
             member,
@@ -414,7 +418,7 @@ impl World {
         });
         let join = Command::Join {
             member,
-            role: if client.settings.may_edit {
+            role: if client.settings.may_edit && client.may_write {
                 Role::Edit
             } else {
                 Role::View

@@ -25,11 +25,23 @@ pub struct Replica {
     map: MapRef,
     array: ArrayRef,
     xml: XmlFragmentRef,
+    /// The names of the formatting of its own making.
+    marks: &'static [&'static str],
 }
 
 impl Replica {
     /// An empty document edited under this client id.
     pub fn new(client: ClientId) -> Self {
+        Self::with_marks(client, &["bold", "em"])
+    }
+
+    /// A replica whose random edits are the same in each run. Of text with several kinds of formatting the library ends them in the
+    /// order of a hash map with random keys, so this one has one kind.
+    pub fn repeatable(client: ClientId) -> Self {
+        Self::with_marks(client, &["bold"])
+    }
+
+    fn with_marks(client: ClientId, marks: &'static [&'static str]) -> Self {
         let guid = format!("replica {client}").as_str().into();
         let mut options = Options::with_guid_and_client_id(guid, yrs::ClientID::new(client.0));
         options.offset_kind = OffsetKind::Utf16;
@@ -41,6 +53,7 @@ impl Replica {
             array: doc.get_or_insert_array("array"),
             xml: doc.get_or_insert_xml_fragment("xml"),
             doc,
+            marks,
         }
     }
 
@@ -155,13 +168,13 @@ impl Replica {
 
     fn edit_in(&self, transaction: &mut TransactionMut<'_>, random: &mut Random) {
         match random.below(16) {
-            0..=5 => edit_text(&self.text, transaction, random),
+            0..=5 => edit_text(&self.text, transaction, random, self.marks),
             6..=8 => self.edit_map(transaction, random),
             9..=11 => self.edit_array(transaction, random),
             12..=14 => self.edit_xml(transaction, random),
             _ => {
                 let other = transaction.get_or_insert_text(*random.pick(&["notes", "title"]));
-                edit_text(&other, transaction, random);
+                edit_text(&other, transaction, random, self.marks);
             }
         }
     }
@@ -171,7 +184,7 @@ impl Replica {
         match (self.map.get(transaction, key), random.below(8)) {
             (_, 0) => drop(self.map.remove(transaction, key)),
             (_, 1) => drop(self.map.insert(transaction, key, nested(random))),
-            (Some(Out::YText(text)), 2..=6) => edit_text(&text, transaction, random),
+            (Some(Out::YText(text)), 2..=6) => edit_text(&text, transaction, random, self.marks),
             (Some(Out::YMap(map)), 2..=6) => drop(map.insert(transaction, "x", nested(random))),
             (Some(Out::YArray(array)), 2..=6) => drop(array.push_back(transaction, nested(random))),
             _ => drop(self.map.insert(transaction, key, value(random))),
@@ -224,7 +237,7 @@ impl Replica {
                     0 if at < length => {
                         text.remove_range(transaction, at, 1 + random.below((length - at).min(3)))
                     }
-                    1 if at < length => text.format(transaction, at, length - at, bold(random)),
+                    1 if at < length => text.format(transaction, at, length - at, mark(random, self.marks)),
                     _ => text.insert(transaction, at, word(random)),
                 }
             }
@@ -249,28 +262,28 @@ fn word(random: &mut Random) -> &'static str {
     WORDS[random.below(WORDS.len() as u32) as usize]
 }
 
-fn edit_text(text: &TextRef, transaction: &mut TransactionMut<'_>, random: &mut Random) {
+fn edit_text(text: &TextRef, transaction: &mut TransactionMut<'_>, random: &mut Random, marks: &[&str]) {
     let length = text.len(transaction);
     // Any offset, also one between the halves of a surrogate pair.
     let at = random.below(length + 1);
     let rest = length - at;
     match random.below(10) {
         0..=2 if rest > 0 => text.remove_range(transaction, at, 1 + random.below(rest.min(8))),
-        3 if rest > 0 => text.format(transaction, at, 1 + random.below(rest), bold(random)),
+        3 if rest > 0 => text.format(transaction, at, 1 + random.below(rest), mark(random, marks)),
         4 => drop(text.insert_embed(transaction, at, Any::from_json(r#"{"image":"x"}"#).expect("JSON"))),
-        5 => text.insert_with_attributes(transaction, at, word(random), bold(random)),
+        5 => text.insert_with_attributes(transaction, at, word(random), mark(random, marks)),
         6 => text.insert(transaction, length, word(random)),
         _ => text.insert(transaction, at, word(random)),
     }
 }
 
-fn bold(random: &mut Random) -> HashMap<Arc<str>, Any> {
+fn mark(random: &mut Random, marks: &[&str]) -> HashMap<Arc<str>, Any> {
     let value = if random.below(3) == 0 {
         Any::Null
     } else {
         Any::Bool(true)
     };
-    HashMap::from([(Arc::from(*random.pick(&["bold", "em"])), value)])
+    HashMap::from([(Arc::from(*random.pick(marks)), value)])
 }
 
 fn value(random: &mut Random) -> Any {

@@ -141,6 +141,24 @@ impl Update {
             .collect()
     }
 
+    /// The update without the structs of some clients. All its deletes stay.
+    #[must_use]
+    pub fn without(&self, left_out: impl Fn(ClientId) -> bool) -> Self {
+        let sections = self.sections.iter().enumerate();
+        let mut keep: Vec<_> = sections
+            .filter(|(_, section)| !left_out(section.client))
+            .map(|(index, section)| Keep {
+                section: index,
+                from: section.start,
+                in_list: section.in_list,
+            })
+            .collect();
+        keep.sort_by_key(|keep| {
+            std::cmp::Reverse(self.sections.get(keep.section).map(|section| section.client))
+        });
+        trimmed(self, &keep, None)
+    }
+
     /// Copies the bytes out of a larger shared buffer, so that keeping the update does not keep the buffer.
     #[must_use]
     pub fn unpinned(self) -> Self {

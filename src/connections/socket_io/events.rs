@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
+    net::IpAddr,
     ops::Bound,
     sync::Arc,
     task::{Context, Poll},
@@ -56,10 +57,10 @@ struct Renewing {
 }
 
 impl EventsPlace {
-    /// A place for somebody who is known, on a connection that the client calls `socket`.
+    /// A place for somebody who is known, on a connection that the client calls `socket`, from an address.
     pub(super) fn new(
         identity: Arc<Identity>,
-        socket: Arc<str>,
+        (socket, address): (Arc<str>, IpAddr),
         around: &Surroundings,
         config: &SocketIoConfig,
     ) -> Self {
@@ -67,6 +68,7 @@ impl EventsPlace {
             access: around.access.clone(),
             identity,
             socket,
+            address,
             max_outbox_bytes: around.max_outbox_bytes,
             patience: config.connect_timeout,
         };
@@ -137,8 +139,15 @@ impl EventsPlace {
         let access = self.entrance.access.clone();
         let before = self.entrance.identity.clone();
         let seats: Vec<_> = self.pages.values().filter_map(OpenPage::seat).collect();
+        let address = self.entrance.address;
         let work = Box::pin(async move {
-            let identity = Arc::new(access.identify(Some(&Credential::Given(token))).await?);
+            let identified = access.identify(Some(&Credential::Given(token))).await;
+            if let Err(refusal) = &identified
+                && refusal.code == RefusalCode::Unauthenticated
+            {
+                access.failures().failed(address).await;
+            }
+            let identity = Arc::new(identified?);
             if identity.kind != before.kind || identity.user != before.user {
                 return Err(Refusal::new(
                     RefusalCode::Forbidden,

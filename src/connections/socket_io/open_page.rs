@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -36,6 +37,8 @@ pub(super) struct Entrance {
     pub(super) identity: Arc<Identity>,
     /// What the client calls its connection.
     pub(super) socket: Arc<str>,
+    /// Where it comes from.
+    pub(super) address: IpAddr,
     pub(super) max_outbox_bytes: usize,
     /// How long opening a page may take.
     pub(super) patience: Duration,

@@ -29,7 +29,7 @@ use crate::{
     },
     http::Peer,
     protocols::{events, y_socketio},
-    rooms::{Departure, Outbox, Refusal},
+    rooms::{Departure, Outbox, Refusal, RefusalCode},
 };
 
 /// Lets clients in at `/socket.io/`.
@@ -82,6 +82,7 @@ impl Server for SocketIoServer {
         let peer = request.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let peer = peer.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         let address = client_address(peer, &request.headers, &shared.trusted_proxies);
+        shared.around.access.rates().arrives(address)?;
         let pages = Pages {
             session: Arc::new(Mutex::new(Counted {
                 permit: Some(shared.admissions.admit(None, address)?),
@@ -193,8 +194,8 @@ impl Pages {
                 identity.user.as_ref(),
                 address,
             )?;
-            let socket = sid.to_string().into();
-            let place = EventsPlace::new(Arc::new(identity), socket, &shared.around, &shared.config);
+            let connection = (sid.to_string().into(), address);
+            let place = EventsPlace::new(Arc::new(identity), connection, &shared.around, &shared.config);
             Ok(SomePlace::Events(Box::new(place)))
         }))
     }
@@ -211,6 +212,7 @@ impl Namespaces for Pages {
         };
         let metrics = self.shared.around.metrics.clone();
         let patience = self.shared.config.connect_timeout;
+        let (access, address) = (self.shared.around.access.clone(), self.address);
         Box::pin(async move {
             let joined = match joining {
                 Ok(joining) => tokio::time::timeout(patience, joining)
@@ -218,15 +220,37 @@ impl Namespaces for Pages {
                     .unwrap_or_else(|_| Err(Refusal::unavailable("the page took too long to open"))),
                 Err(refusal) => Err(refusal),
             };
-            joined.map_err(|refusal| {
-                metrics.refused(refusal.code.as_str(), 1);
-                refusal.to_string()
-            })
+            match joined {
+                Ok(place) => Ok(place),
+                Err(refusal) => {
+                    metrics.refused(refusal.code.as_str(), 1);
+                    if refusal.code == RefusalCode::Unauthenticated {
+                        access.failures().failed(address).await;
+                    }
+                    Err(sentence(&refusal))
+                }
+            }
         })
     }
 
     fn is_pressed(&self) -> bool {
         self.shared.around.writer.is_full()
+    }
+}
+
+/// How a client hears that it is not let in. Some programs look for these words to fetch another token.
+fn sentence(refusal: &Refusal) -> String {
+    let is_about_token = matches!(
+        refusal.code,
+        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
+    );
+    match is_about_token {
+        true => format!(
+            "{}: Authentication error: {}",
+            refusal.code.as_str(),
+            refusal.message
+        ),
+        false => refusal.to_string(),
     }
 }
 

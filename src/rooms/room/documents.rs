@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crdt::{Admission, ClientId, Document, StateVector, Update};
 use storage::{LoggedUpdate, NewUpdate};
 
+use super::authorship::forged;
 use super::{
     Arrival, Author, Effect, Held, MemberId, News, Outgoing, Refusal, RefusalCode, Room, RoomConfig,
     ServerMessage,
@@ -18,14 +19,6 @@ use crate::rooms::{
 
 /// Most that is told again to somebody who comes back, in bytes.
 const MAX_RECENT_BYTES: usize = 64 * 1024;
-
-/// An update with a client id that another user is writing with.
-fn forged() -> Refusal {
-    Refusal::new(
-        RefusalCode::Forbidden,
-        "the update continues what another user is writing",
-    )
-}
 
 /// A copy of a document, on which updates can be tried.
 pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Document> {
@@ -78,7 +71,10 @@ impl Room {
                 None => {
                     self.ahead.note(member, &has, self.document.state_vector());
                     self.persistence.take_back_reply(member);
-                    self.persistence.answered(member);
+                    if self.persistence.answered(member) {
+                        // What comes later builds on what it will have only with the answer.
+                        effects.push(Effect::Resume { member });
+                    }
                     self.bring_up_to_date(now, member, has.clone(), effects);
                     self.tell_recent(member, &has, effects);
                 }
@@ -213,49 +209,28 @@ impl Room {
             self.refuse_edit(member, "page_full", full, effects);
             return Ok(Outcome::Refused);
         }
-        if arrival == Arrival::Edit && self.is_forged(member, &update) {
-            effects.push(Effect::Refused {
-                kind: "forged_client",
-                count: 1,
-            });
-            return Err(forged());
-        }
+        let others = self.of_other_writers(Some(member), user.as_ref(), &update);
+        let update = match arrival {
+            Arrival::Edit if !others.is_empty() => {
+                effects.push(Effect::Refused {
+                    kind: "forged_client",
+                    count: 1,
+                });
+                return Err(forged());
+            }
+            Arrival::Edit => {
+                self.note_writer(member, &update);
+                update
+            }
+            Arrival::Resync if !others.is_empty() => self.only_its_own(member, &update, &others, effects),
+            Arrival::Resync => update,
+        };
         self.admit(now, (member, arrival), user, update, effects)
     }
 
     fn is_full(&self) -> bool {
         self.config.max_page_bytes != 0
             && self.document.encoded_size_estimate() as u64 > self.config.max_page_bytes
-    }
-
-    /// Whether the update writes with a client id that somebody else's connection is using. Two replicas would get different
-    /// content under the same id, which no later sync can mend. Notes whose ids these are otherwise.
-    fn is_forged(&mut self, writer: MemberId, update: &Update) -> bool {
-        let Self {
-            members,
-            client_owners,
-            document,
-            ..
-        } = self;
-        let user = |id: MemberId| members.get(&id).map(|member| member.user.clone());
-        let is_new = |range: &crdt::ClientRange| range.end > document.state_vector().get(range.client);
-        let forged = update.ranges().filter(is_new).any(|range| {
-            client_owners
-                .get(&range.client)
-                .is_some_and(|owner| *owner != writer && user(*owner) != user(writer))
-        });
-        if !forged {
-            for range in update.ranges().filter(is_new) {
-                // What an older connection of the same user still brings does not make it the owner again.
-                if client_owners
-                    .get(&range.client)
-                    .is_none_or(|owner| *owner < writer)
-                {
-                    client_owners.insert(range.client, writer);
-                }
-            }
-        }
-        forged
     }
 
     pub(super) fn posted(
@@ -274,7 +249,7 @@ impl Room {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
                 .and_then(|update| {
-                    self.check_rights(member, &update)?;
+                    self.check_rights(member, user.as_ref(), &update)?;
                     // A backend may post what it has from anybody.
                     let arrival = member.map_or(Arrival::Resync, |_| Arrival::Edit);
                     self.admit_posted(now, request, arrival, user, update, effects)
@@ -285,19 +260,6 @@ impl Room {
                 request,
                 result: Err(refusal),
             });
-        }
-    }
-
-    /// What a member may not write, it may not post either.
-    fn check_rights(&mut self, member: Option<MemberId>, update: &Update) -> Result<(), Refusal> {
-        let Some(id) = member else {
-            return Ok(());
-        };
-        match self.members.get(&id).map(|seat| seat.role.may_edit()) {
-            None => Err(Refusal::new(RefusalCode::Forbidden, "you have left the page")),
-            Some(false) => Err(Refusal::read_only()),
-            Some(true) if self.is_forged(id, update) => Err(forged()),
-            Some(true) => Ok(()),
         }
     }
 
@@ -405,14 +367,14 @@ impl Room {
                     self.acknowledge(member, received, effects);
                     self.nothing_new()
                 }
-                Admission::Early { update, missing } => self.park(now, member, update, missing, effects),
+                Admission::Early { update, missing } => self.early(now, member, update, missing, effects),
             },
         )
     }
 
     /// Echoes what a member sent although (part of) it was known already, once all of it is durable: it may have come from a
     /// connection that broke before the first echo.
-    fn acknowledge(&mut self, to: MemberId, received: Bytes, effects: &mut Vec<Effect>) {
+    pub(super) fn acknowledge(&mut self, to: MemberId, received: Bytes, effects: &mut Vec<Effect>) {
         if !self.wants_echo(to) {
             return;
         }
@@ -596,11 +558,7 @@ impl Room {
 
     /// The member who writes with a client id, as far as is known.
     fn owner(&self, client: ClientId) -> Option<MemberId> {
-        let member = self
-            .client_owners
-            .get(&client)
-            .copied()
-            .or_else(|| self.awareness.owner(client));
+        let member = self.writer(client).or_else(|| self.awareness.owner(client));
         member.filter(|member| self.members.contains_key(member))
     }
 

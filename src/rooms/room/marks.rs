@@ -1,7 +1,7 @@
 //! Marks: a member says something that is said back once everything it said before is stored.
 //!
 //! A mark vouches for whatever the member has, so it waits also for the member's answer to the room's first question, for what was
-//! parked or could not be kept; and after something was refused no mark is said back until the member has been asked again.
+//! parked, is held until others bring their part, or could not be kept; and after something was refused no mark is said back until the member has been asked again.
 
 use bytes::Bytes;
 
@@ -45,6 +45,7 @@ impl Room {
             let is_whole = seat.has_resynced
                 && !seat.has_refused
                 && !seat.unkept
+                && seat.held.is_none()
                 && !parking.holds(&Author::Member(*member));
             let Some(mark) = seat.mark.as_mut().filter(|_| is_whole) else {
                 return true;

@@ -7,6 +7,7 @@
 //! has to catch up with.
 
 mod ahead;
+mod authorship;
 mod documents;
 mod early;
 mod marks;
@@ -91,6 +92,8 @@ pub struct Room {
     parking: Parking<Author>,
     /// Some member's early update could not be kept.
     has_unkept: bool,
+    /// Somebody has left of whom others may have brought something.
+    has_departed: bool,
     awareness: Awareness<MemberId>,
     awareness_changes: BTreeMap<ClientId, AwarenessChange>,
     members: BTreeMap<MemberId, Member>,
@@ -102,8 +105,8 @@ pub struct Room {
     viewers: Viewers,
     /// Members whose marks are to be said back.
     marked: BTreeSet<MemberId>,
-    /// Which member's user writes with a client id.
-    client_owners: BTreeMap<ClientId, MemberId>,
+    /// Which members have written with which client ids; each is its user's, and the newest member's who is here.
+    client_owners: BTreeSet<(ClientId, MemberId)>,
     batch: Batch,
     /// The whole document as last sent, shared by everybody who has nothing yet for as long as it waits for one of them.
     whole: Weak<Outgoing>,
@@ -135,6 +138,7 @@ impl Room {
         Self {
             parking: Parking::new(config.parking),
             has_unkept: false,
+            has_departed: false,
             awareness: Awareness::new(config.awareness),
             config,
             document: loaded.document,
@@ -146,7 +150,7 @@ impl Room {
             unreceipted: BTreeSet::new(),
             viewers: Viewers::default(),
             marked: BTreeSet::new(),
-            client_owners: BTreeMap::new(),
+            client_owners: BTreeSet::new(),
             batch: Batch::default(),
             whole: Weak::new(),
             persistence,
@@ -198,8 +202,14 @@ impl Room {
                 member,
                 role,
                 viewer,
+                badge,
                 capabilities,
-            } => self.joined(now, member, role, viewer, capabilities, effects),
+            } => {
+                self.joined(now, member, role, viewer, capabilities, effects);
+                if let Some(badge) = badge.filter(|_| self.members.contains_key(&member)) {
+                    self.awareness.wear(now, member, badge);
+                }
+            }
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
@@ -231,6 +241,7 @@ impl Room {
     pub fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.expire(now);
         self.expire_parked(now);
+        self.ask_for_what_was_withheld(effects);
         if self.flush_due(now) {
             self.flush(now, effects);
         }
@@ -331,7 +342,8 @@ impl Room {
         self.persistence.forget(member);
         self.unreceipted.remove(&member);
         self.parking.remove(&Author::Member(member));
-        self.client_owners.retain(|_, owner| *owner != member);
+        self.client_owners.retain(|(_, owner)| *owner != member);
+        self.has_departed = true;
         self.withdraw(now, member, departure);
         if self.members.is_empty() {
             self.empty_since = Some(now);
@@ -355,7 +367,8 @@ impl Room {
         let message = if role.may_edit() {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {
-            seat.has_refused |= !self.parking.remove(&Author::Member(member)).is_empty();
+            let is_waiting = !self.parking.remove(&Author::Member(member)).is_empty();
+            seat.has_refused |= is_waiting | seat.held.take().is_some();
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {
@@ -366,6 +379,8 @@ impl Room {
 
     fn fell_behind(&mut self, member: MemberId) {
         let before = self.batch.state_vector_before(self.document.state_vector());
+        // What is kept back has not been told to anybody either.
+        let before = self.persistence.told(&before);
         if let Some(member) = self.members.get_mut(&member) {
             member.behind.get_or_insert(before);
         }

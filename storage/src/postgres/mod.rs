@@ -4,7 +4,10 @@
 //! trip, and a transaction of its own. Whoever writes to pages first updates their heads, in the order of their ids, and
 //! holds those row locks until the commit: so processes that share a database take turns on a page, and cannot deadlock.
 
-use std::{borrow::Cow, time::Duration};
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -191,6 +194,13 @@ impl Store for PostgresStore {
             )
             .await?;
         rows.into_iter().map(HeadRow::into_record).collect()
+    }
+
+    async fn set_deleted(&self, page: &PageId, at: Option<SystemTime>) -> Result<bool, StoreError> {
+        let set = sqlx::query(statements::SET_DELETED)
+            .bind(page.as_str())
+            .bind(at.map(rows::milliseconds));
+        Ok(!self.write(vec![set]).await?.is_empty())
     }
 
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {

@@ -50,10 +50,11 @@ pub(super) const COMPACT: &str = "
 pub(super) const LOAD: &str = "
     SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes,
         (extract(epoch FROM h.created_at) * 1000)::bigint AS created_ms,
-        (extract(epoch FROM h.updated_at) * 1000)::bigint AS updated_ms, s.seq AS covered, s.state_vector
+        (extract(epoch FROM h.updated_at) * 1000)::bigint AS updated_ms,
+        (extract(epoch FROM h.deleted_at) * 1000)::bigint AS deleted_ms, s.seq AS covered, s.state_vector
     FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id WHERE h.page_id = $1
     UNION ALL
-    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL FROM page_updates WHERE page_id = $1";
+    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates WHERE page_id = $1";
 
 pub(super) const LOG: &str = "
     SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL::bytea AS data, NULL AS label
@@ -62,13 +63,20 @@ pub(super) const LOG: &str = "
 
 pub(super) const PAGE: &str = "
     SELECT page_id, generation, seq, size_bytes, (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,
-        (extract(epoch FROM updated_at) * 1000)::bigint AS updated_ms
+        (extract(epoch FROM updated_at) * 1000)::bigint AS updated_ms,
+        (extract(epoch FROM deleted_at) * 1000)::bigint AS deleted_ms
     FROM page_heads WHERE page_id = $1";
 
 pub(super) const PAGES: &str = "
     SELECT page_id, generation, seq, size_bytes, (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,
-        (extract(epoch FROM updated_at) * 1000)::bigint AS updated_ms
+        (extract(epoch FROM updated_at) * 1000)::bigint AS updated_ms,
+        (extract(epoch FROM deleted_at) * 1000)::bigint AS deleted_ms
     FROM page_heads WHERE page_id BETWEEN $1 AND $2 ORDER BY page_id LIMIT $3";
+
+/// Moves page `$1` to the trash at time `$2`, or out of it at none.
+pub(super) const SET_DELETED: &str = "
+    UPDATE page_heads SET deleted_at = to_timestamp($2::bigint / 1000.0)
+    WHERE page_id = $1 AND (deleted_at IS NULL) <> ($2::bigint IS NULL) RETURNING 1";
 
 pub(super) const SNAPSHOT: &str =
     "SELECT seq, state, state_vector, content::text AS content, text FROM page_snapshots WHERE page_id = $1";

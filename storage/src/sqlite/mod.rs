@@ -5,7 +5,11 @@
 //! is parsed once. Everything of variable length travels in four parameters: three JSON lists and one blob into which their
 //! items point.
 
-use std::{collections::HashMap, str::FromStr, time::Duration};
+use std::{
+    collections::HashMap,
+    str::FromStr,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -225,6 +229,13 @@ impl Store for SqliteStore {
             )
             .await?;
         rows.into_iter().map(HeadRow::into_record).collect()
+    }
+
+    async fn set_deleted(&self, page: &PageId, at: Option<SystemTime>) -> Result<bool, StoreError> {
+        let set = sqlx::query(statements::SET_DELETED)
+            .bind(page.as_str())
+            .bind(at.map(rows::milliseconds));
+        Ok(!self.write(vec![set]).await?.is_empty())
     }
 
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {

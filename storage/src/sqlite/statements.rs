@@ -70,10 +70,10 @@ pub(super) const STORE_ROWS: &str = concat!("BEGIN IMMEDIATE;", append!(), answe
 
 pub(super) const LOAD: &str =
     "SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes, h.created_at AS created_ms,
-        h.updated_at AS updated_ms, s.seq AS covered, s.state_vector
+        h.updated_at AS updated_ms, h.deleted_at AS deleted_ms, s.seq AS covered, s.state_vector
     FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id WHERE h.page_id = $1
     UNION ALL
-    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL FROM page_updates
+    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates
     WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1)";
 
 pub(super) const LOG: &str = "SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL AS data, NULL AS label
@@ -82,12 +82,18 @@ pub(super) const LOG: &str = "SELECT coalesce((SELECT seq FROM page_snapshots WH
         WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1) AND seq > $2 ORDER BY seq LIMIT $3)";
 
 pub(super) const PAGE: &str =
-    "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms
+    "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms,
+        deleted_at AS deleted_ms
     FROM page_heads WHERE page_id = $1";
 
 pub(super) const PAGES: &str =
-    "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms
+    "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms,
+        deleted_at AS deleted_ms
     FROM page_heads WHERE page_id BETWEEN $1 AND $2 ORDER BY page_id LIMIT $3";
+
+/// Moves page `$1` to the trash at time `$2`, or out of it at none.
+pub(super) const SET_DELETED: &str = "UPDATE page_heads SET deleted_at = $2
+    WHERE page_id = $1 AND (deleted_at IS NULL) <> ($2 IS NULL) RETURNING 1";
 
 pub(super) const SNAPSHOT: &str =
     "SELECT seq, state, state_vector, content, text FROM page_snapshots WHERE page_id = $1";

@@ -247,6 +247,12 @@ impl Store for FaultyStore {
         self.durable.pages(prefix, after, limit).await
     }
 
+    async fn set_deleted(&self, page: &PageId, at: Option<SystemTime>) -> Result<bool, StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.set_deleted(page, at).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
         self.admit(Operation::Read).await?;
         self.durable.snapshot(page).await

@@ -165,7 +165,13 @@ impl Client {
             Heard::Frame(frame) => frame,
             Heard::Closed(closed) => return Err(closed),
         };
-        match only_message(&frame) {
+        self.take(&frame).await;
+        Ok(())
+    }
+
+    /// Takes in a message that has been heard.
+    pub(crate) async fn take(&mut self, frame: &Bytes) {
+        match only_message(frame) {
             Message::SyncStep1(state_vector) => {
                 self.asked += 1;
                 let lacking = self.replica.lacking(&state_vector);
@@ -187,7 +193,6 @@ impl Client {
             Message::QueryAwareness => {}
             Message::Unknown { kind, .. } => panic!("a message of type {kind}"),
         }
-        Ok(())
     }
 
     /// What the server repeats of this client's own edits, it has stored.

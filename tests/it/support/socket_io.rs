@@ -6,7 +6,10 @@ use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{Message, client::IntoClientRequest},
+};
 
 use super::{socket::Closed, soon};
 
@@ -48,6 +51,57 @@ impl Session {
         let opening = session.text().await;
         assert!(opening.starts_with("0{\"sid\":"), "{opening}");
         session
+    }
+
+    /// Opens a session with a query and headers of its own and connects to a namespace with this to say. The error is
+    /// how the server refused.
+    pub(crate) async fn enter(
+        address: SocketAddr,
+        query: &str,
+        headers: &[(&'static str, &str)],
+        namespace: &str,
+        auth: &str,
+    ) -> Result<Self, String> {
+        let stream = TcpStream::connect(address).await.expect("a server that listens");
+        let mut request = format!("ws://{address}/socket.io/?EIO=4&transport=websocket{query}")
+            .into_client_request()
+            .expect("a request");
+        for (name, value) in headers {
+            let value = value.parse().expect("a header");
+            request.headers_mut().insert(*name, value);
+        }
+        let handshake = tokio_tungstenite::client_async(request, stream);
+        let (stream, _) = soon("a handshake", handshake).await.expect("a handshake");
+        let mut session = Self { stream };
+        match session.hear().await {
+            Heard::Text(_) => {}
+            Heard::Closed(closed) => return Err(closed.reason),
+            Heard::Binary(bytes) => panic!("not an opening: {bytes:?}"),
+        }
+        let namespace = match namespace {
+            "/" => String::new(),
+            named => format!("{named},"),
+        };
+        session.say(&format!("40{namespace}{auth}")).await;
+        let answer = session.text().await;
+        match answer.strip_prefix(&format!("44{namespace}")) {
+            None => Ok(session),
+            Some(error) => {
+                let error: Value = serde_json::from_str(error).expect("JSON");
+                Err(error["message"].as_str().expect("a sentence").to_owned())
+            }
+        }
+    }
+
+    /// Waits for a text that has `part` in it.
+    pub(crate) async fn until_text(&mut self, part: &str) -> String {
+        loop {
+            match self.hear().await {
+                Heard::Text(text) if text.contains(part) => return text,
+                Heard::Text(_) | Heard::Binary(_) => {}
+                Heard::Closed(closed) => panic!("hung up on while waiting for {part}: {closed:?}"),
+            }
+        }
     }
 
     /// Opens a session and connects to the namespace of events, with `auth` if it is an object. Gives the name of the connection as well.

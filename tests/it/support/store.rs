@@ -163,6 +163,11 @@ impl Store for SwitchedStore {
         self.store.pages(prefix, after, limit).await
     }
 
+    async fn set_deleted(&self, page: &PageId, at: Option<SystemTime>) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.set_deleted(page, at).await
+    }
+
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
         pass(&self.reading).await?;
         self.store.snapshot(page).await

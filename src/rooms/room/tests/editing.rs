@@ -376,27 +376,56 @@ fn what_is_written_after_what_somebody_brings_back_is_told_after_it() {
 }
 
 #[test]
-fn what_somebody_brings_back_is_told_late_when_the_store_fails_except_to_who_wrote_it() {
+fn whoever_asks_while_something_is_kept_back_hears_nothing_of_what_builds_on_it_before_the_answer() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
     let mut bob = stage.joins(2, "bob");
+    let offline = alice.types("a");
+    stage.says(&alice, ClientMessage::SyncStep2(offline));
+    let second = alice.types("b");
+    stage.edits(&alice, &second);
+    stage.asks(&bob);
+    let third = alice.types("c");
+    stage.edits(&alice, &third);
+    assert_eq!(stage.hears(&bob), []);
+    // The first commit has only what was brought; the answer has the second edit, too.
+    stage.store_answers();
+    assert_eq!(stage.hears(&bob), []);
+    stage.store_answers();
+    let heard = stage.hears(&bob);
+    assert!(
+        matches!(heard.as_slice(), [Heard::Step2(_), later @ ..] if later.contains(&Heard::Brought(third))),
+        "{heard:?}"
+    );
+    bob.takes(&heard);
+    assert_eq!(bob.text(), "abc");
+    let fourth = alice.types("d");
+    stage.edits(&alice, &fourth);
+    assert_eq!(stage.hears(&bob), [Heard::Delta(fourth)]);
+}
+
+#[test]
+fn what_somebody_brings_back_is_told_late_when_the_store_fails_except_to_who_wrote_it() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let mut tab = stage.joins(2, "alice");
     let carol = stage.joins(3, "carol");
     let first = alice.types("a");
     stage.edits(&alice, &first);
     stage.store_answers_everything();
-    for person in [&alice, &bob, &carol] {
+    for person in [&alice, &tab, &carol] {
         stage.hears(person);
     }
     let lost = alice.types("b");
-    bob.replica.apply(&first);
-    bob.replica.apply(&lost);
-    stage.says(&bob, ClientMessage::SyncStep2(lost.clone()));
+    tab.replica.apply(&first);
+    tab.replica.apply(&lost);
+    stage.says(&tab, ClientMessage::SyncStep2(lost.clone()));
     stage.passes(seconds(2));
     assert_eq!(stage.hears(&carol), [Heard::Brought(lost.clone())]);
     assert_eq!(stage.hears(&alice), []);
     stage.store_answers_everything();
     assert_eq!(stage.hears(&alice), [Heard::Stored(lost.clone())]);
-    assert_eq!(stage.hears(&bob), [Heard::Stored(lost)]);
+    assert_eq!(stage.hears(&tab), [Heard::Stored(lost)]);
     assert_eq!(stage.hears(&carol), []);
 }
 

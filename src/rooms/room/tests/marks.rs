@@ -8,7 +8,7 @@ impl Stage {
     }
 
     /// Answers the room's first question with what somebody has.
-    fn resyncs(&mut self, person: &Person) {
+    pub(super) fn resyncs(&mut self, person: &Person) {
         let all = person.replica.diff(&StateVector::new());
         self.says(person, ClientMessage::SyncStep2(all));
     }

@@ -4,6 +4,7 @@
 //! order. The store is asked nothing until a story says so ([`Stage::store_answers`]), and time stands still until a story
 //! moves it.
 
+mod authorship;
 mod awareness;
 mod crowded;
 mod draining;
@@ -187,6 +188,7 @@ impl Stage {
             member,
             role,
             viewer,
+            badge: None,
             capabilities,
         });
         self.settle();

@@ -221,16 +221,16 @@ fn a_slow_reader_loses_no_receipt() {
 }
 
 #[test]
-fn what_another_brings_of_ones_own_is_told_as_any_edit() {
+fn what_another_window_brings_of_ones_own_is_told_as_any_edit() {
     let mut stage = Stage::new();
     let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
     let first = ada.types("a");
     stage.edits(&ada, &first);
     stage.store_answers();
     stage.hears(&ada);
-    let bob = stage.joins(2, "bob");
+    let window = stage.joins(2, "ada");
     let second = ada.types("b");
-    stage.says(&bob, ClientMessage::SyncStep2(second.clone()));
+    stage.says(&window, ClientMessage::SyncStep2(second.clone()));
     stage.store_answers();
     assert_eq!(stage.hears(&ada), [Heard::Brought(second)]);
 }

@@ -23,7 +23,14 @@ fn whoever_is_downgraded_is_told_and_changes_nothing_more() {
     });
     assert_eq!(stage.hears(&bob), [Heard::Refused(RefusalCode::ReadOnly)]);
     stage.edits(&bob, &missing);
-    stage.says(&alice, ClientMessage::SyncStep2(missing));
+    stage.hand_over(Input::Posted {
+        request: RequestId(1),
+        member: None,
+        user: None,
+        update: missing,
+    });
+    stage.settle();
+    stage.store_answers_everything();
     let heard = stage.hears(&alice);
     assert!(
         !heard.iter().any(|heard| *heard == Heard::Delta(early.clone())),

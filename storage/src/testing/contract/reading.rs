@@ -1,8 +1,10 @@
 //! What is read: parts of a log, listings, descriptions.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use bytes::Bytes;
 
-use super::{Place, append, commit_one, compact, listed, page, snapshot};
+use super::{Place, append, commit_one, compact, listed, page, snapshot, stored};
 use crate::{NewUpdate, PageCommit, QUARANTINE_ROWS};
 
 pub async fn a_log_is_read_in_parts_and_none_where_a_snapshot_swallowed_it(place: &dyn Place) {
@@ -139,4 +141,38 @@ pub async fn quarantine_and_check_work(place: &dyn Place) {
     store.check().await.unwrap();
     store.check().await.unwrap();
     assert!(listed(&store, "", None, 10).await.is_empty());
+}
+
+pub async fn a_page_in_the_trash_is_marked_and_otherwise_as_it_was(place: &dyn Place) {
+    let store = place.open().await;
+    let (gone, stays) = (page("gone"), page("stays"));
+    let at = Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123));
+    assert!(
+        !store.set_deleted(&gone, at).await.unwrap(),
+        "there is no such page"
+    );
+    commit_one(&store, append("gone", ["one"])).await;
+    commit_one(&store, append("stays", ["one"])).await;
+    assert!(store.set_deleted(&gone, at).await.unwrap());
+    assert!(
+        !store.set_deleted(&gone, at).await.unwrap(),
+        "it is there already"
+    );
+    let other = place.open().await;
+    let marks = async || {
+        let listed = other.pages("", None, 10).await.unwrap();
+        let listed: Vec<_> = listed.into_iter().map(|record| record.deleted_at).collect();
+        let described = other.page(&gone).await.unwrap().unwrap().deleted_at;
+        let loaded = other.load(&gone).await.unwrap().unwrap().record.deleted_at;
+        assert_eq!((described, loaded), (listed[0], listed[0]));
+        listed
+    };
+    assert_eq!(marks().await, [at, None]);
+    // What was on its way when it was deleted is stored all the same.
+    assert_eq!(commit_one(&store, append("gone", ["two"])).await.last_seq, 2);
+    assert_eq!(marks().await, [at, None]);
+    assert!(!store.set_deleted(&stays, None).await.unwrap());
+    assert!(store.set_deleted(&gone, None).await.unwrap());
+    assert_eq!(marks().await, [None, None]);
+    assert_eq!(stored(&other, "gone").await.2.len(), 2);
 }

@@ -1,0 +1,65 @@
+//! REST for the trash: a page goes there and comes back, and whoever is connected hears of it at once.
+
+use axum::{
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri},
+};
+use storage::{AccessChange, PageId};
+
+use super::{App, HttpError, now, pages::PageInPath};
+use crate::{
+    auth::{Identity, Note},
+    rooms::{Refusal, RefusalCode, Role},
+};
+
+/// `DELETE /api/pages/{id}`: nobody may open the page any more, and its members are sent away. Nothing of it is lost. Answers when
+/// they have been told.
+pub(super) async fn delete(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<StatusCode, HttpError> {
+    let identity = app.allow(&headers, &uri, &page, Role::Admin).await?;
+    if !app.store.set_deleted(&page, Some(now())).await? {
+        return Err(HttpError::unknown_page());
+    }
+    tell(&app, &identity, &page, "delete").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /api/pages/{id}/restore`: the page is as it was, and open to whoever may see it.
+pub(super) async fn restore(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<StatusCode, HttpError> {
+    let identity = app.allow_in_trash(&headers, &uri, &page).await?;
+    if !app.store.set_deleted(&page, None).await? {
+        let refusal = Refusal::new(RefusalCode::Conflict, "the page is not in the trash");
+        return Err(refusal.into());
+    }
+    tell(&app, &identity, &page, "restore").await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn tell(app: &App, identity: &Identity, page: &PageId, action: &str) {
+    let access = &app.around.access;
+    access.audit().note(
+        now(),
+        Note {
+            action,
+            outcome: "ok",
+            user: identity.user.as_deref(),
+            page: Some(page.as_str()),
+            ..Note::default()
+        },
+    );
+    let change = AccessChange {
+        user: None,
+        page: Some(page.as_str().to_owned()),
+    };
+    access.note_trashed(page, action == "delete").await;
+    access.changed(&change).await;
+}
