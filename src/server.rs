@@ -115,7 +115,7 @@ impl Server {
             broadcast_secret: config.broadcast_secret,
             admissions: Admissions::new(config.connections),
             trusted_proxies: config.trusted_proxies,
-            around: Surroundings {
+            around: Arc::new(Surroundings {
                 access,
                 registry: registry.clone(),
                 writer,
@@ -123,7 +123,7 @@ impl Server {
                 session: config.session,
                 max_message_bytes: config.max_message_bytes,
                 max_outbox_bytes: config.max_outbox_bytes,
-            },
+            }),
             store: store.clone(),
             gate,
             demo: config.demo,

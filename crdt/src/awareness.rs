@@ -103,7 +103,8 @@ const ECHO_WINDOW: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Awareness<O> {
     limits: AwarenessLimits,
-    present: BTreeMap<ClientId, Present<O>>,
+    /// In boxes, because a tree has place for eleven and most documents have one or two.
+    present: BTreeMap<ClientId, Box<Present<O>>>,
     withdrawn: BTreeMap<ClientId, Withdrawn<O>>,
     owners: BTreeMap<O, Owner>,
     /// No state has to go before this; it may turn out that none has to go then either.
@@ -443,7 +444,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         };
         self.present.insert(
             client,
-            Present {
+            Box::new(Present {
                 owner,
                 lost: false,
                 clock_in: clock,
@@ -451,7 +452,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
                 state,
                 told: now,
                 deadline,
-            },
+            }),
         );
         change
     }

@@ -95,7 +95,7 @@ pub(crate) struct StoreSettings {
     #[arg(
         long,
         env = "PAGEROOM_COMMIT_INTERVAL_MILLISECONDS",
-        default_value_t = 25,
+        default_value_t = 33,
         value_name = "MILLISECONDS"
     )]
     commit_interval_milliseconds: u64,

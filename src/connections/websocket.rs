@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -140,29 +141,36 @@ pub async fn serve<D: Dialect>(
     page: PageId,
     membership: Membership,
     permit: ConnectionPermit,
-    around: Surroundings,
+    around: Arc<Surroundings>,
 ) {
-    let Some(mut socket) = accepted(on_upgrade, around.max_message_bytes).await else {
-        return;
-    };
+    // Joining takes much memory for a moment; in a box it takes none while the connection lasts.
+    if let Some(conversation) = Box::pin(join::<D>(on_upgrade, page, membership, around)).await {
+        conversation.await;
+    }
+    drop(permit);
+}
+
+/// Takes the peer's seat; `None` when the peer has gone or was sent away.
+async fn join<D: Dialect>(
+    on_upgrade: OnUpgrade,
+    page: PageId,
+    membership: Membership,
+    around: Arc<Surroundings>,
+) -> Option<impl Future<Output = ()> + Send> {
+    let mut socket = accepted(on_upgrade, around.max_message_bytes).await?;
     let expires = membership.expires_in.map(|left| now() + left);
+    let beginning = OnePage::<D>::begin(&around, &page, membership);
     // A client that hears nothing for longer has gone.
-    let begun = tokio::time::timeout(
-        around.session.timeout,
-        OnePage::<D>::begin(&around, &page, membership),
-    )
-    .await;
+    let begun = tokio::time::timeout(around.session.timeout, beginning).await;
     let too_long = |_| Err(Refusal::unavailable("the page took too long to open"));
-    let conversation = match begun.unwrap_or_else(too_long) {
-        Ok(conversation) => conversation,
+    match begun.unwrap_or_else(too_long) {
+        Ok(conversation) => Some(run(socket, conversation, expires, around)),
         Err(refusal) => {
             around.metrics.refused(refusal.code.as_str(), 1);
-            return say_goodbye(&mut socket, &refusal).await;
+            say_goodbye(&mut socket, &refusal).await;
+            None
         }
-    };
-    drop(page);
-    run(socket, conversation, expires, around).await;
-    drop(permit);
+    }
 }
 
 /// What is spoken on one socket: frames of the peer in, frames to it out. It does nothing by itself; the socket's loop asks it.
@@ -210,13 +218,12 @@ pub(super) enum Say {
 }
 
 /// Runs what is spoken on a socket until one side hangs up. A token that let the peer in is good until `expires`.
-pub(super) async fn run<C: Conversation>(
+pub(super) fn run<C: Conversation + Send>(
     socket: FrameSocket,
     conversation: C,
     expires: Option<Instant>,
-    around: Surroundings,
-) {
-    around.metrics.connections_open.increment(1.0);
+    around: Arc<Surroundings>,
+) -> impl Future<Output = ()> + Send {
     let keep_alive = conversation
         .max_silence()
         .map_or(around.session.keep_alive, |max| {
@@ -226,34 +233,17 @@ pub(super) async fn run<C: Conversation>(
         keep_alive,
         ..around.session
     };
-    let session = Session::new(now(), patience, expires);
-    let mut connection = Connection {
+    // In a box, because a future has place for what is given to it and for each place that it is moved to.
+    let mut connection = Box::new(Connection {
         socket,
         conversation,
-        session,
+        session: Session::new(now(), patience, expires),
         around,
-    };
-    let ended = connection.run().await;
-    let Connection {
-        mut socket,
-        conversation,
-        around,
-        ..
-    } = connection;
-    let departure = match &ended {
-        Ended::Clean | Ended::Refused(_) => Departure::Clean,
-        Ended::Lost => Departure::Lost,
-    };
-    if matches!(ended, Ended::Clean) {
-        // First of all, because what the peer has said may take a while to be taken in.
-        let answer = poll_fn(|context| socket.poll_answer_goodbye(context));
-        let _ = tokio::time::timeout(GOODBYE, answer).await;
-    }
-    conversation.end(departure).await;
-    around.metrics.connections_open.decrement(1.0);
-    if let Ended::Refused(refusal) = ended {
-        around.metrics.refused(refusal.code.as_str(), 1);
-        say_goodbye(&mut socket, &refusal).await;
+    });
+    async move {
+        connection.around.metrics.connections_open.increment(1.0);
+        let ended = connection.run().await;
+        Box::pin(connection.end(ended)).await;
     }
 }
 
@@ -279,10 +269,35 @@ struct Connection<C> {
     socket: FrameSocket,
     conversation: C,
     session: Session,
-    around: Surroundings,
+    around: Arc<Surroundings>,
 }
 
 impl<C: Conversation> Connection<C> {
+    /// Gives back what the connection holds, and says goodbye.
+    async fn end(self: Box<Self>, ended: Ended) {
+        let Self {
+            mut socket,
+            conversation,
+            around,
+            ..
+        } = *self;
+        let departure = match &ended {
+            Ended::Clean | Ended::Refused(_) => Departure::Clean,
+            Ended::Lost => Departure::Lost,
+        };
+        if matches!(ended, Ended::Clean) {
+            // First of all, because what the peer has said may take a while to be taken in.
+            let answer = poll_fn(|context| socket.poll_answer_goodbye(context));
+            let _ = tokio::time::timeout(GOODBYE, answer).await;
+        }
+        conversation.end(departure).await;
+        around.metrics.connections_open.decrement(1.0);
+        if let Ended::Refused(refusal) = ended {
+            around.metrics.refused(refusal.code.as_str(), 1);
+            say_goodbye(&mut socket, &refusal).await;
+        }
+    }
+
     /// Runs until the connection ends.
     async fn run(&mut self) -> Ended {
         let alarm = tokio::time::sleep_until(self.next_deadline().into());

@@ -67,7 +67,7 @@ pub struct Parts {
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// What connections need.
-    pub around: Surroundings,
+    pub around: Arc<Surroundings>,
     /// The store, for pages that are not open.
     pub store: SharedStore,
     /// Limits of the gate.

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::{
     ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter, Viewer,
     standing::{Change, Standing},
-    task::{self, Command, Join, Post, Reading},
+    task::{self, Announce, Command, Join, Post, Reading},
 };
 use crate::telemetry::Metrics;
 
@@ -226,7 +226,7 @@ impl Permit<'_> {
         place.send(Command::Said {
             member,
             messages,
-            large,
+            large: large.map(Box::new),
         });
     }
 
@@ -354,7 +354,7 @@ impl Registry {
             return 0;
         };
         let (reply, answer) = oneshot::channel();
-        let announce = Command::Announce { payload, reply };
+        let announce = Command::Announce(Box::new(Announce { payload, reply }));
         if lease.mailbox.send(announce).await.is_err() {
             return 0;
         }

@@ -28,7 +28,7 @@ pub(super) enum Command {
         member: MemberId,
         messages: Vec<ClientMessage>,
         /// For a large message: its share of what may be under way to all rooms.
-        large: Option<OwnedSemaphorePermit>,
+        large: Option<Box<OwnedSemaphorePermit>>,
     },
     Left {
         member: MemberId,
@@ -42,15 +42,18 @@ pub(super) enum Command {
         member: MemberId,
     },
     Post(Box<Post>),
-    /// A backend has something to say to the members; answered by how many there are to hear it.
-    Announce {
-        payload: bytes::Bytes,
-        reply: oneshot::Sender<usize>,
-    },
+    Announce(Box<Announce>),
     Await(oneshot::Sender<Result<Seq, Refusal>>),
     Read(Reading),
     Drain,
     Abandon,
+}
+
+/// A backend has something to say to the members; answered by how many there are to hear it.
+#[derive(Debug)]
+pub(super) struct Announce {
+    pub(super) payload: bytes::Bytes,
+    pub(super) reply: oneshot::Sender<usize>,
 }
 
 /// A connection wants a seat.
@@ -224,7 +227,7 @@ fn refuse(command: Command, refusal: &Refusal) {
         | Command::Left { .. }
         | Command::CaughtUp { .. }
         | Command::Look { .. }
-        | Command::Announce { .. }
+        | Command::Announce(_)
         | Command::Await(_)
         | Command::Read(_)
         | Command::Drain
@@ -325,7 +328,8 @@ impl RoomTask {
             Command::Look { member } => self.look(member),
             Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
             Command::Post(post) => self.post(*post),
-            Command::Announce { payload, reply } => {
+            Command::Announce(announce) => {
+                let Announce { payload, reply } = *announce;
                 let hearers = self.room.stateless_hearers().count();
                 self.handle(Input::Announced { payload });
                 let _ = reply.send(hearers);

@@ -43,7 +43,7 @@ const MAX_ANSWERS: usize = 64;
 #[derive(Clone)]
 pub struct Host {
     /// What connections need.
-    pub around: Surroundings,
+    pub around: Arc<Surroundings>,
     /// Limits before anybody is let in.
     pub limits: LobbyLimits,
     /// Ends connections that are in no room.

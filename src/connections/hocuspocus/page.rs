@@ -1,6 +1,7 @@
 //! One page on a Hocuspocus socket: from the token that is looked at to the seat in its room.
 
 use std::{
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -85,7 +86,7 @@ impl Page {
         }
     }
 
-    pub(super) fn enter(&mut self, around: &Surroundings, membership: Membership) {
+    pub(super) fn enter(&mut self, around: &Arc<Surroundings>, membership: Membership) {
         self.stage = Stage::Entering(Box::pin(enter(
             around.clone(),
             self.id.clone(),
@@ -166,7 +167,7 @@ impl Page {
     }
 
     /// Gives the seat back. What was said on the way in counts: whoever types and leaves at once has said it.
-    pub(super) fn end(self, around: &Surroundings, kept: Vec<Said>, departure: Departure) -> Work<()> {
+    pub(super) fn end(self, around: &Arc<Surroundings>, kept: Vec<Said>, departure: Departure) -> Work<()> {
         let Self {
             id,
             stage,
@@ -196,7 +197,7 @@ impl Page {
 }
 
 async fn enter(
-    around: Surroundings,
+    around: Arc<Surroundings>,
     page: PageId,
     membership: Membership,
     has_version: bool,

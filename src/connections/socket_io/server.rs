@@ -40,7 +40,7 @@ struct Shared {
     config: SocketIoConfig,
     admissions: Admissions,
     trusted_proxies: Vec<IpNet>,
-    around: Surroundings,
+    around: Arc<Surroundings>,
     draining: Arc<AtomicBool>,
 }
 
@@ -50,7 +50,7 @@ impl SocketIoServer {
         config: SocketIoConfig,
         admissions: Admissions,
         trusted_proxies: Vec<IpNet>,
-        around: Surroundings,
+        around: Arc<Surroundings>,
         draining: Arc<AtomicBool>,
     ) -> Self {
         Self(Arc::new(Shared {

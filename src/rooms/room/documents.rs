@@ -21,9 +21,9 @@ use crate::rooms::{
 const MAX_RECENT_BYTES: usize = 64 * 1024;
 
 /// A copy of a document, on which updates can be tried.
-pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Document> {
+pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Box<Document>> {
     let state = document.encode().ok()?;
-    Document::load(config.gate, [state]).ok()
+    Document::load(config.gate, [state]).ok().map(Box::new)
 }
 
 impl Room {

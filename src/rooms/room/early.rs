@@ -116,7 +116,7 @@ impl Room {
         let (mut together, mut missing) = (vec![member], missing);
         // Each round finds somebody who brings what the ones before lack.
         loop {
-            let brings = |(member, seat): &(&MemberId, &Member)| {
+            let brings = |(member, seat): &(&MemberId, &Box<Member>)| {
                 let held = seat.held.as_ref().filter(|_| !together.contains(member));
                 held.is_some_and(|held| held.update.ranges().any(|range| range.client == missing.client))
             };

@@ -88,7 +88,7 @@ pub struct Room {
     config: Arc<RoomConfig>,
     document: Document,
     /// In a careful room, the copy on which each update is tried first.
-    canary: Option<Document>,
+    canary: Option<Box<Document>>,
     parking: Parking<Author>,
     /// Some member's early update could not be kept.
     has_unkept: bool,
@@ -96,7 +96,8 @@ pub struct Room {
     has_departed: bool,
     awareness: Awareness<MemberId>,
     awareness_changes: BTreeMap<ClientId, AwarenessChange>,
-    members: BTreeMap<MemberId, Member>,
+    /// In boxes, because a tree has place for eleven and most rooms have one or two.
+    members: BTreeMap<MemberId, Box<Member>>,
     /// Who has not yet asked for what it lacks, and is told nothing of the document until then.
     newcomers: BTreeSet<MemberId>,
     ahead: Ahead,
@@ -320,7 +321,8 @@ impl Room {
             }
         }
         let user = viewer.user.clone();
-        self.members.insert(member, Member::new(role, user, capabilities));
+        self.members
+            .insert(member, Box::new(Member::new(role, user, capabilities)));
         self.viewers.came(member, viewer, capabilities.viewers);
         self.newcomers.insert(member);
         self.empty_since = None;

@@ -17,7 +17,7 @@ const WINDOW_PER_VIEWER: Duration = Duration::from_millis(1);
 /// Who has the page open.
 #[derive(Debug, Default)]
 pub(super) struct Viewers {
-    present: BTreeMap<MemberId, Viewer>,
+    present: BTreeMap<MemberId, Box<Viewer>>,
     /// The members that are told.
     told: BTreeSet<MemberId>,
     /// Something has changed since they were.
@@ -28,7 +28,7 @@ pub(super) struct Viewers {
 impl Viewers {
     /// A member has come, which wants to be told of the others or not.
     pub(super) fn came(&mut self, member: MemberId, viewer: Viewer, is_told: bool) {
-        self.present.insert(member, viewer);
+        self.present.insert(member, Box::new(viewer));
         if is_told {
             self.told.insert(member);
         }
@@ -71,7 +71,7 @@ impl Room {
         self.viewers.last_told = Some(now);
         let present = self.viewers.present.iter();
         let list = present
-            .map(|(member, viewer)| (*member, viewer.clone()))
+            .map(|(member, viewer)| (*member, Viewer::clone(viewer)))
             .collect();
         let message = Outgoing::new(ServerMessage::Viewers(list));
         effects.extend(self.viewers.told.iter().map(|to| Effect::Send {
