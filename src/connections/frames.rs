@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 /// Read buffer of a connection: an idle one holds little more than this.
-const READ_BUFFER_BYTES: usize = 2 * 1024;
+const READ_BUFFER_BYTES: usize = 1536;
 /// Frames that leave in one write.
 const MAX_FRAMES_A_WRITE: usize = 32;
 /// Replies to control frames wait outside while more than this waits for a peer that does not read.
