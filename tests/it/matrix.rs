@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{
     client::Client,
     http::{get_with, send},
+    provider::{Provider, Word},
     replica::Replica,
     server::{ADMIN_TOKEN, TestServer},
     socket::{Heard, Socket},
@@ -28,12 +29,14 @@ enum Protocol {
     YSocketIo,
     Events,
     YSweet,
+    Hocuspocus,
     Rest,
 }
 
 /// Where a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
+    /// What a client says first: Socket.IO's handshake, Hocuspocus's authentication message.
     Handshake,
     Bearer,
     Query,
@@ -50,6 +53,8 @@ enum Inside {
     YSocketIo(Box<Session>),
     Events(Box<Session>),
     YSweet(Box<Client>),
+    /// Also the scope that it was told.
+    Hocuspocus(Box<Provider>, String),
     Rest,
 }
 
@@ -101,18 +106,19 @@ fn code(reason: &str) -> String {
 }
 
 impl Protocol {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::YWebsocket,
         Self::YSocketIo,
         Self::Events,
         Self::YSweet,
+        Self::Hocuspocus,
         Self::Rest,
     ];
 
     /// Whether a client of this protocol can put a token there.
     fn has(self, place: Place) -> bool {
         match (self, place) {
-            (_, Place::Handshake) => matches!(self, Self::YSocketIo | Self::Events),
+            (_, Place::Handshake) => matches!(self, Self::YSocketIo | Self::Events | Self::Hocuspocus),
             (_, Place::Subprotocol) => matches!(self, Self::YWebsocket | Self::YSweet),
             _ => true,
         }
@@ -121,7 +127,7 @@ impl Protocol {
     /// Where its clients put a token.
     fn usual_place(self) -> Place {
         match self {
-            Self::YSocketIo | Self::Events => Place::Handshake,
+            Self::YSocketIo | Self::Events | Self::Hocuspocus => Place::Handshake,
             Self::YWebsocket | Self::Rest => Place::Bearer,
             Self::YSweet => Place::Query,
         }
@@ -163,6 +169,22 @@ impl Protocol {
                     Session::enter(server.address, &query, &headers, &namespace, &asking.handshake).await;
                 let session = entered.map_err(|refusal| code(&refusal))?;
                 Ok(Inside::YSocketIo(Box::new(session)))
+            }
+            Self::Hocuspocus => {
+                let path = format!("/hocuspocus?{query}");
+                let mut provider = Provider::open_with(server.address, &path, &headers).await;
+                let said: Value = serde_json::from_str(&asking.handshake).unwrap_or_default();
+                provider
+                    .show_token_and_version(page, said["token"].as_str().unwrap_or_default())
+                    .await;
+                loop {
+                    let (_, word) = provider.hear().await.map_err(|closed| code(&closed.reason))?;
+                    match word {
+                        Word::LetIn(scope) => return Ok(Inside::Hocuspocus(Box::new(provider), scope)),
+                        Word::Denied(reason) => return Err(code(&reason)),
+                        _ => {}
+                    }
+                }
             }
             Self::Rest => {
                 let path = format!("/api/pages/{page}/content?{query}");
@@ -235,6 +257,15 @@ impl Protocol {
                     }
                 }
             }
+            Inside::Hocuspocus(provider, scope) => {
+                provider.edit(page, &update).await;
+                match provider.statuses(page, 1).await.as_slice() {
+                    [1] => Ok(()),
+                    // It has only this word for every refusal, and has been told before that it may only read.
+                    _ if scope == "readonly" => Err("read_only".to_owned()),
+                    refused => Err(format!("{refused:?}")),
+                }
+            }
             Inside::Rest => {
                 let bearer = format!("Bearer {token}");
                 let path = format!("/api/pages/{page}/updates");
@@ -266,6 +297,15 @@ impl Protocol {
             Inside::Events(session) => {
                 session.until_text(&format!("\"{expected}\"")).await;
             }
+            Inside::Hocuspocus(provider, _) => loop {
+                let reason = match provider.hear().await {
+                    Ok((_, Word::LetIn(scope))) if scope == "readonly" => "read_only".to_owned(),
+                    Ok((_, Word::Denied(reason) | Word::Closed(reason))) => code(&reason),
+                    Ok(_) => continue,
+                    Err(closed) => code(&closed.reason),
+                };
+                return assert_eq!(reason, expected);
+            },
             Inside::Rest => {}
         }
     }

@@ -45,8 +45,13 @@ impl Provider {
     }
 
     pub(crate) async fn open_at(address: SocketAddr, path: &str) -> Self {
+        Self::open_with(address, path, &[]).await
+    }
+
+    /// Opens a socket with further headers in its handshake.
+    pub(crate) async fn open_with(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Self {
         Self {
-            socket: Socket::open(address, path).await,
+            socket: Socket::open_with(address, path, headers).await,
             heard: VecDeque::new(),
         }
     }
