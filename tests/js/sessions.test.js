@@ -110,7 +110,11 @@ async function session (server, seed) {
 
 describe(`${SESSIONS} sessions`, () => {
   let server
-  before(async () => { server = await Server.start() })
+  before(async () => {
+    // A client that polls does not see that the answer to what it sent broke off: it sends nothing more until the server ends the
+    // session, because no ping is answered.
+    server = await Server.start({ env: { PAGEROOM_PING_INTERVAL_SECONDS: '3', PAGEROOM_PING_TIMEOUT_SECONDS: '3' } })
+  })
   after(async () => { disposeClients(); await server.dispose() })
 
   for (let i = 0; i < SESSIONS; i++) {
