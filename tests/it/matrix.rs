@@ -2,7 +2,7 @@
 //!
 //! A protocol that is added has to say three things here: how somebody enters, how it writes, and how it hears that it was refused.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -538,4 +538,84 @@ async fn every_change_reaches_every_open_connection_at_once() {
             server.stop().await;
         }
     }
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how soon an end counts is what is promised"
+)]
+async fn what_ends_by_itself_ends_in_time_in_every_protocol() {
+    // Tokens are good for this much longer, in seconds, because clocks differ.
+    const LEEWAY: u64 = 15;
+    let server = server().await;
+    for protocol in Protocol::ALL
+        .into_iter()
+        .filter(|protocol| *protocol != Protocol::Rest)
+    {
+        for (what, expected) in [("grant", "forbidden"), ("token", "token_expired")] {
+            // Whole seconds, as both are told in them.
+            let ends = seconds_from_now(2);
+            let grant = match what {
+                "grant" => json!({ "role": "edit", "expiresAt": rfc3339(ends) }),
+                _ => json!({ "role": "edit" }),
+            };
+            backend(&server, Method::PUT, "/api/pages/page/permissions/ada", &grant).await;
+            let expires = if what == "token" {
+                ends - LEEWAY
+            } else {
+                ends + 600
+            };
+            let token = sign(
+                &json!({ "sub": "ada", "exp": expires }),
+                SECRET,
+                jsonwebtoken::Algorithm::HS256,
+            );
+            let asking = protocol.usual_place().put(&token);
+            let mut inside = protocol.enter(&server, "page", &asking).await.expect("a member");
+            protocol.hears(&mut inside, expected).await;
+            let late = SystemTime::now()
+                .duration_since(UNIX_EPOCH + Duration::from_secs(ends))
+                .expect("not before its end");
+            assert!(
+                late < AT_ONCE,
+                "{protocol:?} hears of the end of a {what} {late:?} late"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_given_counts_without_coming_again_in_every_protocol() {
+    let server = server().await;
+    let mut author = 200;
+    for protocol in Protocol::ALL {
+        let view = json!({ "role": "view" });
+        backend(&server, Method::PUT, "/api/pages/page/permissions/ada", &view).await;
+        let claims = json!({ "sub": "ada", "exp": seconds_from_now(600) });
+        let token = sign(&claims, SECRET, jsonwebtoken::Algorithm::HS256);
+        let asking = protocol.usual_place().put(&token);
+        let mut inside = protocol.enter(&server, "page", &asking).await.expect("a member");
+        let edit = json!({ "role": "edit" });
+        backend(&server, Method::PUT, "/api/pages/page/permissions/ada", &edit).await;
+        author += 1;
+        let written = protocol.write(&server, "page", &token, author, &mut inside).await;
+        assert_eq!(written, Ok(()), "{protocol:?} may write now");
+        // Nor does what was deleted and restored have to be asked for more than once.
+        backend(&server, Method::DELETE, "/api/pages/page", &Value::Null).await;
+        protocol.hears(&mut inside, "page_deleted").await;
+        backend(&server, Method::POST, "/api/pages/page/restore", &Value::Null).await;
+        let mut again = protocol
+            .enter(&server, "page", &asking)
+            .await
+            .expect("a member again");
+        author += 1;
+        let written = protocol.write(&server, "page", &token, author, &mut again).await;
+        assert_eq!(written, Ok(()), "{protocol:?} may write again");
+    }
+}
+
+fn rfc3339(seconds: u64) -> String {
+    let moment = UNIX_EPOCH + Duration::from_secs(seconds);
+    humantime::format_rfc3339_seconds(moment).to_string()
 }
