@@ -9,6 +9,8 @@ use std::{
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::Semaphore;
 
+// A zero in one of these two would not compile: constants are made by the compiler, which stops where they panic.
+
 /// Failures of one address that are answered at once.
 const BURST: NonZeroU32 = NonZeroU32::new(20).unwrap();
 /// Failures of one address that are answered in a second beyond that.

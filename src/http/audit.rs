@@ -9,12 +9,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::AuditQuery;
 
-use super::{App, HttpError};
+use super::{
+    App, HttpError,
+    pages::{limit_of, next_after},
+};
 use crate::rooms::Refusal;
-
-/// Entries of a listing when nothing else is asked for, and at most.
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
 
 #[derive(Deserialize)]
 pub(super) struct Listing {
@@ -38,7 +37,7 @@ pub(super) async fn list(
     let Query(listing) = query?;
     let time = |text: Option<String>| text.as_deref().map(humantime::parse_rfc3339_weak).transpose();
     let no_time = |_| Refusal::malformed("from and to are times: write `2030-01-31T12:00:00Z`");
-    let limit = listing.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let limit = limit_of(listing.limit);
     let query = AuditQuery {
         user: listing.user,
         action: listing.action,
@@ -49,10 +48,7 @@ pub(super) async fn list(
         limit,
     };
     let found = app.store.audited(&query).await?;
-    let next = found
-        .last()
-        .filter(|_| found.len() == limit)
-        .map(|(number, _)| *number);
+    let next = next_after(&found, limit, |(number, _)| *number);
     let entries: Vec<Value> = found
         .into_iter()
         .map(|(number, entry)| {

@@ -25,9 +25,19 @@ pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-se
 /// The state vector of the answer, base64url.
 pub(super) const STATE_VECTOR_HEADER: HeaderName = HeaderName::from_static("x-pageroom-state-vector");
 
-/// Pages of a listing when nothing else is asked for, and at most.
+/// Rows of a listing when nothing else is asked for, and at most.
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
+
+/// How many rows a listing has: as many as are asked for, within bounds.
+pub(super) fn limit_of(asked: Option<usize>) -> usize {
+    asked.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT)
+}
+
+/// After which row the listing goes on, when it is as long as it may be.
+pub(super) fn next_after<T, K>(rows: &[T], limit: usize, key: impl FnOnce(&T) -> K) -> Option<K> {
+    rows.last().filter(|_| rows.len() == limit).map(key)
+}
 
 /// The page that a path names.
 pub(super) struct PageInPath(pub(super) PageId);
@@ -61,7 +71,7 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, HttpError> {
     let identity = app.identify(&headers, &uri).await?;
     let Query(listing) = query?;
-    let limit = listing.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let limit = limit_of(listing.limit);
     let mut visible = Vec::new();
     let mut after = listing.after;
     // Pages that the asker may not see are skipped, so that a listing says nothing of them.
@@ -176,12 +186,9 @@ pub(super) async fn snapshot(
         Ok((update, state_vector))
     });
     let (view, _) = merged.await?.ok_or_else(HttpError::unknown_page)?;
-    let (update, state_vector) = view.value.clone();
-    let mut answer = match unchanged(&headers, &view.etag) {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => ([(header::CONTENT_TYPE, "application/octet-stream")], update).into_response(),
-    };
-    label(&mut answer, &view.etag, view.seq);
+    let (update, state_vector) = view.value;
+    let kind = "application/octet-stream";
+    let mut answer = answer(&headers, kind, update, &view.etag, view.seq);
     if let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(state_vector)) {
         // A page of very many clients has a state vector that no header can hold; it is in the body anyway.
         if value.len() <= 4096 {
@@ -241,12 +248,7 @@ pub(super) async fn content(
             "the page has no such field",
         ))
     })?;
-    let mut answer = match unchanged(&headers, &view.etag) {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => ([(header::CONTENT_TYPE, kind)], body).into_response(),
-    };
-    label(&mut answer, &view.etag, view.seq);
-    Ok(answer)
+    Ok(answer(&headers, kind, body, &view.etag, view.seq))
 }
 
 fn format(asked: Option<&str>, headers: &HeaderMap) -> Result<Format, HttpError> {
@@ -407,7 +409,18 @@ fn unchanged(headers: &HeaderMap, etag: &str) -> bool {
             .any(|known| known == "*" || known == etag)
 }
 
-fn label(answer: &mut Response, etag: &str, seq: u64) {
+/// Answers with a state of a page, or that whoever asks has it already.
+fn answer(
+    asked: &HeaderMap,
+    content_type: &'static str,
+    body: impl IntoResponse,
+    etag: &str,
+    seq: u64,
+) -> Response {
+    let mut answer = match unchanged(asked, etag) {
+        true => StatusCode::NOT_MODIFIED.into_response(),
+        false => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
+    };
     let headers = answer.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(etag) {
         headers.insert(header::ETAG, etag);
@@ -417,4 +430,5 @@ fn label(answer: &mut Response, etag: &str, seq: u64) {
         header::CACHE_CONTROL,
         HeaderValue::from_static("private, no-cache"),
     );
+    answer
 }

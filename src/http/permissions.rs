@@ -12,15 +12,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::{AccessChange, EVERYBODY, PageId, Permission};
 
-use super::{App, HttpError, now, pages::PageInPath};
+use super::{
+    App, HttpError, now,
+    pages::{PageInPath, limit_of, next_after},
+};
 use crate::{
     auth::{Identity, MAX_USER_BYTES, Note},
     rooms::{Refusal, RefusalCode, Role},
 };
-
-/// Permissions of a listing when nothing else is asked for, and at most.
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1000;
 
 /// A page id, or a prefix followed by `*`, and a user.
 pub(super) struct Place {
@@ -80,15 +79,12 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, HttpError> {
     allow_managing(&app, &headers, &uri, &page).await?;
     let Query(listing) = query?;
-    let limit = listing.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
+    let limit = limit_of(listing.limit);
     let found = app
         .store
         .permissions_on(page.as_str(), listing.after.as_deref(), limit)
         .await?;
-    let next = found
-        .last()
-        .filter(|_| found.len() == limit)
-        .map(|last| last.user.clone());
+    let next = next_after(&found, limit, |last| last.user.clone());
     let permissions: Vec<_> = found.iter().map(describe).collect();
     Ok(Json(json!({ "permissions": permissions, "next": next })))
 }

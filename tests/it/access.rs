@@ -511,7 +511,8 @@ async fn webhook(questions: Arc<AtomicUsize>) -> String {
                     asked if asked.contains("\"fred\"") => ("200 OK", "{\"role\":\"edit\",\"expiresAt\":1}"),
                     _ => ("404 Not Found", "{\"role\":\"edit\"}"),
                 };
-                // Long enough for others to come with the same question.
+                // An answer takes its time, so that others come with the same question meanwhile. However late they come, the test
+                // holds: then they find the answer kept.
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 let length = body.len();
                 let answer = format!(

@@ -6,7 +6,11 @@ use bytes::Bytes;
 use crdt::{encoding::Write, message};
 use serde_json::json;
 use storage::testing::Fault;
-use tokio::time::Instant;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::Instant,
+};
 
 use crate::support::{
     client::{Client, presence_update},
@@ -459,4 +463,19 @@ async fn an_address_that_connects_again_and_again_is_told_to_wait_in_every_proto
     assert!(knocks.contains(&429) || polling(from).await == 429, "{knocks:?}");
     // Somebody next door is let in.
     assert_eq!(web_socket("/ws/page", "203.0.113.3").await, 200);
+}
+
+#[tokio::test]
+async fn the_head_of_a_request_is_bounded() {
+    let server = TestServer::start(&[]).await;
+    let large = "x".repeat(30 * 1024);
+    let answer = get_with(server.address, "/healthz", &[("x-large", &large)]).await;
+    assert_eq!(answer.status, 200);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let mut head = b"GET /healthz HTTP/1.1\r\nx-large: ".to_vec();
+    head.resize(32 * 1024, b'x');
+    stream.write_all(&head).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }

@@ -223,6 +223,17 @@ async fn nonsense_ends_the_session_with_a_reason() {
 }
 
 #[tokio::test]
+async fn a_session_in_no_namespace_has_only_so_long() {
+    let server = TestServer::start(&["--jwt-secret", SECRET, "--auth-timeout-seconds", "1"]).await;
+    let mut silent = Session::open(server.address).await;
+    let mut denied = Session::open(server.address).await;
+    denied.say("40/yjs|page,").await;
+    assert!(denied.text().await.starts_with("44/yjs|page,"));
+    assert_eq!(silent.closed().await.code, 4401);
+    assert_eq!(denied.closed().await.code, 4401);
+}
+
+#[tokio::test]
 async fn fifty_thousand_refused_connects_leave_nothing() {
     let server = TestServer::start(&["--jwt-secret", SECRET]).await;
     refuse(&server, 20).await;

@@ -453,3 +453,26 @@ fn no_file_knows_the_machine_it_was_written_on() {
         "packages come from wherever the reader's registry is",
     );
 }
+
+#[test]
+fn every_defence_names_tests_that_there_are() {
+    let page = fs::read_to_string(top().join(".github/SECURITY.md")).expect("a page about security");
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    let defences: Vec<&str> = rows.skip(1).collect();
+    assert!(defences.len() > 10, "{defences:?}");
+    for defence in defences {
+        let named: Vec<&str> = defence.split('`').skip(1).step_by(2).collect();
+        let (mut tests, mut file) = (0, String::new());
+        for name in named {
+            let path = top().join(name);
+            if name.contains('/') && name.starts_with(|first: char| first.is_ascii_lowercase()) {
+                assert!(path.exists(), "there is no {name}");
+                tests += 1;
+                file = fs::read_to_string(path).unwrap_or_default();
+            } else if name.matches('_').count() > 1 && name.chars().all(|letter| !letter.is_uppercase()) {
+                assert!(file.contains(&format!("fn {name}(")), "there is no {name}");
+            }
+        }
+        assert!(tests > 0, "nothing shows it: {defence}");
+    }
+}

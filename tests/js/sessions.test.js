@@ -84,7 +84,8 @@ async function session (server, seed) {
     else if (die < 84) client.offline()
     else if (die < 92) client.online()
     else if (die < 94 && clients.length < 5) clients.push(joinOne())
-    // Lets frames travel, now and then, so that edits meet at many different moments.
+    // Lets frames travel, now and then, so that edits meet at many different moments: time is part of what is tried out here,
+    // and nothing relies on how much of it passes.
     else await new Promise(resolve => setTimeout(resolve, random.below(15)))
     if (random.chance(40)) await new Promise(resolve => setImmediate(resolve))
   }

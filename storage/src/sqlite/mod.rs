@@ -13,10 +13,10 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions, Connection, FromRow, Row, Sqlite, SqliteConnection,
+    ConnectOptions, Connection, Executor, FromRow, Row, Sqlite, SqliteConnection,
     migrate::Migrator,
     query::{Query, QueryAs},
-    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow, SqliteSynchronous},
     types::Json,
 };
 use tokio::time::timeout;
@@ -63,6 +63,9 @@ impl SqliteStore {
             timeout: options.timeout,
             options: connect,
         };
+        put_in_wal_mode(&store.options)
+            .await
+            .map_err(|error| store.failure(error))?;
         store.bring_up_to_date(options.migrate).await?;
         Ok(store)
     }
@@ -268,6 +271,31 @@ impl Store for SqliteStore {
     }
 }
 
+/// Puts the file in WAL mode, in which it then stays. When another process is about to write or to switch, too, SQLite does not wait
+/// for it in the middle of a switch: it fails at once. So the switch is made under an exclusive lock, for which SQLite does wait, and
+/// which outlives its transaction, because in a transaction there is no switching. Closing the connection ends the lock.
+async fn put_in_wal_mode(options: &SqliteConnectOptions) -> Result<(), sqlx::Error> {
+    let mut connection = options.connect().await?;
+    // A file that is in WAL mode already may be one that nobody may write.
+    if !is_in_wal_mode(&mut connection).await? {
+        connection.execute("BEGIN EXCLUSIVE").await?;
+        // Another process may have been faster, and work with the file by now.
+        if !is_in_wal_mode(&mut connection).await? {
+            connection
+                .execute("PRAGMA locking_mode = EXCLUSIVE; COMMIT; PRAGMA journal_mode = WAL")
+                .await?;
+        }
+    }
+    connection.close().await
+}
+
+async fn is_in_wal_mode(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(connection)
+        .await?;
+    Ok(mode == "wal")
+}
+
 async fn run(
     connection: &mut SqliteConnection,
     scripts: Vec<Query<'_, Sqlite, SqliteArguments>>,
@@ -318,7 +346,6 @@ fn connect_options(url: &str, options: &StoreOptions) -> Result<SqliteConnectOpt
         connect.create_if_missing(true)
     };
     Ok(connect
-        .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         // On Apple systems an ordinary sync leaves data in the disk's cache.
         .pragma("fullfsync", "ON")

@@ -1,7 +1,5 @@
 //! What only SQLite can be made to do: run out of space at a known place.
 
-use sqlx::Executor;
-
 use super::*;
 use crate::testing::contract::{append, compact, page, snapshot};
 

@@ -84,6 +84,7 @@ async fn nothing_committed_is_lost_by_a_crash_in_the_middle_of_writing() {
                         Err(error) => {
                             assert_eq!(error.kind(), "unavailable", "{error}");
                             failed += 1;
+                            // The loop waits for the server, not this pause: it leaves the machine to it while it starts.
                             tokio::time::sleep(Duration::from_millis(5)).await;
                         }
                     }

@@ -1,13 +1,13 @@
 //! A call ends within its time, whoever makes it wait.
 
-use std::time::Duration;
+use std::{fs::File, time::Duration};
 
 use pageroom_storage::{
     StoreOptions, open,
     testing::contract::{Place, append, page},
 };
 use sqlx::{Connection, Executor};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::Instant};
 
 use crate::database::{PostgresPlace, SqlitePlace};
 
@@ -34,6 +34,22 @@ async fn a_file_that_another_process_is_writing_is_unavailable_until_it_is_done(
     assert!(store.load(&page("p")).await.unwrap().is_some());
     other.execute("ROLLBACK").await.unwrap();
     assert_eq!(store.commit(&[append("p", ["2"])]).await.unwrap()[0].first_seq, 2);
+}
+
+#[tokio::test]
+async fn opening_a_new_file_waits_for_another_process_that_writes_it() {
+    let place = SqlitePlace::new();
+    File::create(place.file()).unwrap();
+    let mut other = place.connect().await;
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let (options, began) = (impatient(), Instant::now());
+    let error = open(&place.url(), &options).await.map(drop).unwrap_err();
+    assert_eq!(error.kind(), "unavailable", "{error}");
+    // Half the time of a call is for other processes.
+    assert!(began.elapsed() >= options.timeout / 2, "it did not wait");
+    other.execute("ROLLBACK").await.unwrap();
+    let store = open(&place.url(), &options).await.unwrap();
+    store.commit(&[append("p", ["1"])]).await.unwrap();
 }
 
 #[tokio::test]
