@@ -179,10 +179,10 @@ impl Protocol {
                     .await;
                 loop {
                     let (_, word) = provider.hear().await.map_err(|closed| code(&closed.reason))?;
-                    match word {
-                        Word::LetIn(scope) => return Ok(Inside::Hocuspocus(Box::new(provider), scope)),
-                        Word::Denied(reason) => return Err(code(&reason)),
-                        _ => {}
+                    if let Word::LetIn(scope) = word {
+                        return Ok(Inside::Hocuspocus(Box::new(provider), scope));
+                    } else if let Word::Denied(reason) = word {
+                        return Err(code(&reason));
                     }
                 }
             }

@@ -4,9 +4,7 @@ use std::time::Instant;
 
 use crdt::{Admission, Missing, Update};
 
-use super::{
-    Arrival, Author, Effect, Member, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused,
-};
+use super::{Arrival, Author, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused};
 use crate::rooms::{member::HeldBack, receipts::Outcome};
 
 /// Members whose updates are tried together.
@@ -116,14 +114,15 @@ impl Room {
         let (mut together, mut missing) = (vec![member], missing);
         // Each round finds somebody who brings what the ones before lack.
         loop {
-            let brings = |(member, seat): &(&MemberId, &Box<Member>)| {
-                let held = seat.held.as_ref().filter(|_| !together.contains(member));
-                held.is_some_and(|held| held.update.ranges().any(|range| range.client == missing.client))
-            };
-            let Some((found, _)) = self.members.iter().find(brings) else {
-                return;
-            };
-            together.push(*found);
+            let others = self
+                .members
+                .iter()
+                .filter(|(member, _)| !together.contains(member));
+            let mut held = others.filter_map(|(member, seat)| Some((*member, seat.held.as_ref()?)));
+            let brings =
+                held.find(|(_, held)| held.update.ranges().any(|range| range.client == missing.client));
+            let Some((found, _)) = brings else { return };
+            together.push(found);
             let seats = together.iter().filter_map(|member| self.members.get(member));
             let held = seats.filter_map(|seat| seat.held.as_ref().map(|held| &held.update));
             let merged = crdt::merge(held);
