@@ -67,8 +67,8 @@ pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> 
         Err(answer) => return *answer,
     };
     match admitted {
-        Ok((credential, permit)) => {
-            let serving = hocuspocus::serve(on_upgrade, credential, permit, app.hocuspocus());
+        Ok((credential, place)) => {
+            let serving = hocuspocus::serve(on_upgrade, credential, place, app.hocuspocus());
             app.tasks.spawn(serving);
         }
         Err(refusal) => {
@@ -91,8 +91,11 @@ fn upgrade(request: &mut Request) -> Result<(Response<()>, OnUpgrade), Box<Respo
     })
 }
 
-/// Admits a connection of which it is not known yet whose it is.
-fn admit_unknown(app: &App, request: &Request) -> Result<(Option<Credential>, ConnectionPermit), Refusal> {
+/// Admits a connection from an address of which it is not known yet whose it is.
+fn admit_unknown(
+    app: &App,
+    request: &Request,
+) -> Result<(Option<Credential>, (IpAddr, ConnectionPermit)), Refusal> {
     if app.is_draining() {
         return Err(Refusal::draining());
     }
@@ -101,7 +104,7 @@ fn admit_unknown(app: &App, request: &Request) -> Result<(Option<Credential>, Co
         .address(request)
         .ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
     app.around.access.rates().arrives(address)?;
-    Ok((credential, app.admissions.admit(None, address)?))
+    Ok((credential, (address, app.admissions.admit(None, address)?)))
 }
 
 /// Which page a request is for, and with which token.

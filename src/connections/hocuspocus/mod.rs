@@ -8,6 +8,7 @@ mod page;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     ops::Bound::{Excluded, Included, Unbounded},
     sync::Arc,
     task::{Context, Poll},
@@ -50,23 +51,31 @@ pub struct Host {
     pub hang_up: CancellationToken,
 }
 
-/// Serves one socket until it ends. `credential` is what its handshake brought, for pages that are given no token.
+/// Serves one socket from an address until it ends. `credential` is what its handshake brought, for pages that are given no token.
 pub async fn serve(
     on_upgrade: OnUpgrade,
     credential: Option<Credential>,
-    permit: ConnectionPermit,
+    (address, permit): (IpAddr, ConnectionPermit),
     host: Host,
 ) {
     let Some(socket) = accepted(on_upgrade, host.around.max_message_bytes).await else {
         return;
     };
     let around = host.around.clone();
-    run(socket, Hocuspocus::new(host, credential, permit), None, around).await;
+    run(
+        socket,
+        Hocuspocus::new(host, credential, (address, permit)),
+        None,
+        around,
+    )
+    .await;
 }
 
 struct Hocuspocus {
     host: Host,
     credential: Option<Credential>,
+    /// Where it comes from.
+    address: IpAddr,
     permit: ConnectionPermit,
     lobby: Lobby,
     /// By address.
@@ -87,15 +96,26 @@ enum Turned {
     Looked(Result<Membership, Refusal>),
     Entered(Result<Box<Seated>, Refusal>),
     Renewed(Result<Fresh, Refusal>),
+    /// The client has waited long enough to hear that its token is no good.
+    MayBeTold {
+        refusal: Refusal,
+        /// An earlier token was good.
+        was_in: bool,
+    },
 }
 
 impl Hocuspocus {
-    fn new(host: Host, credential: Option<Credential>, permit: ConnectionPermit) -> Self {
+    fn new(
+        host: Host,
+        credential: Option<Credential>,
+        (address, permit): (IpAddr, ConnectionPermit),
+    ) -> Self {
         Self {
             lobby: Lobby::new(now(), host.limits),
             stopping: Some(Box::pin(host.hang_up.clone().cancelled_owned())),
             host,
             credential,
+            address,
             permit,
             pages: BTreeMap::new(),
             answers: VecDeque::new(),
@@ -168,7 +188,7 @@ impl Hocuspocus {
                             page.enter(&self.host.around, membership);
                         }
                     }
-                    Err(refusal) => self.deny(address, &refusal),
+                    Err(refusal) => self.turn_away(address, refusal),
                 }
             }
             Turned::Entered(Ok(mut seated)) => {
@@ -189,9 +209,38 @@ impl Hocuspocus {
                         self.answers.push_back(seated.let_in(address));
                     }
                     (Ok(_), None) => {}
-                    (Err(refusal), _) => self.close(address, &refusal),
+                    (Err(refusal), _) => self.turn_away(address, refusal),
                 }
             }
+            Turned::MayBeTold { refusal, was_in } => {
+                if was_in {
+                    for said in self.lobby.denied(address) {
+                        self.refused(address, &refusal, &said);
+                    }
+                    self.close(address, &refusal);
+                } else {
+                    self.deny(address, &refusal);
+                }
+            }
+        }
+    }
+
+    /// A token is no good. Whoever shows many such tokens hears of it later and later; meanwhile the page is closed to it, and no other
+    /// page of the socket waits.
+    fn turn_away(&mut self, address: &str, refusal: Refusal) {
+        let Some(page) = self.pages.get_mut(address) else {
+            return;
+        };
+        let (access, from) = (self.host.around.access.clone(), self.address);
+        let is_bad = refusal.code == RefusalCode::Unauthenticated;
+        let waiting = Box::pin(async move {
+            if is_bad {
+                access.failures().failed(from).await;
+            }
+        });
+        self.lobby.doubted(address);
+        if let Some(seated) = page.turn_away(refusal, waiting) {
+            self.give_back(*seated);
         }
     }
 
@@ -233,13 +282,17 @@ impl Hocuspocus {
     fn remove(&mut self, address: &str) {
         self.lobby.forget(address);
         if let Some(page) = self.pages.remove(address)
-            && let Stage::In(mut seated) = page.stage
+            && let Stage::In(seated) = page.stage
         {
-            // It holds the seat.
-            seated.renewing = None;
-            self.leaving
-                .push(Box::pin(seated.attendance.end(Departure::Clean)));
+            self.give_back(*seated);
         }
+    }
+
+    fn give_back(&mut self, mut seated: Seated) {
+        // It holds the seat.
+        seated.renewing = None;
+        self.leaving
+            .push(Box::pin(seated.attendance.end(Departure::Clean)));
     }
 
     /// What the rooms want done next, each page in its turn.

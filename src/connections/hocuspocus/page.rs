@@ -45,6 +45,15 @@ pub(super) enum Stage {
     Entering(Work<Result<Box<Seated>, Refusal>>),
     /// There is a seat.
     In(Box<Seated>),
+    /// The token is no good, and the client is told so when it may be.
+    TurnedAway(Box<TurnedAway>),
+}
+
+/// Somebody who has shown a token that is no good, and may have had a better one before.
+pub(super) struct TurnedAway {
+    refusal: Refusal,
+    was_in: bool,
+    waiting: Work<()>,
 }
 
 /// A seat and the token that gives a right to it.
@@ -94,10 +103,24 @@ impl Page {
         )));
     }
 
+    /// Makes the client wait for `waiting` before it is told. Gives its seat, if it has one, to be given back.
+    pub(super) fn turn_away(&mut self, refusal: Refusal, waiting: Work<()>) -> Option<Box<Seated>> {
+        let was_in = matches!(self.stage, Stage::In(_));
+        let turned_away = Stage::TurnedAway(Box::new(TurnedAway {
+            refusal,
+            was_in,
+            waiting,
+        }));
+        match std::mem::replace(&mut self.stage, turned_away) {
+            Stage::In(seated) => Some(seated),
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
+        }
+    }
+
     pub(super) fn seated(&mut self) -> Option<&mut Seated> {
         match &mut self.stage {
             Stage::In(seated) => Some(seated),
-            Stage::Knocking(_) | Stage::Entering(_) => None,
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
         }
     }
 
@@ -106,6 +129,10 @@ impl Page {
         let turned = match &mut self.stage {
             Stage::Knocking(looking) => looking.as_mut().poll(context).map(Turned::Looked),
             Stage::Entering(entering) => entering.as_mut().poll(context).map(Turned::Entered),
+            Stage::TurnedAway(away) => away.waiting.as_mut().poll(context).map(|()| Turned::MayBeTold {
+                refusal: away.refusal.clone(),
+                was_in: away.was_in,
+            }),
             Stage::In(seated) => {
                 seated.attendance.poll_work(context);
                 let renewed = seated.renewing.as_mut()?.as_mut().poll(context);
@@ -154,14 +181,14 @@ impl Page {
     pub(super) fn may_hear(&self) -> bool {
         match &self.stage {
             Stage::In(seated) => seated.attendance.may_say() && seated.renewing.is_none(),
-            Stage::Knocking(_) | Stage::Entering(_) => true,
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => true,
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::In(seated) => seated.ask_at.into_iter().chain(seated.expires).min(),
-            Stage::Knocking(_) | Stage::Entering(_) => None,
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
         }
     }
 
@@ -182,6 +209,7 @@ impl Page {
                     Ok(membership) => enter(around, id, membership, has_version).await,
                     Err(refusal) => Err(refusal),
                 },
+                Stage::TurnedAway(_) => return,
             };
             let Ok(mut seated) = seated else { return };
             seated.renewing = None;

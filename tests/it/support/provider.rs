@@ -51,6 +51,19 @@ impl Provider {
         }
     }
 
+    /// Opens a socket with a query and headers of its own.
+    pub(crate) async fn open_with(
+        server: &TestServer,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Self {
+        let path = format!("/hocuspocus?{query}");
+        Self {
+            socket: Socket::open_with(server.address, &path, headers).await,
+            heard: VecDeque::new(),
+        }
+    }
+
     /// Opens a socket and enters a page of an open server; what is said at first has been heard.
     pub(crate) async fn join(server: &TestServer, address: &str) -> Self {
         let mut provider = Self::open(server).await;
