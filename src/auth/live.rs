@@ -153,8 +153,23 @@ fn covers(pattern: &str, page: &PageId) -> bool {
 }
 
 impl Access {
-    /// Takes a seat in the room of a page. Until it is given back, its role follows every change.
+    /// Takes a seat in the room of a page, and notes that. Until it is given back, its role follows every change.
     pub async fn join(
+        &self,
+        page: &PageId,
+        membership: Membership,
+        outbox: &Arc<Outbox>,
+    ) -> Result<LiveSeat, Refusal> {
+        let (user, address) = (membership.user.clone(), membership.address);
+        let joined = self.take_seat(page, membership, outbox).await;
+        // A room that does not take somebody in hangs up at once.
+        let refused = joined.as_ref().map_or_else(|refusal| Some(refusal.clone()), |_| outbox.closing());
+        let came = refused.as_ref().map_or(Ok(()), Err);
+        self.note_connect(user.as_deref(), Some(page), address, came);
+        joined
+    }
+
+    async fn take_seat(
         &self,
         page: &PageId,
         membership: Membership,

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use crate::support::{
     client::Client,
     http::{get_with, send},
+    provider::{Provider, Word},
     replica::Replica,
     server::{ADMIN_TOKEN, TestServer},
     socket::{Heard, Socket},
     socket_io::{Session, place},
     token::{SECRET, seconds_from_now, sign, token},
+    until,
 };
 
 /// A change counts within this time.
@@ -28,6 +30,7 @@ enum Protocol {
     YSocketIo,
     Events,
     YSweet,
+    Hocuspocus,
     Rest,
 }
 
@@ -50,6 +53,7 @@ enum Inside {
     YSocketIo(Box<Session>),
     Events(Box<Session>),
     YSweet(Box<Client>),
+    Hocuspocus(Box<Provider>),
     Rest,
 }
 
@@ -101,19 +105,20 @@ fn code(reason: &str) -> String {
 }
 
 impl Protocol {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::YWebsocket,
         Self::YSocketIo,
         Self::Events,
         Self::YSweet,
+        Self::Hocuspocus,
         Self::Rest,
     ];
 
     /// Whether a client of this protocol can put a token there.
     fn has(self, place: Place) -> bool {
         match (self, place) {
-            (_, Place::Handshake) => matches!(self, Self::YSocketIo | Self::Events),
-            (_, Place::Subprotocol) => matches!(self, Self::YWebsocket | Self::YSweet),
+            (_, Place::Handshake) => matches!(self, Self::YSocketIo | Self::Events | Self::Hocuspocus),
+            (_, Place::Subprotocol) => matches!(self, Self::YWebsocket | Self::YSweet | Self::Hocuspocus),
             _ => true,
         }
     }
@@ -121,7 +126,7 @@ impl Protocol {
     /// Where its clients put a token.
     fn usual_place(self) -> Place {
         match self {
-            Self::YSocketIo | Self::Events => Place::Handshake,
+            Self::YSocketIo | Self::Events | Self::Hocuspocus => Place::Handshake,
             Self::YWebsocket | Self::Rest => Place::Bearer,
             Self::YSweet => Place::Query,
         }
@@ -163,6 +168,21 @@ impl Protocol {
                     Session::enter(server.address, &query, &headers, &namespace, &asking.handshake).await;
                 let session = entered.map_err(|refusal| code(&refusal))?;
                 Ok(Inside::YSocketIo(Box::new(session)))
+            }
+            Self::Hocuspocus => {
+                let mut provider = Provider::open_with(server, query, &headers).await;
+                let shown: Value = serde_json::from_str(&asking.handshake).unwrap_or_default();
+                let token = shown["token"].as_str().unwrap_or_default();
+                provider.show_token_and_version(page, token).await;
+                provider.say(page, &[0, 0, 1, 0]).await;
+                loop {
+                    match provider.hear().await {
+                        Ok((_, Word::Denied(reason))) => return Err(code(&reason)),
+                        Ok((_, Word::LetIn(_))) => return Ok(Inside::Hocuspocus(Box::new(provider))),
+                        Ok(_) => {}
+                        Err(closed) => return Err(code(&closed.reason)),
+                    }
+                }
             }
             Self::Rest => {
                 let path = format!("/api/pages/{page}/content?{query}");
@@ -235,6 +255,14 @@ impl Protocol {
                     }
                 }
             }
+            Inside::Hocuspocus(provider) => {
+                provider.edit(page, &update).await;
+                match provider.statuses(page, 1).await[..] {
+                    [1] => Ok(()),
+                    // The scope that it was told says why.
+                    _ => Err("read_only".to_owned()),
+                }
+            }
             Inside::Rest => {
                 let bearer = format!("Bearer {token}");
                 let path = format!("/api/pages/{page}/updates");
@@ -266,6 +294,23 @@ impl Protocol {
             Inside::Events(session) => {
                 session.until_text(&format!("\"{expected}\"")).await;
             }
+            Inside::Hocuspocus(provider) => loop {
+                match provider.hear().await {
+                    Ok((_, Word::Denied(reason) | Word::Closed(reason))) => {
+                        assert_eq!(code(&reason), expected);
+                        return;
+                    }
+                    Ok((_, Word::LetIn(scope))) => {
+                        assert_eq!((scope.as_str(), expected), ("readonly", "read_only"));
+                        return;
+                    }
+                    Ok(_) => {}
+                    Err(closed) => {
+                        assert_eq!(code(&closed.reason), expected);
+                        return;
+                    }
+                }
+            },
             Inside::Rest => {}
         }
     }
@@ -295,6 +340,10 @@ fn outcome(answer: &Value) -> Result<(), String> {
 }
 
 async fn server() -> TestServer {
+    server_with(&[]).await
+}
+
+async fn server_with(more: &[&str]) -> TestServer {
     let flags = [
         "--jwt-secret",
         SECRET,
@@ -303,7 +352,7 @@ async fn server() -> TestServer {
         "--cors-origin",
         APP,
     ];
-    let server = TestServer::start(&flags).await;
+    let server = TestServer::start(&[&flags[..], more].concat()).await;
     let path = "/api/pages/page/updates";
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let update = Replica::new(1).write("begun ");
@@ -497,5 +546,76 @@ async fn every_change_reaches_every_open_connection_at_once() {
             assert_eq!(again, Err((*expected).to_owned()), "{protocol:?}, {what}");
             server.stop().await;
         }
+    }
+}
+
+#[tokio::test]
+async fn every_protocol_notes_who_came_and_who_was_refused() {
+    // Rooms are for connections that stay.
+    for protocol in Protocol::ALL.into_iter().filter(|one| *one != Protocol::Rest) {
+        let server = server_with(&[
+            "--trusted-proxies",
+            "127.0.0.1",
+            "--max-connections-per-user",
+            "1",
+            "--max-connections-per-room",
+            "2",
+        ])
+        .await;
+        let enter = async |user: &str, role: &str| {
+            let token = match role {
+                "" => "nonsense".to_owned(),
+                role => token(user, &json!({ "page": role, "other": role })),
+            };
+            let mut asking = protocol.usual_place().put(&token);
+            asking.headers.push(("x-forwarded-for", "192.0.2.7".to_owned()));
+            protocol.enter(&server, "page", &asking).await
+        };
+        let ada = enter("ada", "edit").await;
+        let eve = enter("eve", "view").await;
+        assert!(ada.is_ok() && eve.is_ok(), "{protocol:?}");
+        // Where a room is entered before anything is said of it, this is the first thing that is said.
+        match enter("bob", "edit").await {
+            Ok(mut inside) => protocol.hears(&mut inside, "room_full").await,
+            Err(refusal) => assert_eq!(refusal, "room_full", "{protocol:?}"),
+        }
+        for (user, role, refusal) in [
+            ("ada", "edit", "rate_limited"),
+            ("mallory", "", "unauthenticated"),
+        ] {
+            let refused = enter(user, role).await.err();
+            assert_eq!(refused.as_deref(), Some(refusal), "{protocol:?}, {user}");
+        }
+        let bare = protocol.usual_place().put(&token("dan", &json!({})));
+        let refused = protocol.enter(&server, "page", &bare).await.err();
+        assert_eq!(refused.as_deref(), Some("forbidden"), "{protocol:?}");
+        let noted = async || {
+            let headers = [("authorization", format!("Bearer {ADMIN_TOKEN}"))];
+            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+            let answer = get_with(server.address, "/api/audit?action=connect", &headers).await;
+            let entries = answer.json()["entries"].as_array().expect("a list").clone();
+            let short = |entry: &Value| {
+                let text = |name: &str| entry[name].as_str().unwrap_or("-").to_owned();
+                [text("outcome"), text("userId"), text("pageId"), text("address")].join(" ")
+            };
+            let mut noted: Vec<String> = entries.iter().map(short).collect();
+            noted.reverse();
+            noted
+        };
+        // Somebody who only wants to speak in events wants no page yet.
+        let page = if protocol == Protocol::Events { "-" } else { "page" };
+        until("everything to be noted", async || noted().await.len() >= 6).await;
+        assert_eq!(
+            noted().await,
+            [
+                "ok ada page 192.0.2.7".to_owned(),
+                "ok eve page 192.0.2.7".to_owned(),
+                "room_full bob page 192.0.2.7".to_owned(),
+                format!("rate_limited ada {page} 192.0.2.7"),
+                format!("unauthenticated - {page} 192.0.2.7"),
+                "forbidden dan page 127.0.0.1".to_owned(),
+            ],
+            "{protocol:?}"
+        );
     }
 }

@@ -10,7 +10,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
     ops::Bound::{Excluded, Included, Unbounded},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Instant,
 };
@@ -76,7 +76,7 @@ struct Hocuspocus {
     credential: Option<Credential>,
     /// Where it comes from.
     address: IpAddr,
-    permit: ConnectionPermit,
+    permit: Arc<Mutex<ConnectionPermit>>,
     lobby: Lobby,
     /// By address.
     pages: BTreeMap<Arc<str>, Page>,
@@ -116,7 +116,7 @@ impl Hocuspocus {
             host,
             credential,
             address,
-            permit,
+            permit: Arc::new(Mutex::new(permit)),
             pages: BTreeMap::new(),
             answers: VecDeque::new(),
             leaving: Vec::new(),
@@ -126,15 +126,27 @@ impl Hocuspocus {
         }
     }
 
-    /// Begins to look at a token.
-    fn look(&mut self, page: PageId, token: Token) -> Work<Result<Membership, Refusal>> {
+    fn credential(&mut self, token: Token) -> Option<Credential> {
         self.has_version |= token.has_version;
-        let credential = match token.text.is_empty() {
+        match token.text.is_empty() {
             true => self.credential.clone(),
             false => Some(Credential::Given(token.text)),
-        };
-        let access = self.host.around.access.clone();
-        Box::pin(async move { access.membership(credential.as_ref(), &page).await })
+        }
+    }
+
+    /// Begins to look at a token with which somebody wants to enter a page.
+    fn look(&mut self, page: PageId, token: Token) -> Work<Result<Membership, Refusal>> {
+        let credential = self.credential(token);
+        let (access, address, permit) = (self.host.around.access.clone(), self.address, self.permit.clone());
+        Box::pin(async move {
+            let identified = access.identify(credential.as_ref()).await.map(Arc::new);
+            let count = |user: Option<&Arc<str>>| {
+                let mut permit = permit.lock().unwrap_or_else(PoisonError::into_inner);
+                permit.claim(user)
+            };
+            let admitted = access.admit(identified, &page, address, count).await;
+            admitted.map(|(membership, ())| membership)
+        })
     }
 
     /// Says something to a page that is open to the client.
@@ -146,7 +158,9 @@ impl Hocuspocus {
             (Stage::In(seated), Said::ToRoom(message)) => seated.attendance.say(message),
             (Stage::In(_), Said::Token(token)) => {
                 let page = id.clone();
-                let looking = self.look(page, token);
+                let credential = self.credential(token);
+                let access = self.host.around.access.clone();
+                let looking = Box::pin(async move { access.membership(credential.as_ref(), &page).await });
                 if let Some(seated) = self.pages.get_mut(address).and_then(Page::seated) {
                     seated.renew(looking);
                 }
@@ -176,21 +190,13 @@ impl Hocuspocus {
 
     fn turned(&mut self, address: &Arc<str>, turned: Turned) {
         match turned {
-            Turned::Looked(looked) => {
-                let claimed = looked.and_then(|membership| {
-                    self.permit.claim(membership.user.as_ref())?;
-                    Ok(membership)
-                });
-                match claimed {
-                    Ok(membership) => {
-                        self.lobby.vouched(address);
-                        if let Some(page) = self.pages.get_mut(address) {
-                            page.enter(&self.host.around, membership);
-                        }
-                    }
-                    Err(refusal) => self.turn_away(address, refusal),
+            Turned::Looked(Ok(membership)) => {
+                self.lobby.vouched(address);
+                if let Some(page) = self.pages.get_mut(address) {
+                    page.enter(&self.host.around, membership);
                 }
             }
+            Turned::Looked(Err(refusal)) => self.turn_away(address, refusal),
             Turned::Entered(Ok(mut seated)) => {
                 self.answers.push_back(seated.let_in(address));
                 if let Some(page) = self.pages.get_mut(address) {
