@@ -505,7 +505,7 @@ impl Access {
     }
 
     /// Whether a user may enter at all with this token.
-    async fn check_standing(&self, identity: &Identity, now: SystemTime) -> Result<(), Refusal> {
+    pub(super) async fn check_standing(&self, identity: &Identity, now: SystemTime) -> Result<(), Refusal> {
         if identity.has_expired(now) {
             return Err(expired());
         }

@@ -440,6 +440,31 @@ async fn changes_of_access_count_at_once() {
 }
 
 #[tokio::test]
+async fn signing_out_and_blocking_end_connections_without_pages_too() {
+    for (method, path, expected) in [
+        (Method::POST, "/api/users/ada/sign-out", "token_revoked"),
+        (Method::PUT, "/api/users/ada/block", "forbidden"),
+    ] {
+        let server = TestServer::start(&LOCKED).await;
+        let pages = json!({ "page": "edit" });
+        let mut ada = user(&server, "ada", &pages).await;
+        let mut returned = user(&server, "ada", &pages).await;
+        join(&mut returned, "page", 0).await;
+        returned.send("leave_page", Some(1), &json!("page"), &[]).await;
+        returned.until_told("1").await;
+        let mut ben = user(&server, "ben", &pages).await;
+        let since = now();
+        backend(&server, method, path, json!({})).await;
+        for session in [&mut ada, &mut returned] {
+            assert_eq!(session.until_told("error").await.body["code"], expected);
+            assert_eq!(session.text().await, "41");
+        }
+        assert!(since.elapsed() < AT_ONCE);
+        assert_eq!(join(&mut ben, "page", 0).await.body["ok"], true);
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
     let server = TestServer::start(&LOCKED).await;
     let ends_in = |user: &str, seconds: i64, role: &str| {

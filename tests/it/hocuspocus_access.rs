@@ -203,6 +203,44 @@ async fn signing_out_and_blocking_end_every_page_of_a_user_and_no_other_ones() {
 }
 
 #[tokio::test]
+async fn signing_out_and_blocking_end_sockets_without_pages_too() {
+    let issued = |user: &str| {
+        let claims = json!({ "sub": user, "exp": seconds_from_now(600), "iat": seconds_from_now(-60) });
+        sign(&claims, SECRET, Algorithm::HS256)
+    };
+    for (method, path, code, reason) in [
+        (Method::POST, "/api/users/ada/sign-out", 4401, "token_revoked"),
+        (Method::PUT, "/api/users/ada/block", 4403, "forbidden"),
+    ] {
+        let server = locked(&[]).await;
+        grant(&server, "*", "*", "edit").await;
+        let left = async |pages: &[(&str, &str)]| {
+            let mut provider = Provider::open(&server).await;
+            for (page, user) in pages {
+                provider.enter(page, &issued(user)).await;
+                provider.say(page, &[7]).await;
+                provider.until(page, |word| matches!(word, Word::Closed(_))).await;
+            }
+            provider
+        };
+        let mut ada = left(&[("one", "ada"), ("two", "ada")]).await;
+        let mut bob = left(&[("one", "bob")]).await;
+        let mut shared = left(&[("one", "ada")]).await;
+        shared.enter("two", &issued("bob")).await;
+        let since = now();
+        let _ = backend(&server, method, path, Value::Null).await;
+        assert_hung_up(&ada.closed().await, code, reason);
+        assert_at_once(since);
+        shared.edit("two", &insertion(3, 0, "x")).await;
+        assert_eq!(shared.statuses("two", 1).await, [1]);
+        // With the page of its last user it has nobody left.
+        shared.say("two", &[7]).await;
+        assert_hung_up(&shared.closed().await, code, reason);
+        bob.enter("one", &issued("bob")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_ends_is_asked_for_again_and_then_its_pages_are_closed() {
     let server = locked(&[]).await;
     let mut bob = Provider::open(&server).await;

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::lobby::LobbyLimits;
 use self::{
     lobby::{Lobby, Verdict},
-    page::{Fresh, Page, Seated, Stage},
+    page::{Fresh, Known, Page, Seated, Stage},
 };
 use super::{
     ConnectionPermit,
@@ -32,7 +32,7 @@ use super::{
     websocket::{Conversation, Say, Surroundings, accepted, now, run},
 };
 use crate::{
-    auth::{Credential, Membership},
+    auth::{Credential, LiveSocket},
     protocols::hocuspocus::{self, Frame, Said, Token},
     rooms::{Departure, Refusal, RefusalCode},
 };
@@ -80,6 +80,10 @@ struct Hocuspocus {
     lobby: Lobby,
     /// By address.
     pages: BTreeMap<Arc<str>, Page>,
+    /// Tells when somebody who has shown a good token may not enter any more.
+    users: BTreeMap<Option<Arc<str>>, LiveSocket>,
+    /// Why it is hung up as soon as it has no page.
+    gone: Option<Refusal>,
     answers: VecDeque<Bytes>,
     /// Seats that are being given back.
     leaving: Vec<Work<()>>,
@@ -93,7 +97,7 @@ struct Hocuspocus {
 
 /// What a page has come to while nobody looked.
 enum Turned {
-    Looked(Result<Membership, Refusal>),
+    Looked(Result<Known, Refusal>),
     Entered(Result<Box<Seated>, Refusal>),
     Renewed(Result<Fresh, Refusal>),
     /// The client has waited long enough to hear that its token is no good.
@@ -118,6 +122,8 @@ impl Hocuspocus {
             address,
             permit: Arc::new(Mutex::new(permit)),
             pages: BTreeMap::new(),
+            users: BTreeMap::new(),
+            gone: None,
             answers: VecDeque::new(),
             leaving: Vec::new(),
             last: "".into(),
@@ -135,7 +141,7 @@ impl Hocuspocus {
     }
 
     /// Begins to look at a token with which somebody wants to enter a page.
-    fn look(&mut self, page: PageId, token: Token) -> Work<Result<Membership, Refusal>> {
+    fn look(&mut self, page: PageId, token: Token) -> Work<Result<Known, Refusal>> {
         let credential = self.credential(token);
         let (access, address, permit) = (self.host.around.access.clone(), self.address, self.permit.clone());
         Box::pin(async move {
@@ -144,8 +150,9 @@ impl Hocuspocus {
                 let mut permit = permit.lock().unwrap_or_else(PoisonError::into_inner);
                 permit.claim(user)
             };
-            let admitted = access.admit(identified, &page, address, count).await;
-            admitted.map(|(membership, ())| membership)
+            let (membership, ()) = access.admit(identified, &page, address, count).await?;
+            let live = access.watch_socket(membership.identity.clone()).await;
+            Ok((membership, live))
         })
     }
 
@@ -160,7 +167,11 @@ impl Hocuspocus {
                 let page = id.clone();
                 let credential = self.credential(token);
                 let access = self.host.around.access.clone();
-                let looking = Box::pin(async move { access.membership(credential.as_ref(), &page).await });
+                let looking = Box::pin(async move {
+                    let membership = access.membership(credential.as_ref(), &page).await?;
+                    let live = access.watch_socket(membership.identity.clone()).await;
+                    Ok((membership, live))
+                });
                 if let Some(seated) = self.pages.get_mut(address).and_then(Page::seated) {
                     seated.renew(looking);
                 }
@@ -190,8 +201,10 @@ impl Hocuspocus {
 
     fn turned(&mut self, address: &Arc<str>, turned: Turned) {
         match turned {
-            Turned::Looked(Ok(membership)) => {
+            Turned::Looked(Ok((membership, live))) => {
                 self.lobby.vouched(address);
+                self.users.insert(membership.user.clone(), live);
+                self.gone = None;
                 if let Some(page) = self.pages.get_mut(address) {
                     page.enter(&self.host.around, membership);
                 }
@@ -212,6 +225,7 @@ impl Hocuspocus {
                 match (renewed, seated) {
                     (Ok(fresh), Some(seated)) => {
                         seated.renewed(&fresh);
+                        self.users.insert(fresh.live.user(), fresh.live);
                         self.answers.push_back(seated.let_in(address));
                     }
                     (Ok(_), None) => {}
@@ -362,6 +376,13 @@ impl Conversation for Hocuspocus {
             self.stopping = None;
             self.hang_up.get_or_insert(Refusal::draining());
         }
+        self.users.retain(|_, user| match user.poll_ended(context) {
+            Poll::Ready(refusal) => {
+                self.gone = Some(refusal);
+                false
+            }
+            Poll::Pending => true,
+        });
         self.leaving
             .retain_mut(|leaving| leaving.as_mut().poll(context).is_pending());
         loop {
@@ -371,11 +392,16 @@ impl Conversation for Hocuspocus {
                 .filter_map(|(address, page)| Some((address.clone(), page.poll_work(context)?)))
                 .collect();
             if turned.is_empty() {
-                return;
+                break;
             }
             for (address, turned) in turned {
                 self.turned(&address, turned);
             }
+        }
+        if self.pages.is_empty()
+            && let Some(refusal) = &self.gone
+        {
+            self.hang_up.get_or_insert(refusal.clone());
         }
     }
 

@@ -10,7 +10,7 @@ use storage::PageId;
 
 use super::Turned;
 use crate::{
-    auth::Membership,
+    auth::{LiveSocket, Membership},
     connections::{
         attendance::{Attendance, Attended, Work},
         websocket::{Say, Surroundings, now},
@@ -21,6 +21,9 @@ use crate::{
 
 /// A provider is asked for a fresh token this long before the old one ends, or when half of its time is over.
 const ASK_BEFORE: Duration = Duration::from_secs(30);
+
+/// What somebody may do whose token is good, and what tells when that ends.
+pub(super) type Known = (Membership, LiveSocket);
 
 /// A page somebody wants to be in.
 pub(super) struct Page {
@@ -40,7 +43,7 @@ struct Session {
 /// How far somebody has come.
 pub(super) enum Stage {
     /// The token is being looked at.
-    Knocking(Work<Result<Membership, Refusal>>),
+    Knocking(Work<Result<Known, Refusal>>),
     /// The room is being opened.
     Entering(Work<Result<Box<Seated>, Refusal>>),
     /// There is a seat.
@@ -71,6 +74,7 @@ pub(super) struct Seated {
 
 /// How long a fresh token lasts from the moment in which it was taken.
 pub(super) struct Fresh {
+    pub(super) live: LiveSocket,
     from: Instant,
     lasts: Option<Duration>,
 }
@@ -80,7 +84,7 @@ impl Page {
         id: PageId,
         address: &str,
         has_version: bool,
-        looking: Work<Result<Membership, Refusal>>,
+        looking: Work<Result<Known, Refusal>>,
     ) -> Self {
         let session = (address != id.as_str()).then(|| Session {
             prefix: prefix(address),
@@ -206,7 +210,7 @@ impl Page {
                 Stage::In(seated) => Ok(seated),
                 Stage::Entering(entering) => entering.await,
                 Stage::Knocking(looking) => match looking.await {
-                    Ok(membership) => enter(around, id, membership, has_version).await,
+                    Ok((membership, _live)) => enter(around, id, membership, has_version).await,
                     Err(refusal) => Err(refusal),
                 },
                 Stage::TurnedAway(_) => return,
@@ -258,11 +262,12 @@ impl Seated {
     }
 
     /// Begins to take a fresh token, which must be of the same user.
-    pub(super) fn renew(&mut self, looking: Work<Result<Membership, Refusal>>) {
+    pub(super) fn renew(&mut self, looking: Work<Result<Known, Refusal>>) {
         let seat = self.attendance.seat().clone();
         self.renewing = Some(Box::pin(async move {
-            let membership = looking.await?;
+            let (membership, live) = looking.await?;
             let fresh = Fresh {
+                live,
                 from: now(),
                 lasts: membership.expires_in,
             };

@@ -209,7 +209,9 @@ impl Pages {
                 access.note_refused(user.map(|user| &**user), Some(address), refusal);
             })?;
             let connection = (sid.to_string().into(), address);
-            let place = EventsPlace::new(Arc::new(identity), connection, &shared.around, &shared.config);
+            let identity = Arc::new(identity);
+            let live = access.watch_socket(identity.clone()).await;
+            let place = EventsPlace::new((identity, live), connection, &shared.around, &shared.config);
             Ok(SomePlace::Events(Box::new(place)))
         }))
     }
