@@ -465,6 +465,29 @@ async fn signing_out_and_blocking_end_connections_without_pages_too() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_is_refused_under_its_number_and_the_session_goes_on() {
+    let server = TestServer::start(&["--max-message-bytes", "1000"]).await;
+    let mut session = guest(&server).await;
+    join(&mut session, "page", 0).await;
+    let one = json!({ "pageId": "page", "update": place(0) });
+    let three = json!({ "pageId": "page", "update": place(0), "more": [place(1), place(2)] });
+    let update = Replica::new(1).write("fits");
+    for (ack, body, attachments) in [
+        (1, &one, &[&[0; 1001][..]][..]),
+        (2, &three, &[&[0; 600], &[0; 600], &[0; 600]]),
+        (3, &three, &[&[0; 600], &[0; 300], &[0; 600]]),
+    ] {
+        session.send("page_delta", Some(ack), body, attachments).await;
+        assert_eq!(code(&session.until_told(&ack.to_string()).await), "too_large");
+    }
+    delta(&mut session, "page", Some(4), &update).await;
+    assert_eq!(session.until_told("4").await.body["ok"], true);
+    // Nobody would hear of it.
+    delta(&mut session, "page", None, &[0; 1001]).await;
+    assert_eq!(session.closed().await.code, 4413);
+}
+
+#[tokio::test]
 async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
     let server = TestServer::start(&LOCKED).await;
     let ends_in = |user: &str, seconds: i64, role: &str| {
