@@ -3,6 +3,7 @@
 use std::{
     collections::hash_map::RandomState,
     hash::BuildHasher,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -103,6 +104,8 @@ pub struct Membership {
     pub identity: Arc<Identity>,
     /// What the client calls its connection, where it calls it anything.
     pub socket: Option<Arc<str>>,
+    /// Where it comes from, of a connection that enters.
+    pub(super) address: Option<IpAddr>,
     pub(super) until: Option<SystemTime>,
     pub(super) stamp: Stamp,
 }
@@ -308,8 +311,56 @@ impl Access {
             until: decision.until,
             identity,
             socket: None,
+            address: None,
             stamp,
         })
+    }
+
+    /// What somebody may do who comes from an address to enter a page, once `count` has counted the connection for its user. Whoever is
+    /// refused is noted; whoever is not is noted by [`Self::join`].
+    pub async fn admit<T>(
+        &self,
+        identified: Result<Arc<Identity>, Refusal>,
+        page: &PageId,
+        address: IpAddr,
+        count: impl FnOnce(Option<&Arc<str>>) -> Result<T, Refusal>,
+    ) -> Result<(Membership, T), Refusal> {
+        let user = identified.as_ref().ok().and_then(|known| known.user.clone());
+        let admitting = async {
+            let mut membership = self.membership_of(identified?, page).await?;
+            membership.address = Some(address);
+            let counted = count(membership.user.as_ref())?;
+            Ok((membership, counted))
+        };
+        let admitted = admitting.await;
+        if let Err(refusal) = &admitted {
+            self.note_connect(user.as_deref(), Some(page), Some(address), Err(refusal));
+        }
+        admitted
+    }
+
+    /// Notes how somebody has come, or why not.
+    pub(super) fn note_connect(
+        &self,
+        user: Option<&str>,
+        page: Option<&PageId>,
+        address: Option<IpAddr>,
+        came: Result<(), &Refusal>,
+    ) {
+        let address = address.map(|address| address.to_string());
+        self.note(Note {
+            action: "connect",
+            outcome: came.map_or_else(|refusal| refusal.code.as_str(), |()| "ok"),
+            user,
+            page: page.map(PageId::as_str),
+            address: address.as_deref(),
+            ..Note::default()
+        });
+    }
+
+    /// Notes that somebody was refused before it was known what for.
+    pub fn note_refused(&self, user: Option<&str>, address: Option<IpAddr>, refusal: &Refusal) {
+        self.note_connect(user, None, address, Err(refusal));
     }
 
     /// How many changes there have been that concern a user.
@@ -454,7 +505,7 @@ impl Access {
     }
 
     /// Whether a user may enter at all with this token.
-    async fn check_standing(&self, identity: &Identity, now: SystemTime) -> Result<(), Refusal> {
+    pub(super) async fn check_standing(&self, identity: &Identity, now: SystemTime) -> Result<(), Refusal> {
         if identity.has_expired(now) {
             return Err(expired());
         }

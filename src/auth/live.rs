@@ -1,18 +1,20 @@
-//! The seats that are taken, by user and page, and what changes do to them.
+//! The seats that are taken, and the sockets of users that may be in no page, and what changes do to them.
 
 use std::{
     collections::HashMap,
     ops::Deref,
+    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
 use futures_util::{FutureExt, StreamExt, stream};
 use storage::{AccessChange, AccessListener, EVERYBODY, PageId};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::{Access, Identity, Membership, Note, identity::revoked, now};
 use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, Seat, SeatHandle, Viewer};
@@ -28,7 +30,7 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Announcements that are carried out one by one; more at once mean that everything may have changed.
 const MAX_ANNOUNCED: usize = 100;
 
-/// The seats that are taken.
+/// The seats that are taken, and the sockets.
 #[derive(Default)]
 pub(super) struct Live {
     entries: Mutex<HashMap<u64, Arc<Entry>>>,
@@ -37,13 +39,20 @@ pub(super) struct Live {
     limited: Notify,
 }
 
-/// A seat that is taken.
+/// A seat that is taken, or a socket.
 struct Entry {
-    page: PageId,
-    seat: SeatHandle,
+    place: Held,
     standing: Mutex<Standing>,
     /// One decision at a time, so that the last one stands.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// What somebody holds.
+enum Held {
+    /// A seat in the room of a page.
+    Seat(PageId, SeatHandle),
+    /// A socket, until it is told why it ends.
+    Socket(Mutex<Option<oneshot::Sender<Refusal>>>),
 }
 
 /// What its member is and may do.
@@ -58,6 +67,14 @@ struct Standing {
 impl Entry {
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page in which it is a seat.
+    fn page(&self) -> Option<&PageId> {
+        match &self.place {
+            Held::Seat(page, _) => Some(page),
+            Held::Socket(_) => None,
+        }
     }
 
     fn is_due(&self, now: SystemTime) -> bool {
@@ -89,7 +106,28 @@ pub struct LiveSeat {
     registration: Registration,
 }
 
-/// Being among the seats that are taken.
+/// A socket of a user, which is to end when the user may not enter any more.
+pub struct LiveSocket {
+    ended: oneshot::Receiver<Refusal>,
+    registration: Registration,
+}
+
+impl LiveSocket {
+    /// Whose it is.
+    pub fn user(&self) -> Option<Arc<str>> {
+        self.registration.entry.standing().identity.user.clone()
+    }
+
+    /// Why it is to end. Must not be asked again then.
+    pub fn poll_ended(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        let gone = |_| Refusal::unavailable("the server does not know you any more, connect again");
+        Pin::new(&mut self.ended)
+            .poll(context)
+            .map(|ended| ended.unwrap_or_else(gone))
+    }
+}
+
+/// Being among the seats that are taken, or the sockets.
 struct Registration {
     id: u64,
     entry: Arc<Entry>,
@@ -153,8 +191,25 @@ fn covers(pattern: &str, page: &PageId) -> bool {
 }
 
 impl Access {
-    /// Takes a seat in the room of a page. Until it is given back, its role follows every change.
+    /// Takes a seat in the room of a page, and notes that. Until it is given back, its role follows every change.
     pub async fn join(
+        &self,
+        page: &PageId,
+        membership: Membership,
+        outbox: &Arc<Outbox>,
+    ) -> Result<LiveSeat, Refusal> {
+        let (user, address) = (membership.user.clone(), membership.address);
+        let joined = self.take_seat(page, membership, outbox).await;
+        // A room that does not take somebody in hangs up at once.
+        let refused = joined
+            .as_ref()
+            .map_or_else(|refusal| Some(refusal.clone()), |_| outbox.closing());
+        let came = refused.as_ref().map_or(Ok(()), Err);
+        self.note_connect(user.as_deref(), Some(page), address, came);
+        joined
+    }
+
+    async fn take_seat(
         &self,
         page: &PageId,
         membership: Membership,
@@ -188,45 +243,60 @@ impl Access {
             role,
         };
         let is_limited = standing.until.is_some();
+        let registration = self.register(Held::Seat(page.clone(), seat.handle()), standing);
+        // Whatever changes from here on finds the seat; what has changed since the decision is looked for now.
+        if self.stamp(user.as_deref()) != stamp {
+            self.decide_again(&registration.entry).await;
+        } else if is_limited {
+            self.0.live.limited.notify_one();
+        }
+        Ok(LiveSeat { seat, registration })
+    }
+
+    /// Keeps an eye on the socket of somebody who may enter: it is told when that ends, whether it is in a page or not.
+    pub async fn watch_socket(&self, identity: Arc<Identity>) -> LiveSocket {
+        let (end, ended) = oneshot::channel();
+        let standing = Standing {
+            identity,
+            role: Role::View,
+            until: None,
+        };
+        let registration = self.register(Held::Socket(Mutex::new(Some(end))), standing);
+        // What has changed since it was identified is looked for now.
+        self.decide_again(&registration.entry).await;
+        LiveSocket { ended, registration }
+    }
+
+    fn register(&self, place: Held, standing: Standing) -> Registration {
         let entry = Arc::new(Entry {
-            page: page.clone(),
-            seat: seat.handle(),
+            place,
             standing: Mutex::new(standing),
             turn: tokio::sync::Mutex::default(),
         });
         let live = &self.0.live;
         let id = live.next.fetch_add(1, Ordering::Relaxed);
         live.entries().insert(id, entry.clone());
-        // Whatever changes from here on finds the seat; what has changed since the decision is looked for now.
-        if self.stamp(user.as_deref()) != stamp {
-            self.decide_again(&entry).await;
-        } else if is_limited {
-            live.limited.notify_one();
+        Registration {
+            id,
+            entry,
+            access: self.clone(),
         }
-        Ok(LiveSeat {
-            seat,
-            registration: Registration {
-                id,
-                entry,
-                access: self.clone(),
-            },
-        })
     }
 
-    /// Something has changed: forgets what was answered, and decides again for every seat concerned. Returns how many there
-    /// were when all of them have been told.
+    /// Something has changed: forgets what was answered, and decides again for every seat and socket concerned. Returns how many seats
+    /// there were when all of them have been told.
     pub async fn changed(&self, change: &AccessChange) -> usize {
         self.forget(change.user.as_deref());
         let user = change.user.as_deref().filter(|user| *user != EVERYBODY);
         let concerned = self.0.live.those(|entry| {
             let is_theirs = user.is_none_or(|user| entry.standing().identity.user.as_deref() == Some(user));
             is_theirs
-                && change
-                    .page
-                    .as_deref()
-                    .is_none_or(|page| covers(page, &entry.page))
+                && change.page.as_deref().is_none_or(|pattern| {
+                    let page = entry.page();
+                    page.is_some_and(|page| covers(pattern, page))
+                })
         });
-        let count = concerned.len();
+        let count = concerned.iter().filter(|entry| entry.page().is_some()).count();
         self.decide_all_again(concerned).await;
         count
     }
@@ -239,8 +309,8 @@ impl Access {
         Ok(version)
     }
 
-    /// Sends members away, of a user or of all but one, from a page or from all; returns the pages and how many it were. Whether they
-    /// may come back is asked anew.
+    /// Sends members away, of a user or of all but one, from a page, or from all and with their sockets; returns the pages and how many
+    /// it were. Whether they may come back is asked anew.
     pub async fn send_away(
         &self,
         user: Option<&str>,
@@ -254,9 +324,12 @@ impl Access {
             let of = standing.identity.user.as_deref();
             user.is_none_or(|user| of == Some(user))
                 && (except.is_none() || of != except)
-                && page.is_none_or(|page| page == entry.page.as_str())
+                && page.is_none_or(|page| entry.page().is_some_and(|one| one.as_str() == page))
         });
-        let pages = concerned.iter().map(|entry| entry.page.clone()).collect();
+        let pages = concerned
+            .iter()
+            .filter_map(|entry| entry.page().cloned())
+            .collect();
         let sending = stream::iter(concerned).for_each_concurrent(AT_ONCE, async |entry| {
             self.remove(&entry, refusal.clone()).await;
         });
@@ -362,7 +435,11 @@ impl Access {
     async fn try_to_decide_again(&self, entry: &Arc<Entry>) -> Result<(), Refusal> {
         let _turn = entry.turn.lock().await;
         let identity = entry.standing().identity.clone();
-        let decision = self.decide(&identity, &entry.page, now()).await?;
+        let (page, seat) = match &entry.place {
+            Held::Seat(page, seat) => (page, seat),
+            Held::Socket(_) => return self.check_standing(&identity, now()).await,
+        };
+        let decision = self.decide(&identity, page, now()).await?;
         let before = {
             let mut standing = entry.standing();
             standing.until = earlier(decision.until, identity.expires_at);
@@ -370,7 +447,7 @@ impl Access {
         };
         self.0.live.limited.notify_one();
         if before != decision.role {
-            entry.seat.change_role(decision.role).await;
+            seat.change_role(decision.role).await;
             self.note_on(entry, "change_role", "ok", decision.role.as_str());
         }
         Ok(())
@@ -378,8 +455,19 @@ impl Access {
 
     async fn remove(&self, entry: &Entry, refusal: Refusal) {
         entry.standing().until = None;
-        self.note_on(entry, "remove", refusal.code.as_str(), "");
-        entry.seat.remove(refusal).await;
+        match &entry.place {
+            Held::Seat(_, seat) => {
+                self.note_on(entry, "remove", refusal.code.as_str(), "");
+                seat.remove(refusal).await;
+            }
+            Held::Socket(end) => {
+                let end = end.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(end) = end {
+                    // It may have ended by itself.
+                    let _ = end.send(refusal);
+                }
+            }
+        }
     }
 
     fn note_on(&self, entry: &Entry, action: &str, outcome: &str, detail: &str) {
@@ -388,7 +476,7 @@ impl Access {
             action,
             outcome,
             user: user.as_deref(),
-            page: Some(entry.page.as_str()),
+            page: entry.page().map(PageId::as_str),
             detail,
             ..Note::default()
         });

@@ -64,7 +64,7 @@ pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
 pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
 pub use keys::KeyError;
-pub use live::LiveSeat;
+pub use live::{LiveSeat, LiveSocket};
 pub use origin::{Origin, OriginPolicy};
 pub use pagespace::{PageSpace, PageSpaceConfig};
 pub use rates::{Rate, RateLimits, Rates};

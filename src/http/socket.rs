@@ -2,7 +2,7 @@
 //!
 //! A refused client is let in and then hung up on with a code, because a browser cannot see why a handshake failed.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -13,9 +13,9 @@ use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
 use storage::PageId;
 
-use super::{App, HttpError, now};
+use super::{App, HttpError};
 use crate::{
-    auth::{Credential, Membership, Note, SUBPROTOCOL_PREFIX},
+    auth::{Credential, Membership, SUBPROTOCOL_PREFIX},
     connections::{ConnectionPermit, hocuspocus, websocket},
     protocols::{Dialect, y_websocket::YWebsocket},
     rooms::{Refusal, RefusalCode},
@@ -61,18 +61,20 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
 
 /// `WS /hocuspocus`: Hocuspocus. Its pages, and mostly their tokens too, are in the messages.
 pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> Response {
+    let address = app.address(&request);
     let admitted = admit_unknown(&app, &request);
     let (response, on_upgrade) = match upgrade(&mut request) {
         Ok(upgrade) => upgrade,
         Err(answer) => return *answer,
     };
     match admitted {
-        Ok((credential, permit)) => {
-            let serving = hocuspocus::serve(on_upgrade, credential, permit, app.hocuspocus());
+        Ok((credential, place)) => {
+            let serving = hocuspocus::serve(on_upgrade, credential, place, app.hocuspocus());
             app.tasks.spawn(serving);
         }
         Err(refusal) => {
             app.around.metrics.refused(refusal.code.as_str(), 1);
+            app.around.access.note_refused(None, address, &refusal);
             app.tasks.spawn(websocket::refuse(on_upgrade, refusal));
         }
     }
@@ -91,17 +93,18 @@ fn upgrade(request: &mut Request) -> Result<(Response<()>, OnUpgrade), Box<Respo
     })
 }
 
-/// Admits a connection of which it is not known yet whose it is.
-fn admit_unknown(app: &App, request: &Request) -> Result<(Option<Credential>, ConnectionPermit), Refusal> {
+/// Admits a connection from an address of which it is not known yet whose it is.
+fn admit_unknown(
+    app: &App,
+    request: &Request,
+) -> Result<(Option<Credential>, (IpAddr, ConnectionPermit)), Refusal> {
     if app.is_draining() {
         return Err(Refusal::draining());
     }
     let credential = app.credential(request.headers(), request.uri())?;
-    let address = app
-        .address(request)
-        .ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
+    let address = app.address(request).ok_or_else(no_address)?;
     app.around.access.rates().arrives(address)?;
-    Ok((credential, app.admissions.admit(None, address)?))
+    Ok((credential, (address, app.admissions.admit(None, address)?)))
 }
 
 /// Which page a request is for, and with which token.
@@ -121,40 +124,21 @@ async fn admit(
     asked: Result<(PageId, Option<Credential>), Refusal>,
     address: Option<IpAddr>,
 ) -> Result<(PageId, Membership, ConnectionPermit), Refusal> {
-    let mut note = Note {
-        action: "connect",
-        ..Note::default()
-    };
-    let shown = address.map(|address| address.to_string());
-    note.address = shown.as_deref();
     let access = &app.around.access;
-    let (page, credential) = match asked {
-        Ok(asked) => asked,
-        Err(refusal) => {
-            note.outcome = refusal.code.as_str();
-            access.audit().note(now(), note);
-            return Err(refusal);
-        }
-    };
-    let admitted = async {
-        let membership = access.membership(credential.as_ref(), &page).await?;
-        let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
-        let permit = app.admissions.admit(membership.user.as_ref(), address)?;
-        Ok((membership, permit))
-    };
-    let admitted: Result<_, Refusal> = admitted.await;
-    note.page = Some(page.as_str());
-    note.outcome = match &admitted {
-        Ok(_) => "ok",
-        Err(refusal) => refusal.code.as_str(),
-    };
-    note.user = match &admitted {
-        Ok((membership, _)) => membership.user.as_deref(),
-        Err(_) => None,
-    };
-    access.audit().note(now(), note);
-    let (membership, permit) = admitted?;
+    let known = asked.and_then(|asked| match address {
+        Some(address) => Ok((asked, address)),
+        None => Err(no_address()),
+    });
+    let ((page, credential), address) =
+        known.inspect_err(|refusal| access.note_refused(None, address, refusal))?;
+    let identified = access.identify(credential.as_ref()).await.map(Arc::new);
+    let count = |user: Option<&Arc<str>>| app.admissions.admit(user, address);
+    let (membership, permit) = access.admit(identified, &page, address, count).await?;
     Ok((page, membership, permit))
+}
+
+fn no_address() -> Refusal {
+    Refusal::unavailable("the connection has no address")
 }
 
 /// The page named in the path behind `/ws/`, percent-decoded exactly once.

@@ -64,6 +64,14 @@ pub fn refusal_event(namespace: &Str, refusal: &Refusal, frames: &mut Vec<Frame>
     }
 }
 
+/// Writes the answer that says why something was refused.
+pub fn refusal_answer(namespace: &Str, ack: i64, refusal: &Refusal, frames: &mut Vec<Frame>) {
+    let body = json!({ "ok": false, "error": refusal_body(refusal) });
+    if let Ok(arguments) = CommonParser.encode_value(&body, None) {
+        encode(Packet::ack(namespace.clone(), arguments, ack), frames);
+    }
+}
+
 /// A refusal as it is told in events and answers.
 pub fn refusal_body(refusal: &Refusal) -> serde_json::Value {
     json!({

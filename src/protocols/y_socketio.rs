@@ -14,7 +14,7 @@ use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::{PageId, Seq};
 
-use super::socket_io::{Frame, attachment_event, encode, malformed, refusal_body, refusal_event};
+use super::socket_io::{Frame, attachment_event, encode, malformed, refusal_answer, refusal_event};
 use crate::rooms::{ClientMessage, Refusal, RefusalCode, ServerMessage};
 
 /// What namespaces of pages begin with.
@@ -96,11 +96,11 @@ impl YSocketIo {
 
     /// Writes the answer to an update that was posted under a number.
     pub fn encode_stored(&self, ack: i64, stored: &Result<Seq, Refusal>, frames: &mut Vec<Frame>) {
-        let body = match stored {
-            Ok(seq) => json!({ "ok": true, "seq": seq }),
-            Err(refusal) => json!({ "ok": false, "error": refusal_body(refusal) }),
+        let seq = match stored {
+            Ok(seq) => seq,
+            Err(refusal) => return refusal_answer(&self.namespace, ack, refusal, frames),
         };
-        if let Ok(arguments) = CommonParser.encode_value(&body, None) {
+        if let Ok(arguments) = CommonParser.encode_value(&json!({ "ok": true, "seq": seq }), None) {
             encode(Packet::ack(self.namespace.clone(), arguments, ack), frames);
         }
     }

@@ -143,6 +143,11 @@ impl Outbox {
         self.waker.wake();
     }
 
+    /// Why the connection is to hang up, if it is.
+    pub fn closing(&self) -> Option<Refusal> {
+        self.state().close.clone()
+    }
+
     /// Asks the connection to hang up at once: what is queued belongs to somebody who may not see it any more.
     pub fn expel(&self, refusal: Refusal) {
         let mut state = self.state();

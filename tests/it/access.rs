@@ -686,7 +686,7 @@ async fn what_was_done_and_refused_can_be_looked_up_and_holds_no_token() {
         for expected in [
             "grant ok ada page",
             "connect ok ada page",
-            "connect forbidden - page",
+            "connect forbidden eve page",
             "connect unauthenticated - page",
             "revoke ok ada page",
             "remove forbidden ada page",

@@ -440,6 +440,54 @@ async fn changes_of_access_count_at_once() {
 }
 
 #[tokio::test]
+async fn signing_out_and_blocking_end_connections_without_pages_too() {
+    for (method, path, expected) in [
+        (Method::POST, "/api/users/ada/sign-out", "token_revoked"),
+        (Method::PUT, "/api/users/ada/block", "forbidden"),
+    ] {
+        let server = TestServer::start(&LOCKED).await;
+        let pages = json!({ "page": "edit" });
+        let mut ada = user(&server, "ada", &pages).await;
+        let mut returned = user(&server, "ada", &pages).await;
+        join(&mut returned, "page", 0).await;
+        returned.send("leave_page", Some(1), &json!("page"), &[]).await;
+        returned.until_told("1").await;
+        let mut ben = user(&server, "ben", &pages).await;
+        let since = now();
+        backend(&server, method, path, json!({})).await;
+        for session in [&mut ada, &mut returned] {
+            assert_eq!(session.until_told("error").await.body["code"], expected);
+            assert_eq!(session.text().await, "41");
+        }
+        assert!(since.elapsed() < AT_ONCE);
+        assert_eq!(join(&mut ben, "page", 0).await.body["ok"], true);
+    }
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_refused_under_its_number_and_the_session_goes_on() {
+    let server = TestServer::start(&["--max-message-bytes", "1000"]).await;
+    let mut session = guest(&server).await;
+    join(&mut session, "page", 0).await;
+    let one = json!({ "pageId": "page", "update": place(0) });
+    let three = json!({ "pageId": "page", "update": place(0), "more": [place(1), place(2)] });
+    let update = Replica::new(1).write("fits");
+    for (ack, body, attachments) in [
+        (1, &one, &[&[0; 1001][..]][..]),
+        (2, &three, &[&[0; 600], &[0; 600], &[0; 600]]),
+        (3, &three, &[&[0; 600], &[0; 300], &[0; 600]]),
+    ] {
+        session.send("page_delta", Some(ack), body, attachments).await;
+        assert_eq!(code(&session.until_told(&ack.to_string()).await), "too_large");
+    }
+    delta(&mut session, "page", Some(4), &update).await;
+    assert_eq!(session.until_told("4").await.body["ok"], true);
+    // Nobody would hear of it.
+    delta(&mut session, "page", None, &[0; 1001]).await;
+    assert_eq!(session.closed().await.code, 4413);
+}
+
+#[tokio::test]
 async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
     let server = TestServer::start(&LOCKED).await;
     let ends_in = |user: &str, seconds: i64, role: &str| {

@@ -1,6 +1,6 @@
 //! What Hocuspocus clients may do changes while they are connected: each page for itself, at once, and with the reason.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::Method;
 use jsonwebtoken::Algorithm;
@@ -203,6 +203,44 @@ async fn signing_out_and_blocking_end_every_page_of_a_user_and_no_other_ones() {
 }
 
 #[tokio::test]
+async fn signing_out_and_blocking_end_sockets_without_pages_too() {
+    let issued = |user: &str| {
+        let claims = json!({ "sub": user, "exp": seconds_from_now(600), "iat": seconds_from_now(-60) });
+        sign(&claims, SECRET, Algorithm::HS256)
+    };
+    for (method, path, code, reason) in [
+        (Method::POST, "/api/users/ada/sign-out", 4401, "token_revoked"),
+        (Method::PUT, "/api/users/ada/block", 4403, "forbidden"),
+    ] {
+        let server = locked(&[]).await;
+        grant(&server, "*", "*", "edit").await;
+        let left = async |pages: &[(&str, &str)]| {
+            let mut provider = Provider::open(&server).await;
+            for (page, user) in pages {
+                provider.enter(page, &issued(user)).await;
+                provider.say(page, &[7]).await;
+                provider.until(page, |word| matches!(word, Word::Closed(_))).await;
+            }
+            provider
+        };
+        let mut ada = left(&[("one", "ada"), ("two", "ada")]).await;
+        let mut bob = left(&[("one", "bob")]).await;
+        let mut shared = left(&[("one", "ada")]).await;
+        shared.enter("two", &issued("bob")).await;
+        let since = now();
+        let _ = backend(&server, method, path, Value::Null).await;
+        assert_hung_up(&ada.closed().await, code, reason);
+        assert_at_once(since);
+        shared.edit("two", &insertion(3, 0, "x")).await;
+        assert_eq!(shared.statuses("two", 1).await, [1]);
+        // With the page of its last user it has nobody left.
+        shared.say("two", &[7]).await;
+        assert_hung_up(&shared.closed().await, code, reason);
+        bob.enter("one", &issued("bob")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_token_that_ends_is_asked_for_again_and_then_its_pages_are_closed() {
     let server = locked(&[]).await;
     let mut bob = Provider::open(&server).await;
@@ -268,4 +306,58 @@ async fn a_refusal_says_why() {
         stranger.until("page", denied(code)).await;
     }
     stranger.enter("page", &lasting("bob", "view", 60)).await;
+}
+
+#[tokio::test]
+async fn whoever_shows_bad_tokens_again_and_again_hears_so_slowly_and_its_other_pages_do_not_wait() {
+    let server = locked(&["--trusted-proxies", "127.0.0.1"]).await;
+    let from = [("x-forwarded-for", "192.0.2.1")];
+    let mut mallory = Provider::open_with(&server, "", &from).await;
+    let good = token("mallory", &json!({ "*": "edit" }));
+    for page in ["one", "two"] {
+        mallory.enter(page, &good).await;
+    }
+    let since = now();
+    for _ in 0..22 {
+        mallory.show_token_and_version("bad", "nonsense").await;
+        mallory.until("bad", denied("unauthenticated")).await;
+    }
+    assert!(
+        since.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        since.elapsed()
+    );
+
+    // One that is looked at for the first time.
+    mallory.show_token_and_version("bad", "nonsense").await;
+    mallory.edit("bad", &insertion(4, 0, "x")).await;
+    mallory.edit("one", &insertion(2, 0, "x")).await;
+    assert_eq!(mallory.statuses("one", 1).await, [1]);
+    assert_eq!(mallory.told("bad"), [], "that one has to wait");
+    mallory.until("bad", denied("unauthenticated")).await;
+    assert_eq!(mallory.statuses("bad", 1).await, [0]);
+
+    // One that is to replace a good one.
+    let mut ada = watcher(&server, "one", 1).await;
+    let shown = json!({ "name": "Mallory" });
+    mallory.show("one", &presence_update(2, 1, &shown)).await;
+    ada.until_shown(2, Some(&shown)).await;
+    mallory.show_token_and_version("one", "nonsense").await;
+    mallory.edit("one", &insertion(5, 0, "late")).await;
+    ada.until_shown(2, None).await;
+    mallory.edit("two", &insertion(3, 0, "x")).await;
+    assert_eq!(mallory.statuses("two", 1).await, [1]);
+    assert_eq!(mallory.told("one"), [], "that one has to wait");
+    mallory.until("one", closed("unauthenticated")).await;
+    assert_eq!(mallory.statuses("one", 1).await, [0]);
+    assert_eq!(ada.replica.text(), "x");
+
+    let since = now();
+    let mut neighbour = Provider::open_with(&server, "", &from).await;
+    neighbour.enter("one", &bare("watcher")).await;
+    assert!(
+        since.elapsed() < Duration::from_millis(400),
+        "{:?}",
+        since.elapsed()
+    );
 }

@@ -16,6 +16,7 @@ use crate::support::{
     socket::{Heard, Socket},
     socket_io::{Session, place},
     token::{SECRET, seconds_from_now, sign, token},
+    until,
 };
 
 /// A change counts within this time.
@@ -53,8 +54,7 @@ enum Inside {
     YSocketIo(Box<Session>),
     Events(Box<Session>),
     YSweet(Box<Client>),
-    /// Also the scope that it was told.
-    Hocuspocus(Box<Provider>, String),
+    Hocuspocus(Box<Provider>),
     Rest,
 }
 
@@ -119,7 +119,7 @@ impl Protocol {
     fn has(self, place: Place) -> bool {
         match (self, place) {
             (_, Place::Handshake) => matches!(self, Self::YSocketIo | Self::Events | Self::Hocuspocus),
-            (_, Place::Subprotocol) => matches!(self, Self::YWebsocket | Self::YSweet),
+            (_, Place::Subprotocol) => matches!(self, Self::YWebsocket | Self::YSweet | Self::Hocuspocus),
             _ => true,
         }
     }
@@ -171,18 +171,17 @@ impl Protocol {
                 Ok(Inside::YSocketIo(Box::new(session)))
             }
             Self::Hocuspocus => {
-                let path = format!("/hocuspocus?{query}");
-                let mut provider = Provider::open_with(server.address, &path, &headers).await;
-                let said: Value = serde_json::from_str(&asking.handshake).unwrap_or_default();
-                provider
-                    .show_token_and_version(page, said["token"].as_str().unwrap_or_default())
-                    .await;
+                let mut provider = Provider::open_with(server, query, &headers).await;
+                let shown: Value = serde_json::from_str(&asking.handshake).unwrap_or_default();
+                let token = shown["token"].as_str().unwrap_or_default();
+                provider.show_token_and_version(page, token).await;
+                provider.say(page, &[0, 0, 1, 0]).await;
                 loop {
-                    let (_, word) = provider.hear().await.map_err(|closed| code(&closed.reason))?;
-                    if let Word::LetIn(scope) = word {
-                        return Ok(Inside::Hocuspocus(Box::new(provider), scope));
-                    } else if let Word::Denied(reason) = word {
-                        return Err(code(&reason));
+                    match provider.hear().await {
+                        Ok((_, Word::Denied(reason))) => return Err(code(&reason)),
+                        Ok((_, Word::LetIn(_))) => return Ok(Inside::Hocuspocus(Box::new(provider))),
+                        Ok(_) => {}
+                        Err(closed) => return Err(code(&closed.reason)),
                     }
                 }
             }
@@ -257,13 +256,12 @@ impl Protocol {
                     }
                 }
             }
-            Inside::Hocuspocus(provider, scope) => {
+            Inside::Hocuspocus(provider) => {
                 provider.edit(page, &update).await;
-                match provider.statuses(page, 1).await.as_slice() {
+                match provider.statuses(page, 1).await[..] {
                     [1] => Ok(()),
-                    // It has only this word for every refusal, and has been told before that it may only read.
-                    _ if scope == "readonly" => Err("read_only".to_owned()),
-                    refused => Err(format!("{refused:?}")),
+                    // The scope that it was told says why.
+                    _ => Err("read_only".to_owned()),
                 }
             }
             Inside::Rest => {
@@ -297,14 +295,22 @@ impl Protocol {
             Inside::Events(session) => {
                 session.until_text(&format!("\"{expected}\"")).await;
             }
-            Inside::Hocuspocus(provider, _) => loop {
-                let reason = match provider.hear().await {
-                    Ok((_, Word::LetIn(scope))) if scope == "readonly" => "read_only".to_owned(),
-                    Ok((_, Word::Denied(reason) | Word::Closed(reason))) => code(&reason),
-                    Ok(_) => continue,
-                    Err(closed) => code(&closed.reason),
-                };
-                return assert_eq!(reason, expected);
+            Inside::Hocuspocus(provider) => loop {
+                match provider.hear().await {
+                    Ok((_, Word::Denied(reason) | Word::Closed(reason))) => {
+                        assert_eq!(code(&reason), expected);
+                        return;
+                    }
+                    Ok((_, Word::LetIn(scope))) => {
+                        assert_eq!((scope.as_str(), expected), ("readonly", "read_only"));
+                        return;
+                    }
+                    Ok(_) => {}
+                    Err(closed) => {
+                        assert_eq!(code(&closed.reason), expected);
+                        return;
+                    }
+                }
             },
             Inside::Rest => {}
         }
@@ -335,6 +341,10 @@ fn outcome(answer: &Value) -> Result<(), String> {
 }
 
 async fn server() -> TestServer {
+    server_with(&[]).await
+}
+
+async fn server_with(more: &[&str]) -> TestServer {
     let flags = [
         "--jwt-secret",
         SECRET,
@@ -343,7 +353,7 @@ async fn server() -> TestServer {
         "--cors-origin",
         APP,
     ];
-    let server = TestServer::start(&flags).await;
+    let server = TestServer::start(&[&flags[..], more].concat()).await;
     let path = "/api/pages/page/updates";
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let update = Replica::new(1).write("begun ");
@@ -618,4 +628,75 @@ async fn what_is_given_counts_without_coming_again_in_every_protocol() {
 fn rfc3339(seconds: u64) -> String {
     let moment = UNIX_EPOCH + Duration::from_secs(seconds);
     humantime::format_rfc3339_seconds(moment).to_string()
+}
+
+#[tokio::test]
+async fn every_protocol_notes_who_came_and_who_was_refused() {
+    // Rooms are for connections that stay.
+    for protocol in Protocol::ALL.into_iter().filter(|one| *one != Protocol::Rest) {
+        let server = server_with(&[
+            "--trusted-proxies",
+            "127.0.0.1",
+            "--max-connections-per-user",
+            "1",
+            "--max-connections-per-room",
+            "2",
+        ])
+        .await;
+        let enter = async |user: &str, role: &str| {
+            let token = match role {
+                "" => "nonsense".to_owned(),
+                role => token(user, &json!({ "page": role, "other": role })),
+            };
+            let mut asking = protocol.usual_place().put(&token);
+            asking.headers.push(("x-forwarded-for", "192.0.2.7".to_owned()));
+            protocol.enter(&server, "page", &asking).await
+        };
+        let ada = enter("ada", "edit").await;
+        let eve = enter("eve", "view").await;
+        assert!(ada.is_ok() && eve.is_ok(), "{protocol:?}");
+        // Where a room is entered before anything is said of it, this is the first thing that is said.
+        match enter("bob", "edit").await {
+            Ok(mut inside) => protocol.hears(&mut inside, "room_full").await,
+            Err(refusal) => assert_eq!(refusal, "room_full", "{protocol:?}"),
+        }
+        for (user, role, refusal) in [
+            ("ada", "edit", "rate_limited"),
+            ("mallory", "", "unauthenticated"),
+        ] {
+            let refused = enter(user, role).await.err();
+            assert_eq!(refused.as_deref(), Some(refusal), "{protocol:?}, {user}");
+        }
+        let bare = protocol.usual_place().put(&token("dan", &json!({})));
+        let refused = protocol.enter(&server, "page", &bare).await.err();
+        assert_eq!(refused.as_deref(), Some("forbidden"), "{protocol:?}");
+        let noted = async || {
+            let headers = [("authorization", format!("Bearer {ADMIN_TOKEN}"))];
+            let headers = headers.each_ref().map(|(name, value)| (*name, value.as_str()));
+            let answer = get_with(server.address, "/api/audit?action=connect", &headers).await;
+            let entries = answer.json()["entries"].as_array().expect("a list").clone();
+            let short = |entry: &Value| {
+                let text = |name: &str| entry[name].as_str().unwrap_or("-").to_owned();
+                [text("outcome"), text("userId"), text("pageId"), text("address")].join(" ")
+            };
+            let mut noted: Vec<String> = entries.iter().map(short).collect();
+            noted.reverse();
+            noted
+        };
+        // Somebody who only wants to speak in events wants no page yet.
+        let page = if protocol == Protocol::Events { "-" } else { "page" };
+        until("everything to be noted", async || noted().await.len() >= 6).await;
+        assert_eq!(
+            noted().await,
+            [
+                "ok ada page 192.0.2.7".to_owned(),
+                "ok eve page 192.0.2.7".to_owned(),
+                "room_full bob page 192.0.2.7".to_owned(),
+                format!("rate_limited ada {page} 192.0.2.7"),
+                format!("unauthenticated - {page} 192.0.2.7"),
+                "forbidden dan page 127.0.0.1".to_owned(),
+            ],
+            "{protocol:?}"
+        );
+    }
 }

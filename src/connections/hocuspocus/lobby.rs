@@ -52,7 +52,7 @@ pub(super) enum Verdict {
 enum Door {
     /// Something was said before any token.
     Silent(Instant),
-    /// A token is being looked at.
+    /// A token is being looked at, or was no good and the client is to hear so.
     Knocking,
     /// The token is good; the page is being opened.
     Entering,
@@ -195,6 +195,13 @@ impl Lobby {
         self.is_known = true;
         if let Some(address) = self.addresses.get_mut(address) {
             address.door = Door::Entering;
+        }
+    }
+
+    /// The last token is no good, of which the client has not been told: what it says waits until then.
+    pub(super) fn doubted(&mut self, address: &str) {
+        if let Some(address) = self.addresses.get_mut(address) {
+            address.door = Door::Knocking;
         }
     }
 

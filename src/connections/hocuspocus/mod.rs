@@ -8,8 +8,9 @@ mod page;
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    net::IpAddr,
     ops::Bound::{Excluded, Included, Unbounded},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Instant,
 };
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::lobby::LobbyLimits;
 use self::{
     lobby::{Lobby, Verdict},
-    page::{Fresh, Page, Seated, Stage},
+    page::{Fresh, Known, Page, Seated, Stage},
 };
 use super::{
     ConnectionPermit,
@@ -31,7 +32,7 @@ use super::{
     websocket::{Conversation, Say, Surroundings, accepted, now, run},
 };
 use crate::{
-    auth::{Credential, Membership},
+    auth::{Credential, LiveSocket},
     protocols::hocuspocus::{self, Frame, Said, Token},
     rooms::{Departure, Refusal, RefusalCode},
 };
@@ -50,27 +51,39 @@ pub struct Host {
     pub hang_up: CancellationToken,
 }
 
-/// Serves one socket until it ends. `credential` is what its handshake brought, for pages that are given no token.
+/// Serves one socket from an address until it ends. `credential` is what its handshake brought, for pages that are given no token.
 pub async fn serve(
     on_upgrade: OnUpgrade,
     credential: Option<Credential>,
-    permit: ConnectionPermit,
+    (address, permit): (IpAddr, ConnectionPermit),
     host: Host,
 ) {
     let Some(socket) = accepted(on_upgrade, host.around.max_message_bytes).await else {
         return;
     };
     let around = host.around.clone();
-    run(socket, Hocuspocus::new(host, credential, permit), None, around).await;
+    run(
+        socket,
+        Hocuspocus::new(host, credential, (address, permit)),
+        None,
+        around,
+    )
+    .await;
 }
 
 struct Hocuspocus {
     host: Host,
     credential: Option<Credential>,
-    permit: ConnectionPermit,
+    /// Where it comes from.
+    address: IpAddr,
+    permit: Arc<Mutex<ConnectionPermit>>,
     lobby: Lobby,
     /// By address.
     pages: BTreeMap<Arc<str>, Page>,
+    /// Tells when somebody who has shown a good token may not enter any more.
+    users: BTreeMap<Option<Arc<str>>, LiveSocket>,
+    /// Why it is hung up as soon as it has no page.
+    gone: Option<Refusal>,
     answers: VecDeque<Bytes>,
     /// Seats that are being given back.
     leaving: Vec<Work<()>>,
@@ -84,20 +97,33 @@ struct Hocuspocus {
 
 /// What a page has come to while nobody looked.
 enum Turned {
-    Looked(Result<Membership, Refusal>),
+    Looked(Result<Known, Refusal>),
     Entered(Result<Box<Seated>, Refusal>),
     Renewed(Result<Fresh, Refusal>),
+    /// The client has waited long enough to hear that its token is no good.
+    MayBeTold {
+        refusal: Refusal,
+        /// An earlier token was good.
+        was_in: bool,
+    },
 }
 
 impl Hocuspocus {
-    fn new(host: Host, credential: Option<Credential>, permit: ConnectionPermit) -> Self {
+    fn new(
+        host: Host,
+        credential: Option<Credential>,
+        (address, permit): (IpAddr, ConnectionPermit),
+    ) -> Self {
         Self {
             lobby: Lobby::new(now(), host.limits),
             stopping: Some(Box::pin(host.hang_up.clone().cancelled_owned())),
             host,
             credential,
-            permit,
+            address,
+            permit: Arc::new(Mutex::new(permit)),
             pages: BTreeMap::new(),
+            users: BTreeMap::new(),
+            gone: None,
             answers: VecDeque::new(),
             leaving: Vec::new(),
             last: "".into(),
@@ -106,15 +132,28 @@ impl Hocuspocus {
         }
     }
 
-    /// Begins to look at a token.
-    fn look(&mut self, page: PageId, token: Token) -> Work<Result<Membership, Refusal>> {
+    fn credential(&mut self, token: Token) -> Option<Credential> {
         self.has_version |= token.has_version;
-        let credential = match token.text.is_empty() {
+        match token.text.is_empty() {
             true => self.credential.clone(),
             false => Some(Credential::Given(token.text)),
-        };
-        let access = self.host.around.access.clone();
-        Box::pin(async move { access.membership(credential.as_ref(), &page).await })
+        }
+    }
+
+    /// Begins to look at a token with which somebody wants to enter a page.
+    fn look(&mut self, page: PageId, token: Token) -> Work<Result<Known, Refusal>> {
+        let credential = self.credential(token);
+        let (access, address, permit) = (self.host.around.access.clone(), self.address, self.permit.clone());
+        Box::pin(async move {
+            let identified = access.identify(credential.as_ref()).await.map(Arc::new);
+            let count = |user: Option<&Arc<str>>| {
+                let mut permit = permit.lock().unwrap_or_else(PoisonError::into_inner);
+                permit.claim(user)
+            };
+            let (membership, ()) = access.admit(identified, &page, address, count).await?;
+            let live = access.watch_socket(membership.identity.clone()).await;
+            Ok((membership, live))
+        })
     }
 
     /// Says something to a page that is open to the client.
@@ -126,7 +165,13 @@ impl Hocuspocus {
             (Stage::In(seated), Said::ToRoom(message)) => seated.attendance.say(message),
             (Stage::In(_), Said::Token(token)) => {
                 let page = id.clone();
-                let looking = self.look(page, token);
+                let credential = self.credential(token);
+                let access = self.host.around.access.clone();
+                let looking = Box::pin(async move {
+                    let membership = access.membership(credential.as_ref(), &page).await?;
+                    let live = access.watch_socket(membership.identity.clone()).await;
+                    Ok((membership, live))
+                });
                 if let Some(seated) = self.pages.get_mut(address).and_then(Page::seated) {
                     seated.renew(looking);
                 }
@@ -156,21 +201,15 @@ impl Hocuspocus {
 
     fn turned(&mut self, address: &Arc<str>, turned: Turned) {
         match turned {
-            Turned::Looked(looked) => {
-                let claimed = looked.and_then(|membership| {
-                    self.permit.claim(membership.user.as_ref())?;
-                    Ok(membership)
-                });
-                match claimed {
-                    Ok(membership) => {
-                        self.lobby.vouched(address);
-                        if let Some(page) = self.pages.get_mut(address) {
-                            page.enter(&self.host.around, membership);
-                        }
-                    }
-                    Err(refusal) => self.deny(address, &refusal),
+            Turned::Looked(Ok((membership, live))) => {
+                self.lobby.vouched(address);
+                self.users.insert(membership.user.clone(), live);
+                self.gone = None;
+                if let Some(page) = self.pages.get_mut(address) {
+                    page.enter(&self.host.around, membership);
                 }
             }
+            Turned::Looked(Err(refusal)) => self.turn_away(address, refusal),
             Turned::Entered(Ok(mut seated)) => {
                 self.answers.push_back(seated.let_in(address));
                 if let Some(page) = self.pages.get_mut(address) {
@@ -186,12 +225,42 @@ impl Hocuspocus {
                 match (renewed, seated) {
                     (Ok(fresh), Some(seated)) => {
                         seated.renewed(&fresh);
+                        self.users.insert(fresh.live.user(), fresh.live);
                         self.answers.push_back(seated.let_in(address));
                     }
                     (Ok(_), None) => {}
-                    (Err(refusal), _) => self.close(address, &refusal),
+                    (Err(refusal), _) => self.turn_away(address, refusal),
                 }
             }
+            Turned::MayBeTold { refusal, was_in } => {
+                if was_in {
+                    for said in self.lobby.denied(address) {
+                        self.refused(address, &refusal, &said);
+                    }
+                    self.close(address, &refusal);
+                } else {
+                    self.deny(address, &refusal);
+                }
+            }
+        }
+    }
+
+    /// A token is no good. Whoever shows many such tokens hears of it later and later; meanwhile the page is closed to it, and no other
+    /// page of the socket waits.
+    fn turn_away(&mut self, address: &str, refusal: Refusal) {
+        let Some(page) = self.pages.get_mut(address) else {
+            return;
+        };
+        let (access, from) = (self.host.around.access.clone(), self.address);
+        let is_bad = refusal.code == RefusalCode::Unauthenticated;
+        let waiting = Box::pin(async move {
+            if is_bad {
+                access.failures().failed(from).await;
+            }
+        });
+        self.lobby.doubted(address);
+        if let Some(seated) = page.turn_away(refusal, waiting) {
+            self.give_back(*seated);
         }
     }
 
@@ -233,13 +302,17 @@ impl Hocuspocus {
     fn remove(&mut self, address: &str) {
         self.lobby.forget(address);
         if let Some(page) = self.pages.remove(address)
-            && let Stage::In(mut seated) = page.stage
+            && let Stage::In(seated) = page.stage
         {
-            // It holds the seat.
-            seated.renewing = None;
-            self.leaving
-                .push(Box::pin(seated.attendance.end(Departure::Clean)));
+            self.give_back(*seated);
         }
+    }
+
+    fn give_back(&mut self, mut seated: Seated) {
+        // It holds the seat.
+        seated.renewing = None;
+        self.leaving
+            .push(Box::pin(seated.attendance.end(Departure::Clean)));
     }
 
     /// What the rooms want done next, each page in its turn.
@@ -303,6 +376,13 @@ impl Conversation for Hocuspocus {
             self.stopping = None;
             self.hang_up.get_or_insert(Refusal::draining());
         }
+        self.users.retain(|_, user| match user.poll_ended(context) {
+            Poll::Ready(refusal) => {
+                self.gone = Some(refusal);
+                false
+            }
+            Poll::Pending => true,
+        });
         self.leaving
             .retain_mut(|leaving| leaving.as_mut().poll(context).is_pending());
         loop {
@@ -312,11 +392,16 @@ impl Conversation for Hocuspocus {
                 .filter_map(|(address, page)| Some((address.clone(), page.poll_work(context)?)))
                 .collect();
             if turned.is_empty() {
-                return;
+                break;
             }
             for (address, turned) in turned {
                 self.turned(&address, turned);
             }
+        }
+        if self.pages.is_empty()
+            && let Some(refusal) = &self.gone
+        {
+            self.hang_up.get_or_insert(refusal.clone());
         }
     }
 

@@ -11,7 +11,7 @@ use storage::PageId;
 
 use super::Turned;
 use crate::{
-    auth::Membership,
+    auth::{LiveSocket, Membership},
     connections::{
         attendance::{Attendance, Attended, Work},
         websocket::{Say, Surroundings, now},
@@ -22,6 +22,9 @@ use crate::{
 
 /// A provider is asked for a fresh token this long before the old one ends, or when half of its time is over.
 const ASK_BEFORE: Duration = Duration::from_secs(30);
+
+/// What somebody may do whose token is good, and what tells when that ends.
+pub(super) type Known = (Membership, LiveSocket);
 
 /// A page somebody wants to be in.
 pub(super) struct Page {
@@ -41,11 +44,20 @@ struct Session {
 /// How far somebody has come.
 pub(super) enum Stage {
     /// The token is being looked at.
-    Knocking(Work<Result<Membership, Refusal>>),
+    Knocking(Work<Result<Known, Refusal>>),
     /// The room is being opened.
     Entering(Work<Result<Box<Seated>, Refusal>>),
     /// There is a seat.
     In(Box<Seated>),
+    /// The token is no good, and the client is told so when it may be.
+    TurnedAway(Box<TurnedAway>),
+}
+
+/// Somebody who has shown a token that is no good, and may have had a better one before.
+pub(super) struct TurnedAway {
+    refusal: Refusal,
+    was_in: bool,
+    waiting: Work<()>,
 }
 
 /// A seat and the token that gives a right to it.
@@ -63,6 +75,7 @@ pub(super) struct Seated {
 
 /// How long a fresh token lasts from the moment in which it was taken.
 pub(super) struct Fresh {
+    pub(super) live: LiveSocket,
     from: Instant,
     lasts: Option<Duration>,
 }
@@ -72,7 +85,7 @@ impl Page {
         id: PageId,
         address: &str,
         has_version: bool,
-        looking: Work<Result<Membership, Refusal>>,
+        looking: Work<Result<Known, Refusal>>,
     ) -> Self {
         let session = (address != id.as_str()).then(|| Session {
             prefix: prefix(address),
@@ -95,10 +108,24 @@ impl Page {
         )));
     }
 
+    /// Makes the client wait for `waiting` before it is told. Gives its seat, if it has one, to be given back.
+    pub(super) fn turn_away(&mut self, refusal: Refusal, waiting: Work<()>) -> Option<Box<Seated>> {
+        let was_in = matches!(self.stage, Stage::In(_));
+        let turned_away = Stage::TurnedAway(Box::new(TurnedAway {
+            refusal,
+            was_in,
+            waiting,
+        }));
+        match std::mem::replace(&mut self.stage, turned_away) {
+            Stage::In(seated) => Some(seated),
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
+        }
+    }
+
     pub(super) fn seated(&mut self) -> Option<&mut Seated> {
         match &mut self.stage {
             Stage::In(seated) => Some(seated),
-            Stage::Knocking(_) | Stage::Entering(_) => None,
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
         }
     }
 
@@ -107,6 +134,10 @@ impl Page {
         let turned = match &mut self.stage {
             Stage::Knocking(looking) => looking.as_mut().poll(context).map(Turned::Looked),
             Stage::Entering(entering) => entering.as_mut().poll(context).map(Turned::Entered),
+            Stage::TurnedAway(away) => away.waiting.as_mut().poll(context).map(|()| Turned::MayBeTold {
+                refusal: away.refusal.clone(),
+                was_in: away.was_in,
+            }),
             Stage::In(seated) => {
                 seated.attendance.poll_work(context);
                 let renewed = seated.renewing.as_mut()?.as_mut().poll(context);
@@ -155,14 +186,14 @@ impl Page {
     pub(super) fn may_hear(&self) -> bool {
         match &self.stage {
             Stage::In(seated) => seated.attendance.may_say() && seated.renewing.is_none(),
-            Stage::Knocking(_) | Stage::Entering(_) => true,
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => true,
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::In(seated) => seated.ask_at.into_iter().chain(seated.expires).min(),
-            Stage::Knocking(_) | Stage::Entering(_) => None,
+            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
         }
     }
 
@@ -180,9 +211,10 @@ impl Page {
                 Stage::In(seated) => Ok(seated),
                 Stage::Entering(entering) => entering.await,
                 Stage::Knocking(looking) => match looking.await {
-                    Ok(membership) => enter(around, id, membership, has_version).await,
+                    Ok((membership, _live)) => enter(around, id, membership, has_version).await,
                     Err(refusal) => Err(refusal),
                 },
+                Stage::TurnedAway(_) => return,
             };
             let Ok(mut seated) = seated else { return };
             seated.renewing = None;
@@ -231,11 +263,12 @@ impl Seated {
     }
 
     /// Begins to take a fresh token, which must be of the same user.
-    pub(super) fn renew(&mut self, looking: Work<Result<Membership, Refusal>>) {
+    pub(super) fn renew(&mut self, looking: Work<Result<Known, Refusal>>) {
         let seat = self.attendance.seat().clone();
         self.renewing = Some(Box::pin(async move {
-            let membership = looking.await?;
+            let (membership, live) = looking.await?;
             let fresh = Fresh {
+                live,
                 from: now(),
                 lasts: membership.expires_in,
             };

@@ -19,7 +19,7 @@ use super::{
     page::expired,
 };
 use crate::{
-    auth::{Credential, Identity},
+    auth::{Credential, Identity, LiveSocket},
     connections::{
         Budget,
         attendance::Work,
@@ -46,20 +46,24 @@ pub struct EventsPlace {
     replies: Vec<Frame>,
     /// A fresh token is being looked at.
     renewing: Option<Renewing>,
+    /// Tells when the user may not enter any more.
+    live: LiveSocket,
+    /// Why everything ends as soon as it has no page.
+    ended: Option<Refusal>,
     expires: Option<Instant>,
     warns: Option<Instant>,
     metrics: Metrics,
 }
 
 struct Renewing {
-    work: Work<Result<Arc<Identity>, Refusal>>,
+    work: Work<Result<(Arc<Identity>, LiveSocket), Refusal>>,
     ack: Option<i64>,
 }
 
 impl EventsPlace {
-    /// A place for somebody who is known, on a connection that the client calls `socket`, from an address.
+    /// A place for somebody who is known and watched, on a connection that the client calls `socket`, from an address.
     pub(super) fn new(
-        identity: Arc<Identity>,
+        (identity, live): (Arc<Identity>, LiveSocket),
         (socket, address): (Arc<str>, IpAddr),
         around: &Surroundings,
         config: &SocketIoConfig,
@@ -81,6 +85,8 @@ impl EventsPlace {
             budget: Budget::new(now(), config.events_per_second, config.events_burst),
             replies: Vec::new(),
             renewing: None,
+            live,
+            ended: None,
             expires: None,
             warns: None,
             metrics: around.metrics.clone(),
@@ -162,7 +168,8 @@ impl EventsPlace {
                     Err(refusal) => seat.handle().remove(refusal).await,
                 }
             }
-            Ok(identity)
+            let live = access.watch_socket(identity.clone()).await;
+            Ok((identity, live))
         });
         self.renewing = Some(Renewing { work, ack });
     }
@@ -177,8 +184,10 @@ impl EventsPlace {
         let ack = renewing.ack;
         self.renewing = None;
         match renewed {
-            Ok(identity) => {
+            Ok((identity, live)) => {
                 self.entrance.identity = identity;
+                // The fresh token may be of after a sign-out.
+                (self.live, self.ended) = (live, None);
                 self.set_expiry();
                 events::answer(ack, &json!({ "ok": true }), &mut self.replies);
             }
@@ -220,6 +229,11 @@ impl Place for EventsPlace {
 
     fn poll_work(&mut self, context: &mut Context<'_>) {
         self.poll_renewing(context);
+        if self.ended.is_none()
+            && let Poll::Ready(refusal) = self.live.poll_ended(context)
+        {
+            self.ended = Some(refusal);
+        }
         for open in self.pages.values_mut() {
             open.poll_work(context, &self.entrance, &mut self.replies);
         }
@@ -251,7 +265,11 @@ impl Place for EventsPlace {
                 }
             }
         }
-        Poll::Pending
+        // Its pages end for themselves, and say so.
+        match &self.ended {
+            Some(refusal) if self.pages.is_empty() => Poll::Ready(Sent::Close(refusal.clone())),
+            Some(_) | None => Poll::Pending,
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -13,6 +13,7 @@ mod server;
 mod settings;
 
 use std::{
+    sync::{PoisonError, atomic::Ordering},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -33,7 +34,7 @@ use super::{
     engine_io::{Application, Frame, Received, Sent},
 };
 use crate::{
-    protocols::socket_io::{encode, malformed, refusal_event},
+    protocols::socket_io::{encode, malformed, refusal_answer, refusal_event},
     rooms::{Departure, Refusal, RefusalCode},
 };
 
@@ -125,6 +126,8 @@ pub struct SocketIo<N: Namespaces> {
     leaving: Option<Work<()>>,
     parser: ParserState,
     limits: ParseConfig,
+    /// Attachments that are still to come of a packet that was too large.
+    skipping: usize,
     max_namespaces: usize,
     connect_timeout: Duration,
     /// When it ends unless a place is found.
@@ -166,6 +169,7 @@ impl<N: Namespaces> SocketIo<N> {
                 max_incoming_binaries: config.max_attachments,
                 packet_completion_timeout: config.connect_timeout,
             },
+            skipping: 0,
             max_namespaces: config.max_pages,
             connect_timeout: config.connect_timeout,
             homeless_until: Some(now + config.connect_timeout),
@@ -201,6 +205,33 @@ impl<N: Namespaces> SocketIo<N> {
                 "a packet that does not fit the state of its namespace",
             )),
         }
+    }
+
+    /// Refuses a packet with too many bytes of attachments as its answer, and skips the rest of it. One without an answer ends the
+    /// session: the client would never hear of it.
+    fn too_heavy(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        let partial = self
+            .parser
+            .partial_bin_packet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Packet {
+            inner: PacketData::BinaryEvent(Value::Str(_, attachments), Some(ack)),
+            ns,
+        }) = partial.map(|partial| partial.packet)
+        else {
+            return Err(refusal);
+        };
+        if !self.places.iter().any(|placed| placed.name == ns) {
+            return Err(refusal);
+        }
+        // The one that was too much has come as well.
+        let come = attachments.map_or(0, |attachments| attachments.len()) + 1;
+        let announced = self.parser.incoming_binary_cnt.load(Ordering::Relaxed);
+        self.skipping = announced.saturating_sub(come);
+        self.replying(|frames| refusal_answer(&ns, ack, &refusal, frames));
+        Ok(())
     }
 
     fn connect(&mut self, name: Str, auth: Option<&Value>) {
@@ -253,8 +284,12 @@ impl<N: Namespaces> SocketIo<N> {
     }
 
     fn reply(&mut self, packet: Packet) {
+        self.replying(|frames| encode(packet, frames));
+    }
+
+    fn replying(&mut self, write: impl FnOnce(&mut Vec<Frame>)) {
         let before = self.replies.len();
-        encode(packet, &mut self.replies);
+        write(&mut self.replies);
         let added: usize = self.replies.iter().skip(before).map(Frame::size).sum();
         self.reply_bytes += added;
     }
@@ -276,15 +311,21 @@ impl<N: Namespaces> Application for SocketIo<N> {
             }
         }
         let packet = match message {
+            Received::Binary(_) if self.skipping > 0 => {
+                self.skipping -= 1;
+                return Ok(());
+            }
+            Received::Text(_) if self.skipping > 0 => Err(ParseError::UnexpectedStringPacket),
             Received::Text(text) => CommonParser.decode_str(&self.limits, &self.parser, text),
             Received::Binary(bytes) => CommonParser.decode_bin(&self.limits, &self.parser, bytes),
         };
         match packet {
             Ok(packet) => self.packet(now, packet),
             Err(ParseError::NeedsMoreBinaryData) => Ok(()),
-            Err(error @ (ParseError::AttachmentsTooHeavy { .. } | ParseError::TooManyAttachments { .. })) => {
-                Err(Refusal::too_large(error.to_string()))
+            Err(error @ ParseError::AttachmentsTooHeavy { .. }) => {
+                self.too_heavy(Refusal::too_large(error.to_string()))
             }
+            Err(error @ ParseError::TooManyAttachments { .. }) => Err(Refusal::too_large(error.to_string())),
             Err(error) => Err(malformed(error)),
         }
     }

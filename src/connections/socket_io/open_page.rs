@@ -52,10 +52,11 @@ impl Entrance {
             ..Capabilities::default()
         };
         let outbox = Outbox::with_capabilities(self.max_outbox_bytes, capabilities);
-        let patience = self.patience;
+        let (address, patience) = (self.address, self.patience);
         Box::pin(async move {
             let opening = async {
-                let mut membership = access.membership_of(identity, &page).await?;
+                let admitted = access.admit(Ok(identity), &page, address, |_| Ok(()));
+                let (mut membership, ()) = admitted.await?;
                 membership.socket = Some(socket);
                 Attendance::begin(&access, &page, membership, outbox).await
             };

@@ -67,6 +67,16 @@ impl Server for SocketIoServer {
     type Application = SocketIo<Pages>;
 
     fn open(&self, request: &Parts) -> Result<Self::Application, Refusal> {
+        let peer = request.extensions.get::<Peer>().map(|peer| peer.0.ip());
+        let address = peer.map(|peer| client_address(peer, &request.headers, &self.0.trusted_proxies));
+        self.let_in(request, address).inspect_err(|refusal| {
+            self.0.around.access.note_refused(None, address, refusal);
+        })
+    }
+}
+
+impl SocketIoServer {
+    fn let_in(&self, request: &Parts, address: Option<IpAddr>) -> Result<SocketIo<Pages>, Refusal> {
         let shared = &self.0;
         if shared.draining.load(Ordering::Relaxed) {
             return Err(Refusal::draining());
@@ -79,9 +89,7 @@ impl Server for SocketIoServer {
             .authenticator()
             .origins
             .check(&request.headers, with_cookie)?;
-        let peer = request.extensions.get::<Peer>().map(|peer| peer.0.ip());
-        let peer = peer.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
-        let address = client_address(peer, &request.headers, &shared.trusted_proxies);
+        let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         shared.around.access.rates().arrives(address)?;
         let pages = Pages {
             session: Arc::new(Mutex::new(Counted {
@@ -163,12 +171,12 @@ impl Pages {
         let namespace = namespace.clone();
         Ok(Box::pin(async move {
             let access = &shared.around.access;
-            let membership = access.membership(credential.as_ref(), &page).await?;
-            session.lock().unwrap_or_else(PoisonError::into_inner).count(
-                &shared,
-                membership.user.as_ref(),
-                address,
-            )?;
+            let identified = access.identify(credential.as_ref()).await.map(Arc::new);
+            let count = |user: Option<&Arc<str>>| {
+                let mut session = session.lock().unwrap_or_else(PoisonError::into_inner);
+                session.count(&shared, user, address)
+            };
+            let (membership, ()) = access.admit(identified, &page, address, count).await?;
             let expires = membership.expires_in.map(|left| now() + left);
             let outbox = Outbox::new(shared.around.max_outbox_bytes);
             let attendance = Attendance::begin(access, &page, membership, outbox).await?;
@@ -188,14 +196,22 @@ impl Pages {
         let credential = self.credential(auth);
         let (shared, session, address) = (self.shared.clone(), self.session.clone(), self.address);
         Ok(Box::pin(async move {
-            let identity = shared.around.access.identify(credential.as_ref()).await?;
-            session.lock().unwrap_or_else(PoisonError::into_inner).count(
-                &shared,
-                identity.user.as_ref(),
-                address,
-            )?;
+            let access = &shared.around.access;
+            let identified = access.identify(credential.as_ref()).await;
+            let identity =
+                identified.inspect_err(|refusal| access.note_refused(None, Some(address), refusal))?;
+            let user = identity.user.as_ref();
+            let counted = session
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .count(&shared, user, address);
+            counted.inspect_err(|refusal| {
+                access.note_refused(user.map(|user| &**user), Some(address), refusal);
+            })?;
             let connection = (sid.to_string().into(), address);
-            let place = EventsPlace::new(Arc::new(identity), connection, &shared.around, &shared.config);
+            let identity = Arc::new(identity);
+            let live = access.watch_socket(identity.clone()).await;
+            let place = EventsPlace::new((identity, live), connection, &shared.around, &shared.config);
             Ok(SomePlace::Events(Box::new(place)))
         }))
     }

@@ -45,13 +45,21 @@ impl Provider {
     }
 
     pub(crate) async fn open_at(address: SocketAddr, path: &str) -> Self {
-        Self::open_with(address, path, &[]).await
+        Self {
+            socket: Socket::open(address, path).await,
+            heard: VecDeque::new(),
+        }
     }
 
-    /// Opens a socket with further headers in its handshake.
-    pub(crate) async fn open_with(address: SocketAddr, path: &str, headers: &[(&'static str, &str)]) -> Self {
+    /// Opens a socket with a query and headers of its own.
+    pub(crate) async fn open_with(
+        server: &TestServer,
+        query: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Self {
+        let path = format!("/hocuspocus?{query}");
         Self {
-            socket: Socket::open_with(address, path, headers).await,
+            socket: Socket::open_with(server.address, &path, headers).await,
             heard: VecDeque::new(),
         }
     }

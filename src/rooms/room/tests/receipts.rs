@@ -273,3 +273,129 @@ fn whoever_does_not_read_what_others_say_is_hung_up_on() {
     assert_eq!(heard.last(), Some(&Heard::Closed(RefusalCode::Unavailable)));
     assert!(heard.len() < 20);
 }
+
+/// Alice, who has not sent the last thing that she typed, and Bob, who has it by a way of his own and brings with a resync what he typed
+/// behind it.
+fn hold_back(stage: &mut Stage) -> (Person, Person, Bytes) {
+    let mut alice = counter(stage, 1, Role::Edit, "alice");
+    let mut bob = counter(stage, 2, Role::Edit, "bob");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    stage.store_answers_everything();
+    assert_eq!(receipts(&stage.hears(&alice)), [true]);
+    let world = alice.types(" world");
+    bob.replica.apply(&hello);
+    bob.replica.apply(&world);
+    bob.types("!");
+    stage.hears(&bob);
+    stage.resyncs(&bob);
+    (alice, bob, world)
+}
+
+#[test]
+fn what_is_held_back_has_its_receipts_when_the_others_have_brought_theirs_and_it_is_stored() {
+    let mut stage = Stage::new();
+    let (alice, mut bob, world) = hold_back(&mut stage);
+    let more = bob.types("?");
+    stage.edits(&bob, &more);
+    stage.resyncs(&bob);
+    stage.store_answers_everything();
+    stage.passes(seconds(3600));
+    assert_eq!(
+        receipts(&stage.hears(&bob)),
+        NONE,
+        "three messages wait for Alice"
+    );
+    assert_eq!(stage.stored_text(), "hello");
+    stage.edits(&alice, &world);
+    assert_eq!(receipts(&stage.hears(&bob)), NONE, "nothing is stored yet");
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "hello world!?");
+    assert_eq!(receipts(&stage.hears(&bob)), [true, true, true]);
+    assert_eq!(receipts(&stage.hears(&alice)), [true]);
+    stage.resyncs(&bob);
+    assert_eq!(
+        receipts(&stage.hears(&bob)),
+        [true],
+        "what comes later is counted anew"
+    );
+}
+
+#[test]
+fn what_two_hold_back_from_each_other_has_its_receipts_when_both_have_brought_their_own() {
+    let mut stage = Stage::new();
+    let mut alice = counter(&mut stage, 1, Role::Edit, "alice");
+    let mut bob = counter(&mut stage, 2, Role::Edit, "bob");
+    for (turn, text) in ["0", "1", "2", "3", "4", "5"].into_iter().enumerate() {
+        let (one, other) = match turn % 2 {
+            0 => (&mut alice, &mut bob),
+            _ => (&mut bob, &mut alice),
+        };
+        let typed = one.types(text);
+        other.replica.apply(&typed);
+        // The room knows who writes, and loses what comes later.
+        if turn < 2 {
+            stage.edits(one, &typed);
+        }
+    }
+    stage.store_answers_everything();
+    for person in [&alice, &bob] {
+        assert_eq!(receipts(&stage.hears(person)), [true]);
+    }
+    stage.resyncs(&alice);
+    stage.resyncs(&alice);
+    stage.store_answers_everything();
+    assert_eq!(receipts(&stage.hears(&alice)), NONE);
+    stage.resyncs(&bob);
+    for person in [&alice, &bob] {
+        assert_eq!(receipts(&stage.hears(person)), NONE, "nothing is stored yet");
+    }
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "012345");
+    assert_eq!(receipts(&stage.hears(&alice)), [true, true]);
+    assert_eq!(receipts(&stage.hears(&bob)), [true]);
+}
+
+#[test]
+fn what_cannot_be_held_back_is_refused_and_asked_for_when_it_fits() {
+    let mut config = config();
+    config.parking.max_bytes = 1;
+    let mut stage = Stage::with(config);
+    let (alice, bob, world) = hold_back(&mut stage);
+    let heard = stage.hears(&bob);
+    assert_eq!(receipts(&heard), [false]);
+    stage.edits(&alice, &world);
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "hello world");
+    let asked = |heard: &Heard| matches!(heard, Heard::Step1(_));
+    let later = stage.hears(&bob);
+    assert!(heard.iter().chain(&later).any(asked), "{heard:?} {later:?}");
+    stage.resyncs(&bob);
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "hello world!");
+    assert_eq!(receipts(&stage.hears(&bob)), [true]);
+}
+
+#[test]
+fn what_is_held_back_and_cannot_be_kept_any_longer_is_refused_for_each_message() {
+    let mut config = config();
+    config.parking.max_bytes = 200;
+    let mut stage = Stage::with(config);
+    let (_alice, mut bob, _world) = hold_back(&mut stage);
+    let more = bob.types("?");
+    stage.edits(&bob, &more);
+    assert_eq!(receipts(&stage.hears(&bob)), NONE);
+    let much = bob.types(&"x".repeat(300));
+    stage.edits(&bob, &much);
+    assert_eq!(
+        receipts(&stage.hears(&bob)),
+        NONE,
+        "the ones before have not come to anything"
+    );
+    stage.happens(Input::RoleChanged {
+        member: bob.member,
+        role: Role::View,
+    });
+    assert_eq!(receipts(&stage.hears(&bob)), [false, false, false]);
+    assert_eq!(stage.stored_text(), "hello");
+}

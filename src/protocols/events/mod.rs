@@ -416,3 +416,6 @@ fn with_update(name: &str, page: &PageId) -> Str {
         Some(Frame::SharedText(_) | Frame::Binary(_)) | None => Str::default(),
     }
 }
+
+#[cfg(test)]
+mod tests;
