@@ -797,8 +797,12 @@ async fn expect_deleted_and_restored(server: &TestServer) {
     );
     for action in ["delete", "restore"] {
         let path = format!("/api/audit?action={action}");
-        let noted = backend(server, Method::GET, &path, Value::Null).await.json();
-        assert_eq!(noted["entries"][0]["userId"], "ada", "{noted}");
+        // Notes are stored behind the answer.
+        crate::support::until(&format!("a note of the {action}"), async || {
+            let noted = backend(server, Method::GET, &path, Value::Null).await.json();
+            noted["entries"][0]["userId"] == "ada"
+        })
+        .await;
     }
 }
 
