@@ -22,7 +22,7 @@ pub struct SessionConfig {
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send a frame that changes nothing, and a ping.
+    /// Send a frame that changes nothing, and a ping, because the client hears nothing or says nothing.
     KeepAlive,
     /// The peer is gone: hang up without a word.
     Lost,
@@ -40,6 +40,8 @@ pub struct Session {
     expires: Option<Instant>,
     heard: Instant,
     sent: Instant,
+    /// When the peer was last asked for a sign of life.
+    pinged: Instant,
     /// Since when something waits to be written without any of it leaving.
     stalled: Option<Instant>,
     /// For messages.
@@ -54,6 +56,7 @@ impl Session {
             expires,
             heard: now,
             sent: now,
+            pinged: now,
             stalled: None,
             budget: Budget::new(now, config.messages_per_second, config.burst),
         }
@@ -81,6 +84,12 @@ impl Session {
         self.stalled = None;
     }
 
+    /// The frame that keeps the connection alive is on its way.
+    pub fn pinged(&mut self, now: Instant) {
+        self.sent(now);
+        self.pinged = now;
+    }
+
     /// Something waits to be written and the socket takes nothing.
     pub fn blocked(&mut self, now: Instant) {
         self.stalled.get_or_insert(now);
@@ -102,18 +111,22 @@ impl Session {
         if self.stall_deadline().is_some_and(|deadline| now >= deadline) {
             return Some(Step::Stalled);
         }
-        if self.stalled.is_none() && now >= self.sent + self.config.keep_alive {
+        if self.stalled.is_none() && now >= self.keep_alive_at() {
             return Some(Step::KeepAlive);
         }
         None
     }
 
+    /// Whoever only listens in a page where much happens has nothing to answer to, so it is asked then, too.
+    fn keep_alive_at(&self) -> Instant {
+        self.sent.min(self.heard.max(self.pinged)) + self.config.keep_alive
+    }
+
     /// When [`Self::step`] wants to be asked again.
     pub fn next_deadline(&self) -> Instant {
         let lost = self.heard + self.config.timeout;
-        let keep_alive = self.sent + self.config.keep_alive;
         let writing = match self.stalled {
-            None => Some(keep_alive),
+            None => Some(self.keep_alive_at()),
             Some(_) => self.stall_deadline(),
         };
         [writing, self.expires]
@@ -156,11 +169,30 @@ mod tests {
             session.step(start + Duration::from_secs(15)),
             Some(Step::KeepAlive)
         );
-        session.sent(start + Duration::from_secs(15));
+        session.pinged(start + Duration::from_secs(15));
         session.heard(start + Duration::from_secs(20));
-        session.sent(start + Duration::from_secs(50));
+        for second in [30, 45, 59] {
+            session.pinged(start + Duration::from_secs(second));
+        }
         assert_eq!(session.step(start + Duration::from_secs(59)), None);
         assert_eq!(session.step(start + Duration::from_secs(60)), Some(Step::Lost));
+    }
+
+    #[test]
+    fn who_only_listens_is_asked_for_a_sign_of_life_however_much_there_is_to_hear() {
+        let start = start();
+        let mut session = Session::new(start, CONFIG, None);
+        for second in 0..15 {
+            assert_eq!(session.step(start + Duration::from_secs(second)), None);
+            session.sent(start + Duration::from_secs(second));
+        }
+        let asked = start + Duration::from_secs(15);
+        assert_eq!(session.next_deadline(), asked);
+        assert_eq!(session.step(asked), Some(Step::KeepAlive));
+        session.pinged(asked);
+        session.heard(asked + Duration::from_millis(1));
+        session.sent(asked + Duration::from_secs(14));
+        assert_eq!(session.step(asked + Duration::from_secs(14)), None);
     }
 
     #[test]
@@ -179,6 +211,7 @@ mod tests {
         assert_eq!(session.step(start + Duration::from_secs(59)), None);
         assert_eq!(session.step(start + Duration::from_secs(60)), Some(Step::Stalled));
         session.sent(start + Duration::from_secs(60));
+        session.heard(start + Duration::from_secs(60));
         assert_eq!(session.step(start + Duration::from_secs(61)), None);
     }
 

@@ -305,6 +305,10 @@ impl<C: Conversation> Connection<C> {
         let mut alarm_at = alarm.deadline();
         loop {
             let pause = self.reading_pause();
+            if pause.is_some() {
+                // Whoever is not listened to cannot be blamed for silence.
+                self.session.heard(now());
+            }
             // Deadlines mostly move away: an alarm that rings too early is set again, which is cheaper than moving it each time.
             let deadline = pause.map_or(self.next_deadline(), |until| until.min(self.next_deadline()));
             if alarm_at > deadline.into() {
@@ -360,13 +364,13 @@ impl<C: Conversation> Connection<C> {
                 "the client reads too slowly",
             ))),
             Step::KeepAlive => {
-                if self.socket.queued_bytes() == 0 {
-                    if let Some(frame) = self.conversation.keep_alive() {
-                        self.socket.push(Opcode::Binary, frame);
-                    }
-                    self.socket.push(Opcode::Ping, Bytes::new());
+                if self.socket.queued_bytes() == 0
+                    && let Some(frame) = self.conversation.keep_alive()
+                {
+                    self.socket.push(Opcode::Binary, frame);
                 }
-                self.session.sent(now());
+                self.socket.push(Opcode::Ping, Bytes::new());
+                self.session.pinged(now());
                 None
             }
         }

@@ -132,7 +132,7 @@ impl<A: Application> Driver<A> {
 
     fn tick(&mut self) -> Result<(), Ended> {
         let now = now();
-        if !self.application.may_receive() {
+        if !self.application.may_receive() || self.reading_pause().is_some() {
             // A peer that is not read cannot be heard of.
             self.clock.heard(now);
         }
