@@ -1,6 +1,7 @@
 // Many short seeded sessions of concurrent editing with lost connections; each must end equal everywhere.
 //
-// PAGEROOM_TEST_SEED repeats a run, PAGEROOM_TEST_SESSIONS changes the number of sessions.
+// So many that each provider takes part in about a hundred. PAGEROOM_TEST_SEED repeats a run, PAGEROOM_TEST_SESSIONS changes their
+// number.
 
 import { after, before, describe, test } from 'node:test'
 import assert from 'node:assert/strict'
@@ -14,7 +15,7 @@ import { Server } from './support/server.js'
 import { freshPage } from './support/suite.js'
 import { until } from './support/wait.js'
 
-const SESSIONS = Number(process.env.PAGEROOM_TEST_SESSIONS ?? 100)
+const SESSIONS = Number(process.env.PAGEROOM_TEST_SESSIONS ?? 500)
 const STEPS = 60
 
 const baseSeed = seedOfRun()
