@@ -635,7 +635,7 @@ impl World {
         };
         match connection.session.step(now) {
             Some(Step::KeepAlive) => {
-                connection.session.sent(now);
+                connection.session.pinged(now);
                 self.send_down(id, Down::Frame(YWebsocket::keep_alive()));
                 self.send_down(id, Down::Ping);
             }
