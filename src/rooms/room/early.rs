@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use crdt::{Admission, Missing, Update};
 
-use super::{Arrival, Author, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused};
+use super::{
+    Arrival, Author, Effect, Member, MemberId, Outgoing, Refusal, Room, ServerMessage, documents::refused,
+};
 use crate::rooms::{member::HeldBack, receipts::Outcome};
 
 /// Members whose updates are tried together.
@@ -167,17 +169,7 @@ impl Room {
         if !std::mem::take(&mut self.has_departed) {
             return;
         }
-        let mut withheld = Vec::new();
-        for (member, seat) in &mut self.members {
-            if std::mem::take(&mut seat.withheld) {
-                seat.asked.clear();
-                seat.has_resynced = false;
-                withheld.push(*member);
-            }
-        }
-        for member in withheld {
-            self.ask(member, effects);
-        }
+        self.ask_for_everything(|seat| std::mem::take(&mut seat.withheld), effects);
     }
 
     pub(super) fn ask(&self, to: MemberId, effects: &mut Vec<Effect>) {
@@ -285,15 +277,20 @@ impl Room {
             return;
         }
         self.has_unkept = false;
-        let mut unkept = Vec::new();
+        self.ask_for_everything(|seat| std::mem::take(&mut seat.unkept), effects);
+    }
+
+    /// Asks the members of whom this is so for what the room lacks, as if they had never been asked.
+    fn ask_for_everything(&mut self, is_so: impl Fn(&mut Member) -> bool, effects: &mut Vec<Effect>) {
+        let mut asked = Vec::new();
         for (member, seat) in &mut self.members {
-            if std::mem::take(&mut seat.unkept) {
+            if is_so(seat) {
                 seat.asked.clear();
                 seat.has_resynced = false;
-                unkept.push(*member);
+                asked.push(*member);
             }
         }
-        for member in unkept {
+        for member in asked {
             self.ask(member, effects);
         }
     }
