@@ -162,14 +162,11 @@ impl Pages {
         page: PageId,
         namespace: &Str,
         auth: Option<&Value>,
-    ) -> Result<Work<Result<SomePlace, Refusal>>, Refusal> {
-        if self.shared.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::draining());
-        }
+    ) -> Work<Result<SomePlace, Refusal>> {
         let credential = self.credential(auth);
         let (shared, session, address) = (self.shared.clone(), self.session.clone(), self.address);
         let namespace = namespace.clone();
-        Ok(Box::pin(async move {
+        Box::pin(async move {
             let access = &shared.around.access;
             let identified = access.identify(credential.as_ref()).await.map(Arc::new);
             let count = |user: Option<&Arc<str>>| {
@@ -182,20 +179,13 @@ impl Pages {
             let attendance = Attendance::begin(access, &page, membership, outbox).await?;
             let place = PagePlace::new(namespace, attendance, expires);
             Ok(SomePlace::Page(Box::new(place)))
-        }))
+        })
     }
 
-    fn events(
-        &mut self,
-        sid: Sid,
-        auth: Option<&Value>,
-    ) -> Result<Work<Result<SomePlace, Refusal>>, Refusal> {
-        if self.shared.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::draining());
-        }
+    fn events(&mut self, sid: Sid, auth: Option<&Value>) -> Work<Result<SomePlace, Refusal>> {
         let credential = self.credential(auth);
         let (shared, session, address) = (self.shared.clone(), self.session.clone(), self.address);
-        Ok(Box::pin(async move {
+        Box::pin(async move {
             let access = &shared.around.access;
             let identified = access.identify(credential.as_ref()).await;
             let identity =
@@ -213,7 +203,7 @@ impl Pages {
             let live = access.watch_socket(identity.clone()).await;
             let place = EventsPlace::new((identity, live), connection, &shared.around, &shared.config);
             Ok(SomePlace::Events(Box::new(place)))
-        }))
+        })
     }
 }
 
@@ -222,8 +212,9 @@ impl Namespaces for Pages {
 
     fn connect(&mut self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<SomePlace, String>> {
         let joining = match y_socketio::page(name) {
-            Some(page) => page.and_then(|page| self.page(page, name, auth)),
-            None if name.as_str() == events::NAMESPACE => self.events(sid, auth),
+            _ if self.shared.draining.load(Ordering::Relaxed) => Err(Refusal::draining()),
+            Some(page) => page.map(|page| self.page(page, name, auth)),
+            None if name.as_str() == events::NAMESPACE => Ok(self.events(sid, auth)),
             None => return Box::pin(async { Err("Invalid namespace".to_owned()) }),
         };
         let metrics = self.shared.around.metrics.clone();
