@@ -16,17 +16,9 @@ use crate::support::{
 /// An origin that the locked servers allow.
 const APP: &str = "https://app.example.com";
 
-/// A server that asks for tokens.
+/// A server that asks for tokens, and lets one origin in.
 async fn locked(more: &[&str]) -> TestServer {
-    let flags = [
-        "--jwt-secret",
-        SECRET,
-        "--admin-token",
-        ADMIN_TOKEN,
-        "--cors-origin",
-        APP,
-    ];
-    TestServer::start(&[&flags[..], more].concat()).await
+    crate::access::locked(&[&["--cors-origin", APP], more].concat()).await
 }
 
 /// Joins with the headers and query of a request; `Err` with how the server hung up.

@@ -378,6 +378,7 @@ async fn events_that_come_too_fast_are_refused_for_a_while_and_edits_are_not() {
     for ack in 10..110 {
         assert_eq!(session.until_told(&ack.to_string()).await.body["ok"], true);
     }
+    // That it is taken then is what was told.
     tokio::time::sleep(Duration::from_millis(wait)).await;
     session.send("join_page", Some(6), &json!("page"), &[]).await;
     assert_eq!(session.until_told("6").await.body["ok"], true);
@@ -515,6 +516,7 @@ async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
     // What the fresh token says counts from now on.
     delta(&mut ada, "page", Some(4), &Replica::new(1).write("x")).await;
     assert_eq!(code(&ada.until_told("4").await), "read_only");
+    // Nothing is to happen when the old token ends, so there is nothing but the time to wait for.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
     ada.send("join_page", Some(5), &json!("page"), &[]).await;
     assert_eq!(

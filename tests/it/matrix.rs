@@ -7,16 +7,19 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::support::{
-    client::Client,
-    http::{get_with, send},
-    provider::{Provider, Word},
-    replica::Replica,
-    server::{ADMIN_TOKEN, TestServer},
-    socket::{Heard, Socket},
-    socket_io::{Session, place},
-    token::{SECRET, seconds_from_now, sign, token},
-    until,
+use crate::{
+    access::{self, locked},
+    support::{
+        client::Client,
+        http::{get_with, send},
+        provider::{Provider, Word},
+        replica::Replica,
+        server::{ADMIN_TOKEN, TestServer},
+        socket::{Heard, Socket},
+        socket_io::{Session, place},
+        token::{SECRET, seconds_from_now, sign, token},
+        until,
+    },
 };
 
 /// A change counts within this time.
@@ -346,15 +349,7 @@ async fn server() -> TestServer {
 }
 
 async fn server_with(more: &[&str]) -> TestServer {
-    let flags = [
-        "--jwt-secret",
-        SECRET,
-        "--admin-token",
-        ADMIN_TOKEN,
-        "--cors-origin",
-        APP,
-    ];
-    let server = TestServer::start(&[&flags[..], more].concat()).await;
+    let server = locked(&[&["--cors-origin", APP], more].concat()).await;
     let path = "/api/pages/page/updates";
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let update = Replica::new(1).write("begun ");
@@ -371,17 +366,7 @@ async fn server_with(more: &[&str]) -> TestServer {
 }
 
 async fn backend(server: &TestServer, method: Method, path: &str, body: &Value) {
-    let bearer = format!("Bearer {ADMIN_TOKEN}");
-    let headers = [
-        ("authorization", bearer.as_str()),
-        ("content-type", "application/json"),
-    ];
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
-    let answer = send(server.address, method, path, &headers, body.into()).await;
+    let answer = access::backend(server, method, path, body.clone()).await;
     assert!(answer.status.is_success(), "{path}: {}", answer.text());
 }
 
