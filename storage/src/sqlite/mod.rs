@@ -67,6 +67,8 @@ impl SqliteStore {
             .await
             .map_err(|error| store.failure(error))?;
         store.bring_up_to_date(options.migrate).await?;
+        // Commits work without it, at a higher price, and say themselves what is wrong with a file that cannot be written.
+        let _ = store.write(vec![sqlx::query(statements::LENGTHEN_LOG)]).await;
         Ok(store)
     }
 

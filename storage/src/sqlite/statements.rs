@@ -55,6 +55,16 @@ macro_rules! answer {
     };
 }
 
+/// Makes the write-ahead log as long as it gets between two checkpoints (1,000 pages of 4 KiB, and what the last transaction
+/// before one may have over), without changing anything: what does not fit the cache is written into the log, and then rolled
+/// back. Otherwise each commit would make the file longer, which has to be synced as well.
+pub(super) const LENGTHEN_LOG: &str = "PRAGMA cache_size = 1;
+    BEGIN IMMEDIATE;
+    CREATE TABLE ballast (content BLOB);
+    INSERT INTO ballast VALUES (zeroblob(5000000));
+    ROLLBACK;
+    PRAGMA cache_size = -2000;";
+
 pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 
 pub(super) const COMMIT: &str = "COMMIT";

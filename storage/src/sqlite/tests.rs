@@ -75,3 +75,24 @@ async fn commits_are_synced() {
     // 2 is FULL: in WAL mode the log is synced at each commit.
     assert_eq!((journal.as_str(), synchronous), ("wal", 2));
 }
+
+#[tokio::test]
+async fn commits_do_not_make_the_log_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pages.db");
+    let url = format!("sqlite://{}", file.display());
+    let length = |suffix: &str| {
+        std::fs::metadata(format!("{}{suffix}", file.display()))
+            .unwrap()
+            .len()
+    };
+    let store = SqliteStore::open(&url, &StoreOptions::default()).await.unwrap();
+    let (pages, log) = (length(""), length("-wal"));
+    assert!(pages < 1_000_000, "{pages}");
+    // More than one checkpoint's worth.
+    for _ in 0..150 {
+        store.commit(&[append("p", [&[7; 32_000]])]).await.unwrap();
+    }
+    assert_eq!(length("-wal"), log);
+    assert_eq!(store.load(&page("p")).await.unwrap().unwrap().log.len(), 150);
+}
