@@ -25,6 +25,8 @@ use tokio_tungstenite::tungstenite::{
 const READ_BUFFER_BYTES: usize = 1536;
 /// Frames that leave in one write.
 const MAX_FRAMES_A_WRITE: usize = 32;
+/// What is no longer leaves in one piece: the kernel takes longer to find the pieces than it takes to copy them.
+const MAX_COPIED_BYTES: usize = 512;
 /// Replies to control frames wait outside while more than this waits for a peer that does not read.
 const MAX_BYTES_BEFORE_REPLIES: usize = 64 * 1024;
 /// A queue that was longer than this gives its memory back once it is empty.
@@ -202,19 +204,10 @@ impl Wire {
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.queue.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 2 * MAX_FRAMES_A_WRITE];
-            let mut count = 0;
-            let parts = self
-                .queue
-                .iter()
-                .flat_map(|frame| [frame.head.rest(), &frame.payload[..]])
-                .filter(|part| !part.is_empty());
-            for (slice, part) in slices.iter_mut().zip(parts) {
-                *slice = IoSlice::new(part);
-                count += 1;
-            }
-            let slices = slices.get(..count).unwrap_or_default();
-            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
+            let written = match self.queued_bytes {
+                ..=MAX_COPIED_BYTES => ready!(self.poll_write_copied(context))?,
+                _ => ready!(self.poll_write_pieces(context))?,
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -224,6 +217,26 @@ impl Wire {
             self.queue = VecDeque::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_write_copied(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut buffer = [0; MAX_COPIED_BYTES];
+        let mut buffer = ReadBuf::new(&mut buffer);
+        for piece in pieces(&self.queue) {
+            buffer.put_slice(piece);
+        }
+        Pin::new(&mut self.stream).poll_write(context, buffer.filled())
+    }
+
+    fn poll_write_pieces(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); 2 * MAX_FRAMES_A_WRITE];
+        let mut count = 0;
+        for (slice, piece) in slices.iter_mut().zip(pieces(&self.queue)) {
+            *slice = IoSlice::new(piece);
+            count += 1;
+        }
+        let slices = slices.get(..count).unwrap_or_default();
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn advance(&mut self, written: usize) {
@@ -267,6 +280,14 @@ impl Write for Wire {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// What waits, in the pieces that it consists of.
+fn pieces(queue: &VecDeque<Frame>) -> impl Iterator<Item = &[u8]> {
+    queue
+        .iter()
+        .flat_map(|frame| [frame.head.rest(), &frame.payload[..]])
+        .filter(|piece| !piece.is_empty())
 }
 
 impl Frame {
