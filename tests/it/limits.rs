@@ -18,6 +18,7 @@ use crate::support::{
     replica::{FIELD, Replica, insertion},
     server::{ADMIN_TOKEN, TestServer, empty_store},
     socket::{Closed, Socket},
+    soon,
     store::{SwitchedStore, Weather},
     token::{SECRET, token},
 };
@@ -478,4 +479,16 @@ async fn the_head_of_a_request_is_bounded() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+}
+
+#[tokio::test]
+async fn who_does_not_finish_the_head_of_a_request_is_hung_up_on() {
+    let server = TestServer::start(&[]).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    soon("the server to hang up", stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
 }
