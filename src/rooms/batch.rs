@@ -11,10 +11,21 @@ use super::{MemberId, RequestId};
 pub(super) enum Author {
     /// A member, who is told when it is stored.
     Member(MemberId),
-    /// A backend, whose request is answered when it is stored.
-    Request(RequestId),
+    /// A backend, or a member who has each edit answered by itself: the request is answered when it is stored.
+    Request(RequestId, Option<MemberId>),
     /// Another process, by way of the store: it is stored already.
     Foreign,
+}
+
+impl Author {
+    /// The member who brought it.
+    pub(super) fn member(self) -> Option<MemberId> {
+        match self {
+            Self::Member(member) => Some(member),
+            Self::Request(_, member) => member,
+            Self::Foreign => None,
+        }
+    }
 }
 
 /// How an update came into a room.

@@ -81,7 +81,7 @@ pub enum ServerMessage {
 /// What a member's protocol has words for, beside documents and presence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// It counts: each document message is answered by one receipt, instead of an echo of what was stored.
+    /// It counts: each document message is answered by one receipt, and each post by itself, instead of an echo of what was stored.
     pub receipts: bool,
     /// It has messages that are no part of the document.
     pub stateless: bool,

@@ -114,6 +114,30 @@ async fn a_joiner_hears_that_it_has_joined_what_it_lacks_and_who_is_there() {
 }
 
 #[tokio::test]
+async fn who_has_heard_more_than_the_server_still_hears_what_comes_behind_it() {
+    let server = TestServer::start(&[]).await;
+    // Ben wrote before the server was killed, and Ada heard the first of it, which was not stored.
+    let mut writer = Replica::new(2);
+    let first = writer.write("first ");
+    writer.write("rest");
+    let mut reader = Replica::new(1);
+    reader.receive(&first);
+    let mut ada = guest(&server).await;
+    let mut ben = guest(&server).await;
+    let body = json!({ "pageId": "page", "stateVector": place(0) });
+    ada.send("join_page", Some(1), &body, &[&reader.state_vector()])
+        .await;
+    ada.until_told("1").await;
+    join(&mut ben, "page", 1).await;
+    delta(&mut ben, "page", Some(2), &writer.lacking(&[0])).await;
+    assert_eq!(ben.until_told("2").await.body["ok"], true);
+    reader.receive(&ada.until_told("page_delta").await.attachments[0]);
+    delta(&mut ben, "page", Some(3), &writer.write("!")).await;
+    reader.receive(&ada.until_told("page_delta").await.attachments[0]);
+    assert_eq!(reader.text(), writer.text());
+}
+
+#[tokio::test]
 async fn edits_and_presence_go_both_ways_and_leave_with_their_connection() {
     let server = TestServer::start(&[]).await;
     let mut ada = Client::join(&server, "page", 1).await;

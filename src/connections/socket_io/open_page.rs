@@ -49,6 +49,8 @@ impl Entrance {
         let (access, identity, socket) = (self.access.clone(), self.identity.clone(), self.socket.clone());
         let capabilities = Capabilities {
             viewers: true,
+            // Each edit is answered by itself, so hearing what it has written says nothing to it.
+            receipts: true,
             ..Capabilities::default()
         };
         let outbox = Outbox::with_capabilities(self.max_outbox_bytes, capabilities);

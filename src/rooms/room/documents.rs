@@ -250,9 +250,7 @@ impl Room {
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
                 .and_then(|update| {
                     self.check_rights(member, user.as_ref(), &update)?;
-                    // A backend may post what it has from anybody.
-                    let arrival = member.map_or(Arrival::Resync, |_| Arrival::Edit);
-                    self.admit_posted(now, request, arrival, user, update, effects)
+                    self.admit_posted(now, (request, member), user, update, effects)
                 })
         };
         if let Err(refusal) = result {
@@ -266,8 +264,7 @@ impl Room {
     fn admit_posted(
         &mut self,
         now: Instant,
-        request: RequestId,
-        arrival: Arrival,
+        (request, member): (RequestId, Option<MemberId>),
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
@@ -275,7 +272,10 @@ impl Room {
         self.try_out(user.as_ref(), &update, effects)?;
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
-                self.batch.push(Author::Request(request), arrival, user, update);
+                // A backend may post what it has from anybody.
+                let arrival = member.map_or(Arrival::Resync, |_| Arrival::Edit);
+                let author = Author::Request(request, member);
+                self.batch.push(author, arrival, user, update);
                 self.admit_parked(now, effects);
                 Ok(())
             }
@@ -476,7 +476,7 @@ impl Room {
         for (to, own) in writers {
             let brought = own.iter().filter_map(|index| contributions.get(*index));
             let brought: Vec<_> = brought
-                .filter(|contribution| contribution.author != Author::Member(to))
+                .filter(|contribution| contribution.author.member() != Some(to))
                 .collect();
             if !brought.is_empty() {
                 let brought = merged(brought.into_iter()).bytes().clone();
@@ -489,7 +489,7 @@ impl Room {
     pub(super) fn announce(&mut self, contributions: &[Contribution], effects: &mut Vec<Effect>) {
         let mut authors: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
         for (index, contribution) in contributions.iter().enumerate() {
-            if let Author::Member(member) = contribution.author
+            if let Some(member) = contribution.author.member()
                 && self.members.contains_key(&member)
             {
                 authors.entry(member).or_default().push(index);
@@ -536,10 +536,10 @@ impl Room {
     fn writers_in(&self, contributions: &[Contribution]) -> BTreeMap<MemberId, Vec<usize>> {
         let mut writers: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
         for (index, contribution) in contributions.iter().enumerate() {
-            let author = match contribution.author {
-                Author::Member(member) => Some(member).filter(|member| self.members.contains_key(member)),
-                Author::Request(_) | Author::Foreign => None,
-            };
+            let author = contribution
+                .author
+                .member()
+                .filter(|member| self.members.contains_key(member));
             let owners = contribution
                 .update
                 .ranges()

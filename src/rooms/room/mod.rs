@@ -555,7 +555,7 @@ impl Room {
                         });
                     }
                 }
-                Author::Request(request) => effects.push(Effect::Answer {
+                Author::Request(request, _) => effects.push(Effect::Answer {
                     request,
                     result: Ok(seq),
                 }),
