@@ -452,27 +452,22 @@ impl World {
     }
 
     pub(crate) fn send_up(&mut self, id: u64, up: Up) {
-        let now = self.now;
-        if let Some(connection) = self
-            .connections
-            .get_mut(&id)
-            .filter(|connection| !connection.silent)
-        {
-            let arrives = connection.arrives_up(now);
+        if let Some(arrives) = self.arrival(id, Connection::arrives_up) {
             self.at(arrives, Event::Up(id, up));
         }
     }
 
     fn send_down(&mut self, id: u64, down: Down) {
-        let now = self.now;
-        if let Some(connection) = self
-            .connections
-            .get_mut(&id)
-            .filter(|connection| !connection.silent)
-        {
-            let arrives = connection.arrives_down(now);
+        if let Some(arrives) = self.arrival(id, Connection::arrives_down) {
             self.at(arrives, Event::Down(id, down));
         }
+    }
+
+    /// When something sent now arrives, unless the connection has gone silent.
+    fn arrival(&mut self, id: u64, arrives: fn(&mut Connection, Instant) -> Instant) -> Option<Instant> {
+        let now = self.now;
+        let connection = self.connections.get_mut(&id)?;
+        (!connection.silent).then(|| arrives(connection, now))
     }
 
     /// Something arrives at the server.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use pageroom_storage::{
-    StoreOptions, open,
+    SharedStore, StoreOptions, open,
     testing::contract::{Place, append, page},
 };
 use sqlx::Executor;
@@ -43,14 +43,7 @@ fn a_file_without_write_permission_is_read_and_written_again_when_it_has_it() {
         .env("TMPDIR", folder.path()));
 }
 
-async fn take_permission_away() {
-    let place = SqlitePlace::new();
-    let store = place.open().await;
-    store.commit(&[append("p", ["before"])]).await.unwrap();
-    store.close().await;
-
-    fs::set_permissions(place.file(), Permissions::from_mode(0o444)).unwrap();
-    let store = place.open().await;
+async fn can_only_be_read(store: &SharedStore) {
     assert!(store.load(&page("p")).await.unwrap().is_some());
     assert_eq!(store.check().await.unwrap_err().kind(), "read_only");
     assert_eq!(
@@ -61,6 +54,17 @@ async fn take_permission_away() {
             .kind(),
         "read_only"
     );
+}
+
+async fn take_permission_away() {
+    let place = SqlitePlace::new();
+    let store = place.open().await;
+    store.commit(&[append("p", ["before"])]).await.unwrap();
+    store.close().await;
+
+    fs::set_permissions(place.file(), Permissions::from_mode(0o444)).unwrap();
+    let store = place.open().await;
+    can_only_be_read(&store).await;
 
     // The file, and those that SQLite put beside it with the same permissions.
     for file in fs::read_dir(place.file().parent().unwrap()).unwrap() {
@@ -80,12 +84,7 @@ async fn a_file_opened_for_reading_refuses_writes() {
     let store = open(&format!("{}?mode=ro", place.url()), &StoreOptions::default())
         .await
         .unwrap();
-    assert!(store.load(&page("p")).await.unwrap().is_some());
-    assert_eq!(store.check().await.unwrap_err().kind(), "read_only");
-    assert_eq!(
-        store.commit(&[append("p", ["2"])]).await.unwrap_err().kind(),
-        "read_only"
-    );
+    can_only_be_read(&store).await;
 }
 
 #[tokio::test]
@@ -96,12 +95,7 @@ async fn a_database_with_read_only_transactions_refuses_writes() {
     place.open().await.commit(&[append("p", ["1"])]).await.unwrap();
     let url = format!("{}&options[default_transaction_read_only]=on", place.url());
     let store = open(&url, &StoreOptions::default()).await.unwrap();
-    assert!(store.load(&page("p")).await.unwrap().is_some());
-    assert_eq!(store.check().await.unwrap_err().kind(), "read_only");
-    assert_eq!(
-        store.commit(&[append("p", ["2"])]).await.unwrap_err().kind(),
-        "read_only"
-    );
+    can_only_be_read(&store).await;
     place.remove().await;
 }
 
@@ -124,12 +118,7 @@ async fn a_role_that_may_only_read_is_told_so_and_may_be_granted_more() {
     let store = open(&cluster.url("reader"), &StoreOptions::default())
         .await
         .unwrap();
-    assert!(store.load(&page("p")).await.unwrap().is_some());
-    assert_eq!(store.check().await.unwrap_err().kind(), "read_only");
-    assert_eq!(
-        store.commit(&[append("p", ["2"])]).await.unwrap_err().kind(),
-        "read_only"
-    );
+    can_only_be_read(&store).await;
 
     let grant = "GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO reader";
     connection.execute(grant).await.unwrap();
