@@ -241,6 +241,9 @@ impl Client {
             );
         }
         self.takes_over(update);
+        if self.settings.posts {
+            return;
+        }
         for range in parsed
             .ranges()
             .filter(|range| range.client == self.replica.client())

@@ -236,7 +236,7 @@ impl World {
         if self.processes[process].live(page).is_none() {
             return false;
         }
-        let (member, outbox) = self.processes[process].new_member();
+        let (member, outbox) = self.processes[process].new_member(false);
         self.processes[process].tell(
             now,
             page,

@@ -38,6 +38,9 @@ pub(crate) struct ClientSettings {
     pub(crate) may_edit: bool,
     /// Repeats what is not confirmed when it reconnects.
     pub(crate) repeats: bool,
+    /// Has each edit answered by itself, and takes nothing that it hears for an acknowledgement.
+    #[serde(default)]
+    pub(crate) posts: bool,
 }
 
 /// Something that happens. Whatever is inapplicable at its time is skipped, so that a plan can be shortened by hand.
@@ -231,12 +234,16 @@ impl Settings {
         let count = *[2, 3, 4, 6, 8, 14].choose(random).unwrap_or(&3);
         let guests = random.random_bool(0.2);
         let clients = (0..count)
-            .map(|_| ClientSettings {
-                page: random.random_range(0..pages),
-                process: random.random_range(0..processes),
-                user: (!guests).then(|| random.random_range(0..count * 2)),
-                may_edit: random.random_bool(0.85),
-                repeats: random.random_bool(0.5),
+            .map(|_| {
+                let posts = random.random_bool(0.25);
+                ClientSettings {
+                    page: random.random_range(0..pages),
+                    process: random.random_range(0..processes),
+                    user: (!guests).then(|| random.random_range(0..count * 2)),
+                    may_edit: random.random_bool(0.85),
+                    repeats: random.random_bool(0.5) && !posts,
+                    posts,
+                }
             })
             .collect();
         let mut pick = |choices: &[u64]| *choices.choose(random).unwrap_or(&0);

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use crdt::{AwarenessLimits, ClientId, Document, Limits, ParkingLimits, StateVector};
 use pageroom::rooms::{
     Capabilities, ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Pushed,
-    Refusal, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, Viewer, open_document,
+    Refusal, RefusalCode, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
+    open_document,
 };
 use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
 
@@ -41,7 +42,7 @@ pub(crate) enum Command {
         role: Role,
         user: Option<Arc<str>>,
         outbox: Arc<Outbox>,
-        /// The client id of an honest client.
+        /// The client id of an honest client that takes what comes back to it for an acknowledgement.
         own: Option<ClientId>,
     },
     Said {
@@ -83,6 +84,7 @@ struct Seat {
     outbox: Arc<Outbox>,
     own: Option<ClientId>,
     role: Role,
+    user: Option<Arc<str>>,
 }
 
 /// A room and what carries out its effects.
@@ -93,6 +95,8 @@ pub(crate) struct Live {
     /// The last connection of each honest client, also when it is gone already.
     newest: BTreeMap<ClientId, MemberId>,
     answers: BTreeMap<RequestId, usize>,
+    /// What members have posted, until it is answered.
+    posted: BTreeMap<RequestId, (MemberId, Bytes)>,
     next_request: u64,
     /// Since when the store has been asked to keep something.
     append_since: Option<Instant>,
@@ -175,9 +179,14 @@ impl Process {
         self.slots.get_mut(&page)?.live.as_deref_mut()
     }
 
-    pub(crate) fn new_member(&mut self) -> (MemberId, Arc<Outbox>) {
+    pub(crate) fn new_member(&mut self, posts: bool) -> (MemberId, Arc<Outbox>) {
         self.next_member += 1;
-        (MemberId(self.next_member), Outbox::new(self.max_outbox_bytes))
+        let capabilities = Capabilities {
+            receipts: posts,
+            ..Capabilities::default()
+        };
+        let outbox = Outbox::with_capabilities(self.max_outbox_bytes, capabilities);
+        (MemberId(self.next_member), outbox)
     }
 
     /// Puts something into the mailbox of a page's room, opening it if it is not open. Gives the slot's number if the page
@@ -253,6 +262,7 @@ impl Process {
             seats: BTreeMap::new(),
             newest: BTreeMap::new(),
             answers: BTreeMap::new(),
+            posted: BTreeMap::new(),
             next_request: 0,
             append_since: None,
             stored: None,
@@ -320,10 +330,10 @@ impl Process {
                             commit,
                         });
                     }
-                    Effect::Answer { request, result } => {
-                        self.answered
-                            .extend(live.answers.remove(&request).map(|post| (post, result.ok())));
-                    }
+                    Effect::Answer { request, result } => match live.answers.remove(&request) {
+                        Some(post) => self.answered.push((post, result.ok())),
+                        None => live.answer(around, request, result),
+                    },
                     Effect::Failed => suspect = true,
                     effect => live.carry_out(around, effect, leased),
                 }
@@ -430,6 +440,12 @@ impl Slot {
     }
 }
 
+impl Seat {
+    fn posts(&self) -> bool {
+        self.outbox.capabilities().receipts
+    }
+}
+
 impl Live {
     /// Whether a connection has its seat here and nothing of it waits.
     pub(crate) fn has_seat(&self, member: MemberId) -> bool {
@@ -463,7 +479,13 @@ impl Live {
                 outbox,
                 own,
             } => {
-                let seat = Seat { outbox, own, role };
+                let capabilities = outbox.capabilities();
+                let seat = Seat {
+                    outbox,
+                    own,
+                    role,
+                    user: user.clone(),
+                };
                 self.seats.insert(member, seat);
                 if let Some(own) = own {
                     self.newest.insert(own, member);
@@ -476,7 +498,7 @@ impl Live {
                         ..Viewer::default()
                     },
                     badge: None,
-                    capabilities: Capabilities::default(),
+                    capabilities,
                 };
                 self.handle(now, joined);
             }
@@ -487,7 +509,10 @@ impl Live {
                     .iter()
                     .any(|message| matches!(message, ClientMessage::SyncStep1(_)));
                 let before = (!may_write).then(|| self.admitted(asks));
-                self.handle(now, Input::Said { member, messages });
+                match self.seats.get(&member).filter(|seat| seat.posts()) {
+                    Some(seat) => self.say_and_post(now, member, seat.user.clone(), messages),
+                    None => self.handle(now, Input::Said { member, messages }),
+                }
                 if let Some(before) = before {
                     properties::who_may_not_write_changes_nothing(&before, &self.admitted(asks));
                 }
@@ -500,8 +525,7 @@ impl Live {
             }
             Command::CaughtUp { member } => self.handle(now, Input::CaughtUp { member }),
             Command::Post { post, update } => {
-                let request = RequestId(self.next_request);
-                self.next_request += 1;
+                let request = self.next_request();
                 self.answers.insert(request, post);
                 self.handle(
                     now,
@@ -514,6 +538,65 @@ impl Live {
                 );
             }
             Command::Drain { abandon } => self.handle(now, Input::Draining { abandon }),
+        }
+    }
+
+    fn next_request(&mut self) -> RequestId {
+        self.next_request += 1;
+        RequestId(self.next_request)
+    }
+
+    /// What a client says that has each of its edits answered by itself.
+    fn say_and_post(
+        &mut self,
+        now: Instant,
+        member: MemberId,
+        user: Option<Arc<str>>,
+        messages: Vec<ClientMessage>,
+    ) {
+        for message in messages {
+            match message {
+                ClientMessage::Update(update) | ClientMessage::SyncStep2(update) => {
+                    let request = self.next_request();
+                    self.posted.insert(request, (member, update.clone()));
+                    let posted = Input::Posted {
+                        request,
+                        member: Some(member),
+                        user: user.clone(),
+                        update,
+                    };
+                    self.handle(now, posted);
+                }
+                message => {
+                    let messages = vec![message];
+                    self.handle(now, Input::Said { member, messages });
+                }
+            }
+        }
+    }
+
+    /// What has become of something that a member posted. Who is refused comes again with everything that it has.
+    fn answer(&mut self, around: &mut Around<'_>, request: RequestId, result: Result<Seq, Refusal>) {
+        let Some((member, update)) = self.posted.remove(&request) else {
+            return;
+        };
+        match result {
+            Ok(_) => {
+                let stored = ServerMessage::Stored(update);
+                properties::only_what_is_durable_is_acknowledged(
+                    around.disk,
+                    &self.page,
+                    None,
+                    &stored,
+                    false,
+                );
+            }
+            Err(refusal) if refusal.code == RefusalCode::ReadOnly => {}
+            Err(refusal) => {
+                if let Some(seat) = self.seats.get(&member) {
+                    seat.outbox.close(refusal);
+                }
+            }
         }
     }
 
@@ -580,6 +663,10 @@ impl Live {
         let own = seat.own.filter(is_newest);
         properties::only_what_is_durable_is_acknowledged(around.disk, &self.page, own, said, is_late);
         properties::only_what_is_admitted_is_told(self.room.document().state_vector(), said);
+        assert!(
+            !seat.posts() || !matches!(said, ServerMessage::Stored(_)),
+            "an echo goes to a client that has no word for it"
+        );
         let pushed = seat.outbox.push(message);
         let queued = seat.outbox.queued_bytes();
         properties::the_outbox_is_bounded(queued, self.max_outbox_bytes, self.room.document());

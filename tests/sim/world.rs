@@ -411,7 +411,8 @@ impl World {
             let refusal = Refusal::new(RefusalCode::Forbidden, "you may not enter");
             return self.send_down(id, Down::Close(refusal));
         }
-        let (member, outbox) = self.processes[process].new_member();
+        let posts = client.settings.posts;
+        let (member, outbox) = self.processes[process].new_member(posts);
         connection.server = Some(ServerSide {
             member,
             outbox: outbox.clone(),
@@ -425,7 +426,7 @@ impl World {
             },
             user: client.user().map(Into::into),
             outbox,
-            own: Some(client.id()),
+            own: (!posts).then(|| client.id()),
         };
         self.trace.note(|| {
             format!(

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crdt::{ClientId, Update};
 
-use super::{Effect, MemberId, Refusal, RefusalCode, Room};
+use super::{Arrival, Effect, MemberId, Refusal, RefusalCode, Room};
 
 /// An update with a client id that another user is writing with.
-pub(super) fn forged() -> Refusal {
+fn forged() -> Refusal {
     Refusal::new(
         RefusalCode::Forbidden,
         "the update continues what another user is writing",
@@ -17,7 +17,7 @@ pub(super) fn forged() -> Refusal {
 impl Room {
     /// The clients of which an update has something new and with which another user who is here writes. From anybody else than
     /// that user it is not taken: two replicas would get different content under the same id, which no later sync can mend.
-    pub(super) fn of_other_writers(
+    fn of_other_writers(
         &self,
         member: Option<MemberId>,
         user: Option<&Arc<str>>,
@@ -36,7 +36,7 @@ impl Room {
 
     /// What a resync has without the new edits of others who are here. Providers that also sync from peer to peer hear of edits
     /// before the server does, so this is no offence: each user brings its own, and what was forged comes from nobody.
-    pub(super) fn only_its_own(
+    fn only_its_own(
         &mut self,
         member: MemberId,
         update: &Update,
@@ -53,7 +53,7 @@ impl Room {
         update.without(|client| others.contains(&client))
     }
 
-    pub(super) fn note_writer(&mut self, member: MemberId, update: &Update) {
+    fn note_writer(&mut self, member: MemberId, update: &Update) {
         let known = self.document.state_vector();
         for range in update
             .ranges()
@@ -72,25 +72,59 @@ impl Room {
         owners.next_back().map(|(_, member)| *member)
     }
 
-    /// What a member may not write, it may not post either. Backends are trusted with everything.
-    pub(super) fn check_rights(
+    /// What is to be taken of an update with regard to who writes with which client id. Backends are trusted with everything.
+    pub(super) fn of_right_authors(
         &mut self,
-        member: Option<MemberId>,
+        (member, arrival): (Option<MemberId>, Arrival),
         user: Option<&Arc<str>>,
-        update: &Update,
-    ) -> Result<(), Refusal> {
-        match member.map(|id| self.members.get(&id).map(|seat| seat.role.may_edit())) {
-            Some(None) => return Err(Refusal::new(RefusalCode::Forbidden, "you have left the page")),
-            Some(Some(false)) => return Err(Refusal::read_only()),
-            None | Some(Some(true)) => {}
-        }
+        update: Update,
+        effects: &mut Vec<Effect>,
+    ) -> Result<Update, Refusal> {
         let is_backend = member.is_none() && user.is_none();
-        if !is_backend && !self.of_other_writers(member, user, update).is_empty() {
-            return Err(forged());
+        let others = match is_backend {
+            true => Vec::new(),
+            false => self.of_other_writers(member, user, &update),
+        };
+        match (member, arrival) {
+            (Some(member), Arrival::Resync) if !others.is_empty() => {
+                Ok(self.only_its_own(member, &update, &others, effects))
+            }
+            _ if !others.is_empty() => {
+                effects.push(Effect::Refused {
+                    kind: "forged_client",
+                    count: 1,
+                });
+                Err(forged())
+            }
+            (Some(member), Arrival::Edit) => {
+                self.note_writer(member, &update);
+                Ok(update)
+            }
+            _ => Ok(update),
         }
-        if let Some(member) = member {
-            self.note_writer(member, update);
+    }
+
+    /// How an update that a member posts comes: as what it has that the room lacks, if the member has yet to say that, or if several
+    /// people wrote it. Whoever brings what others wrote is not the one who writes it.
+    pub(super) fn arrival_of_post(&mut self, member: MemberId, update: &Update) -> Result<Arrival, Refusal> {
+        let Some(seat) = self.members.get_mut(&member) else {
+            return Err(Refusal::new(RefusalCode::Forbidden, "you have left the page"));
+        };
+        if !seat.role.may_edit() {
+            return Err(Refusal::read_only());
         }
-        Ok(())
+        let has_resynced = std::mem::replace(&mut seat.has_resynced, true);
+        let known = self.document.state_vector();
+        let mut written = update
+            .ranges()
+            .filter(|range| range.end > known.get(range.client))
+            .map(|range| range.client);
+        let first = written.next();
+        Ok(
+            match has_resynced && written.all(|client| Some(client) == first) {
+                true => Arrival::Edit,
+                false => Arrival::Resync,
+            },
+        )
     }
 }

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use crdt::{Admission, ClientId, Document, StateVector, Update};
 use storage::{LoggedUpdate, NewUpdate};
 
-use super::authorship::forged;
 use super::{
     Arrival, Author, Effect, Held, MemberId, News, Outgoing, Refusal, RefusalCode, Room, RoomConfig,
     ServerMessage,
@@ -209,22 +208,7 @@ impl Room {
             self.refuse_edit(member, "page_full", full, effects);
             return Ok(Outcome::Refused);
         }
-        let others = self.of_other_writers(Some(member), user.as_ref(), &update);
-        let update = match arrival {
-            Arrival::Edit if !others.is_empty() => {
-                effects.push(Effect::Refused {
-                    kind: "forged_client",
-                    count: 1,
-                });
-                return Err(forged());
-            }
-            Arrival::Edit => {
-                self.note_writer(member, &update);
-                update
-            }
-            Arrival::Resync if !others.is_empty() => self.only_its_own(member, &update, &others, effects),
-            Arrival::Resync => update,
-        };
+        let update = self.of_right_authors((Some(member), arrival), user.as_ref(), update, effects)?;
         self.admit(now, (member, arrival), user, update, effects)
     }
 
@@ -249,8 +233,14 @@ impl Room {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
                 .and_then(|update| {
-                    self.check_rights(member, user.as_ref(), &update)?;
-                    self.admit_posted(now, (request, member), user, update, effects)
+                    // A backend may post what it has from anybody.
+                    let arrival = match member {
+                        Some(member) => self.arrival_of_post(member, &update)?,
+                        None => Arrival::Resync,
+                    };
+                    let update = self.of_right_authors((member, arrival), user.as_ref(), update, effects)?;
+                    let author = Author::Request(request, member);
+                    self.admit_posted(now, (request, author, arrival), user, update, effects)
                 })
         };
         if let Err(refusal) = result {
@@ -264,7 +254,7 @@ impl Room {
     fn admit_posted(
         &mut self,
         now: Instant,
-        (request, member): (RequestId, Option<MemberId>),
+        (request, author, arrival): (RequestId, Author, Arrival),
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
@@ -272,9 +262,6 @@ impl Room {
         self.try_out(user.as_ref(), &update, effects)?;
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
-                // A backend may post what it has from anybody.
-                let arrival = member.map_or(Arrival::Resync, |_| Arrival::Edit);
-                let author = Author::Request(request, member);
                 self.batch.push(author, arrival, user, update);
                 self.admit_parked(now, effects);
                 Ok(())

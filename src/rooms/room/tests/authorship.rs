@@ -1,6 +1,6 @@
 //! Whose a client id is: what another user brings under it waits for its writer, and presence says who somebody is.
 
-use crdt::Badge;
+use crdt::{Badge, Limits, Update};
 
 use super::{awareness::shows, *};
 
@@ -14,6 +14,20 @@ impl Stage {
             update: update.clone(),
         });
         self.settle();
+        self.answers.pop().and_then(|(_, answer)| answer.err())
+    }
+
+    /// Posts as a member who has each of its edits answered by itself.
+    fn member_posts(&mut self, person: &Person, user: &str, update: &Bytes) -> Option<RefusalCode> {
+        self.answers.clear();
+        self.hand_over(Input::Posted {
+            request: RequestId(1),
+            member: Some(person.member),
+            user: Some(Arc::from(user)),
+            update: update.clone(),
+        });
+        self.settle();
+        self.store_answers_everything();
         self.answers.pop().and_then(|(_, answer)| answer.err())
     }
 
@@ -186,6 +200,35 @@ fn nobody_posts_what_another_user_is_writing_but_a_backend() {
     assert_eq!(stage.posts_as(None, &again), None);
     stage.store_answers_everything();
     assert_eq!(stage.stored_text(), "hello there!");
+}
+
+#[test]
+fn who_posts_what_it_heard_of_another_does_not_take_the_others_place() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let mut bob = stage.joins(2, "bob");
+    // Bob had heard of Alice's edit before the server was killed, and is the first to come back.
+    let hello = alice.types("hello");
+    bob.replica.apply(&hello);
+    assert_eq!(stage.member_posts(&bob, "bob", &hello), None);
+    let world = alice.types(" world");
+    assert_eq!(stage.member_posts(&alice, "alice", &world), None);
+    let mark = alice.types("!");
+    assert_eq!(stage.member_posts(&alice, "alice", &mark), None);
+    assert_eq!(stage.stored_text(), "hello world!");
+    // From now on it is Alice who writes with her id.
+    let more = alice.types("?");
+    assert_eq!(
+        stage.member_posts(&bob, "bob", &more),
+        Some(RefusalCode::Forbidden)
+    );
+    // Together with what Bob wrote himself it is no offence, and waits for Alice.
+    bob.replica.apply(&world);
+    let own = bob.replica.insert(0, "own: ");
+    let both = [own, more].map(|update| Update::parse(update, &Limits::default()).unwrap());
+    let both = crdt::merge(&both).bytes().clone();
+    assert_eq!(stage.member_posts(&bob, "bob", &both), None);
+    assert_eq!(stage.stored_text(), "own: hello world!");
 }
 
 #[test]
