@@ -42,7 +42,7 @@ pub(crate) enum Command {
         role: Role,
         user: Option<Arc<str>>,
         outbox: Arc<Outbox>,
-        /// The client id of an honest client that takes what comes back to it for an acknowledgement.
+        /// The client id of an honest client.
         own: Option<ClientId>,
     },
     Said {
@@ -80,6 +80,13 @@ pub(crate) struct Slot {
     live: Option<Box<Live>>,
 }
 
+/// Something that a member has posted.
+struct Posted {
+    member: MemberId,
+    own: Option<ClientId>,
+    update: Bytes,
+}
+
 struct Seat {
     outbox: Arc<Outbox>,
     own: Option<ClientId>,
@@ -96,7 +103,7 @@ pub(crate) struct Live {
     newest: BTreeMap<ClientId, MemberId>,
     answers: BTreeMap<RequestId, usize>,
     /// What members have posted, until it is answered.
-    posted: BTreeMap<RequestId, (MemberId, Bytes)>,
+    posted: BTreeMap<RequestId, Posted>,
     next_request: u64,
     /// Since when the store has been asked to keep something.
     append_since: Option<Instant>,
@@ -510,7 +517,7 @@ impl Live {
                     .any(|message| matches!(message, ClientMessage::SyncStep1(_)));
                 let before = (!may_write).then(|| self.admitted(asks));
                 match self.seats.get(&member).filter(|seat| seat.posts()) {
-                    Some(seat) => self.say_and_post(now, member, seat.user.clone(), messages),
+                    Some(seat) => self.say_and_post(now, member, (seat.own, seat.user.clone()), messages),
                     None => self.handle(now, Input::Said { member, messages }),
                 }
                 if let Some(before) = before {
@@ -551,14 +558,19 @@ impl Live {
         &mut self,
         now: Instant,
         member: MemberId,
-        user: Option<Arc<str>>,
+        (own, user): (Option<ClientId>, Option<Arc<str>>),
         messages: Vec<ClientMessage>,
     ) {
         for message in messages {
             match message {
                 ClientMessage::Update(update) | ClientMessage::SyncStep2(update) => {
                     let request = self.next_request();
-                    self.posted.insert(request, (member, update.clone()));
+                    let posted = Posted {
+                        member,
+                        own,
+                        update: update.clone(),
+                    };
+                    self.posted.insert(request, posted);
                     let posted = Input::Posted {
                         request,
                         member: Some(member),
@@ -577,20 +589,11 @@ impl Live {
 
     /// What has become of something that a member posted. Who is refused comes again with everything that it has.
     fn answer(&mut self, around: &mut Around<'_>, request: RequestId, result: Result<Seq, Refusal>) {
-        let Some((member, update)) = self.posted.remove(&request) else {
+        let Some(Posted { member, own, update }) = self.posted.remove(&request) else {
             return;
         };
         match result {
-            Ok(_) => {
-                let stored = ServerMessage::Stored(update);
-                properties::only_what_is_durable_is_acknowledged(
-                    around.disk,
-                    &self.page,
-                    None,
-                    &stored,
-                    false,
-                );
-            }
+            Ok(_) => properties::what_is_answered_is_durable(around.disk, &self.page, own, &update),
             Err(refusal) if refusal.code == RefusalCode::ReadOnly => {}
             Err(refusal) => {
                 if let Some(seat) = self.seats.get(&member) {
@@ -660,7 +663,7 @@ impl Live {
             .is_some_and(|since| around.now >= since + Duration::from_secs(2));
         // A client that has come back does not hear what its older connection is told.
         let is_newest = |own: &ClientId| self.newest.get(own) == Some(&to);
-        let own = seat.own.filter(is_newest);
+        let own = seat.own.filter(|own| is_newest(own) && !seat.posts());
         properties::only_what_is_durable_is_acknowledged(around.disk, &self.page, own, said, is_late);
         properties::only_what_is_admitted_is_told(self.room.document().state_vector(), said);
         assert!(

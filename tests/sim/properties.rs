@@ -51,6 +51,22 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
     }
 }
 
+/// What a client posts is durable when it is answered: all that it has written itself. What it brings of others they may have to
+/// bring themselves.
+pub(crate) fn what_is_answered_is_durable(
+    disk: &mut Disk,
+    page: &PageId,
+    own: Option<ClientId>,
+    update: &Bytes,
+) {
+    let Some(own) = own else { return };
+    let written = parsed(update).without(|client| client != own);
+    assert!(
+        disk.has(page, written.bytes()),
+        "{own} is told that what it posted to {page} is stored, and it is not"
+    );
+}
+
 /// Whatever somebody says who may not write, the document is as it was, its deletions too.
 pub(crate) fn who_may_not_write_changes_nothing(before: &(StateVector, usize), after: &(StateVector, usize)) {
     assert_eq!(before, after, "somebody changes the page who may not write");

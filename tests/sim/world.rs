@@ -426,7 +426,7 @@ impl World {
             },
             user: client.user().map(Into::into),
             outbox,
-            own: (!posts).then(|| client.id()),
+            own: Some(client.id()),
         };
         self.trace.note(|| {
             format!(
