@@ -8,6 +8,7 @@ import { contentOfUpdate } from './support/content.js'
 import { RawClient, disposeRawClients } from './support/raw.js'
 import { Server } from './support/server.js'
 import { freshPage } from './support/suite.js'
+import { JWT_SECRET, tokenFor } from './support/tokens.js'
 import { until } from './support/wait.js'
 
 after(() => { disposeClients(); disposeRawClients() })
@@ -24,10 +25,12 @@ function typist (client, word) {
 
 for (const version of PROVIDERS) {
   test(`${version.name}: killed three times under typing, nothing is missing`, async t => {
-    const server = await Server.start()
+    const server = await Server.start({ env: { JWT_SECRET } })
     t.after(() => server.dispose())
     const page = freshPage('killed')
-    const clients = await Promise.all([0, 1].map(() => new Client(server, page, { version }).whenSynced()))
+    // Two users, of whom each brings back what it has heard of the other.
+    const as = user => ({ params: { token: tokenFor(user, { [page]: 'edit' }) } })
+    const clients = await Promise.all(['ada', 'ben'].map(user => new Client(server, page, { version, ...as(user) }).whenSynced()))
     const typists = clients.map((client, index) => typist(client, 'ab'[index]))
     for (let round = 0; round < 3; round++) {
       const before = typists[0].count
@@ -45,7 +48,7 @@ for (const version of PROVIDERS) {
     }))
     const content = await converged(clients)
     // A step 2 holds only what is stored.
-    const late = await RawClient.connect(server, page)
+    const late = await RawClient.connect(server, page, as('cleo'))
     assert.equal(contentOfUpdate((await late.settle()).body).text, content.text, 'the store has them')
     await server.kill()
     await server.restart()
