@@ -1,13 +1,14 @@
-//! A live Yjs document behind the gate.
+//! A live Yjs document as its structs, or, asleep, as its encoded state.
 
 use bytes::Bytes;
 
 use crate::content::Content;
 use crate::error::{ApplyError, DecodeError, LoadError, Refusal};
-use crate::gate::{Gate, Verdict};
 use crate::limits::Limits;
 use crate::live::Live;
+use crate::pending::{Pending, PendingFull};
 use crate::state_vector::{ClientId, StateVector};
+use crate::structs::{StructStore, TakenIn};
 use crate::update::{Update, diff, merge};
 
 /// What an update needs before it can be admitted: that `client` is known up to `clock`.
@@ -22,21 +23,29 @@ pub struct Missing {
 /// What became of an update that was offered to a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// The update, or what is new in it, is now part of the document and takes effect at the next [`Document::apply`].
-    /// When all of it was new these are the bytes received.
+    /// The update, or what is new in it, is now part of the document. When all of it was new these are the bytes received.
     New(Update),
     /// Nothing in it is new.
     Known,
     /// It depends on something that has not arrived. Nothing was changed.
     Early {
-        /// The update as it was offered.
+        /// The update, without what is known of it.
         update: Update,
         /// The first thing found missing.
         missing: Missing,
     },
+    /// Some of it is new and part of the document now, the rest depends on something that has not arrived.
+    Partly {
+        /// What is part of the document now.
+        new: Update,
+        /// The rest.
+        early: Update,
+        /// The first thing found missing for the rest.
+        missing: Missing,
+    },
 }
 
-/// The state of a document for storing, checked by decoding it again.
+/// The state of a document for storing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The whole document as one update.
@@ -51,18 +60,15 @@ pub struct Snapshot {
 /// something needs more.
 pub struct Document {
     limits: Limits,
-    /// Of everything admitted, while the gate is not there.
+    /// Of everything admitted, while the store is not there.
     slept_with: StateVector,
-    gate: Option<Gate>,
-    live: Option<Live>,
-    /// Admitted, not yet applied.
-    queue: Vec<Update>,
-    /// The encoded state of everything applied; always there while asleep.
+    store: Option<StructStore>,
+    /// The encoded state of everything admitted; always there while asleep.
     encoded: Option<Bytes>,
+    /// What was parked.
+    pending: Pending,
     /// About how large the encoded state is.
     size: usize,
-    /// How many updates were applied since the live document was last compared with the gate.
-    unverified: usize,
     failed: bool,
     #[cfg(feature = "testing")]
     panics: bool,
@@ -76,69 +82,40 @@ impl Document {
         Self::with_encoded(limits, Bytes::from_static(EMPTY_UPDATE), StateVector::new())
     }
 
-    /// A document from what is stored: a snapshot and the log rows after it, or any updates in any order.
+    /// A document from what is stored: a snapshot and the log rows after it, or any updates in any order. What builds on something that
+    /// is not there is parked.
     ///
     /// # Errors
-    /// When the parts do not make a complete document; says which part is to blame.
+    /// When a part cannot be a part of the document; says which.
     pub fn load(limits: Limits, parts: impl IntoIterator<Item = Bytes>) -> Result<Self, LoadError> {
-        let limits_for_stored = limits.for_stored();
-        let mut gate = Gate::default();
-        let mut queue = Vec::new();
-        let mut early: Vec<(usize, Update, Missing)> = Vec::new();
+        let mut document = Self {
+            store: Some(StructStore::new(limits.keeps_deleted)),
+            encoded: None,
+            size: 0,
+            ..Self::new(limits)
+        };
         for (part, bytes) in parts.into_iter().enumerate() {
-            let update = Update::parse(bytes, &limits_for_stored)
-                .map_err(|source| LoadError::Malformed { part, source })?;
-            offer(
-                &mut gate,
-                &limits_for_stored,
-                part,
-                update,
-                &mut queue,
-                &mut early,
-            )?;
+            document.load_part(bytes).map_err(|source| source.of_part(part))?;
         }
-        // Rows written by two processes may be interleaved: what was early may have become ready.
-        loop {
-            let (ready, waiting): (Vec<_>, Vec<_>) = std::mem::take(&mut early)
-                .into_iter()
-                .partition(|(_, _, missing)| gate.known().get(missing.client) >= missing.clock);
-            early = waiting;
-            if ready.is_empty() {
-                break;
-            }
-            for (part, update, _) in ready {
-                offer(
-                    &mut gate,
-                    &limits_for_stored,
-                    part,
-                    update,
-                    &mut queue,
-                    &mut early,
-                )?;
-            }
-        }
-        // A writer's rows are merged by author, so two of them may need each other; together they need nothing.
-        if let Some(&(part, ..)) = early.first() {
-            let together = merge(early.iter().map(|(_, update, _)| update));
-            early.clear();
-            offer(
-                &mut gate,
-                &limits_for_stored,
-                part,
-                together,
-                &mut queue,
-                &mut early,
-            )?;
-        }
-        if let Some(&(part, _, Missing { client, clock })) = early.first() {
-            return Err(LoadError::Incomplete { part, client, clock });
-        }
-        let mut document = Self::new(limits);
-        document.size = queue.iter().map(Update::len).sum();
-        document.gate = Some(gate);
-        document.queue = queue;
-        document.apply()?;
         Ok(document)
+    }
+
+    fn load_part(&mut self, bytes: Bytes) -> Result<(), PartError> {
+        let limits = self.limits.for_stored();
+        let update = Update::parse(bytes, &limits)?;
+        let Some(store) = &mut self.store else {
+            return Ok(());
+        };
+        let clients: Vec<_> = update.ranges().map(|range| range.client).collect();
+        self.size += update.len();
+        let taken_in = store.take_in(update, &limits)?;
+        for (part, missing) in taken_in.early {
+            self.pending.keep(part, missing);
+        }
+        if taken_in.new.is_some() {
+            take_ready(store, &mut self.pending, clients, &limits, |_| {});
+        }
+        Ok(())
     }
 
     /// A sleeping document from a stored snapshot and its state vector, which are trusted until it wakes.
@@ -154,34 +131,85 @@ impl Document {
         Self {
             limits,
             slept_with,
-            gate: None,
-            live: None,
-            queue: Vec::new(),
+            store: None,
             size: encoded.len(),
             encoded: Some(encoded),
-            unverified: 0,
+            pending: Pending::default(),
             failed: false,
             #[cfg(feature = "testing")]
             panics: false,
         }
     }
 
-    /// Decides what is new in an update and whether it can enter the document.
+    /// Decides what is new in an update and whether it can enter the document, and takes it in. Takes time in proportion to the
+    /// update's size, times the logarithm of the document's.
     ///
     /// # Errors
     /// When it must not enter; nothing was changed.
     pub fn admit(&mut self, update: Update) -> Result<Admission, Refusal> {
         let limits = self.limits;
-        let verdict = self.gate()?.admit(update, &limits)?;
-        Ok(match verdict {
-            Verdict::New(update) => {
-                self.size += update.len();
-                self.queue.push(update.clone());
-                Admission::New(update)
-            }
-            Verdict::Known => Admission::Known,
-            Verdict::Early(update, missing) => Admission::Early { update, missing },
+        let taken_in = self.store()?.take_in(update, &limits)?;
+        if let Some(new) = &taken_in.new {
+            self.size += new.len();
+            self.encoded = None;
+        }
+        let early = match &taken_in.early[..] {
+            [] => None,
+            [(only, missing)] => Some((only.clone(), *missing)),
+            [(_, missing), ..] => Some((merge(taken_in.early.iter().map(|(part, _)| part)), *missing)),
+        };
+        Ok(match (taken_in.new, early) {
+            (None, None) => Admission::Known,
+            (Some(update), None) => Admission::New(update),
+            (None, Some((update, missing))) => Admission::Early { update, missing },
+            (Some(new), Some((early, missing))) => Admission::Partly { new, early, missing },
         })
+    }
+
+    /// Keeps an early update until what it builds on is there. It is part of what is stored, and of no diff.
+    ///
+    /// # Errors
+    /// When too much waits already, or the document broke.
+    pub fn park(&mut self, update: Update) -> Result<(), PendingFull> {
+        if self.pending.bytes().saturating_add(update.len()) > self.limits.max_pending_bytes {
+            return Err(PendingFull);
+        }
+        let limits = self.limits;
+        // Each part waits for something else.
+        let taken_in = self.store().map_err(|_| PendingFull)?.take_in(update, &limits);
+        for (part, missing) in taken_in.map_err(|_| PendingFull)?.early {
+            self.pending.keep(part, missing);
+        }
+        Ok(())
+    }
+
+    /// Takes in what was parked and waited for something of `clients` that is there now; returns what became part of the document.
+    ///
+    /// # Errors
+    /// When the document broke.
+    pub fn take_ready(&mut self, clients: impl Iterator<Item = ClientId>) -> Result<Vec<Update>, ApplyError> {
+        let mut new = Vec::new();
+        if self.pending.is_empty() {
+            return Ok(new);
+        }
+        let limits = self.limits;
+        self.store()?;
+        let Self { store, pending, .. } = self;
+        if let Some(store) = store {
+            take_ready(store, pending, clients.collect(), &limits, |update| {
+                new.push(update)
+            });
+        }
+        for update in &new {
+            self.size += update.len();
+            self.encoded = None;
+        }
+        Ok(new)
+    }
+
+    /// How many bytes of early updates wait, with what is noted about each.
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.bytes()
     }
 
     /// Whether an update would bring nothing new: everything it inserts is there, and everything it deletes is deleted.
@@ -189,89 +217,43 @@ impl Document {
     /// # Errors
     /// When the document broke.
     pub fn contains(&mut self, update: &Update) -> Result<bool, ApplyError> {
-        Ok(self.gate()?.contains(update))
+        Ok(self.store()?.contains(update))
     }
 
-    /// Applies everything admitted since the last call in one transaction; says whether there was anything.
+    /// Fails when a test asked for it, else when the document has failed.
     ///
     /// # Errors
     /// When the document broke. It is unusable from then on.
-    pub fn apply(&mut self) -> Result<bool, ApplyError> {
-        if self.failed {
-            return Err(ApplyError::Failed);
-        }
-        if self.queue.is_empty() {
-            return Ok(false);
-        }
-        let applied = self.apply_queue();
-        self.failed = applied.is_err();
-        applied.map(|()| true)
-    }
-
-    fn apply_queue(&mut self) -> Result<(), ApplyError> {
-        let queue = std::mem::take(&mut self.queue);
-        self.unverified += queue.len();
+    pub fn apply(&mut self) -> Result<(), ApplyError> {
         #[cfg(feature = "testing")]
-        let panics = std::mem::take(&mut self.panics);
-        self.prepare_for_subdocuments()?;
-        let live = self.wake()?;
-        #[cfg(feature = "testing")]
-        if panics {
-            return crate::live::guarded(|| std::panic::panic_any("a panic was asked for"));
+        if std::mem::take(&mut self.panics) {
+            self.failed = true;
+            return Err(ApplyError::Panicked);
         }
-        let mut applied = live.apply(merge(&queue).bytes())?;
-        self.gate()?.learn_deleted(&mut applied.deleted);
-        self.encoded = None;
-        // Comparing takes time in the number of clients, so it is done after about as many updates.
-        let due = cfg!(debug_assertions) || self.unverified >= self.state_vector().len().max(64);
-        if due {
-            self.verify()?;
-        }
-        Ok(())
-    }
-
-    /// When the first subdocument is about to enter, the live document is built anew so that it can hold one.
-    fn prepare_for_subdocuments(&mut self) -> Result<(), ApplyError> {
-        let needed = self.gate()?.has_subdocuments();
-        if let Some(live) = self.live.as_ref().filter(|live| needed && !live.collects_later()) {
-            if self.encoded.is_none() {
-                self.encoded = Some(Bytes::from(live.diff(&StateVector::new())?));
-            }
-            self.live = None;
-        }
-        Ok(())
-    }
-
-    /// Compares the live document with what was admitted.
-    fn verify(&mut self) -> Result<(), ApplyError> {
-        self.unverified = 0;
-        match &self.live {
-            Some(live) if live.state_vector()? != *self.state_vector() => Err(ApplyError::Diverged),
-            _ => Ok(()),
+        match self.failed {
+            true => Err(ApplyError::Failed),
+            false => Ok(()),
         }
     }
 
     /// The state vector of everything admitted.
     pub fn state_vector(&self) -> &StateVector {
-        self.gate.as_ref().map_or(&self.slept_with, Gate::known)
+        self.store.as_ref().map_or(&self.slept_with, StructStore::known)
     }
 
-    /// What a replica with this state vector lacks, as one update.
+    /// What a replica with this state vector lacks, as one update. Takes time in proportion to the answer; asleep, to the document.
     ///
     /// # Errors
     /// When the document broke.
     pub fn diff(&mut self, state_vector: &StateVector) -> Result<Bytes, ApplyError> {
-        self.apply()?;
         if state_vector.is_empty() {
             return self.encode();
         }
-        if let Some(live) = &self.live {
-            let diff = live.diff(state_vector);
-            self.failed = diff.is_err();
-            return diff.map(Bytes::from);
+        self.apply()?;
+        match &self.store {
+            Some(store) => Ok(Bytes::from(store.diff(state_vector))),
+            None => Ok(diff(&self.stored()?, state_vector)),
         }
-        let stored = self.stored()?;
-        Ok(diff(&stored, state_vector))
     }
 
     /// The whole document as one update; shared until the next change.
@@ -283,72 +265,41 @@ impl Document {
         if let Some(encoded) = &self.encoded {
             return Ok(encoded.clone());
         }
-        let encoded = match self.wake()?.diff(&StateVector::new()) {
-            Ok(mut encoded) => {
-                // It is kept, so it should not keep the room in which it grew.
-                encoded.shrink_to_fit();
-                Bytes::from(encoded)
-            }
-            Err(error) => {
-                self.failed = true;
-                return Err(error);
-            }
-        };
+        let encoded = self.store()?.encode();
         self.size = encoded.len();
         self.encoded = Some(encoded.clone());
         Ok(encoded)
     }
 
-    /// The whole document for storing, checked by decoding it again.
+    /// The whole document for storing, with what is parked.
     ///
     /// # Errors
-    /// When the document broke, or does not survive being decoded again.
+    /// When the document broke.
     pub fn snapshot(&mut self) -> Result<Snapshot, ApplyError> {
         let state = self.encode()?;
         let state_vector = self.state_vector().encode();
-        if self.live.is_some() && self.verify_encoded(&state).is_err() {
-            self.failed = true;
-            return Err(ApplyError::Diverged);
+        if self.pending.is_empty() {
+            return Ok(Snapshot { state, state_vector });
         }
-        Ok(Snapshot { state, state_vector })
-    }
-
-    fn verify_encoded(&mut self, state: &Bytes) -> Result<(), ApplyError> {
-        self.verify()?;
-        let mut again = Self::load(self.limits, [state.clone()]).map_err(|_| ApplyError::Diverged)?;
-        if again.state_vector() != self.state_vector() {
-            return Err(ApplyError::Diverged);
-        }
-        let Some(decoded) = again.live.take() else {
-            return Err(ApplyError::Diverged);
-        };
-        if decoded.diff(&StateVector::new())? == *state {
-            return Ok(());
-        }
-        // Structs may be divided differently and mean the same.
-        let content = self.content()?;
-        if content.json(None)? == content.of(&decoded).json(None)? {
-            return Ok(());
-        }
-        // All that was admitted is there, or the state vectors would differ. But somebody sent neighbours in an impossible
-        // order, which Yjs places differently depending on what arrives first. What everybody who comes from now on
-        // gets is what counts.
-        self.live = Some(decoded);
-        Ok(())
+        let whole = Update::parse(state, &Limits::trusted()).map_err(|_| ApplyError::Corrupt)?;
+        Ok(Snapshot {
+            state: merge([&whole, &self.pending.merged()]).bytes().clone(),
+            state_vector,
+        })
     }
 
     /// A readable view of the document.
     ///
     /// # Errors
     /// When the document broke.
-    pub fn content(&mut self) -> Result<Content<'_>, ApplyError> {
-        self.apply()?;
-        self.gate()?;
-        self.wake()?;
-        match (&self.gate, &self.live) {
-            (Some(gate), Some(live)) => Ok(Content::new(gate, live)),
-            _ => Err(ApplyError::Failed),
-        }
+    pub fn content(&mut self) -> Result<Content, ApplyError> {
+        let encoded = self.encode()?;
+        let roots = self.store()?.roots();
+        let roots = roots.map(|(name, content)| (name.to_owned(), content)).collect();
+        let readable = Update::parse(encoded, &Limits::trusted()).map_err(|_| ApplyError::Corrupt)?;
+        let mut live = Live::new(true);
+        live.apply(&readable.readable())?;
+        Ok(Content::new(roots, live))
     }
 
     /// Leaves only the encoded state in memory.
@@ -357,18 +308,18 @@ impl Document {
     /// When the document broke.
     pub fn sleep(&mut self) -> Result<(), ApplyError> {
         self.encode()?;
-        self.verify()?;
-        if let Some(gate) = self.gate.take() {
-            self.slept_with = gate.known().clone();
+        if !self.pending.is_empty() {
+            return Ok(());
         }
-        self.live = None;
-        self.queue = Vec::new();
+        if let Some(store) = self.store.take() {
+            self.slept_with = store.known().clone();
+        }
         Ok(())
     }
 
     /// Whether the document is unpacked in memory.
     pub fn is_awake(&self) -> bool {
-        self.live.is_some()
+        self.store.is_some()
     }
 
     /// About how many bytes the encoded state has; cheap, never an encode.
@@ -388,41 +339,88 @@ impl Document {
         Update::parse(encoded, &Limits::trusted()).map_err(|_| ApplyError::Corrupt)
     }
 
-    /// The gate, built from the encoded state when there is none.
-    fn gate(&mut self) -> Result<&mut Gate, ApplyError> {
+    /// The store, built from the encoded state when there is none.
+    fn store(&mut self) -> Result<&mut StructStore, ApplyError> {
         if self.failed {
             return Err(ApplyError::Failed);
         }
-        if self.gate.is_none() {
-            let mut gate = Gate::default();
-            match gate.admit(self.stored()?, &Limits::trusted()) {
-                Ok(Verdict::New(_) | Verdict::Known) if *gate.known() == self.slept_with => {}
-                _ => {
-                    self.failed = true;
-                    return Err(ApplyError::Corrupt);
-                }
+        if self.store.is_none() {
+            let mut store = StructStore::new(self.limits.keeps_deleted);
+            let taken_in = store.take_in(self.stored()?, &Limits::trusted());
+            let Ok(TakenIn { early, .. }) = taken_in else {
+                self.failed = true;
+                return Err(ApplyError::Corrupt);
+            };
+            if *store.known() != self.slept_with {
+                self.failed = true;
+                return Err(ApplyError::Corrupt);
+            }
+            for (part, missing) in early {
+                self.pending.keep(part, missing);
+                // It is not part of what is told.
+                self.encoded = None;
             }
             self.slept_with = StateVector::new();
-            return Ok(self.gate.insert(gate));
+            return Ok(self.store.insert(store));
         }
-        self.gate.as_mut().ok_or(ApplyError::Failed)
+        self.store.as_mut().ok_or(ApplyError::Failed)
     }
+}
 
-    /// The live document, built from the encoded state when there is none.
-    fn wake(&mut self) -> Result<&mut Live, ApplyError> {
-        if self.failed {
-            return Err(ApplyError::Failed);
+/// Takes into a store what was parked and waited for something of `clients`; calls `found` with what is new. What turns out to
+/// contradict what is there is dropped.
+fn take_ready(
+    store: &mut StructStore,
+    pending: &mut Pending,
+    mut clients: Vec<ClientId>,
+    limits: &Limits,
+    mut found: impl FnMut(Update),
+) {
+    loop {
+        let ready = pending.take_ready(store.known(), clients.drain(..));
+        if ready.is_empty() {
+            return;
         }
-        if self.live.is_none() {
-            let collects_later = self.gate()?.has_subdocuments();
-            let encoded = self.encoded.as_ref().ok_or(ApplyError::Failed)?;
-            let mut live = Live::new(collects_later);
-            if encoded.as_ref() != EMPTY_UPDATE {
-                live.apply(encoded)?;
+        for update in ready {
+            let Ok(taken_in) = store.take_in(update, limits) else {
+                continue;
+            };
+            for (part, missing) in taken_in.early {
+                pending.keep(part, missing);
             }
-            return Ok(self.live.insert(live));
+            if let Some(new) = taken_in.new {
+                clients.extend(new.ranges().map(|range| range.client));
+                found(new);
+            }
         }
-        self.live.as_mut().ok_or(ApplyError::Failed)
+    }
+}
+
+/// What can be wrong with a part of a stored document.
+#[derive(Debug)]
+enum PartError {
+    Malformed(DecodeError),
+    Inconsistent(Refusal),
+}
+
+impl PartError {
+    fn of_part(self, part: usize) -> LoadError {
+        match self {
+            Self::Malformed(source) => LoadError::Malformed { part, source },
+            Self::Inconsistent(source) => LoadError::Inconsistent { part, source },
+        }
+    }
+}
+
+impl From<DecodeError> for PartError {
+    fn from(error: DecodeError) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl From<Refusal> for PartError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Inconsistent(refusal)
     }
 }
 
@@ -431,28 +429,8 @@ impl std::fmt::Debug for Document {
         formatter
             .debug_struct("Document")
             .field("state_vector", self.state_vector())
-            .field("queued", &self.queue.len())
             .field("is_awake", &self.is_awake())
             .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
-}
-
-fn offer(
-    gate: &mut Gate,
-    limits: &Limits,
-    part: usize,
-    update: Update,
-    queue: &mut Vec<Update>,
-    early: &mut Vec<(usize, Update, Missing)>,
-) -> Result<(), LoadError> {
-    match gate
-        .admit(update, limits)
-        .map_err(|source| LoadError::Inconsistent { part, source })?
-    {
-        Verdict::New(update) => queue.push(update),
-        Verdict::Known => {}
-        Verdict::Early(update, missing) => early.push((part, update, missing)),
-    }
-    Ok(())
 }

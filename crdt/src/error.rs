@@ -113,6 +113,14 @@ pub enum Refusal {
         /// Its clock.
         clock: u32,
     },
+    /// A value of several ticks stands under a key of a map, where each value is one.
+    #[error("a struct of client {client} at clock {clock} puts several values under one key")]
+    LongUnderKey {
+        /// The author of the struct.
+        client: ClientId,
+        /// Its clock.
+        clock: u32,
+    },
     /// The document itself has failed.
     #[error(transparent)]
     Unusable(#[from] ApplyError),
@@ -158,18 +166,6 @@ pub enum LoadError {
         /// Why.
         #[source]
         source: Refusal,
-    },
-    /// A part depends on something that is not stored.
-    #[error(
-        "part {part} of the stored document depends on client {client} up to clock {clock}, which is not stored"
-    )]
-    Incomplete {
-        /// Index of the part in the order given.
-        part: usize,
-        /// Whose changes are missing.
-        client: ClientId,
-        /// Up to which clock they are needed.
-        clock: u32,
     },
     /// The document library failed on it.
     #[error(transparent)]

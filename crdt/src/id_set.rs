@@ -1,5 +1,7 @@
 //! Sets of struct ids as sorted clock ranges per client: what is deleted.
 
+use std::collections::BTreeMap;
+
 use crate::encoding::{ReadError, Reader, Write};
 use crate::state_vector::{ClientId, MAX_CLOCK};
 
@@ -17,138 +19,72 @@ pub(crate) struct IdRange {
     pub(crate) range: ClockRange,
 }
 
-/// Ids as sorted, disjoint, non-adjacent ranges.
+/// Ids as sorted, disjoint, non-adjacent ranges. Adding and finding take logarithmic time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct IdSet {
-    /// Sorted by client.
-    clients: Vec<(ClientId, Vec<ClockRange>)>,
+    /// Each range's end by its start.
+    clients: BTreeMap<ClientId, BTreeMap<u32, u32>>,
 }
 
 impl IdSet {
     pub(crate) fn contains(&self, client: ClientId, clock: u32) -> bool {
-        let ranges = self.ranges(client);
-        let after = ranges.partition_point(|range| range.start <= clock);
-        after
-            .checked_sub(1)
-            .and_then(|index| ranges.get(index))
-            .is_some_and(|range| clock < range.end)
+        let before = |ranges: &BTreeMap<u32, u32>| ranges.range(..=clock).next_back().map(|(_, &end)| end);
+        self.clients
+            .get(&client)
+            .and_then(before)
+            .is_some_and(|end| clock < end)
     }
 
-    pub(crate) fn insert(&mut self, client: ClientId, range: ClockRange) {
-        let index = match self.clients.binary_search_by_key(&client, |entry| entry.0) {
-            Ok(index) => index,
-            Err(index) => {
-                self.clients.insert(index, (client, Vec::new()));
-                index
-            }
-        };
-        if let Some((_, ranges)) = self.clients.get_mut(index) {
-            insert_range(ranges, range);
+    pub(crate) fn insert(&mut self, client: ClientId, ClockRange { mut start, mut end }: ClockRange) {
+        let ranges = self.clients.entry(client).or_default();
+        // Everything that touches the new range is joined with it.
+        while let Some((&known, &until)) = ranges.range(..=end).next_back()
+            && until >= start
+        {
+            ranges.remove(&known);
+            start = start.min(known);
+            end = end.max(until);
         }
-    }
-
-    /// Inserts many ranges in time linear in what is there and what is added.
-    pub(crate) fn insert_all(&mut self, added: &mut Vec<IdRange>) {
-        if added.len() <= 8 {
-            for IdRange { client, range } in added.iter() {
-                self.insert(*client, *range);
-            }
-            return;
-        }
-        normalize(added);
-        let mut new = Vec::new();
-        for group in added.chunk_by(|left, right| left.client == right.client) {
-            let Some(first) = group.first() else { continue };
-            let ranges = group.iter().map(|added| added.range);
-            match self.clients.binary_search_by_key(&first.client, |entry| entry.0) {
-                Ok(index) => {
-                    if let Some((_, known)) = self.clients.get_mut(index) {
-                        known.extend(ranges);
-                        // Two sorted runs, which the sort merges.
-                        known.sort();
-                        join(known);
-                    }
-                }
-                Err(_) => new.push((first.client, ranges.collect())),
-            }
-        }
-        self.clients.extend(new.into_iter().rev());
-        self.clients.sort_by_key(|entry| entry.0);
+        ranges.insert(start, end);
     }
 
     /// Calls `found` with the parts of `range` that are not in the set, in order.
     pub(crate) fn missing_from(
         &self,
         client: ClientId,
-        range: ClockRange,
+        ClockRange { mut start, end }: ClockRange,
         mut found: impl FnMut(ClockRange),
     ) {
-        let ranges = self.ranges(client);
-        let first = ranges.partition_point(|known| known.end <= range.start);
-        let mut start = range.start;
-        for known in ranges.iter().skip(first) {
-            if known.start >= range.end {
-                break;
+        if let Some(ranges) = self.clients.get(&client) {
+            if let Some((_, &until)) = ranges.range(..=start).next_back() {
+                start = start.max(until);
             }
-            if known.start > start {
-                found(ClockRange {
-                    start,
-                    end: known.start,
-                });
+            if start >= end {
+                return;
             }
-            start = known.end;
+            for (&known, &until) in ranges.range(start..end) {
+                if known > start {
+                    found(ClockRange { start, end: known });
+                }
+                start = until;
+            }
         }
-        if start < range.end {
-            found(ClockRange {
-                start,
-                end: range.end,
-            });
+        if start < end {
+            found(ClockRange { start, end });
         }
     }
 
-    fn ranges(&self, client: ClientId) -> &[ClockRange] {
-        match self.clients.binary_search_by_key(&client, |entry| entry.0) {
-            Ok(index) => self.clients.get(index).map_or(&[], |(_, ranges)| ranges),
-            Err(_) => &[],
-        }
-    }
-}
-
-fn join(ranges: &mut Vec<ClockRange>) {
-    ranges.dedup_by(|next, kept| {
-        let joins = next.start <= kept.end;
-        if joins {
-            kept.end = kept.end.max(next.end);
-        }
-        joins
-    });
-}
-
-fn insert_range(ranges: &mut Vec<ClockRange>, range: ClockRange) {
-    // Everything that touches the new range is joined with it.
-    let first = ranges.partition_point(|known| known.end < range.start);
-    let after = first
-        + ranges
-            .get(first..)
-            .unwrap_or_default()
-            .iter()
-            .take_while(|known| known.start <= range.end)
-            .count();
-    match (
-        ranges.get(first).copied(),
-        after.checked_sub(1).and_then(|last| ranges.get(last).copied()),
-    ) {
-        (Some(head), Some(tail)) if first < after => {
-            let joined = ClockRange {
-                start: head.start.min(range.start),
-                end: tail.end.max(range.end),
-            };
-            if let Some(slot) = ranges.get_mut(first) {
-                *slot = joined;
+    /// Writes the set as the delete set of an update, highest client first as Yjs does.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        out.put_number(self.clients.len() as u64);
+        for (client, ranges) in self.clients.iter().rev() {
+            out.put_number(client.0);
+            out.put_number(ranges.len() as u64);
+            for (&start, &end) in ranges {
+                out.put_number(u64::from(start));
+                out.put_number(u64::from(end - start));
             }
-            ranges.drain(first + 1..after);
         }
-        _ => ranges.insert(first, range),
     }
 }
 
@@ -244,36 +180,10 @@ mod tests {
                 for clock in 0..80 {
                     prop_assert_eq!(set.contains(client, clock), model.contains(&clock));
                 }
-                let ranges = set.ranges(client);
-                prop_assert!(ranges.windows(2).all(|pair| pair[0].end < pair[1].start));
+                let ranges: Vec<_> = set.clients.values().flatten().collect();
+                prop_assert!(ranges.windows(2).all(|pair| pair[0].1 < pair[1].0));
             }
             prop_assert!(!set.contains(ClientId(8), 0));
-        }
-
-        #[test]
-        fn many_at_once_are_as_many_in_turn(
-            before in proptest::collection::vec((0u64..4, 0u32..200, 1u32..8), 0..20),
-            added in proptest::collection::vec((0u64..6, 0u32..200, 1u32..8), 0..60),
-        ) {
-            let ranges = |list: Vec<(u64, u32, u32)>| -> Vec<IdRange> {
-                list.into_iter()
-                    .map(|(client, start, length)| IdRange {
-                        client: ClientId(client),
-                        range: ClockRange { start, end: start + length },
-                    })
-                    .collect()
-            };
-            let mut in_turn = IdSet::default();
-            let (before, mut added) = (ranges(before), ranges(added));
-            for IdRange { client, range } in &before {
-                in_turn.insert(*client, *range);
-            }
-            let mut at_once = in_turn.clone();
-            for IdRange { client, range } in &added {
-                in_turn.insert(*client, *range);
-            }
-            at_once.insert_all(&mut added);
-            prop_assert_eq!(at_once, in_turn);
         }
     }
 }

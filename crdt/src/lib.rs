@@ -8,12 +8,12 @@ mod badge;
 mod content;
 mod document;
 mod error;
-mod gate;
 mod id_set;
 mod limits;
 mod live;
-mod parking;
+mod pending;
 mod state_vector;
+mod structs;
 mod update;
 
 #[cfg(feature = "testing")]
@@ -26,6 +26,6 @@ pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use message::Message;
-pub use parking::{Parking, ParkingFull, ParkingLimits};
+pub use pending::PendingFull;
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
 pub use update::{ClientRange, Update, merge};

@@ -6,20 +6,12 @@ use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact};
 
 use crate::error::ApplyError;
-use crate::id_set::{ClockRange, IdRange};
-use crate::state_vector::{ClientId, StateVector};
 
 /// An unpacked document.
 pub(crate) struct Live {
     doc: Doc,
     /// What is deleted is freed in a transaction of its own.
     collects_later: bool,
-}
-
-/// What applying did beyond what the update says.
-pub(crate) struct Applied {
-    /// Everything that was deleted, also what follows from other deletes.
-    pub(crate) deleted: Vec<IdRange>,
 }
 
 impl Live {
@@ -38,7 +30,7 @@ impl Live {
     }
 
     /// Applies a checked update in one transaction.
-    pub(crate) fn apply(&mut self, update: &[u8]) -> Result<Applied, ApplyError> {
+    pub(crate) fn apply(&mut self, update: &[u8]) -> Result<(), ApplyError> {
         guarded(|| {
             let update = yrs::Update::decode_v1(update).map_err(|_| ApplyError::Rejected)?;
             let mut transaction = self.doc.try_transact_mut().map_err(|_| ApplyError::Failed)?;
@@ -49,50 +41,12 @@ impl Live {
             if transaction.has_missing_updates() {
                 return Err(ApplyError::Diverged);
             }
-            let mut deleted = Vec::new();
             let collect = self.collects_later.then(|| transaction.delete_set().clone());
-            for (client, ranges) in transaction.delete_set().iter() {
-                let client = ClientId(client.get());
-                deleted.extend(ranges.iter().map(|range| IdRange {
-                    client,
-                    range: ClockRange {
-                        start: range.start,
-                        end: range.end,
-                    },
-                }));
-            }
             drop(transaction);
             if let Some(collect) = collect {
                 collect_deleted(&self.doc, &collect)?;
             }
-            Ok(Applied { deleted })
-        })
-    }
-
-    pub(crate) fn collects_later(&self) -> bool {
-        self.collects_later
-    }
-
-    pub(crate) fn state_vector(&self) -> Result<StateVector, ApplyError> {
-        guarded(|| {
-            let transaction = self.doc.try_transact().map_err(|_| ApplyError::Failed)?;
-            let known = transaction.state_vector();
-            Ok(known
-                .iter()
-                .map(|(client, &clock)| (ClientId(client.get()), clock))
-                .collect())
-        })
-    }
-
-    /// What a replica with this state vector lacks.
-    pub(crate) fn diff(&self, known: &StateVector) -> Result<Vec<u8>, ApplyError> {
-        guarded(|| {
-            let mut remote = yrs::StateVector::default();
-            for (client, clock) in known.iter() {
-                remote.set_max(yrs::ClientID::new(client.0), clock);
-            }
-            let transaction = self.doc.try_transact().map_err(|_| ApplyError::Failed)?;
-            Ok(transaction.encode_diff_v1(&remote))
+            Ok(())
         })
     }
 

@@ -1,6 +1,6 @@
 //! State vectors: how far a replica knows each client's history.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::{Bytes, BytesMut};
 
@@ -37,8 +37,8 @@ impl fmt::Display for ClientId {
 /// On the wire: a count, then client and clock for each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StateVector {
-    /// Sorted by client; clocks are never zero.
-    clocks: Vec<(ClientId, u32)>,
+    /// Clocks are never zero.
+    clocks: BTreeMap<ClientId, u32>,
 }
 
 impl StateVector {
@@ -59,23 +59,18 @@ impl StateVector {
                 limit: limits.max_clients_per_state_vector,
             });
         }
-        // Two bytes is the least an entry takes.
-        let mut clocks = Vec::with_capacity(count.min(reader.remaining() / 2));
+        let mut clocks = BTreeMap::new();
         for _ in 0..count {
             let client = ClientId(reader.number()?);
             let clock = reader.number_up_to(MAX_CLOCK)?;
-            if clock > 0 {
-                clocks.push((client, clock));
+            if clock > 0 && clocks.insert(client, clock).is_some() {
+                return Err(DecodeError::DuplicateClient { client });
             }
         }
         if !reader.is_at_end() {
             return Err(DecodeError::TrailingBytes {
                 position: reader.position(),
             });
-        }
-        clocks.sort_unstable_by_key(|&(client, _)| client);
-        if let Some(pair) = clocks.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(DecodeError::DuplicateClient { client: pair[0].0 });
         }
         Ok(Self { clocks })
     }
@@ -95,18 +90,15 @@ impl StateVector {
         bytes.freeze()
     }
 
-    /// How many ticks of `client` are known.
+    /// How many ticks of `client` are known. Takes logarithmic time.
     #[inline]
     pub fn get(&self, client: ClientId) -> u32 {
-        match self.find(client) {
-            Ok(index) => self.clocks.get(index).map_or(0, |&(_, clock)| clock),
-            Err(_) => 0,
-        }
+        self.clocks.get(&client).copied().unwrap_or(0)
     }
 
     /// The clients with their clocks, in the order of their ids.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (ClientId, u32)> + DoubleEndedIterator + '_ {
-        self.clocks.iter().copied()
+        self.clocks.iter().map(|(&client, &clock)| (client, clock))
     }
 
     /// How many clients are known.
@@ -126,73 +118,27 @@ impl StateVector {
 
     /// Raises the clock of `client` to at least `clock`.
     pub fn advance(&mut self, client: ClientId, clock: u32) {
-        if clock == 0 {
-            return;
-        }
-        match self.find(client) {
-            Ok(index) => {
-                if let Some(entry) = self.clocks.get_mut(index) {
-                    entry.1 = entry.1.max(clock);
-                }
-            }
-            Err(index) => self.clocks.insert(index, (client, clock)),
+        if clock > 0 {
+            let known = self.clocks.entry(client).or_insert(clock);
+            *known = clock.max(*known);
         }
     }
 
-    /// Where `client` is, or would be inserted.
-    #[inline]
-    pub(crate) fn position(&self, client: ClientId) -> Result<usize, usize> {
-        match self.clocks.last() {
-            Some(&(last, _)) if last == client => Ok(self.clocks.len() - 1),
-            _ => self.find(client),
+    /// Sets the clock of `client` back to what it was.
+    pub(crate) fn set_back(&mut self, client: ClientId, clock: u32) {
+        match clock {
+            0 => drop(self.clocks.remove(&client)),
+            _ => drop(self.clocks.insert(client, clock)),
         }
-    }
-
-    #[inline]
-    pub(crate) fn clock_at(&self, position: usize) -> u32 {
-        self.clocks.get(position).map_or(0, |&(_, clock)| clock)
-    }
-
-    #[inline]
-    pub(crate) fn set_at(&mut self, position: usize, clock: u32) {
-        if let Some(entry) = self.clocks.get_mut(position) {
-            entry.1 = clock;
-        }
-    }
-
-    /// Makes room for clients, in the order of their ids, whose clocks are about to be set.
-    pub(crate) fn insert_unknown(&mut self, clients: &[ClientId]) {
-        if let &[client] = clients {
-            let place = self.clocks.partition_point(|&(known, _)| known < client);
-            self.clocks.insert(place, (client, 0));
-        } else {
-            self.clocks.extend(clients.iter().map(|&client| (client, 0)));
-            self.clocks.sort_by_key(|&(client, _)| client);
-        }
-    }
-
-    /// Removes the clients whose clocks were not set after all.
-    pub(crate) fn remove_unknown(&mut self) {
-        self.clocks.retain(|&(_, clock)| clock > 0);
-    }
-
-    #[inline]
-    fn find(&self, client: ClientId) -> Result<usize, usize> {
-        self.clocks.binary_search_by_key(&client, |&(client, _)| client)
     }
 }
 
 impl FromIterator<(ClientId, u32)> for StateVector {
     fn from_iter<T: IntoIterator<Item = (ClientId, u32)>>(clocks: T) -> Self {
-        let mut clocks: Vec<_> = clocks.into_iter().filter(|&(_, clock)| clock > 0).collect();
-        clocks.sort_unstable();
-        clocks.dedup_by(|later, earlier| {
-            let same = later.0 == earlier.0;
-            if same {
-                earlier.1 = later.1;
-            }
-            same
-        });
-        Self { clocks }
+        let mut state_vector = Self::new();
+        for (client, clock) in clocks {
+            state_vector.advance(client, clock);
+        }
+        state_vector
     }
 }

@@ -532,11 +532,6 @@ impl Settings {
                 timeout: Duration::from_secs(self.rooms.presence_timeout_seconds),
                 ..crdt::AwarenessLimits::default()
             },
-            parking: crdt::ParkingLimits {
-                max_updates: unlimited(self.limits.max_parked_updates),
-                max_bytes: unlimited(self.limits.max_parked_bytes),
-                ..crdt::ParkingLimits::default()
-            },
             sleep: Duration::from_secs(self.rooms.document_sleep_seconds),
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Contribution {
     pub(super) arrival: Arrival,
     pub(super) user: Option<Arc<str>>,
     pub(super) update: Update,
+    /// It builds on something that is not there: it is stored, and told when that has come.
+    pub(super) is_parked: bool,
 }
 
 #[derive(Debug)]
@@ -57,7 +59,8 @@ struct Pile {
 /// The updates admitted since the last flush, by author.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    by_author: BTreeMap<Author, Pile>,
+    /// And whether it is parked.
+    by_author: BTreeMap<(Author, bool), Pile>,
     /// Where each client's new structs begin.
     starts: BTreeMap<ClientId, u32>,
     /// The same of the batches whose deltas are on their way to the outboxes.
@@ -76,13 +79,22 @@ impl Batch {
             let start = self.starts.entry(range.client).or_insert(range.start);
             *start = range.start.min(*start);
         }
-        let pile = self.by_author.entry(author).or_insert_with(|| Pile {
+        self.pile(author, false, arrival, user).updates.push(update);
+    }
+
+    /// Adds an update that is to be stored and has no effect yet.
+    pub(super) fn park(&mut self, author: Author, user: Option<Arc<str>>, update: Update) {
+        self.pile(author, true, Arrival::Edit, user).updates.push(update);
+    }
+
+    fn pile(&mut self, author: Author, is_parked: bool, arrival: Arrival, user: Option<Arc<str>>) -> &mut Pile {
+        let pile = self.by_author.entry((author, is_parked)).or_insert_with(|| Pile {
             arrival,
             user,
             updates: Vec::new(),
         });
         pile.arrival = pile.arrival.max(arrival);
-        pile.updates.push(update);
+        pile
     }
 
     /// Takes what was written, one contribution an author in the order of their ids, and leaves the batch empty.
@@ -96,7 +108,7 @@ impl Batch {
         }
         std::mem::take(&mut self.by_author)
             .into_iter()
-            .map(|(author, mut pile)| {
+            .map(|((author, is_parked), mut pile)| {
                 let update = match pile.updates.len() {
                     1 => pile.updates.swap_remove(0),
                     _ => crdt::merge(&pile.updates),
@@ -106,6 +118,7 @@ impl Batch {
                     arrival: pile.arrival,
                     user: pile.user,
                     update,
+                    is_parked,
                 }
             })
             .collect()

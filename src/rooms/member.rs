@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use crdt::{ClientId, Missing, StateVector, Update};
+use crdt::{ClientId, StateVector};
 
 use super::{Capabilities, receipts::Receipts, room::Mark};
 
@@ -80,7 +80,6 @@ pub(super) struct Member {
     /// It has brought something new of another user who is here, which was left out.
     pub(super) withheld: bool,
     /// What it has brought of its own that builds on what others have not brought yet.
-    pub(super) held: Option<Box<HeldBack>>,
     /// It has answered the question for what the room lacks.
     pub(super) has_resynced: bool,
     /// Something that it wrote was refused since.
@@ -89,15 +88,6 @@ pub(super) struct Member {
     pub(super) mark: Option<Mark>,
 }
 
-/// Edits of a member that wait for those of others.
-#[derive(Debug)]
-pub(super) struct HeldBack {
-    pub(super) update: Update,
-    /// Something that it builds on.
-    pub(super) missing: Missing,
-    /// How many messages brought it.
-    pub(super) messages: usize,
-}
 
 impl Member {
     pub(super) fn new(role: Role, user: Option<Arc<str>>, capabilities: Capabilities) -> Self {
@@ -111,7 +101,6 @@ impl Member {
             capabilities,
             receipts: Receipts::default(),
             withheld: false,
-            held: None,
             has_resynced: false,
             has_refused: false,
             mark: None,

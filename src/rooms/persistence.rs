@@ -160,6 +160,9 @@ impl Persistence {
         if self.unsent.len() > MAX_UNSENT {
             self.unsent = merge_by_author(std::mem::take(&mut self.unsent));
         }
+        if self.is_written() {
+            self.stored = self.flushed;
+        }
     }
 
     /// The ticket of everything flushed so far, or of the next flush.

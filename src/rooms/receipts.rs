@@ -11,8 +11,6 @@ pub(super) enum Outcome {
     Stored(Ticket),
     /// It was refused.
     Refused,
-    /// It waits for what it builds on.
-    Parked,
 }
 
 /// Runs of like outcomes that may wait. What is stored together is one run, so only who mixes good messages with refused ones while
@@ -33,10 +31,6 @@ struct Run {
 #[derive(Debug, Default)]
 pub(super) struct Receipts {
     runs: VecDeque<Run>,
-    /// How many of them are parked.
-    parked: usize,
-    /// One of the parked ones was dropped. Which one is not known any more, so none of them is said to be stored.
-    lost: bool,
 }
 
 impl Receipts {
@@ -54,7 +48,6 @@ impl Receipts {
         outcome: Outcome,
         together: impl Fn(Ticket, Ticket) -> bool,
     ) -> Result<(), TooMany> {
-        self.parked += usize::from(outcome == Outcome::Parked);
         // What became alike since it was noted leaves together, so that this grows with commits and not with messages.
         while let [.., before, last] = self.runs.make_contiguous()
             && let Some(both) = joined(*before, *last, &together)
@@ -76,31 +69,6 @@ impl Receipts {
         Ok(())
     }
 
-    /// Parked messages were taken in, and are durable once `ticket` is stored; or they were dropped.
-    pub(super) fn unparked(&mut self, messages: usize, ticket: Option<Ticket>) {
-        self.parked = self.parked.saturating_sub(messages);
-        self.lost |= ticket.is_none();
-        if self.parked > 0 {
-            return;
-        }
-        let outcome = ticket
-            .filter(|_| !self.lost)
-            .map_or(Outcome::Refused, Outcome::Stored);
-        self.lost = false;
-        for run in &mut self.runs {
-            if run.outcome == Outcome::Parked {
-                run.outcome = outcome;
-            }
-        }
-    }
-
-    /// All that was parked was dropped.
-    pub(super) fn unparked_all(&mut self) {
-        if self.parked > 0 {
-            self.unparked(self.parked, None);
-        }
-    }
-
     /// Whatever waits for a ticket above `flushed` waits for ever, and with it what came later.
     pub(super) fn give_up_unflushed(&mut self, flushed: Ticket) {
         let lost = |run: &Run| matches!(run.outcome, Outcome::Stored(ticket) if ticket > flushed);
@@ -115,7 +83,7 @@ impl Receipts {
         let accepted = match outcome {
             Outcome::Stored(ticket) if is_stored(ticket) => true,
             Outcome::Refused => false,
-            Outcome::Stored(_) | Outcome::Parked => return None,
+            Outcome::Stored(_) => return None,
         };
         self.runs.pop_front();
         Some((accepted, count))
@@ -128,7 +96,6 @@ fn joined(one: Run, other: Run, together: impl Fn(Ticket, Ticket) -> bool) -> Op
             Outcome::Stored(first.max(second))
         }
         (Outcome::Refused, Outcome::Refused) => Outcome::Refused,
-        (Outcome::Parked, Outcome::Parked) => Outcome::Parked,
         _ => return None,
     };
     let count = one.count.checked_add(other.count)?;

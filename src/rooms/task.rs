@@ -170,7 +170,6 @@ async fn live(page: &PageId, slot: SlotId, shared: &Arc<Shared>, mailbox: &mut m
 /// Makes a document of what is stored.
 fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<Loaded, Refusal> {
     let gate = shared.config.room.gate;
-    let careful = shared.is_suspect(page);
     let Some(stored) = stored else {
         let document = crdt::Document::new(gate);
         return Ok(Loaded {
@@ -181,7 +180,6 @@ fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<L
             log_bytes: 0,
             dirty_since: None,
             before: crdt::StateVector::new(),
-            careful,
         });
     };
     if stored.record.deleted_at.is_some() {
@@ -206,7 +204,6 @@ fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<L
         log_bytes,
         dirty_since: (log_rows > 0).then(now),
         before,
-        careful,
     })
 }
 

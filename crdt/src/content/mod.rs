@@ -7,8 +7,8 @@ use yrs::branch::BranchPtr;
 use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, Transaction};
 
 use crate::error::ApplyError;
-use crate::gate::{Gate, KEYED, LIST, TEXT, XML};
 use crate::live::Live;
+use crate::structs::{KEYED, LIST, TEXT, XML};
 
 /// What a root type is, as far as its content tells. A document does not say it: the program that opens a root type does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,29 +38,21 @@ impl FieldType {
 }
 
 /// A view of a document at one moment.
-pub struct Content<'a> {
-    gate: &'a Gate,
-    live: &'a Live,
+pub struct Content {
+    roots: Vec<(String, u8)>,
+    live: Live,
 }
 
-impl<'a> Content<'a> {
-    pub(crate) fn new(gate: &'a Gate, live: &'a Live) -> Self {
-        Self { gate, live }
-    }
-
-    /// Another document, read as if its root types were those of this one.
-    pub(crate) fn of<'b>(&'b self, live: &'b Live) -> Content<'b> {
-        Content {
-            gate: self.gate,
-            live,
-        }
+impl Content {
+    pub(crate) fn new(roots: Vec<(String, u8)>, live: Live) -> Self {
+        Self { roots, live }
     }
 
     /// The root types in the order of their names.
     pub fn fields(&self) -> Vec<(String, FieldType)> {
-        self.gate
-            .roots()
-            .map(|(name, content)| (name.to_owned(), FieldType::of(content)))
+        self.roots
+            .iter()
+            .map(|(name, content)| (name.clone(), FieldType::of(*content)))
             .collect()
     }
 
@@ -72,15 +64,15 @@ impl<'a> Content<'a> {
     pub fn json(&self, field: Option<&str>) -> Result<Option<Value>, ApplyError> {
         self.live.read(|transaction| match field {
             Some(field) => self
-                .gate
-                .roots()
+                .roots
+                .iter()
                 .find(|(name, _)| *name == field)
-                .map(|(name, content)| root_json(transaction, name, FieldType::of(content))),
+                .map(|(name, content)| root_json(transaction, name, FieldType::of(*content))),
             None => {
-                let fields = self.gate.roots().map(|(name, content)| {
+                let fields = self.roots.iter().map(|(name, content)| {
                     (
-                        name.to_owned(),
-                        root_json(transaction, name, FieldType::of(content)),
+                        name.clone(),
+                        root_json(transaction, name, FieldType::of(*content)),
                     )
                 });
                 Some(Value::Object(fields.collect()))
@@ -96,24 +88,24 @@ impl<'a> Content<'a> {
     pub fn text(&self, field: Option<&str>) -> Result<Option<String>, ApplyError> {
         self.live.read(|transaction| match field {
             Some(field) => self
-                .gate
-                .roots()
+                .roots
+                .iter()
                 .find(|(name, _)| *name == field)
                 .map(|(name, content)| {
-                    root_text(transaction, name, FieldType::of(content)).unwrap_or_default()
+                    root_text(transaction, name, FieldType::of(*content)).unwrap_or_default()
                 }),
             None => {
                 let texts = self
-                    .gate
-                    .roots()
-                    .filter_map(|(name, content)| root_text(transaction, name, FieldType::of(content)));
+                    .roots
+                    .iter()
+                    .filter_map(|(name, content)| root_text(transaction, name, FieldType::of(*content)));
                 Some(texts.collect::<Vec<_>>().join("\n"))
             }
         })
     }
 }
 
-impl std::fmt::Debug for Content<'_> {
+impl std::fmt::Debug for Content {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Content")

@@ -24,16 +24,16 @@ pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Update {
     if let [only] = updates[..] {
         return only.clone();
     }
-    let mut parts: Vec<(&Update, Section)> = Vec::with_capacity(updates.len());
+    let mut parts: Vec<SectionIn<'_>> = Vec::with_capacity(updates.len());
     let mut deletes = Vec::new();
     let mut size = 8;
     for update in &updates {
         size += update.len();
         for section in update.sections() {
             if section.has_holes {
-                each_run(update, section, |run| parts.push((update, run)));
+                each_run(update, section, |run| parts.push((update.bytes(), run)));
             } else {
-                parts.push((update, *section));
+                parts.push((update.bytes(), *section));
             }
         }
         update.each_delete(|range| deletes.push(range));
@@ -56,18 +56,7 @@ pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Update {
     let groups = || parts.chunk_by(|(_, left), (_, right)| left.client == right.client);
     out.put_number(groups().count() as u64);
     for group in groups() {
-        let Some(mut section) = body.write(group) else {
-            continue;
-        };
-        out.put_number(u64::from(section.count));
-        out.put_number(section.client.0);
-        out.put_number(u64::from(section.start));
-        let offset = out.len() as u32;
-        section.first += offset;
-        section.last += offset;
-        section.until += offset;
-        out.put_raw(&body.out);
-        sections.push(section);
+        sections.extend(body.write(group.iter().copied(), 0, &mut out));
     }
     let deletes_at = out.len() as u32;
     write_delete_set(&mut out, &deletes);
@@ -114,9 +103,12 @@ fn each_run(update: &Update, section: &Section, mut found: impl FnMut(Section)) 
     run.into_iter().for_each(found);
 }
 
+/// One client's consecutive structs, and the bytes that they are in.
+pub(crate) type SectionIn<'a> = (&'a [u8], Section);
+
 /// The structs of one client being put together.
 #[derive(Default)]
-struct Body {
+pub(crate) struct Body {
     out: Vec<u8>,
     count: u32,
     last: u32,
@@ -135,15 +127,37 @@ struct Open {
 }
 
 impl Body {
+    /// Writes sections of one client, in the order of their clocks, as one section that begins no earlier than `from`; says where
+    /// everything is in `to`.
+    pub(crate) fn write<'a>(
+        &mut self,
+        group: impl IntoIterator<Item = SectionIn<'a>>,
+        from: u32,
+        to: &mut Vec<u8>,
+    ) -> Option<Section> {
+        let mut section = self.join_all(group, from)?;
+        to.put_number(u64::from(section.count));
+        to.put_number(section.client.0);
+        to.put_number(u64::from(section.start));
+        let offset = to.len() as u32;
+        section.first += offset;
+        section.last += offset;
+        section.until += offset;
+        to.put_raw(&self.out);
+        Some(section)
+    }
+
     /// Leaves the structs in `out` and says what they are, with positions relative to it.
-    fn write(&mut self, group: &[(&Update, Section)]) -> Option<Section> {
+    fn join_all<'a>(&mut self, group: impl IntoIterator<Item = SectionIn<'a>>, from: u32) -> Option<Section> {
         self.out.clear();
         self.count = 0;
         self.last = 0;
-        let (_, first) = group.first()?;
-        let mut end = first.start;
+        let mut group = group.into_iter().peekable();
+        let first = group.peek()?.1;
+        let start = first.start.max(from);
+        let mut end = start;
         let mut has_holes = false;
-        for (update, section) in group {
+        for (bytes, section) in group {
             if section.end <= end && section.start < end {
                 continue;
             }
@@ -157,17 +171,17 @@ impl Body {
             }
             if section.start < end {
                 let mut rest = Vec::new();
-                let cut = write_section(&mut rest, update.bytes(), section, end, false);
+                let cut = write_section(&mut rest, bytes, &section, end);
                 self.append(&rest, &cut);
             } else {
-                self.append(update.bytes(), section);
+                self.append(bytes, &section);
             }
             end = section.end;
         }
         self.close();
         Some(Section {
             client: first.client,
-            start: first.start,
+            start,
             end,
             count: self.count,
             first: 0,

@@ -7,6 +7,7 @@
 //! ```
 
 mod merge;
+mod readable;
 mod structs;
 mod trim;
 
@@ -20,10 +21,12 @@ use crate::limits::Limits;
 use crate::state_vector::{ClientId, MAX_CLOCK, StateVector};
 
 pub use merge::merge;
+pub(crate) use merge::{Body, SectionIn};
 pub(crate) use structs::{
-    ANY, DELETED, DOC, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_struct,
+    ANY, DELETED, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_head, read_struct,
+    skip_any, utf16_length,
 };
-pub(crate) use trim::{Keep, diff, trimmed};
+pub(crate) use trim::{Keep, diff, trimmed, write_head, write_part};
 
 /// Consecutive changes of one client inside an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,8 +67,7 @@ pub struct Update {
     deletes_at: u32,
     /// How many ranges the delete set has.
     delete_ranges: u32,
-    /// The bytes must not go out as they are: the delete set is not in order, or there is a kind of content that is
-    /// passed on in another form.
+    /// The bytes must not go out as they are: the delete set is not in order.
     must_rewrite: bool,
 }
 
@@ -82,10 +84,9 @@ impl Update {
             });
         };
         let mut reader = Reader::new(&bytes);
-        let mut must_rewrite = false;
         let mut sections = SmallVec::new();
         for _ in 0..reader.count()? {
-            sections.push(read_section(&mut reader, limits, &mut must_rewrite)?);
+            sections.push(read_section(&mut reader, limits)?);
         }
         check_distinct(sections.iter().map(|section: &Section| section.client))?;
         let deletes_at = reader.position() as u32;
@@ -99,7 +100,7 @@ impl Update {
             sections,
             deletes_at,
             delete_ranges,
-            must_rewrite: must_rewrite || !in_order,
+            must_rewrite: !in_order,
             bytes,
         })
     }
@@ -144,18 +145,9 @@ impl Update {
     /// The update without the structs of some clients. All its deletes stay.
     #[must_use]
     pub fn without(&self, left_out: impl Fn(ClientId) -> bool) -> Self {
-        let sections = self.sections.iter().enumerate();
-        let mut keep: Vec<_> = sections
-            .filter(|(_, section)| !left_out(section.client))
-            .map(|(index, section)| Keep {
-                section: index,
-                from: section.start,
-                in_list: section.in_list,
-            })
-            .collect();
-        keep.sort_by_key(|keep| {
-            std::cmp::Reverse(self.sections.get(keep.section).map(|section| section.client))
-        });
+        let kept = self.sections.iter().filter(|section| !left_out(section.client));
+        let mut keep: Vec<_> = kept.map(Keep::whole).collect();
+        keep.sort_by_key(|keep| std::cmp::Reverse(keep.section.client));
         trimmed(self, &keep, None)
     }
 
@@ -213,11 +205,7 @@ impl PartialEq for Update {
 
 impl Eq for Update {}
 
-fn read_section(
-    reader: &mut Reader<'_>,
-    limits: &Limits,
-    must_rewrite: &mut bool,
-) -> Result<Section, DecodeError> {
+fn read_section(reader: &mut Reader<'_>, limits: &Limits) -> Result<Section, DecodeError> {
     let position = reader.position();
     let count = reader.count()?;
     if count == 0 {
@@ -232,7 +220,6 @@ fn read_section(
     for _ in 0..count {
         last = reader.position() as u32;
         let read = read_struct::<false>(reader, limits)?;
-        *must_rewrite |= read.kind() == JSON;
         has_holes |= read.kind() == SKIP;
         // Neither can exceed 2^30, so the sum fits.
         end += read.length;

@@ -32,12 +32,13 @@ pub(crate) const HAS_KEY: u8 = 0b0010_0000;
 pub(crate) const HAS_RIGHT_ORIGIN: u8 = 0b0100_0000;
 pub(crate) const HAS_ORIGIN: u8 = 0b1000_0000;
 
-/// Type references that name themselves: an XML element has a node name after the reference.
+/// Type references that are followed by a name: of an XML element, and of a hook.
 const XML_ELEMENT: u8 = 3;
+const XML_HOOK: u8 = 5;
 const XML_TEXT: u8 = 6;
 
 /// The identity of one clock tick of a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Id {
     pub(crate) client: ClientId,
     pub(crate) clock: u32,
@@ -73,15 +74,9 @@ impl Struct<'_> {
     }
 }
 
-/// Reads a struct and checks all of it.
-///
-/// With `TRUSTED`, for bytes that passed once, the parts whose inside does not matter are skipped over.
+/// Reads what stands before the content of a struct. A collected struct and a skip have their length as content.
 #[inline]
-pub(crate) fn read_struct<'a, const TRUSTED: bool>(
-    reader: &mut Reader<'a>,
-    limits: &Limits,
-) -> Result<Struct<'a>, DecodeError> {
-    let position = reader.position();
+pub(crate) fn read_head<'a>(reader: &mut Reader<'a>) -> Result<Struct<'a>, DecodeError> {
     let info = reader.byte()?;
     let mut read = Struct {
         info,
@@ -94,7 +89,6 @@ pub(crate) fn read_struct<'a, const TRUSTED: bool>(
         is_xml: false,
     };
     if info == GC || info == SKIP {
-        read.length = length(reader)?;
         return Ok(read);
     }
     if info & HAS_ORIGIN != 0 {
@@ -104,13 +98,30 @@ pub(crate) fn read_struct<'a, const TRUSTED: bool>(
         read.right_origin = Some(read_id(reader)?);
     }
     if info & (HAS_ORIGIN | HAS_RIGHT_ORIGIN) == 0 {
-        read.parent = Some(read_parent::<TRUSTED>(reader)?);
+        read.parent = Some(read_parent(reader)?);
         if info & HAS_KEY != 0 {
             read.key = Some(reader.string()?);
         }
     }
     read.content = reader.position();
-    match info & KIND {
+    Ok(read)
+}
+
+/// Reads a struct and checks all of it.
+///
+/// With `TRUSTED`, for bytes that passed once, the parts whose inside does not matter are skipped over.
+#[inline]
+pub(crate) fn read_struct<'a, const TRUSTED: bool>(
+    reader: &mut Reader<'a>,
+    limits: &Limits,
+) -> Result<Struct<'a>, DecodeError> {
+    let position = reader.position();
+    let mut read = read_head(reader)?;
+    if read.info == GC || read.info == SKIP {
+        read.length = length(reader)?;
+        return Ok(read);
+    }
+    match read.info & KIND {
         STRING => read.length = string_length::<TRUSTED>(reader)?,
         DELETED => read.length = length(reader)?,
         ANY => {
@@ -119,22 +130,26 @@ pub(crate) fn read_struct<'a, const TRUSTED: bool>(
                 skip_any(reader, limits.max_any_depth)?;
             }
         }
+        // What is JSON here is passed on as it came: only who reads the page has to understand it.
         FORMAT => {
             skip_string::<TRUSTED>(reader)?;
-            skip_json::<TRUSTED>(reader)?;
+            skip_string::<TRUSTED>(reader)?;
         }
         TYPE => read.is_xml = skip_type_reference(reader)?,
-        EMBED => skip_json::<TRUSTED>(reader)?,
+        EMBED => skip_string::<TRUSTED>(reader)?,
         BINARY => {
             reader.buffer()?;
         }
         JSON => {
             read.length = values_count(reader)?;
             for _ in 0..read.length {
-                skip_json_or_undefined::<TRUSTED>(reader)?;
+                skip_string::<TRUSTED>(reader)?;
             }
         }
-        DOC => skip_subdocument(reader, limits)?,
+        DOC => {
+            reader.string()?;
+            skip_any(reader, limits.max_any_depth)?;
+        }
         tag => {
             return Err(DecodeError::UnknownTag {
                 what: "struct",
@@ -153,7 +168,7 @@ pub(crate) fn read_id(reader: &mut Reader<'_>) -> Result<Id, ReadError> {
     Ok(Id { client, clock })
 }
 
-fn read_parent<'a, const TRUSTED: bool>(reader: &mut Reader<'a>) -> Result<Parent<'a>, DecodeError> {
+fn read_parent<'a>(reader: &mut Reader<'a>) -> Result<Parent<'a>, DecodeError> {
     let position = reader.position();
     match reader.byte()? {
         1 => Ok(Parent::Root(reader.string()?)),
@@ -220,59 +235,21 @@ fn skip_string<const TRUSTED: bool>(reader: &mut Reader<'_>) -> Result<(), ReadE
     }
 }
 
-fn skip_json<const TRUSTED: bool>(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-    if TRUSTED {
-        reader.buffer()?;
-        return Ok(());
-    }
-    let position = reader.position();
-    let text = reader.string()?;
-    // What the document library cannot read it must not be given, so it is asked itself.
-    match yrs::Any::from_json(text) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(DecodeError::InvalidJson { position }),
-    }
-}
-
-fn skip_json_or_undefined<const TRUSTED: bool>(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
-    let mut ahead = reader.clone();
-    if ahead.buffer()? == b"undefined" {
-        *reader = ahead;
-        return Ok(());
-    }
-    skip_json::<TRUSTED>(reader)
-}
-
 /// Says whether the type belongs to the XML family.
 fn skip_type_reference(reader: &mut Reader<'_>) -> Result<bool, DecodeError> {
     let position = reader.position();
     match reader.byte()? {
         0..=2 => Ok(false),
-        XML_ELEMENT => {
+        XML_ELEMENT | XML_HOOK => {
             reader.string()?;
             Ok(true)
         }
         4 | XML_TEXT => Ok(true),
-        // Yjs also has hooks (5); the document library cannot read them.
         tag => Err(DecodeError::UnknownTag {
             what: "shared type",
             tag,
             position,
         }),
-    }
-}
-
-fn skip_subdocument(reader: &mut Reader<'_>, limits: &Limits) -> Result<(), DecodeError> {
-    reader.string()?;
-    let position = reader.position();
-    match reader.peek() {
-        Some(118) => skip_any(reader, limits.max_any_depth),
-        Some(tag) => Err(DecodeError::UnknownTag {
-            what: "subdocument options",
-            tag,
-            position,
-        }),
-        None => Err(ReadError::UnexpectedEnd { position }.into()),
     }
 }
 

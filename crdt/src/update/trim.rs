@@ -8,14 +8,22 @@ use crate::encoding::{Reader, Write};
 use crate::error::DecodeError;
 use crate::id_set::{IdRange, write_delete_set};
 use crate::limits::Limits;
-use crate::state_vector::StateVector;
+use crate::state_vector::{ClientId, StateVector};
 
-/// A section to keep, and from which clock on.
+/// A section, or consecutive structs of one, to keep from a clock on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Keep {
-    pub(crate) section: usize,
+    pub(crate) section: Section,
     pub(crate) from: u32,
-    pub(crate) in_list: bool,
+}
+
+impl Keep {
+    pub(crate) fn whole(section: &Section) -> Self {
+        Self {
+            section: *section,
+            from: section.start,
+        }
+    }
 }
 
 /// The kept part of an update with these deletes, or with its own when `None`.
@@ -24,19 +32,9 @@ pub(crate) fn trimmed(update: &Update, keep: &[Keep], deletes: Option<&[IdRange]
     out.put_number(keep.len() as u64);
     let sections = keep
         .iter()
-        .filter_map(|keep| {
-            let section = update.sections().get(keep.section)?;
-            let written = write_section(
-                &mut out,
-                update.bytes(),
-                section,
-                keep.from,
-                update.must_rewrite(),
-            );
-            Some(Section {
-                in_list: keep.in_list,
-                ..written
-            })
+        .map(|keep| Section {
+            in_list: keep.section.in_list,
+            ..write_section(&mut out, update.bytes(), &keep.section, keep.from)
         })
         .collect();
     let deletes_at = out.len() as u32;
@@ -61,27 +59,23 @@ pub(crate) fn trimmed(update: &Update, keep: &[Keep], deletes: Option<&[IdRange]
 
 /// What a replica with this state vector lacks of a whole document, with all its deletes as Yjs does.
 pub(crate) fn diff(document: &Update, known: &StateVector) -> Bytes {
-    let keep: Vec<_> = (document.sections().iter().enumerate())
-        .filter_map(|(section, range)| {
-            let from = known.get(range.client).max(range.start);
-            (from < range.end).then_some(Keep {
-                section,
+    let keep: Vec<_> = (document.sections().iter())
+        .filter_map(|section| {
+            let from = known.get(section.client).max(section.start);
+            (from < section.end).then_some(Keep {
+                section: Section {
+                    in_list: false,
+                    ..*section
+                },
                 from,
-                in_list: false,
             })
         })
         .collect();
     trimmed(document, &keep, None).bytes
 }
 
-/// Writes a section from clock `from` on. With `rewrite`, content kinds that are passed on in another form are.
-pub(super) fn write_section(
-    out: &mut Vec<u8>,
-    bytes: &[u8],
-    section: &Section,
-    from: u32,
-    rewrite: bool,
-) -> Section {
+/// Writes a section from clock `from` on; says where everything is in `out`.
+pub(crate) fn write_section(out: &mut Vec<u8>, bytes: &[u8], section: &Section, from: u32) -> Section {
     let start = from.max(section.start);
     let limits = Limits::trusted();
     let mut reader = Reader::starting_at(bytes, section.first as usize);
@@ -94,7 +88,7 @@ pub(super) fn write_section(
             break;
         };
         if clock + read.length > start {
-            cut = Some((at, reader.position(), read, start - clock));
+            cut = Some((at, read, start - clock));
             break;
         }
         clock += read.length;
@@ -105,28 +99,20 @@ pub(super) fn write_section(
     out.put_number(u64::from(start));
     let first = out.len() as u32;
     let mut last = first;
-    if let Some((_, _, read, offset)) = &cut {
-        write_cut_struct(out, bytes, read, section.client.0, clock, *offset);
+    if let Some((at, read, offset)) = &cut {
+        write_part(
+            out,
+            bytes,
+            (*at, section.client, clock),
+            read,
+            (*offset, read.length),
+        );
     }
     let rest = reader.position();
-    if rewrite {
-        while reader.position() < section.until as usize {
-            let at = reader.position();
-            let Ok(read) = read_struct::<true>(&mut reader, &limits) else {
-                break;
-            };
-            last = out.len() as u32;
-            match read.kind() {
-                JSON => write_json_as_any(out, bytes, at, &read, 0),
-                _ => out.put_raw(bytes.get(at..reader.position()).unwrap_or_default()),
-            }
-        }
-    } else {
-        if rest <= section.last as usize {
-            last = out.len() as u32 + (section.last - rest as u32);
-        }
-        out.put_raw(bytes.get(rest..section.until as usize).unwrap_or_default());
+    if rest <= section.last as usize {
+        last = out.len() as u32 + (section.last - rest as u32);
     }
+    out.put_raw(bytes.get(rest..section.until as usize).unwrap_or_default());
     Section {
         client: section.client,
         start,
@@ -140,112 +126,123 @@ pub(super) fn write_section(
     }
 }
 
-/// Writes the right part of a struct that is cut `offset` ticks after its start. The part cut off becomes its origin,
-/// from which it inherits where it belongs.
-fn write_cut_struct(
+/// Writes the ticks `from..until` of a struct that begins at `at` in `bytes` and at `clock`. When its start is cut off, that becomes
+/// its origin, from which it inherits where it belongs.
+pub(crate) fn write_part(
     out: &mut Vec<u8>,
     bytes: &[u8],
+    (at, client, clock): (usize, ClientId, u32),
     read: &Struct<'_>,
-    client: u64,
-    clock: u32,
-    offset: u32,
+    (from, until): (u32, u32),
 ) {
-    let length = read.length - offset;
+    let length = until - from;
     if read.kind() == GC {
         out.put_byte(GC);
         out.put_number(u64::from(length));
         return;
     }
-    let kind = if read.kind() == JSON { ANY } else { read.kind() };
-    out.put_byte((read.info & (HAS_RIGHT_ORIGIN | HAS_KEY)) | HAS_ORIGIN | (kind & KIND));
-    out.put_number(client);
-    out.put_number(u64::from(clock + offset - 1));
-    if let Some(right) = read.right_origin {
-        out.put_number(right.client.0);
-        out.put_number(u64::from(right.clock));
-    }
+    write_head(out, bytes, (at, client, clock), read, (from, read.kind()));
     let mut reader = Reader::starting_at(bytes, read.content);
     match read.kind() {
         DELETED => out.put_number(u64::from(length)),
-        STRING => {
-            if let Ok(text) = reader.string() {
-                write_text_from(out, text, offset);
-            }
-        }
-        ANY => {
-            let written = copy_values_from(out, &mut reader, bytes, read.length, offset);
+        STRING => write_text_part(out, reader.string().unwrap_or_default(), from, until),
+        ANY | JSON => {
+            let written = copy_values(out, &mut reader, read.kind(), from, until);
             debug_assert!(
                 written.is_ok(),
                 "the values were checked when the update was parsed"
             );
         }
-        JSON => write_values_from_json(out, &mut reader, read.length, offset),
         _ => debug_assert!(false, "only content of more than one tick can be cut"),
     }
 }
 
-/// Writes a text without its first `offset` UTF-16 units. When that cuts a character that takes two, the rest of it
-/// becomes U+FFFD, as in Yjs.
-fn write_text_from(out: &mut Vec<u8>, text: &str, offset: u32) {
-    let mut units = 0;
-    for (at, character) in text.char_indices() {
-        if units >= offset {
-            out.put_string(text.get(at..).unwrap_or_default());
-            return;
-        }
-        units += character.len_utf16() as u32;
-        if units > offset {
-            let rest = text.get(at + character.len_utf8()..).unwrap_or_default();
-            out.put_string(&format!("{}{rest}", char::REPLACEMENT_CHARACTER));
-            return;
-        }
-    }
-    debug_assert!(false, "a text is cut inside");
-}
-
-fn copy_values_from(
+/// Writes the head of the part of a struct that begins `from` ticks after its start, with content of `kind`.
+pub(crate) fn write_head(
     out: &mut Vec<u8>,
-    reader: &mut Reader<'_>,
     bytes: &[u8],
-    count: u32,
-    offset: u32,
-) -> Result<(), DecodeError> {
-    let depth = Limits::trusted().max_any_depth;
-    reader.count()?;
-    for _ in 0..offset {
-        skip_any(reader, depth)?;
+    (at, client, clock): (usize, ClientId, u32),
+    read: &Struct<'_>,
+    (from, kind): (u32, u8),
+) {
+    if from == 0 {
+        out.put_byte((read.info & !KIND) | kind);
+        out.put_raw(bytes.get(at + 1..read.content).unwrap_or_default());
+        return;
     }
-    let start = reader.position();
-    for _ in offset..count {
-        skip_any(reader, depth)?;
+    out.put_byte((read.info & (HAS_RIGHT_ORIGIN | HAS_KEY)) | HAS_ORIGIN | kind);
+    out.put_number(client.0);
+    out.put_number(u64::from(clock + from - 1));
+    if let Some(right) = read.right_origin {
+        out.put_number(right.client.0);
+        out.put_number(u64::from(right.clock));
     }
-    out.put_number(u64::from(count - offset));
-    out.put_raw(bytes.get(start..reader.position()).unwrap_or_default());
-    Ok(())
 }
 
-/// The document library misreads the obsolete JSON content (it takes one value too many), so it is passed on as the
-/// plain values it stands for. Lengths, and what programs see, are the same.
-fn write_json_as_any(out: &mut Vec<u8>, bytes: &[u8], at: usize, read: &Struct<'_>, offset: u32) {
-    out.put_byte((read.info & !KIND) | ANY);
-    out.put_raw(bytes.get(at + 1..read.content).unwrap_or_default());
-    let mut reader = Reader::starting_at(bytes, read.content);
-    write_values_from_json(out, &mut reader, read.length, offset);
+/// Writes the UTF-16 units `from..until` of a text. A character of two units that is cut becomes U+FFFD on each side, as in Yjs.
+fn write_text_part(out: &mut Vec<u8>, text: &str, from: u32, until: u32) {
+    let (start, cut_before) = byte_position(text, from);
+    let (end, cut_behind) = byte_position(text, until);
+    let replacement = char::REPLACEMENT_CHARACTER.len_utf8();
+    // Of a character that is cut, `byte_position` gives the end.
+    let end = match cut_behind {
+        true => end - 4,
+        false => end,
+    };
+    let whole = text.get(start..end.max(start)).unwrap_or_default();
+    let length = whole.len() + replacement * (usize::from(cut_before) + usize::from(cut_behind));
+    out.put_number(length as u64);
+    let put_replacement = |out: &mut Vec<u8>| {
+        out.put_raw(char::REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]).as_bytes());
+    };
+    if cut_before {
+        put_replacement(out);
+    }
+    out.put_raw(whole.as_bytes());
+    if cut_behind {
+        put_replacement(out);
+    }
 }
 
-fn write_values_from_json(out: &mut Vec<u8>, reader: &mut Reader<'_>, count: u32, offset: u32) {
-    out.put_number(u64::from(count - offset));
-    let read = reader.count();
-    debug_assert!(read.is_ok(), "the values were checked when the update was parsed");
-    for index in 0..count {
-        let text = reader.string().unwrap_or_default();
-        if index < offset {
+/// Where the UTF-16 unit `units` of a text begins. When that is inside a character, where that ends, and `true`.
+fn byte_position(text: &str, units: u32) -> (usize, bool) {
+    let mut seen = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        if byte & 0xc0 == 0x80 {
             continue;
         }
-        let value = match text {
-            "undefined" => yrs::Any::Undefined,
-            text => yrs::Any::from_json(text).unwrap_or(yrs::Any::Null),
-        };
-        value.encode(out);
+        if seen >= units {
+            // One unit too many: the character before was cut.
+            return (at, seen > units);
+        }
+        seen += 1 + u32::from(byte >= 0xf0);
     }
+    (text.len(), seen > units)
+}
+
+/// Copies the values `from..until` of plain or JSON content.
+fn copy_values(
+    out: &mut Vec<u8>,
+    reader: &mut Reader<'_>,
+    kind: u8,
+    from: u32,
+    until: u32,
+) -> Result<(), DecodeError> {
+    let depth = Limits::trusted().max_any_depth;
+    let skip = |reader: &mut Reader<'_>| match kind {
+        ANY => skip_any(reader, depth),
+        _ => Ok(reader.buffer().map(drop)?),
+    };
+    reader.count()?;
+    for _ in 0..from {
+        skip(reader)?;
+    }
+    let start = reader.clone();
+    for _ in from..until {
+        skip(reader)?;
+    }
+    out.put_number(u64::from(until - from));
+    let length = reader.position() - start.position();
+    out.put_raw(start.clone().exactly(length)?);
+    Ok(())
 }

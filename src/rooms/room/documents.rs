@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use crdt::{Admission, ClientId, Document, StateVector, Update};
+use crdt::{Admission, ClientId, StateVector, Update};
 use storage::{LoggedUpdate, NewUpdate};
 
 use super::{
@@ -18,12 +18,6 @@ use crate::rooms::{
 
 /// Most that is told again to somebody who comes back, in bytes.
 const MAX_RECENT_BYTES: usize = 64 * 1024;
-
-/// A copy of a document, on which updates can be tried.
-pub(super) fn copy_of(document: &mut Document, config: &RoomConfig) -> Option<Box<Document>> {
-    let state = document.encode().ok()?;
-    Document::load(config.gate, [state]).ok().map(Box::new)
-}
 
 impl Room {
     pub(super) fn said(
@@ -209,7 +203,7 @@ impl Room {
             return Ok(Outcome::Refused);
         }
         let update = self.of_right_authors((Some(member), arrival), user.as_ref(), update, effects)?;
-        self.admit(now, (member, arrival), user, update, effects)
+        self.admit((member, arrival), user, update, effects)
     }
 
     fn is_full(&self) -> bool {
@@ -240,7 +234,7 @@ impl Room {
                     };
                     let update = self.of_right_authors((member, arrival), user.as_ref(), update, effects)?;
                     let author = Author::Request(request, member);
-                    self.admit_posted(now, (request, author, arrival), user, update, effects)
+                    self.admit_posted((request, author, arrival), user, update, effects)
                 })
         };
         if let Err(refusal) = result {
@@ -253,17 +247,29 @@ impl Room {
 
     fn admit_posted(
         &mut self,
-        now: Instant,
         (request, author, arrival): (RequestId, Author, Arrival),
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        self.try_out(user.as_ref(), &update, effects)?;
         match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
             Admission::New(update) => {
-                self.batch.push(author, arrival, user, update);
-                self.admit_parked(now, effects);
+                self.took_in((author, arrival), user, update, effects);
+                Ok(())
+            }
+            Admission::Partly { new, early, .. } => {
+                if self.document.park(early.clone()).is_err() {
+                    // What is complete of it stays: posted again, it is known.
+                    self.took_in((Author::Foreign, arrival), user, new, effects);
+                    return Err(too_early());
+                }
+                self.batch.park(author, user.clone(), early);
+                self.took_in((author, arrival), user, new, effects);
+                Ok(())
+            }
+            Admission::Early { update, .. } => {
+                self.document.park(update.clone()).map_err(|_| too_early())?;
+                self.batch.park(author, user, update);
                 Ok(())
             }
             Admission::Known => {
@@ -278,10 +284,6 @@ impl Room {
                 }
                 Ok(())
             }
-            Admission::Early { .. } => Err(Refusal::new(
-                RefusalCode::Conflict,
-                "the update builds on others that this page does not have: post those first, or all as one",
-            )),
         }
     }
 
@@ -312,49 +314,64 @@ impl Room {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Refusal::malformed(error.to_string()))?;
         let update = crdt::merge(&updates);
-        self.try_out(None, &update, effects)?;
-        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
-            Admission::New(update) => {
-                // It is stored.
-                self.batch.push(Author::Foreign, Arrival::Edit, None, update);
-                self.admit_parked(now, effects);
-                Ok(())
-            }
-            Admission::Known => Ok(()),
-            Admission::Early { missing, .. } => Err(Refusal::malformed(format!(
-                "client {} is needed up to clock {}",
-                missing.client, missing.clock
-            ))),
+        let (new, early) = match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+            Admission::New(update) => (Some(update), None),
+            Admission::Known => (None, None),
+            Admission::Early { update, .. } => (None, Some(update)),
+            Admission::Partly { new, early, .. } => (Some(new), Some(early)),
+        };
+        if let Some(early) = early {
+            self.document.park(early).map_err(|_| too_early())?;
         }
+        if let Some(new) = new {
+            // It is stored.
+            self.took_in((Author::Foreign, Arrival::Edit), None, new, effects);
+        }
+        Ok(())
+    }
+
+    /// An update has become part of the document.
+    fn took_in(
+        &mut self,
+        (author, arrival): (Author, Arrival),
+        user: Option<Arc<str>>,
+        update: Update,
+        effects: &mut Vec<Effect>,
+    ) {
+        let clients: Vec<ClientId> = update.ranges().map(|range| range.client).collect();
+        self.batch.push(author, arrival, user, update);
+        self.admit_parked(clients.into_iter(), effects);
     }
 
     /// Takes an update in if it is new, parks it and asks for what is missing if it is early.
     fn admit(
         &mut self,
-        now: Instant,
         (member, arrival): (MemberId, Arrival),
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Refusal> {
-        self.try_out(user.as_ref(), &update, effects)?;
         let received = update.bytes().clone();
         Ok(
             match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
                 Admission::New(update) => {
                     let trimmed = update.bytes().len() != received.len();
-                    self.batch.push(Author::Member(member), arrival, user, update);
+                    self.took_in((Author::Member(member), arrival), user, update, effects);
                     if trimmed {
                         self.acknowledge(member, received, effects);
                     }
-                    self.admit_parked(now, effects);
+                    self.fits(member);
                     self.nothing_new()
                 }
                 Admission::Known => {
                     self.acknowledge(member, received, effects);
                     self.nothing_new()
                 }
-                Admission::Early { update, missing } => self.early(now, member, update, missing, effects),
+                Admission::Early { update, missing } => self.park(member, update, missing, effects),
+                Admission::Partly { new, early, missing } => {
+                    self.took_in((Author::Member(member), arrival), user, new, effects);
+                    self.park(member, early, missing, effects)
+                }
             },
         )
     }
@@ -374,40 +391,11 @@ impl Room {
         }
     }
 
-    /// In a careful room, tries an update on a copy of the document first.
-    pub(super) fn try_out(
-        &mut self,
-        user: Option<&Arc<str>>,
-        update: &Update,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
-        let Some(canary) = &mut self.canary else {
-            return Ok(());
-        };
-        let admitted = canary
-            .admit(update.clone())
-            .map(|_| ())
-            .map_err(|refusal| refusal.to_string());
-        let Err(reason) = admitted.and_then(|()| canary.apply().map_err(|error| error.to_string())) else {
-            return Ok(());
-        };
-        tracing::warn!(
-            reason,
-            bytes = update.bytes().len(),
-            "an update broke a copy of the document and was set aside"
-        );
-        let data = update.bytes().clone();
-        effects.push(Effect::Quarantine {
-            update: NewUpdate {
-                data,
-                user: user.cloned(),
-            },
-            reason,
-        });
-        self.canary = copy_of(&mut self.document, &self.config);
-        Err(Refusal::malformed(
-            "the update cannot be applied to this page and was set aside",
-        ))
+    /// Something of what a member sent fits: it may be asked again.
+    fn fits(&mut self, member: MemberId) {
+        if let Some(seat) = self.members.get_mut(&member) {
+            seat.asked.clear();
+        }
     }
 
     /// Applies everything admitted in one transaction and tells each member what others wrote.
@@ -421,8 +409,12 @@ impl Room {
             return self.fail(&error, effects);
         }
         self.last_edit = now;
-        let contributions = self.batch.take();
+        let mut contributions = self.batch.take();
         self.persistence.flushed(&contributions);
+        contributions.retain(|contribution| !contribution.is_parked);
+        if contributions.is_empty() {
+            return;
+        }
         let writers = self.writers_in(&contributions);
         let has_resync = contributions
             .iter()
@@ -433,7 +425,7 @@ impl Room {
             // Told in another order, it would be early for everybody if the server were killed in between.
             false => self.persistence.news_waits_for(),
         };
-        match waits_for {
+        match waits_for.filter(|ticket| !self.persistence.is_stored(*ticket)) {
             Some(ticket) => {
                 let news = News {
                     contributions,
@@ -551,7 +543,7 @@ impl Room {
 
     /// The document is unusable: nothing of the last batch was told, stored or acknowledged. Everybody is sent away to come
     /// back to a room that is rebuilt from the store.
-    fn fail(&mut self, error: &crdt::ApplyError, effects: &mut Vec<Effect>) {
+    pub(super) fn fail(&mut self, error: &crdt::ApplyError, effects: &mut Vec<Effect>) {
         tracing::error!(%error, members = self.members.len(), "the document failed; the room is rebuilt from the store");
         self.failed = true;
         let _ = self.batch.take();
@@ -559,6 +551,13 @@ impl Room {
         self.give_up_receipts();
         effects.push(Effect::Failed);
     }
+}
+
+fn too_early() -> Refusal {
+    Refusal::new(
+        RefusalCode::Conflict,
+        "the update builds on others that this page does not have, and too much waits for such already: post those first, or all as one",
+    )
 }
 
 /// What two replicas both have.

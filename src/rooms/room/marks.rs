@@ -1,11 +1,11 @@
 //! Marks: a member says something that is said back once everything it said before is stored.
 //!
-//! A mark vouches for whatever the member has, so it waits also for the member's answer to the room's first question, for what was
-//! parked, is held until others bring their part, or could not be kept; and after something was refused no mark is said back until the member has been asked again.
+//! A mark vouches for whatever the member has, so it waits also for the member's answer to the room's first question, and for what
+//! could not be kept; and after something was refused no mark is said back until the member has been asked again.
 
 use bytes::Bytes;
 
-use super::{Author, Effect, MemberId, Outgoing, Room, ServerMessage};
+use super::{Effect, MemberId, Outgoing, Room, ServerMessage};
 use crate::rooms::persistence::Ticket;
 
 /// A mark that is to be said back.
@@ -33,7 +33,6 @@ impl Room {
         let Self {
             marked,
             members,
-            parking,
             persistence,
             batch,
             ..
@@ -44,9 +43,7 @@ impl Room {
             };
             let is_whole = seat.has_resynced
                 && !seat.has_refused
-                && !seat.unkept
-                && seat.held.is_none()
-                && !parking.holds(&Author::Member(*member));
+                && !seat.unkept;
             let Some(mark) = seat.mark.as_mut().filter(|_| is_whole) else {
                 return true;
             };

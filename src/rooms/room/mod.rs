@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{Awareness, AwarenessChange, ClientId, Document, Parking, StateVector, Update};
+use crdt::{Awareness, AwarenessChange, ClientId, Document, StateVector, Update};
 use storage::{Generation, PageId, Seq, Snapshot};
 
 pub(super) use self::marks::Mark;
@@ -55,8 +55,6 @@ pub struct RoomConfig {
     pub max_members: usize,
     /// Limits of presence.
     pub awareness: crdt::AwarenessLimits,
-    /// Limits of what waits for missing predecessors.
-    pub parking: crdt::ParkingLimits,
     /// A quiet room keeps only the encoded state of its document after this time.
     pub sleep: Duration,
 }
@@ -78,8 +76,6 @@ pub struct Loaded {
     pub dirty_since: Option<Instant>,
     /// The state vector of the snapshot, if the log goes beyond one: what is in the log was written lately.
     pub before: StateVector,
-    /// An update has broken this page's document before: try each on a copy first.
-    pub careful: bool,
 }
 
 /// One live page.
@@ -87,9 +83,6 @@ pub struct Loaded {
 pub struct Room {
     config: Arc<RoomConfig>,
     document: Document,
-    /// In a careful room, the copy on which each update is tried first.
-    canary: Option<Box<Document>>,
-    parking: Parking<Author>,
     /// Some member's early update could not be kept.
     has_unkept: bool,
     /// Somebody has left of whom others may have brought something.
@@ -129,21 +122,15 @@ const WINDOW_PER_MEMBER: Duration = Duration::from_micros(500);
 
 impl Room {
     /// Opens a room on what was loaded.
-    pub fn new(now: Instant, page: PageId, config: impl Into<Arc<RoomConfig>>, mut loaded: Loaded) -> Self {
+    pub fn new(now: Instant, page: PageId, config: impl Into<Arc<RoomConfig>>, loaded: Loaded) -> Self {
         let config = config.into();
         let persistence = Persistence::new(page, config.snapshots, &loaded);
-        let canary = loaded
-            .careful
-            .then(|| documents::copy_of(&mut loaded.document, &config))
-            .flatten();
         Self {
-            parking: Parking::new(config.parking),
             has_unkept: false,
             has_departed: false,
             awareness: Awareness::new(config.awareness),
             config,
             document: loaded.document,
-            canary,
             awareness_changes: BTreeMap::new(),
             members: BTreeMap::new(),
             newcomers: BTreeSet::new(),
@@ -241,7 +228,6 @@ impl Room {
     /// Flushes what is due, stores what can be stored, and looks at the clock.
     pub fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.expire(now);
-        self.expire_parked(now);
         self.ask_for_what_was_withheld(effects);
         if self.flush_due(now) {
             self.flush(now, effects);
@@ -281,7 +267,6 @@ impl Room {
             sleep,
             self.persistence.next_deadline(self.failed),
             self.awareness.next_deadline(),
-            self.parking.next_expiry(),
             self.viewers.next_deadline(),
         ]
         .into_iter()
@@ -343,7 +328,6 @@ impl Room {
         self.viewers.went(member);
         self.persistence.forget(member);
         self.unreceipted.remove(&member);
-        self.parking.remove(&Author::Member(member));
         self.client_owners.retain(|(_, owner)| *owner != member);
         self.has_departed = true;
         self.withdraw(now, member, departure);
@@ -363,14 +347,9 @@ impl Room {
             return;
         }
         seat.told_read_only = !role.may_edit();
-        if !role.may_edit() {
-            seat.receipts.unparked_all();
-        }
         let message = if role.may_edit() {
             ServerMessage::SyncStep1(self.document.state_vector().encode())
         } else {
-            let is_waiting = !self.parking.remove(&Author::Member(member)).is_empty();
-            seat.has_refused |= is_waiting | seat.held.take().is_some();
             ServerMessage::Refused(Refusal::read_only())
         };
         effects.push(Effect::Send {

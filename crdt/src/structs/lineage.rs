@@ -1,0 +1,431 @@
+//! Remembers for every clock tick of every client which list, or which key of which map, it belongs to, in runs.
+//!
+//! Most structs do not name their parent: they inherit it from their neighbours. Knowing it is what it takes to bound the nesting of
+//! types, to refuse a struct that would tie two types together, and to know what goes when a type is deleted.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::id_set::{ClockRange, IdRange, IdSet};
+use crate::state_vector::ClientId;
+use crate::update::{DELETED, EMBED, FORMAT, GC, Id, STRING};
+
+/// A root type holds characters.
+pub(crate) const TEXT: u8 = 1;
+/// A root type holds list elements.
+pub(crate) const LIST: u8 = 2;
+/// A root type holds XML nodes.
+pub(crate) const XML: u8 = 4;
+/// A root type holds values under keys.
+pub(crate) const KEYED: u8 = 8;
+
+/// The list, or the one key of a map, in which a struct is: an index into the places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    /// The struct was collected together with the type it was in, which is deleted.
+    pub(crate) const GONE: Self = Self(INDEX);
+}
+
+const INDEX: u32 = (1 << 30) - 1;
+
+/// What a struct is as a parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    Type,
+    /// It came without its content, so it may have been anything.
+    Deleted,
+}
+
+/// From `start` until the next run: two bits of kind, thirty of place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Run {
+    start: u32,
+    what: u32,
+}
+
+impl Run {
+    fn new(start: u32, place: Place, kind: Kind) -> Self {
+        let kind = match kind {
+            Kind::Plain => 0,
+            Kind::Type => 1,
+            Kind::Deleted => 2,
+        };
+        Self {
+            start,
+            what: (kind << 30) | place.0,
+        }
+    }
+
+    fn read(self) -> (Place, Kind) {
+        let kind = match self.what >> 30 {
+            0 => Kind::Plain,
+            1 => Kind::Type,
+            _ => Kind::Deleted,
+        };
+        (Place(self.what & INDEX), kind)
+    }
+}
+
+/// What is last under a key of a map, as far as that is known from who replaced what.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Latest {
+    id: Option<Id>,
+    /// Several wrote at once in a way that only an integration could put in order.
+    is_unclear: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Location {
+    /// A nested type's id, or for a root type no client and its index.
+    owner: Id,
+    /// Hash of the key; 0 for a list.
+    key: u64,
+    /// Of the type: 0 for a root type.
+    depth: u16,
+    latest: Latest,
+}
+
+const NO_CLIENT: ClientId = ClientId(u64::MAX);
+
+/// One change, to be taken back when the update it belongs to is refused.
+#[derive(Debug)]
+enum Undo {
+    Run(ClientId),
+    Place,
+    Root(Box<str>),
+    Content(usize, u8),
+    Child(Id),
+    ChildExtended(Id, u32),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Lineage {
+    clients: BTreeMap<ClientId, Vec<Run>>,
+    locations: Vec<Location>,
+    index: BTreeMap<(Id, u64), u32>,
+    /// Names of root types.
+    roots: BTreeMap<Box<str>, u32>,
+    /// What kinds of content have been seen in each root type.
+    content: Vec<u8>,
+    /// What is in each nested type, its own lists and keys only.
+    children: BTreeMap<Id, Vec<IdRange>>,
+    undo: Vec<Undo>,
+}
+
+impl Lineage {
+    /// The root types in name order with the kinds of content seen in them.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = (&str, u8)> {
+        self.roots
+            .iter()
+            .map(|(name, &index)| (&**name, self.content.get(index as usize).copied().unwrap_or(0)))
+    }
+
+    /// Notes what kind of content a root type holds.
+    #[inline]
+    pub(crate) fn note_content(&mut self, place: Place, kind: u8, is_xml: bool) {
+        let Some(location) = self.location(place) else {
+            return;
+        };
+        if location.owner.client != NO_CLIENT {
+            return;
+        }
+        let seen = match kind {
+            GC | DELETED => return,
+            _ if location.key != 0 => KEYED,
+            STRING | FORMAT | EMBED => TEXT,
+            _ if is_xml => XML,
+            _ => LIST,
+        };
+        let index = location.owner.clock as usize;
+        if let Some(content) = self.content.get_mut(index)
+            && *content & seen == 0
+        {
+            self.undo.push(Undo::Content(index, *content));
+            *content |= seen;
+        }
+    }
+
+    /// Keeps all changes since the last call.
+    pub(crate) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes all changes since the last [`Lineage::keep`] back.
+    pub(crate) fn take_back(&mut self) {
+        while let Some(undo) = self.undo.pop() {
+            match undo {
+                Undo::Run(client) => {
+                    if let Some(runs) = self.clients.get_mut(&client) {
+                        runs.pop();
+                        if runs.is_empty() {
+                            self.clients.remove(&client);
+                        }
+                    }
+                }
+                Undo::Place => {
+                    if let Some(location) = self.locations.pop() {
+                        self.index.remove(&(location.owner, location.key));
+                    }
+                }
+                Undo::Root(name) => {
+                    self.roots.remove(&name);
+                    self.content.pop();
+                }
+                Undo::Content(root, before) => {
+                    if let Some(content) = self.content.get_mut(root) {
+                        *content = before;
+                    }
+                }
+                Undo::Child(owner) => {
+                    if let Some(children) = self.children.get_mut(&owner) {
+                        children.pop();
+                        if children.is_empty() {
+                            self.children.remove(&owner);
+                        }
+                    }
+                }
+                Undo::ChildExtended(owner, end) => {
+                    if let Some(last) = self.children.get_mut(&owner).and_then(|list| list.last_mut()) {
+                        last.range.end = end;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything of this client from `range.start` on is in `place`, until said otherwise; it reaches to `range.end`.
+    #[inline]
+    pub(crate) fn push(&mut self, client: ClientId, range: ClockRange, place: Place, kind: Kind) {
+        let run = Run::new(range.start, place, kind);
+        let runs = self.clients.entry(client).or_default();
+        if runs.last().is_none_or(|last| last.what != run.what) {
+            runs.push(run);
+            self.undo.push(Undo::Run(client));
+        }
+        let Some(owner) = self.owner(place) else { return };
+        let children = self.children.entry(owner).or_default();
+        match children.last_mut() {
+            Some(last) if last.client == client && last.range.end == range.start => {
+                self.undo.push(Undo::ChildExtended(owner, last.range.end));
+                last.range.end = range.end;
+            }
+            _ => {
+                children.push(IdRange { client, range });
+                self.undo.push(Undo::Child(owner));
+            }
+        }
+    }
+
+    /// Takes out what is in a type, which is deleted.
+    pub(crate) fn take_children(&mut self, owner: Id) -> Vec<IdRange> {
+        self.children.remove(&owner).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, Id { client, clock }: Id) -> (Place, Kind) {
+        let Some(runs) = self.clients.get(&client) else {
+            return (Place::GONE, Kind::Plain);
+        };
+        let run = match runs.last() {
+            Some(last) if last.start <= clock => Some(*last),
+            _ => {
+                let after = runs.partition_point(|run| run.start <= clock);
+                after.checked_sub(1).and_then(|index| runs.get(index)).copied()
+            }
+        };
+        run.map_or((Place::GONE, Kind::Plain), Run::read)
+    }
+
+    /// The places of consecutive ticks of a client, each with the ticks that are there.
+    pub(crate) fn places(
+        &self,
+        client: ClientId,
+        range: ClockRange,
+    ) -> impl Iterator<Item = (ClockRange, Place)> {
+        let runs = self.clients.get(&client).map_or(&[][..], |runs| runs);
+        let first = runs
+            .partition_point(|run| run.start <= range.start)
+            .saturating_sub(1);
+        let runs = runs.get(first..).unwrap_or_default();
+        let ends = runs.iter().skip(1).map(|run| run.start).chain([u32::MAX]);
+        runs.iter()
+            .zip(ends)
+            .take_while(move |(run, _)| run.start < range.end)
+            .map(move |(run, end)| {
+                let part = ClockRange {
+                    start: run.start.max(range.start),
+                    end: end.min(range.end),
+                };
+                (part, run.read().0)
+            })
+    }
+
+    pub(crate) fn root_place(&mut self, name: &str, key: Option<&str>) -> Place {
+        let index = match self.roots.get(name) {
+            Some(&index) => index,
+            None => {
+                let index = self.roots.len() as u32;
+                self.roots.insert(name.into(), index);
+                self.content.push(0);
+                self.undo.push(Undo::Root(name.into()));
+                index
+            }
+        };
+        let owner = Id {
+            client: NO_CLIENT,
+            clock: index,
+        };
+        self.place(owner, key, 0)
+    }
+
+    /// The list or the key of a type that is itself in `outer`.
+    pub(crate) fn nested_place(&mut self, owner: Id, outer: Place, key: Option<&str>) -> Place {
+        let depth = self.depth(outer).saturating_add(1);
+        self.place(owner, key, depth)
+    }
+
+    fn place(&mut self, owner: Id, key: Option<&str>, depth: u16) -> Place {
+        let key = hash(key);
+        let next = self.locations.len() as u32;
+        let place = *self.index.entry((owner, key)).or_insert(next);
+        if place == next {
+            self.locations.push(Location {
+                owner,
+                key,
+                depth,
+                latest: Latest::default(),
+            });
+            self.undo.push(Undo::Place);
+        }
+        Place(place)
+    }
+
+    fn location(&self, place: Place) -> Option<&Location> {
+        self.locations.get(place.0 as usize)
+    }
+
+    /// How deep the type is that a struct in this place is in; 0 for a root type.
+    #[inline]
+    pub(crate) fn depth(&self, place: Place) -> u16 {
+        self.location(place).map_or(0, |location| location.depth)
+    }
+
+    #[inline]
+    pub(crate) fn is_list(&self, place: Place) -> bool {
+        self.location(place).is_some_and(|location| location.key == 0)
+    }
+
+    #[inline]
+    pub(crate) fn is_keyed(&self, place: Place) -> bool {
+        self.location(place).is_some_and(|location| location.key != 0)
+    }
+
+    /// The type a place is in, when it is a nested one.
+    #[inline]
+    pub(crate) fn owner(&self, place: Place) -> Option<Id> {
+        self.location(place)
+            .map(|location| location.owner)
+            .filter(|owner| owner.client != NO_CLIENT)
+    }
+
+    /// Whether a type, or one that it is in, is deleted. Takes as many steps as types are nested.
+    pub(crate) fn is_dead(&self, mut place: Place, deleted: impl Fn(Id) -> bool) -> bool {
+        while let Some(owner) = self.owner(place) {
+            if deleted(owner) {
+                return true;
+            }
+            match self.at(owner) {
+                (Place::GONE, _) | (_, Kind::Deleted) => return true,
+                (outer, _) => place = outer,
+            }
+        }
+        place == Place::GONE
+    }
+
+    /// Notes that a value was put under a key; its last tick is `put.id`. Adds to `replaced` which values are therefore deleted, as far as
+    /// that is plain: each value replaces the one behind which it was put, and of values that were put behind the same one at once, that
+    /// of the largest client id and what was put behind it stay. `origin_of` says behind what an earlier value was put.
+    pub(crate) fn put(
+        &mut self,
+        put: &Put,
+        origin_of: impl Fn(Id) -> Option<Option<Id>>,
+        replaced: &mut Vec<Id>,
+    ) {
+        replaced.extend(put.origin);
+        let Some(location) = self.locations.get_mut(put.place.0 as usize) else {
+            return;
+        };
+        let latest = &mut location.latest;
+        let follows = latest.id.is_none_or(|latest| put.origin == Some(latest));
+        match latest.id {
+            _ if put.has_right_origin => latest.is_unclear = true,
+            _ if follows => latest.id = Some(put.id),
+            Some(other) if !latest.is_unclear => match is_behind(put, other, origin_of) {
+                Some(true) => {
+                    latest.id = Some(put.id);
+                    replaced.push(other);
+                }
+                Some(false) => replaced.push(put.id),
+                None => latest.is_unclear = true,
+            },
+            _ => {}
+        }
+    }
+}
+
+/// A value that was put under a key.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) place: Place,
+    pub(crate) origin: Option<Id>,
+    pub(crate) has_right_origin: bool,
+    /// Its last tick.
+    pub(crate) id: Id,
+}
+
+/// How many values put behind each other are looked through: more are put at once by no two clients that talk to each other.
+const MAX_STEPS: usize = 64;
+
+/// Whether a value stands behind `other` in the order of their key, if that can be told: their lines of origins part somewhere, and there
+/// the larger client id is behind.
+fn is_behind(put: &Put, other: Id, origin_of: impl Fn(Id) -> Option<Option<Id>>) -> Option<bool> {
+    let mut line = vec![other];
+    let mut last = other;
+    while let Some(origin) = origin_of(last)? {
+        if line.len() == MAX_STEPS {
+            return None;
+        }
+        line.push(origin);
+        last = origin;
+    }
+    let (mut id, mut origin) = (put.id, put.origin);
+    for _ in 0..MAX_STEPS {
+        let parts_at = match origin {
+            None => Some(line.len()),
+            Some(origin) => line.iter().position(|found| *found == origin),
+        };
+        if let Some(parts_at) = parts_at {
+            let before = line.get(parts_at.checked_sub(1)?)?;
+            return (before.client != id.client).then_some(id.client > before.client);
+        }
+        id = origin?;
+        origin = origin_of(id)?;
+    }
+    None
+}
+
+/// Keys are only compared. Never 0.
+fn hash(key: Option<&str>) -> u64 {
+    let Some(key) = key else { return 0 };
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish().max(1)
+}
+
+/// Whether a tick is in a set.
+pub(crate) fn contains(set: &IdSet, id: Id) -> bool {
+    set.contains(id.client, id.clock)
+}

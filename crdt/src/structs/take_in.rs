@@ -1,0 +1,507 @@
+//! Decides what of an update can be integrated, and takes that into the store.
+//!
+//! Per client and struct, as Yjs does: a struct can be integrated when all earlier ticks of its client, its neighbours and the type that
+//! it names are there. Each client's structs are walked as far as they go; when another client's have come far enough, the walk goes
+//! on. Every struct is looked at once, and once more each time it had to wait: linear in the bytes, times the logarithm of what is
+//! looked up, whatever the update says.
+
+use std::collections::BTreeMap;
+
+use smallvec::SmallVec;
+
+use super::lineage::{Kind, Place, Put};
+use super::{Section, StructStore};
+use crate::document::Missing;
+use crate::encoding::Reader;
+use crate::error::Refusal;
+use crate::id_set::{ClockRange, IdRange, normalize};
+use crate::limits::Limits;
+use crate::state_vector::ClientId;
+use crate::update::{
+    DELETED, GC, Id, Keep, Parent, SKIP, Struct, TYPE, Update, read_head, read_struct, trimmed,
+};
+
+/// What became of an update.
+#[derive(Debug, Default)]
+pub(crate) struct TakenIn {
+    /// What was new and is in the store now: the update as it came, when all of it was.
+    pub(crate) new: Option<Update>,
+    /// What builds on something that is not there, in parts, each with the first thing that it misses.
+    pub(crate) early: Vec<(Update, Missing)>,
+}
+
+/// One client's structs being walked.
+struct Cursor {
+    section: Section,
+    /// What was known of the client before the update.
+    before: u32,
+    /// The next struct: where it is and its clock.
+    at: u32,
+    clock: u32,
+    /// How many structs have been walked, and where the last of them is.
+    walked: u32,
+    last: u32,
+    /// Where the structs begin that are early: where, at which clock, behind how many others.
+    early: (u32, u32, u32),
+    /// The first new struct is in a list.
+    in_list: bool,
+    waits_for: Option<Missing>,
+}
+
+type Cursors = SmallVec<[Cursor; 1]>;
+
+impl Cursor {
+    fn is_done(&self) -> bool {
+        self.walked >= self.section.count
+    }
+
+    /// The part that was taken in and was not known before.
+    fn new_part(&self) -> Option<Keep> {
+        (self.walked > 0 && self.clock > self.before).then(|| Keep {
+            section: Section {
+                end: self.clock,
+                count: self.walked,
+                last: self.last,
+                until: self.at,
+                in_list: self.in_list,
+                ..self.section
+            },
+            from: self.before.max(self.section.start),
+        })
+    }
+
+    fn early_part(&self) -> Option<Keep> {
+        let (first, start, walked) = self.early;
+        let is_early = self.waits_for.is_some() && start < self.section.end;
+        is_early.then(|| Keep {
+            section: Section {
+                start,
+                count: self.section.count - walked,
+                first,
+                in_list: false,
+                ..self.section
+            },
+            from: start.max(self.before),
+        })
+    }
+
+    /// Steps over skips, which say nothing; says what the structs behind them wait for, if there are any.
+    fn step_over_skips(&mut self, update: &Update) -> Option<Missing> {
+        let (mut at, mut clock, mut walked) = (self.at, self.clock, self.walked);
+        let mut reader = Reader::starting_at(update.bytes(), at as usize);
+        while walked < self.section.count {
+            let read = read_struct::<true>(&mut reader, &Limits::trusted()).ok()?;
+            if read.kind() != SKIP {
+                self.early = (at, clock, walked);
+                return Some(Missing {
+                    client: self.section.client,
+                    clock,
+                });
+            }
+            at = reader.position() as u32;
+            clock += read.length;
+            walked += 1;
+        }
+        None
+    }
+}
+
+/// The struct being walked.
+struct Here {
+    client: ClientId,
+    /// The first clock of the struct that is new.
+    clock: u32,
+    end: u32,
+    /// The struct begins before that: its known part will be its origin.
+    cut: bool,
+}
+
+impl Here {
+    fn before(&self) -> Id {
+        Id {
+            client: self.client,
+            clock: self.clock.wrapping_sub(1),
+        }
+    }
+}
+
+impl StructStore {
+    /// Takes in what can be integrated of an update.
+    ///
+    /// # Errors
+    /// When a struct contradicts itself or what is there; nothing was changed.
+    pub(crate) fn take_in(&mut self, update: Update, limits: &Limits) -> Result<TakenIn, Refusal> {
+        let mut cursors = self.cursors(&update);
+        if cursors.len() > limits.max_clients_per_update {
+            return Err(Refusal::TooManyClients {
+                limit: limits.max_clients_per_update,
+            });
+        }
+        let mut puts = Vec::new();
+        if let Err(refusal) = self.walk_all(&update, &mut cursors, &mut puts, limits) {
+            self.lineage.take_back();
+            for cursor in &cursors {
+                self.known.set_back(cursor.section.client, cursor.before);
+            }
+            return Err(refusal);
+        }
+        self.lineage.keep();
+        let deletes = self.judge_deletes(&update);
+        for keep in cursors.iter().filter_map(Cursor::new_part) {
+            self.append(update.bytes(), &keep.section, keep.from);
+        }
+        for &range in &deletes.new {
+            self.delete(range, false);
+        }
+        for Id { client, clock } in self.replaced_by(&puts) {
+            let end = clock + 1;
+            self.delete(
+                IdRange {
+                    client,
+                    range: ClockRange { start: clock, end },
+                },
+                false,
+            );
+        }
+        Ok(divide(update, &cursors, deletes))
+    }
+
+    /// Which values under keys are deleted because others were put there.
+    fn replaced_by(&mut self, puts: &[Put]) -> Vec<Id> {
+        let mut replaced = Vec::new();
+        let clients = &self.clients;
+        for put in puts {
+            let origin_of = |id: Id| clients.get(&id.client)?.origin_of(id);
+            self.lineage.put(put, origin_of, &mut replaced);
+        }
+        replaced
+    }
+
+    /// A cursor for each client of whom something is new.
+    fn cursors(&self, update: &Update) -> Cursors {
+        let sections = update.sections().iter();
+        let mut cursors: Cursors = sections
+            .filter_map(|section| {
+                let before = self.known.get(section.client);
+                (section.end > before).then_some(Cursor {
+                    section: *section,
+                    before,
+                    at: section.first,
+                    clock: section.start,
+                    walked: 0,
+                    last: section.first,
+                    early: (section.first, section.start, 0),
+                    in_list: false,
+                    waits_for: None,
+                })
+            })
+            .collect();
+        if !cursors.is_sorted_by(|left, right| left.section.client > right.section.client) {
+            cursors.sort_unstable_by(|left, right| right.section.client.cmp(&left.section.client));
+        }
+        cursors
+    }
+
+    fn walk_all(
+        &mut self,
+        update: &Update,
+        cursors: &mut Cursors,
+        puts: &mut Vec<Put>,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        let mut waiting: BTreeMap<(ClientId, u32), Vec<usize>> = BTreeMap::new();
+        let mut next: SmallVec<[usize; 4]> = (0..cursors.len()).rev().collect();
+        while let Some(index) = next.pop() {
+            let Some(cursor) = cursors.get_mut(index) else {
+                continue;
+            };
+            cursor.waits_for = self.walk(update, cursor, puts, limits)?;
+            if let Some(Missing { client, clock }) = cursor.waits_for {
+                waiting.entry((client, clock)).or_default().push(index);
+            }
+            let client = cursor.section.client;
+            let known = self.known.get(client);
+            while let Some((&found, _)) = waiting.range((client, 0)..=(client, known)).next() {
+                next.extend(waiting.remove(&found).unwrap_or_default());
+            }
+        }
+        Ok(())
+    }
+
+    /// Walks one client's structs as far as they can be integrated; says what is missing for the next.
+    fn walk(
+        &mut self,
+        update: &Update,
+        cursor: &mut Cursor,
+        puts: &mut Vec<Put>,
+        limits: &Limits,
+    ) -> Result<Option<Missing>, Refusal> {
+        let client = cursor.section.client;
+        let mut reader = Reader::starting_at(update.bytes(), cursor.at as usize);
+        let mut known = self.known.get(client);
+        while !cursor.is_done() {
+            if cursor.clock > known {
+                return Ok(cursor.step_over_skips(update));
+            }
+            let at = reader.position() as u32;
+            let Some(read) = read_next(&mut reader, &cursor.section) else {
+                debug_assert!(false, "the structs were checked when the update was parsed");
+                return Err(Refusal::Cyclic { client });
+            };
+            let end = cursor.clock + read.length;
+            if end > known {
+                let here = Here {
+                    client,
+                    clock: known,
+                    end,
+                    cut: known > cursor.clock,
+                };
+                if read.kind() == SKIP {
+                    return Ok(cursor.step_over_skips(update));
+                }
+                if let Some(missing) = self.missing_for(&read, &here)? {
+                    cursor.early = (at, cursor.clock, cursor.walked);
+                    return Ok(Some(missing));
+                }
+                let place = self.enter(&read, &here, puts, limits)?;
+                if known == cursor.before {
+                    cursor.in_list = self.lineage.is_list(place);
+                }
+                self.known.advance(client, end);
+                known = end;
+            }
+            cursor.last = at;
+            cursor.at = reader.position() as u32;
+            cursor.walked += 1;
+            cursor.clock = end;
+        }
+        Ok(None)
+    }
+
+    /// What has to be there before a struct, if anything is not.
+    fn missing_for(&self, read: &Struct<'_>, here: &Here) -> Result<Option<Missing>, Refusal> {
+        let parent = match read.parent {
+            Some(Parent::Nested(id)) => Some(id),
+            Some(Parent::Root(_)) | None => None,
+        };
+        let named = match here.cut {
+            true => [None, read.right_origin, None],
+            false => [read.origin, read.right_origin, parent],
+        };
+        for id in named.into_iter().flatten() {
+            if id.client == here.client {
+                if id.clock >= here.clock {
+                    return Err(Refusal::Cyclic { client: here.client });
+                }
+            } else if self.known.get(id.client) <= id.clock {
+                return Ok(Some(Missing {
+                    client: id.client,
+                    clock: id.clock + 1,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes where a struct belongs whose neighbours are there.
+    fn enter(
+        &mut self,
+        read: &Struct<'_>,
+        here: &Here,
+        puts: &mut Vec<Put>,
+        limits: &Limits,
+    ) -> Result<Place, Refusal> {
+        let origin = match here.cut {
+            true => Some(here.before()),
+            false => read.origin,
+        };
+        let (client, clock) = (here.client, here.clock);
+        if origin.is_some() && origin == read.right_origin && limits.refuses_contradictions {
+            return Err(Refusal::TornNeighbours { client, clock });
+        }
+        let place = self.place_of(read, origin, here)?;
+        let kind = match read.kind() {
+            TYPE => Kind::Type,
+            DELETED => Kind::Deleted,
+            _ => Kind::Plain,
+        };
+        if kind == Kind::Type && self.lineage.depth(place) >= limits.max_nesting {
+            return Err(Refusal::NestingTooDeep {
+                limit: limits.max_nesting,
+            });
+        }
+        let range = ClockRange {
+            start: clock,
+            end: here.end,
+        };
+        self.lineage.push(client, range, place, kind);
+        self.lineage.note_content(place, read.kind(), read.is_xml);
+        if self.lineage.is_keyed(place) && read.kind() != GC {
+            if kind != Kind::Deleted && here.end - clock > 1 && limits.refuses_contradictions {
+                return Err(Refusal::LongUnderKey { client, clock });
+            }
+            puts.push(Put {
+                place,
+                origin,
+                has_right_origin: read.right_origin.is_some(),
+                id: Id {
+                    client,
+                    clock: here.end - 1,
+                },
+            });
+        }
+        Ok(place)
+    }
+
+    /// Where a struct goes, as Yjs finds it: from its neighbours, else from the parent it names.
+    fn place_of(&mut self, read: &Struct<'_>, origin: Option<Id>, here: &Here) -> Result<Place, Refusal> {
+        if read.kind() == GC {
+            return Ok(Place::GONE);
+        }
+        let left = origin.map(|id| self.lineage.at(id).0);
+        let right = read.right_origin.map(|id| self.lineage.at(id).0);
+        match (left, right) {
+            (Some(left), Some(right)) => self.common_place(left, right, here),
+            (Some(place), None) | (None, Some(place)) => Ok(place),
+            (None, None) => match read.parent {
+                Some(Parent::Root(name)) => Ok(self.lineage.root_place(name, read.key)),
+                Some(Parent::Nested(id)) => match self.lineage.at(id) {
+                    (Place::GONE, _) | (_, Kind::Deleted) => Ok(Place::GONE),
+                    (place, Kind::Type) => Ok(self.lineage.nested_place(id, place, read.key)),
+                    (_, Kind::Plain) => Err(Refusal::ParentNotAType {
+                        client: here.client,
+                        clock: here.clock,
+                    }),
+                },
+                None => Ok(Place::GONE),
+            },
+        }
+    }
+
+    fn common_place(&self, left: Place, right: Place, here: &Here) -> Result<Place, Refusal> {
+        if left == right {
+            return Ok(left);
+        }
+        // What stands next to something collected belongs to a type that is gone, and is collected too. Whether the other neighbour is
+        // gone already or goes with what has not arrived yet, the place is the same: nowhere.
+        if left == Place::GONE || right == Place::GONE {
+            return Ok(Place::GONE);
+        }
+        Err(Refusal::TornNeighbours {
+            client: here.client,
+            clock: here.clock,
+        })
+    }
+
+    /// Divides the deletes of an update into those that are known, those that are new, and those of what has not arrived.
+    fn judge_deletes(&self, update: &Update) -> Deletes {
+        let mut deletes = Deletes {
+            all_new: true,
+            ..Deletes::default()
+        };
+        let mut count = 0;
+        update.each_delete(|IdRange { client, range }| {
+            let known = self.known.get(client);
+            if range.end > known {
+                let start = range.start.max(known);
+                let range = ClockRange { start, ..range };
+                deletes.early.push(IdRange { client, range });
+            }
+            let there = ClockRange {
+                end: range.end.min(known),
+                ..range
+            };
+            if there.start < there.end {
+                self.deleted.missing_from(client, there, |part| {
+                    deletes.all_new &= part == range;
+                    deletes.new.push(IdRange { client, range: part });
+                    count += 1;
+                });
+            }
+        });
+        deletes.all_new &= count == update.delete_range_count();
+        deletes
+    }
+}
+
+#[derive(Default)]
+struct Deletes {
+    new: Vec<IdRange>,
+    early: Vec<IdRange>,
+    /// Every range of the update is new, as written.
+    all_new: bool,
+}
+
+/// Reads a struct. The length of a lone one is that of its section: its text need not be counted again.
+fn read_next<'a>(reader: &mut Reader<'a>, section: &Section) -> Option<Struct<'a>> {
+    if section.count == 1 {
+        let before = reader.clone();
+        let mut read = read_head(reader).ok()?;
+        if read.kind() == TYPE {
+            *reader = before;
+            return read_struct::<true>(reader, &Limits::trusted()).ok();
+        }
+        read.length = section.end - section.start;
+        let rest = (section.until as usize).checked_sub(reader.position())?;
+        reader.exactly(rest).ok()?;
+        return Some(read);
+    }
+    read_struct::<true>(reader, &Limits::trusted()).ok()
+}
+
+/// Deletes of this many ranges wait together: each is looked at again when the first of them can be taken in.
+const DELETES_A_PART: usize = 64;
+
+fn early_parts(update: &Update, cursors: &Cursors, deletes: &mut Vec<IdRange>) -> Vec<(Update, Missing)> {
+    let mut parts: Vec<_> = cursors
+        .iter()
+        .filter_map(|cursor| {
+            let keep = cursor.early_part()?;
+            Some((trimmed(update, &[keep], Some(&[])), cursor.waits_for?))
+        })
+        .collect();
+    normalize(deletes);
+    for of_client in deletes.chunk_by(|left, right| left.client == right.client) {
+        for some in of_client.chunks(DELETES_A_PART) {
+            let Some(&IdRange { client, range }) = some.first() else {
+                continue;
+            };
+            let missing = Missing {
+                client,
+                clock: range.start + 1,
+            };
+            parts.push((trimmed(update, &[], Some(some)), missing));
+        }
+    }
+    parts
+}
+
+/// Divides an update into what was taken in and what is early.
+fn divide(mut update: Update, cursors: &Cursors, mut deletes: Deletes) -> TakenIn {
+    let new: SmallVec<[Keep; 1]> = cursors.iter().filter_map(Cursor::new_part).collect();
+    let early = early_parts(&update, cursors, &mut deletes.early);
+    if new.is_empty() && deletes.new.is_empty() {
+        return TakenIn { new: None, early };
+    }
+    let starts_where_known_ends = |keep: &Keep| keep.from == keep.section.start;
+    let all_structs_new = new.len() == update.sections().len() && new.iter().all(starts_where_known_ends);
+    let is_rewritten = update.must_rewrite() || !early.is_empty() || !deletes.all_new;
+    let new = if all_structs_new && !is_rewritten {
+        for keep in &new {
+            let mut sections = update.sections_mut().iter_mut();
+            if let Some(section) = sections.find(|section| section.client == keep.section.client) {
+                section.in_list = keep.section.in_list;
+            }
+        }
+        update
+    } else if deletes.all_new && !is_rewritten {
+        trimmed(&update, &new, None)
+    } else {
+        normalize(&mut deletes.new);
+        trimmed(&update, &new, Some(&deletes.new))
+    };
+    TakenIn {
+        new: Some(new),
+        early,
+    }
+}
