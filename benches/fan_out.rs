@@ -48,7 +48,6 @@ impl World {
             max_page_bytes: 256 * MEBIBYTE,
             max_members: 0,
             awareness: crdt::AwarenessLimits::default(),
-            parking: crdt::ParkingLimits::default(),
             sleep: NEVER,
         };
         let loaded = Loaded {
@@ -59,7 +58,6 @@ impl World {
             log_bytes: 0,
             dirty_since: None,
             before: crdt::StateVector::default(),
-            careful: false,
         };
         #[expect(clippy::disallowed_methods, reason = "the room only adds to it")]
         let now = Instant::now();

@@ -166,7 +166,7 @@ impl Document {
         })
     }
 
-    /// Keeps an early update until what it builds on is there. It is part of what is stored, and of no diff.
+    /// Keeps an update that was just found to be early until what it builds on is there. It is part of what is stored, and of no diff.
     ///
     /// # Errors
     /// When too much waits already, or the document broke.
@@ -177,7 +177,9 @@ impl Document {
         let limits = self.limits;
         // Each part waits for something else.
         let taken_in = self.store().map_err(|_| PendingFull)?.take_in(update, &limits);
-        for (part, missing) in taken_in.map_err(|_| PendingFull)?.early {
+        let taken_in = taken_in.map_err(|_| PendingFull)?;
+        debug_assert!(taken_in.new.is_none(), "what is parked was found to be early");
+        for (part, missing) in taken_in.early {
             self.pending.keep(part, missing);
         }
         Ok(())

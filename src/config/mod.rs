@@ -90,6 +90,15 @@ pub(crate) struct StoreSettings {
         hide_env_values = true
     )]
     pub(crate) database_url: Secret,
+    /// Drop the content of what is deleted, as Yjs does; `false` keeps it, for clients that show earlier versions.
+    #[arg(
+        long,
+        env = "PAGEROOM_GC",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub(crate) gc: bool,
     /// A busy store commits at most this often, so that a commit gathers what many rooms want stored. The first commit after a pause
     /// never waits.
     #[arg(
@@ -202,11 +211,19 @@ struct LimitSettings {
     /// Largest page, encoded; beyond it reading goes on and edits are refused.
     #[arg(long, env = "PAGEROOM_MAX_PAGE_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     max_page_bytes: u64,
-    /// Client ids that one update may bring.
+    /// Levels of lists and maps inside one plain value.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_VALUE_NESTING",
+        default_value_t = 1000,
+        value_name = "LEVELS"
+    )]
+    max_value_nesting: u16,
+    /// Client ids of whom one update may bring something new. Each takes about 200 bytes of memory.
     #[arg(
         long,
         env = "PAGEROOM_MAX_CLIENTS_PER_UPDATE",
-        default_value_t = 4096,
+        default_value_t = 100_000,
         value_name = "COUNT"
     )]
     max_clients_per_update: usize,
@@ -336,15 +353,7 @@ struct LimitSettings {
         value_name = "COUNT"
     )]
     room_mailbox: usize,
-    /// Updates that wait in a room for their predecessors.
-    #[arg(
-        long,
-        env = "PAGEROOM_MAX_PARKED_UPDATES",
-        default_value_t = 1024,
-        value_name = "COUNT"
-    )]
-    max_parked_updates: usize,
-    /// Bytes of such updates.
+    /// Bytes of updates that wait in a page for what they build on, with about 160 for each update.
     #[arg(long, env = "PAGEROOM_MAX_PARKED_BYTES", default_value_t = 16 << 20, value_name = "BYTES")]
     max_parked_bytes: usize,
 }
@@ -514,6 +523,9 @@ impl Settings {
             gate: crdt::Limits {
                 max_clients_per_update: unlimited(self.limits.max_clients_per_update),
                 max_nesting: self.limits.max_nesting,
+                max_any_depth: self.limits.max_value_nesting,
+                max_pending_bytes: unlimited(self.limits.max_parked_bytes),
+                keeps_deleted: !self.store.gc,
                 ..crdt::Limits::default()
             },
             snapshots: SnapshotPolicy {

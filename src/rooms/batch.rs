@@ -87,7 +87,13 @@ impl Batch {
         self.pile(author, true, Arrival::Edit, user).updates.push(update);
     }
 
-    fn pile(&mut self, author: Author, is_parked: bool, arrival: Arrival, user: Option<Arc<str>>) -> &mut Pile {
+    fn pile(
+        &mut self,
+        author: Author,
+        is_parked: bool,
+        arrival: Arrival,
+        user: Option<Arc<str>>,
+    ) -> &mut Pile {
         let pile = self.by_author.entry((author, is_parked)).or_insert_with(|| Pile {
             arrival,
             user,

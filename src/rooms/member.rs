@@ -88,7 +88,6 @@ pub(super) struct Member {
     pub(super) mark: Option<Mark>,
 }
 
-
 impl Member {
     pub(super) fn new(role: Role, user: Option<Arc<str>>, capabilities: Capabilities) -> Self {
         Self {

@@ -4,12 +4,12 @@
 //! its lock, sees no lease; so a joiner either finds a room that stays, or makes a new slot.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{HashMap, hash_map::Entry},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -42,18 +42,12 @@ struct Slot {
     leases: usize,
 }
 
-/// A page on which an update broke a room is opened carefully for this long.
-const SUSPICION: Duration = Duration::from_secs(600);
-/// Pages under suspicion at once; beyond that the oldest is forgotten.
-const MAX_SUSPECTS: usize = 1000;
-
 pub(super) struct Shared {
     pub(super) config: RegistryConfig,
     pub(super) store: SharedStore,
     pub(super) writer: StoreWriter,
     pub(super) metrics: Metrics,
     slots: Mutex<HashMap<PageId, Slot>>,
-    suspects: Mutex<BTreeMap<PageId, Instant>>,
     next_slot: AtomicU64,
     next_member: AtomicU64,
     /// KiB of large messages that may still be brought to rooms.
@@ -273,7 +267,6 @@ impl Registry {
             writer,
             metrics,
             slots: Mutex::default(),
-            suspects: Mutex::default(),
             next_slot: AtomicU64::new(1),
             next_member: AtomicU64::new(1),
             large: Arc::new(Semaphore::new(MAX_LARGE_KIB)),
@@ -484,29 +477,5 @@ impl Shared {
         if slots.get(page).is_some_and(|slot| slot.id == id) {
             slots.remove(page);
         }
-    }
-
-    /// Notes that an update has broken a room of this page.
-    pub(super) fn suspect(&self, page: &PageId) {
-        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        suspects.insert(page.clone(), task::now() + SUSPICION);
-        if suspects.len() > MAX_SUSPECTS
-            && let Some(oldest) = suspects
-                .iter()
-                .min_by_key(|(_, until)| **until)
-                .map(|(page, _)| page.clone())
-        {
-            suspects.remove(&oldest);
-        }
-    }
-
-    /// Whether an update has broken a room of this page lately.
-    pub(super) fn is_suspect(&self, page: &PageId) -> bool {
-        let mut suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
-        let suspect = suspects.get(page).is_some_and(|until| task::now() < *until);
-        if !suspect {
-            suspects.remove(page);
-        }
-        suspect
     }
 }

@@ -126,7 +126,6 @@ pub(super) async fn run(
     if ended.is_err() {
         tracing::error!("a room panicked; its members are sent away and it is rebuilt from the store");
         shared.metrics.error("room_panic");
-        shared.suspect(&page);
     }
     shared.remove(&page, slot);
     mailbox.close();
@@ -168,7 +167,7 @@ async fn live(page: &PageId, slot: SlotId, shared: &Arc<Shared>, mailbox: &mut m
 }
 
 /// Makes a document of what is stored.
-fn build(page: &PageId, shared: &Shared, stored: Option<StoredPage>) -> Result<Loaded, Refusal> {
+fn build(shared: &Shared, stored: Option<StoredPage>) -> Result<Loaded, Refusal> {
     let gate = shared.config.room.gate;
     let Some(stored) = stored else {
         let document = crdt::Document::new(gate);
@@ -240,7 +239,7 @@ impl RoomTask {
         shared: &Arc<Shared>,
         stored: Result<Option<StoredPage>, StoreError>,
     ) -> Result<Box<Self>, Refusal> {
-        let loaded = build(page, shared, stored.map_err(|error| refused(&error))?)?;
+        let loaded = build(shared, stored.map_err(|error| refused(&error))?)?;
         Ok(Box::new(Self {
             page: page.clone(),
             slot,
@@ -468,10 +467,7 @@ impl RoomTask {
             }
             Effect::Quarantine { update, reason } => self.quarantine(update, reason),
             Effect::Refused { kind, count } => self.shared.metrics.refused(kind, count as u64),
-            Effect::Failed => {
-                self.shared.metrics.error("document_failed");
-                self.shared.suspect(&self.page);
-            }
+            Effect::Failed => self.shared.metrics.error("document_failed"),
             Effect::Retire => {
                 if self.shared.retire(&self.page, self.slot) {
                     self.retired = true;

@@ -243,7 +243,7 @@ async fn while_too_much_is_unstored_nobody_is_read() {
 
 #[tokio::test]
 async fn updates_that_wait_for_others_are_bounded() {
-    let server = TestServer::start(&["--max-parked-updates", "2"]).await;
+    let server = TestServer::start(&["--max-parked-bytes", "400"]).await;
     let mut ada = Client::join(&server, "page", 1).await;
     let mut early = Client::join(&server, "page", 2).await;
     // What it wrote first got lost on the way.

@@ -222,6 +222,10 @@ impl Client {
             Admission::New(update) => self.replica.apply(update.bytes()),
             Admission::Known => {}
             Admission::Early { update, .. } => self.early.push(update),
+            Admission::Partly { new, early, .. } => {
+                self.replica.apply(new.bytes());
+                self.early.push(early);
+            }
         }
     }
 

@@ -33,8 +33,8 @@ pub(crate) struct Disk {
 
 struct Kept {
     document: Document,
-    /// Rows that need others which come later in the same page.
-    early: Vec<Update>,
+    /// Whose changes stand in rows, and which.
+    written: Vec<crdt::ClientRange>,
 }
 
 impl Disk {
@@ -85,18 +85,23 @@ impl Disk {
     fn keep(&mut self, page: &PageId, row: &Bytes) {
         let kept = self.kept.entry(page.clone()).or_insert_with(|| Kept {
             document: Document::new(Limits::default()),
-            early: Vec::new(),
+            written: Vec::new(),
         });
-        kept.early.push(parsed(row));
-        // Rows of one transaction may need each other.
-        let together = match &kept.early[..] {
-            [only] => only.clone(),
-            several => crdt::merge(several),
+        let row = parsed(row);
+        kept.written.extend(row.runs());
+        let new = match kept.document.admit(row).expect("a row that fits its page") {
+            Admission::New(update) => update,
+            Admission::Known => return,
+            Admission::Early { update, .. } => return kept.document.park(update).expect("place"),
+            Admission::Partly { new, early, .. } => {
+                kept.document.park(early).expect("place");
+                new
+            }
         };
-        match kept.document.admit(together).expect("a row that fits its page") {
-            Admission::New(_) | Admission::Known => kept.early.clear(),
-            Admission::Early { .. } => {}
-        }
+        let clients: Vec<_> = new.ranges().map(|range| range.client).collect();
+        kept.document
+            .take_ready(clients.into_iter())
+            .expect("a document that works");
     }
 
     /// Whether everything in an update of a page is durable.
@@ -106,12 +111,21 @@ impl Disk {
             return true;
         }
         self.kept.get_mut(page).is_some_and(|kept| {
-            // Some deletions follow from integrating and stand in no row.
-            kept.document.apply().expect("a document that works");
             let known = kept.document.state_vector();
-            // Asking the gate admits what is new, so ask it only what can be known.
-            update.ranges().all(|range| range.end <= known.get(range.client))
-                && matches!(kept.document.admit(update), Ok(Admission::Known))
+            // What builds on something that is not there stands in a row and is not known.
+            let is_written = |range: crdt::ClientRange| {
+                (range.start.max(known.get(range.client))..range.end).all(|clock| {
+                    kept.written
+                        .iter()
+                        .any(|row| row.client == range.client && row.start <= clock && clock < row.end)
+                })
+            };
+            // Asking admits what is new, so ask only what can be known.
+            update.runs().into_iter().all(is_written)
+                && matches!(
+                    kept.document.admit(update),
+                    Ok(Admission::Known | Admission::Early { .. })
+                )
         })
     }
 
@@ -126,13 +140,7 @@ impl Disk {
     pub(crate) fn everything(&mut self, page: &PageId) -> Bytes {
         self.kept.get_mut(page).map_or_else(
             || Bytes::from_static(&[0, 0]),
-            |kept| {
-                assert!(
-                    kept.early.is_empty(),
-                    "rows of {page} wait for others that were never stored"
-                );
-                kept.document.encode().expect("a document that works")
-            },
+            |kept| kept.document.encode().expect("a document that works"),
         )
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{AwarenessLimits, ClientId, Document, Limits, ParkingLimits, StateVector};
+use crdt::{AwarenessLimits, ClientId, Document, Limits, StateVector};
 use pageroom::rooms::{
     Capabilities, ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Pushed,
     Refusal, RefusalCode, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
@@ -20,8 +20,6 @@ use crate::{disk::Disk, plan::Settings, properties, trace::Trace};
 
 /// Commands taken from a mailbox at once.
 const MAX_BATCH: usize = 256;
-/// A page on which an update broke a room is opened carefully for this long.
-const SUSPICION: Duration = Duration::from_secs(600);
 /// Pages in one transaction.
 const MAX_BATCH_PAGES: usize = 2;
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
@@ -132,7 +130,6 @@ pub(crate) struct Process {
     pub(crate) up: bool,
     pub(crate) draining: bool,
     pub(crate) slots: BTreeMap<usize, Slot>,
-    suspects: BTreeMap<usize, Instant>,
     next_member: u64,
     next_slot: u64,
     requests: VecDeque<Request>,
@@ -153,7 +150,6 @@ impl Process {
             up: true,
             draining: false,
             slots: BTreeMap::new(),
-            suspects: BTreeMap::new(),
             next_member: 1,
             next_slot: 1,
             requests: VecDeque::new(),
@@ -171,7 +167,6 @@ impl Process {
         self.up = false;
         self.draining = false;
         self.slots.clear();
-        self.suspects.clear();
         self.requests.clear();
         self.committing.clear();
         self.backoff = FIRST_BACKOFF;
@@ -260,8 +255,7 @@ impl Process {
             return;
         };
         let id = self.pages[page].clone();
-        let careful = self.suspects.get(&page).is_some_and(|until| around.now < *until);
-        let mut loaded = build(around.now, stored, careful);
+        let mut loaded = build(around.now, stored);
         properties::everything_kept_is_loaded(around.disk, &id, &mut loaded.document);
         let live = Live {
             room: Room::new(around.now, id.clone(), self.config.clone(), loaded),
@@ -320,7 +314,6 @@ impl Process {
             .mailbox
             .iter()
             .any(|command| matches!(command, Command::Join { .. } | Command::Post { .. }));
-        let mut suspect = false;
         loop {
             live.room.settle(around.now, &mut live.effects);
             if live.effects.is_empty() {
@@ -341,15 +334,11 @@ impl Process {
                         Some(post) => self.answered.push((post, result.ok())),
                         None => live.answer(around, request, result),
                     },
-                    Effect::Failed => suspect = true,
                     effect => live.carry_out(around, effect, leased),
                 }
             }
         }
         let retired = live.retired;
-        if suspect {
-            self.suspects.insert(page, around.now + SUSPICION);
-        }
         if retired {
             self.remove(page);
         }
@@ -690,7 +679,7 @@ impl Live {
     }
 }
 
-fn build(now: Instant, stored: Option<StoredPage>, careful: bool) -> Loaded {
+fn build(now: Instant, stored: Option<StoredPage>) -> Loaded {
     let Some(stored) = stored else {
         return Loaded {
             document: Document::new(Limits::default()),
@@ -700,7 +689,6 @@ fn build(now: Instant, stored: Option<StoredPage>, careful: bool) -> Loaded {
             log_bytes: 0,
             dirty_since: None,
             before: StateVector::new(),
-            careful,
         };
     };
     let log_rows = stored.log.len() as u64;
@@ -719,13 +707,15 @@ fn build(now: Instant, stored: Option<StoredPage>, careful: bool) -> Loaded {
             .transpose()
             .expect("the state vector of a snapshot")
             .unwrap_or_default(),
-        careful,
     }
 }
 
 fn room_config(settings: &Settings) -> RoomConfig {
     RoomConfig {
-        gate: Limits::default(),
+        gate: Limits {
+            max_pending_bytes: settings.parked_updates * 200,
+            ..Limits::default()
+        },
         snapshots: SnapshotPolicy {
             interval: Duration::from_millis(settings.snapshot_interval_ms),
             max_log_rows: settings.snapshot_rows,
@@ -736,10 +726,6 @@ fn room_config(settings: &Settings) -> RoomConfig {
         max_page_bytes: 0,
         max_members: 0,
         awareness: AwarenessLimits::default(),
-        parking: ParkingLimits {
-            max_updates: settings.parked_updates,
-            ..ParkingLimits::default()
-        },
         sleep: Duration::from_millis(settings.sleep_ms),
     }
 }

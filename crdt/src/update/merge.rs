@@ -69,6 +69,23 @@ pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Update {
     }
 }
 
+impl Update {
+    /// Whose changes it has, and which, without what it leaves out between them.
+    pub fn runs(&self) -> Vec<super::ClientRange> {
+        let mut runs = Vec::new();
+        for section in self.sections() {
+            each_run(self, section, |run| {
+                runs.push(super::ClientRange {
+                    client: run.client,
+                    start: run.start,
+                    end: run.end,
+                });
+            });
+        }
+        runs
+    }
+}
+
 /// Takes a section apart where it has holes, which another update may fill.
 fn each_run(update: &Update, section: &Section, mut found: impl FnMut(Section)) {
     let limits = Limits::trusted();

@@ -4,11 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use crdt::{Admission, ClientId, StateVector, Update};
-use storage::{LoggedUpdate, NewUpdate};
+use storage::LoggedUpdate;
 
 use super::{
-    Arrival, Author, Effect, Held, MemberId, News, Outgoing, Refusal, RefusalCode, Room, RoomConfig,
-    ServerMessage,
+    Arrival, Author, Effect, Held, MemberId, News, Outgoing, Refusal, RefusalCode, Room, ServerMessage,
 };
 use crate::rooms::{
     ClientMessage, RequestId,
@@ -154,7 +153,7 @@ impl Room {
         arrival: Arrival,
         effects: &mut Vec<Effect>,
     ) {
-        let taken_in = self.take_in(now, member, update, arrival, effects);
+        let taken_in = self.take_in(member, update, arrival, effects);
         let outcome = taken_in.as_ref().copied().unwrap_or(Outcome::Refused);
         let noted = self.note_receipt(member, outcome);
         if let Err(refusal) = taken_in.and(noted) {
@@ -166,7 +165,6 @@ impl Room {
     /// Lets the gate decide what becomes of a document message. An error ends the member.
     fn take_in(
         &mut self,
-        now: Instant,
         member: MemberId,
         update: Bytes,
         arrival: Arrival,
@@ -213,7 +211,6 @@ impl Room {
 
     pub(super) fn posted(
         &mut self,
-        now: Instant,
         request: RequestId,
         (member, user): (Option<MemberId>, Option<Arc<str>>),
         update: Bytes,
@@ -293,7 +290,7 @@ impl Room {
         let Some(last) = rows.last().map(|row| row.seq) else {
             return;
         };
-        match self.admit_foreign(now, rows, effects) {
+        match self.admit_foreign(rows, effects) {
             Ok(()) => self.persistence.read_up_to(now, last),
             Err(refusal) => {
                 self.failed = true;
@@ -302,12 +299,7 @@ impl Room {
         }
     }
 
-    fn admit_foreign(
-        &mut self,
-        now: Instant,
-        rows: Vec<LoggedUpdate>,
-        effects: &mut Vec<Effect>,
-    ) -> Result<(), Refusal> {
+    fn admit_foreign(&mut self, rows: Vec<LoggedUpdate>, effects: &mut Vec<Effect>) -> Result<(), Refusal> {
         let updates = rows
             .into_iter()
             .map(|row| Update::parse(row.data, &self.config.gate.for_stored()))
@@ -369,8 +361,13 @@ impl Room {
                 }
                 Admission::Early { update, missing } => self.park(member, update, missing, effects),
                 Admission::Partly { new, early, missing } => {
+                    // What is new may be what the rest waits for together with something that has waited longer.
+                    let outcome = self.park(member, early, missing, effects);
                     self.took_in((Author::Member(member), arrival), user, new, effects);
-                    self.park(member, early, missing, effects)
+                    match outcome {
+                        Outcome::Stored(_) => self.nothing_new(),
+                        Outcome::Refused => Outcome::Refused,
+                    }
                 }
             },
         )

@@ -23,8 +23,7 @@ impl Room {
             return Outcome::Refused;
         };
         if kept {
-            self.batch
-                .park(Author::Member(member), seat.user.clone(), update);
+            self.batch.park(Author::Member(member), seat.user.clone(), update);
         } else {
             effects.push(Effect::Refused {
                 kind: "parking_full",
@@ -44,7 +43,11 @@ impl Room {
     }
 
     /// Takes in what was parked and waited for something of these clients. It is stored already, or is about to be.
-    pub(super) fn admit_parked(&mut self, clients: impl Iterator<Item = ClientId>, effects: &mut Vec<Effect>) {
+    pub(super) fn admit_parked(
+        &mut self,
+        clients: impl Iterator<Item = ClientId>,
+        effects: &mut Vec<Effect>,
+    ) {
         match self.document.take_ready(clients) {
             Ok(ready) => {
                 for update in ready {

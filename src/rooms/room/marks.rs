@@ -41,9 +41,7 @@ impl Room {
             let Some(seat) = members.get_mut(member) else {
                 return false;
             };
-            let is_whole = seat.has_resynced
-                && !seat.has_refused
-                && !seat.unkept;
+            let is_whole = seat.has_resynced && !seat.has_refused && !seat.unkept;
             let Some(mark) = seat.mark.as_mut().filter(|_| is_whole) else {
                 return true;
             };

@@ -210,7 +210,7 @@ impl Room {
                 member,
                 user,
                 update,
-            } => self.posted(now, request, (member, user), update, effects),
+            } => self.posted(request, (member, user), update, effects),
             Input::Announced { payload } => self.announced(None, payload, effects),
             Input::Awaited { request } => self.awaited(now, request, effects),
             Input::Stored { committed } => {

@@ -65,15 +65,14 @@ fn what_a_resync_has_of_another_who_is_here_waits_until_that_one_brings_it() {
     stage.store_answers_everything();
     assert_eq!(stage.stored_text(), "hello");
     assert_eq!(stage.refused.get("resync_of_another"), Some(&1));
-    stage.hears(&bob);
-    stage.edits(&alice, &world);
-    stage.store_answers_everything();
-    assert_eq!(stage.stored_text(), "hello world!");
     let acknowledged = |heard: &Heard| matches!(heard, Heard::Stored(_));
     assert!(
         stage.hears(&bob).iter().any(acknowledged),
         "Bob's own edit counts"
     );
+    stage.edits(&alice, &world);
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "hello world!");
 }
 
 #[test]
@@ -123,7 +122,6 @@ fn what_two_wrote_in_answer_to_each_other_is_taken_in_when_both_have_brought_the
     let before = stage.room.document().encode().unwrap();
     stage.hears(&carol);
     stage.resyncs(&alice);
-    assert_eq!(stage.hears(&carol), []);
     stage.resyncs(&bob);
     stage.store_answers_everything();
     carol.replica.apply(&before);

@@ -144,7 +144,6 @@ fn an_early_update_waits_and_its_sender_is_asked_for_what_is_missing() {
     stage.edits(&alice, &second);
     assert_eq!(stage.hears(&alice), [Heard::Step1(StateVector::new())]);
     assert_eq!(stage.hears(&bob), []);
-    assert!(stage.append.is_none());
     stage.edits(&alice, &first);
     stage.store_answers_everything();
     let heard = stage.hears(&bob);
@@ -184,45 +183,70 @@ fn an_early_update_becomes_ready_through_somebody_else() {
 }
 
 #[test]
-fn what_waits_too_long_or_belongs_to_somebody_who_left_is_forgotten() {
+fn what_came_early_is_stored_and_acknowledged_and_takes_effect_after_a_restart() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
-    alice.types("never sent ");
+    let first = alice.types("first ");
     let early = alice.types("early");
     stage.edits(&alice, &early);
-    assert_eq!(stage.room.parking.len(), 1);
-    stage.passes(stage.config.parking.max_age);
-    assert_eq!(stage.room.parking.len(), 0);
-    stage.edits(&alice, &early);
-    assert_eq!(stage.room.parking.len(), 1);
+    stage.store_answers_everything();
+    assert!(stage.hears(&alice).contains(&Heard::Stored(early)));
     stage.leaves(&alice, Departure::Clean);
-    assert_eq!(stage.room.parking.len(), 0);
+    assert!(stage.room.document().pending_bytes() > 0);
+    let mut stage = Stage::opened(config(), stage.store);
+    assert_eq!(stage.stored_text(), "");
+    let bob = stage.joins(2, "bob");
+    stage.says(&bob, ClientMessage::SyncStep2(first));
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "first early");
+    assert_eq!(stage.room.document().pending_bytes(), 0);
 }
 
 #[test]
-fn what_does_not_fit_into_the_parking_is_counted_and_asked_for_again() {
-    let mut stage = Stage::with(RoomConfig {
-        parking: crdt::ParkingLimits {
-            max_updates: 1,
-            ..crdt::ParkingLimits::default()
-        },
-        ..config()
-    });
+fn what_is_complete_of_an_update_is_told_at_once() {
+    let mut stage = Stage::new();
+    let alice = stage.joins(1, "alice");
+    let bob = stage.joins(2, "bob");
+    // Client 2 writes "m" and needs nothing; of client 1 the clocks 0 and 1 are missing.
+    let update = Bytes::from_static(&[
+        2, 1, 2, 0, 4, 1, 4, b't', b'e', b'x', b't', 1, b'm', 1, 1, 2, 0x84, 1, 1, 1, b'C', 0,
+    ]);
+    stage.edits(&alice, &update);
+    let heard = stage.hears(&bob);
+    let mut reader = Replica::new(ClientId(9));
+    for heard in &heard {
+        if let Heard::Delta(update) = heard {
+            reader.apply(update);
+        }
+    }
+    assert_eq!(reader.text(), "m");
+    assert!(!reader.is_waiting());
+    stage.store_answers_everything();
+    assert!(matches!(
+        stage.hears(&alice)[..],
+        [Heard::Step1(_), Heard::Stored(_)]
+    ));
+}
+
+#[test]
+fn what_does_not_fit_among_what_waits_is_counted_and_asked_for_again() {
+    let mut config = config();
+    config.gate.max_pending_bytes = 300;
+    let mut stage = Stage::with(config);
     let mut alice = stage.joins(1, "alice");
     let first = alice.types("1");
     let second = alice.types("2");
-    let third = alice.types("3");
+    let third = alice.types(&"3".repeat(200));
     stage.edits(&alice, &second);
     stage.edits(&alice, &third);
     assert_eq!(stage.refused.get("parking_full"), Some(&1));
-    assert_eq!(stage.room.parking.len(), 1);
     let asked = stage.hears(&alice);
     assert_eq!(asked, [Heard::Step1(StateVector::new())]);
     // She answers with everything that the room does not have.
     stage.says(&alice, ClientMessage::SyncStep2(alice.replica.encode()));
     stage.store_answers_everything();
-    assert_eq!(stage.stored_text(), "123");
-    assert_eq!(stage.room.parking.len(), 0);
+    assert_eq!(stage.stored_text(), format!("12{}", "3".repeat(200)));
+    assert_eq!(stage.room.document().pending_bytes(), 0);
     drop(first);
 }
 

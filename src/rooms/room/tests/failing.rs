@@ -117,38 +117,3 @@ fn a_failed_room_writes_no_snapshot() {
     assert!(stage.append.is_none());
     assert_eq!(stage.stored_text(), "hello");
 }
-
-#[test]
-fn a_careful_room_sets_the_culprit_aside_and_the_others_survive() {
-    let mut stage = Stage::opened(config(), Tables::new(1), true);
-    let mut alice = stage.joins(1, "alice");
-    let mut mallory = stage.joins(2, "mallory");
-    let poison = mallory.types("poison");
-    stage.room.canary.as_mut().expect("a copy").panic_on_next_apply();
-    stage.edits(&mallory, &poison);
-    assert_eq!(stage.hears(&mallory), [Heard::Closed(RefusalCode::Malformed)]);
-    assert_eq!(stage.quarantined.len(), 1);
-    assert_eq!(stage.quarantined[0].data, poison);
-    assert_eq!(stage.quarantined[0].user.as_deref(), Some("mallory"));
-    assert!(!stage.failed);
-    let hello = alice.types("hello");
-    stage.edits(&alice, &hello);
-    stage.store_answers();
-    assert_eq!(stage.hears(&alice), [Heard::Stored(hello)]);
-    assert_eq!(stage.stored_text(), "hello");
-}
-
-#[test]
-fn a_careful_room_takes_what_was_early_and_what_is_known_like_any_other() {
-    let mut stage = Stage::opened(config(), Tables::new(1), true);
-    let mut alice = stage.joins(1, "alice");
-    let first = alice.types("first ");
-    let second = alice.types("second");
-    stage.edits(&alice, &second);
-    stage.edits(&alice, &first);
-    stage.edits(&alice, &first);
-    stage.store_answers_everything();
-    assert_eq!(stage.stored_text(), "first second");
-    assert!(!stage.failed);
-    assert!(stage.quarantined.is_empty());
-}

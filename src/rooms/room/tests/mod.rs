@@ -120,7 +120,6 @@ fn config() -> RoomConfig {
         max_page_bytes: 0,
         max_members: 0,
         awareness: crdt::AwarenessLimits::default(),
-        parking: crdt::ParkingLimits::default(),
         sleep: Duration::from_secs(600),
     }
 }
@@ -144,14 +143,14 @@ impl Stage {
     }
 
     fn with(config: RoomConfig) -> Self {
-        Self::opened(config, Tables::new(1), false)
+        Self::opened(config, Tables::new(1))
     }
 
     /// Opens a room on what `store` has, as the task does it.
-    fn opened(config: RoomConfig, store: Tables, careful: bool) -> Self {
+    fn opened(config: RoomConfig, store: Tables) -> Self {
         let now = start();
         let page = PageId::new("page").unwrap();
-        let loaded = load(&store, &page, &config, now, careful);
+        let loaded = load(&store, &page, &config, now);
         Self {
             room: Room::new(now, page.clone(), config.clone(), loaded),
             now,
@@ -385,7 +384,7 @@ impl Stage {
 
     /// What somebody sees who opens the page from the store alone.
     fn stored_text(&self) -> String {
-        let loaded = load(&self.store, &self.page, &self.config, self.now, false);
+        let loaded = load(&self.store, &self.page, &self.config, self.now);
         text_of(loaded.document)
     }
 
@@ -459,7 +458,7 @@ impl Stage {
     }
 }
 
-fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant, careful: bool) -> Loaded {
+fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant) -> Loaded {
     let Some(stored) = store.load(page) else {
         return Loaded {
             document: Document::new(config.gate),
@@ -469,7 +468,6 @@ fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant, carefu
             log_bytes: 0,
             before: StateVector::default(),
             dirty_since: None,
-            careful,
         };
     };
     let log_rows = stored.log.len() as u64;
@@ -484,7 +482,6 @@ fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant, carefu
         log_bytes,
         before: StateVector::default(),
         dirty_since: (log_rows > 0).then_some(now),
-        careful,
     }
 }
 

@@ -43,19 +43,30 @@ fn a_repeated_update_is_answered_only_when_it_is_stored() {
 }
 
 #[test]
-fn an_update_that_builds_on_unknown_ones_is_a_conflict_and_nonsense_is_malformed() {
+fn an_update_that_builds_on_unknown_ones_is_stored_and_nonsense_is_malformed() {
     let mut stage = Stage::new();
     let mut author = Replica::new(ClientId(77));
-    author.insert(0, "never posted");
-    let early = author.insert(0, "early");
+    let first = author.insert(0, "first ");
+    let early = author.insert(6, "early");
     stage.posts(1, &early);
     stage.posts(2, &Bytes::from_static(&[1]));
-    assert_eq!(
-        stage.answers,
-        [
-            (RequestId(1), Err(RefusalCode::Conflict)),
-            (RequestId(2), Err(RefusalCode::Malformed)),
-        ]
-    );
+    assert_eq!(stage.answers, [(RequestId(2), Err(RefusalCode::Malformed))]);
+    stage.store_answers_everything();
+    assert_eq!(stage.answers.last(), Some(&(RequestId(1), Ok(1))));
+    assert_eq!(stage.stored_text(), "");
+    stage.posts(3, &first);
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "first early");
+}
+
+#[test]
+fn an_update_that_builds_on_unknown_ones_is_a_conflict_when_too_much_waits() {
+    let mut config = config();
+    config.gate.max_pending_bytes = 1;
+    let mut stage = Stage::with(config);
+    let mut author = Replica::new(ClientId(77));
+    author.insert(0, "never posted");
+    stage.posts(1, &author.insert(0, "early"));
+    assert_eq!(stage.answers, [(RequestId(1), Err(RefusalCode::Conflict))]);
     assert!(stage.append.is_none());
 }

@@ -11,7 +11,7 @@ fn whoever_is_downgraded_is_told_and_changes_nothing_more() {
     let mut bob = stage.joins(2, "bob");
     let before = bob.types("kept");
     stage.edits(&bob, &before);
-    // What waits for its predecessor is judged by the role at the time when it would be taken in.
+    // What waits for its predecessor came when he might edit.
     let missing = bob.types("1");
     let early = bob.types("2");
     stage.edits(&bob, &early);
@@ -39,7 +39,7 @@ fn whoever_is_downgraded_is_told_and_changes_nothing_more() {
     assert_eq!(stage.refused.get("read_only"), Some(&1));
     let mut reader = Replica::new(ClientId(999));
     reader.apply(&stage.room.document().encode().unwrap());
-    assert_eq!(reader.text(), "kept1");
+    assert_eq!(reader.text(), "kept12");
 }
 
 #[test]
