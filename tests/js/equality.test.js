@@ -15,7 +15,7 @@ import { generate, has } from './support/generator.js'
 import { Random, seedOfRun } from './support/random.js'
 import { RawClient, disposeRawClients, hex, syncStep1, syncStep2, syncUpdate } from './support/raw.js'
 import { Server } from './support/server.js'
-import { applyQuietly, documentOf, documentWritten, sayable } from './support/structs.js'
+import { applyQuietly, documentFrom, documentOf, documentWritten, sayable } from './support/structs.js'
 import { until } from './support/wait.js'
 
 const DOCUMENTS = Number(process.env.PAGEROOM_TEST_DOCUMENTS ?? 300)
@@ -125,11 +125,13 @@ function assertWritten (doc, expected, what) {
 const digest = text => createHash('sha256').update(text).digest('hex')
 
 /** Brings the documents of a seed to a page and looks at everything that comes back; gives what the page must be from then on. */
-async function document (server, seed) {
+async function document (server, seed, gc = true) {
   const page = `equality-${seed}`
+  const documentOf = (...updates) => documentFrom(updates, gc)
   const random = new Random(seed ^ 0x5bd1e995)
-  const { authors, early } = generate(seed)
-  const names = Object.keys(WAYS).filter(name => name !== 'early' || has('early'))
+  const { authors, early } = generate(seed, { gc })
+  // A provider's document collects garbage before it passes anything on.
+  const names = Object.keys(WAYS).filter(name => name === 'early' ? has('early') : name !== 'provider' || gc)
   const ways = shuffled(authors, random).map(author => ({ author, way: WAYS[random.pick(names)], random: new Random(random.next()) }))
   const started = ways.map(({ author, way, random }) => () => way(server, page, author, random))
   const ends = random.chance(50)
@@ -205,5 +207,21 @@ describe(`${DOCUMENTS} documents of real Yjs`, () => {
       if (written) assertWritten(doc, written, 'a newcomer after the restart')
       assert.equal(digest(documentWritten(doc)), expected)
     })
+  })
+})
+
+describe('where nothing is collected', () => {
+  let server
+  before(async () => {
+    server = await Server.start({ env: { PAGEROOM_MAX_UPDATES_PER_SECOND: '0', PAGEROOM_GC: 'false' } })
+  })
+  after(async () => {
+    disposeRawClients()
+    await server.dispose()
+  })
+
+  test('what was deleted is served as well', { skip: !has('deleted') && 'left out' }, async () => {
+    const seeds = Array.from({ length: Math.ceil(DOCUMENTS / 10) }, (_, index) => baseSeed + index)
+    await each(seeds, seed => document(server, seed, false))
   })
 })

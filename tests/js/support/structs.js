@@ -19,7 +19,7 @@ function written (value) {
 const json = value => JSON.stringify(value)
 
 /** Each tick of an item's content. */
-function ticks (content) {
+function ticks (content, isKept) {
   switch (content.constructor.name) {
     case 'ContentString': {
       const text = content.str.toWellFormed()
@@ -31,24 +31,26 @@ function ticks (content) {
     case 'ContentFormat': return [`format ${content.key}=${json(content.value)}`]
     case 'ContentBinary': return [`binary ${Buffer.from(content.content).toString('hex')}`]
     case 'ContentDoc': return [`doc ${content.doc.guid} ${written(content.opts)}`]
-    case 'ContentType': return [typeWritten(content.type)]
-    default: throw new Error(`living content of kind ${content.constructor.name}`)
+    case 'ContentType': return [typeWritten(content.type, isKept)]
+    case 'ContentDeleted': return Array(content.len).fill('gone')
+    default: throw new Error(`content of kind ${content.constructor.name}`)
   }
 }
 
-function itemWritten (item) {
-  const living = item.deleted ? null : ticks(item.content)
-  return Array.from({ length: item.length }, (_, index) =>
-    `${item.id.client}.${item.id.clock + index}${living ? ` ${living[index]}` : ' deleted'}`)
+function itemWritten (item, isKept) {
+  const content = item.deleted && !isKept ? Array(item.length).fill('') : ticks(item.content, isKept)
+  // Undoing splits deleted text as well, and Yjs destroys a pair it splits, in that replica only.
+  const told = tick => item.deleted ? tick.replace(/\\ud[89a-f]../, '\ufffd') : tick
+  return content.map((tick, index) => `${item.id.client}.${item.id.clock + index}${item.deleted ? ' deleted' : ''} ${told(tick)}`)
 }
 
 /** A type: all its structs in order, deleted ones too, and per key the chain of its values from the newest on. */
-function typeWritten (type) {
+function typeWritten (type, isKept) {
   const list = []
-  for (let item = type._start; item; item = item.right) list.push(...itemWritten(item))
+  for (let item = type._start; item; item = item.right) list.push(...itemWritten(item, isKept))
   const keys = [...type._map.keys()].sort().map(key => {
     const chain = []
-    for (let item = type._map.get(key); item; item = item.left) chain.push(...itemWritten(item))
+    for (let item = type._map.get(key); item; item = item.left) chain.push(...itemWritten(item, isKept))
     return `${JSON.stringify(key)}: ${chain.join(' < ')}`
   })
   const name = type.nodeName ?? type.hookName ?? ''
@@ -65,7 +67,10 @@ const ROOTS = {
   list: doc => doc.getArray('list')
 }
 
-/** Everything of a document: state vector, deleted ranges, and each root with all its structs. */
+/**
+ * Everything of a document: state vector, deleted ranges, and each root with all its structs; of a document that collects no garbage
+ * also what was deleted.
+ */
 export function documentWritten (doc) {
   const stateVector = [...Y.decodeStateVector(Y.encodeStateVector(doc))].sort((a, b) => a[0] - b[0])
   const deleted = [...Y.createDeleteSetFromStructStore(doc.store).clients].sort((a, b) => a[0] - b[0])
@@ -73,7 +78,7 @@ export function documentWritten (doc) {
   return [
     `clocks ${stateVector.map(pair => pair.join(':')).join(' ')}`,
     `deleted ${deleted.join(' ')}`,
-    ...Object.entries(ROOTS).map(([name, root]) => `${name} = ${typeWritten(root(doc))}`)
+    ...Object.entries(ROOTS).map(([name, root]) => `${name} = ${typeWritten(root(doc), !doc.gc)}`)
   ].join('\n')
 }
 
@@ -89,8 +94,11 @@ export function applyQuietly (doc, update) {
 }
 
 /** A document of these updates, which must leave no gap. */
-export function documentOf (...updates) {
-  const doc = new Y.Doc({ guid: 'page' })
+export const documentOf = (...updates) => documentFrom(updates)
+
+/** The same; `gc` says whether what was deleted is collected. */
+export function documentFrom (updates, gc = true) {
+  const doc = new Y.Doc({ guid: 'page', gc })
   for (const update of updates) applyQuietly(doc, update)
   if (doc.store.pendingStructs || doc.store.pendingDs) throw new Error('the updates have gaps')
   return doc
