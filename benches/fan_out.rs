@@ -9,13 +9,11 @@ use std::{
 use bytes::Bytes;
 use crdt::Document;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pageroom::{
-    cli::bench::replica::Replica,
-    rooms::{
-        Capabilities, ClientMessage, Effect, Input, Loaded, MemberId, Next, Outbox, Outgoing, Role, Room,
-        RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
-    },
+use pageroom::rooms::{
+    Capabilities, ClientMessage, Effect, Input, Loaded, MemberId, Next, Outbox, Outgoing, Role, Room,
+    RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
 };
+use pageroom_load::replica::Replica;
 use storage::{Committed, Generation, PageId};
 
 /// Longer than any window that a room waits for.

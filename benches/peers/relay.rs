@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use pageroom::cli::bench::websocket::{FrameError, Head, Opcode, toggle_mask};
+use pageroom_load::websocket::{FrameError, Head, Opcode, toggle_mask};
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use pageroom::cli::bench::replica::Trace;
+use pageroom_load::replica::Trace;
 
 /// The author of all traces. Yjs draws 32 bits, nearly always five bytes on the wire.
 const CLIENT: u64 = 0x9ace_700b;

@@ -1,7 +1,5 @@
 //! The command line: what each command does, and how an error becomes an exit code.
 
-pub mod bench;
-
 mod export;
 mod serve;
 mod token;
@@ -42,7 +40,7 @@ enum Command {
     /// Write a page to standard output or a file.
     Export(Box<export::ExportArgs>),
     /// Make load on a running server and measure latencies, throughput, CPU time and memory.
-    Bench(Box<bench::BenchArgs>),
+    Bench(Box<pageroom_load::BenchArgs>),
 }
 
 /// Why a command failed.
@@ -57,7 +55,7 @@ enum CliError {
     #[error(transparent)]
     Export(#[from] export::ExportError),
     #[error(transparent)]
-    Bench(#[from] bench::BenchError),
+    Bench(#[from] pageroom_load::BenchError),
     #[error("the output could not be written: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -123,7 +121,7 @@ async fn run(cli: Cli) -> Result<ExitCode, CliError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Bench(args) => {
-            bench::run(*args).await?;
+            pageroom_load::run(*args).await?;
             Ok(ExitCode::SUCCESS)
         }
     }

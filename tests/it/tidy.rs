@@ -207,7 +207,12 @@ fn only_crdt_names_the_engine_and_only_storage_the_driver() {
                     .next()
                     .is_some_and(|key| key.trim() == name)
             };
-            source.text.lines().any(depends)
+            // How fast a package is made for the tests says nothing of who depends on it.
+            source
+                .text
+                .lines()
+                .filter(|line| !line.contains("opt-level"))
+                .any(depends)
         });
         assert_none(
             depending.map(|source| source.path),

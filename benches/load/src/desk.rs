@@ -333,7 +333,7 @@ impl Desks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::replica::Replica;
+    use crate::replica::Replica;
 
     fn progress(edits: &[Edit], parts: &[Part]) -> usize {
         let mut progress = Progress::new(9, edits);

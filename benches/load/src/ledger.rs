@@ -249,7 +249,7 @@ fn letter(clock: u32) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::bench::updates::read_update;
+    use crate::updates::read_update;
 
     const CLIENT: u64 = 1 << 31;
 
