@@ -328,6 +328,14 @@ struct LimitSettings {
     /// Largest body of an HTTP request.
     #[arg(long, env = "PAGEROOM_MAX_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     max_body_bytes: usize,
+    /// The body of a request must have come within this time.
+    #[arg(
+        long,
+        env = "PAGEROOM_BODY_TIMEOUT_SECONDS",
+        default_value_t = 60,
+        value_name = "SECONDS"
+    )]
+    body_timeout_seconds: u64,
     /// Commands that wait in a room's mailbox; connections that find it full are not read.
     #[arg(
         long,
@@ -404,6 +412,8 @@ pub struct Config {
     pub max_outbox_bytes: usize,
     /// Largest body of a request, in bytes.
     pub max_body_bytes: usize,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// How sessions at `/socket.io/` are kept.
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
@@ -453,6 +463,7 @@ impl Settings {
             max_message_bytes: self.limits.max_message_bytes,
             max_outbox_bytes: self.limits.max_outbox_bytes,
             max_body_bytes: self.limits.max_body_bytes,
+            body_timeout: Duration::from_secs(self.limits.body_timeout_seconds),
             engine_io: self
                 .socket_io
                 .engine(self.session(), self.limits.max_message_bytes),

@@ -12,13 +12,12 @@ use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use storage::PageId;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{
     self, Message, error::CapacityError, handshake::derive_accept_key, protocol::CloseFrame,
 };
 
 use super::{
-    ConnectionPermit, Session, SessionConfig, Step,
+    ConnectionPermit, PatientStream, Session, SessionConfig, Step,
     frames::{FrameSocket, Opcode},
     one_page::OnePage,
 };
@@ -53,6 +52,8 @@ pub struct Surroundings {
 
 /// Messages are taken from the outbox while less than this waits for the socket.
 pub(super) const MAX_QUEUED_BYTES: usize = 16 * 1024;
+/// Longest message of a peer of whom it is not known yet who it is, where a protocol shows its token after connecting.
+pub(super) const MAX_STRANGER_BYTES: usize = 1024 * 1024;
 /// Longest message of a client that is refused anyway.
 const MAX_REFUSED_BYTES: usize = 64 * 1024;
 /// Frames read before what they say is handed over.
@@ -116,16 +117,20 @@ fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Option<
 /// The socket of an accepted handshake. `None` when the peer went away meanwhile.
 pub(super) async fn accepted(on_upgrade: OnUpgrade, max_message_bytes: usize) -> Option<FrameSocket> {
     // The buffers of the HTTP connection end here; what it has read already is handed on.
-    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-    let limit = match max_message_bytes {
+    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<PatientStream>>().ok()?;
+    Some(FrameSocket::new(
+        parts.io.into_inner().into_inner(),
+        parts.read_buf.to_vec(),
+        or_any(max_message_bytes),
+    ))
+}
+
+/// A limit as a number that can be compared with.
+pub(super) fn or_any(limit: usize) -> usize {
+    match limit {
         0 => usize::MAX,
         limit => limit,
-    };
-    Some(FrameSocket::new(
-        parts.io.into_inner(),
-        parts.read_buf.to_vec(),
-        limit,
-    ))
+    }
 }
 
 /// Accepts a connection only to say why it is refused: a browser cannot see why a handshake failed.
@@ -203,6 +208,11 @@ pub(super) trait Conversation {
         None
     }
 
+    /// Whether it is known who the peer is. Until then its frames are small.
+    fn is_known(&self) -> bool {
+        true
+    }
+
     /// Gives back what it holds. What was heard counts, also when the peer said goodbye or nonsense right behind it.
     fn end(self, departure: Departure) -> impl Future<Output = ()> + Send;
 }
@@ -235,6 +245,7 @@ pub(super) fn run<C: Conversation + Send>(
     };
     // In a box, because a future has place for what is given to it and for each place that it is moved to.
     let mut connection = Box::new(Connection {
+        is_stranger: !conversation.is_known(),
         socket,
         conversation,
         session: Session::new(now(), patience, expires),
@@ -270,6 +281,8 @@ struct Connection<C> {
     conversation: C,
     session: Session,
     around: Arc<Surroundings>,
+    /// Its frames are kept small, because it was not known who it is.
+    is_stranger: bool,
 }
 
 impl<C: Conversation> Connection<C> {
@@ -379,6 +392,10 @@ impl<C: Conversation> Connection<C> {
     /// Writes what can be written and reads what can be read.
     fn poll_turn(&mut self, context: &mut Context<'_>, may_read: bool) -> Poll<Turn> {
         self.conversation.poll_work(context);
+        if self.is_stranger && self.conversation.is_known() {
+            self.is_stranger = false;
+            self.socket.limit_messages(or_any(self.around.max_message_bytes));
+        }
         if let Some(ended) = self.poll_write(context) {
             return Poll::Ready(Turn::Ended(ended));
         }

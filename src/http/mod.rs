@@ -1,6 +1,7 @@
 //! Every HTTP path in one table, and the router made from it.
 
 mod audit;
+mod body;
 mod demo;
 mod error;
 mod health;
@@ -30,6 +31,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{any, get, post, put},
 };
+pub(crate) use body::TimedBody;
 pub use error::HttpError;
 pub(crate) use error::status;
 use ipnet::IpNet;

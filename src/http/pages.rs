@@ -5,10 +5,7 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{
-        FromRequestParts, Path, Query, State,
-        rejection::{BytesRejection, JsonRejection, QueryRejection},
-    },
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -17,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::{PageId, PageRecord, Seq};
 
-use super::{App, HttpError};
+use super::{App, HttpError, body::UnreadBody};
 use crate::rooms::{Refusal, Role, Room, heavily, open_document};
 
 /// The sequence number up to which the answer is stored.
@@ -271,7 +268,7 @@ pub(super) async fn post_update(
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-    body: Result<Bytes, BytesRejection>,
+    body: UnreadBody,
 ) -> Result<Json<Value>, HttpError> {
     let seq = add_update(&app, &page, &headers, &uri, body).await?;
     Ok(Json(json!({ "seq": seq })))
@@ -283,13 +280,13 @@ pub(super) async fn add_update(
     page: &PageId,
     headers: &HeaderMap,
     uri: &Uri,
-    body: Result<Bytes, BytesRejection>,
+    body: UnreadBody,
 ) -> Result<Seq, HttpError> {
     let identity = app.allow(headers, uri, page, Role::Edit).await?;
-    let update = body?;
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
+    let update = body.bytes().await?;
     Ok(app.around.registry.post(page, identity.user, update).await?)
 }
 
@@ -316,10 +313,10 @@ pub(super) async fn post_stateless(
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-    body: Result<Json<Stateless>, JsonRejection>,
+    body: UnreadBody,
 ) -> Result<Json<Value>, HttpError> {
     app.allow(&headers, &uri, &page, Role::Comment).await?;
-    let Json(Stateless { payload }) = body?;
+    let Stateless { payload } = body.json().await?;
     let limit = app.around.max_message_bytes;
     if limit != 0 && payload.len() > limit {
         return Err(Refusal::too_large("the payload is over the limit of messages").into());

@@ -17,6 +17,7 @@ mod persistence;
 mod rooms;
 mod shutdown;
 mod socketio;
+mod strangers;
 mod support;
 mod tidy;
 mod tokens;

@@ -190,6 +190,11 @@ impl Lobby {
         fits(self.limits.max_messages, self.kept) && fits(self.limits.max_bytes, self.kept_bytes)
     }
 
+    /// Whether some token was good.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
+    }
+
     /// The token was good; the page is being opened.
     pub(super) fn vouched(&mut self, address: &str) {
         self.is_known = true;

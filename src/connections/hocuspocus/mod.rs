@@ -29,7 +29,7 @@ use self::{
 use super::{
     ConnectionPermit,
     attendance::{Attended, Work},
-    websocket::{Conversation, Say, Surroundings, accepted, now, run},
+    websocket::{Conversation, MAX_STRANGER_BYTES, Say, Surroundings, accepted, now, or_any, run},
 };
 use crate::{
     auth::{Credential, LiveSocket},
@@ -58,7 +58,12 @@ pub async fn serve(
     (address, permit): (IpAddr, ConnectionPermit),
     host: Host,
 ) {
-    let Some(socket) = accepted(on_upgrade, host.around.max_message_bytes).await else {
+    let Some(socket) = accepted(
+        on_upgrade,
+        or_any(host.around.max_message_bytes).min(MAX_STRANGER_BYTES),
+    )
+    .await
+    else {
         return;
     };
     let around = host.around.clone();
@@ -437,6 +442,10 @@ impl Conversation for Hocuspocus {
             Some(refusal) => Poll::Ready(Say::Close(refusal.clone())),
             None => Poll::Pending,
         }
+    }
+
+    fn is_known(&self) -> bool {
+        self.lobby.is_known()
     }
 
     fn keep_alive(&self) -> Option<Bytes> {
