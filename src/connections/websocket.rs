@@ -58,6 +58,8 @@ pub(super) const MAX_STRANGER_BYTES: usize = 1024 * 1024;
 const MAX_REFUSED_BYTES: usize = 64 * 1024;
 /// Frames read before what they say is handed over.
 pub(super) const MAX_FRAMES_A_TURN: usize = 64;
+/// Messages taken in before what they say is handed over, and before the budget of the connection is looked at.
+pub(super) const MAX_MESSAGES_A_TURN: usize = 64;
 /// How long a closing peer may take to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// How often a connection that must not be read looks whether it may be again.
@@ -180,8 +182,18 @@ async fn join<D: Dialect>(
 
 /// What is spoken on one socket: frames of the peer in, frames to it out. It does nothing by itself; the socket's loop asks it.
 pub(super) trait Conversation {
-    /// Takes in a frame; says of how many messages.
+    /// Takes in a frame, or the first part of one with many messages; says of how many.
     fn hear(&mut self, frame: &Bytes) -> Result<usize, Refusal>;
+
+    /// Whether there is more in the last frame.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
+    /// Takes in the next part of it.
+    fn hear_on(&mut self) -> Result<usize, Refusal> {
+        Ok(0)
+    }
 
     /// Whether it can take in another one now.
     fn may_hear(&self) -> bool;
@@ -303,12 +315,16 @@ impl<C: Conversation> Connection<C> {
             let answer = poll_fn(|context| socket.poll_answer_goodbye(context));
             let _ = tokio::time::timeout(GOODBYE, answer).await;
         }
-        conversation.end(departure).await;
+        let goodbye = async {
+            if let Ended::Refused(refusal) = ended {
+                around.metrics.refused(refusal.code.as_str(), 1);
+                say_goodbye(&mut socket, &refusal).await;
+            }
+            // Whoever waits for its seat to be given back keeps no socket meanwhile.
+            drop(socket);
+        };
+        tokio::join!(goodbye, conversation.end(departure));
         around.metrics.connections_open.decrement(1.0);
-        if let Ended::Refused(refusal) = ended {
-            around.metrics.refused(refusal.code.as_str(), 1);
-            say_goodbye(&mut socket, &refusal).await;
-        }
     }
 
     /// Runs until the connection ends.
@@ -401,8 +417,15 @@ impl<C: Conversation> Connection<C> {
         }
         let mut messages = 0;
         for _ in 0..MAX_FRAMES_A_TURN {
-            if !may_read || !self.conversation.may_hear() {
+            if !may_read || !self.conversation.may_hear() || messages >= MAX_MESSAGES_A_TURN {
                 break;
+            }
+            if self.conversation.has_unread() {
+                match self.conversation.hear_on() {
+                    Ok(heard) => messages += heard,
+                    Err(refusal) => return Poll::Ready(Turn::Ended(Ended::Refused(refusal))),
+                }
+                continue;
             }
             let frame = match self.socket.poll_read(context) {
                 Poll::Ready(Ok(frame)) => frame,

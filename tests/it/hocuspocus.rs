@@ -291,8 +291,13 @@ async fn a_stranger_can_make_the_server_keep_only_so_much() {
     assert_closed(&talkative.closed().await, 4401, "unauthenticated");
 
     let mut loud = Provider::open(&server).await;
-    loud.edit("d", &vec![0; (1 << 20) + 1]).await;
+    for _ in 0..2 {
+        loud.edit("d", &vec![0; 600_000]).await;
+    }
     assert_closed(&loud.closed().await, 4401, "unauthenticated");
+    let mut loud = Provider::open(&server).await;
+    loud.edit("d", &vec![0; (1 << 20) + 1]).await;
+    assert_closed(&loud.closed().await, 4413, "too_large");
 }
 
 #[tokio::test]
