@@ -14,7 +14,7 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream};
 use storage::{AccessChange, AccessListener, EVERYBODY, PageId};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::{Access, Identity, Membership, Note, identity::revoked, now};
 use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, Seat, SeatHandle, Viewer};
@@ -305,13 +305,13 @@ impl Access {
     pub async fn sign_out(&self, user: &str) -> Result<u64, storage::StoreError> {
         let version = self.0.store.sign_out(user, now()).await?;
         self.forget(Some(user));
-        self.send_away(Some(user), None, None, &revoked()).await;
+        self.send_away(Some(user), None, None, &revoked());
         Ok(version)
     }
 
     /// Sends members away, of a user or of all but one, from a page, or from all and with their sockets; returns the pages and how many
     /// it were. Whether they may come back is asked anew.
-    pub async fn send_away(
+    pub fn send_away(
         &self,
         user: Option<&str>,
         page: Option<&str>,
@@ -330,10 +330,9 @@ impl Access {
             .iter()
             .filter_map(|entry| entry.page().cloned())
             .collect();
-        let sending = stream::iter(concerned).for_each_concurrent(AT_ONCE, async |entry| {
-            self.remove(&entry, refusal.clone()).await;
-        });
-        sending.await;
+        for entry in &concerned {
+            self.remove(entry, refusal.clone());
+        }
         pages
     }
 
@@ -367,12 +366,18 @@ impl Access {
             }
             let now = now();
             let due = self.0.live.those(|entry| entry.is_due(now));
-            self.decide_all_again(due).await;
+            for entry in &due {
+                // The decision sets it anew. A source that is slow for one must not hold up the next ones.
+                entry.standing().until = None;
+            }
+            let access = self.clone();
+            tokio::spawn(async move { access.decide_all_again(due).await });
         }
     }
 
     async fn listen(&self, mut listener: AccessListener) {
         let mut is_silent = false;
+        let carrying_out = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let mut changes = match listener.next().await {
                 Ok(change) => vec![change],
@@ -396,8 +401,17 @@ impl Access {
             if changes.len() > MAX_ANNOUNCED {
                 changes = vec![AccessChange::default()];
             }
-            for change in &changes {
-                self.changed(change).await;
+            for change in changes {
+                // A source that is slow for one must not hold up the next ones.
+                self.forget(change.user.as_deref());
+                let Ok(place) = carrying_out.clone().acquire_owned().await else {
+                    return;
+                };
+                let access = self.clone();
+                tokio::spawn(async move {
+                    access.changed(&change).await;
+                    drop(place);
+                });
             }
         }
     }
@@ -416,7 +430,7 @@ impl Access {
             return;
         };
         if !refusal.code.is_retryable() {
-            return self.remove(entry, refusal).await;
+            return self.remove(entry, refusal);
         }
         let (access, entry) = (self.clone(), entry.clone());
         tokio::spawn(async move {
@@ -425,10 +439,10 @@ impl Access {
                 match access.try_to_decide_again(&entry).await {
                     Ok(()) => return,
                     Err(refusal) if refusal.code.is_retryable() => {}
-                    Err(refusal) => return access.remove(&entry, refusal).await,
+                    Err(refusal) => return access.remove(&entry, refusal),
                 }
             }
-            access.remove(&entry, refusal).await;
+            access.remove(&entry, refusal);
         });
     }
 
@@ -447,18 +461,19 @@ impl Access {
         };
         self.0.live.limited.notify_one();
         if before != decision.role {
-            seat.change_role(decision.role).await;
+            seat.change_role(decision.role);
             self.note_on(entry, "change_role", "ok", decision.role.as_str());
         }
         Ok(())
     }
 
-    async fn remove(&self, entry: &Entry, refusal: Refusal) {
+    /// Sends somebody away, which waits for nobody.
+    fn remove(&self, entry: &Entry, refusal: Refusal) {
         entry.standing().until = None;
         match &entry.place {
             Held::Seat(_, seat) => {
                 self.note_on(entry, "remove", refusal.code.as_str(), "");
-                seat.remove(refusal).await;
+                seat.remove(refusal);
             }
             Held::Socket(end) => {
                 let end = end.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -89,9 +89,7 @@ pub(super) async fn kick(State(app): State<App>, headers: HeaderMap, uri: Uri, b
     let user = Some(kick.user.as_str()).filter(|user| *user != EVERYBODY);
     let access = &app.around.access;
     let refusal = Refusal::new(RefusalCode::Forbidden, "you were sent out of the page");
-    let pages = access
-        .send_away(user, Some(&kick.room), kick.except.as_deref(), &refusal)
-        .await;
+    let pages = access.send_away(user, Some(&kick.room), kick.except.as_deref(), &refusal);
     access.audit().note(
         now(),
         Note {

@@ -8,6 +8,7 @@ mod awareness;
 mod backpressure;
 mod cli;
 mod events;
+mod floods;
 mod hocuspocus;
 mod hocuspocus_access;
 mod http;

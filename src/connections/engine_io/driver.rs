@@ -96,9 +96,9 @@ impl<A: Application> Driver<A> {
                 self.link.feed(frame);
             }
         }
-        self.application.ended(departure).await;
+        // The goodbye does not wait for rooms that have much to do.
+        tokio::join!(self.link.close(&ended), self.application.ended(departure));
         self.metrics.connections_open.decrement(1.0);
-        self.link.close(&ended).await;
     }
 
     async fn serve(&mut self) -> Ended {
