@@ -387,34 +387,39 @@ impl Access {
     ) -> Result<Decision, Refusal> {
         // In this order: whoever may not see a page is not told that it was deleted.
         let decision = self.decide_role(identity, page, now).await?;
-        match self.is_deleted(page).await {
+        match self.is_deleted(page).await? {
             true => Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted")),
             false => Ok(decision),
         }
     }
 
-    /// Whether a page is in the trash. When the store does not say, or not soon, what it said last counts: a page of which nothing
-    /// is known can only be in memory, because none can be loaded, and whoever comes is served from there rather than kept out.
-    async fn is_deleted(&self, page: &PageId) -> bool {
+    /// Whether a page is in the trash. When the store does not say, or not soon, what it said last counts: a page whose room is open was
+    /// not deleted when that opened and nobody has been told otherwise since, and whoever comes is served from there rather than kept
+    /// out. Of every other page it is not known.
+    async fn is_deleted(&self, page: &PageId) -> Result<bool, Refusal> {
         let stamp = self.0.stamps.read(None);
         let question = Question::IsDeleted(stamp, page.clone());
         let asking = async || {
             let record = self.0.store.page(page).await.map_err(|error| {
                 tracing::warn!(%error, "whether a page was deleted cannot be found out");
-                Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
+                unknown_whether_deleted()
             })?;
             let deleted = record.is_some_and(|record| record.deleted_at.is_some());
             Ok(Answer::IsDeleted(deleted))
         };
         let answer = tokio::time::timeout(DELETED_TIMEOUT, self.kept(question, asking)).await;
         let Ok(Ok(Answer::IsDeleted(deleted))) = answer else {
-            return self.0.trashed.contains_key(page);
+            return match self.0.trashed.contains_key(page) {
+                true => Ok(true),
+                false if self.0.registry.is_open(page) => Ok(false),
+                false => Err(unknown_whether_deleted()),
+            };
         };
         // What was asked before something changed may be older than what is remembered.
         if self.0.stamps.read(None) == stamp {
             self.note_trashed(page, deleted).await;
         }
-        deleted
+        Ok(deleted)
     }
 
     /// Remembers that a page is in the trash, or that it is not, for when the store does not say.
@@ -556,6 +561,10 @@ impl Access {
     pub(super) fn note(&self, note: Note<'_>) {
         self.0.audit.note(now(), note);
     }
+}
+
+fn unknown_whether_deleted() -> Refusal {
+    Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
 }
 
 fn forbidden() -> Refusal {

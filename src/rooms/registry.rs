@@ -379,6 +379,11 @@ impl Registry {
         &self.0.config.room.gate
     }
 
+    /// Whether the room of a page is open, or being opened.
+    pub fn is_open(&self, page: &PageId) -> bool {
+        self.0.slots().contains_key(page)
+    }
+
     /// How many rooms are open.
     pub fn len(&self) -> usize {
         self.0.slots().len()

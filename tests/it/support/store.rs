@@ -31,6 +31,8 @@ pub(crate) struct SwitchedStore {
     store: SharedStore,
     reading: watch::Sender<Weather>,
     writing: watch::Sender<Weather>,
+    /// Questions about a page alone, not its content.
+    asking: watch::Sender<Weather>,
     loads: AtomicUsize,
 }
 
@@ -41,6 +43,7 @@ impl SwitchedStore {
             store,
             reading: watch::Sender::new(Weather::Fine),
             writing: watch::Sender::new(Weather::Fine),
+            asking: watch::Sender::new(Weather::Fine),
             loads: AtomicUsize::new(0),
         })
     }
@@ -48,6 +51,11 @@ impl SwitchedStore {
     /// Sets how loads go.
     pub(crate) fn reading(&self, weather: Weather) {
         self.reading.send_replace(weather);
+    }
+
+    /// Sets how questions about a page go.
+    pub(crate) fn asking(&self, weather: Weather) {
+        self.asking.send_replace(weather);
     }
 
     /// Sets how commits go.
@@ -150,6 +158,7 @@ impl Store for SwitchedStore {
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
         pass(&self.reading).await?;
+        pass(&self.asking).await?;
         self.store.page(page).await
     }
 
