@@ -323,8 +323,8 @@ impl<C: Conversation> Connection<C> {
             // Whoever waits for its seat to be given back keeps no socket meanwhile.
             drop(socket);
         };
-        tokio::join!(goodbye, conversation.end(departure));
         around.metrics.connections_open.decrement(1.0);
+        tokio::join!(goodbye, conversation.end(departure));
     }
 
     /// Runs until the connection ends.

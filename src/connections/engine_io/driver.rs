@@ -96,9 +96,9 @@ impl<A: Application> Driver<A> {
                 self.link.feed(frame);
             }
         }
+        self.metrics.connections_open.decrement(1.0);
         // The goodbye does not wait for rooms that have much to do.
         tokio::join!(self.link.close(&ended), self.application.ended(departure));
-        self.metrics.connections_open.decrement(1.0);
     }
 
     async fn serve(&mut self) -> Ended {
