@@ -40,6 +40,9 @@ pub(crate) struct Attendance {
     waiting_bytes: usize,
     /// The room has been asked what the client lacks, or will be with what waits, and has not answered.
     asked: bool,
+    /// Whether the client is asked back whenever it asks. When it comes it is asked by the room.
+    asks_back: bool,
+    has_asked: bool,
     /// What the client has that asked again meanwhile. One answer serves all questions up to the last.
     question: Option<Bytes>,
     caught_up: bool,
@@ -93,11 +96,18 @@ impl Attendance {
             posted: VecDeque::new(),
             waiting_bytes: 0,
             asked: false,
+            asks_back: false,
+            has_asked: false,
             question: None,
             caught_up: false,
             speaking: None,
             orphaned: false,
         })
+    }
+
+    /// Asks the client what it has whenever it asks, as its protocol wants.
+    pub(crate) fn ask_back(&mut self) {
+        self.asks_back = true;
     }
 
     /// The seat, for whoever wants to know its role, or has a fresh token for it. Must be let go before the attendance ends.
@@ -130,6 +140,9 @@ impl Attendance {
             self.question = Some(state_vector);
         } else {
             self.asked = true;
+            if std::mem::replace(&mut self.has_asked, true) && self.asks_back {
+                self.waiting.push(ClientMessage::QueryStateVector);
+            }
             self.waiting_bytes += state_vector.len();
             self.waiting.push(ClientMessage::SyncStep1(state_vector));
         }

@@ -3,6 +3,7 @@
 //! Each page is let in, refused and closed for itself. The socket is hung up on when nobody shows a good token in time, when its last
 //! page is closed, and when a page must be opened anew: providers come back by themselves only to a new socket.
 
+mod ledger;
 mod lobby;
 mod page;
 
@@ -167,7 +168,7 @@ impl Hocuspocus {
             return;
         };
         match (stage, said) {
-            (Stage::In(seated), Said::ToRoom(message)) => seated.attendance.say(message),
+            (Stage::In(seated), Said::ToRoom(message)) => seated.say(message),
             (Stage::In(_), Said::Token(token)) => {
                 let page = id.clone();
                 let credential = self.credential(token);
@@ -189,9 +190,13 @@ impl Hocuspocus {
         }
     }
 
+    /// Confirms that the client has left, to programs that bear it: the oldest throw when they hear of a page that they have taken leave
+    /// of.
     fn left(&mut self, address: &str) {
-        self.answers
-            .push_back(hocuspocus::closed(address, "provider_initiated"));
+        if self.has_version {
+            self.answers
+                .push_back(hocuspocus::closed(address, "provider_initiated"));
+        }
     }
 
     fn refused(&mut self, address: &str, refusal: &Refusal, said: &Said) {
@@ -313,11 +318,8 @@ impl Hocuspocus {
         }
     }
 
-    fn give_back(&mut self, mut seated: Seated) {
-        // It holds the seat.
-        seated.renewing = None;
-        self.leaving
-            .push(Box::pin(seated.attendance.end(Departure::Clean)));
+    fn give_back(&mut self, seated: Seated) {
+        self.leaving.push(seated.end(Departure::Clean));
     }
 
     /// What the rooms want done next, each page in its turn.
@@ -423,7 +425,13 @@ impl Conversation for Hocuspocus {
                 // Nobody posts here.
                 Attended::Posted(..) => None,
                 Attended::Receipt { accepted } => {
-                    Some(Say::Frame(hocuspocus::sync_status(&address, accepted)))
+                    let seated = self.pages.get_mut(&address).and_then(Page::seated);
+                    let count = seated.map_or(1, |seated| seated.statuses(accepted));
+                    let status = hocuspocus::sync_status(&address, accepted);
+                    for _ in 1..count {
+                        self.answers.push_back(status.clone());
+                    }
+                    Some(Say::Frame(status))
                 }
                 Attended::Close(refusal) => {
                     self.close(&address, &refusal);
