@@ -22,6 +22,7 @@ use super::{
     identity::{expired, revoked},
     live::Live,
     now, pagespace,
+    seats::{SeatLimits, Seats},
     sources::{Decision, Source, Webhook},
 };
 use crate::rooms::{Refusal, RefusalCode, Registry, Role};
@@ -62,6 +63,8 @@ pub struct AccessConfig {
     pub stamps_presence: bool,
     /// How often somebody may ask.
     pub rates: RateLimits,
+    /// How many seats of a page somebody may take.
+    pub seats: SeatLimits,
 }
 
 /// Who may do what. Cheap to clone.
@@ -88,6 +91,7 @@ pub(super) struct Parts {
     pub(super) stamps_presence: bool,
     stamps: Stamps,
     pub(super) live: Live,
+    pub(super) seats: Seats,
     pub(super) stop: CancellationToken,
 }
 
@@ -237,6 +241,7 @@ impl Access {
             stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
             live: Live::default(),
+            seats: Seats::new(config.seats),
             stop,
         })))
     }

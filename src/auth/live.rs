@@ -16,7 +16,7 @@ use futures_util::{FutureExt, StreamExt, stream};
 use storage::{AccessChange, AccessListener, EVERYBODY, PageId};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::{Access, Identity, Membership, Note, identity::revoked, now};
+use super::{Access, Identity, Membership, Note, identity::revoked, now, seats::SeatPermit};
 use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, Seat, SeatHandle, Viewer};
 
 /// Decisions that are made again at once.
@@ -104,6 +104,7 @@ impl Live {
 pub struct LiveSeat {
     seat: Seat,
     registration: Registration,
+    _permit: SeatPermit,
 }
 
 /// A socket of a user, which is to end when the user may not enter any more.
@@ -232,6 +233,7 @@ impl Access {
             socket,
         };
         let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
+        let permit = self.0.seats.take(page, user.as_ref(), role)?;
         let joining = self
             .0
             .registry
@@ -250,7 +252,11 @@ impl Access {
         } else if is_limited {
             self.0.live.limited.notify_one();
         }
-        Ok(LiveSeat { seat, registration })
+        Ok(LiveSeat {
+            seat,
+            registration,
+            _permit: permit,
+        })
     }
 
     /// Keeps an eye on the socket of somebody who may enter: it is told when that ends, whether it is in a page or not.

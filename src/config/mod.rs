@@ -12,7 +12,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::{
-    auth::{AccessConfig, Authenticator, Rate, RateLimits, Secret},
+    auth::{AccessConfig, Authenticator, Rate, RateLimits, SeatLimits, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
@@ -191,6 +191,14 @@ struct LimitSettings {
     /// Largest presence state of one client id.
     #[arg(long, env = "PAGEROOM_MAX_AWARENESS_BYTES", default_value_t = 64 << 10, value_name = "BYTES")]
     max_awareness_bytes: usize,
+    /// Presence states of one page together; beyond it no state of more than 1 KiB is taken in.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_ROOM_AWARENESS_BYTES",
+        default_value_t = 4 << 20,
+        value_name = "BYTES"
+    )]
+    max_room_awareness_bytes: usize,
     /// Client ids that one connection may show presence for.
     #[arg(
         long,
@@ -234,6 +242,22 @@ struct LimitSettings {
         value_name = "COUNT"
     )]
     max_connections_per_room: usize,
+    /// Connections of one user to one page; several may share a socket. Guests are not users.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONNECTIONS_PER_USER_AND_ROOM",
+        default_value_t = 50,
+        value_name = "COUNT"
+    )]
+    max_connections_per_user_and_room: usize,
+    /// Of a page's connections, so many of a hundred are kept for those who may edit.
+    #[arg(
+        long,
+        env = "PAGEROOM_EDITORS_SHARE_PERCENT",
+        default_value_t = 10,
+        value_name = "PERCENT"
+    )]
+    editors_share_percent: usize,
     /// Connections of one user. Guests are not users.
     #[arg(
         long,
@@ -427,9 +451,11 @@ impl Settings {
     pub fn check(&self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let authenticator = self.auth.check(self.listen.host, &mut problems);
-        let access = self
-            .access
-            .check(&self.store.database_url, self.rates(), &mut problems);
+        let access = self.access.check(
+            &self.store.database_url,
+            (self.rates(), self.seats()),
+            &mut problems,
+        );
         let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
         self.check_numbers(&mut problems);
@@ -496,6 +522,14 @@ impl Settings {
         }
     }
 
+    fn seats(&self) -> SeatLimits {
+        SeatLimits {
+            per_user: self.limits.max_connections_per_user_and_room,
+            total: self.limits.max_connections_per_room,
+            kept_for_editors: self.limits.editors_share_percent,
+        }
+    }
+
     fn rates(&self) -> RateLimits {
         RateLimits {
             requests: Rate {
@@ -539,6 +573,7 @@ impl Settings {
             awareness: crdt::AwarenessLimits {
                 max_state_bytes: unlimited(self.limits.max_awareness_bytes),
                 max_clients_per_owner: unlimited(self.limits.max_awareness_clients),
+                max_total_bytes: unlimited(self.limits.max_room_awareness_bytes),
                 grace: Duration::from_secs(self.rooms.presence_grace_seconds),
                 timeout: Duration::from_secs(self.rooms.presence_timeout_seconds),
                 ..crdt::AwarenessLimits::default()

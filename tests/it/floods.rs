@@ -12,10 +12,11 @@ use crate::{
     access::{backend, bare, grant, locked},
     support::{
         client::{Client, presence_update},
+        provider::{Provider, Word},
         replica::Replica,
         server::TestServer,
         socket::Socket,
-        soon,
+        soon, until,
     },
 };
 
@@ -129,4 +130,106 @@ async fn a_busy_room_does_not_keep_permissions_from_ending() {
         "",
         "what was not taken in before counts for nothing"
     );
+}
+
+#[tokio::test]
+async fn one_reader_does_not_take_the_seats_of_a_page() {
+    let flags = [
+        "--max-connections-per-room",
+        "10",
+        "--max-connections-per-user-and-room",
+        "4",
+        "--editors-share-percent",
+        "20",
+    ];
+    let server = locked(&flags).await;
+    grant(&server, "page", "*", "view").await;
+    grant(&server, "page", "ed", "edit").await;
+    let mut readers = Vec::new();
+    let mut denied = Vec::new();
+    for user in ["eve", "eva", "evi"] {
+        let mut provider = Provider::open(&server).await;
+        for session in 0..6 {
+            let address = format!("page\0{session}");
+            provider.show_token(&address, &bare(user)).await;
+            let word = provider
+                .until(&address, |word| matches!(word, Word::LetIn(_) | Word::Denied(_)))
+                .await;
+            if let Word::Denied(reason) = word {
+                denied.push(format!("{user} {}", reason.split(':').next().unwrap_or_default()));
+            }
+        }
+        readers.push(provider);
+    }
+    let eve = vec!["eve rate_limited"; 2];
+    let eva = vec!["eva rate_limited"; 2];
+    let evi = vec!["evi room_full"; 6];
+    assert_eq!(denied, [eve, eva, evi].concat());
+    let path = format!("/ws/page?token={}", bare("ed"));
+    let mut ed = Client::join_at(server.address, &path, 1).await;
+    ed.write_durably("there is place").await;
+    // They have left, and somebody else may read.
+    drop(readers.pop());
+    drop(readers.pop());
+    until("a place", async || {
+        let mut provider = Provider::open(&server).await;
+        provider.show_token("page", &bare("bob")).await;
+        let word = provider
+            .until("page", |word| matches!(word, Word::LetIn(_) | Word::Denied(_)))
+            .await;
+        matches!(word, Word::LetIn(_))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn presence_comes_in_frames_that_can_be_borne_and_there_is_only_so_much() {
+    let server = TestServer::start(&["--max-room-awareness-bytes", "1000000"]).await;
+    let mut loud = Client::join(&server, "page", 1).await;
+    let state = json!({ "padding": "x".repeat(60_000) });
+    for client in 100..130 {
+        loud.show_as(client, 1, &state).await;
+    }
+    loud.show(&json!({ "name": "small ones are taken in" })).await;
+    loud.until("the last", |loud| loud.presence.state(1).is_some())
+        .await;
+    let mut late = Socket::open(server.address, "/ws/page").await;
+    let mut shown = 0;
+    while shown < 17 {
+        let frame = late.frame().await;
+        if frame.first() == Some(&1) {
+            assert!(frame.len() < 400_000, "{} bytes at once", frame.len());
+            shown += frame.windows(9).filter(|part| *part == b"\"padding\"").count();
+            shown += frame.windows(6).filter(|part| *part == b"\"name\"").count();
+        }
+    }
+    assert_eq!(shown, 17, "16 large ones and a small one");
+    let refused = server
+        .metric("pageroom_refusals_total{kind=\"awareness_too_large\"}")
+        .await;
+    assert_eq!(refused, Some(14.0));
+}
+
+#[tokio::test]
+async fn whoever_says_much_beside_the_document_closes_nobody_who_reads() {
+    let server = TestServer::start(&[]).await;
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        readers.push(Provider::join(&server, "page").await);
+    }
+    let mut loud = Provider::join(&server, "page").await;
+    let text = "x".repeat(1 << 20);
+    let saying = async {
+        for _ in 0..8 {
+            loud.say_stateless("page", &text).await;
+        }
+        loud.say_stateless("page", "done").await;
+    };
+    let reading = async {
+        for reader in &mut readers {
+            let done = Word::Stateless("done".to_owned());
+            reader.until("page", |word| *word == done).await;
+        }
+    };
+    tokio::join!(saying, reading);
 }

@@ -28,18 +28,22 @@ use self::{
     page::{Fresh, Known, Page, Seated, Stage},
 };
 use super::{
-    ConnectionPermit,
+    Budget, ConnectionPermit,
     attendance::{Attended, Work},
     websocket::{Conversation, MAX_STRANGER_BYTES, Say, Surroundings, accepted, now, or_any, run},
 };
 use crate::{
     auth::{Credential, LiveSocket},
     protocols::hocuspocus::{self, Frame, Said, Token},
-    rooms::{Departure, Refusal, RefusalCode},
+    rooms::{ClientMessage, Departure, Refusal, RefusalCode},
 };
 
 /// Answers that may wait to be sent before the client is not read any more.
 const MAX_ANSWERS: usize = 64;
+/// What one socket may say beside documents in a second, and at once, in KiB: everybody in the page has to take it, and nothing later
+/// makes up for it.
+const ASIDES_KIB_A_SECOND: u32 = 1024;
+const ASIDES_KIB_AT_ONCE: u32 = 2048;
 
 /// What all sockets that speak Hocuspocus need.
 #[derive(Clone)]
@@ -99,6 +103,8 @@ struct Hocuspocus {
     has_version: bool,
     stopping: Option<Work<()>>,
     hang_up: Option<Refusal>,
+    /// What it may say beside documents, in KiB. Whoever says more is not read for a while.
+    asides: Budget,
 }
 
 /// What a page has come to while nobody looked.
@@ -135,6 +141,7 @@ impl Hocuspocus {
             last: "".into(),
             has_version: false,
             hang_up: None,
+            asides: Budget::new(now(), ASIDES_KIB_A_SECOND, ASIDES_KIB_AT_ONCE),
         }
     }
 
@@ -352,6 +359,9 @@ impl Conversation for Hocuspocus {
             Frame::Pong => return Ok(1),
             Frame::Addressed { address, said } => (address, said),
         };
+        if let Said::ToRoom(ClientMessage::Stateless(payload)) = &said {
+            self.asides.spend(now(), payload.len() / 1024 + 1);
+        }
         match self.lobby.hear(now(), address, said)? {
             Verdict::Pass(said) => self.pass(address, said),
             Verdict::Knock(id, token) => {
@@ -370,6 +380,7 @@ impl Conversation for Hocuspocus {
 
     fn may_hear(&self) -> bool {
         self.hang_up.is_none()
+            && self.asides.free_at().is_none_or(|at| at <= now())
             && self.answers.len() < MAX_ANSWERS
             && self.leaving.len() < MAX_ANSWERS
             && self.lobby.has_room()
@@ -493,7 +504,8 @@ impl Conversation for Hocuspocus {
 
     fn next_deadline(&self) -> Option<Instant> {
         let pages = self.pages.values().filter_map(Page::next_deadline);
-        pages.chain(self.lobby.next_deadline()).min()
+        let asides = self.asides.free_at().filter(|at| *at > now());
+        pages.chain(self.lobby.next_deadline()).chain(asides).min()
     }
 
     async fn end(self, departure: Departure) {
