@@ -171,15 +171,17 @@ async fn one_reader_does_not_take_the_seats_of_a_page() {
     // They have left, and somebody else may read.
     drop(readers.pop());
     drop(readers.pop());
-    until("a place", async || {
-        let mut provider = Provider::open(&server).await;
-        provider.show_token("page", &bare("bob")).await;
-        let word = provider
-            .until("page", |word| matches!(word, Word::LetIn(_) | Word::Denied(_)))
-            .await;
-        matches!(word, Word::LetIn(_))
-    })
-    .await;
+    until("a place", async || Box::pin(lets_in(&server, "bob")).await).await;
+}
+
+/// Whether a reader is let in.
+async fn lets_in(server: &TestServer, user: &str) -> bool {
+    let mut provider = Provider::open(server).await;
+    provider.show_token("page", &bare(user)).await;
+    let word = provider
+        .until("page", |word| matches!(word, Word::LetIn(_) | Word::Denied(_)))
+        .await;
+    matches!(word, Word::LetIn(_))
 }
 
 #[tokio::test]
