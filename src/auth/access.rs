@@ -33,7 +33,7 @@ const MAX_ANSWERS: u64 = 200_000;
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time that anybody waits for an answer of a source.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Whether a page was deleted is asked for no longer than this.
+/// Whether a page was deleted is asked for no longer than this where its room is open and can answer instead.
 const DELETED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages that are remembered to be in the trash, at most.
 const MAX_TRASHED: u64 = 100_000;
@@ -412,7 +412,11 @@ impl Access {
             let deleted = record.is_some_and(|record| record.deleted_at.is_some());
             Ok(Answer::IsDeleted(deleted))
         };
-        let answer = tokio::time::timeout(DELETED_TIMEOUT, self.kept(question, asking)).await;
+        let patience = match self.0.registry.is_open(page) {
+            true => DELETED_TIMEOUT,
+            false => SOURCE_TIMEOUT,
+        };
+        let answer = tokio::time::timeout(patience, self.kept(question, asking)).await;
         let Ok(Ok(Answer::IsDeleted(deleted))) = answer else {
             return match self.0.trashed.contains_key(page) {
                 true => Ok(true),

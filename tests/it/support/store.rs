@@ -33,6 +33,8 @@ pub(crate) struct SwitchedStore {
     writing: watch::Sender<Weather>,
     /// Questions about a page alone, not its content.
     asking: watch::Sender<Weather>,
+    /// Loads of whole pages.
+    opening: watch::Sender<Weather>,
     loads: AtomicUsize,
 }
 
@@ -44,13 +46,19 @@ impl SwitchedStore {
             reading: watch::Sender::new(Weather::Fine),
             writing: watch::Sender::new(Weather::Fine),
             asking: watch::Sender::new(Weather::Fine),
+            opening: watch::Sender::new(Weather::Fine),
             loads: AtomicUsize::new(0),
         })
     }
 
-    /// Sets how loads go.
+    /// Sets how everything that is read goes.
     pub(crate) fn reading(&self, weather: Weather) {
         self.reading.send_replace(weather);
+    }
+
+    /// Sets how loads go, and only they.
+    pub(crate) fn opening(&self, weather: Weather) {
+        self.opening.send_replace(weather);
     }
 
     /// Sets how questions about a page go.
@@ -138,6 +146,7 @@ impl Store for SwitchedStore {
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         pass(&self.reading).await?;
+        pass(&self.opening).await?;
         self.store.load(page).await
     }
 
