@@ -14,6 +14,7 @@ use std::{
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use storage::{SharedStore, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,8 +23,8 @@ use tower::ServiceExt;
 use crate::{
     auth::{Access, Audit},
     config::Config,
-    connections::{Admissions, websocket::Surroundings},
-    http::{self, Parts, Peer},
+    connections::{Admissions, HttpPermit, PatientStream, websocket::Surroundings},
+    http::{self, Parts, Peer, TimedBody},
     rooms::{Registry, StoreWriter},
     telemetry::Metrics,
 };
@@ -73,6 +74,18 @@ pub struct Server {
     /// Ends connections that are in no room.
     hang_up: CancellationToken,
     deadline: Duration,
+    admissions: Admissions,
+    trusted_proxies: Vec<IpNet>,
+    patience: Patience,
+}
+
+/// How long is waited for a peer.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// For the body of a request.
+    body: Duration,
+    /// For it to take something of an answer.
+    stall: Duration,
 }
 
 impl Server {
@@ -111,10 +124,15 @@ impl Server {
         background.spawn(access.clone().watch());
         let hang_up = CancellationToken::new();
         let (draining, tasks) = (Arc::new(AtomicBool::new(false)), TaskTracker::new());
+        let admissions = Admissions::new(config.connections);
+        let patience = Patience {
+            body: config.body_timeout,
+            stall: config.session.max_stall,
+        };
         let router = http::router(Parts {
             broadcast_secret: config.broadcast_secret,
-            admissions: Admissions::new(config.connections),
-            trusted_proxies: config.trusted_proxies,
+            admissions: admissions.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
             around: Arc::new(Surroundings {
                 access,
                 registry: registry.clone(),
@@ -146,6 +164,9 @@ impl Server {
             background,
             hang_up,
             deadline: config.shutdown_deadline,
+            admissions,
+            trusted_proxies: config.trusted_proxies,
+            patience,
         })
     }
 
@@ -167,7 +188,10 @@ impl Server {
             tokio::select! {
                 () = stop.cancelled() => break,
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.serve(stream, peer, hang_up.clone()),
+                    Ok((stream, peer)) => match self.admit(peer) {
+                        Some(permit) => self.serve(stream, peer, permit, hang_up.clone()),
+                        None => tracing::debug!("a connection over the limit was closed"),
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -203,17 +227,24 @@ impl Server {
         stored
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, hang_up: CancellationToken) {
+    /// Counts a connection. Behind a proxy there are many clients, which are counted by what they ask for.
+    fn admit(&self, peer: SocketAddr) -> Option<HttpPermit> {
+        let ip = peer.ip().to_canonical();
+        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&ip));
+        self.admissions.accept((!is_proxy).then_some(ip))
+    }
+
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: HttpPermit, hang_up: CancellationToken) {
         // Without this, small frames wait for the peer's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
-        let router = self.router.clone();
+        let (router, Patience { body, stall }) = (self.router.clone(), self.patience);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let router = router.clone();
             async move {
-                let mut request: Request = request.map(Body::new);
+                let mut request: Request = request.map(|stream| Body::new(TimedBody::new(stream, body)));
                 request.extensions_mut().insert(Peer(peer));
                 router.oneshot(request).await.map_err(|never: Infallible| never)
             }
@@ -222,9 +253,11 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(PatientStream::new(stream, stall)), service)
             .with_upgrades();
         self.tasks.spawn(async move {
+            // A connection that goes on as a WebSocket is counted as such from then on.
+            let _permit = permit;
             tokio::pin!(connection);
             tokio::select! {
                 // Errors of a peer that goes away or sends nonsense are its own.

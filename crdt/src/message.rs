@@ -56,7 +56,19 @@ impl Message {
     ///
     /// A lone `00` at the end, which some clients leave behind, is ignored.
     pub fn decode(frame: &Bytes) -> Messages<'_> {
-        Messages { frame, position: 0 }
+        Self::decode_from(frame, 0)
+    }
+
+    /// Reads the messages of a frame from a [position](Messages::position) on.
+    pub fn decode_from(frame: &Bytes, position: usize) -> Messages<'_> {
+        Messages { frame, position }
+    }
+}
+
+impl Messages<'_> {
+    /// Where in the frame the next message begins.
+    pub fn position(&self) -> usize {
+        self.position
     }
 }
 

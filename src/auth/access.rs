@@ -22,6 +22,7 @@ use super::{
     identity::{expired, revoked},
     live::Live,
     now, pagespace,
+    seats::{SeatLimits, Seats},
     sources::{Decision, Source, Webhook},
 };
 use crate::rooms::{Refusal, RefusalCode, Registry, Role};
@@ -32,7 +33,7 @@ const MAX_ANSWERS: u64 = 200_000;
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest time that anybody waits for an answer of a source.
 const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Whether a page was deleted is asked for no longer than this.
+/// Whether a page was deleted is asked for no longer than this where its room is open and can answer instead.
 const DELETED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pages that are remembered to be in the trash, at most.
 const MAX_TRASHED: u64 = 100_000;
@@ -62,6 +63,8 @@ pub struct AccessConfig {
     pub stamps_presence: bool,
     /// How often somebody may ask.
     pub rates: RateLimits,
+    /// How many seats of a page somebody may take.
+    pub seats: SeatLimits,
 }
 
 /// Who may do what. Cheap to clone.
@@ -88,6 +91,7 @@ pub(super) struct Parts {
     pub(super) stamps_presence: bool,
     stamps: Stamps,
     pub(super) live: Live,
+    pub(super) seats: Seats,
     pub(super) stop: CancellationToken,
 }
 
@@ -237,6 +241,7 @@ impl Access {
             stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
             live: Live::default(),
+            seats: Seats::new(config.seats),
             stop,
         })))
     }
@@ -387,34 +392,43 @@ impl Access {
     ) -> Result<Decision, Refusal> {
         // In this order: whoever may not see a page is not told that it was deleted.
         let decision = self.decide_role(identity, page, now).await?;
-        match self.is_deleted(page).await {
+        match self.is_deleted(page).await? {
             true => Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted")),
             false => Ok(decision),
         }
     }
 
-    /// Whether a page is in the trash. When the store does not say, or not soon, what it said last counts: a page of which nothing
-    /// is known can only be in memory, because none can be loaded, and whoever comes is served from there rather than kept out.
-    async fn is_deleted(&self, page: &PageId) -> bool {
+    /// Whether a page is in the trash. When the store does not say, or not soon, what it said last counts: a page whose room is open was
+    /// not deleted when that opened and nobody has been told otherwise since, and whoever comes is served from there rather than kept
+    /// out. Of every other page it is not known.
+    async fn is_deleted(&self, page: &PageId) -> Result<bool, Refusal> {
         let stamp = self.0.stamps.read(None);
         let question = Question::IsDeleted(stamp, page.clone());
         let asking = async || {
             let record = self.0.store.page(page).await.map_err(|error| {
                 tracing::warn!(%error, "whether a page was deleted cannot be found out");
-                Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
+                unknown_whether_deleted()
             })?;
             let deleted = record.is_some_and(|record| record.deleted_at.is_some());
             Ok(Answer::IsDeleted(deleted))
         };
-        let answer = tokio::time::timeout(DELETED_TIMEOUT, self.kept(question, asking)).await;
+        let patience = match self.0.registry.is_open(page) {
+            true => DELETED_TIMEOUT,
+            false => SOURCE_TIMEOUT,
+        };
+        let answer = tokio::time::timeout(patience, self.kept(question, asking)).await;
         let Ok(Ok(Answer::IsDeleted(deleted))) = answer else {
-            return self.0.trashed.contains_key(page);
+            return match self.0.trashed.contains_key(page) {
+                true => Ok(true),
+                false if self.0.registry.is_open(page) => Ok(false),
+                false => Err(unknown_whether_deleted()),
+            };
         };
         // What was asked before something changed may be older than what is remembered.
         if self.0.stamps.read(None) == stamp {
             self.note_trashed(page, deleted).await;
         }
-        deleted
+        Ok(deleted)
     }
 
     /// Remembers that a page is in the trash, or that it is not, for when the store does not say.
@@ -556,6 +570,10 @@ impl Access {
     pub(super) fn note(&self, note: Note<'_>) {
         self.0.audit.note(now(), note);
     }
+}
+
+fn unknown_whether_deleted() -> Refusal {
+    Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
 }
 
 fn forbidden() -> Refusal {

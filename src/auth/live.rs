@@ -14,9 +14,9 @@ use std::{
 
 use futures_util::{FutureExt, StreamExt, stream};
 use storage::{AccessChange, AccessListener, EVERYBODY, PageId};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
-use super::{Access, Identity, Membership, Note, identity::revoked, now};
+use super::{Access, Identity, Membership, Note, identity::revoked, now, seats::SeatPermit};
 use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, Seat, SeatHandle, Viewer};
 
 /// Decisions that are made again at once.
@@ -104,6 +104,7 @@ impl Live {
 pub struct LiveSeat {
     seat: Seat,
     registration: Registration,
+    _permit: SeatPermit,
 }
 
 /// A socket of a user, which is to end when the user may not enter any more.
@@ -232,6 +233,7 @@ impl Access {
             socket,
         };
         let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
+        let permit = self.0.seats.take(page, user.as_ref(), role)?;
         let joining = self
             .0
             .registry
@@ -250,7 +252,11 @@ impl Access {
         } else if is_limited {
             self.0.live.limited.notify_one();
         }
-        Ok(LiveSeat { seat, registration })
+        Ok(LiveSeat {
+            seat,
+            registration,
+            _permit: permit,
+        })
     }
 
     /// Keeps an eye on the socket of somebody who may enter: it is told when that ends, whether it is in a page or not.
@@ -305,13 +311,13 @@ impl Access {
     pub async fn sign_out(&self, user: &str) -> Result<u64, storage::StoreError> {
         let version = self.0.store.sign_out(user, now()).await?;
         self.forget(Some(user));
-        self.send_away(Some(user), None, None, &revoked()).await;
+        self.send_away(Some(user), None, None, &revoked());
         Ok(version)
     }
 
     /// Sends members away, of a user or of all but one, from a page, or from all and with their sockets; returns the pages and how many
     /// it were. Whether they may come back is asked anew.
-    pub async fn send_away(
+    pub fn send_away(
         &self,
         user: Option<&str>,
         page: Option<&str>,
@@ -330,10 +336,9 @@ impl Access {
             .iter()
             .filter_map(|entry| entry.page().cloned())
             .collect();
-        let sending = stream::iter(concerned).for_each_concurrent(AT_ONCE, async |entry| {
-            self.remove(&entry, refusal.clone()).await;
-        });
-        sending.await;
+        for entry in &concerned {
+            self.remove(entry, refusal.clone());
+        }
         pages
     }
 
@@ -367,12 +372,18 @@ impl Access {
             }
             let now = now();
             let due = self.0.live.those(|entry| entry.is_due(now));
-            self.decide_all_again(due).await;
+            for entry in &due {
+                // The decision sets it anew. A source that is slow for one must not hold up the next ones.
+                entry.standing().until = None;
+            }
+            let access = self.clone();
+            tokio::spawn(async move { access.decide_all_again(due).await });
         }
     }
 
     async fn listen(&self, mut listener: AccessListener) {
         let mut is_silent = false;
+        let carrying_out = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let mut changes = match listener.next().await {
                 Ok(change) => vec![change],
@@ -396,8 +407,17 @@ impl Access {
             if changes.len() > MAX_ANNOUNCED {
                 changes = vec![AccessChange::default()];
             }
-            for change in &changes {
-                self.changed(change).await;
+            for change in changes {
+                // A source that is slow for one must not hold up the next ones.
+                self.forget(change.user.as_deref());
+                let Ok(place) = carrying_out.clone().acquire_owned().await else {
+                    return;
+                };
+                let access = self.clone();
+                tokio::spawn(async move {
+                    access.changed(&change).await;
+                    drop(place);
+                });
             }
         }
     }
@@ -416,7 +436,7 @@ impl Access {
             return;
         };
         if !refusal.code.is_retryable() {
-            return self.remove(entry, refusal).await;
+            return self.remove(entry, refusal);
         }
         let (access, entry) = (self.clone(), entry.clone());
         tokio::spawn(async move {
@@ -425,10 +445,10 @@ impl Access {
                 match access.try_to_decide_again(&entry).await {
                     Ok(()) => return,
                     Err(refusal) if refusal.code.is_retryable() => {}
-                    Err(refusal) => return access.remove(&entry, refusal).await,
+                    Err(refusal) => return access.remove(&entry, refusal),
                 }
             }
-            access.remove(&entry, refusal).await;
+            access.remove(&entry, refusal);
         });
     }
 
@@ -447,18 +467,19 @@ impl Access {
         };
         self.0.live.limited.notify_one();
         if before != decision.role {
-            seat.change_role(decision.role).await;
+            seat.change_role(decision.role);
             self.note_on(entry, "change_role", "ok", decision.role.as_str());
         }
         Ok(())
     }
 
-    async fn remove(&self, entry: &Entry, refusal: Refusal) {
+    /// Sends somebody away, which waits for nobody.
+    fn remove(&self, entry: &Entry, refusal: Refusal) {
         entry.standing().until = None;
         match &entry.place {
             Held::Seat(_, seat) => {
                 self.note_on(entry, "remove", refusal.code.as_str(), "");
-                seat.remove(refusal).await;
+                seat.remove(refusal);
             }
             Held::Socket(end) => {
                 let end = end.lock().unwrap_or_else(PoisonError::into_inner).take();

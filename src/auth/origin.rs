@@ -52,12 +52,16 @@ impl Origin {
         self.0.split_once("://").map_or("", |(_, authority)| authority)
     }
 
-    fn is_loopback(&self) -> bool {
+    fn host(&self) -> &str {
         let host = match self.authority().strip_prefix('[') {
             Some(v6) => v6.split(']').next(),
             None => self.authority().split(':').next(),
         };
-        let host = host.unwrap_or_default();
+        host.unwrap_or_default()
+    }
+
+    fn is_loopback(&self) -> bool {
+        let host = self.host();
         host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
@@ -70,12 +74,20 @@ pub struct OriginPolicy {
     /// Whether pages of this machine may too: while nothing else is configured and the server runs open on loopback, for
     /// development servers.
     pub loopback: bool,
+    /// Whether requests must be for a name of this machine or one that is configured: where everybody may do everything, because only
+    /// programs of this machine reach it. A browser does so for a page of a stranger whose name has been pointed here.
+    pub own_names: bool,
 }
 
 impl OriginPolicy {
     /// Checks the `Origin` of a request. Programs that are no browsers send none; with a cookie it must be there, because a
     /// browser sends cookies with other people's pages as well.
     pub fn check(&self, headers: &HeaderMap, with_cookie: bool) -> Result<(), Refusal> {
+        if self.own_names && !self.is_for_own_name(headers) {
+            return Err(forbidden(
+                "the server is not known by this name: allow it with CORS_ORIGIN",
+            ));
+        }
         let Some(sent) = headers.get(header::ORIGIN) else {
             return match with_cookie {
                 true => Err(forbidden("a cookie counts only with an Origin header")),
@@ -89,6 +101,18 @@ impl OriginPolicy {
                 "pages of this origin may not connect: allow it with CORS_ORIGIN",
             )),
         }
+    }
+
+    /// Whether a request is for a name that this server goes by. Programs that name none are no browsers.
+    fn is_for_own_name(&self, headers: &HeaderMap) -> bool {
+        let Some(host) = headers.get(header::HOST) else {
+            return true;
+        };
+        let named = host.to_str().ok();
+        let named = named.and_then(|host| format!("http://{host}").parse::<Origin>().ok());
+        named.is_some_and(|named| {
+            named.is_loopback() || self.allowed.iter().any(|allowed| allowed.host() == named.host())
+        })
     }
 
     fn allows(&self, origin: &Origin, headers: &HeaderMap) -> bool {
@@ -133,6 +157,7 @@ mod tests {
         let policy = OriginPolicy {
             allowed: vec!["https://App.example.com:443/".parse().expect("an origin")],
             loopback: false,
+            own_names: false,
         };
         for (origin, with_cookie, allowed) in [
             (None, false, true),
@@ -154,6 +179,7 @@ mod tests {
         let open = OriginPolicy {
             allowed: vec![],
             loopback: true,
+            own_names: true,
         };
         assert!(check(
             &open,
@@ -163,6 +189,31 @@ mod tests {
         ));
         assert!(check(&open, "127.0.0.1:3001", Some("http://[::1]:5173"), false));
         assert!(!check(&open, "127.0.0.1:3001", Some("https://evil.net"), false));
+    }
+
+    #[test]
+    fn a_stranger_s_name_is_not_ours() {
+        let policy = OriginPolicy {
+            allowed: vec!["https://pages.example.com".parse().expect("an origin")],
+            loopback: false,
+            own_names: true,
+        };
+        for (host, ours) in [
+            ("localhost:3001", true),
+            ("127.0.0.1", true),
+            ("127.8.0.1:80", true),
+            ("[::1]:3001", true),
+            ("pages.example.com", true),
+            ("pages.example.com:3001", true),
+            ("evil.net", false),
+            ("localhost.evil.net:3001", false),
+            ("evil.net:3001", false),
+            ("192.0.2.1:3001", false),
+            ("a@localhost", false),
+            ("", false),
+        ] {
+            assert_eq!(check(&policy, host, None, false), ours, "{host}");
+        }
     }
 
     #[test]

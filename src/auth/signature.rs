@@ -31,8 +31,29 @@ pub fn sign(secret: &Secret, now: SystemTime, body: &[u8]) -> String {
     format!("t={time},v1={code}")
 }
 
+/// Whether a signature has the form of one and is not too old or too new, which can be seen without the body.
+pub fn may_hold(now: SystemTime, signature: &str) -> bool {
+    read(signature).is_some_and(|(_, sent, _)| is_recent(now, sent))
+}
+
 /// Whether a signature is right for a body, and not too old or too new.
 pub fn verify(secret: &Secret, now: SystemTime, signature: &str, body: &[u8]) -> bool {
+    let Some((time, sent, code)) = read(signature) else {
+        return false;
+    };
+    let expected = mac(secret, time, body);
+    expected.is_some_and(|expected| expected.as_bytes().ct_eq(code.as_bytes()).into())
+        && is_recent(now, sent)
+        && !body.is_empty()
+}
+
+fn is_recent(now: SystemTime, sent: u64) -> bool {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    now.abs_diff(sent) <= MAX_SKEW.as_secs()
+}
+
+/// The time of a signature as it is written, the time, and the code.
+fn read(signature: &str) -> Option<(&str, u64, &str)> {
     let (mut time, mut code) = (None, None);
     let mut parts = 0;
     for part in signature.split(',') {
@@ -40,21 +61,15 @@ pub fn verify(secret: &Secret, now: SystemTime, signature: &str, body: &[u8]) ->
         match part.trim().split_once('=') {
             Some(("t", value)) => time = Some(value),
             Some(("v1", value)) => code = Some(value),
-            Some(_) | None => return false,
+            Some(_) | None => return None,
         }
     }
     let (Some(time), Some(code), 2) = (time, code, parts) else {
-        return false;
+        return None;
     };
     let is_number = !time.is_empty() && time.bytes().all(|digit| digit.is_ascii_digit());
-    let Some(sent) = time.parse().ok().filter(|_| is_number) else {
-        return false;
-    };
-    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let expected = mac(secret, time, body);
-    expected.is_some_and(|expected| expected.as_bytes().ct_eq(code.as_bytes()).into())
-        && now.abs_diff(sent) <= MAX_SKEW.as_secs()
-        && !body.is_empty()
+    let sent = time.parse().ok().filter(|_| is_number)?;
+    Some((time, sent, code))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use clap::Args;
 use hyper::Uri;
 
 use super::auth::{AuthSettings, check_length};
-use crate::auth::{AccessConfig, PageSpaceConfig, RateLimits, Secret, SourceName};
+use crate::auth::{AccessConfig, PageSpaceConfig, RateLimits, SeatLimits, Secret, SourceName};
 
 /// What users whose tokens have a version are asked for in PageSpace's tables.
 const PAGESPACE_VERSIONS: &str =
@@ -101,7 +101,7 @@ impl AccessSettings {
     pub(super) fn check(
         &self,
         database_url: &Secret,
-        rates: RateLimits,
+        (rates, seats): (RateLimits, SeatLimits),
         problems: &mut Vec<String>,
     ) -> AccessConfig {
         let mut sources = Vec::new();
@@ -165,6 +165,7 @@ impl AccessSettings {
             audit_retention: Duration::from_secs(u64::from(self.audit_retention_days) * 24 * 60 * 60),
             stamps_presence: self.stamp_presence,
             rates,
+            seats,
         }
     }
 

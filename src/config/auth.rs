@@ -124,7 +124,11 @@ impl AuthSettings {
             sessions,
             admin_token: self.admin_token.clone(),
             open,
-            origins: OriginPolicy { allowed, loopback },
+            origins: OriginPolicy {
+                allowed,
+                loopback,
+                own_names: open && host.is_loopback(),
+            },
         }
     }
 

@@ -12,7 +12,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::{
-    auth::{AccessConfig, Authenticator, Rate, RateLimits, Secret},
+    auth::{AccessConfig, Authenticator, Rate, RateLimits, SeatLimits, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
@@ -200,6 +200,14 @@ struct LimitSettings {
     /// Largest presence state of one client id.
     #[arg(long, env = "PAGEROOM_MAX_AWARENESS_BYTES", default_value_t = 64 << 10, value_name = "BYTES")]
     max_awareness_bytes: usize,
+    /// Presence states of one page together; beyond it no state of more than 1 KiB is taken in.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_ROOM_AWARENESS_BYTES",
+        default_value_t = 4 << 20,
+        value_name = "BYTES"
+    )]
+    max_room_awareness_bytes: usize,
     /// Client ids that one connection may show presence for.
     #[arg(
         long,
@@ -251,6 +259,22 @@ struct LimitSettings {
         value_name = "COUNT"
     )]
     max_connections_per_room: usize,
+    /// Connections of one user to one page; several may share a socket. Guests are not users.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONNECTIONS_PER_USER_AND_ROOM",
+        default_value_t = 50,
+        value_name = "COUNT"
+    )]
+    max_connections_per_user_and_room: usize,
+    /// Of a page's connections, so many of a hundred are kept for those who may edit.
+    #[arg(
+        long,
+        env = "PAGEROOM_EDITORS_SHARE_PERCENT",
+        default_value_t = 10,
+        value_name = "PERCENT"
+    )]
+    editors_share_percent: usize,
     /// Connections of one user. Guests are not users.
     #[arg(
         long,
@@ -345,6 +369,14 @@ struct LimitSettings {
     /// Largest body of an HTTP request.
     #[arg(long, env = "PAGEROOM_MAX_BODY_BYTES", default_value_t = 64 << 20, value_name = "BYTES")]
     max_body_bytes: usize,
+    /// The body of a request must have come within this time.
+    #[arg(
+        long,
+        env = "PAGEROOM_BODY_TIMEOUT_SECONDS",
+        default_value_t = 60,
+        value_name = "SECONDS"
+    )]
+    body_timeout_seconds: u64,
     /// Commands that wait in a room's mailbox; connections that find it full are not read.
     #[arg(
         long,
@@ -413,6 +445,8 @@ pub struct Config {
     pub max_outbox_bytes: usize,
     /// Largest body of a request, in bytes.
     pub max_body_bytes: usize,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
     /// How sessions at `/socket.io/` are kept.
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
@@ -426,9 +460,11 @@ impl Settings {
     pub fn check(&self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let authenticator = self.auth.check(self.listen.host, &mut problems);
-        let access = self
-            .access
-            .check(&self.store.database_url, self.rates(), &mut problems);
+        let access = self.access.check(
+            &self.store.database_url,
+            (self.rates(), self.seats()),
+            &mut problems,
+        );
         let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
         self.check_numbers(&mut problems);
@@ -462,6 +498,7 @@ impl Settings {
             max_message_bytes: self.limits.max_message_bytes,
             max_outbox_bytes: self.limits.max_outbox_bytes,
             max_body_bytes: self.limits.max_body_bytes,
+            body_timeout: Duration::from_secs(self.limits.body_timeout_seconds),
             engine_io: self
                 .socket_io
                 .engine(self.session(), self.limits.max_message_bytes),
@@ -491,6 +528,14 @@ impl Settings {
             && (self.limits.max_message_bytes as u64) > self.limits.max_page_bytes
         {
             problems.push("PAGEROOM_MAX_MESSAGE_BYTES is above PAGEROOM_MAX_PAGE_BYTES".to_owned());
+        }
+    }
+
+    fn seats(&self) -> SeatLimits {
+        SeatLimits {
+            per_user: self.limits.max_connections_per_user_and_room,
+            total: self.limits.max_connections_per_room,
+            kept_for_editors: self.limits.editors_share_percent,
         }
     }
 
@@ -540,6 +585,7 @@ impl Settings {
             awareness: crdt::AwarenessLimits {
                 max_state_bytes: unlimited(self.limits.max_awareness_bytes),
                 max_clients_per_owner: unlimited(self.limits.max_awareness_clients),
+                max_total_bytes: unlimited(self.limits.max_room_awareness_bytes),
                 grace: Duration::from_secs(self.rooms.presence_grace_seconds),
                 timeout: Duration::from_secs(self.rooms.presence_timeout_seconds),
                 ..crdt::AwarenessLimits::default()

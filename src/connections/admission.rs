@@ -46,9 +46,15 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
         .unwrap_or(peer)
 }
 
+/// HTTP connections beyond the limit, so that a full server still answers probes and says why it refuses.
+const SPARE: usize = 64;
+
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
+    /// Connections on which nothing but requests has come so far.
+    http: usize,
+    http_ips: HashMap<IpAddr, usize>,
     users: HashMap<Arc<str>, usize>,
     ips: HashMap<IpAddr, usize>,
 }
@@ -112,6 +118,51 @@ impl Admissions {
             users: user.cloned().into_iter().collect(),
             ip,
         })
+    }
+}
+
+/// An HTTP connection that is counted until this is dropped.
+#[derive(Debug)]
+pub struct HttpPermit {
+    counts: Arc<Mutex<Counts>>,
+    ip: Option<IpAddr>,
+}
+
+impl Admissions {
+    /// Counts an HTTP connection, whatever will be asked on it; `None` when there are too many. `ip` is the peer's, unless it is one
+    /// behind which many clients are.
+    pub fn accept(&self, ip: Option<IpAddr>) -> Option<HttpPermit> {
+        let ip = ip.map(network).filter(|ip| !ip.is_loopback());
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = |limit: usize, count: usize| limit != 0 && count >= limit;
+        if over(
+            self.limits.total,
+            (counts.total + counts.http).saturating_sub(SPARE),
+        ) {
+            return None;
+        }
+        if let Some(ip) = ip {
+            let of_ip = counts.http_ips.entry(ip).or_default();
+            if over(self.limits.per_ip, *of_ip) {
+                return None;
+            }
+            *of_ip += 1;
+        }
+        counts.http += 1;
+        Some(HttpPermit {
+            counts: self.counts.clone(),
+            ip,
+        })
+    }
+}
+
+impl Drop for HttpPermit {
+    fn drop(&mut self) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.http -= 1;
+        if let Some(ip) = &self.ip {
+            release(&mut counts.http_ips, ip);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     auth::{Access, LiveSeat, Membership},
-    rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat},
+    rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat, ServerMessage},
 };
 
 /// A boxed piece of work that a connection goes on with between other things.
@@ -38,6 +38,13 @@ pub(crate) struct Attendance {
     /// Posts that are to be answered, in their order.
     posted: VecDeque<(i64, Answer)>,
     waiting_bytes: usize,
+    /// The room has been asked what the client lacks, or will be with what waits, and has not answered.
+    asked: bool,
+    /// Whether the client is asked back whenever it asks. When it comes it is asked by the room.
+    asks_back: bool,
+    has_asked: bool,
+    /// What the client has that asked again meanwhile. One answer serves all questions up to the last.
+    question: Option<Bytes>,
     caught_up: bool,
     /// Waits for place in the room's mailbox. Gives whether the room is still there.
     speaking: Option<Work<Spoken>>,
@@ -88,10 +95,19 @@ impl Attendance {
             posting: None,
             posted: VecDeque::new(),
             waiting_bytes: 0,
+            asked: false,
+            asks_back: false,
+            has_asked: false,
+            question: None,
             caught_up: false,
             speaking: None,
             orphaned: false,
         })
+    }
+
+    /// Asks the client what it has whenever it asks, as its protocol wants.
+    pub(crate) fn ask_back(&mut self) {
+        self.asks_back = true;
     }
 
     /// The seat, for whoever wants to know its role, or has a fresh token for it. Must be let go before the attendance ends.
@@ -101,8 +117,35 @@ impl Attendance {
 
     /// Says something to the room, now or as soon as it can take it.
     pub(crate) fn say(&mut self, message: ClientMessage) {
+        match message {
+            ClientMessage::SyncStep1(state_vector) => return self.ask(state_vector),
+            // One answer serves all.
+            ClientMessage::QueryAwareness => self
+                .waiting
+                .retain(|waiting| *waiting != ClientMessage::QueryAwareness),
+            ClientMessage::SyncStep2(_)
+            | ClientMessage::Update(_)
+            | ClientMessage::Awareness(_)
+            | ClientMessage::Stateless(_)
+            | ClientMessage::Mark(_)
+            | ClientMessage::QueryStateVector => {}
+        }
         self.waiting_bytes += message.payload_bytes();
         self.waiting.push(message);
+    }
+
+    /// Asks what the client lacks, now or when the room has answered the question before.
+    fn ask(&mut self, state_vector: Bytes) {
+        if self.asked {
+            self.question = Some(state_vector);
+        } else {
+            self.asked = true;
+            if std::mem::replace(&mut self.has_asked, true) && self.asks_back {
+                self.waiting.push(ClientMessage::QueryStateVector);
+            }
+            self.waiting_bytes += state_vector.len();
+            self.waiting.push(ClientMessage::SyncStep1(state_vector));
+        }
     }
 
     /// Posts an update behind all that was said, to be answered under a number when it is stored. Ask [`Self::may_say`] before
@@ -172,7 +215,16 @@ impl Attendance {
         }
         loop {
             match self.outbox.poll_next(context) {
-                Poll::Ready(Next::Message(message)) => return Poll::Ready(Attended::Message(message)),
+                Poll::Ready(Next::Message(message)) => {
+                    if matches!(message.message(), ServerMessage::SyncStep2(_)) {
+                        self.asked = false;
+                        if let Some(state_vector) = self.question.take() {
+                            self.ask(state_vector);
+                            self.poll_work(context);
+                        }
+                    }
+                    return Poll::Ready(Attended::Message(message));
+                }
                 Poll::Ready(Next::Receipt { accepted }) => {
                     return Poll::Ready(Attended::Receipt { accepted });
                 }

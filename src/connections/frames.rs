@@ -100,6 +100,14 @@ impl FrameSocket {
         })
     }
 
+    /// Messages may be so long from the next one on.
+    pub(super) fn limit_messages(&mut self, max_bytes: usize) {
+        self.0.set_config(|config| {
+            config.max_message_size = Some(max_bytes);
+            config.max_frame_size = Some(max_bytes);
+        });
+    }
+
     /// Reads the next message. Behind one over the limit there is nothing but the end: what comes is thrown away, because a socket that
     /// is closed with something unread is reset, and the peer would not see the reason.
     pub(super) fn poll_read(

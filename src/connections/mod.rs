@@ -11,10 +11,12 @@ pub mod engine_io;
 mod frames;
 pub mod hocuspocus;
 mod one_page;
+mod patient;
 mod session;
 pub mod socket_io;
 pub mod websocket;
 
-pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, client_address};
+pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, HttpPermit, client_address};
 pub use budget::Budget;
+pub use patient::PatientStream;
 pub use session::{Session, SessionConfig, Step};

@@ -11,18 +11,19 @@ use storage::PageId;
 
 use super::{
     attendance::{Attendance, Attended},
-    websocket::{Conversation, Say, Surroundings},
+    websocket::{Conversation, MAX_MESSAGES_A_TURN, Say, Surroundings},
 };
 use crate::{
     auth::Membership,
-    protocols::Dialect,
-    rooms::{ClientMessage, Departure, Outbox, Refusal},
+    protocols::{Dialect, Unread},
+    rooms::{Departure, Outbox, Refusal},
 };
 
 /// What is spoken on a socket with one page.
 pub(super) struct OnePage<D> {
     attendance: Attendance,
-    decoded: Vec<ClientMessage>,
+    /// What has not been taken in of the last frame.
+    unread: Unread,
     dialect: PhantomData<fn() -> D>,
 }
 
@@ -41,7 +42,7 @@ impl<D: Dialect> OnePage<D> {
         );
         Ok(Self {
             attendance: attendance.await?,
-            decoded: Vec::new(),
+            unread: Unread::default(),
             dialect: PhantomData,
         })
     }
@@ -49,13 +50,27 @@ impl<D: Dialect> OnePage<D> {
 
 impl<D: Dialect> Conversation for OnePage<D> {
     fn hear(&mut self, frame: &Bytes) -> Result<usize, Refusal> {
-        let decoded = D::decode(frame, &mut self.decoded);
+        self.unread = Unread::new(frame.clone());
+        self.hear_on()
+    }
+
+    fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    fn hear_on(&mut self) -> Result<usize, Refusal> {
+        let mut count = 0;
         // What came before the nonsense counts.
-        let count = self.decoded.len();
-        for message in self.decoded.drain(..) {
-            self.attendance.say(message);
+        while count < MAX_MESSAGES_A_TURN
+            && self.attendance.may_say()
+            && let Some(message) = D::next(&mut self.unread)
+        {
+            let message = message.map_err(|error| Refusal::malformed(error.to_string()))?;
+            if let Some(message) = message {
+                self.attendance.say(message);
+            }
+            count += 1;
         }
-        decoded.map_err(|error| Refusal::malformed(error.to_string()))?;
         Ok(count)
     }
 

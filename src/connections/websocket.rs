@@ -12,13 +12,12 @@ use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use storage::PageId;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{
     self, Message, error::CapacityError, handshake::derive_accept_key, protocol::CloseFrame,
 };
 
 use super::{
-    ConnectionPermit, Session, SessionConfig, Step,
+    ConnectionPermit, PatientStream, Session, SessionConfig, Step,
     frames::{FrameSocket, Opcode},
     one_page::OnePage,
 };
@@ -53,10 +52,14 @@ pub struct Surroundings {
 
 /// Messages are taken from the outbox while less than this waits for the socket.
 pub(super) const MAX_QUEUED_BYTES: usize = 16 * 1024;
+/// Longest message of a peer of whom it is not known yet who it is, where a protocol shows its token after connecting.
+pub(super) const MAX_STRANGER_BYTES: usize = 1024 * 1024;
 /// Longest message of a client that is refused anyway.
 const MAX_REFUSED_BYTES: usize = 64 * 1024;
 /// Frames read before what they say is handed over.
 pub(super) const MAX_FRAMES_A_TURN: usize = 64;
+/// Messages taken in before what they say is handed over, and before the budget of the connection is looked at.
+pub(super) const MAX_MESSAGES_A_TURN: usize = 64;
 /// How long a closing peer may take to say goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 /// How often a connection that must not be read looks whether it may be again.
@@ -116,16 +119,20 @@ fn accept_key(method: &Method, version: Version, headers: &HeaderMap) -> Option<
 /// The socket of an accepted handshake. `None` when the peer went away meanwhile.
 pub(super) async fn accepted(on_upgrade: OnUpgrade, max_message_bytes: usize) -> Option<FrameSocket> {
     // The buffers of the HTTP connection end here; what it has read already is handed on.
-    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-    let limit = match max_message_bytes {
+    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<PatientStream>>().ok()?;
+    Some(FrameSocket::new(
+        parts.io.into_inner().into_inner(),
+        parts.read_buf.to_vec(),
+        or_any(max_message_bytes),
+    ))
+}
+
+/// A limit as a number that can be compared with.
+pub(super) fn or_any(limit: usize) -> usize {
+    match limit {
         0 => usize::MAX,
         limit => limit,
-    };
-    Some(FrameSocket::new(
-        parts.io.into_inner(),
-        parts.read_buf.to_vec(),
-        limit,
-    ))
+    }
 }
 
 /// Accepts a connection only to say why it is refused: a browser cannot see why a handshake failed.
@@ -175,8 +182,18 @@ async fn join<D: Dialect>(
 
 /// What is spoken on one socket: frames of the peer in, frames to it out. It does nothing by itself; the socket's loop asks it.
 pub(super) trait Conversation {
-    /// Takes in a frame; says of how many messages.
+    /// Takes in a frame, or the first part of one with many messages; says of how many.
     fn hear(&mut self, frame: &Bytes) -> Result<usize, Refusal>;
+
+    /// Whether there is more in the last frame.
+    fn has_unread(&self) -> bool {
+        false
+    }
+
+    /// Takes in the next part of it.
+    fn hear_on(&mut self) -> Result<usize, Refusal> {
+        Ok(0)
+    }
 
     /// Whether it can take in another one now.
     fn may_hear(&self) -> bool;
@@ -201,6 +218,11 @@ pub(super) trait Conversation {
     /// When it wants to be looked at again.
     fn next_deadline(&self) -> Option<Instant> {
         None
+    }
+
+    /// Whether it is known who the peer is. Until then its frames are small.
+    fn is_known(&self) -> bool {
+        true
     }
 
     /// Gives back what it holds. What was heard counts, also when the peer said goodbye or nonsense right behind it.
@@ -235,6 +257,7 @@ pub(super) fn run<C: Conversation + Send>(
     };
     // In a box, because a future has place for what is given to it and for each place that it is moved to.
     let mut connection = Box::new(Connection {
+        is_stranger: !conversation.is_known(),
         socket,
         conversation,
         session: Session::new(now(), patience, expires),
@@ -270,6 +293,8 @@ struct Connection<C> {
     conversation: C,
     session: Session,
     around: Arc<Surroundings>,
+    /// Its frames are kept small, because it was not known who it is.
+    is_stranger: bool,
 }
 
 impl<C: Conversation> Connection<C> {
@@ -290,12 +315,16 @@ impl<C: Conversation> Connection<C> {
             let answer = poll_fn(|context| socket.poll_answer_goodbye(context));
             let _ = tokio::time::timeout(GOODBYE, answer).await;
         }
-        conversation.end(departure).await;
+        let goodbye = async {
+            if let Ended::Refused(refusal) = ended {
+                around.metrics.refused(refusal.code.as_str(), 1);
+                say_goodbye(&mut socket, &refusal).await;
+            }
+            // Whoever waits for its seat to be given back keeps no socket meanwhile.
+            drop(socket);
+        };
         around.metrics.connections_open.decrement(1.0);
-        if let Ended::Refused(refusal) = ended {
-            around.metrics.refused(refusal.code.as_str(), 1);
-            say_goodbye(&mut socket, &refusal).await;
-        }
+        tokio::join!(goodbye, conversation.end(departure));
     }
 
     /// Runs until the connection ends.
@@ -379,13 +408,24 @@ impl<C: Conversation> Connection<C> {
     /// Writes what can be written and reads what can be read.
     fn poll_turn(&mut self, context: &mut Context<'_>, may_read: bool) -> Poll<Turn> {
         self.conversation.poll_work(context);
+        if self.is_stranger && self.conversation.is_known() {
+            self.is_stranger = false;
+            self.socket.limit_messages(or_any(self.around.max_message_bytes));
+        }
         if let Some(ended) = self.poll_write(context) {
             return Poll::Ready(Turn::Ended(ended));
         }
         let mut messages = 0;
         for _ in 0..MAX_FRAMES_A_TURN {
-            if !may_read || !self.conversation.may_hear() {
+            if !may_read || !self.conversation.may_hear() || messages >= MAX_MESSAGES_A_TURN {
                 break;
+            }
+            if self.conversation.has_unread() {
+                match self.conversation.hear_on() {
+                    Ok(heard) => messages += heard,
+                    Err(refusal) => return Poll::Ready(Turn::Ended(Ended::Refused(refusal))),
+                }
+                continue;
             }
             let frame = match self.socket.poll_read(context) {
                 Poll::Ready(Ok(frame)) => frame,

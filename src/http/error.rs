@@ -19,6 +19,9 @@ pub enum HttpError {
     /// The request was refused.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The page is in another state than whoever asks supposes.
+    #[error("the page is in another state than the request is for")]
+    Precondition,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -42,6 +45,7 @@ impl HttpError {
     fn refusal(&self) -> Refusal {
         match self {
             Self::Refused(refusal) => refusal.clone(),
+            Self::Precondition => Refusal::new(RefusalCode::Conflict, self.to_string()),
             Self::Store(error) => {
                 tracing::warn!(%error, kind = error.kind(), "a request could not be served from the store");
                 Refusal::unavailable("the store cannot be reached now, try again")
@@ -81,7 +85,11 @@ impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let Refusal { code, message } = self.refusal();
         let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
-        let mut answer = (status(code), Json(json!({ "error": error }))).into_response();
+        let status = match self {
+            Self::Precondition => StatusCode::PRECONDITION_FAILED,
+            Self::Refused(_) | Self::Store(_) | Self::Damaged(_) | Self::Broken(_) => status(code),
+        };
+        let mut answer = (status, Json(json!({ "error": error }))).into_response();
         if code == RefusalCode::RateLimited {
             // Every bucket gets a token back within a second.
             answer

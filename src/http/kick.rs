@@ -7,14 +7,13 @@ use axum::{
     Json,
     body::Bytes,
     extract::State,
-    extract::rejection::BytesRejection,
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use serde_json::{Map, Value, json};
 use storage::EVERYBODY;
 
-use super::{App, now};
+use super::{App, body::UnreadBody, now};
 use crate::{
     auth::{Note, signature},
     rooms::{Refusal, RefusalCode},
@@ -29,15 +28,28 @@ fn refused(status: StatusCode, error: &str) -> Response {
     (status, Json(json!({ "error": error }))).into_response()
 }
 
-/// Whether a backend sends this body.
-async fn is_of_backend(app: &App, headers: &HeaderMap, uri: &Uri, body: &[u8]) -> bool {
-    if let Some(given) = headers.get(SIGNATURE) {
-        let (Ok(given), Some(secret)) = (given.to_str(), &app.broadcast_secret) else {
-            return false;
-        };
-        return signature::verify(secret, now(), given, body);
+/// Reads the body of a backend. What the headers say already is looked at first: nobody else's body is waited for.
+async fn body_of_backend(
+    app: &App,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: UnreadBody,
+) -> Result<Bytes, Response> {
+    let stranger = || refused(StatusCode::UNAUTHORIZED, "Authentication failed");
+    let signature = match headers.get(SIGNATURE) {
+        Some(given) => match (given.to_str(), &app.broadcast_secret) {
+            (Ok(given), Some(secret)) if signature::may_hold(now(), given) => Some((secret, given)),
+            _ => return Err(stranger()),
+        },
+        None if app.allow_backend(headers, uri).await.is_ok() => None,
+        None => return Err(stranger()),
+    };
+    let body = body.at_most(MAX_BODY_BYTES).await;
+    let body = body.ok_or_else(|| refused(StatusCode::PAYLOAD_TOO_LARGE, "Body too large"))?;
+    match signature {
+        Some((secret, given)) if !signature::verify(secret, now(), given, &body) => Err(stranger()),
+        Some(_) | None => Ok(body),
     }
-    app.allow_backend(headers, uri).await.is_ok()
 }
 
 /// Whom to send away, from where, and why.
@@ -65,18 +77,11 @@ impl Kick {
 }
 
 /// See the module.
-pub(super) async fn kick(
-    State(app): State<App>,
-    headers: HeaderMap,
-    uri: Uri,
-    body: Result<Bytes, BytesRejection>,
-) -> Response {
-    let Some(body) = body.ok().filter(|body| body.len() <= MAX_BODY_BYTES) else {
-        return refused(StatusCode::PAYLOAD_TOO_LARGE, "Body too large");
+pub(super) async fn kick(State(app): State<App>, headers: HeaderMap, uri: Uri, body: UnreadBody) -> Response {
+    let body = match body_of_backend(&app, &headers, &uri, body).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
     };
-    if !is_of_backend(&app, &headers, &uri, &body).await {
-        return refused(StatusCode::UNAUTHORIZED, "Authentication failed");
-    }
     let kick = match Kick::read(&body) {
         Ok(kick) => kick,
         Err(error) => return refused(StatusCode::BAD_REQUEST, error),
@@ -84,9 +89,7 @@ pub(super) async fn kick(
     let user = Some(kick.user.as_str()).filter(|user| *user != EVERYBODY);
     let access = &app.around.access;
     let refusal = Refusal::new(RefusalCode::Forbidden, "you were sent out of the page");
-    let pages = access
-        .send_away(user, Some(&kick.room), kick.except.as_deref(), &refusal)
-        .await;
+    let pages = access.send_away(user, Some(&kick.room), kick.except.as_deref(), &refusal);
     access.audit().note(
         now(),
         Note {

@@ -1,6 +1,7 @@
 //! Every HTTP path in one table, and the router made from it.
 
 mod audit;
+mod body;
 mod demo;
 mod error;
 mod health;
@@ -25,11 +26,12 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{any, get, post, put},
 };
+pub(crate) use body::TimedBody;
 pub use error::HttpError;
 pub(crate) use error::status;
 use ipnet::IpNet;
@@ -40,6 +42,7 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::CompressionLayer,
     cors::{AllowOrigin, CorsLayer},
+    set_header::SetResponseHeaderLayer,
 };
 
 use crate::{
@@ -283,6 +286,10 @@ pub fn router(parts: Parts) -> Router {
         .fallback(error::not_found)
         .layer(from_fn_with_state(app.clone(), slow_down))
         .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(SetResponseHeaderLayer::if_not_present(
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ))
         .with_state(app)
 }
 
@@ -333,7 +340,12 @@ fn cors(authenticator: &Authenticator) -> CorsLayer {
         .allow_origin(AllowOrigin::list(origins))
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, header::IF_NONE_MATCH])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+        ])
         .expose_headers([header::ETAG, pages::SEQ_HEADER, pages::STATE_VECTOR_HEADER])
 }
 

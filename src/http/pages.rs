@@ -5,10 +5,7 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{
-        FromRequestParts, Path, Query, State,
-        rejection::{BytesRejection, JsonRejection, QueryRejection},
-    },
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
     response::{IntoResponse, Response},
 };
@@ -17,8 +14,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::{PageId, PageRecord, Seq};
 
-use super::{App, HttpError};
-use crate::rooms::{Refusal, Role, Room, heavily, open_document};
+use super::{App, HttpError, body::UnreadBody};
+use crate::rooms::{Refusal, RefusalCode, Role, Room, heavily, open_document};
 
 /// The sequence number up to which the answer is stored.
 pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
@@ -242,12 +239,9 @@ pub(super) async fn content(
         Format::Json => "application/json",
         Format::Text => "text/plain; charset=utf-8",
     };
-    let body = view.value.ok_or_else(|| {
-        HttpError::from(Refusal::new(
-            crate::rooms::RefusalCode::NotFound,
-            "the page has no such field",
-        ))
-    })?;
+    let body = view
+        .value
+        .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
     Ok(answer(&headers, kind, body, &view.etag, view.seq))
 }
 
@@ -271,7 +265,7 @@ pub(super) async fn post_update(
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-    body: Result<Bytes, BytesRejection>,
+    body: UnreadBody,
 ) -> Result<Json<Value>, HttpError> {
     let seq = add_update(&app, &page, &headers, &uri, body).await?;
     Ok(Json(json!({ "seq": seq })))
@@ -283,14 +277,56 @@ pub(super) async fn add_update(
     page: &PageId,
     headers: &HeaderMap,
     uri: &Uri,
-    body: Result<Bytes, BytesRejection>,
+    body: UnreadBody,
 ) -> Result<Seq, HttpError> {
     let identity = app.allow(headers, uri, page, Role::Edit).await?;
-    let update = body?;
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
+    check_conditions(app, page, headers).await?;
+    let update = body.bytes().await?;
     Ok(app.around.registry.post(page, identity.user, update).await?)
+}
+
+/// Holds a change to what its headers say about the state of the page (`If-Match`, `If-None-Match`), before anything is done. What others
+/// change between this and the change itself is merged with it, as always.
+async fn check_conditions(app: &App, page: &PageId, headers: &HeaderMap) -> Result<(), HttpError> {
+    if !headers.contains_key(header::IF_MATCH) && !headers.contains_key(header::IF_NONE_MATCH) {
+        return Ok(());
+    }
+    let tag = tag(app, page).await?;
+    let names = |name| {
+        let values = headers.get_all(name).iter();
+        let mut tags = values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','));
+        let tag = tag.as_deref();
+        // A page that is ahead of the store has a tag that is none.
+        tags.any(|known| match known.trim() {
+            "*" => tag.is_some(),
+            known => tag.is_some_and(|tag| tag == known && !tag.starts_with("W/")),
+        })
+    };
+    let holds = (!headers.contains_key(header::IF_MATCH) || names(header::IF_MATCH))
+        && (!headers.contains_key(header::IF_NONE_MATCH) || !names(header::IF_NONE_MATCH));
+    match holds {
+        true => Ok(()),
+        false => Err(HttpError::Precondition),
+    }
+}
+
+/// The tag of the state in which a page is; `None` when there is no such page.
+async fn tag(app: &App, page: &PageId) -> Result<Option<String>, HttpError> {
+    let live = app
+        .around
+        .registry
+        .read(page, |room| read_room(room, &|_| Ok(())));
+    if let Some(live) = live.await {
+        let (view, _) = live.map_err(HttpError::Broken)?;
+        return Ok(view.map(|view| view.etag));
+    }
+    let record = app.store.page(page).await?;
+    Ok(record.map(|record| etag(&record.generation.0, record.seq, false)))
 }
 
 /// The merged document as one update, which is empty for a page that does not exist.
@@ -316,10 +352,10 @@ pub(super) async fn post_stateless(
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-    body: Result<Json<Stateless>, JsonRejection>,
+    body: UnreadBody,
 ) -> Result<Json<Value>, HttpError> {
     app.allow(&headers, &uri, &page, Role::Comment).await?;
-    let Json(Stateless { payload }) = body?;
+    let Stateless { payload } = body.json().await?;
     let limit = app.around.max_message_bytes;
     if limit != 0 && payload.len() > limit {
         return Err(Refusal::too_large("the payload is over the limit of messages").into());
@@ -356,6 +392,10 @@ async fn view<T: Send + 'static>(
     let Some(stored) = app.store.load(page).await? else {
         return Ok(None);
     };
+    if stored.record.deleted_at.is_some() {
+        // It was asked for before; this is what was read.
+        return Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted").into());
+    }
     let etag = etag(&stored.record.generation.0, stored.record.seq, false);
     let seq = stored.record.seq;
     let mut document = open_document(app.gate, stored.snapshot, stored.log).map_err(HttpError::Damaged)?;

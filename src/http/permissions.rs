@@ -2,10 +2,7 @@
 
 use axum::{
     Json,
-    extract::{
-        FromRequestParts, Path, Query, State,
-        rejection::{JsonRejection, QueryRejection},
-    },
+    extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, Uri, request::Parts},
 };
 use serde::Deserialize;
@@ -13,7 +10,9 @@ use serde_json::{Value, json};
 use storage::{AccessChange, EVERYBODY, PageId, Permission};
 
 use super::{
-    App, HttpError, now,
+    App, HttpError,
+    body::UnreadBody,
+    now,
     pages::{PageInPath, limit_of, next_after},
 };
 use crate::{
@@ -113,10 +112,10 @@ pub(super) async fn grant(
     place: Place,
     headers: HeaderMap,
     uri: Uri,
-    body: Result<Json<Grant>, JsonRejection>,
+    body: UnreadBody,
 ) -> Result<Json<Value>, HttpError> {
     let by = allow_managing(&app, &headers, &uri, &place.page).await?;
-    let Json(grant) = body?;
+    let grant: Grant = body.json().await?;
     let role = Role::from_name(&grant.role)
         .ok_or_else(|| Refusal::malformed("a role is `view`, `comment`, `edit` or `admin`"))?;
     let expires_at = grant

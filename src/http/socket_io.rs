@@ -13,6 +13,8 @@ where
 {
     Router::new()
         .route(path, any(serve::<S>))
+        // Some clients leave the last slash out.
+        .route(path.trim_end_matches('/'), any(serve::<S>))
         .layer(Extension(Arc::new(engine)))
         .layer(cors)
 }

@@ -2,14 +2,14 @@
 
 use axum::{
     Json,
-    extract::{Path, State, rejection::JsonRejection},
+    extract::{Path, State},
     http::{HeaderMap, StatusCode, Uri},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::{AccessChange, EVERYBODY};
 
-use super::{App, HttpError, now, permissions::user_id};
+use super::{App, HttpError, body::UnreadBody, now, permissions::user_id};
 use crate::{auth::Note, rooms::Refusal};
 
 /// A path's user, who is one and not everybody.
@@ -101,10 +101,10 @@ pub(super) async fn refresh(
     State(app): State<App>,
     headers: HeaderMap,
     uri: Uri,
-    body: Result<Json<Refresh>, JsonRejection>,
+    body: UnreadBody,
 ) -> Result<Json<Value>, HttpError> {
     app.allow_backend(&headers, &uri).await?;
-    let Json(refresh) = body?;
+    let refresh: Refresh = body.json().await?;
     let change = AccessChange {
         user: refresh.user_id,
         page: refresh.page_id,

@@ -17,8 +17,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::{
     Json,
-    body::{Body, Bytes},
-    extract::{FromRequest, Request, State},
+    body::Body,
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 use socketioxide_core::Sid;
 use storage::PageId;
 
-use super::{App, HttpError, Peer, error, now, pages, socket};
+use super::{App, HttpError, Peer, body::UnreadBody, error, now, pages, socket};
 use crate::{
     auth::{Claims, Kind, NumericDate},
     protocols::y_sweet::YSweet,
@@ -328,8 +328,7 @@ async fn as_update(
 async fn update(app: &App, request: Request, page: Result<PageId, Refusal>) -> Result<Response, HttpError> {
     let page = page?;
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
-    let body = Bytes::from_request(request, &()).await;
-    pages::add_update(app, &page, &headers, &uri, body).await?;
+    pages::add_update(app, &page, &headers, &uri, UnreadBody::of(request)).await?;
     Ok(StatusCode::OK.into_response())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Received: `sync-step-1` with a state vector, whose answer is the update that is missing · `sync-update` with an update, answered
 //! once it is stored if the client waits for an answer · `awareness-update`. Sent: the same; the answer to our own `sync-step-1` is
-//! the update that we lack. Clients take the arrival of our `sync-step-1` as being in sync. Stock servers send authors their own
+//! the update that we lack. Clients take the arrival of our `sync-step-1` as being in sync, so it is sent behind the answer to
+//! theirs, which brings the content. Stock servers send authors their own
 //! updates as well, which nobody needs. A change that was refused is told by `error`.
 
 use std::collections::VecDeque;
@@ -54,6 +55,10 @@ pub struct YSocketIo {
     questions: VecDeque<i64>,
     /// Numbers under which the client waits for what it lacks.
     asked: VecDeque<i64>,
+    /// What the client lacked has been sent, or it has been waited for its question long enough.
+    is_greeted: bool,
+    /// Our question, until then.
+    held: Option<Bytes>,
 }
 
 impl YSocketIo {
@@ -66,7 +71,33 @@ impl YSocketIo {
             next_question: 0,
             questions: VecDeque::new(),
             asked: VecDeque::new(),
+            is_greeted: false,
+            held: None,
         }
+    }
+
+    /// Whether our question waits behind the client's.
+    pub fn holds_question(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// Writes our question, if it waits: the client has been answered, or does not ask.
+    pub fn greet(&mut self, frames: &mut Vec<Frame>) {
+        self.is_greeted = true;
+        if let Some(state_vector) = self.held.take() {
+            self.ask(state_vector, frames);
+        }
+    }
+
+    fn ask(&mut self, state_vector: Bytes, frames: &mut Vec<Frame>) {
+        let question = self.next_question;
+        self.next_question += 1;
+        if self.questions.len() >= MAX_ASKED {
+            self.questions.pop_front();
+        }
+        self.questions.push_back(question);
+        let text = attachment_event(&self.namespace, "sync-step-1", Some(question));
+        frames.extend([Frame::Text(text), Frame::Binary(state_vector)]);
     }
 
     /// Reads an event. `None` for one that says nothing to us.
@@ -120,16 +151,8 @@ impl YSocketIo {
     /// Writes a message; `bytes` are its attachment, which all who get it share.
     pub fn encode(&mut self, message: &ServerMessage, bytes: Bytes, frames: &mut Vec<Frame>) {
         match message {
-            ServerMessage::SyncStep1(_) => {
-                let question = self.next_question;
-                self.next_question += 1;
-                if self.questions.len() >= MAX_ASKED {
-                    self.questions.pop_front();
-                }
-                self.questions.push_back(question);
-                let text = attachment_event(&self.namespace, "sync-step-1", Some(question));
-                frames.extend([Frame::Text(text), Frame::Binary(bytes)]);
-            }
+            ServerMessage::SyncStep1(_) if self.is_greeted => self.ask(bytes, frames),
+            ServerMessage::SyncStep1(_) => self.held = Some(bytes),
             // A newer question's answer has all that an older one's would have brought, so the room may have left that out.
             ServerMessage::SyncStep2(_) if !self.asked.is_empty() => {
                 for ack in std::mem::take(&mut self.asked) {
@@ -137,6 +160,7 @@ impl YSocketIo {
                         encode(Packet::ack(self.namespace.clone(), arguments, ack), frames);
                     }
                 }
+                self.greet(frames);
             }
             ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) | ServerMessage::Brought(_) => {
                 frames.extend([Frame::Text(self.update.clone()), Frame::Binary(bytes)]);

@@ -12,7 +12,7 @@ use crdt::{
     encoding::{Reader, Write},
 };
 
-use super::{Dialect, y_websocket::YWebsocket};
+use super::{Dialect, Unread, y_websocket::YWebsocket};
 use crate::rooms::{ClientMessage, ServerMessage};
 
 /// Something is sent at least this often: clients wait 3 s for an answer to a mark, or for anything else.
@@ -29,13 +29,14 @@ impl Dialect for YSweet {
     // What both have words for is the same on the wire.
     const SLOT: usize = YWebsocket::SLOT;
 
-    fn decode(frame: &Bytes, messages: &mut Vec<ClientMessage>) -> Result<(), DecodeError> {
-        match frame.first() {
-            Some(&MARK) => messages.push(ClientMessage::Mark(mark(frame)?)),
-            Some(&QUERY_AWARENESS) => messages.push(ClientMessage::QueryAwareness),
-            Some(_) | None => YWebsocket::decode(frame, messages)?,
-        }
-        Ok(())
+    fn next(unread: &mut Unread) -> Option<Result<Option<ClientMessage>, DecodeError>> {
+        let message = match unread.frame.first().filter(|_| unread.position == 0) {
+            Some(&MARK) => mark(&unread.frame).map(ClientMessage::Mark),
+            Some(&QUERY_AWARENESS) => Ok(ClientMessage::QueryAwareness),
+            Some(_) | None => return YWebsocket::next(unread),
+        };
+        unread.finish();
+        Some(message.map(Some))
     }
 
     fn encode(message: &ServerMessage) -> Bytes {

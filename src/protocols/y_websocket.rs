@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use crdt::{DecodeError, Message, awareness, message};
 
-use super::Dialect;
+use super::{Dialect, Unread};
 use crate::rooms::{ClientMessage, ServerMessage};
 
 /// The y-websocket dialect.
@@ -18,19 +18,24 @@ pub struct YWebsocket;
 impl Dialect for YWebsocket {
     const SLOT: usize = 0;
 
-    fn decode(frame: &Bytes, messages: &mut Vec<ClientMessage>) -> Result<(), DecodeError> {
-        for message in Message::decode(frame) {
-            messages.push(match message? {
-                Message::SyncStep1(state_vector) => ClientMessage::SyncStep1(state_vector),
-                Message::SyncStep2(update) => ClientMessage::SyncStep2(update),
-                Message::Update(update) => ClientMessage::Update(update),
-                Message::Awareness(update) => ClientMessage::Awareness(update),
-                Message::QueryAwareness => ClientMessage::QueryAwareness,
-                // Clients have nothing to permit, and newer ones may say what we do not know.
-                Message::PermissionDenied(_) | Message::Unknown { .. } => continue,
-            });
-        }
-        Ok(())
+    fn next(unread: &mut Unread) -> Option<Result<Option<ClientMessage>, DecodeError>> {
+        let mut messages = Message::decode_from(&unread.frame, unread.position);
+        let message = messages.next();
+        let position = messages.position();
+        let Some(message) = message else {
+            unread.finish();
+            return None;
+        };
+        unread.position = position;
+        Some(message.map(|message| match message {
+            Message::SyncStep1(state_vector) => Some(ClientMessage::SyncStep1(state_vector)),
+            Message::SyncStep2(update) => Some(ClientMessage::SyncStep2(update)),
+            Message::Update(update) => Some(ClientMessage::Update(update)),
+            Message::Awareness(update) => Some(ClientMessage::Awareness(update)),
+            Message::QueryAwareness => Some(ClientMessage::QueryAwareness),
+            // Clients have nothing to permit, and newer ones may say what we do not know.
+            Message::PermissionDenied(_) | Message::Unknown { .. } => None,
+        }))
     }
 
     fn encode(message: &ServerMessage) -> Bytes {

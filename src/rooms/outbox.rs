@@ -21,6 +21,11 @@ use futures_util::task::AtomicWaker;
 
 use super::{Capabilities, Outgoing, Refusal, ServerMessage};
 
+/// Presence leaves in messages of about so many bytes.
+const MAX_PRESENCE_BYTES: usize = 256 * 1024;
+/// Of what is said beside the document, so many times as much may wait as of document messages: it cannot be told otherwise later.
+const STATELESS_SHARE: usize = 4;
+
 /// What became of a message that was pushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pushed {
@@ -222,7 +227,9 @@ impl State {
                 return Pushed::Queued;
             }
             ServerMessage::Stateless(_) => {
-                if !self.queue.is_empty() && self.bytes.saturating_add(message.size()) > max_bytes {
+                // What is said to a reader that reads is taken at the rate at which it is said; a few that come at once may wait.
+                let most = max_bytes.saturating_mul(STATELESS_SHARE);
+                if !self.queue.is_empty() && self.bytes.saturating_add(message.size()) > most {
                     // It is said once and nothing later makes up for it, so it must not be dropped without a word.
                     self.close.get_or_insert(Refusal::unavailable(
                         "the client does not read what others say to it",
@@ -289,28 +296,36 @@ impl State {
         };
         let mut merged = match waiting {
             Presence::Merged(merged) => merged,
-            Presence::Shared(first) => match first.message() {
-                ServerMessage::Awareness(changes) => changes
-                    .iter()
-                    .map(|change| (change.client, change.clone()))
-                    .collect(),
-                ServerMessage::SyncStep1(_)
-                | ServerMessage::SyncStep2(_)
-                | ServerMessage::Delta(_)
-                | ServerMessage::Stored(_)
-                | ServerMessage::Brought(_)
-                | ServerMessage::Refused(_)
-                | ServerMessage::Receipts { .. }
-                | ServerMessage::QueryAwareness
-                | ServerMessage::Stateless(_)
-                | ServerMessage::Mark(_)
-                | ServerMessage::Viewers(_) => BTreeMap::new(),
-            },
+            Presence::Shared(first) => changes_of(&first),
         };
         for change in changes {
             merged.insert(change.client, change.clone());
         }
         self.presence = Some(Presence::Merged(merged));
+    }
+
+    /// What is to be told of presence, at most about [`MAX_PRESENCE_BYTES`] of it. The rest waits, and is replaced by what is newer.
+    fn next_presence(&mut self) -> Option<Arc<Outgoing>> {
+        let mut waiting = match self.presence.take()? {
+            Presence::Shared(message) if message.size() <= MAX_PRESENCE_BYTES => return Some(message),
+            Presence::Shared(message) => changes_of(&message),
+            Presence::Merged(merged) => merged,
+        };
+        let mut bytes = 0;
+        let mut told = Vec::new();
+        while let Some((client, change)) = waiting.pop_first() {
+            let size = change.state.as_ref().map_or(0, |state| state.len());
+            if !told.is_empty() && bytes + size > MAX_PRESENCE_BYTES {
+                waiting.insert(client, change);
+                break;
+            }
+            bytes += size;
+            told.push(change);
+        }
+        if !waiting.is_empty() {
+            self.presence = Some(Presence::Merged(waiting));
+        }
+        Some(Outgoing::new(ServerMessage::Awareness(told)))
     }
 
     fn next(&mut self) -> Option<Next> {
@@ -331,12 +346,28 @@ impl State {
         if let Some(viewers) = self.viewers.take() {
             return Some(Next::Message(viewers));
         }
-        let presence = self.presence.take().map(|presence| match presence {
-            Presence::Shared(message) => message,
-            Presence::Merged(merged) => {
-                Outgoing::new(ServerMessage::Awareness(merged.into_values().collect()))
-            }
-        });
+        let presence = self.next_presence();
         presence.or_else(|| self.question.take()).map(Next::Message)
+    }
+}
+
+/// What a message tells of presence, by client.
+fn changes_of(message: &Outgoing) -> BTreeMap<ClientId, AwarenessChange> {
+    match message.message() {
+        ServerMessage::Awareness(changes) => {
+            let changes = changes.iter();
+            changes.map(|change| (change.client, change.clone())).collect()
+        }
+        ServerMessage::SyncStep1(_)
+        | ServerMessage::SyncStep2(_)
+        | ServerMessage::Delta(_)
+        | ServerMessage::Stored(_)
+        | ServerMessage::Brought(_)
+        | ServerMessage::Refused(_)
+        | ServerMessage::Receipts { .. }
+        | ServerMessage::QueryAwareness
+        | ServerMessage::Stateless(_)
+        | ServerMessage::Mark(_)
+        | ServerMessage::Viewers(_) => BTreeMap::new(),
     }
 }

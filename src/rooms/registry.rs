@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
     ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter, Viewer,
-    standing::{Change, Standing},
+    standing::{Calls, Change, Standing},
     task::{self, Announce, Command, Join, Post, Reading},
 };
 use crate::telemetry::Metrics;
@@ -39,6 +39,7 @@ pub(super) type SlotId = u64;
 struct Slot {
     id: SlotId,
     mailbox: mpsc::Sender<Command>,
+    calls: Arc<Calls>,
     leases: usize,
 }
 
@@ -75,7 +76,7 @@ pub struct Seat {
 #[derive(Clone, Debug)]
 pub struct SeatHandle {
     member: MemberId,
-    mailbox: mpsc::WeakSender<Command>,
+    calls: Arc<Calls>,
     standing: Arc<Standing>,
     outbox: Arc<Outbox>,
 }
@@ -94,23 +95,17 @@ const MAX_LARGE_KIB: usize = 64 * 1024;
 
 impl SeatHandle {
     /// Gives the member another role. Nothing that it said before and that its room has not taken in yet is judged by the old one.
-    pub async fn change_role(&self, role: Role) {
+    pub fn change_role(&self, role: Role) {
         self.standing.set(Change::Role(role));
-        self.look().await;
+        self.calls.call(self.member);
     }
 
     /// Sends the member away: nothing more of it is taken in, what is queued for it is dropped, and its presence ends.
-    pub async fn remove(&self, refusal: Refusal) {
+    pub fn remove(&self, refusal: Refusal) {
         self.standing.set(Change::Removed(refusal.clone()));
         self.outbox.expel(refusal);
-        self.look().await;
-    }
-
-    async fn look(&self) {
         // A room that is gone has sent its members away itself.
-        if let Some(mailbox) = self.mailbox.upgrade() {
-            let _ = mailbox.send(Command::Look { member: self.member }).await;
-        }
+        self.calls.call(self.member);
     }
 }
 
@@ -240,6 +235,7 @@ struct Lease<'a> {
     page: PageId,
     slot: SlotId,
     mailbox: mpsc::Sender<Command>,
+    calls: Arc<Calls>,
 }
 
 impl Drop for Lease<'_> {
@@ -283,13 +279,11 @@ impl Registry {
         badge: Option<Arc<Badge>>,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
-        let member = MemberId(self.0.next_member.fetch_add(1, Ordering::Relaxed));
         for _ in 0..TRIES {
             let lease = self.lease(page);
             let (reply, answer) = oneshot::channel();
             let standing = Arc::new(Standing::default());
             let join = Join {
-                member,
                 role,
                 viewer: viewer.clone(),
                 badge: badge.clone(),
@@ -300,13 +294,13 @@ impl Registry {
             if lease.mailbox.send(Command::Join(Box::new(join))).await.is_ok()
                 && let Ok(joined) = answer.await
             {
-                return joined.map(|seq| Seat {
+                return joined.map(|(member, seq)| Seat {
                     member,
                     mailbox: lease.mailbox.clone(),
                     large: self.0.large.clone(),
                     handle: SeatHandle {
                         member,
-                        mailbox: lease.mailbox.downgrade(),
+                        calls: lease.calls.clone(),
                         standing,
                         outbox: outbox.clone(),
                     },
@@ -378,6 +372,11 @@ impl Registry {
         &self.0.config.room.gate
     }
 
+    /// Whether the room of a page is open, or being opened.
+    pub fn is_open(&self, page: &PageId) -> bool {
+        self.0.slots().contains_key(page)
+    }
+
     /// How many rooms are open.
     pub fn len(&self) -> usize {
         self.0.slots().len()
@@ -422,10 +421,13 @@ impl Registry {
             Entry::Vacant(vacant) => {
                 let id = self.0.next_slot.fetch_add(1, Ordering::Relaxed);
                 let (mailbox, commands) = mpsc::channel(self.0.config.mailbox);
-                tokio::spawn(task::run(page.clone(), id, Arc::downgrade(&self.0), commands));
+                let calls = Arc::<Calls>::default();
+                let shared = Arc::downgrade(&self.0);
+                tokio::spawn(task::run(page.clone(), id, shared, commands, calls.clone()));
                 vacant.insert(Slot {
                     id,
                     mailbox,
+                    calls,
                     leases: 0,
                 })
             }
@@ -436,6 +438,7 @@ impl Registry {
             page: page.clone(),
             slot: slot.id,
             mailbox: slot.mailbox.clone(),
+            calls: slot.calls.clone(),
         }
     }
 
@@ -448,11 +451,17 @@ impl Registry {
             page: page.clone(),
             slot: slot.id,
             mailbox: slot.mailbox.clone(),
+            calls: slot.calls.clone(),
         })
     }
 }
 
 impl Shared {
+    /// The number of a member that joins now. Only its room's task draws it, so that within a room numbers grow in the order of joining.
+    pub(super) fn next_member(&self) -> MemberId {
+        MemberId(self.next_member.fetch_add(1, Ordering::Relaxed))
+    }
+
     fn slots(&self) -> MutexGuard<'_, HashMap<PageId, Slot>> {
         // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,14 +1,19 @@
 //! What a member may do, changed from outside while it is in its room.
 //!
-//! A change must not wait behind what the member has said already. So it is left where the room's task looks before it hands
-//! over anything of the member, and the mailbox is only told to look.
+//! A change must not wait behind what members have said already, nor whoever makes it for a room that has much to do. So it is left
+//! where the room's task looks before it hands over anything of the member, and the task is called to look.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::{Refusal, Role};
+use tokio::sync::Notify;
+
+use super::{MemberId, Refusal, Role};
 
 /// What has become of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,5 +47,34 @@ impl Standing {
             return None;
         }
         self.change.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The members of a room whose standing has changed, for its task. Calling it never waits.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// Bounded by the members that the room has had: each is in it once.
+    members: Mutex<BTreeSet<MemberId>>,
+    called: Notify,
+}
+
+impl Calls {
+    /// Asks the task to look at a member.
+    pub(super) fn call(&self, member: MemberId) {
+        self.members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(member);
+        self.called.notify_one();
+    }
+
+    /// Waits for a call. One that came before counts.
+    pub(super) async fn called(&self) {
+        self.called.notified().await;
+    }
+
+    /// Takes those who are to be looked at.
+    pub(super) fn take(&self) -> BTreeSet<MemberId> {
+        std::mem::take(&mut *self.members.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

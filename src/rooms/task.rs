@@ -17,7 +17,7 @@ use super::{
     RequestId, Role, Room, ServerMessage, Viewer, open_document,
     outbox::Pushed,
     registry::{Shared, SlotId},
-    standing::{Change, Standing},
+    standing::{Calls, Change, Standing},
 };
 
 /// Something for a room's mailbox. Kept small: a mailbox has room for many.
@@ -35,10 +35,6 @@ pub(super) enum Command {
         departure: Departure,
     },
     CaughtUp {
-        member: MemberId,
-    },
-    /// The member's standing has changed.
-    Look {
         member: MemberId,
     },
     Post(Box<Post>),
@@ -59,13 +55,13 @@ pub(super) struct Announce {
 /// A connection wants a seat.
 #[derive(Debug)]
 pub(super) struct Join {
-    pub(super) member: MemberId,
     pub(super) role: Role,
     pub(super) viewer: Viewer,
     pub(super) badge: Option<Arc<Badge>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,
-    pub(super) reply: oneshot::Sender<Result<Seq, Refusal>>,
+    /// Its number in the room, and up to where the page is stored.
+    pub(super) reply: oneshot::Sender<Result<(MemberId, Seq), Refusal>>,
 }
 
 /// A backend or a member wants an update stored.
@@ -116,10 +112,11 @@ pub(super) async fn run(
     slot: SlotId,
     shared: Weak<Shared>,
     mut mailbox: mpsc::Receiver<Command>,
+    calls: Arc<Calls>,
 ) {
     let Some(shared) = shared.upgrade() else { return };
     shared.metrics.rooms_open.increment(1.0);
-    let ended = AssertUnwindSafe(live(&page, slot, &shared, &mut mailbox))
+    let ended = AssertUnwindSafe(live(&page, slot, &shared, &mut mailbox, &calls))
         .catch_unwind()
         .await;
     shared.metrics.rooms_open.decrement(1.0);
@@ -138,7 +135,13 @@ pub(super) async fn run(
     }
 }
 
-async fn live(page: &PageId, slot: SlotId, shared: &Arc<Shared>, mailbox: &mut mpsc::Receiver<Command>) {
+async fn live(
+    page: &PageId,
+    slot: SlotId,
+    shared: &Arc<Shared>,
+    mailbox: &mut mpsc::Receiver<Command>,
+    calls: &Calls,
+) {
     let started = now();
     let stored = shared.store.load(page).await;
     let opened = RoomTask::open(page, slot, shared, stored);
@@ -155,7 +158,7 @@ async fn live(page: &PageId, slot: SlotId, shared: &Arc<Shared>, mailbox: &mut m
             return;
         }
     };
-    let ended = AssertUnwindSafe(task.run(mailbox)).catch_unwind().await;
+    let ended = AssertUnwindSafe(task.run(mailbox, calls)).catch_unwind().await;
     task.shared.writer.unstored_changed(task.unstored_told, 0);
     task.tell_members(0);
     for outbox in task.outboxes.values() {
@@ -222,7 +225,6 @@ fn refuse(command: Command, refusal: &Refusal) {
         Command::Said { .. }
         | Command::Left { .. }
         | Command::CaughtUp { .. }
-        | Command::Look { .. }
         | Command::Announce(_)
         | Command::Await(_)
         | Command::Read(_)
@@ -257,7 +259,7 @@ impl RoomTask {
         }))
     }
 
-    async fn run(&mut self, mailbox: &mut mpsc::Receiver<Command>) {
+    async fn run(&mut self, mailbox: &mut mpsc::Receiver<Command>, calls: &Calls) {
         let mut commands = Vec::new();
         let alarm = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(alarm);
@@ -272,6 +274,7 @@ impl RoomTask {
             }
             tokio::select! {
                 biased;
+                () = calls.called() => self.look_at(calls),
                 committed = answered(&mut self.append) => self.stored(committed),
                 taken = mailbox.recv_many(&mut commands, MAX_BATCH) => {
                     if taken == 0 {
@@ -282,6 +285,8 @@ impl RoomTask {
                 () = &mut alarm, if alarm_at.is_some() => alarm_at = None,
             }
             for command in commands.drain(..) {
+                // Whoever may do less now does not wait for what others have said.
+                self.look_at(calls);
                 if matches!(command, Command::CaughtUp { .. }) {
                     self.settle().await;
                 }
@@ -321,7 +326,6 @@ impl RoomTask {
                 self.standings.remove(&member);
                 self.handle(Input::Left { member, departure });
             }
-            Command::Look { member } => self.look(member),
             Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
             Command::Post(post) => self.post(*post),
             Command::Announce(announce) => {
@@ -343,6 +347,13 @@ impl RoomTask {
         }
     }
 
+    /// Tells the room what has become of those whose standing has changed.
+    fn look_at(&mut self, calls: &Calls) {
+        for member in calls.take() {
+            self.look(member);
+        }
+    }
+
     /// Tells the room what has become of a member, if it has not heard.
     fn look(&mut self, member: MemberId) {
         match self.standings.get(&member).and_then(|standing| standing.take()) {
@@ -354,7 +365,6 @@ impl RoomTask {
 
     fn join(&mut self, join: Join) {
         let Join {
-            member,
             role,
             viewer,
             badge,
@@ -362,6 +372,7 @@ impl RoomTask {
             standing,
             reply,
         } = join;
+        let member = self.shared.next_member();
         let capabilities = outbox.capabilities();
         self.outboxes.insert(member, outbox);
         self.standings.insert(member, standing);
@@ -372,7 +383,7 @@ impl RoomTask {
             badge,
             capabilities,
         });
-        if reply.send(Ok(self.room.seq())).is_err() {
+        if reply.send(Ok((member, self.room.seq()))).is_err() {
             // The connection was cut short while the page was loading.
             self.outboxes.remove(&member);
             self.standings.remove(&member);

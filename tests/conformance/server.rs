@@ -17,7 +17,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pageroom::{
     connections::{
-        SessionConfig,
+        PatientStream, SessionConfig,
         engine_io::{Application, Engine, EngineConfig, Frame, Received, Sent, Server},
         socket_io::{Event, Namespaces, Place, SocketIo, SocketIoConfig},
     },
@@ -75,7 +75,7 @@ async fn main() -> std::io::Result<()> {
             async move { answer.await.map_err(|never: Infallible| never) }
         });
         let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
+            .serve_connection(TokioIo::new(PatientStream::new(stream, Duration::ZERO)), service)
             .with_upgrades();
         tokio::spawn(async move {
             // Errors of a peer that goes away or sends nonsense are its own.

@@ -291,8 +291,13 @@ async fn a_stranger_can_make_the_server_keep_only_so_much() {
     assert_closed(&talkative.closed().await, 4401, "unauthenticated");
 
     let mut loud = Provider::open(&server).await;
-    loud.edit("d", &vec![0; (1 << 20) + 1]).await;
+    for _ in 0..2 {
+        loud.edit("d", &vec![0; 600_000]).await;
+    }
     assert_closed(&loud.closed().await, 4401, "unauthenticated");
+    let mut loud = Provider::open(&server).await;
+    loud.edit("d", &vec![0; (1 << 20) + 1]).await;
+    assert_closed(&loud.closed().await, 4413, "too_large");
 }
 
 #[tokio::test]
@@ -319,8 +324,7 @@ async fn only_so_many_pages_fit_on_a_socket() {
     provider.enter("b", "").await;
     provider.show_token("c", "").await;
     provider.until("c", |word| denied_for(word, "rate_limited")).await;
-    provider.say("a", &[7]).await;
-    provider.until("a", |word| matches!(word, Word::Closed(_))).await;
+    provider.take_leave("a").await;
     provider.enter("c", "").await;
 }
 
@@ -377,10 +381,7 @@ async fn sessions_of_one_page_are_addressed_each_by_its_own_name() {
         .await;
     assert!(matches!(word, Word::Step2(all) if text_of(&all).len() == 200_006));
     // One session leaves, the other stays.
-    provider.say("d\0two", &[7]).await;
-    provider
-        .until("d\0two", |word| matches!(word, Word::Closed(_)))
-        .await;
+    provider.take_leave("d\0two").await;
     provider.edit("d\0one", &ada.write("!")).await;
     provider.until("d", |word| matches!(word, Word::Update(_))).await;
     assert_eq!(provider.statuses("d\0one", 1).await, [1]);
@@ -424,17 +425,13 @@ async fn whoever_leaves_a_page_is_answered_and_withdrawn_and_may_come_back() {
     provider.show("d", &presence_update(1, 1, &shown)).await;
     bob.until_shown(1, Some(&shown)).await;
     provider.edit("d", &insertion(1, 0, "last words")).await;
-    provider.say("d", &[7]).await;
-    provider
-        .until("d", |word| *word == Word::Closed("provider_initiated".to_owned()))
-        .await;
+    provider.take_leave("d").await;
     bob.until_shown(1, None).await;
     bob.until_text("last words").await;
     provider.settle("e").await;
     provider.enter("d", "").await;
     // Leaving what one is not in harms nobody.
-    provider.say("f", &[7]).await;
-    provider.until("f", |word| matches!(word, Word::Closed(_))).await;
+    provider.take_leave("f").await;
 }
 
 #[tokio::test]
@@ -615,8 +612,7 @@ async fn a_stop_tells_everybody_to_come_back_also_those_in_no_page() {
     let mut busy = Provider::join(&server, "d").await;
     busy.enter("e", "").await;
     let mut idle = Provider::join(&server, "d").await;
-    idle.say("d", &[7]).await;
-    idle.until("d", |word| matches!(word, Word::Closed(_))).await;
+    idle.take_leave("d").await;
     let stopping = tokio::spawn(server.stop());
     assert_closed(&busy.closed().await, 1012, "draining");
     assert_closed(&idle.closed().await, 1012, "draining");
@@ -732,4 +728,39 @@ async fn a_stop_does_not_wait_for_a_store_that_fails_and_acknowledges_nothing() 
             "{weather:?}: it says that something was not stored"
         );
     }
+}
+
+#[tokio::test]
+async fn only_programs_that_bear_it_hear_that_they_have_left() {
+    let server = TestServer::start(&[]).await;
+    let mut old = Provider::join(&server, "d").await;
+    old.take_leave("d").await;
+    assert_eq!(old.told("d"), []);
+    let mut new = Provider::open(&server).await;
+    new.show_token_and_version("d", "").await;
+    new.until("d", |word| matches!(word, Word::LetIn(_))).await;
+    new.take_leave("d").await;
+    assert_eq!(new.told("d"), [Word::Closed("provider_initiated".to_owned())]);
+}
+
+#[tokio::test]
+async fn whoever_asks_again_is_asked_back() {
+    let server = TestServer::start(&[]).await;
+    let mut provider = Provider::join(&server, "d").await;
+    provider.until("d", |word| matches!(word, Word::Step1(_))).await;
+    let mut ada = Replica::new(1);
+    for word in ["typed ", "while ", "away"] {
+        // As a provider of the second generation does when it comes back, or one that is told to sync.
+        ada.write(word);
+        provider.show_token("d", "").await;
+        provider.say("d", &[0, 0, 1, 0]).await;
+        let asked = provider.until("d", |word| matches!(word, Word::Step1(_))).await;
+        let Word::Step1(state_vector) = asked else {
+            panic!("a question");
+        };
+        provider.step_2("d", &ada.lacking(&state_vector)).await;
+        assert_eq!(provider.statuses("d", 1).await, [1]);
+        provider.until("d", |word| matches!(word, Word::Step2(_))).await;
+    }
+    assert_eq!(text(&server, "d").await, "typed while away");
 }

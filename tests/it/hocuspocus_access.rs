@@ -218,8 +218,7 @@ async fn signing_out_and_blocking_end_sockets_without_pages_too() {
             let mut provider = Provider::open(&server).await;
             for (page, user) in pages {
                 provider.enter(page, &issued(user)).await;
-                provider.say(page, &[7]).await;
-                provider.until(page, |word| matches!(word, Word::Closed(_))).await;
+                provider.take_leave(page).await;
             }
             provider
         };
@@ -360,4 +359,31 @@ async fn whoever_shows_bad_tokens_again_and_again_hears_so_slowly_and_its_other_
         "{:?}",
         since.elapsed()
     );
+}
+
+#[tokio::test]
+async fn what_a_viewer_typed_counts_as_saved_once_it_is() {
+    let server = locked(&[]).await;
+    grant(&server, "d", "ada", "view").await;
+    let mut ada = Provider::open(&server).await;
+    ada.enter("d", &bare("ada")).await;
+    ada.until("d", |word| matches!(word, Word::Step1(_))).await;
+    ada.step_2("d", &[0, 0]).await;
+    assert_eq!(ada.statuses("d", 1).await, [1]);
+    let mut replica = Replica::new(1);
+    for word in ["three ", "refused ", "words"] {
+        ada.edit("d", &replica.write(word)).await;
+    }
+    assert_eq!(ada.statuses("d", 3).await, [0; 3]);
+    grant(&server, "d", "ada", "edit").await;
+    let asked = ada.until("d", |word| matches!(word, Word::Step1(_))).await;
+    let Word::Step1(state_vector) = asked else {
+        panic!("a question");
+    };
+    ada.step_2("d", &replica.lacking(&state_vector)).await;
+    assert_eq!(ada.statuses("d", 3).await, [1; 3], "each of them");
+    ada.edit("d", &replica.write("!")).await;
+    assert_eq!(ada.statuses("d", 1).await, [1]);
+    ada.settle("d").await;
+    assert!(!ada.told("d").iter().any(|word| matches!(word, Word::Status(_))));
 }

@@ -1,15 +1,22 @@
 //! REST for backends: pages listed, described and read merged, from memory when they are open and from the store when they are not.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use storage::testing::Fault;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::support::{
     client::Client,
     http::{Answer, get, get_with, post, send},
     replica::{Replica, insertion, text_of},
-    server::{TestServer, empty_store},
+    server::{ADMIN_TOKEN, TestServer, empty_store},
+    socket::Socket,
+    socket_io::Session,
     store::{SwitchedStore, Weather},
     until,
 };
@@ -561,4 +568,161 @@ async fn the_demo_is_served_unless_it_is_switched_off() {
     assert_eq!(get(server.address, "/assets/%ff").await.error(), "malformed");
     let off = TestServer::start(&["--demo", "false"]).await;
     assert_eq!(get(off.address, "/").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_page_of_which_it_cannot_be_found_out_whether_it_was_deleted_is_not_shown() {
+    let kept = empty_store().await;
+    let locked = ["--admin-token", ADMIN_TOKEN];
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    let headers = [("authorization", bearer.as_str())];
+    {
+        let server = TestServer::start_on(kept.clone(), &locked).await;
+        let update = Replica::new(1).write("secret");
+        let posted = send(
+            server.address,
+            Method::POST,
+            "/api/pages/page/updates",
+            &headers,
+            update,
+        )
+        .await;
+        assert_eq!(posted.status, 200);
+        let deleted = send(
+            server.address,
+            Method::DELETE,
+            "/api/pages/page",
+            &headers,
+            Bytes::new(),
+        )
+        .await;
+        assert!(deleted.status.is_success(), "{}", deleted.text());
+    }
+    let store = SwitchedStore::new(kept);
+    let server = TestServer::start_on(store.clone(), &locked).await;
+    store.asking(Weather::Failing(Fault::Unavailable));
+    for path in ["content", "snapshot"] {
+        let answer = get_with(server.address, &format!("/api/pages/page/{path}"), &headers).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().as_str()),
+            (503, "unavailable"),
+            "{path}"
+        );
+    }
+    let update = Replica::new(2).write("more");
+    let posted = send(server.address, Method::POST, "/d/page/update", &headers, update).await;
+    assert_eq!(posted.status, 503);
+    // Whoever is in a page that is open is not sent out of it by that, and others come too.
+    store.asking(Weather::Fine);
+    let mut ada = Client::join(&server, "open", 3).await;
+    ada.write_durably("hello").await;
+    store.asking(Weather::Failing(Fault::Unavailable));
+    let late = Client::join(&server, "open", 4).await;
+    assert_eq!(late.replica.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_name_of_a_stranger_that_points_here_opens_nothing() {
+    let flags = ["--additional-allowed-origins", "https://pages.example.com"];
+    let server = TestServer::start(&flags).await;
+    Client::join(&server, "page", 1)
+        .await
+        .write_durably("hello")
+        .await;
+    let content = async |host: &str| {
+        let asked =
+            format!("GET /api/pages/page/content HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        let mut stream = TcpStream::connect(server.address).await.expect("a connection");
+        stream.write_all(asked.as_bytes()).await.expect("a connection");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("a connection");
+        answer.get(9..12).expect("a status").to_owned()
+    };
+    for (host, status) in [
+        ("localhost:3001", "200"),
+        ("127.0.0.1", "200"),
+        ("pages.example.com", "200"),
+        ("evil.example.net", "403"),
+        ("evil.example.net:3001", "403"),
+    ] {
+        assert_eq!(content(host).await, status, "{host}");
+    }
+    for path in ["/ws/page", "/d/page/ws/page", "/hocuspocus"] {
+        let mut socket = Socket::open_with(server.address, path, &[("host", "evil.example.net")]).await;
+        assert_eq!(socket.closed().await.code, 4403, "{path}");
+    }
+    let refused = Session::enter(server.address, "", &[("host", "evil.example.net")], "/", "").await;
+    assert!(refused.is_err());
+}
+
+#[tokio::test]
+async fn an_update_for_another_state_of_the_page_changes_nothing() {
+    let server = TestServer::start(&[]).await;
+    let mut author = Replica::new(1);
+    let path = "/api/pages/page/updates";
+    let mut post_if = async |name: &str, tag: &str| {
+        let update = author.write("x");
+        let posted = send(server.address, Method::POST, path, &[(name, tag)], update).await;
+        if posted.status == 412 {
+            assert_eq!(posted.error(), "conflict");
+        }
+        posted.status.as_u16()
+    };
+    let tag = async || {
+        get(server.address, "/api/pages/page/snapshot")
+            .await
+            .header("etag")
+            .to_owned()
+    };
+    assert_eq!(post_if("if-match", "*").await, 412, "there is no page yet");
+    assert_eq!(get(server.address, "/api/pages/page").await.status, 404);
+    assert_eq!(post_if("if-match", "\"x-1\"").await, 412);
+    // What was refused is lacking now, so the author begins anew.
+    let update = Replica::new(2).write("first");
+    let posted = send(
+        server.address,
+        Method::POST,
+        path,
+        &[("if-none-match", "*")],
+        update,
+    )
+    .await;
+    assert_eq!(posted.status, 200);
+    let first = tag().await;
+    for (name, value) in [
+        ("if-none-match", "*"),
+        ("if-none-match", first.as_str()),
+        ("if-match", "\"x-1\""),
+    ] {
+        assert_eq!(post_if(name, value).await, 412, "{name}: {value}");
+    }
+    assert_eq!(tag().await, first);
+    let update = Replica::new(3).write("second");
+    let posted = send(
+        server.address,
+        Method::POST,
+        path,
+        &[("if-match", &format!("\"a-1\", {first}"))],
+        update,
+    )
+    .await;
+    assert_eq!(posted.status, 200);
+    assert_ne!(tag().await, first);
+    assert_eq!(post_if("if-match", &first).await, 412, "it has changed");
+}
+
+#[tokio::test]
+async fn no_answer_is_taken_for_another_kind_of_thing() {
+    let server = TestServer::start(&[]).await;
+    for path in [
+        "/api/pages",
+        "/api/pages/none",
+        "/api/nothing",
+        "/healthz",
+        "/d/page/as-update",
+        "/",
+    ] {
+        let answer = get(server.address, path).await;
+        assert_eq!(answer.header("x-content-type-options"), "nosniff", "{path}");
+    }
 }

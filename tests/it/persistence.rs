@@ -204,11 +204,11 @@ async fn a_page_that_does_not_open_in_time_sends_its_joiners_away_for_now() {
     let store = SwitchedStore::new(empty_store().await);
     let flags = ["--keepalive-seconds", "1", "--connection-timeout-seconds", "2"];
     let server = TestServer::start_on(store.clone(), &flags).await;
-    store.reading(Weather::Hanging);
+    store.opening(Weather::Hanging);
     let closed = Socket::open(server.address, "/ws/page").await.closed().await;
     assert_eq!(closed.code, 1013, "{closed:?}");
     assert!(closed.reason.contains("took too long to open"), "{closed:?}");
-    store.reading(Weather::Fine);
+    store.opening(Weather::Fine);
     let mut ada = Client::join(&server, "page", 1).await;
     ada.write_durably("hello").await;
 }

@@ -23,7 +23,7 @@ async fn everybody_who_comes_first_shares_one_load() {
         .await;
     let server = TestServer::start_on(store.clone(), &[]).await;
     let loads = store.loads();
-    store.reading(Weather::Hanging);
+    store.opening(Weather::Hanging);
     let joiners: Vec<_> = (0..50)
         .map(|joiner| {
             let address = server.address;
@@ -36,7 +36,7 @@ async fn everybody_who_comes_first_shares_one_load() {
         })
         .collect();
     until("the load to begin", async || store.loads() > loads).await;
-    store.reading(Weather::Fine);
+    store.opening(Weather::Fine);
     for joiner in joiners {
         assert_eq!(joiner.await.expect("a joiner"), "hello");
     }
@@ -48,12 +48,12 @@ async fn everybody_who_comes_first_shares_one_load() {
 async fn who_loses_patience_while_a_page_loads_does_not_stay() {
     let store = SwitchedStore::new(empty_store().await);
     let server = TestServer::start_on(store.clone(), &["--room-idle-seconds", "0"]).await;
-    store.reading(Weather::Hanging);
+    store.opening(Weather::Hanging);
     for _ in 0..5 {
         Socket::open(server.address, "/ws/page").await.cut();
     }
     until("the load to begin", async || store.loads() == 1).await;
-    store.reading(Weather::Fine);
+    store.opening(Weather::Fine);
     server.until_metric("pageroom_rooms_open", 0.0).await;
     Client::join(&server, "page", 1)
         .await

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::support::{
     client::{Client, presence_update},
+    http::get,
     replica::{Replica, text_of},
     server::{TestServer, empty_store},
     socket_io::{Heard, Session},
@@ -16,19 +17,20 @@ use crate::support::{
 const PLACE: &str = "{\"_placeholder\":true,\"num\":0}";
 
 #[tokio::test]
-async fn the_server_asks_first_and_answers_under_the_number_it_was_given() {
+async fn the_server_answers_under_the_number_it_was_given_and_then_asks() {
     let server = TestServer::start(&[]).await;
     let mut session = Session::open(server.address).await;
     session.say("40/yjs|room/1,{\"token\":\"ok\"}").await;
     assert!(session.text().await.starts_with("40/yjs|room/1,{\"sid\":\""));
+    // Clients take the question as the sign that they have everything.
+    session.emit("room/1", "sync-step-1", Some(7), &[0]).await;
+    assert_eq!(session.text().await, format!("461-/yjs|room/1,7[{PLACE}]"));
+    assert_eq!(session.hear().await, Heard::Binary([0, 0].as_slice().into()));
     assert_eq!(
         session.text().await,
         format!("451-/yjs|room/1,0[\"sync-step-1\",{PLACE}]")
     );
     assert_eq!(session.hear().await, Heard::Binary([0].as_slice().into()));
-    session.emit("room/1", "sync-step-1", Some(7), &[0]).await;
-    assert_eq!(session.text().await, format!("461-/yjs|room/1,7[{PLACE}]"));
-    assert_eq!(session.hear().await, Heard::Binary([0, 0].as_slice().into()));
 
     // What the server was lacking is taken from the answer to its question.
     let mut reader = Client::join(&server, "room/1", 2).await;
@@ -266,4 +268,21 @@ fn resident_bytes() -> usize {
     let pages = fs::read_to_string("/proc/self/statm").expect("Linux");
     let resident = pages.split(' ').nth(1).expect("a number").parse::<usize>();
     resident.expect("a number") * 4096
+}
+
+#[tokio::test]
+async fn whoever_does_not_ask_is_asked_all_the_same() {
+    let server = TestServer::start(&[]).await;
+    let mut silent = Session::open(server.address).await;
+    silent.say("40/yjs|page,").await;
+    assert!(silent.text().await.starts_with("40/yjs|page,"));
+    assert_eq!(silent.event("page", "sync-step-1").await, [0].as_slice());
+}
+
+#[tokio::test]
+async fn the_address_may_lack_its_last_slash() {
+    let server = TestServer::start(&[]).await;
+    let opened = get(server.address, "/socket.io?EIO=4&transport=polling").await;
+    assert_eq!(opened.status, 200);
+    assert!(opened.text().starts_with("0{\"sid\":"), "{}", opened.text());
 }

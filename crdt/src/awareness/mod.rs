@@ -38,6 +38,8 @@ pub struct AwarenessLimits {
     pub max_state_bytes: usize,
     /// Client ids one owner may hold.
     pub max_clients_per_owner: usize,
+    /// Bytes of all states together, beyond which no large one is taken in.
+    pub max_total_bytes: usize,
     /// How long states of a lost owner are kept.
     pub grace: Duration,
     /// How long a state of a present owner lives without renewal.
@@ -46,11 +48,15 @@ pub struct AwarenessLimits {
     pub max_tombstones: usize,
 }
 
+/// States of so many bytes are taken in without looking how much there is of all: names and cursors.
+const SMALL_STATE: usize = 1024;
+
 impl Default for AwarenessLimits {
     fn default() -> Self {
         Self {
             max_state_bytes: 64 << 10,
             max_clients_per_owner: 100,
+            max_total_bytes: 4 << 20,
             grace: Duration::from_secs(3),
             timeout: Duration::from_secs(30),
             max_tombstones: 1024,
@@ -164,10 +170,11 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         // else, which they did when their connection broke.
         let hello = (!speaker.spoke).then_some(speaker.came);
         speaker.spoke |= entries.iter().any(|entry| entry.state.is_some());
+        let mut total = None;
         for entry in entries {
-            if entry
-                .state
-                .is_some_and(|state| state.len() > self.limits.max_state_bytes)
+            let bytes = entry.state.map_or(0, str::len);
+            if bytes > self.limits.max_state_bytes
+                || (bytes > SMALL_STATE && !self.has_room(&entry, &mut total))
             {
                 outcome.refused_too_large += 1;
             } else {
@@ -175,6 +182,20 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             }
         }
         Ok(outcome)
+    }
+
+    /// Whether a large state fits beside all others. Their `total` is found out at the first one.
+    fn has_room(&self, entry: &Entry<'_>, total: &mut Option<usize>) -> bool {
+        let sum = || self.present.values().map(|present| present.state.len()).sum();
+        let before = *total.get_or_insert_with(sum);
+        let own = self.present.get(&entry.client);
+        let after =
+            before.saturating_sub(own.map_or(0, |own| own.state.len())) + entry.state.map_or(0, str::len);
+        let fits = after <= self.limits.max_total_bytes;
+        if fits {
+            *total = Some(after);
+        }
+        fits
     }
 
     fn apply_entry(

@@ -2,6 +2,10 @@
 
 use std::{
     future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -29,6 +33,9 @@ pub(super) struct Driver<A> {
     clock: Session,
     ping_at: Instant,
     ping_interval: Duration,
+    max_payload: usize,
+    /// Tells those who take its posts that it is known who the peer is.
+    is_known: Arc<AtomicBool>,
     /// What the application has put up for sending; empty between two turns.
     frames: Vec<Frame>,
     metrics: Metrics,
@@ -54,10 +61,17 @@ impl<A: Application> Driver<A> {
             clock: Session::new(now(), clock, None),
             ping_at: now() + config.ping_interval,
             ping_interval: config.ping_interval,
+            max_payload: config.max_payload(),
+            is_known: Arc::default(),
             frames: Vec::new(),
             metrics,
             stop,
         }
+    }
+
+    /// Whether it is known who the peer is.
+    pub(super) fn is_known(&self) -> Arc<AtomicBool> {
+        self.is_known.clone()
     }
 
     /// Queues a frame before the session begins.
@@ -82,9 +96,9 @@ impl<A: Application> Driver<A> {
                 self.link.feed(frame);
             }
         }
-        self.application.ended(departure).await;
         self.metrics.connections_open.decrement(1.0);
-        self.link.close(&ended).await;
+        // The goodbye does not wait for rooms that have much to do.
+        tokio::join!(self.link.close(&ended), self.application.ended(departure));
     }
 
     async fn serve(&mut self) -> Ended {
@@ -156,6 +170,10 @@ impl<A: Application> Driver<A> {
     fn poll_turn(&mut self, context: &mut Context<'_>, may_read: bool) -> Poll<Result<(), Ended>> {
         self.link.poll_requests(context)?;
         self.application.poll_work(context);
+        if self.application.is_known() {
+            self.link.limit_messages(self.max_payload);
+            self.is_known.store(true, Ordering::Relaxed);
+        }
         self.poll_write(context)?;
         if !may_read {
             return Poll::Pending;

@@ -3,7 +3,10 @@
 use std::{
     collections::HashMap,
     future::poll_fn,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,7 +43,15 @@ const MAX_REQUESTS: usize = 4;
 /// How long the body of a post may take.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Sessions = Mutex<HashMap<Sid, mpsc::Sender<Request>>>;
+type Sessions = Mutex<HashMap<Sid, Session>>;
+
+/// How a session that polls is spoken to.
+#[derive(Clone)]
+struct Session {
+    requests: mpsc::Sender<Request>,
+    /// Whether it is known whose it is.
+    is_known: Arc<AtomicBool>,
+}
 
 /// Serves Engine.IO at one path.
 pub struct Engine<S> {
@@ -150,8 +161,9 @@ impl<S: Server> Engine<S> {
         };
         let sid = Sid::new();
         let (requests, inbox) = mpsc::channel(MAX_REQUESTS);
-        lock(&self.sessions).insert(sid, requests);
         let driver = self.driver(Link::polling(inbox), application);
+        let is_known = driver.is_known();
+        lock(&self.sessions).insert(sid, Session { requests, is_known });
         let sessions = self.sessions.clone();
         self.tasks.spawn(async move {
             // However the session ends, nothing finds it any more.
@@ -172,7 +184,7 @@ impl<S: Server> Engine<S> {
             }
             Ok(application) => {
                 let opening = self.opening(Sid::new(), TransportType::Websocket);
-                let limit = self.config.max_payload_bytes;
+                let limit = self.config.max_of_strangers();
                 let (config, metrics, stop) = (self.config, self.metrics.clone(), self.stop.clone());
                 self.tasks.spawn(async move {
                     let Some(socket) = websocket::accepted(on_upgrade, limit).await else {
@@ -189,7 +201,7 @@ impl<S: Server> Engine<S> {
     }
 
     async fn poll(&self, sid: Sid) -> Result<Response, BadRequest> {
-        let session = self.session(sid)?;
+        let session = self.session(sid)?.requests;
         let (reply, answer) = oneshot::channel();
         let asked = session.send(Request::Poll(reply)).await;
         // Only a session holds it open: an answer that never comes is one that ends.
@@ -199,8 +211,14 @@ impl<S: Server> Engine<S> {
     }
 
     async fn post(&self, sid: Sid, request: HttpRequest) -> Result<Response, BadRequest> {
-        let session = self.session(sid)?;
-        let limit = self.config.max_payload() as u64;
+        let Session {
+            requests: session,
+            is_known,
+        } = self.session(sid)?;
+        let limit = match is_known.load(Ordering::Relaxed) {
+            true => self.config.max_payload() as u64,
+            false => self.config.max_of_strangers() as u64,
+        };
         let (parts, body) = request.into_parts();
         let body_type = parts.headers.get(header::CONTENT_TYPE);
         let packets = async {
@@ -230,8 +248,8 @@ impl<S: Server> Engine<S> {
     fn upgrade(&self, sid: Sid, mut request: HttpRequest) -> Result<Response, BadRequest> {
         let (response, on_upgrade) =
             websocket::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
-        let session = self.session(sid)?;
-        let (limit, patience) = (self.config.max_payload_bytes, self.config.upgrade_timeout);
+        let session = self.session(sid)?.requests;
+        let (limit, patience) = (self.config.max_of_strangers(), self.config.upgrade_timeout);
         let sessions = self.sessions.clone();
         self.tasks.spawn(async move {
             let Some(mut socket) = websocket::accepted(on_upgrade, limit).await else {
@@ -249,7 +267,7 @@ impl<S: Server> Engine<S> {
         Ok(response.map(|()| Body::empty()))
     }
 
-    fn session(&self, sid: Sid) -> Result<mpsc::Sender<Request>, BadRequest> {
+    fn session(&self, sid: Sid) -> Result<Session, BadRequest> {
         lock(&self.sessions).get(&sid).cloned().ok_or(BadRequest::Session)
     }
 
@@ -317,7 +335,7 @@ impl Drop for Entry {
     }
 }
 
-fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<Sid, mpsc::Sender<Request>>> {
+fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<Sid, Session>> {
     // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
     sessions.lock().unwrap_or_else(PoisonError::into_inner)
 }

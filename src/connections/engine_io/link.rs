@@ -50,6 +50,8 @@ pub(super) struct WebSocket {
     socket: Box<FrameSocket>,
     /// Bytes that had been written when [`Link::has_moved`] was asked.
     seen_bytes: u64,
+    /// Its messages are not kept small any more.
+    is_trusted: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,15 @@ impl Link {
             post: None,
             paused: false,
         })
+    }
+
+    /// Messages may be so long from the next one on.
+    pub(super) fn limit_messages(&mut self, max_bytes: usize) {
+        if let Self::WebSocket(socket) = self
+            && !std::mem::replace(&mut socket.is_trusted, true)
+        {
+            socket.socket.limit_messages(max_bytes);
+        }
     }
 
     /// Whether the session has not come to a WebSocket.
@@ -284,7 +295,11 @@ fn payload(queue: &mut VecDeque<Frame>, queued_bytes: &mut usize, max_bytes: usi
 impl WebSocket {
     fn new(socket: Box<FrameSocket>) -> Self {
         let seen_bytes = socket.written_bytes();
-        Self { socket, seen_bytes }
+        Self {
+            socket,
+            seen_bytes,
+            is_trusted: false,
+        }
     }
 
     fn feed(&mut self, frame: Frame) {

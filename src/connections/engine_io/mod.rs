@@ -21,7 +21,7 @@ use bytes::Bytes;
 use engineioxide_core::Str;
 
 pub use self::http::Engine;
-use super::SessionConfig;
+use super::{SessionConfig, websocket};
 pub use crate::protocols::socket_io::Frame;
 use crate::rooms::{Departure, Refusal};
 
@@ -43,10 +43,12 @@ pub struct EngineConfig {
 impl EngineConfig {
     /// The limit as a number that can be compared with.
     fn max_payload(&self) -> usize {
-        match self.max_payload_bytes {
-            0 => usize::MAX,
-            bytes => bytes,
-        }
+        websocket::or_any(self.max_payload_bytes)
+    }
+
+    /// The limit for a peer of whom it is not known yet who it is.
+    fn max_of_strangers(&self) -> usize {
+        self.max_payload().min(websocket::MAX_STRANGER_BYTES)
     }
 }
 
@@ -78,6 +80,11 @@ pub trait Application: Send + 'static {
 
     /// Whether it may be given another message now. If not, [`Self::poll_work`] will wake the task.
     fn may_receive(&self) -> bool;
+
+    /// Whether it is known who the peer is. Until then what it sends is kept small.
+    fn is_known(&self) -> bool {
+        true
+    }
 
     /// Whether nobody may be read for the moment, whoever it is.
     fn is_pressed(&self) -> bool;

@@ -135,11 +135,12 @@ impl Lobby {
         let Some(known) = self.addresses.get_mut(address) else {
             return Ok(());
         };
-        let is_vouched_for = matches!(known.door, Door::Entering);
+        // Whoever is being looked at is not read meanwhile, which is enough.
+        let is_waited_for = matches!(known.door, Door::Knocking | Door::Entering);
         self.kept += 1;
         self.kept_bytes += said.payload_bytes();
         known.kept.push(said);
-        match is_vouched_for || self.has_room() {
+        match is_waited_for || self.has_room() {
             true => Ok(()),
             false => Err(Refusal::new(
                 RefusalCode::Unauthenticated,
@@ -188,6 +189,11 @@ impl Lobby {
     pub(super) fn has_room(&self) -> bool {
         let fits = |limit: usize, count: usize| limit == 0 || count <= limit;
         fits(self.limits.max_messages, self.kept) && fits(self.limits.max_bytes, self.kept_bytes)
+    }
+
+    /// Whether some token was good.
+    pub(super) fn is_known(&self) -> bool {
+        self.is_known
     }
 
     /// The token was good; the page is being opened.
@@ -417,6 +423,16 @@ mod tests {
             Says("e", edit(1), "hang up unauthenticated"),
         ]);
         check(vec![Says("d", edit(11), "hang up unauthenticated")]);
+    }
+
+    #[test]
+    fn whoever_is_looked_at_is_made_to_wait_instead() {
+        let (now, mut lobby) = lobby();
+        let _ = lobby.hear(now, "d", token());
+        for _ in 0..4 {
+            assert_eq!(name(&lobby.hear(now, "d", edit(1))), "kept");
+        }
+        assert!(!lobby.has_room(), "the socket is not read any more");
     }
 
     #[test]

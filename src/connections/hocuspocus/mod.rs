@@ -3,6 +3,7 @@
 //! Each page is let in, refused and closed for itself. The socket is hung up on when nobody shows a good token in time, when its last
 //! page is closed, and when a page must be opened anew: providers come back by themselves only to a new socket.
 
+mod ledger;
 mod lobby;
 mod page;
 
@@ -27,18 +28,22 @@ use self::{
     page::{Fresh, Known, Page, Seated, Stage},
 };
 use super::{
-    ConnectionPermit,
+    Budget, ConnectionPermit,
     attendance::{Attended, Work},
-    websocket::{Conversation, Say, Surroundings, accepted, now, run},
+    websocket::{Conversation, MAX_STRANGER_BYTES, Say, Surroundings, accepted, now, or_any, run},
 };
 use crate::{
     auth::{Credential, LiveSocket},
     protocols::hocuspocus::{self, Frame, Said, Token},
-    rooms::{Departure, Refusal, RefusalCode},
+    rooms::{ClientMessage, Departure, Refusal, RefusalCode},
 };
 
 /// Answers that may wait to be sent before the client is not read any more.
 const MAX_ANSWERS: usize = 64;
+/// What one socket may say beside documents in a second, and at once, in KiB: everybody in the page has to take it, and nothing later
+/// makes up for it.
+const ASIDES_KIB_A_SECOND: u32 = 1024;
+const ASIDES_KIB_AT_ONCE: u32 = 2048;
 
 /// What all sockets that speak Hocuspocus need.
 #[derive(Clone)]
@@ -58,7 +63,12 @@ pub async fn serve(
     (address, permit): (IpAddr, ConnectionPermit),
     host: Host,
 ) {
-    let Some(socket) = accepted(on_upgrade, host.around.max_message_bytes).await else {
+    let Some(socket) = accepted(
+        on_upgrade,
+        or_any(host.around.max_message_bytes).min(MAX_STRANGER_BYTES),
+    )
+    .await
+    else {
         return;
     };
     let around = host.around.clone();
@@ -93,6 +103,8 @@ struct Hocuspocus {
     has_version: bool,
     stopping: Option<Work<()>>,
     hang_up: Option<Refusal>,
+    /// What it may say beside documents, in KiB. Whoever says more is not read for a while.
+    asides: Budget,
 }
 
 /// What a page has come to while nobody looked.
@@ -129,6 +141,7 @@ impl Hocuspocus {
             last: "".into(),
             has_version: false,
             hang_up: None,
+            asides: Budget::new(now(), ASIDES_KIB_A_SECOND, ASIDES_KIB_AT_ONCE),
         }
     }
 
@@ -162,7 +175,7 @@ impl Hocuspocus {
             return;
         };
         match (stage, said) {
-            (Stage::In(seated), Said::ToRoom(message)) => seated.attendance.say(message),
+            (Stage::In(seated), Said::ToRoom(message)) => seated.say(message),
             (Stage::In(_), Said::Token(token)) => {
                 let page = id.clone();
                 let credential = self.credential(token);
@@ -184,9 +197,13 @@ impl Hocuspocus {
         }
     }
 
+    /// Confirms that the client has left, to programs that bear it: the oldest throw when they hear of a page that they have taken leave
+    /// of.
     fn left(&mut self, address: &str) {
-        self.answers
-            .push_back(hocuspocus::closed(address, "provider_initiated"));
+        if self.has_version {
+            self.answers
+                .push_back(hocuspocus::closed(address, "provider_initiated"));
+        }
     }
 
     fn refused(&mut self, address: &str, refusal: &Refusal, said: &Said) {
@@ -308,11 +325,8 @@ impl Hocuspocus {
         }
     }
 
-    fn give_back(&mut self, mut seated: Seated) {
-        // It holds the seat.
-        seated.renewing = None;
-        self.leaving
-            .push(Box::pin(seated.attendance.end(Departure::Clean)));
+    fn give_back(&mut self, seated: Seated) {
+        self.leaving.push(seated.end(Departure::Clean));
     }
 
     /// What the rooms want done next, each page in its turn.
@@ -345,6 +359,9 @@ impl Conversation for Hocuspocus {
             Frame::Pong => return Ok(1),
             Frame::Addressed { address, said } => (address, said),
         };
+        if let Said::ToRoom(ClientMessage::Stateless(payload)) = &said {
+            self.asides.spend(now(), payload.len() / 1024 + 1);
+        }
         match self.lobby.hear(now(), address, said)? {
             Verdict::Pass(said) => self.pass(address, said),
             Verdict::Knock(id, token) => {
@@ -363,6 +380,7 @@ impl Conversation for Hocuspocus {
 
     fn may_hear(&self) -> bool {
         self.hang_up.is_none()
+            && self.asides.free_at().is_none_or(|at| at <= now())
             && self.answers.len() < MAX_ANSWERS
             && self.leaving.len() < MAX_ANSWERS
             && self.lobby.has_room()
@@ -418,7 +436,13 @@ impl Conversation for Hocuspocus {
                 // Nobody posts here.
                 Attended::Posted(..) => None,
                 Attended::Receipt { accepted } => {
-                    Some(Say::Frame(hocuspocus::sync_status(&address, accepted)))
+                    let seated = self.pages.get_mut(&address).and_then(Page::seated);
+                    let count = seated.map_or(1, |seated| seated.statuses(accepted));
+                    let status = hocuspocus::sync_status(&address, accepted);
+                    for _ in 1..count {
+                        self.answers.push_back(status.clone());
+                    }
+                    Some(Say::Frame(status))
                 }
                 Attended::Close(refusal) => {
                     self.close(&address, &refusal);
@@ -437,6 +461,10 @@ impl Conversation for Hocuspocus {
             Some(refusal) => Poll::Ready(Say::Close(refusal.clone())),
             None => Poll::Pending,
         }
+    }
+
+    fn is_known(&self) -> bool {
+        self.lobby.is_known()
     }
 
     fn keep_alive(&self) -> Option<Bytes> {
@@ -476,7 +504,8 @@ impl Conversation for Hocuspocus {
 
     fn next_deadline(&self) -> Option<Instant> {
         let pages = self.pages.values().filter_map(Page::next_deadline);
-        pages.chain(self.lobby.next_deadline()).min()
+        let asides = self.asides.free_at().filter(|at| *at > now());
+        pages.chain(self.lobby.next_deadline()).chain(asides).min()
     }
 
     async fn end(self, departure: Departure) {

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use storage::PageId;
 
-use super::Turned;
+use super::{Turned, ledger::Ledger};
 use crate::{
     auth::{LiveSocket, Membership},
     connections::{
@@ -17,7 +17,7 @@ use crate::{
         websocket::{Say, Surroundings, now},
     },
     protocols::hocuspocus::{SLOT, Said, authenticated, encode, prefix},
-    rooms::{Capabilities, Departure, Outbox, Outgoing, Refusal, ServerMessage},
+    rooms::{Capabilities, ClientMessage, Departure, Outbox, Outgoing, Refusal, ServerMessage},
 };
 
 /// A provider is asked for a fresh token this long before the old one ends, or when half of its time is over.
@@ -62,7 +62,8 @@ pub(super) struct TurnedAway {
 
 /// A seat and the token that gives a right to it.
 pub(super) struct Seated {
-    pub(super) attendance: Attendance,
+    attendance: Attendance,
+    ledger: Ledger,
     /// When the token ends.
     pub(super) expires: Option<Instant>,
     /// When to ask for a fresh one.
@@ -217,13 +218,12 @@ impl Page {
                 Stage::TurnedAway(_) => return,
             };
             let Ok(mut seated) = seated else { return };
-            seated.renewing = None;
             for said in kept {
                 if let Said::ToRoom(message) = said {
-                    seated.attendance.say(message);
+                    seated.say(message);
                 }
             }
-            seated.attendance.end(departure).await;
+            seated.end(departure).await;
         })
     }
 }
@@ -245,8 +245,12 @@ async fn enter(
     };
     let outbox = Outbox::with_capabilities(around.max_outbox_bytes, capabilities);
     let attendance = Attendance::begin(&around.access, &page, membership, outbox);
+    let mut attendance = attendance.await?;
+    // Programs that sync anew tell what they have only when they are asked.
+    attendance.ask_back();
     let mut seated = Seated {
-        attendance: attendance.await?,
+        attendance,
+        ledger: Ledger::default(),
         expires: None,
         ask_at: None,
         told_may_edit: false,
@@ -257,6 +261,24 @@ async fn enter(
 }
 
 impl Seated {
+    /// Says something to the room.
+    pub(super) fn say(&mut self, message: ClientMessage) {
+        self.ledger.said(&message);
+        self.attendance.say(message);
+    }
+
+    /// What the client is told when the oldest of what it said has been stored or refused: so many times whether.
+    pub(super) fn statuses(&mut self, accepted: bool) -> u32 {
+        self.ledger.answered(accepted)
+    }
+
+    /// Gives the seat back.
+    pub(super) fn end(mut self, departure: Departure) -> Work<()> {
+        // It holds the seat.
+        self.renewing = None;
+        Box::pin(self.attendance.end(departure))
+    }
+
     fn lasts(&mut self, from: Instant, time: Option<Duration>) {
         self.expires = time.map(|time| from + time);
         self.ask_at = time.map(|time| from + time.saturating_sub(ASK_BEFORE).max(time / 2));

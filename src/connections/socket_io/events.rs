@@ -165,7 +165,7 @@ impl EventsPlace {
                     Ok(membership) => seat.renew(membership).await?,
                     Err(refusal) if refusal.code.is_retryable() => return Err(refusal),
                     // The fresh token says less than the old one.
-                    Err(refusal) => seat.handle().remove(refusal).await,
+                    Err(refusal) => seat.handle().remove(refusal),
                 }
             }
             let live = access.watch_socket(identity.clone()).await;

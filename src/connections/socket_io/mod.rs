@@ -132,6 +132,8 @@ pub struct SocketIo<N: Namespaces> {
     connect_timeout: Duration,
     /// When it ends unless a place is found.
     homeless_until: Option<Instant>,
+    /// It had a place once.
+    is_known: bool,
     early_messages: usize,
     early_bytes: usize,
     replies: Vec<Frame>,
@@ -173,6 +175,7 @@ impl<N: Namespaces> SocketIo<N> {
             max_namespaces: config.max_pages,
             connect_timeout: config.connect_timeout,
             homeless_until: Some(now + config.connect_timeout),
+            is_known: false,
             early_messages: 0,
             early_bytes: 0,
             replies: Vec::new(),
@@ -254,6 +257,7 @@ impl<N: Namespaces> SocketIo<N> {
                 ));
                 self.places.push(Placed { name, place });
                 self.homeless_until = None;
+                self.is_known = true;
             }
             Err(message) => self.reply(Packet::connect_error(name, message)),
         }
@@ -352,6 +356,10 @@ impl<N: Namespaces> Application for SocketIo<N> {
             && self.leaving.is_none()
             && self.reply_bytes < MAX_REPLY_BYTES
             && self.places.iter().all(|placed| placed.place.is_idle())
+    }
+
+    fn is_known(&self) -> bool {
+        self.is_known
     }
 
     fn is_pressed(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{
     task::{Context, Poll},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use socketioxide_core::{Str, Value};
@@ -12,6 +12,7 @@ use crate::{
     connections::{
         attendance::{Attendance, Attended, Work},
         engine_io::{Frame, Sent},
+        websocket::now,
     },
     protocols::{
         socket_io::{SLOT, attachment},
@@ -25,11 +26,18 @@ pub(super) fn expired() -> Refusal {
     Refusal::new(RefusalCode::TokenExpired, "the token has expired")
 }
 
+/// How long a client may take to ask before it is asked. They ask as soon as they are there.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// A client's place in the namespace of a page.
 pub struct PagePlace {
     attendance: Attendance,
     dialect: YSocketIo,
     expires: Option<Instant>,
+    /// When the client is asked what it has, although it has not asked itself.
+    ask_at: Instant,
+    /// It is time.
+    is_time: bool,
 }
 
 impl PagePlace {
@@ -38,6 +46,8 @@ impl PagePlace {
             attendance,
             dialect: YSocketIo::new(namespace),
             expires,
+            ask_at: now() + PATIENCE,
+            is_time: false,
         }
     }
 }
@@ -68,6 +78,12 @@ impl Place for PagePlace {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent> {
+        if std::mem::take(&mut self.is_time) {
+            self.dialect.greet(frames);
+            if !frames.is_empty() {
+                return Poll::Ready(Sent::Frames);
+            }
+        }
         loop {
             match self.attendance.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
@@ -91,11 +107,19 @@ impl Place for PagePlace {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
+        let asks = self.dialect.holds_question().then_some(self.ask_at);
         self.expires
+            .into_iter()
+            .chain(asks.filter(|_| !self.is_time))
+            .min()
     }
 
-    fn tick(&mut self, _now: Instant) -> Result<(), Refusal> {
-        Err(expired())
+    fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
+        if self.expires.is_some_and(|at| now >= at) {
+            return Err(expired());
+        }
+        self.is_time |= now >= self.ask_at;
+        Ok(())
     }
 
     fn leave(self, departure: Departure) -> Work<()> {

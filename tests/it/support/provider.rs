@@ -105,6 +105,13 @@ impl Provider {
         self.show_token(page, &token).await;
     }
 
+    /// Leaves a page, and waits until the server has heard of it.
+    pub(crate) async fn take_leave(&mut self, address: &str) {
+        self.say(address, &[7]).await;
+        self.socket.say([9].as_slice()).await;
+        self.until("", |word| *word == Word::Pong).await;
+    }
+
     pub(crate) async fn edit(&mut self, address: &str, update: &[u8]) {
         self.say(address, &with_buffer(&[0, 2], update)).await;
     }

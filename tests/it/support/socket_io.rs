@@ -183,8 +183,8 @@ impl Session {
         }
     }
 
-    /// Opens a session and connects to the namespace of a page. Takes in what comes up to the server's question, and asks for what it
-    /// lacks, as clients do: before that they are told nothing of the document.
+    /// Opens a session and connects to the namespace of a page. Asks for what it lacks, as clients do, and takes in what comes up to the
+    /// server's question.
     pub(crate) async fn join(address: SocketAddr, page: &str) -> Self {
         let mut session = Self::open(address).await;
         session.say(&format!("40/yjs|{page},")).await;
@@ -193,9 +193,9 @@ impl Session {
             connected.starts_with(&format!("40/yjs|{page},{{\"sid\":")),
             "{connected}"
         );
-        session.event(page, "sync-step-1").await;
         session.emit(page, "sync-step-1", Some(u32::MAX), &[0]).await;
         session.answer(page, u32::MAX).await;
+        session.event(page, "sync-step-1").await;
         session
     }
 

@@ -31,6 +31,10 @@ pub(crate) struct SwitchedStore {
     store: SharedStore,
     reading: watch::Sender<Weather>,
     writing: watch::Sender<Weather>,
+    /// Questions about a page alone, not its content.
+    asking: watch::Sender<Weather>,
+    /// Loads of whole pages.
+    opening: watch::Sender<Weather>,
     loads: AtomicUsize,
 }
 
@@ -41,13 +45,25 @@ impl SwitchedStore {
             store,
             reading: watch::Sender::new(Weather::Fine),
             writing: watch::Sender::new(Weather::Fine),
+            asking: watch::Sender::new(Weather::Fine),
+            opening: watch::Sender::new(Weather::Fine),
             loads: AtomicUsize::new(0),
         })
     }
 
-    /// Sets how loads go.
+    /// Sets how everything that is read goes.
     pub(crate) fn reading(&self, weather: Weather) {
         self.reading.send_replace(weather);
+    }
+
+    /// Sets how loads go, and only they.
+    pub(crate) fn opening(&self, weather: Weather) {
+        self.opening.send_replace(weather);
+    }
+
+    /// Sets how questions about a page go.
+    pub(crate) fn asking(&self, weather: Weather) {
+        self.asking.send_replace(weather);
     }
 
     /// Sets how commits go.
@@ -130,6 +146,7 @@ impl Store for SwitchedStore {
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         pass(&self.reading).await?;
+        pass(&self.opening).await?;
         self.store.load(page).await
     }
 
@@ -150,6 +167,7 @@ impl Store for SwitchedStore {
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
         pass(&self.reading).await?;
+        pass(&self.asking).await?;
         self.store.page(page).await
     }
 

@@ -74,7 +74,8 @@ function parse(json) {
 
 /** A name as it can be shown: one short line without characters that change the text around it. @param {unknown} name */
 export function tidyName(name) {
-  const tidy = String(name ?? '')
+  // What a stranger sends may be an object that cannot be made into text.
+  const tidy = (typeof name === 'string' ? name : '')
     .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\s]+/gu, ' ')
     .trim()
   return [...tidy].slice(0, 40).join('') || 'Guest'

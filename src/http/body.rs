@@ -1,0 +1,110 @@
+//! The body of a request: read only once it is known that whoever sends it may, and only for so long.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, Request},
+};
+use hyper::body::{Body, Frame, SizeHint};
+use serde::de::DeserializeOwned;
+use tokio::time::{Sleep, sleep};
+
+use super::HttpError;
+
+/// A request whose body has not been read. A handler that takes this decides first.
+pub(super) struct UnreadBody(Request);
+
+impl<S: Sync> FromRequest<S> for UnreadBody {
+    type Rejection = HttpError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, HttpError> {
+        Ok(Self(request))
+    }
+}
+
+impl UnreadBody {
+    /// The body of a request that was not taken apart.
+    pub(super) fn of(request: Request) -> Self {
+        Self(request)
+    }
+
+    /// Reads the body.
+    pub(super) async fn bytes(self) -> Result<Bytes, HttpError> {
+        Ok(Bytes::from_request(self.0, &()).await?)
+    }
+
+    /// Reads at most so many bytes; `None` for a body that is longer or does not come whole.
+    pub(super) async fn at_most(self, max_bytes: usize) -> Option<Bytes> {
+        axum::body::to_bytes(self.0.into_body(), max_bytes).await.ok()
+    }
+
+    /// Reads the body as JSON.
+    pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, HttpError> {
+        let Json(read) = Json::from_request(self.0, &()).await?;
+        Ok(read)
+    }
+}
+
+/// A body that must have come within a time. Only reading it starts the clock.
+pub(crate) struct TimedBody<B> {
+    body: B,
+    limit: Duration,
+    clock: Option<Pin<Box<Sleep>>>,
+}
+
+/// The body did not come in time, or not at all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError<E> {
+    /// It took too long.
+    #[error("the body took too long")]
+    Late,
+    /// The connection broke.
+    #[error(transparent)]
+    Broken(E),
+}
+
+impl<B> TimedBody<B> {
+    /// A body for which there is so much time; zero for any.
+    pub(crate) fn new(body: B, limit: Duration) -> Self {
+        Self {
+            body,
+            limit,
+            clock: None,
+        }
+    }
+}
+
+impl<B: Body + Unpin> Body for TimedBody<B> {
+    type Data = B::Data;
+    type Error = BodyError<B::Error>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, Self::Error>>> {
+        let this = &mut *self;
+        if !this.limit.is_zero() {
+            let limit = this.limit;
+            let clock = this.clock.get_or_insert_with(|| Box::pin(sleep(limit)));
+            if clock.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(BodyError::Late)));
+            }
+        }
+        let frame = Pin::new(&mut this.body).poll_frame(context);
+        frame.map(|frame| frame.map(|frame| frame.map_err(BodyError::Broken)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
