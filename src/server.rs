@@ -24,7 +24,7 @@ use crate::{
     config::Config,
     connections::{Admissions, websocket::Surroundings},
     http::{self, Parts, Peer},
-    rooms::{Registry, StoreWriter},
+    rooms::{Compactor, LocalView, Registry, StoreWriter},
     telemetry::Metrics,
 };
 
@@ -91,7 +91,15 @@ impl Server {
         let metrics = Metrics::new();
         let (writer, _) = StoreWriter::start(store.clone(), config.writer, metrics.clone());
         let gate = config.registry.room.gate;
-        let registry = Registry::new(config.registry, store.clone(), writer.clone(), metrics.clone());
+        let view = Arc::new(LocalView(gate));
+        let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
+        tokio::spawn(compacting);
+        let registry = Registry::new(
+            config.registry,
+            store.clone(),
+            (writer.clone(), compactor),
+            metrics.clone(),
+        );
         let (ending, background) = (CancellationToken::new(), TaskTracker::new());
         let audit = Audit::start(
             store.clone(),

@@ -185,7 +185,7 @@ impl Writer {
     fn split(&self, waiting: &mut Vec<Request>) -> Vec<Request> {
         let mut bytes = 0usize;
         let cut = waiting.iter().position(|request| {
-            let size = size_of_commit(&request.commit);
+            let size = request.commit.bytes();
             let over = bytes > 0 && bytes.saturating_add(size) > self.config.max_batch_bytes;
             bytes = bytes.saturating_add(size);
             over
@@ -224,21 +224,16 @@ impl Writer {
     }
 
     /// Stores one page's part of a batch that the store refused, so that the good ones do not wait for the bad one; what it
-    /// refuses again without its snapshot is set aside to be tried later.
-    async fn store_alone(&mut self, mut request: Request) {
-        for _ in 0..2 {
-            match self.try_commit(std::slice::from_ref(&request.commit)).await {
-                Ok(committed) => {
-                    if let Some(committed) = committed.into_iter().next() {
-                        let _ = request.reply.send(committed);
-                    }
-                    return;
+    /// refuses again is set aside to be tried later.
+    async fn store_alone(&mut self, request: Request) {
+        match self.try_commit(std::slice::from_ref(&request.commit)).await {
+            Ok(committed) => {
+                if let Some(committed) = committed.into_iter().next() {
+                    let _ = request.reply.send(committed);
                 }
-                // An edit must be storable even where its readable form is not.
-                Err(_) => request.commit.snapshot = None,
             }
+            Err(_) => self.stuck.push(request),
         }
-        self.stuck.push(request);
     }
 
     async fn try_commit(&mut self, commits: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
@@ -279,13 +274,4 @@ impl Writer {
             }
         }
     }
-}
-
-fn size_of_commit(commit: &PageCommit) -> usize {
-    let rows: usize = commit.updates.iter().map(|update| update.data.len()).sum();
-    let snapshot = commit
-        .snapshot
-        .as_ref()
-        .map_or(0, |snapshot| snapshot.state.len() + snapshot.text.len() * 2);
-    rows + snapshot
 }

@@ -225,7 +225,6 @@ async fn a_damaged_page_is_never_written() {
         let commit = PageCommit {
             page: page(id),
             updates,
-            snapshot: None,
             size_bytes: None,
         };
         store.commit(&[commit]).await.expect("memory");

@@ -78,14 +78,14 @@ impl AccessStore for SqliteStore {
             .bind(readable::text(&permission.user))
             .bind(readable::text(&permission.role))
             .bind(permission.expires_at.map(milliseconds));
-        self.write(vec![grant]).await.map(drop)
+        self.write(&self.aside, 0, vec![grant]).await.map(drop)
     }
 
     async fn revoke(&self, page: &str, user: &str) -> Result<bool, StoreError> {
         let revoke = sqlx::query(REVOKE)
             .bind(readable::text(page))
             .bind(readable::text(user));
-        Ok(!self.write(vec![revoke]).await?.is_empty())
+        Ok(!self.write(&self.aside, 0, vec![revoke]).await?.is_empty())
     }
 
     async fn user(&self, user: &str) -> Result<UserRecord, StoreError> {
@@ -97,14 +97,14 @@ impl AccessStore for SqliteStore {
         let sign_out = sqlx::query(SIGN_OUT)
             .bind(readable::text(user))
             .bind(milliseconds(at));
-        let rows = self.write(vec![sign_out]).await?;
+        let rows = self.write(&self.aside, 0, vec![sign_out]).await?;
         let version = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0));
         version.map(rows::count).map_err(|error| self.failure(error))
     }
 
     async fn block(&self, user: &str, blocked: bool) -> Result<(), StoreError> {
         let block = sqlx::query(BLOCK).bind(readable::text(user)).bind(blocked);
-        self.write(vec![block]).await.map(drop)
+        self.write(&self.aside, 0, vec![block]).await.map(drop)
     }
 
     async fn audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
@@ -120,7 +120,7 @@ impl AccessStore for SqliteStore {
             ])
         });
         let rows: Vec<_> = rows.collect();
-        self.write(vec![sqlx::query(AUDIT).bind(Json(rows))])
+        self.write(&self.aside, 0, vec![sqlx::query(AUDIT).bind(Json(rows))])
             .await
             .map(drop)
     }
@@ -139,6 +139,6 @@ impl AccessStore for SqliteStore {
 
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
         let forget = sqlx::query(FORGET_AUDIT).bind(milliseconds(before));
-        Ok(self.write(vec![forget]).await?.len() as u64)
+        Ok(self.write(&self.aside, 0, vec![forget]).await?.len() as u64)
     }
 }

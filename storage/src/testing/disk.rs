@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, LoggedUpdate, MemoryStore, NewUpdate,
-    PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage,
-    UserRecord,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, MemoryStore,
+    NewUpdate, PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError,
+    StoredPage, UserRecord,
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
@@ -229,6 +229,18 @@ impl Store for FaultyStore {
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
         let lost = self.admit(Operation::Write).await?;
         let answer = self.durable.commit(batch).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn commit_alone(&self, entry: &PageCommit) -> Result<Committed, StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.commit_alone(entry).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        let lost = self.admit(Operation::Compact).await?;
+        let answer = self.durable.compact(page, snapshot).await;
         lost.map_or(answer, |fault| Err(fault.error()))
     }
 

@@ -10,8 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use storage::{
-    AccessStore, AuditEntry, AuditQuery, Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord,
-    Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
+    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, NewUpdate, PageCommit, PageId,
+    PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord,
+    testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -146,6 +147,11 @@ impl Store for SwitchedStore {
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
         pass(&self.writing).await?;
         self.store.commit(batch).await
+    }
+
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        pass(&self.writing).await?;
+        self.store.compact(page, snapshot).await
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
