@@ -7,6 +7,7 @@ mod batch;
 mod compactor;
 mod effect;
 mod input;
+mod lane;
 mod loading;
 mod member;
 mod message;

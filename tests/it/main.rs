@@ -11,6 +11,7 @@ mod events;
 mod hocuspocus;
 mod hocuspocus_access;
 mod http;
+mod lanes;
 mod limits;
 mod matrix;
 mod persistence;
