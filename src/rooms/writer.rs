@@ -79,12 +79,12 @@ pub struct StoreWriter {
 }
 
 impl StoreWriter {
-    /// Starts the writer. It ends when every clone of the door is gone.
-    pub fn start(
+    /// Makes the writer: its door, and the task that somebody has to run. The task ends when every clone of the door is gone.
+    pub fn new(
         store: SharedStore,
         config: WriterConfig,
         metrics: Metrics,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         // A room has at most one request under way, so rooms bound this queue; it must not make them wait while the store is away.
         let (requests, queue) = mpsc::channel(MAX_WAITING);
         let health = Arc::new(Mutex::new(Health::default()));
@@ -97,7 +97,6 @@ impl StoreWriter {
             metrics,
             lanes,
         };
-        let handle = tokio::spawn(writer.run());
         let unstored_bytes = Arc::new(AtomicU64::new(0));
         (
             Self {
@@ -106,7 +105,7 @@ impl StoreWriter {
                 unstored_bytes,
                 max_unstored_bytes: config.max_unstored_bytes,
             },
-            handle,
+            writer.run(),
         )
     }
 

@@ -45,7 +45,7 @@ pub mod testing;
 
 pub use access::{
     AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
-    MEMORY_AUDIT_ROWS, Permission, UserRecord,
+    FORGOTTEN_AT_ONCE, MEMORY_AUDIT_ROWS, Permission, UserRecord,
 };
 pub use application::{Application, PageSpaceSession};
 pub use error::StoreError;

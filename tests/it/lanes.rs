@@ -8,9 +8,15 @@ use pageroom::{
     telemetry::Metrics,
 };
 use storage::{Committed, NewUpdate, PageCommit, PageId, SharedStore, testing::disk::FaultyStore};
-use tokio::sync::oneshot::Receiver;
+use tokio::{net::TcpStream, sync::oneshot::Receiver};
 
-use crate::support::{database::Database, until};
+use crate::support::{
+    client::Client,
+    database::Database,
+    server::{TestServer, empty_store},
+    store::{SwitchedStore, Weather},
+    until,
+};
 
 fn page(id: &str) -> PageId {
     PageId::new(id).expect("a page id")
@@ -24,7 +30,9 @@ fn start(store: SharedStore) -> StoreWriter {
         max_batch_bytes: 32 << 20,
         max_unstored_bytes: 0,
     };
-    StoreWriter::start(store, config, Metrics::new()).0
+    let (door, writer) = StoreWriter::new(store, config, Metrics::new());
+    tokio::spawn(writer);
+    door
 }
 
 fn edit(writer: &StoreWriter, id: &str, bytes: usize) -> Receiver<Committed> {
@@ -126,4 +134,21 @@ async fn a_row_that_another_session_of_postgres_holds_delays_only_its_page() {
     drop(session);
     assert_eq!(held.await.expect("an answer").last_seq, 2);
     store.close().await;
+}
+
+#[tokio::test]
+async fn a_server_whose_writer_has_died_stops_and_says_so() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &["--shutdown-deadline-seconds", "3"]).await;
+    let mut ada = Client::join(&server, "page", 1).await;
+    ada.write_durably("stored ").await;
+    store.writing(Weather::Panicking);
+    ada.write("lost").await;
+    // Nobody has told it to stop.
+    until("the door to close", async || {
+        TcpStream::connect(server.address).await.is_err()
+    })
+    .await;
+    assert!(!server.stop().await, "this was no good end");
+    assert_eq!(ada.acknowledged, 7, "what is not stored is not acknowledged");
 }

@@ -8,7 +8,7 @@ use sqlx::{Row, types::Json};
 
 use super::SqliteStore;
 use crate::{
-    AccessStore, AuditEntry, AuditQuery, PageId, Permission, StoreError, UserRecord,
+    AccessStore, AuditEntry, AuditQuery, FORGOTTEN_AT_ONCE, PageId, Permission, StoreError, UserRecord,
     access::covering,
     batch::number,
     readable,
@@ -48,7 +48,8 @@ const AUDITED: &str = "SELECT id, at, action, outcome, user_id, page_id, address
         AND ($4 IS NULL OR at >= $4) AND ($5 IS NULL OR at < $5) AND ($6 IS NULL OR id < $6)
     ORDER BY id DESC LIMIT $7";
 
-const FORGET_AUDIT: &str = "DELETE FROM access_audit WHERE at < $1 RETURNING 1";
+const FORGET_AUDIT: &str = "DELETE FROM access_audit
+    WHERE id IN (SELECT id FROM access_audit WHERE at < $1 ORDER BY at LIMIT $2) RETURNING 1";
 
 #[async_trait]
 impl AccessStore for SqliteStore {
@@ -138,7 +139,9 @@ impl AccessStore for SqliteStore {
     }
 
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
-        let forget = sqlx::query(FORGET_AUDIT).bind(milliseconds(before));
+        let forget = sqlx::query(FORGET_AUDIT)
+            .bind(milliseconds(before))
+            .bind(number(FORGOTTEN_AT_ONCE));
         Ok(self.write(&self.aside, 0, vec![forget]).await?.len() as u64)
     }
 }

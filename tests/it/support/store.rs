@@ -25,6 +25,8 @@ pub(crate) enum Weather {
     Hanging,
     /// It fails like this.
     Failing(Fault),
+    /// It brings down whoever asks.
+    Panicking,
 }
 
 /// A store with switches for each half, where [`storage::testing::disk`] has them for both.
@@ -68,6 +70,7 @@ async fn pass(weather: &watch::Sender<Weather>) -> Result<(), StoreError> {
     match *settled.await.expect("a switch that lives as long as its store") {
         Weather::Fine | Weather::Hanging => Ok(()),
         Weather::Failing(fault) => Err(fault.error()),
+        Weather::Panicking => panic!("a store that panics on demand"),
     }
 }
 
