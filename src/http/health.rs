@@ -28,8 +28,11 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct StoreProbe {
     store: SharedStore,
-    last: Arc<Mutex<Option<(Instant, Option<&'static str>)>>>,
+    last: Arc<Mutex<Option<LastAnswer>>>,
 }
+
+/// When the store was asked, and what was wrong with it.
+type LastAnswer = (Instant, Option<&'static str>);
 
 impl StoreProbe {
     /// A probe of a store that has not been asked yet.

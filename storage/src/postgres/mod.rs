@@ -231,15 +231,14 @@ impl Store for PostgresStore {
     }
 
     async fn commit_alone(&self, entry: &PageCommit) -> Result<Committed, StoreError> {
-        let heads = self
+        let written = self
             .write_large(&self.lone, entry.bytes(), append(&[entry]))
-            .await
-            .map_err(|error| match error {
-                StoreError::Busy { .. } => StoreError::Busy {
-                    pages: vec![entry.page.clone()],
-                },
-                error => error,
-            })?;
+            .await;
+        if let Err(StoreError::Busy { .. }) = &written {
+            let pages = vec![entry.page.clone()];
+            return Err(StoreError::Busy { pages });
+        }
+        let heads = written?;
         let answers = answers(std::slice::from_ref(entry), &heads)?;
         Ok(answers.into_iter().next().unwrap_or_else(Committed::nothing))
     }
