@@ -22,7 +22,6 @@ fn batch(pages: usize) -> Vec<PageCommit> {
         .map(|page| PageCommit {
             page: PageId::new(&format!("bench-append-{page}")).expect("a page id"),
             updates: vec![update.clone()],
-            snapshot: None,
             size_bytes: Some(UPDATE_BYTES as u64),
         })
         .collect()

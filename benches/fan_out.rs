@@ -99,6 +99,7 @@ impl World {
                             }
                         }
                     }
+                    Effect::Compact(_) => {}
                     Effect::Append(commit) => {
                         let first_seq = self.last_seq + 1;
                         self.last_seq += commit.updates.len() as u64;

@@ -25,7 +25,7 @@
 //! room's mailbox takes them. [`Room::handle`](rooms::Room::handle) lets the gate ([`crdt::Document::admit`]) decide whether the update is
 //! well-formed, new, and not early. [`Room::settle`](rooms::Room::settle) applies everything admitted in one transaction and asks for two things:
 //! tell the other members (one shared frame, encoded once per dialect) and append to the log. The [writer](rooms::StoreWriter) gathers the
-//! appends of all rooms into one transaction. When it is committed the room hears of it, and only then the author gets its own update
+//! appends of all rooms into one transaction; snapshots leave apart, by the [compactor](rooms::Compactor). When it is committed the room hears of it, and only then the author gets its own update
 //! back: the acknowledgement. A protocol that counts gets one receipt for each message instead.
 //!
 //! **Joining.** [`http`] finds out who is asking ([`auth`]), accepts the upgrade in any case and hangs up with a code if the answer is no. The
@@ -41,7 +41,9 @@
 //! what the member had; once the queue has left, the member gets one diff. Presence waits as the latest state per client.
 //!
 //! **A store that fails.** Editing goes on and nothing is acknowledged. Each room merges what waits, so that memory grows with the page
-//! and not with time; beyond a budget connections are not read. `/readyz` is red until everything is stored.
+//! and not with time; beyond a budget connections are not read. `/readyz` is red until everything is stored. A page
+//! that the store will not take, or that somebody else holds, goes on in a lane of its own and delays no other. A task without which
+//! nothing is stored or enforced is watched ([`supervision`]): when it dies, the server stops.
 //!
 //! **A document that breaks.** A panic in the engine ends that room only: nothing of the batch has been told, stored or acknowledged. Everybody
 //! reconnects to a room rebuilt from the log, which for a while tries each update on a copy first, so that the culprit is found and set aside.
@@ -77,4 +79,5 @@ pub mod http;
 pub mod protocols;
 pub mod rooms;
 pub mod server;
+pub mod supervision;
 pub mod telemetry;

@@ -24,8 +24,9 @@ use crate::{
     auth::{Access, Audit},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, websocket::Surroundings},
-    http::{self, Parts, Peer, TimedBody},
-    rooms::{Registry, StoreWriter},
+    http::{self, Parts, Peer, StoreProbe, TimedBody},
+    rooms::{Compactor, LocalView, Registry, StoreWriter},
+    supervision::Supervisor,
     telemetry::Metrics,
 };
 
@@ -70,7 +71,9 @@ pub struct Server {
     /// Cancelled when nobody is connected any more.
     ending: CancellationToken,
     /// What runs beside the connections until then.
-    background: TaskTracker,
+    background: Supervisor,
+    /// What runs for as long as there are rooms.
+    supervisor: Supervisor,
     /// Ends connections that are in no room.
     hang_up: CancellationToken,
     deadline: Duration,
@@ -102,10 +105,22 @@ impl Server {
             .await
             .map_err(|source| ServerError::Listen { address, source })?;
         let metrics = Metrics::new();
-        let (writer, _) = StoreWriter::start(store.clone(), config.writer, metrics.clone());
+        let supervisor = Supervisor::default();
+        let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone());
+        supervisor.spawn("writer", writing);
         let gate = config.registry.room.gate;
-        let registry = Registry::new(config.registry, store.clone(), writer.clone(), metrics.clone());
-        let (ending, background) = (CancellationToken::new(), TaskTracker::new());
+        let view = Arc::new(LocalView(gate));
+        let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
+        supervisor.spawn("compactor", compacting);
+        let registry = Registry::new(
+            config.registry,
+            store.clone(),
+            (writer.clone(), compactor),
+            metrics.clone(),
+        );
+        let ending = CancellationToken::new();
+        // Audit and permissions are looked after until nobody is connected any more.
+        let background = supervisor.for_others();
         let audit = Audit::start(
             store.clone(),
             config.access.audit_retention,
@@ -121,7 +136,7 @@ impl Server {
             audit,
             ending.clone(),
         )?;
-        background.spawn(access.clone().watch());
+        background.spawn("access", access.clone().watch());
         let hang_up = CancellationToken::new();
         let (draining, tasks) = (Arc::new(AtomicBool::new(false)), TaskTracker::new());
         let admissions = Admissions::new(config.connections);
@@ -142,6 +157,7 @@ impl Server {
                 max_message_bytes: config.max_message_bytes,
                 max_outbox_bytes: config.max_outbox_bytes,
             }),
+            probe: StoreProbe::new(store.clone()),
             store: store.clone(),
             gate,
             demo: config.demo,
@@ -162,6 +178,7 @@ impl Server {
             tasks,
             ending,
             background,
+            supervisor,
             hang_up,
             deadline: config.shutdown_deadline,
             admissions,
@@ -180,13 +197,14 @@ impl Server {
         &self.registry
     }
 
-    /// Serves until `stop` is cancelled, then stores what is unwritten, says goodbye and returns. Returns whether everything was
-    /// stored in time.
+    /// Serves until `stop` is cancelled, or something has died without which it cannot go on. Then it stores what is unwritten, says
+    /// goodbye and returns: whether everything was stored in time and nothing has died.
     pub async fn run(self, stop: CancellationToken) -> bool {
         let hang_up = CancellationToken::new();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
+                () = self.supervisor.failed() => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => match self.admit(peer) {
                         Some(permit) => self.serve(stream, peer, permit, hang_up.clone()),
@@ -221,10 +239,9 @@ impl Server {
         self.tasks.close();
         let _ = tokio::time::timeout(GOODBYE, self.tasks.wait()).await;
         self.ending.cancel();
-        self.background.close();
-        let _ = tokio::time::timeout(GOODBYE, self.background.wait()).await;
+        let _ = tokio::time::timeout(GOODBYE, self.background.ended()).await;
         let _ = tokio::time::timeout(GOODBYE, self.store.close()).await;
-        stored
+        stored && !self.supervisor.has_failed()
     }
 
     /// Counts a connection. Behind a proxy there are many clients, which are counted by what they ask for.

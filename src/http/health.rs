@@ -1,6 +1,9 @@
 //! Alive, ready to serve, and the numbers in Prometheus text.
+//!
+//! Anybody may ask whether the server is ready, as often as they like. So the store is asked once a second at most, and all share
+//! the answer, which says what is wrong in our own words and nothing that the store said.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -9,12 +12,71 @@ use axum::{
     response::IntoResponse,
 };
 use serde_json::json;
+use storage::SharedStore;
+use tokio::{sync::Mutex, time::Instant};
 
 use super::App;
 use crate::rooms::StoreHealth;
 
 /// Longest time the store may take to say that it is there.
 const CHECK: Duration = Duration::from_secs(2);
+
+/// An answer of the store counts for this long.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// Asks the store whether it works, once for all who want to know. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreProbe {
+    store: SharedStore,
+    last: Arc<Mutex<Option<LastAnswer>>>,
+}
+
+/// When the store was asked, and what was wrong with it.
+type LastAnswer = (Instant, Option<&'static str>);
+
+impl StoreProbe {
+    /// A probe of a store that has not been asked yet.
+    pub fn new(store: SharedStore) -> Self {
+        Self {
+            store,
+            last: Arc::default(),
+        }
+    }
+
+    /// What is wrong with the store, if anything is.
+    async fn problem(&self) -> Option<&'static str> {
+        // Whoever comes while the store is being asked waits for the same answer.
+        let mut last = self.last.clone().lock_owned().await;
+        if let Some((at, problem)) = *last
+            && at.elapsed() < CHECK_EVERY
+        {
+            return problem;
+        }
+        let store = self.store.clone();
+        // It is asked to the end, also when nobody waits for the answer any more.
+        let asked = tokio::spawn(async move {
+            let problem = match tokio::time::timeout(CHECK, store.check()).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(in_our_words(error.kind())),
+                Err(_) => Some("the store does not answer"),
+            };
+            *last = Some((Instant::now(), problem));
+            problem
+        });
+        asked.await.unwrap_or(Some("the store does not answer"))
+    }
+}
+
+/// What an error of the store means for whoever runs the server. What the store itself said is in the log.
+fn in_our_words(kind: &str) -> &'static str {
+    match kind {
+        "unavailable" => "the store cannot be reached",
+        "busy" => "a page cannot be stored now",
+        "full" => "the store is full: free disk space",
+        "read_only" => "the store is read-only: check the permissions",
+        _ => "the store refuses what it is asked",
+    }
+}
 
 /// The process answers.
 pub(super) async fn alive() -> &'static str {
@@ -33,17 +95,13 @@ pub(super) async fn ready(State(app): State<App>) -> impl IntoResponse {
 }
 
 /// Why the server cannot do its work, if it cannot.
-pub(super) async fn problem(app: &App) -> Option<String> {
+pub(super) async fn problem(app: &App) -> Option<&'static str> {
     if app.is_draining() {
-        Some("the server is stopping".to_owned())
-    } else if let StoreHealth::Failing { message, .. } = app.around.writer.health() {
-        Some(message.to_string())
+        Some("the server is stopping")
+    } else if let StoreHealth::Failing { kind, .. } = app.around.writer.health() {
+        Some(in_our_words(kind))
     } else {
-        match tokio::time::timeout(CHECK, app.store.check()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some("the store does not answer".to_owned()),
-        }
+        app.probe.problem().await
     }
 }
 

@@ -34,6 +34,7 @@ use axum::{
 pub(crate) use body::TimedBody;
 pub use error::HttpError;
 pub(crate) use error::status;
+pub use health::StoreProbe;
 use ipnet::IpNet;
 pub use socket_io::routes as engine_routes;
 use storage::{PageId, PageRecord, SharedStore};
@@ -73,6 +74,8 @@ pub struct Parts {
     pub around: Arc<Surroundings>,
     /// The store, for pages that are not open.
     pub store: SharedStore,
+    /// Whether it works.
+    pub probe: StoreProbe,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use storage::{NewUpdate, PageCommit, Seq};
 
-use super::{MemberId, Outgoing, Refusal, RequestId};
+use super::{CompactRequest, MemberId, Outgoing, Refusal, RequestId};
 
 /// Something a room wants done. Effects are carried out in the order in which they are given.
 #[derive(Debug)]
@@ -38,7 +38,11 @@ pub enum Effect {
     },
     /// Store this; there is at most one such request under way a room.
     Append(PageCommit),
-    /// Read the rows after `after` and before `before` that another process wrote.
+    /// Write a snapshot, apart from edits; there is at most one such request under way a room. It is answered with
+    /// [`Input::Compacted`](super::Input::Compacted).
+    Compact(CompactRequest),
+    /// Read the rows after `after` and before `before` that another process wrote, and give them to the room as
+    /// [`Input::Foreign`](super::Input::Foreign) when they are there. The room asks again for what could not be read.
     ReadForeign {
         /// The last row known before the hole.
         after: Seq,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crdt::Badge;
-use storage::{Committed, LoggedUpdate};
+use storage::{Committed, LoggedUpdate, Seq};
 
 use super::{Capabilities, ClientMessage, Refusal, Role, Viewer};
 
@@ -112,6 +112,13 @@ pub enum Input {
     Stored {
         /// What became of it.
         committed: Committed,
+    },
+    /// What became of the last [`Effect::Compact`](super::Effect::Compact).
+    Compacted {
+        /// The log was to be covered up to this row.
+        seq: Seq,
+        /// Whether the store has the snapshot, or one that covers as much. If not, it is still to be written.
+        taken: bool,
     },
     /// Rows that another process appended to the same page.
     Foreign {

@@ -1,11 +1,13 @@
 //! Rooms: where a page lives while somebody has it open.
 //!
 //! [`Room`] is the pure state machine of one page; [`task`] runs it; [`Registry`] makes sure that a page is open in at most
-//! one room; [`StoreWriter`] gathers what all rooms want stored into one transaction.
+//! one room; [`StoreWriter`] gathers the edits of all rooms into one transaction; [`Compactor`] writes snapshots.
 
 mod batch;
+mod compactor;
 mod effect;
 mod input;
+mod lane;
 mod loading;
 mod member;
 mod message;
@@ -19,6 +21,7 @@ mod standing;
 mod task;
 mod writer;
 
+pub use compactor::{CompactRequest, Compactor, LocalView, ReadableView};
 pub use effect::Effect;
 pub use input::{Departure, Input, MemberId, RequestId};
 pub use loading::open_document;

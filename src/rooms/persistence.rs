@@ -6,11 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use crdt::{ClientId, StateVector};
-use storage::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq, Snapshot};
+use storage::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq};
 
 use super::{
-    MemberId, Outgoing, RequestId,
+    CompactRequest, MemberId, Outgoing, RequestId,
     batch::{Author, Contribution, lowered},
 };
 
@@ -30,6 +31,13 @@ pub struct SnapshotPolicy {
 
 /// After a store has not answered for this long, joiners are served from memory.
 pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A snapshot that was not taken is tried again after this long, and then after twice as long each time.
+const FIRST_COMPACT_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_COMPACT_PAUSE: Duration = Duration::from_secs(60);
+
+/// A room that is empty stays for this long for its snapshot to be taken.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Rows of another process that could not be read are asked for again after this long.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -77,7 +85,26 @@ struct InFlight {
     contributions: Vec<Contribution>,
     rows: u64,
     bytes: u64,
-    snapshot: bool,
+    /// The document with exactly these rows and all before them, of which a snapshot is to be made when they are stored.
+    state: Option<State>,
+}
+
+/// An encoded document and its state vector.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) state: Bytes,
+    pub(super) state_vector: Bytes,
+}
+
+/// A snapshot that is being written.
+#[derive(Debug)]
+struct Compacting {
+    seq: Seq,
+    /// Since when; what is stored later is not covered.
+    since: Instant,
+    /// The size of the log that it covers.
+    rows: u64,
+    bytes: u64,
 }
 
 /// What became durable.
@@ -89,6 +116,8 @@ pub(super) struct Released {
     pub(super) held: Vec<Held>,
     /// What the members may be told now.
     pub(super) news: Vec<News>,
+    /// A snapshot that can be written now.
+    pub(super) compact: Option<CompactRequest>,
 }
 
 /// Rows of another process that lie before rows of ours and are not in the document.
@@ -120,6 +149,11 @@ pub(super) struct Persistence {
     log_rows: u64,
     log_bytes: u64,
     dirty_since: Option<Instant>,
+    compacting: Option<Compacting>,
+    /// After a snapshot was not taken: how long to wait, and when to try again.
+    compact_again: Option<(Duration, Instant)>,
+    /// Since when the room would be gone if its snapshot did not lag behind.
+    closing_since: Option<Instant>,
 }
 
 impl Persistence {
@@ -139,6 +173,9 @@ impl Persistence {
             log_rows: loaded.log_rows,
             log_bytes: loaded.log_bytes,
             dirty_since: loaded.dirty_since,
+            compacting: None,
+            compact_again: None,
+            closing_since: None,
         }
     }
 
@@ -150,7 +187,7 @@ impl Persistence {
         self.generation.as_ref()
     }
 
-    /// Takes what a flush wrote.
+    /// Takes what a flush wrote. What another process stored waits for nothing of ours.
     pub(super) fn flushed(&mut self, contributions: &[Contribution]) {
         self.flushed += 1;
         let new = contributions
@@ -293,7 +330,7 @@ impl Persistence {
 
     /// Whether a snapshot should be written now.
     pub(super) fn snapshot_due(&self, now: Instant) -> bool {
-        self.may_snapshot()
+        self.may_snapshot(now)
             && (self
                 .dirty_since
                 .is_some_and(|since| now >= since + self.policy.interval)
@@ -301,14 +338,35 @@ impl Persistence {
                 || self.log_bytes >= self.policy.max_log_bytes)
     }
 
-    /// Whether the page's snapshot lags behind its log.
-    pub(super) fn is_dirty(&self) -> bool {
-        self.dirty_since.is_some() || !self.unsent.is_empty() || self.in_flight.is_some()
+    /// Whether the room has to stay because the page's snapshot lags behind its log. Its log is kept, so it stays for a while only.
+    pub(super) fn keeps_room(&self, now: Instant) -> bool {
+        let is_dirty = self.dirty_since.is_some() || !self.is_written();
+        is_dirty
+            && self
+                .closing_since
+                .is_none_or(|since| now < since + CLOSING_PATIENCE)
     }
 
-    /// Whether a snapshot could be written: rows are stored that it would cover, and none of them is unknown.
-    pub(super) fn may_snapshot(&self) -> bool {
+    /// Whether the room would be gone if the page's snapshot did not lag behind.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing_since.is_some()
+    }
+
+    /// Notes whether only the page's snapshot keeps the room; if so, it is due.
+    pub(super) fn note_closing(&mut self, now: Instant, wants_to_go: bool) -> bool {
+        let closing = wants_to_go && self.lags();
+        self.closing_since = closing.then(|| self.closing_since.unwrap_or(now));
+        closing && self.may_snapshot(now)
+    }
+
+    /// Whether there are stored rows that no snapshot covers, and none of them is unknown.
+    fn lags(&self) -> bool {
         self.in_flight.is_none() && self.hole.is_none() && self.dirty_since.is_some() && self.seq > 0
+    }
+
+    /// Whether a snapshot could be written now.
+    fn may_snapshot(&self, now: Instant) -> bool {
+        self.lags() && self.compacting.is_none() && self.compact_again.is_none_or(|(_, at)| now >= at)
     }
 
     /// Whether something waits for a request to the store that can be made now.
@@ -326,8 +384,9 @@ impl Persistence {
         self.is_written() && self.held.is_empty() && self.news.is_empty() && self.hole.is_none()
     }
 
-    /// Makes the next request to the store, with everything that waits and `snapshot`.
-    pub(super) fn append(&mut self, now: Instant, snapshot: Option<Snapshot>, size_bytes: u64) -> PageCommit {
+    /// Makes the next request to the store, with everything that waits. With `state`, the document as it is with all that waits, a
+    /// snapshot is written when that is stored.
+    pub(super) fn append(&mut self, now: Instant, state: Option<State>, size_bytes: u64) -> PageCommit {
         debug_assert!(self.in_flight.is_none(), "one request at a time");
         let contributions = std::mem::take(&mut self.unsent);
         let updates = rows(&contributions);
@@ -336,13 +395,12 @@ impl Persistence {
             since: now,
             rows: updates.len() as u64,
             bytes: updates.iter().map(|row| row.data.len() as u64).sum(),
-            snapshot: snapshot.is_some(),
+            state,
             contributions,
         });
         PageCommit {
             page: self.page.clone(),
             updates,
-            snapshot,
             size_bytes: Some(size_bytes),
         }
     }
@@ -354,11 +412,6 @@ impl Persistence {
         };
         self.stored = in_flight.through;
         self.generation = Some(committed.generation);
-        if in_flight.snapshot {
-            self.log_rows = 0;
-            self.log_bytes = 0;
-            self.dirty_since = None;
-        }
         if in_flight.rows > 0 {
             self.log_rows += in_flight.rows;
             self.log_bytes += in_flight.bytes;
@@ -373,6 +426,19 @@ impl Persistence {
             });
         } else {
             self.seq = committed.last_seq;
+        }
+        let mut released = self.let_stored_go();
+        released.contributions = in_flight.contributions;
+        if let Some(state) = in_flight.state.filter(|_| self.may_snapshot(now)) {
+            released.compact = Some(self.compact(now, state));
+        }
+        released
+    }
+
+    /// Takes out what waited for something that is stored by now.
+    pub(super) fn let_stored_go(&mut self) -> Released {
+        if self.is_written() {
+            self.stored = self.flushed;
         }
         let mut held = Vec::new();
         while self
@@ -391,9 +457,44 @@ impl Persistence {
             news.extend(self.news.pop_front().map(|(_, news)| news));
         }
         Released {
-            contributions: in_flight.contributions,
             held,
             news,
+            ..Released::default()
+        }
+    }
+
+    /// Makes a request for a snapshot of everything that is stored.
+    pub(super) fn compact(&mut self, now: Instant, State { state, state_vector }: State) -> CompactRequest {
+        self.compacting = Some(Compacting {
+            seq: self.seq,
+            since: now,
+            rows: self.log_rows,
+            bytes: self.log_bytes,
+        });
+        CompactRequest {
+            page: self.page.clone(),
+            seq: self.seq,
+            state,
+            state_vector,
+        }
+    }
+
+    /// The last [`Self::compact`] has been carried out, or not.
+    pub(super) fn compacted(&mut self, now: Instant, seq: Seq, taken: bool) {
+        let Some(compacting) = self.compacting.take_if(|compacting| compacting.seq == seq) else {
+            return;
+        };
+        if taken {
+            self.log_rows = self.log_rows.saturating_sub(compacting.rows);
+            self.log_bytes = self.log_bytes.saturating_sub(compacting.bytes);
+            self.dirty_since = (self.seq() > seq).then_some(compacting.since);
+            self.compact_again = None;
+        } else {
+            let pause = match self.compact_again {
+                Some((pause, _)) => (pause * 2).min(LONGEST_COMPACT_PAUSE),
+                None => FIRST_COMPACT_PAUSE,
+            };
+            self.compact_again = Some((pause, now + pause));
         }
     }
 
@@ -422,14 +523,25 @@ impl Persistence {
         let hole = self.hole.filter(|_| !failed).map(|hole| hole.read_at);
         let snapshot = self
             .dirty_since
-            .filter(|_| !failed && self.may_snapshot())
-            .map(|since| since + self.policy.interval);
+            .filter(|_| !failed && self.lags() && self.compacting.is_none())
+            .map(|since| {
+                let again = self.compact_again.map(|(_, at)| at);
+                let due = match self.closing_since {
+                    Some(since) => since,
+                    None => since + self.policy.interval,
+                };
+                again.map_or(due, |again| again.max(due))
+            });
+        let closing = self
+            .closing_since
+            .filter(|_| !failed && self.lags())
+            .map(|since| since + CLOSING_PATIENCE);
         let late = self
             .in_flight
             .as_ref()
             .filter(|_| !self.news.is_empty() || self.held.iter().any(|(_, held)| held.is_impatient()))
             .map(|in_flight| in_flight.since + STORE_PATIENCE);
-        [hole, snapshot, late].into_iter().flatten().min()
+        [hole, snapshot, closing, late].into_iter().flatten().min()
     }
 }
 

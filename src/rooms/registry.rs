@@ -18,7 +18,8 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter, Viewer,
+    ClientMessage, Compactor, Departure, MemberId, Outbox, Refusal, Role, Room, RoomConfig, StoreWriter,
+    Viewer,
     standing::{Calls, Change, Standing},
     task::{self, Announce, Command, Join, Post, Reading},
 };
@@ -47,6 +48,7 @@ pub(super) struct Shared {
     pub(super) config: RegistryConfig,
     pub(super) store: SharedStore,
     pub(super) writer: StoreWriter,
+    pub(super) compactor: Compactor,
     pub(super) metrics: Metrics,
     slots: Mutex<HashMap<PageId, Slot>>,
     next_slot: AtomicU64,
@@ -256,11 +258,17 @@ const TRIES: usize = 3;
 
 impl Registry {
     /// A registry without rooms.
-    pub fn new(config: RegistryConfig, store: SharedStore, writer: StoreWriter, metrics: Metrics) -> Self {
+    pub fn new(
+        config: RegistryConfig,
+        store: SharedStore,
+        (writer, compactor): (StoreWriter, Compactor),
+        metrics: Metrics,
+    ) -> Self {
         Self(Arc::new(Shared {
             config,
             store,
             writer,
+            compactor,
             metrics,
             slots: Mutex::default(),
             next_slot: AtomicU64::new(1),

@@ -8,8 +8,8 @@ use std::{
 };
 
 use crdt::Badge;
-use futures_util::FutureExt;
-use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, StoreError, StoredPage};
+use futures_util::{FutureExt, future::BoxFuture};
+use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, SharedStore, StoreError, StoredPage};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
@@ -100,6 +100,9 @@ struct RoomTask {
     answers: BTreeMap<RequestId, oneshot::Sender<Result<Seq, Refusal>>>,
     next_request: u64,
     append: Option<oneshot::Receiver<Committed>>,
+    compaction: Option<(Seq, oneshot::Receiver<bool>)>,
+    /// The rows of another process, when they are there.
+    foreign: Option<BoxFuture<'static, Result<Vec<LoggedUpdate>, StoreError>>>,
     effects: Vec<Effect>,
     unstored_told: u64,
     members_told: usize,
@@ -252,6 +255,8 @@ impl RoomTask {
             answers: BTreeMap::new(),
             next_request: 0,
             append: None,
+            compaction: None,
+            foreign: None,
             effects: Vec::new(),
             unstored_told: 0,
             members_told: 0,
@@ -276,6 +281,11 @@ impl RoomTask {
                 biased;
                 () = calls.called() => self.look_at(calls),
                 committed = answered(&mut self.append) => self.stored(committed),
+                (seq, taken) = compacted(&mut self.compaction) => {
+                    self.compaction = None;
+                    self.handle(Input::Compacted { seq, taken });
+                }
+                rows = read(&mut self.foreign) => self.read_foreign(rows),
                 taken = mailbox.recv_many(&mut commands, MAX_BATCH) => {
                     if taken == 0 {
                         // The registry is gone, and with it the process.
@@ -288,11 +298,11 @@ impl RoomTask {
                 // Whoever may do less now does not wait for what others have said.
                 self.look_at(calls);
                 if matches!(command, Command::CaughtUp { .. }) {
-                    self.settle().await;
+                    self.settle();
                 }
                 self.obey(command);
             }
-            self.settle().await;
+            self.settle();
         }
     }
 
@@ -419,7 +429,7 @@ impl RoomTask {
     }
 
     /// Lets the room settle and carries out what it asks for, until it asks for nothing more.
-    async fn settle(&mut self) {
+    fn settle(&mut self) {
         loop {
             let now = now();
             let heavy = self.room.snapshot_due(now)
@@ -429,10 +439,7 @@ impl RoomTask {
                 break;
             }
             for effect in std::mem::take(&mut self.effects) {
-                if let Some((after, before)) = self.carry_out(effect) {
-                    // Rare and large: not worth a place in the future of every room.
-                    Box::pin(self.read_foreign(after, before)).await;
-                }
+                self.carry_out(effect);
             }
         }
         let unstored = self.room.unstored_bytes();
@@ -452,8 +459,7 @@ impl RoomTask {
         );
     }
 
-    /// Carries an effect out; gives back which rows are to be read from the store, which takes time.
-    fn carry_out(&mut self, effect: Effect) -> Option<(Seq, Seq)> {
+    fn carry_out(&mut self, effect: Effect) {
         match effect {
             Effect::Send { to, message } => self.send(to, &message),
             Effect::Broadcast { except, message } => self.broadcast(&except, &message),
@@ -470,7 +476,16 @@ impl RoomTask {
                 }
             }
             Effect::Append(commit) => self.append = Some(self.shared.writer.commit(commit)),
-            Effect::ReadForeign { after, before } => return Some((after, before)),
+            Effect::Compact(compact) => {
+                self.compaction = Some((compact.seq, self.shared.compactor.compact(compact)));
+            }
+            Effect::ReadForeign { after, before } => {
+                // The room asks again for what the read that is under way does not bring.
+                if self.foreign.is_none() {
+                    let (store, page) = (self.shared.store.clone(), self.page.clone());
+                    self.foreign = Some(Box::pin(foreign_rows(store, page, after, before)));
+                }
+            }
             Effect::Answer { request, result } => {
                 if let Some(answer) = self.answers.remove(&request) {
                     let _ = answer.send(result);
@@ -487,7 +502,6 @@ impl RoomTask {
                 }
             }
         }
-        None
     }
 
     fn send(&mut self, to: MemberId, message: &Arc<Outgoing>) {
@@ -545,25 +559,17 @@ impl RoomTask {
         }
     }
 
-    /// Reads what another process stored between two of our rows and gives it to the room. While the store fails, this is
-    /// tried again with the next write.
-    async fn read_foreign(&mut self, after: Seq, before: Seq) {
-        let rows = match self.shared.store.log(&self.page, after, MAX_FOREIGN_ROWS).await {
-            Ok(Some(rows)) => Ok(rows.into_iter().filter(|row| row.seq < before).collect()),
-            // A snapshot has swallowed them: what it holds is all of them and more.
-            Ok(None) => self
-                .shared
-                .store
-                .load(&self.page)
-                .await
-                .map(|page| page.map(whole).unwrap_or_default()),
-            Err(error) => Err(error),
-        };
+    /// Gives the rows of another process to the room. While the store fails, it asks again.
+    fn read_foreign(&mut self, rows: Result<Vec<LoggedUpdate>, StoreError>) {
+        self.foreign = None;
         match rows {
-            Ok(rows) => self.handle(Input::Foreign { rows }),
-            Err(error) => {
-                tracing::warn!(%error, after, before, "rows of another process could not be read yet")
+            Ok(rows) => {
+                let bytes: usize = rows.iter().map(|row| row.data.len()).sum();
+                heavily(bytes as u64 > HEAVY_BYTES, || {
+                    self.handle(Input::Foreign { rows })
+                });
             }
+            Err(error) => tracing::warn!(%error, "rows of another process could not be read yet"),
         }
     }
 
@@ -586,6 +592,35 @@ fn whole(page: StoredPage) -> Vec<LoggedUpdate> {
         user: None,
     });
     snapshot.into_iter().chain(page.log).collect()
+}
+
+/// Reads what another process stored between two of our rows.
+async fn foreign_rows(
+    store: SharedStore,
+    page: PageId,
+    after: Seq,
+    before: Seq,
+) -> Result<Vec<LoggedUpdate>, StoreError> {
+    match store.log(&page, after, MAX_FOREIGN_ROWS).await? {
+        Some(rows) => Ok(rows.into_iter().filter(|row| row.seq < before).collect()),
+        // A snapshot has swallowed them: what it holds is all of them and more.
+        None => Ok(store.load(&page).await?.map(whole).unwrap_or_default()),
+    }
+}
+
+async fn compacted(compaction: &mut Option<(Seq, oneshot::Receiver<bool>)>) -> (Seq, bool) {
+    match compaction {
+        // A request that found no place, and one whose compactor is gone, has not been taken.
+        Some((seq, receiver)) => (*seq, receiver.await.unwrap_or(false)),
+        None => std::future::pending().await,
+    }
+}
+
+async fn read<T>(reading: &mut Option<BoxFuture<'static, T>>) -> T {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn answered(append: &mut Option<oneshot::Receiver<Committed>>) -> Option<Committed> {

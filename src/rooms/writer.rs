@@ -1,4 +1,8 @@
-//! The one writer of a process: gathers what all rooms want stored into one transaction, and tries until it succeeds.
+//! The one writer of a process: gathers the edits of all rooms into one transaction, and tries until they are stored.
+//!
+//! A batch that fails although the store is there is never repeated whole. Pages that somebody else holds leave it, and otherwise
+//! it is cut in halves. What is left over is one page; it goes on in a [lane](super::lane) of its own, and so does what is
+//! large from the beginning. So what one page brings, or whoever holds it, delays only itself.
 
 use std::{
     sync::{
@@ -13,6 +17,8 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+
+use super::lane::{Lanes, Request};
 
 use crate::telemetry::Metrics;
 
@@ -48,40 +54,49 @@ pub enum StoreHealth {
     },
 }
 
-#[derive(Debug)]
-struct Request {
-    commit: PageCommit,
-    reply: oneshot::Sender<Committed>,
+/// What has been failing: batches, and pages in lanes of their own.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    batches: Option<Outage>,
+    lanes: Option<Outage>,
+    failing_lanes: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Outage {
+    since: Instant,
+    kind: &'static str,
+    message: Arc<str>,
 }
 
 /// The door to the writer. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StoreWriter {
     requests: mpsc::Sender<Request>,
-    health: Arc<Mutex<StoreHealth>>,
+    health: Arc<Mutex<Health>>,
     unstored_bytes: Arc<AtomicU64>,
     max_unstored_bytes: u64,
 }
 
 impl StoreWriter {
-    /// Starts the writer. It ends when every clone of the door is gone.
-    pub fn start(
+    /// Makes the writer: its door, and the task that somebody has to run. The task ends when every clone of the door is gone.
+    pub fn new(
         store: SharedStore,
         config: WriterConfig,
         metrics: Metrics,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         // A room has at most one request under way, so rooms bound this queue; it must not make them wait while the store is away.
         let (requests, queue) = mpsc::channel(MAX_WAITING);
-        let health = Arc::new(Mutex::new(StoreHealth::Good));
+        let health = Arc::new(Mutex::new(Health::default()));
+        let lanes = Lanes::new(store.clone(), config.max_backoff, health.clone(), metrics.clone());
         let writer = Writer {
             store,
             config,
             queue,
             health: health.clone(),
             metrics,
-            stuck: Vec::new(),
+            lanes,
         };
-        let handle = tokio::spawn(writer.run());
         let unstored_bytes = Arc::new(AtomicU64::new(0));
         (
             Self {
@@ -90,7 +105,7 @@ impl StoreWriter {
                 unstored_bytes,
                 max_unstored_bytes: config.max_unstored_bytes,
             },
-            handle,
+            writer.run(),
         )
     }
 
@@ -104,7 +119,15 @@ impl StoreWriter {
 
     /// How the store is doing.
     pub fn health(&self) -> StoreHealth {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        match health.batches.as_ref().or(health.lanes.as_ref()) {
+            None => StoreHealth::Good,
+            Some(Outage { since, kind, message }) => StoreHealth::Failing {
+                since: *since,
+                kind,
+                message: message.clone(),
+            },
+        }
     }
 
     /// Tells how a room's unstored bytes have changed.
@@ -136,16 +159,19 @@ struct Writer {
     store: SharedStore,
     config: WriterConfig,
     queue: mpsc::Receiver<Request>,
-    health: Arc<Mutex<StoreHealth>>,
+    health: Arc<Mutex<Health>>,
     metrics: Metrics,
-    /// What the store refused although it answers. At most one request a room, so no more than there are rooms.
-    stuck: Vec<Request>,
+    lanes: Lanes,
 }
 
 /// Requests that may wait: more than a process can have rooms.
 const MAX_WAITING: usize = 1 << 20;
 /// First pause after a failed try.
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// From this many bytes on, the edits of a page go alone: others would wait for them.
+const LARGE_BYTES: usize = 1 << 20;
+/// A store that says nothing for this long is away.
+const CHECK_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Writer {
     async fn run(mut self) {
@@ -153,39 +179,41 @@ impl Writer {
         let mut waiting = Vec::new();
         loop {
             if waiting.is_empty() && !self.gather(&mut waiting).await {
-                return;
+                break;
             }
             tokio::time::sleep_until(next_commit).await;
             while waiting.len() < self.config.max_batch_pages {
                 let Ok(request) = self.queue.try_recv() else { break };
                 waiting.push(request);
             }
+            for request in waiting.extract_if(.., |request| request.commit.bytes() >= LARGE_BYTES) {
+                self.lanes.take(request);
+            }
+            self.lanes.start();
             let rest = self.split(&mut waiting);
             next_commit = Instant::now() + self.config.commit_interval;
             self.store_all(std::mem::replace(&mut waiting, rest)).await;
         }
+        // Nobody can ask any more; what is in lanes is still tried.
+        self.lanes.finish().await;
     }
 
-    /// Waits for requests, or for the time to try again what the store would not take. `false` when nobody can ask any more.
+    /// Waits for requests. `false` when nobody can ask any more.
     async fn gather(&mut self, waiting: &mut Vec<Request>) -> bool {
-        let limit = self.config.max_batch_pages;
-        if self.stuck.is_empty() {
-            return self.queue.recv_many(waiting, limit).await > 0;
+        loop {
+            tokio::select! {
+                biased;
+                received = self.queue.recv_many(waiting, self.config.max_batch_pages) => return received > 0,
+                () = self.lanes.ended(), if self.lanes.are_busy() => {}
+            }
         }
-        let received = tokio::time::timeout(self.config.max_backoff, self.queue.recv_many(waiting, limit));
-        if received.await == Ok(0) {
-            // Nobody can ask any more; what is stuck is still tried.
-            tokio::time::sleep(self.config.max_backoff).await;
-        }
-        waiting.append(&mut self.stuck);
-        true
     }
 
     /// Cuts the batch at the byte limit and returns what is left for the next one.
     fn split(&self, waiting: &mut Vec<Request>) -> Vec<Request> {
         let mut bytes = 0usize;
         let cut = waiting.iter().position(|request| {
-            let size = size_of_commit(&request.commit);
+            let size = request.commit.bytes();
             let over = bytes > 0 && bytes.saturating_add(size) > self.config.max_batch_bytes;
             bytes = bytes.saturating_add(size);
             over
@@ -195,97 +223,119 @@ impl Writer {
 
     /// Stores a batch, however long the store is away.
     async fn store_all(&mut self, requests: Vec<Request>) {
-        let (commits, replies): (Vec<_>, Vec<_>) = requests
-            .into_iter()
-            .map(|request| (request.commit, request.reply))
-            .unzip();
         let mut backoff = FIRST_BACKOFF;
-        loop {
-            match self.try_commit(&commits).await {
+        // At most one more than a batch has halves of halves.
+        let mut pieces = vec![requests];
+        while let Some(mut piece) = pieces.pop() {
+            if piece.is_empty() {
+                continue;
+            }
+            match self.try_commit(&piece).await {
                 Ok(committed) => {
-                    for (reply, committed) in replies.into_iter().zip(committed) {
+                    backoff = FIRST_BACKOFF;
+                    for (request, committed) in piece.into_iter().zip(committed) {
                         // A room that is gone needs no answer.
-                        let _ = reply.send(committed);
+                        let _ = request.reply.send(committed);
                     }
-                    return;
                 }
-                Err(StoreError::Statement { .. } | StoreError::Corrupt { .. }) => {
-                    for (commit, reply) in commits.into_iter().zip(replies) {
-                        self.store_alone(Request { commit, reply }).await;
+                Err(StoreError::Busy { pages }) if !pages.is_empty() => {
+                    for held in piece.extract_if(.., |request| pages.contains(&request.commit.page)) {
+                        self.lanes.take(held);
                     }
-                    return;
+                    pieces.push(piece);
+                }
+                Err(error) if self.is_about_the_batch(&error).await => {
+                    let half = piece.split_off(piece.len() / 2);
+                    match <[Request; 1]>::try_from(half) {
+                        Ok([only]) => self.lanes.take(only),
+                        Err(half) => pieces.push(half),
+                    }
+                    pieces.push(piece);
                 }
                 Err(_) => {
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(self.config.max_backoff);
+                    pieces.push(piece);
                 }
             }
         }
     }
 
-    /// Stores one page's part of a batch that the store refused, so that the good ones do not wait for the bad one; what it
-    /// refuses again without its snapshot is set aside to be tried later.
-    async fn store_alone(&mut self, mut request: Request) {
-        for _ in 0..2 {
-            match self.try_commit(std::slice::from_ref(&request.commit)).await {
-                Ok(committed) => {
-                    if let Some(committed) = committed.into_iter().next() {
-                        let _ = request.reply.send(committed);
-                    }
-                    return;
-                }
-                // An edit must be storable even where its readable form is not.
-                Err(_) => request.commit.snapshot = None,
+    /// Whether a batch has failed because of what is in it, and not because the store is away.
+    async fn is_about_the_batch(&self, error: &StoreError) -> bool {
+        match error {
+            StoreError::Statement { .. } | StoreError::Corrupt { .. } | StoreError::Busy { .. } => true,
+            StoreError::Unavailable { .. } => {
+                let answer = tokio::time::timeout(CHECK_PATIENCE, self.store.check()).await;
+                matches!(answer, Ok(Ok(())))
             }
+            StoreError::Full { .. }
+            | StoreError::ReadOnly { .. }
+            | StoreError::Address { .. }
+            | StoreError::Migration { .. } => false,
         }
-        self.stuck.push(request);
     }
 
-    async fn try_commit(&mut self, commits: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
+    async fn try_commit(&mut self, requests: &[Request]) -> Result<Vec<Committed>, StoreError> {
+        let commits: Vec<PageCommit> = requests.iter().map(|request| request.commit.clone()).collect();
         let started = Instant::now();
-        let result = self.store.commit(commits).await;
+        let result = self.store.commit(&commits).await;
         self.metrics
             .store_commit(started.elapsed(), commits.len(), result.as_ref().err());
-        self.note(result.as_ref().err());
+        // That somebody holds a page says nothing about the store.
+        if !matches!(result, Err(StoreError::Busy { .. })) {
+            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            health.note_batch(result.as_ref().err());
+        }
         result
     }
+}
 
-    /// Keeps the health, and logs the beginning and the end of an outage once each.
-    fn note(&self, error: Option<&StoreError>) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        match (error, &*health) {
-            (None, StoreHealth::Good) => {}
-            (None, StoreHealth::Failing { since, .. }) => {
-                tracing::info!(
-                    outage_ms = since.elapsed().as_millis() as u64,
-                    "the store is back, everything held is being stored"
-                );
-                *health = StoreHealth::Good;
-            }
-            (Some(error), StoreHealth::Good) => {
-                tracing::error!(%error, kind = error.kind(), "the store fails; edits are kept in memory and nothing is acknowledged until it is back");
-                *health = StoreHealth::Failing {
-                    since: Instant::now(),
-                    kind: error.kind(),
-                    message: error.to_string().into(),
-                };
-            }
-            (Some(error), StoreHealth::Failing { since, .. }) => {
-                *health = StoreHealth::Failing {
-                    since: *since,
-                    kind: error.kind(),
-                    message: error.to_string().into(),
-                };
-            }
+impl Outage {
+    fn new(error: &StoreError, since: Instant) -> Self {
+        Self {
+            since,
+            kind: error.kind(),
+            message: error.to_string().into(),
         }
     }
 }
 
-fn size_of_commit(commit: &PageCommit) -> usize {
-    let rows: usize = commit.updates.iter().map(|update| update.data.len()).sum();
-    let snapshot = commit
-        .snapshot
-        .as_ref()
-        .map_or(0, |snapshot| snapshot.state.len() + snapshot.text.len() * 2);
-    rows + snapshot
+impl Health {
+    /// Keeps the health, and logs the beginning and the end of an outage once each.
+    fn note_batch(&mut self, error: Option<&StoreError>) {
+        match (error, &self.batches) {
+            (None, None) => {}
+            (None, Some(outage)) => {
+                tracing::info!(
+                    outage_ms = outage.since.elapsed().as_millis() as u64,
+                    "the store is back, everything held is being stored"
+                );
+                self.batches = None;
+            }
+            (Some(error), None) => {
+                tracing::error!(%error, kind = error.kind(), "the store fails; edits are kept in memory and nothing is acknowledged until it is back");
+                self.batches = Some(Outage::new(error, Instant::now()));
+            }
+            (Some(error), Some(outage)) => self.batches = Some(Outage::new(error, outage.since)),
+        }
+    }
+
+    /// A lane has failed; for the first time with this page, or again.
+    pub(super) fn lane_failed(&mut self, first: bool, error: &StoreError) {
+        self.failing_lanes += usize::from(first);
+        let since = self
+            .lanes
+            .as_ref()
+            .map_or_else(Instant::now, |outage| outage.since);
+        self.lanes = Some(Outage::new(error, since));
+    }
+
+    /// A lane that had failed has stored its page.
+    pub(super) fn lane_recovered(&mut self) {
+        self.failing_lanes = self.failing_lanes.saturating_sub(1);
+        if self.failing_lanes == 0 {
+            self.lanes = None;
+        }
+    }
 }

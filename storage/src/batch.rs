@@ -3,16 +3,15 @@
 
 use std::collections::HashMap;
 
-use crate::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq, Snapshot, StoreError};
+use crate::{Committed, Generation, NewUpdate, PageCommit, PageId, Seq, StoreError};
 
-/// Most bytes of payload sent to a database in one statement. A single larger row or snapshot goes alone.
+/// Most bytes of payload sent to a database in one statement. A single larger row goes alone.
 const MAX_CHUNK_BYTES: usize = 32 << 20;
 
 /// What one statement carries of a batch.
 #[derive(Debug, Default)]
 pub(crate) struct Chunk<'a> {
     pub(crate) rows: Vec<Row<'a>>,
-    pub(crate) snapshots: Vec<(&'a PageId, &'a Snapshot)>,
     bytes: usize,
 }
 
@@ -40,7 +39,7 @@ pub(crate) fn in_page_order(batch: &[PageCommit]) -> Result<Vec<&PageCommit>, St
     }
 }
 
-/// All rows and then all snapshots of the entries, in as few chunks as the bound allows, at least one.
+/// All rows of the entries, in as few chunks as the bound allows, at least one.
 pub(crate) fn chunks<'a>(entries: &[&'a PageCommit]) -> Vec<Chunk<'a>> {
     let mut full = Vec::new();
     let mut chunk = Chunk::default();
@@ -52,13 +51,6 @@ pub(crate) fn chunks<'a>(entries: &[&'a PageCommit]) -> Vec<Chunk<'a>> {
                 from_last,
                 update,
             });
-        }
-    }
-    for entry in entries {
-        if let Some(snapshot) = &entry.snapshot {
-            // The readable columns are about as large as the text.
-            chunk.make_room(snapshot.state.len() + 2 * snapshot.text.len(), &mut full);
-            chunk.snapshots.push((&entry.page, snapshot));
         }
     }
     full.push(chunk);
@@ -111,7 +103,6 @@ mod tests {
                     user: None,
                 })
                 .collect(),
-            snapshot: None,
             size_bytes: None,
         }
     }

@@ -5,10 +5,23 @@
 //! the next borrower gets a new one: a store mends itself when its database is back. Unlike a general pool this asks
 //! nothing of the database between uses, which would cost as much as a small commit.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The time that bytes may take beside the time of a call: a slow disk or network carries this much a second.
+const BYTES_PER_SECOND: u64 = 4 << 20;
+
+/// The time that a call with so many bytes may take.
+pub(crate) fn time_for(timeout: Duration, bytes: usize) -> Duration {
+    timeout.saturating_add(Duration::from_millis(
+        (bytes as u64).saturating_mul(1000) / BYTES_PER_SECOND,
+    ))
+}
 
 /// At most a fixed number of connections of one kind.
 pub(crate) struct Connections<C: Connection> {

@@ -11,6 +11,12 @@ pub enum StoreError {
         /// What the driver said, without credentials.
         reason: String,
     },
+    /// Another process holds some of the pages. Trying again helps when it has let go of them.
+    #[error("another process holds {} of the pages of a batch", pages.len())]
+    Busy {
+        /// Which.
+        pages: Vec<PageId>,
+    },
     /// The disk is full. Trying again helps when the operator has made room.
     #[error("the store is full ({reason}): free disk space, nothing is lost meanwhile")]
     Full {
@@ -59,9 +65,11 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody changing the program.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unavailable { .. } | Self::Full { .. } | Self::ReadOnly { .. } | Self::Statement { .. } => {
-                true
-            }
+            Self::Unavailable { .. }
+            | Self::Busy { .. }
+            | Self::Full { .. }
+            | Self::ReadOnly { .. }
+            | Self::Statement { .. } => true,
             Self::Corrupt { .. } | Self::Address { .. } | Self::Migration { .. } => false,
         }
     }
@@ -70,6 +78,7 @@ impl StoreError {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable { .. } => "unavailable",
+            Self::Busy { .. } => "busy",
             Self::Full { .. } => "full",
             Self::ReadOnly { .. } => "read_only",
             Self::Corrupt { .. } => "corrupt",

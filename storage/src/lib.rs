@@ -13,7 +13,7 @@
 //! 3. **Sequence numbers** of a page are given by the store, without holes between committed rows, also when several
 //!    processes append to the same page at once. [`Committed`] says which numbers a page's rows got, so a process notices
 //!    rows of another one between its own and can read them with [`Store::log`].
-//! 4. **A snapshot never loses.** It replaces an older one only when it covers more, and deletes exactly the log rows it
+//! 4. **A snapshot never loses.** It leaves by [`Store::compact`], apart from edits. It replaces an older one only when it covers more, and deletes exactly the log rows it
 //!    covers, atomically, also beside another process that does the same.
 //! 5. **A load is consistent**: snapshot and log rows are of one moment.
 //! 6. **Permissions are exact**: what [`AccessStore`] answers is what was committed last, by whichever process.
@@ -45,14 +45,14 @@ pub mod testing;
 
 pub use access::{
     AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
-    MEMORY_AUDIT_ROWS, Permission, UserRecord,
+    FORGOTTEN_AT_ONCE, MEMORY_AUDIT_ROWS, Permission, UserRecord,
 };
 pub use application::{Application, PageSpaceSession};
 pub use error::StoreError;
 pub use memory::{MemoryStore, Quarantined, Tables};
 pub use model::{
-    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord, Seq,
-    Snapshot, StoredPage, StoredSnapshot,
+    Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord,
+    Seq, Snapshot, StoredPage, StoredSnapshot,
 };
 pub use open::{StoreOptions, check_address, migrate, open};
 
@@ -75,9 +75,22 @@ pub trait Store: AccessStore {
     ) -> Result<Option<Vec<LoggedUpdate>>, StoreError>;
 
     /// Stores a batch of many pages in one transaction; the results are in the order of the batch. An entry without rows for
-    /// a page that has never been stored writes nothing and is answered with [`Committed::nothing`]. A snapshot that covers
-    /// no more than the stored one, or more than the page's log has, is passed over.
+    /// a page that has never been stored writes nothing and is answered with [`Committed::nothing`].
+    ///
+    /// Where another process holds some of the pages, this does not wait for it for long: it fails as [`StoreError::Busy`] with the
+    /// names of these pages, and the caller stores them with [`Store::commit_alone`].
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError>;
+
+    /// Stores the rows of one page that is large, or held by another process, in a lane of its own: batches do not wait for it, and
+    /// its time grows with its size.
+    async fn commit_alone(&self, entry: &PageCommit) -> Result<Committed, StoreError> {
+        let committed = self.commit(std::slice::from_ref(entry)).await?;
+        Ok(committed.into_iter().next().unwrap_or_else(Committed::nothing))
+    }
+
+    /// Writes a snapshot of a page and deletes the rows that it covers, in one transaction of its own lane: batches do not wait for
+    /// it, and its time grows with its size. It must cover only rows that its writer has seen, and hold nothing that is in no row.
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError>;
 
     /// Describes a page. `None` when it has never been stored.
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError>;

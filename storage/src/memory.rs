@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Generation, LoggedUpdate, NewUpdate,
-    PageCommit, PageId, PageRecord, Permission, QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError,
+    AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, Generation, LoggedUpdate,
+    NewUpdate, PageCommit, PageId, PageRecord, Permission, QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError,
     StoredPage, StoredSnapshot, UserRecord, batch, readable,
 };
 
@@ -92,6 +92,14 @@ impl Tables {
     pub fn commit(&mut self, now: SystemTime, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
         batch::in_page_order(batch)?;
         Ok(batch.iter().map(|entry| self.commit_page(now, entry)).collect())
+    }
+
+    /// See [`Store::compact`].
+    pub fn compact(&mut self, page: &PageId, snapshot: &Snapshot) -> Compaction {
+        match self.pages.get_mut(page) {
+            Some(stored) => stored.compact(snapshot),
+            None => Compaction::Passed,
+        }
     }
 
     /// See [`Store::page`].
@@ -193,20 +201,22 @@ impl PageTable {
         if let Some(size_bytes) = entry.size_bytes {
             self.record.size_bytes = size_bytes;
         }
-        if let Some(snapshot) = &entry.snapshot
-            && snapshot.seq > self.covered()
-            && snapshot.seq <= self.record.seq
-        {
-            while self.log.front().is_some_and(|row| row.seq <= snapshot.seq) {
-                self.log.pop_front();
-            }
-            self.snapshot = Some(readable::snapshot(snapshot));
-        }
         Committed {
             generation: self.record.generation.clone(),
             first_seq,
             last_seq: self.record.seq,
         }
+    }
+
+    fn compact(&mut self, snapshot: &Snapshot) -> Compaction {
+        if snapshot.seq <= self.covered() || snapshot.seq > self.record.seq {
+            return Compaction::Passed;
+        }
+        while self.log.front().is_some_and(|row| row.seq <= snapshot.seq) {
+            self.log.pop_front();
+        }
+        self.snapshot = Some(readable::snapshot(snapshot));
+        Compaction::Compacted
     }
 }
 
@@ -311,6 +321,10 @@ impl Store for MemoryStore {
 
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
         self.tables().commit(now(), batch)
+    }
+
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        Ok(self.tables().compact(page, snapshot))
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {

@@ -109,17 +109,31 @@ pub struct Snapshot {
     pub text: String,
 }
 
-/// What a batch asks of one page: rows to append, a snapshot to write, or both (rows first).
+/// What a batch asks of one page: rows to append.
 #[derive(Clone, Debug)]
 pub struct PageCommit {
     /// The page; at most one entry a page in a batch.
     pub page: PageId,
     /// Rows to append, in order.
     pub updates: Vec<NewUpdate>,
-    /// A snapshot to write. It must cover only rows that its writer has seen.
-    pub snapshot: Option<Snapshot>,
     /// Size of the page when encoded, as far as the writer knows it (shown in listings).
     pub size_bytes: Option<u64>,
+}
+
+impl PageCommit {
+    /// Bytes of all its rows.
+    pub fn bytes(&self) -> usize {
+        self.updates.iter().map(|update| update.data.len()).sum()
+    }
+}
+
+/// What became of a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compaction {
+    /// It was written, and the rows that it covers are deleted.
+    Compacted,
+    /// It covers no more than the stored one, or more than the page's log has: nothing was changed.
+    Passed,
 }
 
 /// What became of one [`PageCommit`].

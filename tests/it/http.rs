@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use storage::testing::Fault;
+use storage::testing::{Fault, Faults, disk::FaultyStore};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -520,20 +520,51 @@ async fn alive_is_not_ready() {
         Weather::Hanging,
     ] {
         store.writing(weather);
-        let ready = get(server.address, "/readyz").await;
-        assert_eq!(
-            (ready.status, &ready.json()["ready"]),
-            (StatusCode::SERVICE_UNAVAILABLE, &json!(false))
-        );
-        let problem = ready.json()["problem"].as_str().expect("a problem").to_owned();
-        match weather {
-            Weather::Failing(Fault::Full) => assert!(problem.contains("free disk space"), "{problem}"),
-            Weather::Failing(_) | Weather::Hanging | Weather::Fine => assert!(!problem.is_empty()),
-        }
+        let expected = match weather {
+            Weather::Failing(Fault::Full) => "free disk space",
+            Weather::Hanging => "does not answer",
+            Weather::Failing(_) | Weather::Fine | Weather::Panicking => "cannot be reached",
+        };
+        // The last answer of the store counts for a second.
+        until("the problem to be told", async || {
+            let ready = get(server.address, "/readyz").await;
+            let problem = ready.json()["problem"].as_str().unwrap_or_default().to_owned();
+            assert!(
+                !problem.contains("on demand"),
+                "the words of the store: {problem}"
+            );
+            ready.status == StatusCode::SERVICE_UNAVAILABLE && problem.contains(expected)
+        })
+        .await;
         assert_eq!(get(server.address, "/healthz").await.status, 200);
     }
     store.writing(Weather::Fine);
-    assert_eq!(get(server.address, "/readyz").await.status, 200);
+    until("readiness to come back", async || {
+        get(server.address, "/readyz").await.status == 200
+    })
+    .await;
+}
+
+/// Anybody may ask for it, and as often as they like.
+#[tokio::test]
+async fn the_store_is_asked_once_for_all_who_ask_whether_the_server_is_ready() {
+    let store = FaultyStore::in_memory();
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    store.turn(Faults::pause);
+    let before = store.counts().succeeded;
+    let asking: Vec<_> = (0..50)
+        .map(|n| {
+            let path = if n % 2 == 0 { "/readyz" } else { "/ready" };
+            tokio::spawn(get(server.address, path))
+        })
+        .collect();
+    store.until_waiting(1).await;
+    store.turn(Faults::resume);
+    for answer in asking {
+        assert_eq!(answer.await.expect("an answer").status, 200);
+    }
+    let asked = store.counts().succeeded - before;
+    assert!(asked < 10, "the store was asked {asked} times");
 }
 
 #[tokio::test]

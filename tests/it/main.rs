@@ -12,6 +12,7 @@ mod floods;
 mod hocuspocus;
 mod hocuspocus_access;
 mod http;
+mod lanes;
 mod limits;
 mod matrix;
 mod persistence;

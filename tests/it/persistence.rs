@@ -108,7 +108,10 @@ async fn a_store_that_fails_for_a_while_loses_nothing() {
         store.writing(Weather::Fine);
         ada.until_acknowledged().await;
         bob.until_acknowledged().await;
-        assert_eq!(get(server.address, "/readyz").await.status, 200);
+        crate::support::until("readiness to come back", async || {
+            get(server.address, "/readyz").await.status == 200
+        })
+        .await;
         let text = ada.replica.text();
         let other = TestServer::start_on(durable, &[]).await;
         assert_eq!(Client::join(&other, "page", 3).await.replica.text(), text);
@@ -225,7 +228,6 @@ async fn a_damaged_page_is_never_written() {
         let commit = PageCommit {
             page: page(id),
             updates,
-            snapshot: None,
             size_bytes: None,
         };
         store.commit(&[commit]).await.expect("memory");

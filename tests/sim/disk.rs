@@ -7,7 +7,8 @@ use std::{
 
 use bytes::Bytes;
 use crdt::{Admission, Document, Limits, Update};
-use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, StoredPage, Tables};
+use pageroom::rooms::CompactRequest;
+use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, Snapshot, StoredPage, Tables};
 
 /// How a transaction went. The live half of the disk is the batch that is under way; a crash loses it.
 #[derive(Debug)]
@@ -80,6 +81,37 @@ impl Disk {
             return Outcome::Failed;
         }
         Outcome::Committed(committed)
+    }
+
+    /// Writes a snapshot, unless the disk is in trouble: the room asks again. Whether it was taken.
+    pub(crate) fn compact(&mut self, request: CompactRequest) -> bool {
+        if self.paused || self.failing > 0 {
+            return false;
+        }
+        let mut document = Document::load(Limits::default(), [request.state.clone()]).expect("a whole page");
+        assert_eq!(
+            document.state_vector().encode(),
+            request.state_vector,
+            "a snapshot is what its state vector says"
+        );
+        let kept = self.kept.get_mut(&request.page).expect("rows that it covers");
+        assert!(
+            document
+                .state_vector()
+                .iter()
+                .all(|(client, clock)| clock <= kept.document.state_vector().get(client)),
+            "a snapshot holds nothing that is in no row"
+        );
+        let content = document.content().expect("a document that works");
+        let snapshot = Snapshot {
+            seq: request.seq,
+            state: request.state,
+            state_vector: request.state_vector,
+            content: content.json(None).expect("json").unwrap_or_default(),
+            text: content.text(None).expect("text").unwrap_or_default(),
+        };
+        self.durable.compact(&request.page, &snapshot);
+        true
     }
 
     fn keep(&mut self, page: &PageId, row: &Bytes) {
@@ -184,7 +216,7 @@ impl Disk {
     }
 
     /// A page as a backend reads it from the database.
-    pub(crate) fn snapshot(&self, page: &PageId) -> Option<storage::Snapshot> {
+    pub(crate) fn snapshot(&self, page: &PageId) -> Option<Snapshot> {
         self.durable.snapshot(page)
     }
 }

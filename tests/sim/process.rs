@@ -617,6 +617,11 @@ impl Live {
                     seat.outbox.close(refusal);
                 }
             }
+            Effect::Compact(request) => {
+                let seq = request.seq;
+                let taken = around.disk.compact(request);
+                self.handle(around.now, Input::Compacted { seq, taken });
+            }
             Effect::ReadForeign { after, before } => {
                 if let Ok(rows) = around.disk.foreign(&self.page, after, before) {
                     self.handle(around.now, Input::Foreign { rows });

@@ -26,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId, Document, StateVector, Update};
-use storage::{Generation, PageId, Seq, Snapshot};
+use storage::{Generation, PageId, Seq};
 
 pub(super) use self::marks::Mark;
 use self::{ahead::Ahead, recent::Recent, viewers::Viewers};
@@ -35,7 +35,7 @@ use super::{
     ServerMessage, SnapshotPolicy, Viewer,
     batch::{Arrival, Author, Batch, lowered},
     member::Member,
-    persistence::{Held, News, Persistence, Released},
+    persistence::{Held, News, Persistence, Released, State},
 };
 
 /// What a room needs to know about its surroundings.
@@ -217,6 +217,7 @@ impl Room {
                 let released = self.persistence.stored(now, committed);
                 self.release(released, effects);
             }
+            Input::Compacted { seq, taken } => self.persistence.compacted(now, seq, taken),
             Input::Foreign { rows } => self.foreign(now, rows, effects),
             Input::Draining { abandon } => {
                 self.draining = true;
@@ -229,8 +230,11 @@ impl Room {
     pub fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.expire(now);
         self.ask_for_what_was_withheld(effects);
-        if self.flush_due(now) {
+        // A snapshot holds nothing that is in no row, so what is admitted goes into the log with it.
+        if self.flush_due(now) || (self.has_pending() && self.snapshot_due(now)) {
             self.flush(now, effects);
+            let released = self.persistence.let_stored_go();
+            self.release(released, effects);
         }
         self.tell_viewers(now, effects);
         self.ask_again(effects);
@@ -257,7 +261,7 @@ impl Room {
         let flush = self.has_pending().then(|| self.window_end()).flatten();
         let idle = self
             .empty_since
-            .filter(|_| self.persistence.is_settled() && !self.retired)
+            .filter(|_| self.persistence.is_settled() && !self.persistence.is_closing() && !self.retired)
             .map(|since| since + self.config.idle);
         let sleep = (self.document.is_awake() && self.is_settled() && !self.failed)
             .then(|| self.last_edit + self.config.sleep);
@@ -429,38 +433,26 @@ impl Room {
         self.has_pending() && (self.draining || self.window_end().is_none_or(|end| now >= end))
     }
 
-    /// Asks the store to keep what it can be asked now: at most one request at a time.
+    /// Asks the store to keep what it can be asked now: at most one request of each kind at a time.
     fn store(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let closing = self.members.is_empty() && self.persistence.may_snapshot() && self.wants_to_go(now);
-        let snapshot_due = !self.failed && (self.persistence.snapshot_due(now) || closing);
-        if !self.persistence.can_append() && !snapshot_due {
-            return;
+        let may_go = self.members.is_empty() && self.wants_to_go(now) && !self.failed;
+        let closing = self.persistence.note_closing(now, may_go);
+        let snapshot_due = !self.failed && self.batch.is_empty() && (closing || self.snapshot_due(now));
+        let state = if snapshot_due { self.state() } else { None };
+        if self.persistence.can_append() {
+            let size = self.document.encoded_size_estimate() as u64;
+            effects.push(Effect::Append(self.persistence.append(now, state, size)));
+        } else if let Some(state) = state {
+            effects.push(Effect::Compact(self.persistence.compact(now, state)));
         }
-        let snapshot = if snapshot_due { self.snapshot() } else { None };
-        let size = self.document.encoded_size_estimate() as u64;
-        if snapshot_due && snapshot.is_none() && !self.persistence.can_append() {
-            return;
-        }
-        effects.push(Effect::Append(self.persistence.append(now, snapshot, size)));
     }
 
-    fn snapshot(&mut self) -> Option<Snapshot> {
-        let seq = self.persistence.seq();
-        let merged = self.document.snapshot().and_then(|merged| {
-            let content = self.document.content()?;
-            let readable = (
-                content.json(None)?.unwrap_or_default(),
-                content.text(None)?.unwrap_or_default(),
-            );
-            Ok((merged, readable))
-        });
-        match merged {
-            Ok((merged, (content, text))) => Some(Snapshot {
-                seq,
-                state: merged.state,
-                state_vector: merged.state_vector,
-                content,
-                text,
+    /// The document as it is.
+    fn state(&mut self) -> Option<State> {
+        match self.document.encode() {
+            Ok(state) => Some(State {
+                state,
+                state_vector: self.document.state_vector().encode(),
             }),
             Err(error) => {
                 self.failed = true;
@@ -495,7 +487,7 @@ impl Room {
                 self.close(now, member, refusal.clone(), effects);
             }
         }
-        let snapshot_lags = self.persistence.is_dirty() && !self.failed;
+        let snapshot_lags = self.persistence.keeps_room(now) && !self.failed;
         if self.members.is_empty() && is_settled && self.wants_to_go(now) && !snapshot_lags && !self.retired {
             self.retired = true;
             effects.push(Effect::Retire);
@@ -555,6 +547,7 @@ impl Room {
             }
         }
         self.announce(&stored, effects);
+        effects.extend(released.compact.map(Effect::Compact));
     }
 
     fn let_go(&mut self, held: Held, effects: &mut Vec<Effect>) {

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{
+    Executor,
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
+};
+use tokio::time::timeout;
 
 use super::{AccessChange, CHANNEL};
 use crate::StoreError;
@@ -11,10 +15,17 @@ use crate::StoreError;
 /// A database that takes longer to connect to is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// A server that has said nothing for this long is asked whether it is still there: behind a network that drops a connection without
+/// a word, changes would go unheard for ever.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+/// It is gone if it does not answer within this time.
+const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A connection that waits for announcements. It connects at the first use and again after a failure.
 pub struct AccessListener {
     options: PgConnectOptions,
     listener: Option<PgListener>,
+    heartbeat: Duration,
 }
 
 #[derive(Deserialize)]
@@ -27,9 +38,22 @@ struct Payload {
 impl AccessListener {
     pub(crate) fn new(options: PgConnectOptions) -> Self {
         Self {
-            options,
+            // The server looks after its side of the connection in the same way.
+            options: options.options([
+                ("tcp_keepalives_idle", "15"),
+                ("tcp_keepalives_interval", "5"),
+                ("tcp_keepalives_count", "3"),
+            ]),
             listener: None,
+            heartbeat: HEARTBEAT,
         }
+    }
+
+    /// Asks the server whether it is there after so much silence.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Duration) -> Self {
+        Self { heartbeat, ..self }
     }
 
     /// Waits for the next announcement. Whoever has (again) begun to listen is told first that everything may have changed: what
@@ -47,7 +71,17 @@ impl AccessListener {
             self.listener = Some(listener);
             return Ok(AccessChange::default());
         };
-        match listener.try_recv().await {
+        let received = loop {
+            if let Ok(received) = timeout(self.heartbeat, listener.try_recv()).await {
+                break received;
+            }
+            // What is announced meanwhile is kept for the next turn.
+            let asked = timeout(HEARTBEAT_PATIENCE, listener.execute("SELECT 1")).await;
+            if !matches!(asked, Ok(Ok(_))) {
+                break Ok(None);
+            }
+        };
+        match received {
             Ok(Some(notification)) => Ok(parse(notification.payload())),
             // The connection broke.
             Ok(None) => {

@@ -28,6 +28,9 @@ pub const CHANNEL: &str = "pageroom_access";
 /// How many audit entries [`MemoryStore`](crate::MemoryStore) keeps.
 pub const MEMORY_AUDIT_ROWS: usize = 10_000;
 
+/// How many audit entries are forgotten at once.
+pub const FORGOTTEN_AT_ONCE: usize = 1000;
+
 /// A role that somebody has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permission {
@@ -134,7 +137,8 @@ pub trait AccessStore: Send + Sync + 'static {
     /// Reads the audit log, the newest entry first, each with its number.
     async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError>;
 
-    /// Forgets audit entries from before this time, and returns how many.
+    /// Forgets audit entries from before this time, the oldest first and at most [`FORGOTTEN_AT_ONCE`], and returns how many: others who
+    /// write need not wait until all are gone.
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError>;
 
     /// Hears of changes that others make, where the database can announce them.

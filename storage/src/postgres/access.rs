@@ -7,7 +7,8 @@ use sqlx::Row;
 
 use super::{PostgresStore, failure};
 use crate::{
-    AccessListener, AccessStore, AuditEntry, AuditQuery, PageId, Permission, StoreError, UserRecord,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, FORGOTTEN_AT_ONCE, PageId, Permission, StoreError,
+    UserRecord,
     access::covering,
     batch::number,
     readable,
@@ -62,8 +63,8 @@ const AUDITED: &str = "
         AND ($6::bigint IS NULL OR id < $6)
     ORDER BY id DESC LIMIT $7";
 
-const FORGET_AUDIT: &str =
-    "DELETE FROM access_audit WHERE at < to_timestamp($1::bigint / 1000.0) RETURNING 1";
+const FORGET_AUDIT: &str = "DELETE FROM access_audit
+    WHERE id IN (SELECT id FROM access_audit WHERE at < to_timestamp($1::bigint / 1000.0) ORDER BY at LIMIT $2) RETURNING 1";
 
 #[async_trait]
 impl AccessStore for PostgresStore {
@@ -160,7 +161,9 @@ impl AccessStore for PostgresStore {
     }
 
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
-        let forget = sqlx::query(FORGET_AUDIT).bind(milliseconds(before));
+        let forget = sqlx::query(FORGET_AUDIT)
+            .bind(milliseconds(before))
+            .bind(number(FORGOTTEN_AT_ONCE));
         Ok(self.write(vec![forget]).await?.len() as u64)
     }
 

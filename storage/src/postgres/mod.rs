@@ -1,6 +1,7 @@
-//! A store in PostgreSQL 15 or newer: one connection that writes, a few that read.
+//! A store in PostgreSQL 15 or newer: a connection for batches of edits, two for single pages, one for snapshots, one for all else
+//! that writes, and a few that read.
 //!
-//! A batch of any size travels as arrays, so its text is fixed, and without snapshots it is a single statement: one round
+//! A batch of any size travels as arrays, so its text is fixed, and it is a single statement: one round
 //! trip, and a transaction of its own. Whoever writes to pages first updates their heads, in the order of their ids, and
 //! holds those row locks until the commit: so processes that share a database take turns on a page, and cannot deadlock.
 
@@ -18,10 +19,10 @@ use sqlx::{
 use tokio::time::timeout;
 
 use crate::{
-    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord, QUARANTINE_ROWS, Seq,
-    Snapshot, Store, StoreError, StoreOptions, StoredPage,
+    Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord,
+    QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError, StoreOptions, StoredPage,
     batch::{self, Chunk, number},
-    connections::Connections,
+    connections::{Connections, time_for},
     readable,
     rows::{self, HeadRow, SnapshotRow},
 };
@@ -36,12 +37,22 @@ pub(crate) use session::check_address;
 use session::{bring_up_to_date, check_server};
 pub(crate) use session::{connect_options, session_options};
 
+/// Pages that are stored alone at once.
+const LONE_PAGES: u32 = 2;
+
 /// See the module.
 pub(crate) struct PostgresStore {
     timeout: Duration,
     /// As the address says, without the limits on the time of a statement: for a connection that waits.
     connect: PgConnectOptions,
+    /// For batches of edits.
     writer: Connections<PgConnection>,
+    /// For the edits of pages that are large, or held by somebody.
+    lone: Connections<PgConnection>,
+    /// For snapshots.
+    compactor: Connections<PgConnection>,
+    /// For all else that writes.
+    aside: Connections<PgConnection>,
     readers: Connections<PgConnection>,
 }
 
@@ -53,11 +64,16 @@ impl PostgresStore {
         let store = Self {
             timeout: options.timeout,
             connect: connect.clone(),
-            writer: Connections::new(1, limited.clone()),
+            writer: Connections::new(1, session::impatient(limited.clone())),
+            lone: Connections::new(LONE_PAGES, session::patient(limited.clone())),
+            compactor: Connections::new(1, limited.clone()),
+            aside: Connections::new(1, limited.clone()),
             readers: Connections::new(options.readers.max(1), limited),
         };
-        let mut connection = store.in_time(connect.connect()).await?;
-        store.in_time(check_server(&mut connection)).await??;
+        let mut connection = store.in_time(store.timeout, connect.connect()).await?;
+        store
+            .in_time(store.timeout, check_server(&mut connection))
+            .await??;
         bring_up_to_date(&mut connection, options.migrate).await?;
         // A connection that cannot say goodbye is gone anyway.
         let _ = connection.close().await;
@@ -69,7 +85,7 @@ impl PostgresStore {
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.in_time(async {
+        self.in_time(self.timeout, async {
             let mut lease = self.readers.lease().await?;
             let rows = query.fetch_all(&mut lease.connection).await?;
             lease.give_back();
@@ -84,39 +100,96 @@ impl PostgresStore {
         &self,
         statements: Vec<Query<'_, Postgres, PgArguments>>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        self.in_time(async {
-            let mut lease = self.writer.lease().await?;
-            let mut rows = Vec::new();
-            if statements.len() == 1 {
-                for statement in statements {
-                    rows = statement.fetch_all(&mut lease.connection).await?;
-                }
-            } else {
-                let mut transaction = lease.connection.begin().await?;
-                for statement in statements {
-                    rows.append(&mut statement.fetch_all(&mut *transaction).await?);
-                }
-                transaction.commit().await?;
-            }
-            lease.give_back();
-            Ok(rows)
-        })
-        .await
+        self.in_time(self.timeout, self.run(&self.aside, None, statements))
+            .await
     }
 
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
-        let error = match timeout(self.timeout, call).await {
+    /// Runs statements that write so many bytes on a connection of `lane` within the time that these may take.
+    async fn write_large(
+        &self,
+        lane: &Connections<PgConnection>,
+        bytes: usize,
+        statements: Vec<Query<'_, Postgres, PgArguments>>,
+    ) -> Result<Vec<PgRow>, StoreError> {
+        let time = time_for(self.timeout, bytes);
+        self.in_time(time, self.run(lane, Some(time), statements)).await
+    }
+
+    async fn run(
+        &self,
+        lane: &Connections<PgConnection>,
+        limit: Option<Duration>,
+        statements: Vec<Query<'_, Postgres, PgArguments>>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut lease = lane.lease().await?;
+        if let Some(limit) = limit {
+            let limit = format!("{}ms", limit.as_millis().max(1));
+            sqlx::query(statements::LIMIT_TIME)
+                .bind(limit)
+                .execute(&mut lease.connection)
+                .await?;
+        }
+        let mut rows = Vec::new();
+        if statements.len() == 1 {
+            for statement in statements {
+                rows = statement.fetch_all(&mut lease.connection).await?;
+            }
+        } else {
+            let mut transaction = lease.connection.begin().await?;
+            for statement in statements {
+                rows.append(&mut statement.fetch_all(&mut *transaction).await?);
+            }
+            transaction.commit().await?;
+        }
+        lease.give_back();
+        Ok(rows)
+    }
+
+    async fn in_time<T>(
+        &self,
+        time: Duration,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        let error = match timeout(time, call).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => failure(error),
             Err(_) => StoreError::Unavailable {
-                reason: format!("no answer within {:?}", self.timeout),
+                reason: format!("no answer within {time:?}"),
             },
         };
         if matches!(error, StoreError::Unavailable { .. }) {
-            self.writer.forget_idle();
-            self.readers.forget_idle();
+            for lane in self.lanes() {
+                lane.forget_idle();
+            }
         }
         Err(error)
+    }
+
+    fn lanes(&self) -> [&Connections<PgConnection>; 5] {
+        [
+            &self.readers,
+            &self.aside,
+            &self.compactor,
+            &self.lone,
+            &self.writer,
+        ]
+    }
+
+    /// Finds out which pages of a batch somebody holds, for which it had to give up.
+    async fn held(&self, batch: &[PageCommit]) -> StoreError {
+        let pages = || batch.iter().map(|entry| entry.page.as_str()).collect::<Vec<_>>();
+        let asked = self
+            .in_time(self.timeout, async {
+                let mut lease = self.writer.lease().await?;
+                let known = sqlx::query_as(statements::KNOWN).bind(pages());
+                let known: Vec<(String,)> = known.fetch_all(&mut lease.connection).await?;
+                let free = sqlx::query_as(statements::FREE).bind(pages());
+                let free: Vec<(String,)> = free.fetch_all(&mut lease.connection).await?;
+                lease.give_back();
+                Ok((known, free))
+            })
+            .await;
+        asked.map_or_else(|error| error, |(known, free)| failure::busy(batch, &known, &free))
     }
 }
 
@@ -148,25 +221,43 @@ impl Store for PostgresStore {
         if entries.is_empty() {
             return Ok(Vec::new());
         }
-        let chunks = batch::chunks(&entries);
-        let mut statements = Vec::new();
-        for (n, chunk) in chunks.iter().enumerate() {
-            if n == 0 {
-                statements.push(bind_rows(bind_heads(&entries), chunk));
-            } else if !chunk.rows.is_empty() {
-                statements.push(bind_rows(sqlx::query(statements::APPEND_MORE), chunk));
-            }
-            if !chunk.snapshots.is_empty() {
-                statements.push(compact(chunk));
-            }
+        let bytes = batch.iter().map(PageCommit::bytes).sum();
+        let call = self.run(&self.writer, None, append(&entries));
+        match self.in_time(time_for(self.timeout, bytes), call).await {
+            Ok(heads) => answers(batch, &heads),
+            Err(StoreError::Busy { .. }) => Err(self.held(batch).await),
+            Err(error) => Err(error),
         }
-        let heads = self
-            .write(statements)
-            .await?
-            .iter()
-            .map(head)
-            .collect::<Result<_, _>>();
-        Ok(batch::answers(batch, &heads.map_err(failure)?))
+    }
+
+    async fn commit_alone(&self, entry: &PageCommit) -> Result<Committed, StoreError> {
+        let written = self
+            .write_large(&self.lone, entry.bytes(), append(&[entry]))
+            .await;
+        if let Err(StoreError::Busy { .. }) = &written {
+            let pages = vec![entry.page.clone()];
+            return Err(StoreError::Busy { pages });
+        }
+        let heads = written?;
+        let answers = answers(std::slice::from_ref(entry), &heads)?;
+        Ok(answers.into_iter().next().unwrap_or_else(Committed::nothing))
+    }
+
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
+        let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
+        let compact = sqlx::query(statements::COMPACT)
+            .bind(page.as_str())
+            .bind(number(snapshot.seq))
+            .bind(&*snapshot.state)
+            .bind(&*snapshot.state_vector)
+            .bind(content)
+            .bind(text);
+        let written = self.write_large(&self.compactor, bytes, vec![compact]).await?;
+        Ok(match written.is_empty() {
+            true => Compaction::Passed,
+            false => Compaction::Compacted,
+        })
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
@@ -245,9 +336,28 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        for lane in self.lanes() {
+            lane.close().await;
+        }
     }
+}
+
+/// The statements that append the rows of entries in the order of their pages.
+fn append<'q>(entries: &[&PageCommit]) -> Vec<Query<'q, Postgres, PgArguments>> {
+    let mut statements = Vec::new();
+    for (n, chunk) in batch::chunks(entries).iter().enumerate() {
+        if n == 0 {
+            statements.push(bind_rows(bind_heads(entries), chunk));
+        } else if !chunk.rows.is_empty() {
+            statements.push(bind_rows(sqlx::query(statements::APPEND_MORE), chunk));
+        }
+    }
+    statements
+}
+
+fn answers(batch: &[PageCommit], heads: &[PgRow]) -> Result<Vec<Committed>, StoreError> {
+    let heads = heads.iter().map(head).collect::<Result<_, _>>();
+    Ok(batch::answers(batch, &heads.map_err(failure)?))
 }
 
 fn bind_heads<'q>(entries: &[&PageCommit]) -> Query<'q, Postgres, PgArguments> {
@@ -285,39 +395,6 @@ fn bind_rows<'q>(
         .bind(chunk.rows.iter().map(|row| row.from_last).collect::<Vec<_>>())
         .bind(chunk.rows.iter().map(|row| &*row.update.data).collect::<Vec<_>>())
         .bind(users.collect::<Vec<Option<Cow<'_, str>>>>())
-}
-
-fn compact<'q>(chunk: &Chunk<'_>) -> Query<'q, Postgres, PgArguments> {
-    let snapshots = || chunk.snapshots.iter().map(|(_, snapshot)| snapshot);
-    sqlx::query(statements::COMPACT)
-        .bind(
-            chunk
-                .snapshots
-                .iter()
-                .map(|(page, _)| page.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            snapshots()
-                .map(|snapshot| number(snapshot.seq))
-                .collect::<Vec<_>>(),
-        )
-        .bind(snapshots().map(|snapshot| &*snapshot.state).collect::<Vec<_>>())
-        .bind(
-            snapshots()
-                .map(|snapshot| &*snapshot.state_vector)
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            snapshots()
-                .map(|snapshot| readable::json(&snapshot.content))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            snapshots()
-                .map(|snapshot| readable::text(&snapshot.text))
-                .collect::<Vec<_>>(),
-        )
 }
 
 /// The generation and the number of a page's last row, as [`statements::APPEND`] answers.

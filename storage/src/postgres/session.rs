@@ -10,6 +10,11 @@ use crate::{StoreError, open::address, schema};
 /// Oldest supported server, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 150_000;
 
+/// A batch waits for a page that another process holds for this long: a commit of the other takes less.
+const LOCK_PATIENCE: Duration = Duration::from_millis(40);
+/// A page that is stored alone waits for whoever holds it for this long.
+const LONE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Whether `url` can be the address of a database.
 pub(crate) fn check_address(url: &str) -> Result<(), StoreError> {
     connect_options(url).map(drop)
@@ -40,6 +45,17 @@ pub(crate) fn session_options(connect: PgConnectOptions, timeout: Duration) -> P
         ("statement_timeout", &timeout),
         ("idle_in_transaction_session_timeout", &timeout),
     ])
+}
+
+/// For whoever stores batches of many pages: a page that somebody else holds must not keep the others waiting.
+pub(super) fn impatient(session: PgConnectOptions) -> PgConnectOptions {
+    session.options([("lock_timeout", format!("{}ms", LOCK_PATIENCE.as_millis()))])
+}
+
+/// For whoever stores one page: others wait for their turn on the same connections, so a page that somebody holds for longer is
+/// asked for again later.
+pub(super) fn patient(session: PgConnectOptions) -> PgConnectOptions {
+    session.options([("lock_timeout", format!("{}ms", LONE_PATIENCE.as_millis()))])
 }
 
 pub(super) async fn check_server(

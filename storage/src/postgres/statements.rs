@@ -30,22 +30,34 @@ pub(super) const APPEND_MORE: &str = "
     FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::text[]) AS r (page_id, from_last, data, user_id)
     JOIN page_heads head ON head.page_id = r.page_id";
 
-/// Writes the snapshots that cover more than the stored ones and no more than there is, and deletes the rows that they cover.
-/// The heads of their pages have been locked in this transaction, so nobody else writes rows or snapshots of these pages.
+/// Which of the pages `$1` nobody holds. (Whoever asks holds them no longer than the statement takes.)
+pub(super) const FREE: &str =
+    "SELECT page_id FROM page_heads WHERE page_id = ANY($1::text[]) FOR NO KEY UPDATE SKIP LOCKED";
+
+/// Which of the pages `$1` have been stored.
+pub(super) const KNOWN: &str = "SELECT page_id FROM page_heads WHERE page_id = ANY($1::text[])";
+
+/// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and deletes the rows that it
+/// covers. `$2` is the number of the last row covered, then come state, state vector, content and text. Answers with a row if the
+/// snapshot was written. Whoever appends rows of the page meanwhile need not wait: rows above `$2` are not touched, and the number
+/// of the last row only grows. Two that write snapshots of one page wait for each other at the row of the snapshot.
 pub(super) const COMPACT: &str = "
     WITH stored AS (
         INSERT INTO page_snapshots AS s (page_id, seq, state, state_vector, content, text)
-        SELECT o.page_id, o.seq, o.state, o.state_vector, o.content::jsonb, o.text
-        FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::bytea[], $5::text[], $6::text[])
-            AS o (page_id, seq, state, state_vector, content, text)
-        JOIN page_heads head ON head.page_id = o.page_id AND o.seq BETWEEN 1 AND head.seq
+        SELECT head.page_id, $2::bigint, $3::bytea, $4::bytea, $5::text::jsonb, $6::text
+        FROM page_heads head WHERE head.page_id = $1 AND $2::bigint BETWEEN 1 AND head.seq
         ON CONFLICT (page_id) DO UPDATE SET
             seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
             content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
         WHERE excluded.seq > s.seq
         RETURNING page_id, seq
+    ), swallowed AS (
+        DELETE FROM page_updates u USING stored WHERE u.page_id = stored.page_id AND u.seq <= stored.seq
     )
-    DELETE FROM page_updates u USING stored WHERE u.page_id = stored.page_id AND u.seq <= stored.seq";
+    SELECT 1 FROM stored";
+
+/// Limits the time of the statements that follow on this connection.
+pub(super) const LIMIT_TIME: &str = "SELECT set_config('statement_timeout', $1, false)";
 
 pub(super) const LOAD: &str = "
     SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes,

@@ -8,7 +8,7 @@ use sqlx::{Row, types::Json};
 
 use super::SqliteStore;
 use crate::{
-    AccessStore, AuditEntry, AuditQuery, PageId, Permission, StoreError, UserRecord,
+    AccessStore, AuditEntry, AuditQuery, FORGOTTEN_AT_ONCE, PageId, Permission, StoreError, UserRecord,
     access::covering,
     batch::number,
     readable,
@@ -48,7 +48,8 @@ const AUDITED: &str = "SELECT id, at, action, outcome, user_id, page_id, address
         AND ($4 IS NULL OR at >= $4) AND ($5 IS NULL OR at < $5) AND ($6 IS NULL OR id < $6)
     ORDER BY id DESC LIMIT $7";
 
-const FORGET_AUDIT: &str = "DELETE FROM access_audit WHERE at < $1 RETURNING 1";
+const FORGET_AUDIT: &str = "DELETE FROM access_audit
+    WHERE id IN (SELECT id FROM access_audit WHERE at < $1 ORDER BY at LIMIT $2) RETURNING 1";
 
 #[async_trait]
 impl AccessStore for SqliteStore {
@@ -78,14 +79,14 @@ impl AccessStore for SqliteStore {
             .bind(readable::text(&permission.user))
             .bind(readable::text(&permission.role))
             .bind(permission.expires_at.map(milliseconds));
-        self.write(vec![grant]).await.map(drop)
+        self.write(&self.aside, 0, vec![grant]).await.map(drop)
     }
 
     async fn revoke(&self, page: &str, user: &str) -> Result<bool, StoreError> {
         let revoke = sqlx::query(REVOKE)
             .bind(readable::text(page))
             .bind(readable::text(user));
-        Ok(!self.write(vec![revoke]).await?.is_empty())
+        Ok(!self.write(&self.aside, 0, vec![revoke]).await?.is_empty())
     }
 
     async fn user(&self, user: &str) -> Result<UserRecord, StoreError> {
@@ -97,14 +98,14 @@ impl AccessStore for SqliteStore {
         let sign_out = sqlx::query(SIGN_OUT)
             .bind(readable::text(user))
             .bind(milliseconds(at));
-        let rows = self.write(vec![sign_out]).await?;
+        let rows = self.write(&self.aside, 0, vec![sign_out]).await?;
         let version = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>(0));
         version.map(rows::count).map_err(|error| self.failure(error))
     }
 
     async fn block(&self, user: &str, blocked: bool) -> Result<(), StoreError> {
         let block = sqlx::query(BLOCK).bind(readable::text(user)).bind(blocked);
-        self.write(vec![block]).await.map(drop)
+        self.write(&self.aside, 0, vec![block]).await.map(drop)
     }
 
     async fn audit(&self, entries: &[AuditEntry]) -> Result<(), StoreError> {
@@ -120,7 +121,7 @@ impl AccessStore for SqliteStore {
             ])
         });
         let rows: Vec<_> = rows.collect();
-        self.write(vec![sqlx::query(AUDIT).bind(Json(rows))])
+        self.write(&self.aside, 0, vec![sqlx::query(AUDIT).bind(Json(rows))])
             .await
             .map(drop)
     }
@@ -138,7 +139,9 @@ impl AccessStore for SqliteStore {
     }
 
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
-        let forget = sqlx::query(FORGET_AUDIT).bind(milliseconds(before));
-        Ok(self.write(vec![forget]).await?.len() as u64)
+        let forget = sqlx::query(FORGET_AUDIT)
+            .bind(milliseconds(before))
+            .bind(number(FORGOTTEN_AT_ONCE));
+        Ok(self.write(&self.aside, 0, vec![forget]).await?.len() as u64)
     }
 }

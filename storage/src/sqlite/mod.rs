@@ -1,8 +1,11 @@
-//! A store in one SQLite file: one connection that writes, a few that read.
+//! A store in one SQLite file: a connection for edits, one for snapshots and one for all else that writes, and a few that read.
+//!
+//! SQLite lets one connection write at a time, and makes others ask again and again. So the connections of this process take
+//! turns by a fair lock of their own, and an edit waits for at most the one transaction that is under way.
 //!
 //! The file is in WAL mode with `synchronous=FULL`, so a commit has been synced when it returns. SQLite runs on a thread of
 //! its own, and every statement sent to it costs two thread switches: so a commit is one script with one fixed text, which
-//! is parsed once. Everything of variable length travels in four parameters: three JSON lists and one blob into which their
+//! is parsed once. Everything of variable length travels in three parameters: two JSON lists and one blob into which their
 //! items point.
 
 use std::{
@@ -19,13 +22,13 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow, SqliteSynchronous},
     types::Json,
 };
-use tokio::time::timeout;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    Committed, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord, QUARANTINE_ROWS, Seq,
-    Snapshot, Store, StoreError, StoreOptions, StoredPage,
+    Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord,
+    QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError, StoreOptions, StoredPage,
     batch::{self, number},
-    connections::Connections,
+    connections::{Connections, time_for},
     open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
@@ -46,7 +49,14 @@ use parcel::Parcel;
 pub(crate) struct SqliteStore {
     options: SqliteConnectOptions,
     timeout: Duration,
+    /// For edits.
     writer: Connections<SqliteConnection>,
+    /// For snapshots.
+    compactor: Connections<SqliteConnection>,
+    /// For all else that writes.
+    aside: Connections<SqliteConnection>,
+    /// Held by whoever of them writes.
+    turn: Mutex<()>,
     readers: Connections<SqliteConnection>,
 }
 
@@ -59,6 +69,9 @@ impl SqliteStore {
     async fn open_with(connect: SqliteConnectOptions, options: &StoreOptions) -> Result<Self, StoreError> {
         let store = Self {
             writer: Connections::new(1, connect.clone()),
+            compactor: Connections::new(1, connect.clone()),
+            aside: Connections::new(1, connect.clone()),
+            turn: Mutex::new(()),
             readers: Connections::new(options.readers.max(1), connect.clone().pragma("query_only", "ON")),
             timeout: options.timeout,
             options: connect,
@@ -68,7 +81,9 @@ impl SqliteStore {
             .map_err(|error| store.failure(error))?;
         store.bring_up_to_date(options.migrate).await?;
         // Commits work without it, at a higher price, and say themselves what is wrong with a file that cannot be written.
-        let _ = store.write(vec![sqlx::query(statements::LENGTHEN_LOG)]).await;
+        let _ = store
+            .write(&store.writer, 0, vec![sqlx::query(statements::LENGTHEN_LOG)])
+            .await;
         Ok(store)
     }
 
@@ -113,7 +128,7 @@ impl SqliteStore {
     where
         R: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
     {
-        self.in_time(async {
+        self.in_time(self.timeout, async {
             let mut lease = self.readers.lease().await?;
             let rows = query.fetch_all(&mut lease.connection).await?;
             lease.give_back();
@@ -122,14 +137,17 @@ impl SqliteStore {
         .await
     }
 
-    /// Runs scripts that write, one after the other on one connection, and returns the rows that they answer with. They must
-    /// end every transaction that they begin.
+    /// Runs scripts that write so many bytes, one after the other on a connection of `lane`, and returns the rows that they answer
+    /// with. They must end every transaction that they begin.
     async fn write(
         &self,
+        lane: &Connections<SqliteConnection>,
+        bytes: usize,
         scripts: Vec<Query<'_, Sqlite, SqliteArguments>>,
     ) -> Result<Vec<SqliteRow>, StoreError> {
-        self.in_time(async {
-            let mut lease = self.writer.lease().await?;
+        self.in_time(time_for(self.timeout, bytes), async {
+            let mut lease = lane.lease().await?;
+            let _turn = self.turn.lock().await;
             let answer = run(&mut lease.connection, scripts).await;
             if answer.is_ok() {
                 lease.give_back();
@@ -137,18 +155,24 @@ impl SqliteStore {
                 // The connections of a process share what they know of a file, such as that it is read-only: until all of
                 // them are closed, a new one knows the same.
                 lease.close().await;
-                self.readers.close_idle().await;
+                for others in [&self.writer, &self.compactor, &self.aside, &self.readers] {
+                    others.close_idle().await;
+                }
             }
             answer
         })
         .await
     }
 
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
-        match timeout(self.timeout, call).await {
+    async fn in_time<T>(
+        &self,
+        time: Duration,
+        call: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, StoreError> {
+        match timeout(time, call).await {
             Ok(result) => result.map_err(|error| self.failure(error)),
             Err(_) => Err(StoreError::Unavailable {
-                reason: format!("no answer within {:?}", self.timeout),
+                reason: format!("no answer within {time:?}"),
             }),
         }
     }
@@ -188,12 +212,7 @@ impl Store for SqliteStore {
         }
         let chunks = batch::chunks(&entries);
         let scripts = if let [only] = chunks.as_slice() {
-            let script = if only.snapshots.is_empty() {
-                statements::STORE_ROWS
-            } else {
-                statements::STORE_BATCH
-            };
-            vec![Parcel::new(&entries, only).bind(script)]
+            vec![Parcel::new(&entries, only).bind(statements::STORE_ROWS)]
         } else {
             let mut scripts = vec![sqlx::query(statements::BEGIN)];
             // The first one moves the heads, which the others only look at.
@@ -205,8 +224,32 @@ impl Store for SqliteStore {
             scripts.push(sqlx::query(statements::COMMIT));
             scripts
         };
-        let heads = heads(&self.write(scripts).await?).map_err(|error| self.failure(error))?;
+        let bytes = batch.iter().map(PageCommit::bytes).sum();
+        let answers = self.write(&self.writer, bytes, scripts).await?;
+        let heads = heads(&answers).map_err(|error| self.failure(error))?;
         Ok(batch::answers(batch, &heads))
+    }
+
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
+        let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
+        let compact = sqlx::query(statements::COMPACT)
+            .bind(page.as_str())
+            .bind(number(snapshot.seq))
+            .bind(&*snapshot.state)
+            .bind(&*snapshot.state_vector)
+            .bind(content)
+            .bind(text);
+        Ok(
+            match self
+                .write(&self.compactor, bytes, vec![compact])
+                .await?
+                .is_empty()
+            {
+                true => Compaction::Passed,
+                false => Compaction::Compacted,
+            },
+        )
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
@@ -240,7 +283,7 @@ impl Store for SqliteStore {
         let set = sqlx::query(statements::SET_DELETED)
             .bind(page.as_str())
             .bind(at.map(rows::milliseconds));
-        Ok(!self.write(vec![set]).await?.is_empty())
+        Ok(!self.write(&self.aside, 0, vec![set]).await?.is_empty())
     }
 
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
@@ -260,16 +303,19 @@ impl Store for SqliteStore {
             .bind(update.user.as_deref().map(readable::text))
             .bind(readable::text(reason))
             .bind(number(QUARANTINE_ROWS));
-        self.write(vec![insert]).await.map(drop)
+        self.write(&self.aside, 0, vec![insert]).await.map(drop)
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        self.write(vec![sqlx::query(statements::CHECK)]).await.map(drop)
+        self.write(&self.aside, 0, vec![sqlx::query(statements::CHECK)])
+            .await
+            .map(drop)
     }
 
     async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        for lane in [&self.readers, &self.aside, &self.compactor, &self.writer] {
+            lane.close().await;
+        }
     }
 }
 

@@ -1,17 +1,16 @@
-//! Packs a chunk of a batch into the four parameters of a script.
+//! Packs a chunk of a batch into the three parameters of a script.
 
 use std::borrow::Cow;
 
 use serde::Serialize;
 use sqlx::{Sqlite, query::Query, sqlite::SqliteArguments, types::Json};
 
-use crate::{PageCommit, Seq, batch::Chunk, readable};
+use crate::{PageCommit, batch::Chunk, readable};
 
-/// The parameters of [`STORE_BATCH`](super::statements::STORE_BATCH) and its like.
+/// The parameters of [`STORE_ROWS`](super::statements::STORE_ROWS) and its like.
 pub(super) struct Parcel<'a> {
     heads: Vec<HeadItem<'a>>,
     rows: Vec<RowItem<'a>>,
-    snapshots: Vec<SnapshotItem<'a>>,
     bytes: Vec<u8>,
 }
 
@@ -23,10 +22,6 @@ struct HeadItem<'a>(&'a str, usize, Option<u64>);
 #[derive(Serialize)]
 struct RowItem<'a>(&'a str, i64, usize, usize, Option<Cow<'a, str>>);
 
-/// Page, number, offset, and the lengths of what is there: state, state vector, content, text.
-#[derive(Serialize)]
-struct SnapshotItem<'a>(&'a str, Seq, usize, usize, usize, Option<usize>, usize);
-
 impl<'a> Parcel<'a> {
     pub(super) fn new(entries: &[&'a PageCommit], chunk: &Chunk<'a>) -> Self {
         let mut parcel = Self {
@@ -35,7 +30,6 @@ impl<'a> Parcel<'a> {
                 .map(|e| HeadItem(e.page.as_str(), e.updates.len(), e.size_bytes))
                 .collect(),
             rows: Vec::with_capacity(chunk.rows.len()),
-            snapshots: Vec::with_capacity(chunk.snapshots.len()),
             // SQLite takes an empty blob for NULL here, so there is always a byte. That also makes offsets start at 1, as it
             // counts them.
             bytes: vec![0],
@@ -49,23 +43,6 @@ impl<'a> Parcel<'a> {
                 offset,
                 row.update.data.len(),
                 user,
-            ));
-        }
-        for (page, snapshot) in &chunk.snapshots {
-            let content = readable::json(&snapshot.content);
-            let text = readable::text(&snapshot.text);
-            let offset = parcel.add(&snapshot.state);
-            parcel.add(&snapshot.state_vector);
-            parcel.add(content.as_deref().unwrap_or_default().as_bytes());
-            parcel.add(text.as_bytes());
-            parcel.snapshots.push(SnapshotItem(
-                page.as_str(),
-                snapshot.seq,
-                offset,
-                snapshot.state.len(),
-                snapshot.state_vector.len(),
-                content.map(|content| content.len()),
-                text.len(),
             ));
         }
         parcel
@@ -82,7 +59,6 @@ impl<'a> Parcel<'a> {
         sqlx::query(script)
             .bind(Json(self.heads))
             .bind(Json(self.rows))
-            .bind(Json(self.snapshots))
             .bind(self.bytes)
     }
 }

@@ -3,7 +3,7 @@
 //! Parameters are written `$1`: in a script, a statement that leaves out a number of `?1` and `?2` gets its parameters shifted.
 
 /// Moves the heads of pages on and appends their rows. `$1` is a list of pages `[id, rows, size]`, `$2` of rows `[id, distance
-/// from the page's last row, offset, length, user]`, `$4` the bytes that offsets point into.
+/// from the page's last row, offset, length, user]`, `$3` the bytes that offsets point into.
 macro_rules! append {
     () => {
         "INSERT INTO page_heads (page_id, seq, size_bytes)
@@ -15,34 +15,8 @@ macro_rules! append {
              updated_at = iif(excluded.seq > 0, excluded.updated_at, updated_at);
 
          INSERT INTO page_updates (head_id, seq, data, user_id)
-         SELECT h.id, seq - (value ->> 1), substr($4, value ->> 2, value ->> 3), value ->> 4
+         SELECT h.id, seq - (value ->> 1), substr($3, value ->> 2, value ->> 3), value ->> 4
          FROM json_each($2) CROSS JOIN page_heads h ON page_id = value ->> 0;"
-    };
-}
-
-/// Writes the snapshots that cover more than the stored ones and no more than there is, and deletes the rows that stored
-/// snapshots cover. `$3` is a list of snapshots `[id, seq, offset, lengths of: state, state vector, content (or null), text]`.
-macro_rules! compact {
-    () => {
-        "INSERT INTO page_snapshots (page_id, seq, state, state_vector, content, text)
-         SELECT page_id, value ->> 1,
-             substr($4, value ->> 2, value ->> 3),
-             substr($4, (value ->> 2) + (value ->> 3), value ->> 4),
-             CAST(substr($4, (value ->> 2) + (value ->> 3) + (value ->> 4), value ->> 5) AS TEXT),
-             CAST(substr($4, (value ->> 2) + (value ->> 3) + (value ->> 4) + coalesce(value ->> 5, 0), value ->> 6) AS TEXT)
-         FROM json_each($3) CROSS JOIN page_heads ON page_id = value ->> 0 AND value ->> 1 BETWEEN 1 AND seq
-         WHERE true
-         ON CONFLICT (page_id) DO UPDATE SET
-             seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
-             content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
-         WHERE excluded.seq > page_snapshots.seq;
-
-         DELETE FROM page_updates WHERE id IN (
-             SELECT u.id
-             FROM json_each($3) CROSS JOIN page_snapshots s ON s.page_id = value ->> 0
-             CROSS JOIN page_heads h ON h.page_id = s.page_id
-             CROSS JOIN page_updates u ON u.head_id = h.id AND u.seq <= s.seq
-         );"
     };
 }
 
@@ -70,13 +44,30 @@ pub(super) const BEGIN: &str = "BEGIN IMMEDIATE";
 pub(super) const COMMIT: &str = "COMMIT";
 
 /// A chunk of a larger batch, between [`BEGIN`] and [`COMMIT`].
-pub(super) const STORE_CHUNK: &str = concat!(append!(), compact!(), answer!());
+pub(super) const STORE_CHUNK: &str = concat!(append!(), answer!());
 
-/// A batch that fits one chunk, in one go.
-pub(super) const STORE_BATCH: &str = concat!("BEGIN IMMEDIATE;", append!(), compact!(), answer!(), "COMMIT;");
-
-/// A batch that fits one chunk and has no snapshots: most are.
+/// A batch that fits one chunk, in one go: most do.
 pub(super) const STORE_ROWS: &str = concat!("BEGIN IMMEDIATE;", append!(), answer!(), "COMMIT;");
+
+/// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and deletes the rows that the
+/// stored one covers. `$2` is the number of the last row covered, then come state, state vector, content and text. Answers with
+/// a row if the snapshot was written. (What is empty is bound as NULL.)
+pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
+    INSERT INTO page_snapshots (page_id, seq, state, state_vector, content, text)
+    SELECT page_id, $2, coalesce($3, x''), coalesce($4, x''), $5, coalesce($6, '')
+    FROM page_heads WHERE page_id = $1 AND $2 BETWEEN 1 AND seq
+    ON CONFLICT (page_id) DO UPDATE SET
+        seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
+        content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
+    WHERE excluded.seq > page_snapshots.seq
+    RETURNING 1;
+    DELETE FROM page_updates WHERE id IN (
+        SELECT u.id
+        FROM page_snapshots s CROSS JOIN page_heads h ON h.page_id = s.page_id
+        CROSS JOIN page_updates u ON u.head_id = h.id AND u.seq <= s.seq
+        WHERE s.page_id = $1
+    );
+    COMMIT;";
 
 pub(super) const LOAD: &str =
     "SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes, h.created_at AS created_ms,

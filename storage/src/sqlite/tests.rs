@@ -1,7 +1,7 @@
 //! What only SQLite can be made to do: run out of space at a known place.
 
 use super::*;
-use crate::testing::contract::{append, compact, page, snapshot};
+use crate::testing::contract::{append, page, snapshot};
 
 #[tokio::test]
 async fn a_full_disk_refuses_what_does_not_fit_until_there_is_room_again() {
@@ -30,10 +30,7 @@ async fn a_full_disk_refuses_what_does_not_fit_until_there_is_room_again() {
     assert_eq!(store.commit(&[append("p", ["2"])]).await.unwrap()[0].first_seq, 2);
 
     // Somebody makes room.
-    store
-        .commit(&[compact("big", snapshot(1, b"small"))])
-        .await
-        .unwrap();
+    store.compact(&page("big"), &snapshot(1, b"small")).await.unwrap();
     let answers = store
         .commit(&[append("p", ["3"]), append("q", [&large])])
         .await

@@ -4,6 +4,7 @@
 //! when calls wait or fail (see [`Faults`]). A simulation that cannot wait uses [`Faults`] and [`Tables`](crate::Tables) alone.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -12,9 +13,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, LoggedUpdate, MemoryStore, NewUpdate,
-    PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage,
-    UserRecord,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, MemoryStore,
+    NewUpdate, PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError,
+    StoredPage, UserRecord,
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
@@ -28,6 +29,10 @@ pub struct FaultyStore {
 struct State {
     faults: Faults,
     waiting: usize,
+    /// Pages that somebody else holds, and whether it can be found out which.
+    held: BTreeMap<PageId, bool>,
+    /// The pages of the batches that were asked for.
+    batches: Vec<Vec<PageId>>,
     /// Raised by every crash: calls of earlier ones are never carried out.
     crashes: u64,
 }
@@ -38,6 +43,8 @@ impl FaultyStore {
         let state = State {
             faults,
             waiting: 0,
+            held: BTreeMap::new(),
+            batches: Vec::new(),
             crashes: 0,
         };
         Arc::new(Self {
@@ -61,6 +68,38 @@ impl FaultyStore {
     pub fn turn(&self, switch: impl FnOnce(&mut Faults)) {
         switch(&mut self.state().faults);
         self.changed.notify_waiters();
+    }
+
+    /// Somebody else holds a page from now on: commits of it fail. If it cannot be found out, nobody learns which page it is.
+    pub fn hold(&self, page: &PageId, can_be_found_out: bool) {
+        self.state().held.insert(page.clone(), can_be_found_out);
+    }
+
+    /// Nobody else holds any page.
+    pub fn let_go(&self) {
+        self.state().held.clear();
+    }
+
+    /// The pages of each batch that was asked for, whatever became of it.
+    pub fn batches(&self) -> Vec<Vec<PageId>> {
+        self.state().batches.clone()
+    }
+
+    fn held(&self, batch: &[PageCommit]) -> Result<(), StoreError> {
+        let state = self.state();
+        let held = batch
+            .iter()
+            .filter_map(|entry| Some((&entry.page, *state.held.get(&entry.page)?)))
+            .collect::<Vec<_>>();
+        if held.is_empty() {
+            return Ok(());
+        }
+        if held.iter().any(|(_, can_be_found_out)| !can_be_found_out) {
+            return Err(Fault::Unavailable.error());
+        }
+        Err(StoreError::Busy {
+            pages: held.into_iter().map(|(page, _)| page.clone()).collect(),
+        })
     }
 
     /// Forgets what has been asked and not carried out: those calls fail.
@@ -227,8 +266,24 @@ impl Store for FaultyStore {
     }
 
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
+        let pages = batch.iter().map(|entry| entry.page.clone()).collect();
+        self.state().batches.push(pages);
         let lost = self.admit(Operation::Write).await?;
+        self.held(batch)?;
         let answer = self.durable.commit(batch).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn commit_alone(&self, entry: &PageCommit) -> Result<Committed, StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        self.held(std::slice::from_ref(entry))?;
+        let answer = self.durable.commit_alone(entry).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        let lost = self.admit(Operation::Compact).await?;
+        let answer = self.durable.compact(page, snapshot).await;
         lost.map_or(answer, |fault| Err(fault.error()))
     }
 

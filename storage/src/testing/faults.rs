@@ -9,6 +9,8 @@ pub enum Operation {
     Read,
     /// A batch, or an update for the quarantine.
     Write,
+    /// A snapshot. The dice and the switch for the next calls leave it alone: it is nobody's edit.
+    Compact,
     /// The question whether it works.
     Check,
 }
@@ -137,7 +139,7 @@ impl Faults {
         }
         let verdict = match (self.failure(operation), operation) {
             (Some((fault, _)), Operation::Read | Operation::Check) => Verdict::Fail(fault, Moment::Before),
-            (Some((fault, moment)), Operation::Write) => Verdict::Fail(fault, moment),
+            (Some((fault, moment)), Operation::Write | Operation::Compact) => Verdict::Fail(fault, moment),
             (None, _) => Verdict::Proceed,
         };
         match verdict {
@@ -153,7 +155,7 @@ impl Faults {
         if let Some(fault) = self.broken {
             return Some((fault, Moment::Before));
         }
-        if operation == Operation::Check {
+        if matches!(operation, Operation::Check | Operation::Compact) {
             return None;
         }
         if let Some((calls, fault, moment)) = self.next {

@@ -2,7 +2,7 @@
 
 use pageroom_storage::{
     StoreOptions, migrate, open,
-    testing::contract::{Place, append, compact, page, snapshot},
+    testing::contract::{Place, append, page, snapshot},
 };
 use sqlx::{Executor, Row};
 
@@ -90,10 +90,7 @@ async fn a_backend_reads_the_snapshots_of_a_database_itself() {
     };
     let store = place.open().await;
     store.commit(&[append("p", ["1", "2"])]).await.unwrap();
-    store
-        .commit(&[compact("p", snapshot(2, b"state"))])
-        .await
-        .unwrap();
+    store.compact(&page("p"), &snapshot(2, b"state")).await.unwrap();
 
     let mut connection = place.connect().await;
     let columns = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position)

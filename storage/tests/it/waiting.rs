@@ -3,8 +3,8 @@
 use std::{fs::File, time::Duration};
 
 use pageroom_storage::{
-    StoreOptions, open,
-    testing::contract::{Place, append, page},
+    Compaction, StoreError, StoreOptions, open,
+    testing::contract::{Place, append, page, snapshot},
 };
 use sqlx::{Connection, Executor};
 use tokio::{net::TcpListener, time::Instant};
@@ -62,12 +62,24 @@ async fn a_page_that_another_process_has_locked_is_unavailable_until_it_is_done(
     let mut other = place.connect().await;
     let mut lock = other.begin().await.unwrap();
     lock.execute("SELECT * FROM page_heads FOR UPDATE").await.unwrap();
-    assert_eq!(
-        store.commit(&[append("p", ["2"])]).await.unwrap_err().kind(),
-        "unavailable"
+    let error = store
+        .commit(&[append("o", ["0"]), append("p", ["2"]), append("q", ["0"])])
+        .await
+        .unwrap_err();
+    // It says which page is held, so that the others can go without it.
+    assert!(
+        matches!(&error, StoreError::Busy { pages } if *pages == [page("p")]),
+        "{error:?}"
     );
+    let error = store.commit_alone(&append("p", ["2"])).await.unwrap_err();
+    assert!(matches!(error.kind(), "busy" | "unavailable"), "{error}");
     assert!(store.load(&page("p")).await.unwrap().is_some());
     store.commit(&[append("q", ["another page"])]).await.unwrap();
+    // Snapshots do not hold the page, and do not wait for whoever does.
+    assert_eq!(
+        store.compact(&page("p"), &snapshot(1, b"s")).await.unwrap(),
+        Compaction::Compacted
+    );
     lock.rollback().await.unwrap();
     // The server has given up the statement that waited, too: nothing of it comes late.
     assert_eq!(store.commit(&[append("p", ["2"])]).await.unwrap()[0].first_seq, 2);

@@ -2,8 +2,8 @@
 
 use std::{
     env,
-    io::{self, Write},
-    process::{self, Command},
+    io::{self, BufRead, Write},
+    process::{self, Child, ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -64,26 +64,44 @@ impl Database {
             .expect("a database")
     }
 
-    /// What PostgreSQL answers to a statement, as its own client prints it.
-    pub(crate) fn query(&self, statement: &str) -> String {
+    /// The client of PostgreSQL.
+    fn psql(&self) -> Command {
         let Kind::Postgres { url, schema } = &self.0 else {
             panic!("no PostgreSQL")
         };
-        let psql = match env::var_os("PAGEROOM_TEST_POSTGRES_BIN") {
-            Some(folder) => std::path::Path::new(&folder).join("psql"),
-            None => "psql".into(),
+        let mut psql = match env::var_os("PAGEROOM_TEST_POSTGRES_BIN") {
+            Some(folder) => Command::new(std::path::Path::new(&folder).join("psql")),
+            None => Command::new("psql"),
         };
-        let output = Command::new(psql)
-            .args([
-                "--no-psqlrc",
-                "--tuples-only",
-                "--no-align",
-                "--quiet",
-                "--command",
-                statement,
-                url,
-            ])
-            .env("PGOPTIONS", format!("--search_path={schema}"))
+        psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--quiet"])
+            .arg(url)
+            .env("PGOPTIONS", format!("--search_path={schema}"));
+        psql
+    }
+
+    /// Runs a statement in a transaction that stays open until the session is dropped.
+    pub(crate) fn hold(&self, statement: &str) -> HeldSession {
+        let mut client = self
+            .psql()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("psql, the client of PostgreSQL");
+        let mut stdin = client.stdin.take().expect("a pipe");
+        writeln!(stdin, "BEGIN; {statement};").expect("a client that listens");
+        let mut line = String::new();
+        io::BufReader::new(client.stdout.take().expect("a pipe"))
+            .read_line(&mut line)
+            .expect("an answer");
+        assert_ne!(line, "", "the statement answers with a row");
+        HeldSession(client, Some(stdin))
+    }
+
+    /// What PostgreSQL answers to a statement, as its own client prints it.
+    pub(crate) fn query(&self, statement: &str) -> String {
+        let output = self
+            .psql()
+            .args(["--command", statement])
             .output()
             .expect("psql, the client of PostgreSQL");
         assert!(
@@ -92,6 +110,17 @@ impl Database {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+}
+
+/// A session with an open transaction.
+pub(crate) struct HeldSession(Child, Option<ChildStdin>);
+
+impl Drop for HeldSession {
+    fn drop(&mut self) {
+        // The client ends with its input, and the transaction with the client.
+        drop(self.1.take());
+        let _ = self.0.wait();
     }
 }
 

@@ -10,8 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use storage::{
-    AccessStore, AuditEntry, AuditQuery, Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord,
-    Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
+    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, NewUpdate, PageCommit, PageId,
+    PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord,
+    testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -24,6 +25,8 @@ pub(crate) enum Weather {
     Hanging,
     /// It fails like this.
     Failing(Fault),
+    /// It brings down whoever asks.
+    Panicking,
 }
 
 /// A store with switches for each half, where [`storage::testing::disk`] has them for both.
@@ -83,6 +86,7 @@ async fn pass(weather: &watch::Sender<Weather>) -> Result<(), StoreError> {
     match *settled.await.expect("a switch that lives as long as its store") {
         Weather::Fine | Weather::Hanging => Ok(()),
         Weather::Failing(fault) => Err(fault.error()),
+        Weather::Panicking => panic!("a store that panics on demand"),
     }
 }
 
@@ -163,6 +167,11 @@ impl Store for SwitchedStore {
     async fn commit(&self, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
         pass(&self.writing).await?;
         self.store.commit(batch).await
+    }
+
+    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        pass(&self.writing).await?;
+        self.store.compact(page, snapshot).await
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {

@@ -115,5 +115,6 @@ fn a_failed_room_writes_no_snapshot() {
     stage.edits(&alice, &poison);
     stage.passes(seconds(60));
     assert!(stage.append.is_none());
+    assert_eq!(stage.compaction, None);
     assert_eq!(stage.stored_text(), "hello");
 }

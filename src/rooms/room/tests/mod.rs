@@ -24,10 +24,10 @@ mod viewers;
 use std::time::SystemTime;
 
 use crdt::testing::Replica;
-use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, Tables};
+use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, Snapshot, Tables};
 
 use super::*;
-use crate::rooms::{ClientMessage, Loaded, Next, Outbox, Pushed, RequestId, Viewer};
+use crate::rooms::{ClientMessage, CompactRequest, Loaded, Next, Outbox, Pushed, RequestId, Viewer};
 
 /// What came out of somebody's outbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +97,8 @@ struct Stage {
     store: Tables,
     /// The request to the store that is under way.
     append: Option<PageCommit>,
+    /// The snapshot that is being written.
+    compaction: Option<CompactRequest>,
     /// What the room wants to read of another process.
     holes: Vec<(Seq, Seq)>,
     answers: Vec<(RequestId, Result<Seq, RefusalCode>)>,
@@ -160,6 +162,7 @@ impl Stage {
             outbox_bytes: 0,
             store,
             append: None,
+            compaction: None,
             holes: Vec::new(),
             answers: Vec::new(),
             quarantined: Vec::new(),
@@ -350,9 +353,34 @@ impl Stage {
 
     /// The store answers whatever is asked until nothing is.
     fn store_answers_everything(&mut self) {
-        while self.append.is_some() {
-            self.store_answers();
+        while self.append.is_some() || self.compaction.is_some() {
+            if self.append.is_some() {
+                self.store_answers();
+            }
+            if self.compaction.is_some() {
+                self.store_compacts();
+            }
         }
+    }
+
+    /// The store takes the snapshot, and the room hears of it. What was in it is returned.
+    fn store_compacts(&mut self) -> CompactRequest {
+        let compact = self.compaction.take().expect("a snapshot");
+        let mut document = Document::load(self.config.gate, [compact.state.clone()]).expect("a whole page");
+        let content = document.content().unwrap();
+        let snapshot = Snapshot {
+            seq: compact.seq,
+            state: compact.state.clone(),
+            state_vector: compact.state_vector.clone(),
+            content: content.json(None).unwrap().unwrap(),
+            text: content.text(None).unwrap().unwrap(),
+        };
+        self.store.compact(&compact.page, &snapshot);
+        self.happens(Input::Compacted {
+            seq: compact.seq,
+            taken: true,
+        });
+        compact
     }
 
     /// Another process stores an update of the same page.
@@ -363,7 +391,6 @@ impl Stage {
                 data: update.clone(),
                 user: None,
             }],
-            snapshot: None,
             size_bytes: None,
         };
         self.store.commit(SystemTime::UNIX_EPOCH, &[commit]).unwrap();
@@ -426,6 +453,10 @@ impl Stage {
             Effect::Append(commit) => {
                 let under_way = self.append.replace(commit);
                 assert!(under_way.is_none(), "one request to the store at a time");
+            }
+            Effect::Compact(compact) => {
+                let under_way = self.compaction.replace(compact);
+                assert!(under_way.is_none(), "one snapshot at a time");
             }
             Effect::ReadForeign { after, before } => self.holes.push((after, before)),
             Effect::Answer { request, result } => {

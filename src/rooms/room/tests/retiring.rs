@@ -69,6 +69,22 @@ fn the_snapshot_it_leaves_is_exact() {
 }
 
 #[test]
+fn a_room_whose_snapshot_is_not_taken_goes_after_a_while_and_keeps_its_log() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    stage.store_answers();
+    stage.leaves(&alice, Departure::Clean);
+    // The snapshot after the interval is under way for ever.
+    stage.passes(stage.config.idle + seconds(8) - millis(1));
+    assert!(!stage.retired);
+    stage.passes(millis(1));
+    assert!(stage.retired);
+    assert_eq!(stage.stored_text(), "hello");
+}
+
+#[test]
 fn a_room_that_was_told_to_stay_waits_another_idle_time() {
     let mut stage = Stage::new();
     let alice = stage.joins(1, "alice");

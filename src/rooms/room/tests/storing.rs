@@ -119,16 +119,15 @@ fn a_snapshot_follows_the_first_unmerged_edit_by_the_interval() {
     stage.edits(&alice, &hello);
     stage.store_answers();
     stage.passes(seconds(5) - millis(1));
-    assert!(stage.append.is_none());
+    assert_eq!(stage.compaction, None);
     stage.passes(millis(1));
-    let append = stage.append.as_ref().expect("a snapshot");
-    assert!(append.updates.is_empty());
-    let snapshot = append.snapshot.as_ref().expect("a snapshot");
+    assert!(stage.append.is_none());
+    assert_eq!(stage.store_compacts().seq, 1);
+    let snapshot = stage.store.snapshot(&stage.page).expect("a snapshot");
     assert_eq!((snapshot.seq, snapshot.text.as_str()), (1, "hello"));
-    stage.store_answers();
     assert_eq!(stage.store.load(&stage.page).unwrap().log, []);
     stage.passes(seconds(60));
-    assert!(stage.append.is_none(), "nothing has changed since");
+    assert_eq!(stage.compaction, None, "nothing has changed since");
     assert_eq!(stage.stored_text(), "hello");
 }
 
@@ -173,17 +172,105 @@ fn a_snapshot_covers_only_rows_that_are_stored() {
     stage.edits(&alice, &second);
     // The interval ends while the second row is under way.
     stage.passes(seconds(3));
-    assert!(
-        stage
-            .append
-            .as_ref()
-            .is_some_and(|append| append.snapshot.is_none())
-    );
+    assert_eq!(stage.compaction, None);
     stage.store_answers();
-    let snapshot = stage.append.as_ref().and_then(|append| append.snapshot.as_ref());
-    assert_eq!(snapshot.map(|snapshot| snapshot.seq), Some(2));
-    stage.store_answers();
+    assert_eq!(stage.store_compacts().seq, 2);
     assert_eq!(stage.stored_text(), "first second");
+}
+
+/// The store is asked to keep an edit together with the state of which a snapshot is to be made: what comes meanwhile is in no row
+/// yet, and so in no snapshot.
+#[test]
+fn a_snapshot_holds_nothing_that_is_in_no_row() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let first = alice.types("first ");
+    stage.edits(&alice, &first);
+    stage.store_answers();
+    stage.passes(seconds(4));
+    let second = alice.types("second ");
+    stage.edits(&alice, &second);
+    stage.passes(seconds(3));
+    // It goes with the next request, which is made when the second is stored.
+    let third = alice.types("third");
+    stage.edits(&alice, &third);
+    stage.store_answers();
+    assert_eq!(stage.compaction, None, "the third is in no row yet");
+    let fourth = alice.types(" fourth");
+    stage.edits(&alice, &fourth);
+    stage.store_answers();
+    assert_eq!(stage.store_compacts().seq, 3);
+    let snapshot = stage.store.snapshot(&stage.page).expect("a snapshot");
+    assert_eq!(snapshot.text, "first second third");
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), alice.text());
+}
+
+#[test]
+fn edits_do_not_wait_for_a_snapshot_and_one_that_was_not_taken_stays_due() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let first = alice.types("first ");
+    stage.edits(&alice, &first);
+    stage.store_answers();
+    stage.passes(seconds(5));
+    let mut under_way = stage.compaction.clone().expect("a snapshot").seq;
+    let second = alice.types("second");
+    stage.edits(&alice, &second);
+    stage.store_answers();
+    assert!(stage.hears(&alice).contains(&Heard::Stored(second)));
+    for pause in [1, 2, 4] {
+        stage.compaction = None;
+        stage.happens(Input::Compacted {
+            seq: under_way,
+            taken: false,
+        });
+        stage.passes(seconds(pause) - millis(1));
+        assert_eq!(stage.compaction, None);
+        stage.passes(millis(1));
+        under_way = stage.compaction.as_ref().expect("a snapshot").seq;
+        assert_eq!(under_way, 2);
+    }
+    stage.store_compacts();
+    assert_eq!(stage.store.load(&stage.page).unwrap().log, []);
+    stage.passes(seconds(60));
+    assert_eq!(stage.compaction, None);
+}
+
+#[test]
+fn what_was_stored_while_a_snapshot_was_written_is_in_the_next() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let first = alice.types("first ");
+    stage.edits(&alice, &first);
+    stage.store_answers();
+    stage.passes(seconds(5));
+    let second = alice.types("second");
+    stage.edits(&alice, &second);
+    stage.store_answers();
+    assert_eq!(stage.store_compacts().seq, 1);
+    assert_eq!(stage.store.load(&stage.page).unwrap().log.len(), 1);
+    stage.passes(seconds(5));
+    assert_eq!(stage.store_compacts().seq, 2);
+    assert_eq!(stage.stored_text(), "first second");
+}
+
+/// Two servers on one store: what the other has stored waits for nothing of ours.
+#[test]
+fn whoever_joins_after_rows_of_another_process_is_answered_at_once() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let foreign = Replica::new(ClientId(50)).insert(0, "foreign ");
+    stage.other_process_stores(&foreign);
+    let mine = alice.types("mine");
+    stage.edits(&alice, &mine);
+    stage.store_answers();
+    stage.reads_foreign();
+    let bob = stage.arrives(2, "bob");
+    stage.asks(&bob);
+    let heard = stage.hears(&bob);
+    assert!(matches!(heard[..], [Heard::Step2(_)]), "{heard:?}");
+    assert!(stage.room.is_settled());
 }
 
 #[test]

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::json;
 
-use crate::{Committed, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot, StoreOptions, open};
+use crate::{
+    Committed, Compaction, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot, StoreOptions, open,
+};
 
 mod access;
 mod batches;
@@ -68,7 +70,8 @@ macro_rules! store_contract {
             a_snapshot_swallows_exactly_the_rows_it_covers
             a_snapshot_that_covers_no_more_is_passed_over
             a_snapshot_beyond_the_log_is_passed_over
-            rows_of_an_entry_come_before_its_snapshot
+            a_snapshot_of_a_page_that_was_never_stored_is_passed_over
+            what_is_committed_alone_is_stored_like_anything_else
             an_entry_without_rows_for_an_unknown_page_writes_nothing
             a_log_is_read_in_parts_and_none_where_a_snapshot_swallowed_it
             pages_are_listed_bytewise_by_prefix_and_in_parts
@@ -117,7 +120,6 @@ pub fn append<D: AsRef<[u8]>>(id: &str, rows: impl IntoIterator<Item = D>) -> Pa
     PageCommit {
         page: page(id),
         updates: rows.into_iter().map(update).collect(),
-        snapshot: None,
         size_bytes: None,
     }
 }
@@ -133,14 +135,9 @@ pub fn snapshot(seq: Seq, state: impl AsRef<[u8]>) -> Snapshot {
     }
 }
 
-/// An entry of a batch that writes a snapshot of a page.
-pub fn compact(id: &str, snapshot: Snapshot) -> PageCommit {
-    PageCommit {
-        page: page(id),
-        updates: Vec::new(),
-        snapshot: Some(snapshot),
-        size_bytes: None,
-    }
+/// Writes a snapshot of a page.
+async fn compact(store: &SharedStore, id: &str, snapshot: Snapshot) -> Compaction {
+    store.compact(&page(id), &snapshot).await.unwrap()
 }
 
 async fn commit_one(store: &SharedStore, entry: PageCommit) -> Committed {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::{Place, append, commit_one, compact, page, snapshot, stored};
-use crate::{Seq, Snapshot};
+use crate::{Committed, Compaction, Seq, Snapshot};
 
 pub async fn a_snapshot_swallows_exactly_the_rows_it_covers(place: &dyn Place) {
     let store = place.open().await;
@@ -12,8 +12,10 @@ pub async fn a_snapshot_swallows_exactly_the_rows_it_covers(place: &dyn Place) {
         .commit(&[append("p", [b"1", b"2", b"3"]), append("q", [b"x", b"y"])])
         .await
         .unwrap();
-    let answer = commit_one(&store, compact("p", snapshot(2, b"12"))).await;
-    assert_eq!((answer.first_seq, answer.last_seq), (4, 3));
+    assert_eq!(
+        compact(&store, "p", snapshot(2, b"12")).await,
+        Compaction::Compacted
+    );
     assert_eq!(
         stored(&store, "p").await,
         (2, b"12".to_vec(), vec![(3, b"3".to_vec())])
@@ -24,14 +26,11 @@ pub async fn a_snapshot_swallows_exactly_the_rows_it_covers(place: &dyn Place) {
     );
     let answer = commit_one(&store, append("p", [b"4"])).await;
     assert_eq!((answer.first_seq, answer.last_seq), (4, 4));
-    // Two pages compacted together.
-    store
-        .commit(&[
-            compact("q", snapshot(1, b"x")),
-            compact("p", snapshot(4, b"1234")),
-        ])
-        .await
-        .unwrap();
+    // Two pages at once.
+    tokio::join!(
+        compact(&store, "q", snapshot(1, b"x")),
+        compact(&store, "p", snapshot(4, b"1234"))
+    );
     assert_eq!(stored(&store, "p").await, (4, b"1234".to_vec(), vec![]));
     assert_eq!(
         stored(&store, "q").await,
@@ -46,11 +45,17 @@ pub async fn a_snapshot_swallows_exactly_the_rows_it_covers(place: &dyn Place) {
 pub async fn a_snapshot_that_covers_no_more_is_passed_over(place: &dyn Place) {
     let store = place.open().await;
     commit_one(&store, append("p", [b"1", b"2", b"3"])).await;
-    commit_one(&store, compact("p", snapshot(0, b"of nothing"))).await;
+    assert_eq!(
+        compact(&store, "p", snapshot(0, b"of nothing")).await,
+        Compaction::Passed
+    );
     assert!(store.snapshot(&page("p")).await.unwrap().is_none());
-    commit_one(&store, compact("p", snapshot(2, b"first"))).await;
+    compact(&store, "p", snapshot(2, b"first")).await;
     for seq in [0, 1, 2] {
-        commit_one(&store, compact("p", snapshot(seq, b"late"))).await;
+        assert_eq!(
+            compact(&store, "p", snapshot(seq, b"late")).await,
+            Compaction::Passed
+        );
         assert_eq!(
             stored(&store, "p").await,
             (2, b"first".to_vec(), vec![(3, b"3".to_vec())])
@@ -66,7 +71,10 @@ pub async fn a_snapshot_beyond_the_log_is_passed_over(place: &dyn Place) {
     let store = place.open().await;
     commit_one(&store, append("p", [b"1"])).await;
     for seq in [2, Seq::MAX] {
-        commit_one(&store, compact("p", snapshot(seq, b"wrong"))).await;
+        assert_eq!(
+            compact(&store, "p", snapshot(seq, b"wrong")).await,
+            Compaction::Passed
+        );
         assert_eq!(
             stored(&store, "p").await,
             (0, Vec::new(), vec![(1, b"1".to_vec())])
@@ -74,20 +82,29 @@ pub async fn a_snapshot_beyond_the_log_is_passed_over(place: &dyn Place) {
     }
 }
 
-pub async fn rows_of_an_entry_come_before_its_snapshot(place: &dyn Place) {
+pub async fn a_snapshot_of_a_page_that_was_never_stored_is_passed_over(place: &dyn Place) {
     let store = place.open().await;
-    let mut entry = append("p", [b"1", b"2"]);
-    entry.snapshot = Some(snapshot(1, b"s1"));
-    let answer = commit_one(&store, entry).await;
-    assert_eq!((answer.first_seq, answer.last_seq), (1, 2));
-    assert_eq!(
-        stored(&store, "p").await,
-        (1, b"s1".to_vec(), vec![(2, b"2".to_vec())])
-    );
-    let mut entry = append("p", [b"3"]);
-    entry.snapshot = Some(snapshot(3, b"s3"));
-    commit_one(&store, entry).await;
-    assert_eq!(stored(&store, "p").await, (3, b"s3".to_vec(), vec![]));
+    for seq in [0, 1] {
+        assert_eq!(
+            compact(&store, "p", snapshot(seq, b"s")).await,
+            Compaction::Passed
+        );
+    }
+    assert!(store.load(&page("p")).await.unwrap().is_none());
+    assert!(store.snapshot(&page("p")).await.unwrap().is_none());
+}
+
+pub async fn what_is_committed_alone_is_stored_like_anything_else(place: &dyn Place) {
+    let store = place.open().await;
+    commit_one(&store, append("p", [b"1"])).await;
+    let large = vec![7; 40 << 20];
+    let answer = store.commit_alone(&append("p", [&large])).await.unwrap();
+    assert_eq!((answer.first_seq, answer.last_seq), (2, 2));
+    assert_eq!(commit_one(&store, append("p", [b"3"])).await.first_seq, 3);
+    let nothing = store.commit_alone(&append::<&[u8]>("q", [])).await.unwrap();
+    assert_eq!(nothing, Committed::nothing());
+    let log = stored(&store, "p").await.2;
+    assert!(log == [(1, b"1".to_vec()), (2, large), (3, b"3".to_vec())]);
 }
 
 pub async fn no_content_makes_a_snapshot_unstorable(place: &dyn Place) {
@@ -111,14 +128,14 @@ pub async fn no_content_makes_a_snapshot_unstorable(place: &dyn Place) {
         (json!(null), json!(null)),
     ];
     for (n, (content, kept)) in (1..).zip(cases) {
-        let mut entry = append("p", [b"row"]);
         let text = "nul \0, quotes '\"\\, \u{10ffff}".to_owned();
-        entry.snapshot = Some(Snapshot {
+        commit_one(&store, append("p", [b"row"])).await;
+        let kept_as = Snapshot {
             content,
             text,
             ..snapshot(n, b"\0state")
-        });
-        commit_one(&store, entry).await;
+        };
+        compact(&store, "p", kept_as).await;
         let read = store.snapshot(&page("p")).await.unwrap().unwrap();
         assert_eq!(
             (read.seq, &read.state[..], read.content),
@@ -133,8 +150,7 @@ pub async fn no_content_makes_a_snapshot_unstorable(place: &dyn Place) {
         text: String::new(),
         ..snapshot(1, b"")
     };
-    let mut entry = append("q", [b""]);
-    entry.snapshot = Some(empty.clone());
-    commit_one(&store, entry).await;
+    commit_one(&store, append("q", [b""])).await;
+    compact(&store, "q", empty.clone()).await;
     assert_eq!(store.snapshot(&page("q")).await.unwrap(), Some(empty));
 }

@@ -1,0 +1,188 @@
+//! Writes the snapshots of all rooms, one at a time, apart from edits: nobody's acknowledgement waits for it.
+//!
+//! A room gives its encoded state and its state vector. The compactor has the columns made that people and backends read,
+//! away from the runtime's threads, and hands the whole to [`Store::compact`](storage::Store::compact). Any of this may fail: the
+//! room's log is kept, and the room asks again later.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use crdt::{Document, Limits, StateVector};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use storage::{PageId, Seq, SharedStore, Snapshot, StoreError};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::telemetry::Metrics;
+
+/// Makes the columns of a snapshot that people and backends read: all root types by name as JSON, and the plain text.
+pub trait ReadableView: Send + Sync + 'static {
+    /// The columns for an encoded state; `None` when it cannot be read now. It is then stored without them.
+    fn readable(&self, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>>;
+}
+
+/// Makes the columns in this process, on a thread of its own for each question.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalView(
+    /// Limits of the gate.
+    pub Limits,
+);
+
+/// What a room wants written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactRequest {
+    /// The page.
+    pub page: PageId,
+    /// Its log is covered up to and including this row.
+    pub seq: Seq,
+    /// The whole document as one update. It holds nothing that is in no row.
+    pub state: Bytes,
+    /// Its state vector.
+    pub state_vector: Bytes,
+}
+
+/// The door to the compactor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Compactor {
+    requests: mpsc::Sender<Request>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Request {
+    compact: CompactRequest,
+    reply: oneshot::Sender<bool>,
+}
+
+/// Requests that may wait. A room has one at most, and whoever finds the queue full asks again.
+const MAX_WAITING: usize = 256;
+/// Bytes that may wait, so that snapshots of large pages do not add up. One larger page alone passes.
+const MAX_WAITING_BYTES: usize = 64 << 20;
+
+impl Compactor {
+    /// Makes the compactor: its door, and the task that somebody has to run. The task ends when every clone of the door is gone.
+    pub fn new(
+        store: SharedStore,
+        limits: Limits,
+        view: Arc<dyn ReadableView>,
+        metrics: Metrics,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (requests, queue) = mpsc::channel(MAX_WAITING);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let task = Task {
+            store,
+            limits,
+            view,
+            metrics,
+            queue,
+            waiting_bytes: waiting_bytes.clone(),
+        };
+        let door = Self {
+            requests,
+            waiting_bytes,
+        };
+        (door, task.run())
+    }
+
+    /// Asks for a snapshot to be written. The answer is whether the store has it, or one that covers as much; it fails when too many
+    /// snapshots wait already.
+    pub(super) fn compact(&self, compact: CompactRequest) -> oneshot::Receiver<bool> {
+        let (reply, answer) = oneshot::channel();
+        let bytes = compact.state.len();
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before == 0 || before.saturating_add(bytes) <= MAX_WAITING_BYTES;
+        if !fits || self.requests.try_send(Request { compact, reply }).is_err() {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        answer
+    }
+}
+
+struct Task {
+    store: SharedStore,
+    limits: Limits,
+    view: Arc<dyn ReadableView>,
+    metrics: Metrics,
+    queue: mpsc::Receiver<Request>,
+    waiting_bytes: Arc<AtomicUsize>,
+}
+
+impl Task {
+    async fn run(mut self) {
+        while let Some(Request { compact, reply }) = self.queue.recv().await {
+            let bytes = compact.state.len();
+            // A room that has ended meanwhile needs no answer, and its snapshot is written all the same.
+            let _ = reply.send(self.write(compact).await);
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    async fn write(&self, compact: CompactRequest) -> bool {
+        let CompactRequest {
+            page,
+            seq,
+            state,
+            state_vector,
+        } = compact;
+        if !is_whole(self.limits, state.clone(), state_vector.clone()).await {
+            self.metrics.error("snapshot_not_whole");
+            tracing::error!(%page, seq, "a snapshot does not decode to the page it was made of; the log is kept instead");
+            return false;
+        }
+        let readable = self.view.readable(state.clone()).await;
+        if readable.is_none() {
+            self.metrics.error("page_unreadable");
+            tracing::warn!(%page, seq, "a page cannot be shown; its snapshot is stored without readable columns");
+        }
+        let (content, text) = readable.unwrap_or_default();
+        let snapshot = Snapshot {
+            seq,
+            state,
+            state_vector,
+            content,
+            text,
+        };
+        match self.store.compact(&page, &snapshot).await {
+            // Where it was passed over, another process has written one that covers as much.
+            Ok(_) => true,
+            Err(error) => {
+                self.failed(&page, seq, &error);
+                false
+            }
+        }
+    }
+
+    fn failed(&self, page: &PageId, seq: Seq, error: &StoreError) {
+        self.metrics.error("snapshot_not_stored");
+        tracing::warn!(%page, seq, %error, "a snapshot could not be stored yet; the log is kept");
+    }
+}
+
+/// Whether a state decodes to what its state vector says. What replaces a log is looked at before.
+async fn is_whole(limits: Limits, state: Bytes, state_vector: Bytes) -> bool {
+    let check = move || {
+        let document = Document::load(limits, [state]);
+        let expected = StateVector::decode(&state_vector, &limits.for_stored());
+        matches!((document, expected), (Ok(document), Ok(expected)) if *document.state_vector() == expected)
+    };
+    // A thread that panicked has not said yes.
+    tokio::task::spawn_blocking(check).await.unwrap_or(false)
+}
+
+impl ReadableView for LocalView {
+    fn readable(&self, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>> {
+        let limits = self.0;
+        let read = move || {
+            let mut document = Document::load(limits, [state]).ok()?;
+            let content = document.content().ok()?;
+            Some((
+                content.json(None).ok()?.unwrap_or_default(),
+                content.text(None).ok()?.unwrap_or_default(),
+            ))
+        };
+        Box::pin(async move { tokio::task::spawn_blocking(read).await.ok().flatten() })
+    }
+}
