@@ -13,8 +13,10 @@ mod id_set;
 mod limits;
 mod live;
 mod parking;
+mod roots;
 mod state_vector;
 mod update;
+mod view;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -29,3 +31,4 @@ pub use message::Message;
 pub use parking::{Parking, ParkingFull, ParkingLimits};
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
 pub use update::{ClientRange, Update, merge};
+pub use view::{View, ViewError};

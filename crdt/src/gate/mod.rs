@@ -19,7 +19,6 @@ use crate::state_vector::{ClientId, StateVector};
 use crate::update::{
     DELETED, DOC, GC, Id, Keep, Parent, SKIP, Section, Struct, TYPE, Update, read_struct, trimmed,
 };
-pub(crate) use lineage::{KEYED, LIST, TEXT, XML};
 use lineage::{Kind, Lineage, Mark, Place};
 
 /// What a gate says to an update.
