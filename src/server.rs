@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     connections::{Admissions, websocket::Surroundings},
     http::{self, Parts, Peer},
+    reader::Readers,
     rooms::{Registry, StoreWriter},
     telemetry::Metrics,
 };
@@ -125,6 +126,7 @@ impl Server {
                 max_outbox_bytes: config.max_outbox_bytes,
             }),
             store: store.clone(),
+            readers: Readers::new(config.readers),
             gate,
             demo: config.demo,
             max_body_bytes: config.max_body_bytes,

@@ -3,6 +3,7 @@
 pub mod bench;
 
 mod export;
+mod reader;
 mod serve;
 mod token;
 
@@ -43,6 +44,9 @@ enum Command {
     Export(Box<export::ExportArgs>),
     /// Make load on a running server and measure latencies, throughput, CPU time and memory.
     Bench(Box<bench::BenchArgs>),
+    /// Read pages for the server that has started this process.
+    #[command(hide = true)]
+    Reader(reader::ReaderArgs),
 }
 
 /// Why a command failed.
@@ -69,6 +73,9 @@ const STACK_BYTES: usize = 64 << 20;
 /// Reads the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Command::Reader(args)) = &cli.command {
+        return reader::run(args);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
@@ -122,6 +129,8 @@ async fn run(cli: Cli) -> Result<ExitCode, CliError> {
             export::run(&args).await?;
             Ok(ExitCode::SUCCESS)
         }
+        // It has no runtime: see above.
+        Command::Reader(args) => Ok(reader::run(&args)),
         Command::Bench(args) => {
             bench::run(*args).await?;
             Ok(ExitCode::SUCCESS)

@@ -11,7 +11,10 @@ use axum::{
 use serde_json::json;
 use storage::{PageIdError, StoreError};
 
-use crate::rooms::{Refusal, RefusalCode};
+use crate::{
+    reader::ReadError,
+    rooms::{Refusal, RefusalCode},
+};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +31,9 @@ pub enum HttpError {
     /// The page broke while it was read.
     #[error("the page cannot be read")]
     Broken(#[source] crdt::ApplyError),
+    /// The page was not read in a form for people.
+    #[error(transparent)]
+    Unread(#[from] ReadError),
 }
 
 impl HttpError {
@@ -54,6 +60,14 @@ impl HttpError {
                 tracing::error!(%error, "a page broke while it was read");
                 Refusal::new(RefusalCode::Internal, "the page cannot be read")
             }
+            Self::Unread(error) => match error {
+                ReadError::Unreadable { .. } | ReadError::Unshown { .. } => {
+                    Refusal::new(RefusalCode::Internal, error.to_string())
+                }
+                ReadError::Busy | ReadError::Unavailable { .. } => {
+                    Refusal::unavailable("pages cannot be read just now, try again")
+                }
+            },
         }
     }
 }

@@ -51,6 +51,7 @@ use crate::{
         socket_io::{SocketIoConfig, SocketIoServer},
         websocket::Surroundings,
     },
+    reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
 };
 
@@ -70,6 +71,8 @@ pub struct Parts {
     pub around: Arc<Surroundings>,
     /// The store, for pages that are not open.
     pub store: SharedStore,
+    /// The processes in which pages are read.
+    pub readers: Readers,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.

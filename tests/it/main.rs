@@ -14,6 +14,7 @@ mod http;
 mod limits;
 mod matrix;
 mod persistence;
+mod reader;
 mod rooms;
 mod shutdown;
 mod socketio;
