@@ -90,6 +90,7 @@ impl Server {
             .await
             .map_err(|source| ServerError::Listen { address, source })?;
         let metrics = Metrics::new();
+        let readers = Readers::new(config.readers);
         let (writer, _) = StoreWriter::start(store.clone(), config.writer, metrics.clone());
         let gate = config.registry.room.gate;
         let registry = Registry::new(config.registry, store.clone(), writer.clone(), metrics.clone());
@@ -126,7 +127,7 @@ impl Server {
                 max_outbox_bytes: config.max_outbox_bytes,
             }),
             store: store.clone(),
-            readers: Readers::new(config.readers),
+            readers,
             gate,
             demo: config.demo,
             max_body_bytes: config.max_body_bytes,

@@ -45,6 +45,8 @@ impl Process {
             .arg(config.memory.div_ceil(MEGABYTE).to_string())
             // It needs no secret, no address and no file.
             .env_clear()
+            // Else the C library sets aside address space for each thread, which the memory limit would have to allow for.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // What a panic says may have content in it.
