@@ -9,6 +9,7 @@ use tokio::{
 
 use super::{
     ReadError, ReaderConfig,
+    marks::Marks,
     process::{Process, Wanted},
     protocol::Answer,
 };
@@ -32,6 +33,7 @@ pub(super) struct Job {
 
 pub(super) struct Lane {
     config: Arc<ReaderConfig>,
+    marks: Marks,
     process: Option<Process>,
     /// Workers that have died since one has answered.
     deaths: u32,
@@ -39,9 +41,10 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(config: Arc<ReaderConfig>) -> Self {
+    pub(super) fn new(config: Arc<ReaderConfig>, marks: Marks) -> Self {
         Self {
             config,
+            marks,
             process: None,
             deaths: 0,
             died_at: None,
@@ -75,7 +78,35 @@ impl Lane {
         }
     }
 
+    /// Answers a question, and notes for those that wait behind it whether the page can be read.
     async fn answer(&mut self, wanted: &Wanted) -> Result<(Answer, Vec<u8>), ReadError> {
+        let Wanted { page, version, .. } = wanted;
+        if let Some(reason) = self.marks.forbids(page, version, Instant::now()) {
+            return Err(ReadError::Unreadable { reason });
+        }
+        let reason = match self.ask(wanted).await {
+            Ok((Answer::Unreadable { reason }, _)) => reason.into(),
+            Err(ReadError::Unreadable { reason }) => reason,
+            Ok((Answer::Unshown { reason }, _)) => return Err(ReadError::Unshown { reason }),
+            Ok(answered) => {
+                self.marks.succeeded(page);
+                return Ok(answered);
+            }
+            Err(error) => return Err(error),
+        };
+        tracing::error!(
+            %page,
+            digest = %version,
+            %reason,
+            "a page cannot be read; it is tried again when it has changed"
+        );
+        self.marks
+            .failed(page.clone(), version.clone(), reason.clone(), Instant::now());
+        Err(ReadError::Unreadable { reason })
+    }
+
+    /// Asks the worker, and when that is lost another one.
+    async fn ask(&mut self, wanted: &Wanted) -> Result<(Answer, Vec<u8>), ReadError> {
         let mut reason = "";
         for _ in 0..TRIES {
             if self.process.is_none() {

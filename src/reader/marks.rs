@@ -1,6 +1,10 @@
 //! The pages that could not be read: in which state, how often, and when they may be tried again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -19,34 +23,36 @@ struct Mark {
     retry_at: Instant,
 }
 
-/// The pages that are unreadable.
-#[derive(Default)]
-pub(super) struct Marks(BTreeMap<Arc<str>, Mark>);
+/// The pages that are unreadable. Clones share them.
+#[derive(Clone, Default)]
+pub(super) struct Marks(Arc<Mutex<BTreeMap<Arc<str>, Mark>>>);
 
 impl Marks {
     /// Why a page is not even tried in this state now.
     pub(super) fn forbids(&self, page: &str, version: &str, now: Instant) -> Option<Arc<str>> {
-        let mark = self.0.get(page)?;
+        let marks = self.marks();
+        let mark = marks.get(page)?;
         (&*mark.version == version || now < mark.retry_at).then(|| mark.reason.clone())
     }
 
     pub(super) fn is_marked(&self, page: &str) -> bool {
-        self.0.contains_key(page)
+        self.marks().contains_key(page)
     }
 
-    pub(super) fn failed(&mut self, page: Arc<str>, version: Arc<str>, reason: Arc<str>, now: Instant) {
-        let tries = self.0.get(&page).map_or(0, |mark| mark.tries).saturating_add(1);
+    pub(super) fn failed(&self, page: Arc<str>, version: Arc<str>, reason: Arc<str>, now: Instant) {
+        let mut marks = self.marks();
+        let tries = marks.get(&page).map_or(0, |mark| mark.tries).saturating_add(1);
         let pause = FIRST_PAUSE
             .saturating_mul(1 << (tries - 1).min(16))
             .min(LONGEST_PAUSE);
-        if self.0.len() >= MAX_MARKS && !self.0.contains_key(&page) {
-            let next = self.0.iter().min_by_key(|(_, mark)| mark.retry_at);
+        if marks.len() >= MAX_MARKS && !marks.contains_key(&page) {
+            let next = marks.iter().min_by_key(|(_, mark)| mark.retry_at);
             if let Some(next) = next.map(|(page, _)| page.clone()) {
-                self.0.remove(&next);
+                marks.remove(&next);
             }
         }
         let retry_at = now + pause;
-        self.0.insert(
+        marks.insert(
             page,
             Mark {
                 version,
@@ -57,8 +63,12 @@ impl Marks {
         );
     }
 
-    pub(super) fn succeeded(&mut self, page: &str) {
-        self.0.remove(page);
+    pub(super) fn succeeded(&self, page: &str) {
+        self.marks().remove(page);
+    }
+
+    fn marks(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Mark>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,7 +78,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_is_tried_again_when_it_has_changed_and_after_longer_and_longer_pauses() {
-        let (mut marks, mut now) = (Marks::default(), Instant::now());
+        let (marks, mut now) = (Marks::default(), Instant::now());
         for (version, pause) in [("1", 1), ("2", 2), ("3", 4)] {
             marks.failed("page".into(), version.into(), "because".into(), now);
             let almost = now + Duration::from_millis(pause * 1000 - 1);
@@ -84,12 +94,12 @@ mod tests {
 
     #[tokio::test]
     async fn only_so_many_pages_are_remembered() {
-        let (mut marks, now) = (Marks::default(), Instant::now());
+        let (marks, now) = (Marks::default(), Instant::now());
         for page in 0..=MAX_MARKS as u64 {
             let at = now + Duration::from_secs(page);
             marks.failed(page.to_string().into(), "1".into(), "because".into(), at);
         }
-        assert_eq!(marks.0.len(), MAX_MARKS);
+        assert_eq!(marks.marks().len(), MAX_MARKS);
         assert!(!marks.is_marked("0") && marks.is_marked("1"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -23,6 +23,9 @@ use super::{
 /// Questions that wait for one worker. Each holds a page's state, which it shares with the page's room where there is one.
 const QUEUE: usize = 64;
 
+/// What cannot even be sent is not tried.
+const TOO_LARGE: &str = "it is larger than the memory of a reader process";
+
 /// From here on digests are made beside the runtime.
 const LARGE_STATE: u64 = 256 << 10;
 
@@ -33,22 +36,22 @@ pub struct Readers(Arc<Pool>);
 struct Pool {
     config: Arc<ReaderConfig>,
     lanes: Vec<mpsc::Sender<Job>>,
-    marks: Mutex<Marks>,
+    marks: Marks,
 }
 
 impl Readers {
     /// Readers that start when they are asked. Must be called within a runtime.
     pub fn new(config: ReaderConfig) -> Self {
-        let config = Arc::new(config);
+        let (config, marks) = (Arc::new(config), Marks::default());
         let lanes = (0..config.workers.max(1)).map(|_| {
             let (sender, jobs) = mpsc::channel(QUEUE);
-            tokio::spawn(Lane::new(config.clone()).run(jobs));
+            tokio::spawn(Lane::new(config.clone(), marks.clone()).run(jobs));
             sender
         });
         Self(Arc::new(Pool {
             lanes: lanes.collect(),
             config,
-            marks: Mutex::default(),
+            marks,
         }))
     }
 
@@ -105,12 +108,14 @@ impl Readers {
 
     /// Whether the page could not be read when that was tried last.
     pub fn is_unreadable(&self, page: &PageId) -> bool {
-        self.marks().is_marked(page.as_str())
+        self.0.marks.is_marked(page.as_str())
     }
 
     async fn ask(&self, page: &PageId, state: State, ask: Ask) -> Result<(Answer, Vec<u8>), ReadError> {
         let version = digest(&state).await;
-        if let Some(reason) = self.marks().forbids(page.as_str(), &version, Instant::now()) {
+        let forbidden = self.0.marks.forbids(page.as_str(), &version, Instant::now());
+        let too_large = (state.len() > self.0.config.memory).then(|| TOO_LARGE.into());
+        if let Some(reason) = forbidden.or(too_large) {
             return Err(ReadError::Unreadable { reason });
         }
         let page: Arc<str> = page.as_str().into();
@@ -129,27 +134,7 @@ impl Readers {
         if !matches!(queued, Ok(Ok(()))) {
             return Err(ReadError::Busy);
         }
-        match answer.await.unwrap_or(Err(ReadError::Busy)) {
-            Ok((Answer::Unreadable { reason }, _)) => Err(self.failed(page, version, reason.into())),
-            Err(ReadError::Unreadable { reason }) => Err(self.failed(page, version, reason)),
-            Ok((Answer::Unshown { reason }, _)) => Err(ReadError::Unshown { reason }),
-            Ok(answered) => {
-                self.marks().succeeded(&page);
-                Ok(answered)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn failed(&self, page: Arc<str>, version: Arc<str>, reason: Arc<str>) -> ReadError {
-        tracing::error!(
-            %page,
-            digest = %version,
-            %reason,
-            "a page cannot be read; it is tried again when it has changed"
-        );
-        self.marks().failed(page, version, reason.clone(), Instant::now());
-        ReadError::Unreadable { reason }
+        answer.await.unwrap_or(Err(ReadError::Busy))
     }
 
     fn lane(&self, page: &str) -> Option<&mpsc::Sender<Job>> {
@@ -157,10 +142,6 @@ impl Readers {
         page.hash(&mut hasher);
         let lane = hasher.finish() % self.0.lanes.len().max(1) as u64;
         self.0.lanes.get(lane as usize)
-    }
-
-    fn marks(&self) -> MutexGuard<'_, Marks> {
-        self.0.marks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
