@@ -84,9 +84,9 @@ impl Process {
             self.has.clear();
         }
         self.has.insert(wanted.page.clone(), wanted.version.clone());
-        match answer {
-            Answer::Unknown => Err(io::ErrorKind::InvalidData.into()),
-            answer => Ok((answer, body)),
+        match matches!(answer, Answer::Unknown) {
+            true => Err(io::ErrorKind::InvalidData.into()),
+            false => Ok((answer, body)),
         }
     }
 

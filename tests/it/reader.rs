@@ -304,3 +304,51 @@ async fn whoever_has_a_page_already_costs_no_reading() {
     .await;
     assert_eq!(again.status, StatusCode::NOT_MODIFIED);
 }
+
+#[tokio::test]
+async fn a_worker_ends_with_its_server_however_that_ends() {
+    let (server, address) = server(&[]).await;
+    post(address, "/api/pages/page/updates", insertion(1, 0, "hello")).await;
+    assert_eq!(content(address, "page").await.status, StatusCode::OK);
+    let [worker] = workers(server.id())[..] else {
+        panic!("one worker")
+    };
+    server.signal("KILL");
+    until("the worker to end", async || {
+        let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+        status.is_empty() || status.contains("State:\tZ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_read_is_what_yjs_shows() {
+    let (_server, address) = server(&[]).await;
+    for (update, shown) in [
+        // A list of a text, a map, a number and an XML element.
+        (
+            "01040100080101\
+             6c0177057469746c6587010001880101017d2a870102030170\
+             00",
+            json!({ "l": ["title", {}, 42, "<p></p>"] }),
+        ),
+        // Bytes under a key of a map.
+        (
+            "010101002801016d016201740201ff00",
+            json!({ "m": { "b": { "0": 1, "1": 255 } } }),
+        ),
+        // An XML element with an attribute that is an object.
+        (
+            "010201000701017803017028000100016101760000",
+            json!({ "x": "<p a=\"[object Object]\"></p>" }),
+        ),
+    ] {
+        let page = shown
+            .as_object()
+            .and_then(|shown| shown.keys().next())
+            .expect("a field");
+        let posted = post(address, &format!("/api/pages/{page}/updates"), hex(update)).await;
+        assert_eq!(posted.status, StatusCode::OK);
+        assert_eq!(content(address, page).await.json(), shown);
+    }
+}
