@@ -16,6 +16,9 @@
 //!    └────────── outbox ◄── effects ────────┘      http and auth stand beside connections
 //! ```
 //!
+//! What a page says as text or JSON is read in workers, processes of their own that may die ([`reader`]): a document library that breaks
+//! on what somebody has sent breaks nothing else.
+//!
 //! [`crdt`] is the only place that names the CRDT engine, and [`storage`] the only one that names the database driver; neither knows the
 //! server, or tokio's tasks. Dialects know of rooms only the messages, and rooms know nothing of dialects.
 //!
@@ -77,6 +80,7 @@ pub mod config;
 pub mod connections;
 pub mod http;
 pub mod protocols;
+pub mod reader;
 pub mod rooms;
 pub mod server;
 pub mod supervision;

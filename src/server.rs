@@ -25,7 +25,8 @@ use crate::{
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, websocket::Surroundings},
     http::{self, Parts, Peer, StoreProbe, TimedBody},
-    rooms::{Compactor, LocalView, Registry, StoreWriter},
+    reader::Readers,
+    rooms::{Compactor, Registry, StoreWriter},
     supervision::Supervisor,
     telemetry::Metrics,
 };
@@ -105,11 +106,12 @@ impl Server {
             .await
             .map_err(|source| ServerError::Listen { address, source })?;
         let metrics = Metrics::new();
+        let readers = Readers::new(config.readers);
         let supervisor = Supervisor::default();
         let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone());
         supervisor.spawn("writer", writing);
         let gate = config.registry.room.gate;
-        let view = Arc::new(LocalView(gate));
+        let view = Arc::new(readers.clone());
         let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
         supervisor.spawn("compactor", compacting);
         let registry = Registry::new(
@@ -159,6 +161,7 @@ impl Server {
             }),
             probe: StoreProbe::new(store.clone()),
             store: store.clone(),
+            readers,
             gate,
             demo: config.demo,
             max_body_bytes: config.max_body_bytes,

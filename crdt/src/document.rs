@@ -2,10 +2,8 @@
 
 use bytes::Bytes;
 
-use crate::content::Content;
 use crate::error::{ApplyError, DecodeError, LoadError, Refusal};
 use crate::limits::Limits;
-use crate::live::Live;
 use crate::pending::{Pending, PendingFull};
 use crate::state_vector::{ClientId, StateVector};
 use crate::structs::{StructStore, TakenIn};
@@ -290,18 +288,15 @@ impl Document {
         })
     }
 
-    /// A readable view of the document.
+    /// A readable view of the document, for tests.
     ///
     /// # Errors
-    /// When the document broke.
-    pub fn content(&mut self) -> Result<Content, ApplyError> {
-        let encoded = self.encode()?;
-        let roots = self.store()?.roots();
-        let roots = roots.map(|(name, content)| (name.to_owned(), content)).collect();
-        let readable = Update::parse(encoded, &Limits::trusted()).map_err(|_| ApplyError::Corrupt)?;
-        let mut live = Live::new(true);
-        live.apply(&readable.readable())?;
-        Ok(Content::new(roots, live))
+    /// When the document library does not read it.
+    #[cfg(feature = "testing")]
+    pub fn content(&mut self) -> Result<crate::View, crate::ViewError> {
+        let mut view = crate::View::new(true);
+        view.apply(&self.encode().map_err(|_| crate::ViewError::Failed)?)?;
+        Ok(view)
     }
 
     /// Leaves only the encoded state in memory.

@@ -10,18 +10,19 @@ mod document;
 mod error;
 mod id_set;
 mod limits;
-mod live;
 mod pending;
+mod roots;
 mod state_vector;
 mod structs;
 mod update;
+mod view;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome, Introduction};
 pub use badge::Badge;
-pub use content::{Content, FieldType};
+pub use content::FieldType;
 pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
@@ -29,3 +30,4 @@ pub use message::Message;
 pub use pending::PendingFull;
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
 pub use update::{ClientRange, Update, merge};
+pub use view::{View, ViewError};

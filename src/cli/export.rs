@@ -47,6 +47,10 @@ pub(super) enum ExportError {
     Damaged(#[from] crdt::LoadError),
     #[error("the page cannot be read: {0}")]
     Broken(#[from] crdt::ApplyError),
+    #[error("the page cannot be read: {0}")]
+    Unread(#[from] crdt::ViewError),
+    #[error("the page cannot be read: reading it did not end")]
+    Unfinished(#[from] tokio::task::JoinError),
     #[error("the output could not be written: {0}")]
     Output(#[from] std::io::Error),
 }
@@ -67,24 +71,29 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), ExportError> {
         .ok_or_else(|| ExportError::Unknown(page.clone()))?;
     store.close().await;
     let mut document = open_document(crdt::Limits::default(), stored.snapshot, stored.log)?;
-    let no_field = || ExportError::NoField(args.field.clone().unwrap_or_default());
+    let state = document.encode()?;
     let bytes = match args.format.as_str() {
-        "json" => document
-            .content()?
-            .json(args.field.as_deref())?
-            .ok_or_else(no_field)?
-            .to_string()
-            .into(),
-        "text" => document
-            .content()?
-            .text(args.field.as_deref())?
-            .ok_or_else(no_field)?
-            .into(),
-        _ => document.encode()?,
+        "update" => state,
+        format => {
+            let (is_json, field) = (format == "json", args.field.clone());
+            // Whatever happens to this process, nobody is served by it. The thread has a large stack, unlike this one.
+            let reading = tokio::task::spawn_blocking(move || read(&state, is_json, field));
+            reading.await??.into()
+        }
     };
     match &args.output {
         Some(file) => std::fs::write(file, &bytes)?,
         None => std::io::stdout().write_all(&bytes)?,
     }
     Ok(())
+}
+
+fn read(state: &[u8], is_json: bool, field: Option<String>) -> Result<String, ExportError> {
+    let mut view = crdt::View::new(true);
+    view.apply(state)?;
+    let content = match is_json {
+        true => view.json(field.as_deref())?.map(|json| json.to_string()),
+        false => view.text(field.as_deref())?,
+    };
+    content.ok_or_else(|| ExportError::NoField(field.unwrap_or_default()))
 }

@@ -1,6 +1,7 @@
 //! The command line: what each command does, and how an error becomes an exit code.
 
 mod export;
+mod reader;
 mod serve;
 mod token;
 
@@ -41,6 +42,9 @@ enum Command {
     Export(Box<export::ExportArgs>),
     /// Make load on a running server and measure latencies, throughput, CPU time and memory.
     Bench(Box<pageroom_load::BenchArgs>),
+    /// Read pages for the server that has started this process.
+    #[command(hide = true)]
+    Reader(reader::ReaderArgs),
 }
 
 /// Why a command failed.
@@ -67,6 +71,9 @@ const STACK_BYTES: usize = 64 << 20;
 /// Reads the command line and runs the command.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Command::Reader(args)) = &cli.command {
+        return reader::run(args);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_stack_size(STACK_BYTES)
@@ -120,6 +127,8 @@ async fn run(cli: Cli) -> Result<ExitCode, CliError> {
             export::run(&args).await?;
             Ok(ExitCode::SUCCESS)
         }
+        // It has no runtime: see above.
+        Command::Reader(args) => Ok(reader::run(&args)),
         Command::Bench(args) => {
             pageroom_load::run(*args).await?;
             Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 
 mod access;
 mod auth;
+mod reader;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,12 +20,13 @@ use crate::{
         hocuspocus::LobbyLimits,
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
+    reader::ReaderConfig,
     rooms::{RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
 };
 
-use self::access::AccessSettings;
 pub(crate) use self::auth::AuthSettings;
+use self::{access::AccessSettings, reader::ReaderSettings};
 
 /// Settings of the server, as they are given.
 #[derive(Args, Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Settings {
     rooms: RoomSettings,
     #[command(flatten)]
     limits: LimitSettings,
+    #[command(flatten)]
+    readers: ReaderSettings,
     #[command(flatten)]
     socket_io: SocketIoSettings,
     #[command(flatten)]
@@ -453,6 +457,8 @@ pub struct Config {
     pub socket_io: SocketIoConfig,
     /// Limits before anybody is let in, where a protocol shows its token after connecting.
     pub lobby: LobbyLimits,
+    /// The processes in which pages are read.
+    pub readers: ReaderConfig,
 }
 
 impl Settings {
@@ -467,6 +473,7 @@ impl Settings {
         );
         let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
+        let readers = self.readers.check(&mut problems);
         self.check_numbers(&mut problems);
         self.socket_io.check(&mut problems);
         if let Err(error) = storage::check_address(self.store.database_url.expose()) {
@@ -504,6 +511,7 @@ impl Settings {
                 .engine(self.session(), self.limits.max_message_bytes),
             socket_io: self.socket_io(),
             lobby: self.lobby(),
+            readers,
         })
     }
 

@@ -11,7 +11,10 @@ use axum::{
 use serde_json::json;
 use storage::{PageIdError, StoreError};
 
-use crate::rooms::{Refusal, RefusalCode};
+use crate::{
+    reader::ReadError,
+    rooms::{Refusal, RefusalCode},
+};
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +34,9 @@ pub enum HttpError {
     /// The page broke while it was read.
     #[error("the page cannot be read")]
     Broken(#[source] crdt::ApplyError),
+    /// The page was not read in a form for people.
+    #[error(transparent)]
+    Unread(#[from] ReadError),
 }
 
 impl HttpError {
@@ -58,6 +64,14 @@ impl HttpError {
                 tracing::error!(%error, "a page broke while it was read");
                 Refusal::new(RefusalCode::Internal, "the page cannot be read")
             }
+            Self::Unread(error) => match error {
+                ReadError::Unreadable { .. } | ReadError::Unshown { .. } => {
+                    Refusal::new(RefusalCode::Internal, error.to_string())
+                }
+                ReadError::Busy | ReadError::Unavailable { .. } => {
+                    Refusal::unavailable("pages cannot be read just now, try again")
+                }
+            },
         }
     }
 }
@@ -87,7 +101,9 @@ impl IntoResponse for HttpError {
         let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
         let status = match self {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
-            Self::Refused(_) | Self::Store(_) | Self::Damaged(_) | Self::Broken(_) => status(code),
+            Self::Refused(_) | Self::Store(_) | Self::Damaged(_) | Self::Broken(_) | Self::Unread(_) => {
+                status(code)
+            }
         };
         let mut answer = (status, Json(json!({ "error": error }))).into_response();
         if code == RefusalCode::RateLimited {

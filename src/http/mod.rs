@@ -55,6 +55,7 @@ use crate::{
         socket_io::{SocketIoConfig, SocketIoServer},
         websocket::Surroundings,
     },
+    reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
 };
 
@@ -76,6 +77,8 @@ pub struct Parts {
     pub store: SharedStore,
     /// Whether it works.
     pub probe: StoreProbe,
+    /// The processes in which pages are read.
+    pub readers: Readers,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.

@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use storage::{PageId, PageRecord, Seq};
 
 use super::{App, HttpError, body::UnreadBody};
-use crate::rooms::{Refusal, RefusalCode, Role, Room, heavily, open_document};
+use crate::{
+    reader::{Form, ReadError},
+    rooms::{Refusal, RefusalCode, Role, Room, heavily, open_document},
+};
 
 /// The sequence number up to which the answer is stored.
 pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
@@ -121,37 +124,33 @@ pub(super) async fn describe(
 ) -> Result<Json<Value>, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let record = app.store.page(&page).await?;
-    let (view, connections) = match view(&app, &page, fields_of).await? {
+    let sized = |document: &mut crdt::Document| {
+        let size = document.encoded_size_estimate() as u64;
+        Ok((size, document.encode()?))
+    };
+    let (view, connections) = match view(&app, &page, sized).await? {
         Some(view) => view,
         None => return Err(HttpError::unknown_page()),
     };
+    let (size, state) = view.value;
+    let fields = match app.readers.fields(&page, state).await {
+        Ok(fields) => fields,
+        // All that does not come from its content is known all the same.
+        Err(ReadError::Unreadable { .. } | ReadError::Unshown { .. }) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let fields: Value = fields
+        .into_iter()
+        .map(|(name, kind)| json!({ "name": name, "type": kind }))
+        .collect();
     let record = record.ok_or_else(HttpError::unknown_page)?;
     let mut described = describe_record(&record);
     described["seq"] = view.seq.into();
-    described["sizeBytes"] = view.value.1.into();
-    described["fields"] = view.value.0;
+    described["sizeBytes"] = size.into();
+    described["fields"] = fields;
+    described["unreadable"] = app.readers.is_unreadable(&page).into();
     described["connections"] = connections.into();
     Ok(Json(described))
-}
-
-fn fields_of(document: &mut crdt::Document) -> Result<(Value, u64), crdt::ApplyError> {
-    let size = document.encoded_size_estimate() as u64;
-    let fields = document.content()?.fields();
-    let fields = fields
-        .into_iter()
-        .map(|(name, kind)| json!({ "name": name, "type": field_type(kind) }))
-        .collect();
-    Ok((fields, size))
-}
-
-fn field_type(kind: crdt::FieldType) -> &'static str {
-    match kind {
-        crdt::FieldType::Text => "text",
-        crdt::FieldType::Map => "map",
-        crdt::FieldType::Array => "array",
-        crdt::FieldType::Xml => "xml",
-        crdt::FieldType::Unknown => "unknown",
-    }
 }
 
 #[derive(Deserialize)]
@@ -209,12 +208,6 @@ pub(super) struct ContentQuery {
     field: Option<String>,
 }
 
-#[derive(Clone, Copy)]
-enum Format {
-    Json,
-    Text,
-}
-
 /// `GET /api/pages/{id}/content`: the page in a readable form.
 pub(super) async fn content(
     State(app): State<App>,
@@ -225,37 +218,35 @@ pub(super) async fn content(
 ) -> Result<Response, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let Query(query) = query?;
-    let format = format(query.format.as_deref(), &headers)?;
-    let field = query.field;
-    let read = view(&app, &page, move |document| {
-        let content = document.content()?;
-        Ok(match format {
-            Format::Json => content.json(field.as_deref())?.map(|json| json.to_string()),
-            Format::Text => content.text(field.as_deref())?,
-        })
-    });
-    let (view, _) = read.await?.ok_or_else(HttpError::unknown_page)?;
-    let kind = match format {
-        Format::Json => "application/json",
-        Format::Text => "text/plain; charset=utf-8",
+    let form = format(query.format.as_deref(), &headers)?;
+    let kind = match form {
+        Form::Json => "application/json",
+        Form::Text => "text/plain; charset=utf-8",
     };
-    let body = view
-        .value
+    let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
+    if unchanged(&headers, &etag) {
+        return Ok(answer(&headers, kind, (), &etag, seq));
+    }
+    let (view, _) = view(&app, &page, crdt::Document::encode)
+        .await?
+        .ok_or_else(HttpError::unknown_page)?;
+    let content = app.readers.content(&page, view.value, form, query.field).await?;
+    let body = content
         .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
     Ok(answer(&headers, kind, body, &view.etag, view.seq))
 }
 
-fn format(asked: Option<&str>, headers: &HeaderMap) -> Result<Format, HttpError> {
+fn format(asked: Option<&str>, headers: &HeaderMap) -> Result<Form, HttpError> {
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok())
         .unwrap_or_default();
     match asked {
-        Some("json") => Ok(Format::Json),
-        Some("text") => Ok(Format::Text),
+        Some("json") => Ok(Form::Json),
+        Some("text") => Ok(Form::Text),
         Some(_) => Err(Refusal::malformed("format is `json` or `text`").into()),
-        None if accept.starts_with("text/plain") => Ok(Format::Text),
-        None => Ok(Format::Json),
+        None if accept.starts_with("text/plain") => Ok(Form::Text),
+        None => Ok(Form::Json),
     }
 }
 
@@ -369,6 +360,20 @@ struct View<T> {
     value: T,
     seq: u64,
     etag: String,
+}
+
+/// The number and the tag of a page's state, without reading the page. `None` when there is no such page.
+async fn head(app: &App, page: &PageId) -> Result<Option<(Seq, String)>, HttpError> {
+    let live = app.around.registry.read(page, |room| {
+        let generation = room.generation()?;
+        let tag = etag(&generation.0, room.seq(), !room.is_settled());
+        Some((room.seq(), tag))
+    });
+    if let Some(head) = live.await {
+        return Ok(head);
+    }
+    let record = app.store.page(page).await?;
+    Ok(record.map(|record| (record.seq, etag(&record.generation.0, record.seq, false))))
 }
 
 /// Reads a page from its room if it is open, else from the store; also says how many connections it has. `None` when there

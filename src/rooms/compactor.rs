@@ -21,15 +21,8 @@ use crate::telemetry::Metrics;
 /// Makes the columns of a snapshot that people and backends read: all root types by name as JSON, and the plain text.
 pub trait ReadableView: Send + Sync + 'static {
     /// The columns for an encoded state; `None` when it cannot be read now. It is then stored without them.
-    fn readable(&self, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>>;
+    fn readable(&self, page: &PageId, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>>;
 }
-
-/// Makes the columns in this process, on a thread of its own for each question.
-#[derive(Clone, Copy, Debug)]
-pub struct LocalView(
-    /// Limits of the gate.
-    pub Limits,
-);
 
 /// What a room wants written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,12 +120,12 @@ impl Task {
             state,
             state_vector,
         } = compact;
-        if !is_whole(self.limits, state.clone(), state_vector.clone()).await {
+        let Some(whole) = whole(self.limits, state.clone(), state_vector.clone()).await else {
             self.metrics.error("snapshot_not_whole");
             tracing::error!(%page, seq, "a snapshot does not decode to the page it was made of; the log is kept instead");
             return false;
-        }
-        let readable = self.view.readable(state.clone()).await;
+        };
+        let readable = self.view.readable(&page, whole).await;
         if readable.is_none() {
             self.metrics.error("page_unreadable");
             tracing::warn!(%page, seq, "a page cannot be shown; its snapshot is stored without readable columns");
@@ -161,28 +154,14 @@ impl Task {
     }
 }
 
-/// Whether a state decodes to what its state vector says. What replaces a log is looked at before.
-async fn is_whole(limits: Limits, state: Bytes, state_vector: Bytes) -> bool {
+/// What a state has without what waits for something missing, if it decodes to what its state vector says: what replaces a log is looked
+/// at before.
+async fn whole(limits: Limits, state: Bytes, state_vector: Bytes) -> Option<Bytes> {
     let check = move || {
-        let document = Document::load(limits, [state]);
-        let expected = StateVector::decode(&state_vector, &limits.for_stored());
-        matches!((document, expected), (Ok(document), Ok(expected)) if *document.state_vector() == expected)
+        let mut document = Document::load(limits, [state]).ok()?;
+        let expected = StateVector::decode(&state_vector, &limits.for_stored()).ok()?;
+        (*document.state_vector() == expected).then(|| document.encode().ok())?
     };
     // A thread that panicked has not said yes.
-    tokio::task::spawn_blocking(check).await.unwrap_or(false)
-}
-
-impl ReadableView for LocalView {
-    fn readable(&self, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>> {
-        let limits = self.0;
-        let read = move || {
-            let mut document = Document::load(limits, [state]).ok()?;
-            let content = document.content().ok()?;
-            Some((
-                content.json(None).ok()?.unwrap_or_default(),
-                content.text(None).ok()?.unwrap_or_default(),
-            ))
-        };
-        Box::pin(async move { tokio::task::spawn_blocking(read).await.ok().flatten() })
-    }
+    tokio::task::spawn_blocking(check).await.ok().flatten()
 }

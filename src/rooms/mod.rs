@@ -21,7 +21,7 @@ mod standing;
 mod task;
 mod writer;
 
-pub use compactor::{CompactRequest, Compactor, LocalView, ReadableView};
+pub use compactor::{CompactRequest, Compactor, ReadableView};
 pub use effect::Effect;
 pub use input::{Departure, Input, MemberId, RequestId};
 pub use loading::open_document;

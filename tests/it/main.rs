@@ -16,6 +16,7 @@ mod lanes;
 mod limits;
 mod matrix;
 mod persistence;
+mod reader;
 mod rooms;
 mod shutdown;
 mod socketio;

@@ -1,14 +1,13 @@
 //! Readable views of a document: its root types, as JSON and as plain text.
 
+mod script;
 mod xml;
 
 use serde_json::Value;
 use yrs::branch::BranchPtr;
 use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, Transaction};
 
-use crate::error::ApplyError;
-use crate::live::Live;
-use crate::structs::{KEYED, LIST, TEXT, XML};
+use crate::roots::Kinds;
 
 /// What a root type is, as far as its content tells. A document does not say it: the program that opens a root type does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,91 +25,31 @@ pub enum FieldType {
 }
 
 impl FieldType {
-    fn of(content: u8) -> Self {
-        match content {
-            content if content & XML != 0 => Self::Xml,
-            content if content & TEXT != 0 => Self::Text,
-            content if content & LIST != 0 => Self::Array,
-            content if content & KEYED != 0 => Self::Map,
-            _ => Self::Unknown,
+    /// From the kinds of content that are in it. XML beside values is an element of a list, unless there are characters too.
+    pub(crate) fn of(content: u8) -> Self {
+        let has = |kind: u8| content & kind != 0;
+        if has(Kinds::XML) && (has(Kinds::TEXT) || !has(Kinds::LIST)) {
+            Self::Xml
+        } else if has(Kinds::TEXT) {
+            Self::Text
+        } else if has(Kinds::LIST) {
+            Self::Array
+        } else if has(Kinds::KEYED) {
+            Self::Map
+        } else {
+            Self::Unknown
         }
     }
-}
 
-/// A view of a document at one moment.
-pub struct Content {
-    roots: Vec<(String, u8)>,
-    live: Live,
-}
-
-impl Content {
-    pub(crate) fn new(roots: Vec<(String, u8)>, live: Live) -> Self {
-        Self { roots, live }
-    }
-
-    /// The root types in the order of their names.
-    pub fn fields(&self) -> Vec<(String, FieldType)> {
-        self.roots
-            .iter()
-            .map(|(name, content)| (name.clone(), FieldType::of(*content)))
-            .collect()
-    }
-
-    /// One root type, or an object of all of them by name: text as string, map as object, list as array, XML as string.
-    /// A root type with nothing left in it that would tell what it is, is null. `None` when there is no such field.
-    ///
-    /// # Errors
-    /// When the document broke.
-    pub fn json(&self, field: Option<&str>) -> Result<Option<Value>, ApplyError> {
-        self.live.read(|transaction| match field {
-            Some(field) => self
-                .roots
-                .iter()
-                .find(|(name, _)| *name == field)
-                .map(|(name, content)| root_json(transaction, name, FieldType::of(*content))),
-            None => {
-                let fields = self.roots.iter().map(|(name, content)| {
-                    (
-                        name.clone(),
-                        root_json(transaction, name, FieldType::of(*content)),
-                    )
-                });
-                Some(Value::Object(fields.collect()))
-            }
-        })
-    }
-
-    /// The plain text of one root type, or of all that hold text, in name order. XML blocks, and fields, are separated
-    /// by newlines. `None` when there is no such field.
-    ///
-    /// # Errors
-    /// When the document broke.
-    pub fn text(&self, field: Option<&str>) -> Result<Option<String>, ApplyError> {
-        self.live.read(|transaction| match field {
-            Some(field) => self
-                .roots
-                .iter()
-                .find(|(name, _)| *name == field)
-                .map(|(name, content)| {
-                    root_text(transaction, name, FieldType::of(*content)).unwrap_or_default()
-                }),
-            None => {
-                let texts = self
-                    .roots
-                    .iter()
-                    .filter_map(|(name, content)| root_text(transaction, name, FieldType::of(*content)));
-                Some(texts.collect::<Vec<_>>().join("\n"))
-            }
-        })
-    }
-}
-
-impl std::fmt::Debug for Content {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Content")
-            .field("fields", &self.fields())
-            .finish_non_exhaustive()
+    /// The name under which it is shown.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Map => "map",
+            Self::Array => "array",
+            Self::Xml => "xml",
+            Self::Unknown => "unknown",
+        }
     }
 }
 
@@ -123,7 +62,7 @@ fn root(transaction: &Transaction<'_>, name: &str) -> Option<BranchPtr> {
     }
 }
 
-fn root_json(transaction: &Transaction<'_>, name: &str, field: FieldType) -> Value {
+pub(crate) fn root_json(transaction: &Transaction<'_>, name: &str, field: FieldType) -> Value {
     match field {
         FieldType::Text => root(transaction, name).map(|text| string(transaction, &TextRef::from(text))),
         FieldType::Map => root(transaction, name).map(|map| object(transaction, &MapRef::from(map))),
@@ -134,7 +73,7 @@ fn root_json(transaction: &Transaction<'_>, name: &str, field: FieldType) -> Val
     .unwrap_or(Value::Null)
 }
 
-fn root_text(transaction: &Transaction<'_>, name: &str, field: FieldType) -> Option<String> {
+pub(crate) fn root_text(transaction: &Transaction<'_>, name: &str, field: FieldType) -> Option<String> {
     match field {
         FieldType::Text => root(transaction, name).map(|text| TextRef::from(text).get_string(transaction)),
         FieldType::Xml => root(transaction, name).map(|nodes| xml::text(transaction, nodes)),
@@ -181,6 +120,7 @@ fn object(transaction: &Transaction<'_>, map: &MapRef) -> Value {
     )
 }
 
+/// As `JSON.stringify` writes what `toJSON` gives: bytes are an object by index.
 fn json(any: &Any) -> Value {
     match any {
         Any::Array(values) => values.iter().map(json).collect(),
@@ -190,8 +130,15 @@ fn json(any: &Any) -> Value {
                 .map(|(key, value)| (key.clone(), json(value)))
                 .collect(),
         ),
+        Any::Buffer(bytes) => Value::Object(
+            bytes
+                .iter()
+                .enumerate()
+                .map(|(index, byte)| (index.to_string(), Value::from(*byte)))
+                .collect(),
+        ),
         // What JSON cannot say (undefined, not a number, infinity) is null, as in JavaScript.
-        Any::Null | Any::Undefined | Any::Bool(_) | Any::Number(_) | Any::String(_) | Any::Buffer(_) => {
+        Any::Null | Any::Undefined | Any::Bool(_) | Any::Number(_) | Any::String(_) => {
             serde_json::to_value(any).unwrap_or(Value::Null)
         }
     }

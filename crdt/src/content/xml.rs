@@ -1,8 +1,10 @@
 //! XML nodes as Yjs's `toString` gives them, and the plain text in them.
 
 use yrs::branch::{Branch, BranchPtr};
-use yrs::types::text::{Diff, YChange};
-use yrs::{Any, Out, Text, TextRef, Transaction, Xml, XmlElementRef, XmlTextRef};
+use yrs::types::text::YChange;
+use yrs::{Any, GetString, Out, Text, TextRef, Transaction, Xml, XmlElementRef, XmlTextRef};
+
+use super::script;
 
 /// The nodes in a fragment, one after the other.
 pub(super) fn nodes(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
@@ -51,7 +53,7 @@ fn write_element(out: &mut String, transaction: &Transaction<'_>, element: &XmlE
     out.push('<');
     out.push_str(&name);
     for (key, value) in attributes {
-        write_attribute(out, key, &shown(&value));
+        write_attribute(out, key, &shown(transaction, &value));
     }
     out.push('>');
     write_nodes(out, transaction, branch(element));
@@ -60,28 +62,19 @@ fn write_element(out: &mut String, transaction: &Transaction<'_>, element: &XmlE
 
 /// Some editors keep their blocks as texts within a text, so what is in it need not be characters.
 fn write_formatted(out: &mut String, transaction: &Transaction<'_>, text: &XmlTextRef) {
-    for Diff {
-        insert, attributes, ..
-    } in text.diff(transaction, YChange::identity)
-    {
-        let attributes = attributes.unwrap_or_default();
-        let mut formats: Vec<_> = attributes.iter().collect();
-        formats.sort_unstable_by(|left, right| left.0.cmp(right.0));
+    for piece in text.diff(transaction, YChange::identity) {
+        let formats = script::formats(&piece);
         let before = out.len();
-        for (name, value) in &formats {
+        for (name, attributes) in &formats {
             out.push('<');
             out.push_str(name);
-            if let Any::Map(entries) = value {
-                let mut entries: Vec<_> = entries.iter().collect();
-                entries.sort_unstable_by(|left, right| left.0.cmp(right.0));
-                for (key, value) in entries {
-                    write_attribute(out, key, &value.to_string());
-                }
+            for (key, value) in attributes {
+                write_attribute(out, key, value);
             }
             out.push('>');
         }
         let inside = out.len();
-        write_node(out, transaction, &insert);
+        write_node(out, transaction, &piece.insert);
         if out.len() == inside {
             // Nothing that markup could show.
             out.truncate(before);
@@ -107,11 +100,14 @@ fn close(out: &mut String, name: &str) {
     out.push('>');
 }
 
-fn shown(value: &Out) -> String {
-    if let Out::Any(any) = value {
-        any.to_string()
-    } else {
-        String::new()
+fn shown(transaction: &Transaction<'_>, value: &Out) -> String {
+    match value {
+        Out::Any(any) => script::string(any),
+        Out::YText(text) => text.get_string(transaction),
+        Out::YXmlElement(node) => element(transaction, node),
+        Out::YXmlText(text) => formatted(transaction, text),
+        Out::YXmlFragment(fragment) => nodes(transaction, branch(fragment)),
+        Out::YArray(_) | Out::YMap(_) | Out::YDoc(_) | Out::UndefinedRef(_) => script::OBJECT.to_owned(),
     }
 }
 

@@ -8,16 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::id_set::{ClockRange, IdRange, IdSet};
 use crate::state_vector::ClientId;
-use crate::update::{DELETED, EMBED, FORMAT, GC, Id, STRING};
-
-/// A root type holds characters.
-pub(crate) const TEXT: u8 = 1;
-/// A root type holds list elements.
-pub(crate) const LIST: u8 = 2;
-/// A root type holds XML nodes.
-pub(crate) const XML: u8 = 4;
-/// A root type holds values under keys.
-pub(crate) const KEYED: u8 = 8;
+use crate::update::Id;
 
 /// The list, or the one key of a map, in which a struct is: an index into the places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +87,6 @@ enum Undo {
     Run(ClientId),
     Place,
     Root(Box<str>),
-    Content(usize, u8),
     Child(Id),
     ChildExtended(Id, u32),
 }
@@ -108,46 +98,12 @@ pub(crate) struct Lineage {
     index: BTreeMap<(Id, u64), u32>,
     /// Names of root types.
     roots: BTreeMap<Box<str>, u32>,
-    /// What kinds of content have been seen in each root type.
-    content: Vec<u8>,
     /// What is in each nested type, its own lists and keys only.
     children: BTreeMap<Id, Vec<IdRange>>,
     undo: Vec<Undo>,
 }
 
 impl Lineage {
-    /// The root types in name order with the kinds of content seen in them.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = (&str, u8)> {
-        self.roots
-            .iter()
-            .map(|(name, &index)| (&**name, self.content.get(index as usize).copied().unwrap_or(0)))
-    }
-
-    /// Notes what kind of content a root type holds.
-    #[inline]
-    pub(crate) fn note_content(&mut self, place: Place, kind: u8, is_xml: bool) {
-        let Some(location) = self.location(place) else {
-            return;
-        };
-        if location.owner.client != NO_CLIENT {
-            return;
-        }
-        let seen = match kind {
-            GC | DELETED => return,
-            _ if location.key != 0 => KEYED,
-            STRING | FORMAT | EMBED => TEXT,
-            _ if is_xml => XML,
-            _ => LIST,
-        };
-        let index = location.owner.clock as usize;
-        if let Some(content) = self.content.get_mut(index)
-            && *content & seen == 0
-        {
-            self.undo.push(Undo::Content(index, *content));
-            *content |= seen;
-        }
-    }
-
     /// Keeps all changes since the last call.
     pub(crate) fn keep(&mut self) {
         self.undo.clear();
@@ -172,12 +128,6 @@ impl Lineage {
                 }
                 Undo::Root(name) => {
                     self.roots.remove(&name);
-                    self.content.pop();
-                }
-                Undo::Content(root, before) => {
-                    if let Some(content) = self.content.get_mut(root) {
-                        *content = before;
-                    }
                 }
                 Undo::Child(owner) => {
                     if let Some(children) = self.children.get_mut(&owner) {
@@ -269,7 +219,6 @@ impl Lineage {
             None => {
                 let index = self.roots.len() as u32;
                 self.roots.insert(name.into(), index);
-                self.content.push(0);
                 self.undo.push(Undo::Root(name.into()));
                 index
             }

@@ -17,7 +17,6 @@ use crate::id_set::{ClockRange, IdRange, IdSet};
 use crate::state_vector::{ClientId, StateVector};
 use crate::update::{Body, Id, Section, Update};
 use blocks::Blocks;
-pub(crate) use lineage::{KEYED, LIST, TEXT, XML};
 use lineage::{Lineage, contains};
 pub(crate) use take_in::TakenIn;
 
@@ -39,11 +38,6 @@ impl StructStore {
             keeps_deleted,
             ..Self::default()
         }
-    }
-
-    /// The root types in name order with the kinds of content seen in them.
-    pub(crate) fn roots(&self) -> impl Iterator<Item = (&str, u8)> {
-        self.lineage.roots()
     }
 
     /// The clocks up to which structs are there.

@@ -335,7 +335,6 @@ impl StructStore {
             end: here.end,
         };
         self.lineage.push(client, range, place, kind);
-        self.lineage.note_content(place, read.kind(), read.is_xml);
         if self.lineage.is_keyed(place) && read.kind() != GC {
             if kind != Kind::Deleted && here.end - clock > 1 && limits.refuses_contradictions {
                 return Err(Refusal::LongUnderKey { client, clock });
@@ -435,12 +434,7 @@ struct Deletes {
 /// Reads a struct. The length of a lone one is that of its section: its text need not be counted again.
 fn read_next<'a>(reader: &mut Reader<'a>, section: &Section) -> Option<Struct<'a>> {
     if section.count == 1 {
-        let before = reader.clone();
         let mut read = read_head(reader).ok()?;
-        if read.kind() == TYPE {
-            *reader = before;
-            return read_struct::<true>(reader, &Limits::trusted()).ok();
-        }
         read.length = section.end - section.start;
         let rest = (section.until as usize).checked_sub(reader.position())?;
         reader.exactly(rest).ok()?;

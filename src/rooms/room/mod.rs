@@ -447,13 +447,10 @@ impl Room {
         }
     }
 
-    /// The document as it is.
+    /// The document as it is, with what waits in it for something missing.
     fn state(&mut self) -> Option<State> {
-        match self.document.encode() {
-            Ok(state) => Some(State {
-                state,
-                state_vector: self.document.state_vector().encode(),
-            }),
+        match self.document.snapshot() {
+            Ok(crdt::Snapshot { state, state_vector }) => Some(State { state, state_vector }),
             Err(error) => {
                 self.failed = true;
                 tracing::error!(%error, "the page could not be merged into a snapshot; its log is kept and the room is rebuilt");

@@ -58,7 +58,9 @@ impl TestServer {
 
     /// Starts a server over `store`.
     pub(crate) async fn start_on(store: SharedStore, flags: &[&str]) -> Self {
-        let config = configure(flags).expect("settings that fit together");
+        let mut config = configure(flags).expect("settings that fit together");
+        // This program is the tests, which cannot read pages.
+        config.readers.program = Some(env!("CARGO_BIN_EXE_pageroom").into());
         let server = Server::bind_with(config, store).await.expect("a free port");
         let address = server.address().expect("an address");
         let registry = server.registry().clone();

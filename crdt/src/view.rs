@@ -1,0 +1,194 @@
+//! A document as it is read: made by the document library from update bytes, and asked for its content.
+//!
+//! Well-formed updates exist that this library panics on, never ends with, or that make it use memory it has freed. Panics are
+//! caught here; against the rest only a process of its own helps, so a server makes views in its reader processes alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+use thiserror::Error;
+use yrs::updates::decoder::Decode;
+use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Transaction};
+
+use crate::content::{FieldType, root_json, root_text};
+use crate::error::DecodeError;
+use crate::limits::Limits;
+use crate::roots::Roots;
+use crate::state_vector::{ClientId, StateVector};
+use crate::update::Update;
+
+/// Why a document cannot be read. Whoever keeps and serves its bytes is not concerned.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ViewError {
+    /// The bytes are not an update.
+    #[error("the document is not well-formed: {0}")]
+    Malformed(#[from] DecodeError),
+    /// The document library does not take it.
+    #[error("the document library does not read this document")]
+    Rejected,
+    /// Parts of the document are not there.
+    #[error("the document depends on something that is not in it")]
+    Incomplete,
+    /// The document library panicked on it. The view must not be used again.
+    #[error("the document library failed on this document")]
+    Panicked,
+    /// One root type cannot be shown.
+    #[error("the field `{name}` cannot be shown")]
+    Field {
+        /// Its name.
+        name: String,
+    },
+    /// The view failed before.
+    #[error("the view failed before")]
+    Failed,
+}
+
+/// A document made from updates, to be read.
+pub struct View {
+    doc: Doc,
+    roots: Roots,
+    failed: bool,
+}
+
+impl View {
+    /// An empty document. With `keeps_deleted` it frees nothing that is deleted in it, which is the safer way: what the library frees
+    /// it has been seen to use again.
+    pub fn new(keeps_deleted: bool) -> Self {
+        // The library's defaults draw a random identity; nothing is written here, so none is needed. Offsets are Yjs's, and it must
+        // not tidy up formatting: that would change the document.
+        let mut options = Options::with_guid_and_client_id("pageroom".into(), yrs::ClientID::new(0));
+        options.offset_kind = OffsetKind::Utf16;
+        options.cleanup_formatting = false;
+        options.skip_gc = keeps_deleted;
+        Self {
+            doc: Doc::with_options(options),
+            roots: Roots::default(),
+            failed: false,
+        }
+    }
+
+    /// Takes in an update: a whole state, or what came after the ones before.
+    ///
+    /// # Errors
+    /// When it cannot be taken in. The view is unusable from then on.
+    pub fn apply(&mut self, update: &[u8]) -> Result<(), ViewError> {
+        if self.failed {
+            return Err(ViewError::Failed);
+        }
+        self.failed = true;
+        let checked = Update::parse(Bytes::copy_from_slice(update), &Limits::trusted())?;
+        guarded(|| {
+            let decoded = yrs::Update::decode_v1(&checked.readable()).map_err(|_| ViewError::Rejected)?;
+            let mut transaction = self.doc.try_transact_mut().map_err(|_| ViewError::Failed)?;
+            transaction
+                .apply_update(decoded)
+                .map_err(|_| ViewError::Rejected)?;
+            transaction.commit();
+            match transaction.has_missing_updates() {
+                true => Err(ViewError::Incomplete),
+                false => Ok(()),
+            }
+        })?;
+        self.roots.learn(&checked);
+        self.failed = false;
+        Ok(())
+    }
+
+    /// The root types in the order of their names, as far as their content tells what they are.
+    pub fn fields(&self) -> Vec<(String, FieldType)> {
+        self.roots
+            .iter()
+            .map(|(name, kinds)| (name.to_owned(), FieldType::of(kinds)))
+            .collect()
+    }
+
+    /// One root type, or an object of all of them by name, as Yjs's `toJSON` gives them: text as string, map as object, list as array,
+    /// XML as string. A root type with nothing left in it that would tell what it is, is null. `None` when there is no such field.
+    ///
+    /// # Errors
+    /// When a field cannot be shown; says which.
+    pub fn json(&self, field: Option<&str>) -> Result<Option<Value>, ViewError> {
+        let Some(field) = field else {
+            let mut all = Map::new();
+            for (name, kind) in self.fields() {
+                let value = self.read(&name, |transaction| root_json(transaction, &name, kind))?;
+                all.insert(name, value);
+            }
+            return Ok(Some(Value::Object(all)));
+        };
+        self.kind(field)
+            .map(|kind| self.read(field, |transaction| root_json(transaction, field, kind)))
+            .transpose()
+    }
+
+    /// The plain text of one root type, or of all that hold text, in name order. XML blocks, and fields, are separated
+    /// by newlines. `None` when there is no such field.
+    ///
+    /// # Errors
+    /// When a field cannot be shown; says which.
+    pub fn text(&self, field: Option<&str>) -> Result<Option<String>, ViewError> {
+        let Some(field) = field else {
+            let mut texts = Vec::new();
+            for (name, kind) in self.fields() {
+                texts.extend(self.read(&name, |transaction| root_text(transaction, &name, kind))?);
+            }
+            return Ok(Some(texts.join("\n")));
+        };
+        self.kind(field)
+            .map(|kind| {
+                let text = self.read(field, |transaction| root_text(transaction, field, kind))?;
+                Ok(text.unwrap_or_default())
+            })
+            .transpose()
+    }
+
+    /// How much of the document is known.
+    ///
+    /// # Errors
+    /// When the view broke.
+    pub fn state_vector(&self) -> Result<StateVector, ViewError> {
+        guarded(|| {
+            let transaction = self.doc.try_transact().map_err(|_| ViewError::Failed)?;
+            let known = transaction.state_vector();
+            Ok(known
+                .iter()
+                .map(|(client, &clock)| (ClientId(client.get()), clock))
+                .collect())
+        })
+    }
+
+    fn kind(&self, field: &str) -> Option<FieldType> {
+        self.roots
+            .iter()
+            .find(|(name, _)| *name == field)
+            .map(|(_, kinds)| FieldType::of(kinds))
+    }
+
+    fn read<T>(&self, name: &str, read: impl FnOnce(&Transaction<'_>) -> T) -> Result<T, ViewError> {
+        if self.failed {
+            return Err(ViewError::Failed);
+        }
+        let shown = guarded(|| {
+            let transaction = self.doc.try_transact().map_err(|_| ViewError::Failed)?;
+            Ok(read(&transaction))
+        });
+        shown.map_err(|_| ViewError::Field {
+            name: name.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("View")
+            .field("fields", &self.fields())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Turns a panic into an error.
+fn guarded<T>(call: impl FnOnce() -> Result<T, ViewError>) -> Result<T, ViewError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or(Err(ViewError::Panicked))
+}

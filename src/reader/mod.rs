@@ -1,0 +1,129 @@
+//! Reader processes: documents are made of pages only there, in workers of the same program that may crash, hang or grow.
+//!
+//! ```text
+//!  http, snapshots ──► Readers: marks, one lane a worker ──► Process ═══ pipe ═══► worker: warm views ──► crdt::View
+//!                       (page → lane by hash)   (kills, replaces)
+//! ```
+//!
+//! A question carries the page, the digest of the state that is meant, and the state unless the worker is known to have it. A worker
+//! that ends, takes too long or wants more memory than it may have is replaced at once, and the question is put once more, to a new
+//! process: a worker may have been killed for reasons of its own. A page that no worker could read is marked: it is *unreadable*
+//! until its state is another one. All the while it is edited, served and stored as every page is, because that needs no document.
+//!
+//! | bound | where | what happens there |
+//! |---|---|---|
+//! | memory of a worker | `PAGEROOM_READER_MEMORY_MEGABYTES` | it ends and is replaced |
+//! | time for a question | `PAGEROOM_READER_TIMEOUT_SECONDS` | the worker is killed and replaced |
+//! | questions that wait for a worker | 64 | who asks waits as long as a question may take, and is told to come back |
+//! | size of a message | the memory of a worker | the worker is replaced |
+//! | marked pages | 10 000 | the one whose next try comes first is forgotten |
+
+mod lane;
+mod marks;
+mod pool;
+mod process;
+mod protocol;
+mod worker;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+pub use pool::Readers;
+pub use worker::{WorkerError, serve};
+
+/// How many workers there are and what they may take.
+#[derive(Clone, Debug)]
+pub struct ReaderConfig {
+    /// Worker processes, at least one. They are started when they are needed.
+    pub workers: usize,
+    /// What one may take, in bytes.
+    pub memory: u64,
+    /// How long one question may take.
+    pub timeout: Duration,
+    /// The program to start as a worker, for whoever embeds a server in another program; else this one.
+    pub program: Option<PathBuf>,
+}
+
+/// What a page says, for people and backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Readable {
+    /// All root types by name; null when it is nested too deep to be taken apart again.
+    pub content: Value,
+    /// The plain text of all root types that have text.
+    pub text: String,
+}
+
+/// In which form a page is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Form {
+    /// JSON, as text.
+    Json,
+    /// Plain text.
+    Text,
+}
+
+/// The state of a page: updates that are taken in one after the other, as a rule one.
+#[derive(Clone, Debug)]
+pub struct State(Arc<[Bytes]>);
+
+impl State {
+    fn len(&self) -> u64 {
+        self.0.iter().map(|part| part.len() as u64).sum()
+    }
+
+    /// What tells it from any other one: SHA-256, in hex.
+    fn digest(&self) -> Arc<str> {
+        let mut digest = Sha256::new();
+        for part in self.0.iter() {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        let bytes = digest.finalize();
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+            .into()
+    }
+}
+
+impl From<Bytes> for State {
+    fn from(whole: Bytes) -> Self {
+        Self([whole].into())
+    }
+}
+
+impl From<Vec<Bytes>> for State {
+    fn from(parts: Vec<Bytes>) -> Self {
+        Self(parts.into())
+    }
+}
+
+/// Why a page was not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No document can be made of the page's state. Its fault; it is tried again when it has changed.
+    #[error("the page cannot be read: {reason}")]
+    Unreadable {
+        /// Why not, without anything of its content.
+        reason: Arc<str>,
+    },
+    /// There is a document, but what was asked for cannot be shown. The page's fault too.
+    #[error("the page cannot be shown: {reason}")]
+    Unshown {
+        /// Why not; names the field.
+        reason: String,
+    },
+    /// Too many questions wait. The server's fault, for now.
+    #[error("too much is being read just now")]
+    Busy,
+    /// There is no worker to ask. The server's fault.
+    #[error("no reader process can be started: {reason}")]
+    Unavailable {
+        /// What the system said.
+        reason: String,
+    },
+}

@@ -1,0 +1,187 @@
+//! The pool: finds the lane of a page, waits for its answer, and remembers the pages that cannot be read.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use storage::PageId;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout},
+};
+
+use super::{
+    Form, ReadError, Readable, ReaderConfig, State,
+    lane::{Job, Lane},
+    marks::Marks,
+    process::Wanted,
+    protocol::{Answer, Ask},
+};
+use crate::rooms::ReadableView;
+
+/// Questions that wait for one worker. Each holds a page's state, which it shares with the page's room where there is one.
+const QUEUE: usize = 64;
+
+/// What cannot even be sent is not tried.
+const TOO_LARGE: &str = "it is larger than the memory of a reader process";
+
+/// From here on digests are made beside the runtime.
+const LARGE_STATE: u64 = 256 << 10;
+
+/// The reader processes of a server. Clones share them; they end with the last clone.
+#[derive(Clone)]
+pub struct Readers(Arc<Pool>);
+
+struct Pool {
+    config: Arc<ReaderConfig>,
+    lanes: Vec<mpsc::Sender<Job>>,
+    marks: Marks,
+}
+
+impl Readers {
+    /// Readers that start when they are asked. Must be called within a runtime.
+    pub fn new(config: ReaderConfig) -> Self {
+        let (config, marks) = (Arc::new(config), Marks::default());
+        let lanes = (0..config.workers.max(1)).map(|_| {
+            let (sender, jobs) = mpsc::channel(QUEUE);
+            tokio::spawn(Lane::new(config.clone(), marks.clone()).run(jobs));
+            sender
+        });
+        Self(Arc::new(Pool {
+            lanes: lanes.collect(),
+            config,
+            marks,
+        }))
+    }
+
+    /// One field of a page, or all of them. `None` when there is no such field.
+    ///
+    /// # Errors
+    /// When the page cannot be read, or not now.
+    pub async fn content(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        form: Form,
+        field: Option<String>,
+    ) -> Result<Option<String>, ReadError> {
+        let ask = Ask::Content { form, field };
+        match self.ask(page, state.into(), ask).await? {
+            (Answer::Content, body) => Ok(Some(text(body))),
+            (Answer::NoSuchField, _) => Ok(None),
+            (answer, _) => Err(beside(&answer)),
+        }
+    }
+
+    /// All of a page in both forms.
+    ///
+    /// # Errors
+    /// When the page cannot be read, or not now.
+    pub async fn readable(&self, page: &PageId, state: impl Into<State>) -> Result<Readable, ReadError> {
+        match self.ask(page, state.into(), Ask::Readable).await? {
+            (Answer::Readable { json }, mut body) => {
+                let plain = body.split_off(json.min(body.len()));
+                Ok(Readable {
+                    content: serde_json::from_slice(&body).unwrap_or(Value::Null),
+                    text: text(plain),
+                })
+            }
+            (answer, _) => Err(beside(&answer)),
+        }
+    }
+
+    /// The names of a page's root types and what they are.
+    ///
+    /// # Errors
+    /// When the page cannot be read, or not now.
+    pub async fn fields(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+    ) -> Result<Vec<(String, String)>, ReadError> {
+        match self.ask(page, state.into(), Ask::Fields).await? {
+            (Answer::Fields, body) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
+            (answer, _) => Err(beside(&answer)),
+        }
+    }
+
+    /// Whether the page could not be read when that was tried last.
+    pub fn is_unreadable(&self, page: &PageId) -> bool {
+        self.0.marks.is_marked(page.as_str())
+    }
+
+    async fn ask(&self, page: &PageId, state: State, ask: Ask) -> Result<(Answer, Vec<u8>), ReadError> {
+        let version = digest(&state).await;
+        let forbidden = self.0.marks.forbids(page.as_str(), &version, Instant::now());
+        let too_large = (state.len() > self.0.config.memory).then(|| TOO_LARGE.into());
+        if let Some(reason) = forbidden.or(too_large) {
+            return Err(ReadError::Unreadable { reason });
+        }
+        let page: Arc<str> = page.as_str().into();
+        let (reply, answer) = oneshot::channel();
+        let job = Job {
+            wanted: Wanted {
+                page: page.clone(),
+                version: version.clone(),
+                state,
+                ask,
+            },
+            reply,
+        };
+        let lane = self.lane(&page).ok_or(ReadError::Busy)?;
+        let queued = timeout(self.0.config.timeout, lane.send(job)).await;
+        if !matches!(queued, Ok(Ok(()))) {
+            return Err(ReadError::Busy);
+        }
+        answer.await.unwrap_or(Err(ReadError::Busy))
+    }
+
+    fn lane(&self, page: &str) -> Option<&mpsc::Sender<Job>> {
+        let mut hasher = DefaultHasher::new();
+        page.hash(&mut hasher);
+        let lane = hasher.finish() % self.0.lanes.len().max(1) as u64;
+        self.0.lanes.get(lane as usize)
+    }
+}
+
+impl std::fmt::Debug for Readers {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Readers").finish_non_exhaustive()
+    }
+}
+
+impl ReadableView for Readers {
+    fn readable(&self, page: &PageId, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>> {
+        let (readers, page) = (self.clone(), page.clone());
+        Box::pin(async move {
+            // A page that cannot be read is logged where that is found out.
+            let Readable { content, text } = Self::readable(&readers, &page, state).await.ok()?;
+            Some((content, text))
+        })
+    }
+}
+
+async fn digest(state: &State) -> Arc<str> {
+    if state.len() < LARGE_STATE {
+        return state.digest();
+    }
+    let large = state.clone();
+    let digest = tokio::task::spawn_blocking(move || large.digest()).await;
+    digest.unwrap_or_else(|_| state.digest())
+}
+
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// An answer to another question: the worker is not the program that it should be.
+fn beside(answer: &Answer) -> ReadError {
+    tracing::error!(?answer, "a reader process answers beside the question");
+    ReadError::Unavailable {
+        reason: "it does not understand what it is asked".to_owned(),
+    }
+}

@@ -1,0 +1,244 @@
+//! The worker: reads questions from standard input, answers on standard output, and ends when the input does.
+
+use std::{
+    collections::VecDeque,
+    io::{self, BufWriter},
+    sync::mpsc::{Receiver, sync_channel},
+    thread,
+};
+
+use crdt::{View, ViewError};
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::{
+    Form,
+    protocol::{self, Answer, Ask, Question},
+};
+
+/// Types may be nested as deep as a page allows, and the document library walks them recursively.
+const STACK_BYTES: usize = 256 << 20;
+
+/// Pages are kept warm as long as their states together are this part of the memory: a document takes many times its encoded size.
+const WARM_PART: u64 = 32;
+
+/// Pages that are kept warm at most; it is searched from one end to the other.
+const WARM_PAGES: usize = 256;
+
+/// How much address space there is before anything is done, where the system does not say.
+const USUAL_ADDRESS_SPACE: u64 = 1 << 30;
+
+/// Why a worker ended before its input did.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// The pipe to the server broke, or something else than a question came out of it.
+    #[error("the server cannot be understood: {0}")]
+    Pipe(#[from] io::Error),
+    /// Its memory could not be limited.
+    #[error("the memory cannot be limited: {0}")]
+    Limit(#[from] rustix::io::Errno),
+    /// Its thread died.
+    #[error("the thread that reads has ended")]
+    Ended,
+}
+
+/// Answers questions until the input ends. May take `memory` bytes beyond what the program has when it starts.
+///
+/// # Errors
+/// When the pipe breaks, or the memory cannot be limited.
+pub fn serve(memory: u64) -> Result<(), WorkerError> {
+    // No copy of what people write is left behind when this process dies.
+    setrlimit(Resource::Core, limit(0))?;
+    // One question waits while another one is answered.
+    let (questions, waiting) = sync_channel(1);
+    let (ready, limited) = sync_channel(1);
+    let reading = thread::Builder::new()
+        .name("reader".to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(move || {
+            // Here, so that this thread's stack and heap are there already and do not count.
+            let limited = setrlimit(Resource::As, limit(address_space().saturating_add(memory)));
+            if ready.send(limited).is_ok() && limited.is_ok() {
+                answer_all(&waiting, memory)
+            } else {
+                Ok(())
+            }
+        })?;
+    limited.recv().map_err(|_| WorkerError::Ended)??;
+    let mut input = io::stdin().lock();
+    // This thread sees the end of the input also while the other one is busy, and then the process ends: nobody waits for answers.
+    while let Some(question) = protocol::read::<Question>(&mut input, memory)? {
+        if questions.send(question).is_err() {
+            let ended = reading.join().map_err(|_| WorkerError::Ended)?;
+            return Ok(ended?);
+        }
+    }
+    Ok(())
+}
+
+fn limit(bytes: u64) -> Rlimit {
+    Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    }
+}
+
+/// How much address space this process has.
+fn address_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = status.lines().find_map(|line| {
+        let size = line.strip_prefix("VmSize:")?;
+        size.trim().trim_end_matches("kB").trim().parse::<u64>().ok()
+    });
+    kilobytes.map_or(USUAL_ADDRESS_SPACE, |kilobytes| kilobytes * 1024)
+}
+
+fn answer_all(questions: &Receiver<(Question, Vec<u8>)>, memory: u64) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout());
+    let mut warm = Warm::new(memory / WARM_PART);
+    while let Ok((question, body)) = questions.recv() {
+        let (answer, body) = warm.answer(&question, &body);
+        protocol::write(&mut out, &answer, &body)?;
+    }
+    Ok(())
+}
+
+/// A page as it was last asked for.
+struct Page {
+    id: String,
+    version: String,
+    /// The size of its state.
+    bytes: u64,
+    view: View,
+}
+
+/// The pages that were asked for last, the latest at the end.
+struct Warm {
+    pages: VecDeque<Page>,
+    budget: u64,
+}
+
+impl Warm {
+    fn new(budget: u64) -> Self {
+        Self {
+            pages: VecDeque::new(),
+            budget,
+        }
+    }
+
+    fn answer(&mut self, question: &Question, body: &[u8]) -> (Answer, Vec<u8>) {
+        let found = self.pages.iter().position(|page| page.id == question.page);
+        let kept = found
+            .and_then(|index| self.pages.remove(index))
+            .filter(|page| page.version == question.version);
+        let page = match (kept, &question.state) {
+            (Some(page), _) => page,
+            (None, None) => return (Answer::Unknown, Vec::new()),
+            (None, Some(parts)) => {
+                // Room is made first, so that an old page never costs a new one its memory.
+                self.make_room(body.len() as u64);
+                match open(parts, body) {
+                    Ok(view) => Page {
+                        id: question.page.clone(),
+                        version: question.version.clone(),
+                        bytes: body.len() as u64,
+                        view,
+                    },
+                    Err(error) => {
+                        let reason = error.to_string();
+                        return (Answer::Unreadable { reason }, Vec::new());
+                    }
+                }
+            }
+        };
+        let answer = read(&page.view, &question.ask).unwrap_or_else(|error| {
+            let reason = error.to_string();
+            (Answer::Unshown { reason }, Vec::new())
+        });
+        if page.bytes <= self.budget {
+            self.pages.push_back(page);
+        }
+        answer
+    }
+
+    fn make_room(&mut self, bytes: u64) {
+        let mut kept: u64 = self.pages.iter().map(|page| page.bytes).sum();
+        while self.pages.len() >= WARM_PAGES || kept.saturating_add(bytes) > self.budget {
+            let Some(oldest) = self.pages.pop_front() else {
+                return;
+            };
+            kept -= oldest.bytes;
+        }
+    }
+}
+
+fn open(parts: &[u64], mut body: &[u8]) -> Result<View, ViewError> {
+    let mut view = View::new(true);
+    for &length in parts {
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(body.len());
+        let (part, rest) = body.split_at(length);
+        view.apply(part)?;
+        body = rest;
+    }
+    Ok(view)
+}
+
+fn read(view: &View, ask: &Ask) -> Result<(Answer, Vec<u8>), ViewError> {
+    Ok(match ask {
+        Ask::Content { form, field } => {
+            let content = match form {
+                Form::Json => view.json(field.as_deref())?.map(|json| json.to_string()),
+                Form::Text => view.text(field.as_deref())?,
+            };
+            match content {
+                Some(content) => (Answer::Content, content.into_bytes()),
+                None => (Answer::NoSuchField, Vec::new()),
+            }
+        }
+        Ask::Readable => {
+            let json = view.json(None)?.unwrap_or_default().to_string();
+            let mut body = json.into_bytes();
+            let length = body.len();
+            body.extend(view.text(None)?.unwrap_or_default().into_bytes());
+            (Answer::Readable { json: length }, body)
+        }
+        Ask::Fields => {
+            let fields = view.fields();
+            let fields: Vec<_> = fields.iter().map(|(name, kind)| (name, kind.name())).collect();
+            (Answer::Fields, serde_json::json!(fields).to_string().into_bytes())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Answer, Ask, Question, Warm};
+
+    /// "a" in root `t`.
+    const STATE: &[u8] = &[1, 1, 1, 0, 4, 1, 1, b't', 1, b'a', 0];
+
+    fn ask(warm: &mut Warm, page: &str, version: &str, has_state: bool) -> Answer {
+        let question = Question {
+            page: page.to_owned(),
+            version: version.to_owned(),
+            state: has_state.then(|| vec![STATE.len() as u64]),
+            ask: Ask::Fields,
+        };
+        let body = if has_state { STATE } else { &[] };
+        warm.answer(&question, body).0
+    }
+
+    #[test]
+    fn a_page_stays_warm_until_it_is_another_or_others_need_its_place() {
+        let mut warm = Warm::new(2 * STATE.len() as u64);
+        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Unknown));
+        assert!(matches!(ask(&mut warm, "a", "1", true), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "b", "1", true), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Fields));
+        // The third one takes the place of the one that has not been asked for longest.
+        assert!(matches!(ask(&mut warm, "c", "1", true), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "b", "1", false), Answer::Unknown));
+        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "a", "2", false), Answer::Unknown));
+    }
+}

@@ -1,0 +1,354 @@
+//! Pages are read in processes of their own: whatever becomes of these, what people write is taken, told and stored.
+
+use std::{fs, net::SocketAddr, process::Command};
+
+use bytes::Bytes;
+use crdt::encoding::Write;
+use hyper::StatusCode;
+use pageroom::reader::{Form, ReadError, ReaderConfig, Readers};
+use serde_json::json;
+use storage::PageId;
+
+use crate::support::{
+    PATIENCE,
+    client::Client,
+    http::{Answer, get, get_with, post},
+    process::Process,
+    replica::{Replica, insertion},
+    server::ADMIN_TOKEN,
+    soon, until,
+};
+
+/// Worker processes of the process `parent`.
+fn workers(parent: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").expect("a list of processes");
+    let ids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| {
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let arguments = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        let says = |line: &str| status.lines().any(|found| found == line);
+        says(&format!("PPid:\t{parent}"))
+            && arguments.split('\0').nth(1) == Some("reader")
+            && !status.contains("State:\tZ")
+    })
+    .collect()
+}
+
+fn signal(name: &str, id: u32) {
+    let sent = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &id.to_string()])
+        .status();
+    assert!(sent.expect("a shell").success(), "a process to signal");
+}
+
+/// A server in a process of its own whose one worker has these limits.
+async fn server(limits: &[(&str, &str)]) -> (Process, SocketAddr) {
+    let mut environment = vec![("DATABASE_URL", "memory:"), ("PAGEROOM_READERS", "1")];
+    environment.extend(limits);
+    let server = Process::start(&environment);
+    let address = server.address().await;
+    (server, address)
+}
+
+async fn content(address: SocketAddr, page: &str) -> Answer {
+    get(address, &format!("/api/pages/{page}/content")).await
+}
+
+async fn join(address: SocketAddr, page: &str, author: u64) -> Client {
+    Client::join_at(address, &format!("/ws/{page}"), author).await
+}
+
+/// A reader pool without a server.
+fn readers(memory: u64) -> Readers {
+    Readers::new(ReaderConfig {
+        workers: 1,
+        memory,
+        timeout: PATIENCE,
+        program: Some(env!("CARGO_BIN_EXE_pageroom").into()),
+    })
+}
+
+fn page(id: &str) -> PageId {
+    PageId::new(id).expect("a page id")
+}
+
+fn hex(digits: &str) -> Bytes {
+    let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).expect("two digits");
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+#[tokio::test]
+async fn a_worker_is_started_when_something_is_read_and_has_no_surroundings() {
+    let secrets = [("PAGEROOM_AUTH", "open"), ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN)];
+    let (server, address) = server(&secrets).await;
+    let mut ada = join(address, "page", 1).await;
+    ada.write_durably("hello").await;
+    assert_eq!(workers(server.id()), [0; 0], "nothing has been read yet");
+    assert_eq!(content(address, "page").await.json(), json!({ "text": "hello" }));
+    let [worker] = workers(server.id())[..] else {
+        panic!("one worker")
+    };
+    let environment = fs::read(format!("/proc/{worker}/environ")).expect("an environment");
+    assert_eq!(environment, b"MALLOC_ARENA_MAX=1\0", "no secrets");
+    let files = fs::read_dir(format!("/proc/{worker}/fd")).expect("open files");
+    let sockets = files.filter(|file| {
+        let target = file
+            .as_ref()
+            .ok()
+            .and_then(|file| fs::read_link(file.path()).ok());
+        target.is_some_and(|target| target.to_string_lossy().starts_with("socket:"))
+    });
+    assert_eq!(sockets.count(), 0, "no sockets");
+    let limits = fs::read_to_string(format!("/proc/{worker}/limits")).expect("limits");
+    let memory = limits.lines().find(|line| line.starts_with("Max address space"));
+    assert!(memory.is_some_and(|line| !line.contains("unlimited")), "{limits}");
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_is_replaced_while_people_type_and_read() {
+    let (server, address) = server(&[]).await;
+    let mut ada = join(address, "page", 1).await;
+    let mut bob = join(address, "page", 2).await;
+    let mut text = String::new();
+    for word in ["one ", "two ", "three ", "four "] {
+        ada.write_durably(word).await;
+        text.push_str(word);
+        assert_eq!(content(address, "page").await.json(), json!({ "text": text }));
+        let killed = workers(server.id());
+        for worker in &killed {
+            signal("KILL", *worker);
+        }
+        // Typing goes on meanwhile, and another worker is there without anybody's having to ask for it.
+        ada.write("and ").await;
+        text.push_str("and ");
+        bob.until_text(&text).await;
+        ada.until_acknowledged().await;
+        until("another worker", async || {
+            let now = workers(server.id());
+            now.len() == 1 && !killed.contains(&now[0])
+        })
+        .await;
+    }
+    assert_eq!(content(address, "page").await.json(), json!({ "text": text }));
+    let described = get(address, "/api/pages/page").await.json();
+    assert_eq!(described["unreadable"], false);
+    assert_eq!(described["fields"], json!([{ "name": "text", "type": "text" }]));
+}
+
+#[tokio::test]
+async fn a_worker_that_hangs_is_replaced_and_the_question_put_again() {
+    let (server, address) = server(&[("PAGEROOM_READER_TIMEOUT_SECONDS", "1")]).await;
+    let mut ada = join(address, "page", 1).await;
+    let mut bob = join(address, "page", 2).await;
+    ada.write_durably("hello").await;
+    assert_eq!(content(address, "page").await.status, StatusCode::OK);
+    let stopped = workers(server.id());
+    assert_eq!(stopped.len(), 1);
+    signal("STOP", stopped[0]);
+    ada.write_durably(" you").await;
+    let reading = tokio::spawn(async move { content(address, "page").await });
+    ada.write_durably("!").await;
+    bob.until_text("hello you!").await;
+    let read = soon("the answer", reading).await.expect("an answer");
+    assert_eq!(read.status, StatusCode::OK);
+    assert!(!workers(server.id()).contains(&stopped[0]), "it was killed");
+}
+
+/// An update of one client that makes a list of `count` lists.
+fn lists(count: u64) -> Bytes {
+    let mut update = vec![1];
+    update.put_number(count);
+    update.put_number(1);
+    update.put_number(0);
+    update.put_raw(&[7, 1, 1, b'l', 0]);
+    for clock in 1..count {
+        update.put_byte(0x87);
+        update.put_number(1);
+        update.put_number(clock - 1);
+        update.put_byte(0);
+    }
+    update.put_byte(0);
+    update.into()
+}
+
+#[tokio::test]
+async fn a_page_that_needs_more_memory_than_a_worker_may_take_is_unreadable_and_is_edited_all_the_same() {
+    let (server, address) = server(&[("PAGEROOM_READER_MEMORY_MEGABYTES", "16")]).await;
+    let mut ada = join(address, "page", 1).await;
+    ada.write_durably("hello").await;
+    assert_eq!(content(address, "page").await.status, StatusCode::OK);
+    // 1 MB, of which the document library makes a document of far more than 16 MB.
+    let posted = post(address, "/api/pages/large/updates", lists(150_000)).await;
+    assert_eq!(posted.status, StatusCode::OK);
+    // However many ask at the same time, the page is tried by two workers and by no more.
+    let asking: Vec<_> = (0..8)
+        .map(|_| tokio::spawn(async move { content(address, "large").await }))
+        .collect();
+    for asking in asking {
+        let read = asking.await.expect("an answer");
+        assert_eq!(read.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(read.error(), "internal");
+    }
+    let described = get(address, "/api/pages/large").await.json();
+    assert_eq!(
+        (&described["unreadable"], &described["fields"]),
+        (&json!(true), &json!([]))
+    );
+    // One line says so, with the page and its digest.
+    let log = server.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("cannot be read"))
+        .collect();
+    let [line] = lines[..] else {
+        panic!("one line: {log}")
+    };
+    assert_eq!(log.matches("is replaced").count(), 2, "{log}");
+    assert!(line.contains("large") && line.contains("digest"), "{line}");
+    // It is synced and stored, and so are the others.
+    let mut bob = join(address, "large", 2).await;
+    bob.write_durably("more").await;
+    let mut carol = join(address, "large", 3).await;
+    carol.until_text("more").await;
+    ada.write_durably(" you").await;
+    assert_eq!(
+        content(address, "page").await.json(),
+        json!({ "text": "hello you" })
+    );
+}
+
+/// A map in root `a`, "defgh" under its key `l`, "x" behind the second tick of that; then the map is deleted.
+const FREED: [&str; 2] = [
+    "01030700070101610124000700016c056465666768840702017800",
+    "000107010001",
+];
+
+#[tokio::test]
+async fn what_makes_the_document_library_use_freed_memory_brings_down_a_worker_at_most() {
+    let readers = readers(256 << 20);
+    let whole = "01030700070101610124000700016c05646566676884070201780107010001";
+    for _ in 0..10 {
+        for (name, state) in [("two", FREED.map(hex).to_vec()), ("one", vec![hex(whole)])] {
+            // It answers something, or the worker dies of it; this process goes on.
+            for form in [Form::Json, Form::Text] {
+                let read = readers.content(&page(name), state.clone(), form, None).await;
+                assert!(
+                    matches!(read, Ok(_) | Err(ReadError::Unreadable { .. })),
+                    "{read:?}"
+                );
+            }
+        }
+        let mut replica = Replica::new(1);
+        let state = replica.write("hello");
+        let read = readers.readable(&page("neighbour"), state).await.expect("a page");
+        assert_eq!(
+            (read.content, read.text.as_str()),
+            (json!({ "text": "hello" }), "hello")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_no_worker_reads_is_tried_again_when_it_has_changed() {
+    let readers = readers(256 << 20);
+    let page = page("page");
+    // The second update depends on what is not there.
+    let broken = vec![insertion(1, 0, "a"), insertion(1, 5, "b")];
+    let failed = readers.content(&page, broken, Form::Text, None).await;
+    assert!(matches!(failed, Err(ReadError::Unreadable { .. })), "{failed:?}");
+    assert!(readers.is_unreadable(&page));
+    let mended = vec![insertion(1, 0, "a"), insertion(1, 1, "b")];
+    let mut read = None;
+    until("another try", async || {
+        let text = readers.content(&page, mended.clone(), Form::Text, None).await;
+        read = text.ok().flatten();
+        read.is_some()
+    })
+    .await;
+    assert_eq!(read.as_deref(), Some("ab"));
+    assert!(!readers.is_unreadable(&page));
+}
+
+#[tokio::test]
+async fn a_program_that_is_no_worker_is_an_answer_and_no_hang() {
+    for (program, hint) in [
+        ("/nonexistent", "cannot be started"),
+        ("/bin/false", "is not a worker"),
+    ] {
+        let readers = Readers::new(ReaderConfig {
+            workers: 1,
+            memory: 1 << 20,
+            timeout: PATIENCE,
+            program: Some(program.into()),
+        });
+        let read = readers.fields(&page("page"), insertion(1, 0, "a")).await;
+        assert!(read.is_err(), "{program} {hint}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_has_a_page_already_costs_no_reading() {
+    let (server, address) = server(&[]).await;
+    post(address, "/api/pages/page/updates", insertion(1, 0, "hello")).await;
+    let first = get(address, "/api/pages/page/content").await;
+    assert_eq!(first.json(), json!({ "text": "hello" }));
+    let stopped = workers(server.id());
+    for worker in &stopped {
+        signal("STOP", *worker);
+    }
+    let again = get_with(
+        address,
+        "/api/pages/page/content",
+        &[("if-none-match", first.header("etag"))],
+    )
+    .await;
+    assert_eq!(again.status, StatusCode::NOT_MODIFIED);
+}
+
+#[tokio::test]
+async fn a_worker_ends_with_its_server_however_that_ends() {
+    let (server, address) = server(&[]).await;
+    post(address, "/api/pages/page/updates", insertion(1, 0, "hello")).await;
+    assert_eq!(content(address, "page").await.status, StatusCode::OK);
+    let [worker] = workers(server.id())[..] else {
+        panic!("one worker")
+    };
+    server.signal("KILL");
+    until("the worker to end", async || {
+        let status = fs::read_to_string(format!("/proc/{worker}/status")).unwrap_or_default();
+        status.is_empty() || status.contains("State:\tZ")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_read_is_what_yjs_shows() {
+    let (_server, address) = server(&[]).await;
+    for (update, shown) in [
+        // A list of a text, a map, a number and an XML element.
+        (
+            "01040100080101\
+             6c0177057469746c6587010001880101017d2a870102030170\
+             00",
+            json!({ "l": ["title", {}, 42, "<p></p>"] }),
+        ),
+        // Bytes under a key of a map.
+        (
+            "010101002801016d016201740201ff00",
+            json!({ "m": { "b": { "0": 1, "1": 255 } } }),
+        ),
+        // An XML element with an attribute that is an object.
+        (
+            "010201000701017803017028000100016101760000",
+            json!({ "x": "<p a=\"[object Object]\"></p>" }),
+        ),
+    ] {
+        let page = shown
+            .as_object()
+            .and_then(|shown| shown.keys().next())
+            .expect("a field");
+        let posted = post(address, &format!("/api/pages/{page}/updates"), hex(update)).await;
+        assert_eq!(posted.status, StatusCode::OK);
+        assert_eq!(content(address, page).await.json(), shown);
+    }
+}
