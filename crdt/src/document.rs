@@ -116,12 +116,18 @@ impl Document {
         Ok(())
     }
 
-    /// A sleeping document from a stored snapshot and its state vector, which are trusted until it wakes.
+    /// A sleeping document from a stored snapshot and its state vector, which are trusted until it wakes. When something waits in the
+    /// snapshot it is awake, because what waits is no part of what is told.
     ///
     /// # Errors
-    /// When the state vector cannot be read.
-    pub fn asleep(limits: Limits, state: Bytes, state_vector: &[u8]) -> Result<Self, DecodeError> {
-        let known = StateVector::decode(state_vector, &Limits::trusted())?;
+    /// When the snapshot or the state vector cannot be read.
+    pub fn asleep(limits: Limits, state: Bytes, state_vector: &[u8]) -> Result<Self, LoadError> {
+        let malformed = |source| LoadError::Malformed { part: 0, source };
+        let known = StateVector::decode(state_vector, &Limits::trusted()).map_err(malformed)?;
+        let update = Update::parse(state.clone(), &Limits::trusted()).map_err(malformed)?;
+        if !update.is_within(&known) {
+            return Self::load(limits, [state]);
+        }
         Ok(Self::with_encoded(limits, state, known))
     }
 
@@ -165,10 +171,11 @@ impl Document {
     }
 
     /// Keeps an update that was just found to be early until what it builds on is there. It is part of what is stored, and of no diff.
+    /// Says whether any of it did not wait already.
     ///
     /// # Errors
     /// When too much waits already, or the document broke.
-    pub fn park(&mut self, update: Update) -> Result<(), PendingFull> {
+    pub fn park(&mut self, update: Update) -> Result<bool, PendingFull> {
         if self.pending.bytes().saturating_add(update.len()) > self.limits.max_pending_bytes {
             return Err(PendingFull);
         }
@@ -177,10 +184,11 @@ impl Document {
         let taken_in = self.store().map_err(|_| PendingFull)?.take_in(update, &limits);
         let taken_in = taken_in.map_err(|_| PendingFull)?;
         debug_assert!(taken_in.new.is_none(), "what is parked was found to be early");
+        let mut is_new = false;
         for (part, missing) in taken_in.early {
-            self.pending.keep(part, missing);
+            is_new |= self.pending.keep(part, missing);
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Takes in what was parked and waited for something of `clients` that is there now; returns what became part of the document.
@@ -312,6 +320,11 @@ impl Document {
             self.slept_with = store.known().clone();
         }
         Ok(())
+    }
+
+    /// Whether the document is unpacked in memory and need not be: nothing waits in it.
+    pub fn can_sleep(&self) -> bool {
+        self.store.is_some() && self.pending.is_empty()
     }
 
     /// Whether the document is unpacked in memory.

@@ -34,9 +34,15 @@ impl Pending {
     }
 
     /// Keeps an update until `missing` is there.
-    pub(crate) fn keep(&mut self, update: Update, missing: Missing) {
-        self.bytes = self.bytes.saturating_add(update.len() + OVERHEAD);
-        self.waiting.entry(missing).or_default().push(update.unpinned());
+    /// Says whether it was not there yet.
+    pub(crate) fn keep(&mut self, update: Update, missing: Missing) -> bool {
+        let waiting = self.waiting.entry(missing).or_default();
+        let is_new = !waiting.contains(&update);
+        if is_new {
+            self.bytes = self.bytes.saturating_add(update.len() + OVERHEAD);
+            waiting.push(update.unpinned());
+        }
+        is_new
     }
 
     /// Takes out what waited for something of `clients` that is known now. Takes time in proportion to what is taken out, and to the

@@ -16,6 +16,7 @@ use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::roots::Roots;
 use crate::state_vector::{ClientId, StateVector};
+use crate::structs::StructStore;
 use crate::update::Update;
 
 /// Why a document cannot be read. Whoever keeps and serves its bytes is not concerned.
@@ -47,6 +48,8 @@ pub enum ViewError {
 /// A document made from updates, to be read.
 pub struct View {
     doc: Doc,
+    /// Keeps from the document library what waits for something missing: it would show what Yjs does not.
+    store: StructStore,
     roots: Roots,
     failed: bool,
 }
@@ -63,6 +66,7 @@ impl View {
         options.skip_gc = keeps_deleted;
         Self {
             doc: Doc::with_options(options),
+            store: StructStore::new(true),
             roots: Roots::default(),
             failed: false,
         }
@@ -78,6 +82,11 @@ impl View {
         }
         self.failed = true;
         let checked = Update::parse(Bytes::copy_from_slice(update), &Limits::trusted())?;
+        let taken_in = self.store.take_in(checked, &Limits::trusted());
+        let Some(checked) = taken_in.map_err(|_| ViewError::Rejected)?.new else {
+            self.failed = false;
+            return Ok(());
+        };
         guarded(|| {
             let decoded = yrs::Update::decode_v1(&checked.readable()).map_err(|_| ViewError::Rejected)?;
             let mut transaction = self.doc.try_transact_mut().map_err(|_| ViewError::Failed)?;

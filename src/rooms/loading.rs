@@ -13,8 +13,9 @@ pub fn open_document(
     log: Vec<LoggedUpdate>,
 ) -> Result<Document, LoadError> {
     if let (Some(snapshot), []) = (&snapshot, log.as_slice()) {
-        return Document::asleep(limits, snapshot.state.clone(), &snapshot.state_vector)
-            .map_err(|source| LoadError::Malformed { part: 0, source });
+        return heavily(true, || {
+            Document::asleep(limits, snapshot.state.clone(), &snapshot.state_vector)
+        });
     }
     let parts = snapshot
         .map(|snapshot| snapshot.state)

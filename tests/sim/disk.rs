@@ -124,7 +124,10 @@ impl Disk {
         let new = match kept.document.admit(row).expect("a row that fits its page") {
             Admission::New(update) => update,
             Admission::Known => return,
-            Admission::Early { update, .. } => return kept.document.park(update).expect("place"),
+            Admission::Early { update, .. } => {
+                kept.document.park(update).expect("place");
+                return;
+            }
             Admission::Partly { new, early, .. } => {
                 kept.document.park(early).expect("place");
                 new

@@ -643,7 +643,8 @@ impl Live {
                     self.retired = true;
                 }
             }
-            Effect::Append(_) | Effect::Answer { .. } | Effect::Failed => {
+            Effect::Failed => {}
+            Effect::Append(_) | Effect::Answer { .. } => {
                 unreachable!("the process carries these out")
             }
         }

@@ -72,12 +72,10 @@ pub(crate) fn who_may_not_write_changes_nothing(before: &(StateVector, usize), a
     assert_eq!(before, after, "somebody changes the page who may not write");
 }
 
-/// What others are told is part of the document.
+/// What others are told is part of the document. An acknowledgement may be of what waits in it for something missing.
 pub(crate) fn only_what_is_admitted_is_told(known: &StateVector, said: &ServerMessage) {
-    if let ServerMessage::Delta(update)
-    | ServerMessage::Stored(update)
-    | ServerMessage::Brought(update)
-    | ServerMessage::SyncStep2(update) = said
+    if let ServerMessage::Delta(update) | ServerMessage::Brought(update) | ServerMessage::SyncStep2(update) =
+        said
     {
         for range in parsed(update).ranges() {
             assert!(

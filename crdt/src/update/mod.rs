@@ -142,6 +142,16 @@ impl Update {
             .collect()
     }
 
+    /// Whether everything in it, deletes too, is about ticks that a state vector knows.
+    pub(crate) fn is_within(&self, known: &StateVector) -> bool {
+        let mut is_within = self
+            .sections
+            .iter()
+            .all(|section| section.end <= known.get(section.client));
+        self.each_delete(|found| is_within &= found.range.end <= known.get(found.client));
+        is_within
+    }
+
     /// The update without the structs of some clients. All its deletes stay.
     #[must_use]
     pub fn without(&self, left_out: impl Fn(ClientId) -> bool) -> Self {

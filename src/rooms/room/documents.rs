@@ -265,22 +265,30 @@ impl Room {
                 Ok(())
             }
             Admission::Early { update, .. } => {
-                self.document.park(update.clone()).map_err(|_| too_early())?;
-                self.batch.park(author, user, update);
-                Ok(())
-            }
-            Admission::Known => {
-                let ticket = self.persistence.ticket(!self.batch.is_empty());
-                if self.persistence.is_stored(ticket) {
-                    effects.push(Effect::Answer {
-                        request,
-                        result: Ok(self.persistence.seq()),
-                    });
+                if self.document.park(update.clone()).map_err(|_| too_early())? {
+                    self.batch.park(author, user, update);
                 } else {
-                    self.persistence.hold(ticket, Held::Answer(request));
+                    self.answer_when_stored(request, effects);
                 }
                 Ok(())
             }
+            Admission::Known => {
+                self.answer_when_stored(request, effects);
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers a post that brought nothing new when what is there now is stored.
+    fn answer_when_stored(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
+        let ticket = self.persistence.ticket(!self.batch.is_empty());
+        if self.persistence.is_stored(ticket) {
+            effects.push(Effect::Answer {
+                request,
+                result: Ok(self.persistence.seq()),
+            });
+        } else {
+            self.persistence.hold(ticket, Held::Answer(request));
         }
     }
 

@@ -18,13 +18,15 @@ impl Room {
         missing: Missing,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
-        let kept = self.document.park(update.clone()).is_ok();
+        let parked = self.document.park(update.clone());
+        let kept = parked.is_ok();
         let Some(seat) = self.members.get_mut(&member) else {
             return Outcome::Refused;
         };
-        if kept {
-            self.batch.park(Author::Member(member), seat.user.clone(), update);
-        } else {
+        if parked == Ok(true) {
+            self.batch
+                .park(Author::Member(member), seat.user.clone(), update.clone());
+        } else if !kept {
             effects.push(Effect::Refused {
                 kind: "parking_full",
                 count: 1,
@@ -35,6 +37,9 @@ impl Room {
         // A client that lacks it too answers with what is early again: asked each time, it would answer for ever.
         if seat.asked.len() < MAX_ASKED && seat.asked.insert(missing.client) {
             self.ask(member, effects);
+        }
+        if parked == Ok(false) {
+            self.acknowledge(member, update.bytes().clone(), effects);
         }
         match kept {
             true => self.nothing_new(),

@@ -263,7 +263,7 @@ impl Room {
             .empty_since
             .filter(|_| self.persistence.is_settled() && !self.persistence.is_closing() && !self.retired)
             .map(|since| since + self.config.idle);
-        let sleep = (self.document.is_awake() && self.is_settled() && !self.failed)
+        let sleep = (self.document.can_sleep() && self.is_settled() && !self.failed)
             .then(|| self.last_edit + self.config.sleep);
         [
             flush,
@@ -488,7 +488,7 @@ impl Room {
         if self.members.is_empty() && is_settled && self.wants_to_go(now) && !snapshot_lags && !self.retired {
             self.retired = true;
             effects.push(Effect::Retire);
-        } else if self.document.is_awake()
+        } else if self.document.can_sleep()
             && is_settled
             && !self.failed
             && now >= self.last_edit + self.config.sleep
