@@ -358,11 +358,6 @@ async fn a_posted_update_that_does_not_fit_is_refused() {
             (StatusCode::UNPROCESSABLE_ENTITY, "malformed")
         );
     }
-    let early = post(server.address, path, insertion(1, 5, "later")).await;
-    assert_eq!(
-        (early.status, early.error().as_str()),
-        (StatusCode::CONFLICT, "conflict")
-    );
     assert_eq!(
         get(server.address, "/api/pages/page").await.status,
         404,

@@ -243,7 +243,7 @@ async fn while_too_much_is_unstored_nobody_is_read() {
 
 #[tokio::test]
 async fn updates_that_wait_for_others_are_bounded() {
-    let server = TestServer::start(&["--max-parked-bytes", "400"]).await;
+    let server = TestServer::start(&["--max-parked-bytes", "300"]).await;
     let mut ada = Client::join(&server, "page", 1).await;
     let mut early = Client::join(&server, "page", 2).await;
     // What it wrote first got lost on the way.
@@ -352,7 +352,6 @@ async fn zero_switches_a_limit_off() {
         ["--max-stall-seconds", "0"],
         ["--max-body-bytes", "0"],
         ["--max-unstored-bytes", "0"],
-        ["--max-parked-updates", "0"],
         ["--max-parked-bytes", "0"],
     ];
     let server = TestServer::start(&flags.concat()).await;

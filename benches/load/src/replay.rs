@@ -103,5 +103,7 @@ pub(super) async fn run(context: &Context, args: &ReplayArgs) -> Result<Report, 
 fn text_of(updates: Vec<Vec<u8>>) -> Option<String> {
     let limits = crdt::Limits::default();
     let mut document = crdt::Document::load(limits, updates.into_iter().map(Into::into)).ok()?;
-    Some(document.content().ok()?.text(None).ok()?.unwrap_or_default())
+    let mut view = crdt::View::new(true);
+    view.apply(&document.encode().ok()?).ok()?;
+    Some(view.text(None).ok()?.unwrap_or_default())
 }

@@ -1,0 +1,57 @@
+//! Where pages are kept, and how.
+
+use clap::Args;
+
+use crate::auth::Secret;
+
+/// Where pages are kept.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Where pages are kept")]
+pub(crate) struct StoreSettings {
+    /// `sqlite://FILE`, `postgres://USER:PASSWORD@HOST/DATABASE`, or `memory:` (nothing survives).
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        default_value = "sqlite://pageroom.db",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) database_url: Secret,
+    /// Drop the content of what is deleted, as Yjs does; `false` keeps it, for clients that show earlier versions.
+    #[arg(
+        long,
+        env = "PAGEROOM_GC",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        value_name = "BOOL"
+    )]
+    pub(crate) gc: bool,
+    /// A busy store commits at most this often, so that a commit gathers what many rooms want stored. The first commit after a pause
+    /// never waits.
+    #[arg(
+        long,
+        env = "PAGEROOM_COMMIT_INTERVAL_MILLISECONDS",
+        default_value_t = 33,
+        value_name = "MILLISECONDS"
+    )]
+    pub(crate) commit_interval_milliseconds: u64,
+    /// While the store fails: longest pause between two tries.
+    #[arg(
+        long,
+        env = "PAGEROOM_STORE_RETRY_MILLISECONDS",
+        default_value_t = 1000,
+        value_name = "MILLISECONDS"
+    )]
+    pub(crate) store_retry_milliseconds: u64,
+    /// While the store fails, rooms keep at most about this much in memory; beyond it connections are not read until it is back.
+    #[arg(long, env = "PAGEROOM_MAX_UNSTORED_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
+    pub(crate) max_unstored_bytes: u64,
+    /// The readable snapshot of a page is at most this far behind its last edit.
+    #[arg(
+        long,
+        env = "PAGEROOM_SNAPSHOT_INTERVAL_SECONDS",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
+    pub(crate) snapshot_interval_seconds: u64,
+}
