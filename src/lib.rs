@@ -25,9 +25,9 @@
 //! # Walks through it
 //!
 //! **A keystroke.** A frame arrives in [`connections::websocket`], its dialect makes [`ClientMessage`](rooms::ClientMessage)s of it, and the
-//! room's mailbox takes them. [`Room::handle`](rooms::Room::handle) lets the gate ([`crdt::Document::admit`]) decide whether the update is
-//! well-formed, new, and not early. [`Room::settle`](rooms::Room::settle) applies everything admitted in one transaction and asks for two things:
-//! tell the other members (one shared frame, encoded once per dialect) and append to the log. The [writer](rooms::StoreWriter) gathers the
+//! room's mailbox takes them. [`Room::handle`](rooms::Room::handle) lets the page's structs take in what can be integrated
+//! ([`crdt::Document::admit`]); what builds on something missing waits ([`crdt::Document::park`]). [`Room::settle`](rooms::Room::settle) asks
+//! for two things: tell the other members (one shared frame, encoded once per dialect) and append to the log. The [writer](rooms::StoreWriter) gathers the
 //! appends of all rooms into one transaction; snapshots leave apart, by the [compactor](rooms::Compactor). When it is committed the room hears of it, and only then the author gets its own update
 //! back: the acknowledgement. A protocol that counts gets one receipt for each message instead.
 //!
@@ -48,14 +48,14 @@
 //! that the store will not take, or that somebody else holds, goes on in a lane of its own and delays no other. A task without which
 //! nothing is stored or enforced is watched ([`supervision`]): when it dies, the server stops.
 //!
-//! **A document that breaks.** A panic in the engine ends that room only: nothing of the batch has been told, stored or acknowledged. Everybody
-//! reconnects to a room rebuilt from the log, which for a while tries each update on a copy first, so that the culprit is found and set aside.
+//! **A room that breaks.** A panic in a room ends that room only: nothing of the batch has been told, stored or acknowledged. Everybody
+//! reconnects to a room rebuilt from the log. No engine runs in this process that bytes from outside could break.
 //!
 //! # What always holds
 //!
 //! 1. A room tells others only what it has applied, and acknowledges only what is stored.
 //! 2. A page is open in at most one room of a process.
-//! 3. Nothing is ever pending inside the engine: what comes early is parked in front of it, within limits.
+//! 3. What goes in comes out with the same content bytes; what comes early is stored as it is, told when it takes effect, and bounded.
 //! 4. Read-only members cannot change a page, in any dialect.
 //! 5. Every queue has a bound and a tested behaviour when full.
 //! 6. Pure modules ask for no time, entropy or socket, and iterate over no hash map.

@@ -1,9 +1,10 @@
-//! Makes of an update what the document library can read: it misreads the obsolete JSON content, and knows no hooks.
+//! Makes of an update what the document library can read: it misreads the obsolete JSON content, knows no hooks, and takes neither half a
+//! character nor an integer of more than 63 bits inside embedded JSON.
 
 use bytes::Bytes;
 
 use super::structs::{HAS_KEY, HAS_ORIGIN, HAS_RIGHT_ORIGIN, KIND};
-use super::{ANY, JSON, TYPE, Update, read_struct};
+use super::{ANY, EMBED, FORMAT, JSON, TYPE, Update, read_struct};
 use crate::encoding::{Reader, Write};
 use crate::limits::Limits;
 
@@ -26,6 +27,20 @@ impl Update {
                     return self.bytes().clone();
                 };
                 let is_hook = read.kind() == TYPE && self.bytes().get(read.content) == Some(&XML_HOOK);
+                if matches!(read.kind(), EMBED | FORMAT) {
+                    let mut value = Reader::starting_at(self.bytes(), read.content);
+                    if read.kind() == FORMAT && value.buffer().is_err() {
+                        continue;
+                    }
+                    let start = value.position();
+                    let text = value.string().unwrap_or_default();
+                    if yrs::Any::from_json(text).is_err() {
+                        out.put_raw(self.bytes().get(copied..start).unwrap_or_default());
+                        out.put_string(&readable_json(text));
+                        copied = value.position();
+                    }
+                    continue;
+                }
                 if read.kind() != JSON && !is_hook {
                     continue;
                 }
@@ -56,6 +71,66 @@ impl Update {
     }
 }
 
+/// JSON with U+FFFD for each half of a character, and integers of more than 63 bits as the floating-point numbers that they are in
+/// JavaScript.
+fn readable_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut in_string = false;
+    while let Some(character) = rest.chars().next() {
+        if in_string && character == '\\' {
+            let taken = escape(rest, &mut out);
+            rest = rest.get(taken..).unwrap_or_default();
+            continue;
+        }
+        if !in_string && (character == '-' || character.is_ascii_digit()) {
+            let end = rest
+                .find(|next: char| !matches!(next, '0'..='9' | '-' | '+' | '.' | 'e' | 'E'))
+                .unwrap_or(rest.len());
+            let number = rest.get(..end).unwrap_or_default();
+            out.push_str(number);
+            let is_integer = number.bytes().all(|byte| byte == b'-' || byte.is_ascii_digit());
+            if is_integer && number.parse::<i64>().is_err() {
+                out.push_str(".0");
+            }
+            rest = rest.get(end..).unwrap_or_default();
+            continue;
+        }
+        in_string ^= character == '"';
+        out.push(character);
+        rest = rest.get(character.len_utf8()..).unwrap_or_default();
+    }
+    out
+}
+
+/// Copies an escape; says how many bytes it took.
+fn escape(rest: &str, out: &mut String) -> usize {
+    let unit = |at: usize| {
+        let hex = rest
+            .get(at..)
+            .and_then(|rest| rest.strip_prefix("\\u"))?
+            .get(..4)?;
+        u16::from_str_radix(hex, 16).ok()
+    };
+    let length = match (unit(0), unit(6)) {
+        (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+        (Some(0xd800..=0xdfff), _) => {
+            out.push(char::REPLACEMENT_CHARACTER);
+            return 6;
+        }
+        (Some(_), _) => 6,
+        // A backslash and what it stands before.
+        (None, _) => {
+            1 + rest
+                .get(1..)
+                .and_then(|rest| rest.chars().next())
+                .map_or(0, char::len_utf8)
+        }
+    };
+    out.push_str(rest.get(..length).unwrap_or_default());
+    length
+}
+
 fn put_values(out: &mut Vec<u8>, mut reader: Reader<'_>, count: u32) {
     out.put_number(u64::from(count));
     let read = reader.count();
@@ -66,5 +141,26 @@ fn put_values(out: &mut Vec<u8>, mut reader: Reader<'_>, count: u32) {
             text => yrs::Any::from_json(text).unwrap_or(yrs::Any::Null),
         };
         value.encode(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::readable_json;
+
+    #[test]
+    fn json_becomes_what_the_library_reads_and_means_the_same() {
+        for (text, readable) in [
+            (r#"{"a":"x\"12","b":12}"#, r#"{"a":"x\"12","b":12}"#),
+            (r#""\ud83d""#, "\"\u{fffd}\""),
+            (r#""\ude00\ud83d\ude00""#, "\"\u{fffd}\\ud83d\\ude00\""),
+            (
+                "[10000000000000000000,-1,1e19]",
+                "[10000000000000000000.0,-1,1e19]",
+            ),
+        ] {
+            assert_eq!(readable_json(text), readable);
+            assert!(yrs::Any::from_json(&readable_json(text)).is_ok(), "{text}");
+        }
     }
 }
