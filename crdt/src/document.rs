@@ -200,7 +200,8 @@ impl Document {
         if self.pending.is_empty() {
             return Ok(new);
         }
-        let limits = self.limits;
+        // It was accepted when it came.
+        let limits = self.limits.for_stored();
         self.store()?;
         let Self { store, pending, .. } = self;
         if let Some(store) = store {

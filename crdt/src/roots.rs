@@ -96,11 +96,8 @@ impl Roots {
                 if let Place::Root { index, keyed } = place
                     && let Some(kinds) = self.kinds.get_mut(index as usize)
                 {
-                    *kinds |= match new.kind {
-                        0 => 0,
-                        _ if keyed => Kinds::KEYED,
-                        kind => kind,
-                    };
+                    // What was under a key was in a map, also when it is deleted.
+                    *kinds |= if keyed { Kinds::KEYED } else { new.kind };
                 }
             }
         }

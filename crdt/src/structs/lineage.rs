@@ -333,6 +333,8 @@ pub(crate) struct Put {
     pub(crate) has_right_origin: bool,
     /// Its last tick.
     pub(crate) id: Id,
+    /// How many ticks it has, as far as it may be alive.
+    pub(crate) length: u32,
 }
 
 /// How many values put behind each other are looked through: more are put at once by no two clients that talk to each other.

@@ -14,7 +14,7 @@ use super::{Section, StructStore};
 use crate::document::Missing;
 use crate::encoding::Reader;
 use crate::error::Refusal;
-use crate::id_set::{ClockRange, IdRange, normalize};
+use crate::id_set::{ClockRange, IdRange, IdSet, normalize};
 use crate::limits::Limits;
 use crate::state_vector::ClientId;
 use crate::update::{
@@ -138,7 +138,8 @@ impl StructStore {
             });
         }
         let mut puts = Vec::new();
-        if let Err(refusal) = self.walk_all(&update, &mut cursors, &mut puts, limits) {
+        let walked = self.walk_all(&update, &mut cursors, &mut puts, limits);
+        if let Err(refusal) = walked.and_then(|()| judge_puts(&update, &puts, limits)) {
             self.lineage.take_back();
             for cursor in &cursors {
                 self.known.set_back(cursor.section.client, cursor.before);
@@ -336,9 +337,6 @@ impl StructStore {
         };
         self.lineage.push(client, range, place, kind);
         if self.lineage.is_keyed(place) && read.kind() != GC {
-            if kind != Kind::Deleted && here.end - clock > 1 && limits.refuses_contradictions {
-                return Err(Refusal::LongUnderKey { client, clock });
-            }
             puts.push(Put {
                 place,
                 origin,
@@ -346,6 +344,10 @@ impl StructStore {
                 id: Id {
                     client,
                     clock: here.end - 1,
+                },
+                length: match kind {
+                    Kind::Deleted => 1,
+                    Kind::Plain | Kind::Type => here.end - clock,
                 },
             });
         }
@@ -421,6 +423,25 @@ impl StructStore {
         deletes.all_new &= count == update.delete_range_count();
         deletes
     }
+}
+
+/// Under a key each value is one tick. Only where nothing is collected, several that are deleted stand in one struct.
+fn judge_puts(update: &Update, puts: &[Put], limits: &Limits) -> Result<(), Refusal> {
+    if !limits.refuses_contradictions || puts.iter().all(|put| put.length == 1) {
+        return Ok(());
+    }
+    let mut deleted = IdSet::default();
+    update.each_delete(|IdRange { client, range }| deleted.insert(client, range));
+    for put in puts.iter().filter(|put| put.length > 1) {
+        let Id { client, clock } = put.id;
+        let (start, end) = (clock + 1 - put.length, clock + 1);
+        let mut lives = false;
+        deleted.missing_from(client, ClockRange { start, end }, |_| lives = true);
+        if lives {
+            return Err(Refusal::LongUnderKey { client, clock: start });
+        }
+    }
+    Ok(())
 }
 
 #[derive(Default)]

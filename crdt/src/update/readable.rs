@@ -36,7 +36,12 @@ impl Update {
                     let text = value.string().unwrap_or_default();
                     if yrs::Any::from_json(text).is_err() {
                         out.put_raw(self.bytes().get(copied..start).unwrap_or_default());
-                        out.put_string(&readable_json(text));
+                        let readable = readable_json(text);
+                        // What is no JSON, or nested too deeply to be read, is shown as nothing.
+                        match yrs::Any::from_json(&readable) {
+                            Ok(_) => out.put_string(&readable),
+                            Err(_) => out.put_string("null"),
+                        }
                         copied = value.position();
                     }
                     continue;
@@ -138,7 +143,7 @@ fn put_values(out: &mut Vec<u8>, mut reader: Reader<'_>, count: u32) {
     for _ in 0..count {
         let value = match reader.string().unwrap_or_default() {
             "undefined" => yrs::Any::Undefined,
-            text => yrs::Any::from_json(text).unwrap_or(yrs::Any::Null),
+            text => yrs::Any::from_json(&readable_json(text)).unwrap_or(yrs::Any::Null),
         };
         value.encode(out);
     }

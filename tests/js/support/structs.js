@@ -126,5 +126,6 @@ export function sayable (doc) {
     .filter(([name, root]) => name !== 'xml' || isMarkup(root(doc)))
     .map(([name, root]) => [name, root(doc).toJSON()])
     .filter(([, value]) => isSayable(value))
-  return JSON.parse(JSON.stringify(Object.fromEntries(said)).toWellFormed())
+  // Half a character is written as an escape, alone; over HTTP it is U+FFFD.
+  return JSON.parse(JSON.stringify(Object.fromEntries(said)).replace(/\\ud[89a-f][0-9a-f]{2}/g, '\ufffd'))
 }
