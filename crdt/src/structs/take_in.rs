@@ -5,7 +5,7 @@
 //! on. Every struct is looked at once, and once more each time it had to wait: linear in the bytes, times the logarithm of what is
 //! looked up, whatever the update says.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use smallvec::SmallVec;
 
@@ -198,7 +198,7 @@ impl StructStore {
             })
             .collect();
         if !cursors.is_sorted_by(|left, right| left.section.client > right.section.client) {
-            cursors.sort_unstable_by(|left, right| right.section.client.cmp(&left.section.client));
+            cursors.sort_unstable_by_key(|cursor| Reverse(cursor.section.client));
         }
         cursors
     }
