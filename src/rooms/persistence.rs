@@ -567,10 +567,10 @@ fn rows(contributions: &[Contribution]) -> Vec<NewUpdate> {
 
 /// Merges contributions so that each author has one; the order between authors is given up.
 pub(super) fn merge_by_author(contributions: Vec<Contribution>) -> Vec<Contribution> {
-    let mut by_author: BTreeMap<Author, Vec<Contribution>> = BTreeMap::new();
+    let mut by_author: BTreeMap<(Author, bool), Vec<Contribution>> = BTreeMap::new();
     for contribution in contributions {
         by_author
-            .entry(contribution.author)
+            .entry((contribution.author, contribution.is_parked))
             .or_default()
             .push(contribution);
     }

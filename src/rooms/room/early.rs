@@ -38,9 +38,6 @@ impl Room {
         if seat.asked.len() < MAX_ASKED && seat.asked.insert(missing.client) {
             self.ask(member, effects);
         }
-        if parked == Ok(false) {
-            self.acknowledge(member, update.bytes().clone(), effects);
-        }
         match kept {
             true => self.nothing_new(),
             false => Outcome::Refused,

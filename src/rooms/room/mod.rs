@@ -516,7 +516,8 @@ impl Room {
             match contribution.author {
                 Author::Member(to) => {
                     let echo = ServerMessage::Stored(contribution.update.bytes().clone());
-                    if self.wants_echo(to) {
+                    // What waits for something missing comes back to its author when it takes effect.
+                    if self.wants_echo(to) && !contribution.is_parked {
                         effects.push(Effect::Send {
                             to,
                             message: Outgoing::new(echo),

@@ -355,7 +355,7 @@ async fn run(
     Ok(rows)
 }
 
-/// The generations and the numbers of the pages' last rows, as [`statements::STORE_BATCH`] answers.
+/// The generations and the numbers of the pages' last rows, as the statement that stores a batch answers.
 fn heads(answers: &[SqliteRow]) -> Result<HashMap<String, (Generation, Seq)>, sqlx::Error> {
     let mut heads = HashMap::new();
     for answer in answers {
