@@ -232,6 +232,7 @@ impl Writer {
             }
             match self.try_commit(&piece).await {
                 Ok(committed) => {
+                    self.note_health(None);
                     backoff = FIRST_BACKOFF;
                     for (request, committed) in piece.into_iter().zip(committed) {
                         // A room that is gone needs no answer.
@@ -245,6 +246,8 @@ impl Writer {
                     pieces.push(piece);
                 }
                 Err(error) if self.is_about_the_batch(&error).await => {
+                    // The store is there. Whether what is in the batch can be stored is for its lane to say.
+                    self.note_health(None);
                     let half = piece.split_off(piece.len() / 2);
                     match <[Request; 1]>::try_from(half) {
                         Ok([only]) => self.lanes.take(only),
@@ -252,7 +255,8 @@ impl Writer {
                     }
                     pieces.push(piece);
                 }
-                Err(_) => {
+                Err(error) => {
+                    self.note_health(Some(&error));
                     tokio::time::sleep(backoff).await;
                     backoff = (backoff * 2).min(self.config.max_backoff);
                     pieces.push(piece);
@@ -282,12 +286,12 @@ impl Writer {
         let result = self.store.commit(&commits).await;
         self.metrics
             .store_commit(started.elapsed(), commits.len(), result.as_ref().err());
-        // That somebody holds a page says nothing about the store.
-        if !matches!(result, Err(StoreError::Busy { .. })) {
-            let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-            health.note_batch(result.as_ref().err());
-        }
         result
+    }
+
+    fn note_health(&self, error: Option<&StoreError>) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.note_batch(error);
     }
 }
 

@@ -7,7 +7,10 @@ use pageroom::{
     rooms::{StoreHealth, StoreWriter, WriterConfig},
     telemetry::Metrics,
 };
-use storage::{Committed, NewUpdate, PageCommit, PageId, SharedStore, testing::disk::FaultyStore};
+use storage::{
+    Committed, NewUpdate, PageCommit, PageId, SharedStore,
+    testing::{Fault, Moment, disk::FaultyStore},
+};
 use tokio::{net::TcpStream, sync::oneshot::Receiver};
 
 use crate::support::{
@@ -94,7 +97,7 @@ async fn what_is_large_goes_alone() {
 #[tokio::test]
 async fn a_store_that_was_away_gets_everything_when_it_is_back() {
     let store = FaultyStore::in_memory();
-    store.turn(|faults| faults.fail_until_healed(storage::testing::Fault::Unavailable));
+    store.turn(|faults| faults.fail_until_healed(Fault::Unavailable));
     let writer = start(store.clone());
     let answers: Vec<_> = (0..300)
         .map(|n| edit(&writer, &format!("page-{n}"), 10))
@@ -110,6 +113,16 @@ async fn a_store_that_was_away_gets_everything_when_it_is_back() {
     assert_eq!(writer.health(), StoreHealth::Good);
     // Nothing was cut in pieces for a store that was not there.
     assert!(store.batches().iter().all(|batch| batch.len() == 300));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_leaves_no_trouble_behind() {
+    let store = FaultyStore::in_memory();
+    store.turn(|faults| faults.fail_next(1, Fault::Unavailable, Moment::Before));
+    let writer = start(store.clone());
+    // The store is there all the same, and the page is stored alone. Nothing else is stored afterwards.
+    assert_eq!(edit(&writer, "alone", 10).await.expect("an answer").last_seq, 1);
+    assert_eq!(writer.health(), StoreHealth::Good);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
