@@ -220,9 +220,7 @@ pub fn encode(address: &str, message: &ServerMessage) -> Bytes {
     match message {
         ServerMessage::SyncStep1(state_vector) => framed(address, &[SYNC, STEP_1], Some(state_vector)),
         ServerMessage::SyncStep2(update) => framed(address, &[SYNC, STEP_2], Some(update)),
-        ServerMessage::Delta(update) | ServerMessage::Brought(update) => {
-            framed(address, &[SYNC, UPDATE], Some(update))
-        }
+        ServerMessage::Delta(update) => framed(address, &[SYNC, UPDATE], Some(update)),
         ServerMessage::Awareness(changes) => {
             framed(address, &[AWARENESS], Some(&awareness::encode_changes(changes)))
         }

@@ -87,8 +87,7 @@ pub fn attachment(message: &ServerMessage) -> Bytes {
         ServerMessage::SyncStep1(bytes)
         | ServerMessage::SyncStep2(bytes)
         | ServerMessage::Delta(bytes)
-        | ServerMessage::Stored(bytes)
-        | ServerMessage::Brought(bytes) => bytes.clone(),
+        | ServerMessage::Stored(bytes) => bytes.clone(),
         ServerMessage::Awareness(changes) => crdt::awareness::encode_changes(changes),
         ServerMessage::Refused(_)
         | ServerMessage::Receipts { .. }

@@ -162,7 +162,7 @@ impl YSocketIo {
                 }
                 self.greet(frames);
             }
-            ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) | ServerMessage::Brought(_) => {
+            ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
                 frames.extend([Frame::Text(self.update.clone()), Frame::Binary(bytes)]);
             }
             ServerMessage::Awareness(_) => {

@@ -51,7 +51,6 @@ impl Dialect for YSweet {
             | ServerMessage::SyncStep2(_)
             | ServerMessage::Delta(_)
             | ServerMessage::Stored(_)
-            | ServerMessage::Brought(_)
             | ServerMessage::Awareness(_)
             | ServerMessage::Refused(_)
             | ServerMessage::Receipts { .. }

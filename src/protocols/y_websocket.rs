@@ -42,9 +42,7 @@ impl Dialect for YWebsocket {
         match message {
             ServerMessage::SyncStep1(state_vector) => message::sync_step_1(state_vector),
             ServerMessage::SyncStep2(update) => message::sync_step_2(update),
-            ServerMessage::Delta(update) | ServerMessage::Stored(update) | ServerMessage::Brought(update) => {
-                message::update(update)
-            }
+            ServerMessage::Delta(update) | ServerMessage::Stored(update) => message::update(update),
             ServerMessage::Awareness(changes) => message::awareness(&awareness::encode_changes(changes)),
             ServerMessage::Refused(refusal) => message::permission_denied(&refusal.to_string()),
             // Nothing that this protocol has words for.

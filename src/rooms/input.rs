@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crdt::Badge;
 use storage::{Committed, LoggedUpdate, Seq};
 
-use super::{Capabilities, ClientMessage, Refusal, Role, Viewer};
+use super::{ClientMessage, Outlet, Refusal, Role, Viewer};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,8 +38,8 @@ pub enum Input {
         viewer: Viewer,
         /// Says in its presence who it is, where the server does that.
         badge: Option<Arc<Badge>>,
-        /// What its protocol has words for.
-        capabilities: Capabilities,
+        /// The way to it.
+        outlet: Arc<dyn Outlet>,
     },
     /// A member said something.
     Said {
@@ -69,21 +69,8 @@ pub enum Input {
         /// Why.
         refusal: Refusal,
     },
-    /// A member's outbox was full and dropped a document message: it gets nothing more of the document until it has caught up.
-    FellBehind {
-        /// The member.
-        member: MemberId,
-    },
-    /// A message about something that had been in the document for a while was dropped, because the member is behind: it must be part
-    /// of what the member has missed.
-    LateDropped {
-        /// The member.
-        member: MemberId,
-        /// What it was about.
-        update: Bytes,
-    },
-    /// The outbox of a member that fell behind has drained: it wants what it missed.
-    CaughtUp {
+    /// The outbox of a member that had fallen behind has drained: it wants what it missed.
+    Drained {
         /// The member.
         member: MemberId,
     },

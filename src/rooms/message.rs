@@ -54,9 +54,6 @@ pub enum ServerMessage {
     Delta(Bytes),
     /// What the member itself wrote, as one update that is durable now: the acknowledgement.
     Stored(Bytes),
-    /// The same as a delta, of what has been in the document for a while: what somebody brought who need not have written it, which is
-    /// told when it is durable or the store has been failing, and what came after it.
-    Brought(Bytes),
     /// What changed about who is here.
     Awareness(Vec<AwarenessChange>),
     /// A change was refused; the connection goes on. For members that get no receipts.
@@ -131,7 +128,6 @@ impl Outgoing {
             | ServerMessage::SyncStep2(bytes)
             | ServerMessage::Delta(bytes)
             | ServerMessage::Stored(bytes)
-            | ServerMessage::Brought(bytes)
             | ServerMessage::Stateless(bytes)
             | ServerMessage::Mark(bytes) => bytes.len(),
             ServerMessage::Awareness(changes) => changes

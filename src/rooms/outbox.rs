@@ -204,7 +204,7 @@ impl State {
                     return Pushed::Queued;
                 }
             }
-            ServerMessage::Delta(_) | ServerMessage::Stored(_) | ServerMessage::Brought(_) => {
+            ServerMessage::Delta(_) | ServerMessage::Stored(_) => {
                 if self.behind {
                     return Pushed::Behind;
                 }
@@ -362,7 +362,6 @@ fn changes_of(message: &Outgoing) -> BTreeMap<ClientId, AwarenessChange> {
         | ServerMessage::SyncStep2(_)
         | ServerMessage::Delta(_)
         | ServerMessage::Stored(_)
-        | ServerMessage::Brought(_)
         | ServerMessage::Refused(_)
         | ServerMessage::Receipts { .. }
         | ServerMessage::QueryAwareness

@@ -9,13 +9,12 @@ use std::{
 
 use crdt::Badge;
 use futures_util::{FutureExt, future::BoxFuture};
-use storage::{Committed, LoggedUpdate, NewUpdate, PageId, Seq, SharedStore, StoreError, StoredPage};
+use storage::{Committed, LoggedUpdate, PageId, Seq, SharedStore, StoreError, StoredPage};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Refusal, RefusalCode,
-    RequestId, Role, Room, ServerMessage, Viewer, open_document,
-    outbox::Pushed,
+    ClientMessage, Count, Departure, Effect, Input, Loaded, MemberId, Outbox, Refusal, RefusalCode,
+    RequestId, Role, Room, Viewer, open_document,
     registry::{Shared, SlotId},
     standing::{Calls, Change, Standing},
 };
@@ -95,7 +94,6 @@ struct RoomTask {
     slot: SlotId,
     shared: Arc<Shared>,
     room: Room,
-    outboxes: BTreeMap<MemberId, Arc<Outbox>>,
     standings: BTreeMap<MemberId, Arc<Standing>>,
     answers: BTreeMap<RequestId, oneshot::Sender<Result<Seq, Refusal>>>,
     next_request: u64,
@@ -164,9 +162,8 @@ async fn live(
     let ended = AssertUnwindSafe(task.run(mailbox, calls)).catch_unwind().await;
     task.shared.writer.unstored_changed(task.unstored_told, 0);
     task.tell_members(0);
-    for outbox in task.outboxes.values() {
-        outbox.close(Refusal::unavailable("the page is being rebuilt, connect again"));
-    }
+    task.room
+        .hang_up(&Refusal::unavailable("the page is being rebuilt, connect again"));
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic);
     }
@@ -250,7 +247,6 @@ impl RoomTask {
             slot,
             shared: shared.clone(),
             room: Room::new(now(), page.clone(), shared.config.room.clone(), loaded),
-            outboxes: BTreeMap::new(),
             standings: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_request: 0,
@@ -297,9 +293,6 @@ impl RoomTask {
             for command in commands.drain(..) {
                 // Whoever may do less now does not wait for what others have said.
                 self.look_at(calls);
-                if matches!(command, Command::CaughtUp { .. }) {
-                    self.settle();
-                }
                 self.obey(command);
             }
             self.settle();
@@ -332,11 +325,10 @@ impl RoomTask {
                 drop(large);
             }
             Command::Left { member, departure } => {
-                self.outboxes.remove(&member);
                 self.standings.remove(&member);
                 self.handle(Input::Left { member, departure });
             }
-            Command::CaughtUp { member } => self.handle(Input::CaughtUp { member }),
+            Command::CaughtUp { member } => self.handle(Input::Drained { member }),
             Command::Post(post) => self.post(*post),
             Command::Announce(announce) => {
                 let Announce { payload, reply } = *announce;
@@ -383,19 +375,16 @@ impl RoomTask {
             reply,
         } = join;
         let member = self.shared.next_member();
-        let capabilities = outbox.capabilities();
-        self.outboxes.insert(member, outbox);
         self.standings.insert(member, standing);
         self.handle(Input::Joined {
             member,
             role,
             viewer,
             badge,
-            capabilities,
+            outlet: outbox,
         });
         if reply.send(Ok((member, self.room.seq()))).is_err() {
             // The connection was cut short while the page was loading.
-            self.outboxes.remove(&member);
             self.standings.remove(&member);
             self.handle(Input::Left {
                 member,
@@ -428,18 +417,20 @@ impl RoomTask {
         self.room.handle(now(), input, &mut self.effects);
     }
 
-    /// Lets the room settle and carries out what it asks for, until it asks for nothing more.
+    /// Lets the room settle and carries out what it asks for.
     fn settle(&mut self) {
-        loop {
-            let now = now();
-            let heavy = self.room.snapshot_due(now)
-                && self.room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
-            heavily(heavy, || self.room.settle(now, &mut self.effects));
-            if self.effects.is_empty() {
-                break;
-            }
-            for effect in std::mem::take(&mut self.effects) {
-                self.carry_out(effect);
+        let now = now();
+        let heavy =
+            self.room.snapshot_due(now) && self.room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
+        heavily(heavy, || self.room.settle(now, &mut self.effects));
+        for effect in std::mem::take(&mut self.effects) {
+            self.carry_out(effect);
+        }
+        if self.room.may_retire(now) {
+            if self.shared.retire(&self.page, self.slot) {
+                self.retired = true;
+            } else {
+                self.room.stay(now);
             }
         }
         let unstored = self.room.unstored_bytes();
@@ -461,20 +452,6 @@ impl RoomTask {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, message } => self.send(to, &message),
-            Effect::Broadcast { except, message } => self.broadcast(&except, &message),
-            Effect::Resume { member } => {
-                if let Some(outbox) = self.outboxes.get(&member) {
-                    outbox.resume();
-                    self.shared.metrics.resyncs.increment(1);
-                }
-            }
-            Effect::Close { member, refusal } => {
-                self.shared.metrics.refused(refusal.code.as_str(), 1);
-                if let Some(outbox) = self.outboxes.remove(&member) {
-                    outbox.close(refusal);
-                }
-            }
             Effect::Append(commit) => self.append = Some(self.shared.writer.commit(commit)),
             Effect::Compact(compact) => {
                 self.compaction = Some((compact.seq, self.shared.compactor.compact(compact)));
@@ -491,71 +468,17 @@ impl RoomTask {
                     let _ = answer.send(result);
                 }
             }
-            Effect::Quarantine { update, reason } => self.quarantine(update, reason),
-            Effect::Refused { kind, count } => self.shared.metrics.refused(kind, count as u64),
-            Effect::Failed => self.shared.metrics.error("document_failed"),
-            Effect::Retire => {
-                if self.shared.retire(&self.page, self.slot) {
-                    self.retired = true;
-                } else {
-                    self.room.stay(now());
-                }
-            }
+            Effect::Count(count, times) => self.count(count, times as u64),
         }
     }
 
-    fn send(&mut self, to: MemberId, message: &Arc<Outgoing>) {
-        let Some(outbox) = self.outboxes.get(&to) else {
-            return;
-        };
-        let pushed = outbox.push(message);
-        if matches!(
-            message.message(),
-            ServerMessage::Delta(_) | ServerMessage::Brought(_)
-        ) && pushed == Pushed::Queued
-        {
-            self.shared.metrics.deltas_out.increment(1);
-        }
-        self.pushed(to, message, pushed);
-    }
-
-    /// Tells the room when something was dropped.
-    fn pushed(&mut self, to: MemberId, message: &Outgoing, pushed: Pushed) {
-        if pushed == Pushed::FellBehind {
-            self.handle(Input::FellBehind { member: to });
-        }
-        if let (
-            Pushed::FellBehind | Pushed::Behind,
-            ServerMessage::Stored(update) | ServerMessage::Brought(update),
-        ) = (pushed, message.message())
-        {
-            self.handle(Input::LateDropped {
-                member: to,
-                update: update.clone(),
-            });
-        }
-    }
-
-    fn broadcast(&mut self, except: &[MemberId], message: &Arc<Outgoing>) {
-        let mut queued = 0;
-        let mut dropped = Vec::new();
-        for (member, outbox) in &self.outboxes {
-            if except.binary_search(member).is_ok() {
-                continue;
-            }
-            match outbox.push(message) {
-                Pushed::Queued => queued += 1,
-                pushed @ (Pushed::FellBehind | Pushed::Behind) => dropped.push((*member, pushed)),
-            }
-        }
-        if matches!(
-            message.message(),
-            ServerMessage::Delta(_) | ServerMessage::Brought(_)
-        ) {
-            self.shared.metrics.deltas_out.increment(queued);
-        }
-        for (member, pushed) in dropped {
-            self.pushed(member, message, pushed);
+    fn count(&self, count: Count, times: u64) {
+        let metrics = &self.shared.metrics;
+        match count {
+            Count::Refused(kind) => metrics.refused(kind, times),
+            Count::Deltas => metrics.deltas_out.increment(times),
+            Count::Resyncs => metrics.resyncs.increment(times),
+            Count::Failures => metrics.error("document_failed"),
         }
     }
 
@@ -571,16 +494,6 @@ impl RoomTask {
             }
             Err(error) => tracing::warn!(%error, "rows of another process could not be read yet"),
         }
-    }
-
-    fn quarantine(&self, update: NewUpdate, reason: String) {
-        self.shared.metrics.error("quarantined");
-        let (store, page) = (self.shared.store.clone(), self.page.clone());
-        tokio::spawn(async move {
-            if let Err(error) = store.quarantine(&page, &update, &reason).await {
-                tracing::warn!(%error, "a quarantined update could not be kept for inspection");
-            }
-        });
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use crdt::{Admission, Document, Limits, Update, testing::Replica};
 use pageroom::rooms::CompactRequest;
-use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, Snapshot, StoredPage, Tables};
+use storage::{Committed, LoggedUpdate, PageCommit, PageId, Seq, Snapshot, StoredPage, Tables};
 
 /// How a transaction went. The live half of the disk is the batch that is under way; a crash loses it.
 #[derive(Debug)]
@@ -220,10 +220,6 @@ impl Disk {
                 snapshot.into_iter().chain(page.log)
             })
             .collect())
-    }
-
-    pub(crate) fn quarantine(&mut self, page: &PageId, update: &NewUpdate, reason: &str) {
-        self.durable.quarantine(page, update, reason);
     }
 
     /// A page as a backend reads it from the database.

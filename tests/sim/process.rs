@@ -3,15 +3,15 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use crdt::{AwarenessLimits, ClientId, Document, Limits, StateVector};
 use pageroom::rooms::{
-    Capabilities, ClientMessage, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Pushed,
-    Refusal, RefusalCode, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
+    Capabilities, ClientMessage, Count, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Outlet,
+    Pushed, Refusal, RefusalCode, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
     open_document,
 };
 use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
@@ -92,11 +92,55 @@ struct Seat {
     user: Option<Arc<str>>,
 }
 
+/// What a member has been told.
+#[derive(Debug)]
+enum Told {
+    Message(Arc<Outgoing>, Pushed),
+    Closed(Refusal),
+}
+
+/// The way to a member, which notes what the member is told.
+#[derive(Debug)]
+struct Tapped {
+    member: MemberId,
+    outbox: Arc<Outbox>,
+    told: Arc<Mutex<Vec<(MemberId, Told)>>>,
+}
+
+impl Tapped {
+    fn note(&self, told: Told) {
+        let mut all = self.told.lock().expect("nobody panics with the lock");
+        all.push((self.member, told));
+    }
+}
+
+impl Outlet for Tapped {
+    fn capabilities(&self) -> Capabilities {
+        self.outbox.capabilities()
+    }
+
+    fn push(&self, message: &Arc<Outgoing>) -> Pushed {
+        let pushed = self.outbox.push(message);
+        self.note(Told::Message(message.clone(), pushed));
+        pushed
+    }
+
+    fn resume(&self) {
+        self.outbox.resume();
+    }
+
+    fn close(&self, refusal: Refusal) {
+        self.outbox.close(refusal.clone());
+        self.note(Told::Closed(refusal));
+    }
+}
+
 /// A room and what carries out its effects.
 pub(crate) struct Live {
     page: PageId,
     pub(crate) room: Room,
     seats: BTreeMap<MemberId, Seat>,
+    told: Arc<Mutex<Vec<(MemberId, Told)>>>,
     /// The last connection of each honest client, also when it is gone already.
     newest: BTreeMap<ClientId, MemberId>,
     answers: BTreeMap<RequestId, usize>,
@@ -108,7 +152,6 @@ pub(crate) struct Live {
     stored: Option<Committed>,
     effects: Vec<Effect>,
     max_outbox_bytes: usize,
-    retired: bool,
 }
 
 /// A request of a room to the store's writer.
@@ -261,6 +304,7 @@ impl Process {
             room: Room::new(around.now, id.clone(), self.config.clone(), loaded),
             page: id,
             seats: BTreeMap::new(),
+            told: Arc::default(),
             newest: BTreeMap::new(),
             answers: BTreeMap::new(),
             posted: BTreeMap::new(),
@@ -269,7 +313,6 @@ impl Process {
             stored: None,
             effects: Vec::new(),
             max_outbox_bytes: self.max_outbox_bytes,
-            retired: false,
         };
         if let Some(slot) = self.slots.get_mut(&page) {
             slot.live = Some(Box::new(live));
@@ -294,17 +337,14 @@ impl Process {
             return;
         };
         slot.wake_at = None;
-        // All effects are carried out before somebody is taken to have caught up.
-        let first = usize::from(live.stored.is_none());
-        let caught_up = |command: &Command| matches!(command, Command::CaughtUp { .. });
-        let count = slot.mailbox.iter().skip(first).position(caught_up);
-        let count = count.map_or(slot.mailbox.len(), |at| first + at).min(MAX_BATCH);
+        let count = slot.mailbox.len().min(MAX_BATCH);
         if let Some(committed) = live.stored.take() {
             live.append_since = None;
             live.handle(around.now, Input::Stored { committed });
         }
         for command in slot.mailbox.drain(..count).collect::<Vec<_>>() {
             live.obey(around.now, command);
+            live.look(around);
         }
         if !slot.mailbox.is_empty() {
             slot.wake_at = Some(around.now);
@@ -316,6 +356,7 @@ impl Process {
             .any(|command| matches!(command, Command::Join { .. } | Command::Post { .. }));
         loop {
             live.room.settle(around.now, &mut live.effects);
+            live.look(around);
             if live.effects.is_empty() {
                 break;
             }
@@ -334,13 +375,16 @@ impl Process {
                         Some(post) => self.answered.push((post, result.ok())),
                         None => live.answer(around, request, result),
                     },
-                    effect => live.carry_out(around, effect, leased),
+                    effect => live.carry_out(around, effect),
                 }
             }
         }
-        let retired = live.retired;
-        if retired {
-            self.remove(page);
+        if live.room.may_retire(around.now) {
+            if leased {
+                live.room.stay(around.now);
+            } else {
+                self.remove(page);
+            }
         }
     }
 
@@ -475,7 +519,11 @@ impl Live {
                 outbox,
                 own,
             } => {
-                let capabilities = outbox.capabilities();
+                let outlet = Arc::new(Tapped {
+                    member,
+                    outbox: outbox.clone(),
+                    told: self.told.clone(),
+                });
                 let seat = Seat {
                     outbox,
                     own,
@@ -494,7 +542,7 @@ impl Live {
                         ..Viewer::default()
                     },
                     badge: None,
-                    capabilities,
+                    outlet,
                 };
                 self.handle(now, joined);
             }
@@ -519,7 +567,7 @@ impl Live {
                 self.seats.remove(&member);
                 self.handle(now, Input::Left { member, departure });
             }
-            Command::CaughtUp { member } => self.handle(now, Input::CaughtUp { member }),
+            Command::CaughtUp { member } => self.handle(now, Input::Drained { member }),
             Command::Post { post, update } => {
                 let request = self.next_request();
                 self.answers.insert(request, post);
@@ -592,31 +640,8 @@ impl Live {
         }
     }
 
-    fn carry_out(&mut self, around: &mut Around<'_>, effect: Effect, leased: bool) {
+    fn carry_out(&mut self, around: &mut Around<'_>, effect: Effect) {
         match effect {
-            Effect::Send { to, message } => self.send(around, to, &message),
-            Effect::Broadcast { except, message } => {
-                assert!(except.is_sorted(), "who is left out comes in order");
-                let members: Vec<_> = self.seats.keys().copied().collect();
-                for to in members {
-                    if except.binary_search(&to).is_err() {
-                        self.send(around, to, &message);
-                    }
-                }
-            }
-            Effect::Resume { member } => {
-                if let Some(seat) = self.seats.get(&member) {
-                    seat.outbox.resume();
-                }
-            }
-            Effect::Close { member, refusal } => {
-                around
-                    .trace
-                    .note(|| format!("{} sends {member:?} away: {refusal}", self.page));
-                if let Some(seat) = self.seats.remove(&member) {
-                    seat.outbox.close(refusal);
-                }
-            }
             Effect::Compact(request) => {
                 let seq = request.seq;
                 let taken = around.disk.compact(request);
@@ -627,30 +652,35 @@ impl Live {
                     self.handle(around.now, Input::Foreign { rows });
                 }
             }
-            Effect::Quarantine { update, reason } => {
-                around.disk.quarantine(&self.page, &update, &reason);
-                panic!("an update was set aside although nothing was wrong with it: {reason}");
-            }
-            Effect::Refused { kind, count } => {
+            Effect::Count(Count::Refused(kind), count) => {
                 around
                     .trace
                     .note(|| format!("{} refuses {count} {kind}", self.page));
             }
-            Effect::Retire => {
-                if leased {
-                    self.room.stay(around.now);
-                } else {
-                    self.retired = true;
-                }
-            }
-            Effect::Failed => {}
+            Effect::Count(Count::Deltas | Count::Resyncs | Count::Failures, _) => {}
             Effect::Append(_) | Effect::Answer { .. } => {
                 unreachable!("the process carries these out")
             }
         }
     }
 
-    fn send(&mut self, around: &mut Around<'_>, to: MemberId, message: &Arc<Outgoing>) {
+    /// Looks at everything that members have been told since the last look.
+    fn look(&mut self, around: &mut Around<'_>) {
+        let told = std::mem::take(&mut *self.told.lock().expect("nobody panics with the lock"));
+        for (to, told) in told {
+            match told {
+                Told::Message(message, pushed) => self.look_at(around, to, &message, pushed),
+                Told::Closed(refusal) => {
+                    around
+                        .trace
+                        .note(|| format!("{} sends {to:?} away: {refusal}", self.page));
+                    self.seats.remove(&to);
+                }
+            }
+        }
+    }
+
+    fn look_at(&mut self, around: &mut Around<'_>, to: MemberId, message: &Outgoing, pushed: Pushed) {
         let Some(seat) = self.seats.get(&to) else { return };
         let said = message.message();
         let is_late = self
@@ -665,22 +695,12 @@ impl Live {
             !seat.posts() || !matches!(said, ServerMessage::Stored(_)),
             "an echo goes to a client that has no word for it"
         );
-        let pushed = seat.outbox.push(message);
         let queued = seat.outbox.queued_bytes();
         properties::the_outbox_is_bounded(queued, self.max_outbox_bytes, self.room.document());
         if pushed == Pushed::FellBehind {
             around
                 .trace
                 .note(|| format!("{to:?} falls behind on {}", self.page));
-            self.handle(around.now, Input::FellBehind { member: to });
-        }
-        if let (
-            Pushed::FellBehind | Pushed::Behind,
-            ServerMessage::Stored(update) | ServerMessage::Brought(update),
-        ) = (pushed, said)
-        {
-            let update = update.clone();
-            self.handle(around.now, Input::LateDropped { member: to, update });
         }
     }
 }

@@ -30,7 +30,7 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
                 "a step 2 of {page} has something that is not durable"
             );
         }
-        ServerMessage::Delta(update) | ServerMessage::Brought(update) => {
+        ServerMessage::Delta(update) => {
             let Some(own) = own else { return };
             for range in parsed(update).ranges().filter(|range| range.client == own) {
                 assert!(
@@ -74,9 +74,7 @@ pub(crate) fn who_may_not_write_changes_nothing(before: &(StateVector, usize), a
 
 /// What others are told is part of the document. An acknowledgement may be of what waits in it for something missing.
 pub(crate) fn only_what_is_admitted_is_told(known: &StateVector, said: &ServerMessage) {
-    if let ServerMessage::Delta(update) | ServerMessage::Brought(update) | ServerMessage::SyncStep2(update) =
-        said
-    {
+    if let ServerMessage::Delta(update) | ServerMessage::SyncStep2(update) = said {
         for range in parsed(update).ranges() {
             assert!(
                 range.end <= known.get(range.client),

@@ -469,7 +469,7 @@ impl Open {
                     self.answered(&question, update.clone(), frames);
                 }
             }
-            ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) | ServerMessage::Brought(_) => {
+            ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
                 if self.is_synced {
                     self.words.delta(message.wire(SLOT, attachment), frames);
                 }

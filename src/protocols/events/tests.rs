@@ -155,7 +155,6 @@ fn what_is_said_of_a_page_is_written_so() {
     ];
     for message in [
         ServerMessage::Delta(bytes(&[1, 2, 3])),
-        ServerMessage::Brought(bytes(&[1, 2, 3])),
         ServerMessage::SyncStep2(bytes(&[1, 2, 3])),
     ] {
         let written = shown(|frames| words.delta(socket_io::attachment(&message), frames));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crdt::{ClientId, Update};
 
-use super::{Arrival, Effect, MemberId, Refusal, RefusalCode, Room};
+use super::{Count, Effect, MemberId, Refusal, RefusalCode, Room, batch::Arrival};
 
 /// An update with a client id that another user is writing with.
 fn forged() -> Refusal {
@@ -26,7 +26,10 @@ impl Room {
         let known = self.document.state_vector();
         let is_others = |range: &crdt::ClientRange| {
             // Presence does not count: who shows nothing says back what it hears of others, also of one who has just gone.
-            let writer = self.writer(range.client).filter(|writer| Some(*writer) != member);
+            let writer = self
+                .claims
+                .writer(range.client)
+                .filter(|writer| Some(*writer) != member);
             let seat = writer.and_then(|writer| self.members.get(&writer));
             range.end > known.get(range.client) && seat.is_some_and(|seat| seat.user.as_ref() != user)
         };
@@ -43,13 +46,9 @@ impl Room {
         others: &[ClientId],
         effects: &mut Vec<Effect>,
     ) -> Update {
-        effects.push(Effect::Refused {
-            kind: "resync_of_another",
-            count: others.len(),
-        });
-        if let Some(seat) = self.members.get_mut(&member) {
-            seat.withheld = true;
-        }
+        let refused = Count::Refused("resync_of_another");
+        effects.push(Effect::Count(refused, others.len()));
+        self.early.leave_out(member);
         update.without(|client| others.contains(&client))
     }
 
@@ -59,17 +58,17 @@ impl Room {
             .ranges()
             .filter(|range| range.end > known.get(range.client))
         {
-            self.client_owners.insert((range.client, member));
+            self.claims.note_writer(range.client, member);
         }
     }
 
-    /// The member who writes with a client id: what an older connection of the same user still brings does not make it the owner
-    /// again.
-    pub(super) fn writer(&self, client: ClientId) -> Option<MemberId> {
-        let mut owners = self
-            .client_owners
-            .range((client, MemberId(0))..=(client, MemberId(u64::MAX)));
-        owners.next_back().map(|(_, member)| *member)
+    /// The member who writes with a client id, as far as is known.
+    pub(super) fn owner(&self, client: ClientId) -> Option<MemberId> {
+        let member = self
+            .claims
+            .writer(client)
+            .or_else(|| self.presence.awareness.owner(client));
+        member.filter(|member| self.members.contains_key(member))
     }
 
     /// What is to be taken of an update with regard to who writes with which client id. Backends are trusted with everything.
@@ -90,10 +89,7 @@ impl Room {
                 Ok(self.only_its_own(member, &update, &others, effects))
             }
             _ if !others.is_empty() => {
-                effects.push(Effect::Refused {
-                    kind: "forged_client",
-                    count: 1,
-                });
+                effects.push(Effect::Count(Count::Refused("forged_client"), 1));
                 Err(forged())
             }
             (Some(member), Arrival::Edit) => {

@@ -1,22 +1,16 @@
-//! What members and backends do with a room's document: sync, edits, and the flush that makes edits known.
+//! What members, backends and other processes bring into a room's document.
 
-use std::{collections::BTreeMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use crdt::{Admission, ClientId, StateVector, Update};
+use crdt::{Admission, ClientId, Update};
 use storage::LoggedUpdate;
 
 use super::{
-    Arrival, Author, Effect, Held, MemberId, News, Outgoing, Refusal, RefusalCode, Room, ServerMessage,
+    ClientMessage, Count, Effect, MemberId, Refusal, RefusalCode, RequestId, Room,
+    batch::{Arrival, Author, Contribution},
+    status::Outcome,
 };
-use crate::rooms::{
-    ClientMessage, RequestId,
-    batch::{Contribution, lowered},
-    receipts::Outcome,
-};
-
-/// Most that is told again to somebody who comes back, in bytes.
-const MAX_RECENT_BYTES: usize = 64 * 1024;
 
 impl Room {
     pub(super) fn said(
@@ -27,122 +21,20 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         for message in messages {
-            if self.failed || !self.members.contains_key(&member) {
+            if self.life.has_failed() || !self.members.contains_key(&member) {
                 return;
             }
             match message {
-                ClientMessage::SyncStep1(state_vector) => self.step1(now, member, &state_vector, effects),
+                ClientMessage::SyncStep1(state_vector) => self.asked(now, member, &state_vector, effects),
                 ClientMessage::SyncStep2(update) => self.wrote(now, member, update, Arrival::Resync, effects),
                 ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
-                ClientMessage::QueryAwareness => self.send_awareness(now, member, effects),
+                ClientMessage::QueryAwareness => self.send_awareness(now, member),
                 ClientMessage::Stateless(payload) => self.announced(Some(member), payload, effects),
-                ClientMessage::Mark(mark) => self.mark(member, mark),
-                ClientMessage::QueryStateVector => self.ask(member, effects),
+                ClientMessage::Mark(mark) => self.barrier(member, mark),
+                ClientMessage::QueryStateVector => self.ask(member),
             }
         }
-    }
-
-    fn step1(&mut self, now: Instant, member: MemberId, state_vector: &Bytes, effects: &mut Vec<Effect>) {
-        if self.newcomers.contains(&member) {
-            // What was written before is part of the answer. Told now, it could be taken for the acknowledgement of what still comes
-            // through an older connection.
-            if !self.batch.is_empty() {
-                self.flush(now, effects);
-            }
-            self.newcomers.remove(&member);
-        }
-        match StateVector::decode(state_vector, &self.config.gate) {
-            Ok(has) => match self
-                .members
-                .get_mut(&member)
-                .and_then(|seat| seat.behind.as_mut())
-            {
-                // It is answered when its queue has left, together with what it missed.
-                Some(behind) => *behind = common(behind, &has),
-                None => {
-                    self.ahead.note(member, &has, self.document.state_vector());
-                    self.persistence.take_back_reply(member);
-                    if self.persistence.answered(member) {
-                        // What comes later builds on what it will have only with the answer.
-                        effects.push(Effect::Resume { member });
-                    }
-                    self.bring_up_to_date(now, member, has.clone(), effects);
-                    self.tell_recent(member, &has, effects);
-                }
-            },
-            Err(error) => self.close(
-                now,
-                member,
-                Refusal::malformed(format!("state vector: {error}")),
-                effects,
-            ),
-        }
-    }
-
-    /// Whoever comes back may not have heard that its last edits were stored, and a client that keeps count of that would wait for
-    /// ever. So what was written lately is told again to those who have it, as long as that is little.
-    fn tell_recent(&mut self, to: MemberId, has: &StateVector, effects: &mut Vec<Effect>) {
-        if !self.wants_echo(to) {
-            return;
-        }
-        let Some(before) = self.recent.before(has) else {
-            return;
-        };
-        let Ok(recent) = self.document.diff(&before) else {
-            return;
-        };
-        if recent.len() <= MAX_RECENT_BYTES {
-            self.acknowledge(to, recent, effects);
-        }
-    }
-
-    pub(super) fn caught_up(&mut self, now: Instant, member: MemberId, effects: &mut Vec<Effect>) {
-        if let Some(behind) = self
-            .members
-            .get_mut(&member)
-            .and_then(|member| member.behind.take())
-        {
-            effects.push(Effect::Resume { member });
-            let has = match self.persistence.take_back_reply(member) {
-                Some(waits_for) => common(&behind, &waits_for),
-                None => behind,
-            };
-            self.bring_up_to_date(now, member, has, effects);
-        }
-    }
-
-    /// Sends a member what it lacks, as soon as that is durable; what is written meanwhile reaches it as deltas.
-    fn bring_up_to_date(&mut self, now: Instant, to: MemberId, has: StateVector, effects: &mut Vec<Effect>) {
-        let message = match self.lacking(&has) {
-            Ok(message) => message,
-            Err(error) => return self.fail(&error, effects),
-        };
-        let ticket = self.persistence.ticket(!self.batch.is_empty());
-        if self.persistence.is_stored(ticket) || self.persistence.store_is_late(now) {
-            effects.push(Effect::Send { to, message });
-        } else {
-            self.persistence.hold(ticket, Held::Reply(to, has, message));
-        }
-    }
-
-    /// The step 2 for somebody who has `has`; the one for somebody who has nothing is shared.
-    fn lacking(&mut self, has: &StateVector) -> Result<Arc<Outgoing>, crdt::ApplyError> {
-        if !has.is_empty() {
-            return Ok(Outgoing::new(ServerMessage::SyncStep2(self.document.diff(has)?)));
-        }
-        let state = self.document.encode()?;
-        // The document caches its encoding until it changes, so the same allocation means the same state.
-        if let Some(message) = self.whole.upgrade()
-            && let ServerMessage::SyncStep2(bytes) = message.message()
-            && bytes.as_ptr() == state.as_ptr()
-            && bytes.len() == state.len()
-        {
-            return Ok(message);
-        }
-        let message = Outgoing::new(ServerMessage::SyncStep2(state));
-        self.whole = Arc::downgrade(&message);
-        Ok(message)
     }
 
     fn wrote(
@@ -155,10 +47,13 @@ impl Room {
     ) {
         let taken_in = self.take_in(member, update, arrival, effects);
         let outcome = taken_in.as_ref().copied().unwrap_or(Outcome::Refused);
-        let noted = self.note_receipt(member, outcome);
+        let noted = self.note_outcome(member, outcome);
         if let Err(refusal) = taken_in.and(noted) {
-            self.tell_receipts(effects);
-            self.close(now, member, refusal, effects);
+            self.tell_outcomes();
+            return self.close(now, member, refusal, effects);
+        }
+        if arrival == Arrival::Resync {
+            self.resume_barrier(member);
         }
     }
 
@@ -216,7 +111,7 @@ impl Room {
         update: Bytes,
         effects: &mut Vec<Effect>,
     ) {
-        let result = if self.failed || self.draining {
+        let result = if !self.life.is_open() {
             Err(Refusal::unavailable("the page is closing, try again"))
         } else if self.is_full() {
             Err(Refusal::too_large("the page has reached its size limit"))
@@ -230,66 +125,51 @@ impl Room {
                         None => Arrival::Resync,
                     };
                     let update = self.of_right_authors((member, arrival), user.as_ref(), update, effects)?;
-                    let author = Author::Request(request, member);
-                    self.admit_posted((request, author, arrival), user, update, effects)
+                    let author = member.map_or(Author::Backend, Author::Member);
+                    self.admit_posted((author, arrival), user, update, effects)
                 })
         };
-        if let Err(refusal) = result {
-            effects.push(Effect::Answer {
+        match result {
+            // What is known already may still be on its way to the store.
+            Ok(()) => self.answer_when_stored(request, effects),
+            Err(refusal) => effects.push(Effect::Answer {
                 request,
                 result: Err(refusal),
-            });
+            }),
         }
     }
 
     fn admit_posted(
         &mut self,
-        (request, author, arrival): (RequestId, Author, Arrival),
+        (author, arrival): (Author, Arrival),
         user: Option<Arc<str>>,
         update: Update,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
-            Admission::New(update) => {
-                self.took_in((author, arrival), user, update, effects);
-                Ok(())
+        let (new, early) = match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+            Admission::Known => (None, None),
+            Admission::New(update) => (Some(update), None),
+            Admission::Early { update, .. } => (None, Some(update)),
+            Admission::Partly { new, early, .. } => (Some(new), Some(early)),
+        };
+        let parked = early.map_or(Ok(false), |early| {
+            let is_new = self.document.park(early.clone())?;
+            if is_new {
+                self.log.batch.push(Contribution {
+                    author,
+                    arrival: Arrival::Edit,
+                    user: user.clone(),
+                    update: early,
+                    is_parked: true,
+                });
             }
-            Admission::Partly { new, early, .. } => {
-                if self.document.park(early.clone()).is_err() {
-                    // What is complete of it stays: posted again, it is known.
-                    self.took_in((Author::Foreign, arrival), user, new, effects);
-                    return Err(too_early());
-                }
-                self.batch.park(author, user.clone(), early);
-                self.took_in((author, arrival), user, new, effects);
-                Ok(())
-            }
-            Admission::Early { update, .. } => {
-                if self.document.park(update.clone()).map_err(|_| too_early())? {
-                    self.batch.park(author, user, update);
-                } else {
-                    self.answer_when_stored(request, effects);
-                }
-                Ok(())
-            }
-            Admission::Known => {
-                self.answer_when_stored(request, effects);
-                Ok(())
-            }
+            Ok::<_, crdt::PendingFull>(is_new)
+        });
+        // What is complete of it stays, also when the rest is refused: posted again, it is known.
+        if let Some(new) = new {
+            self.took_in((author, arrival), user, new, effects);
         }
-    }
-
-    /// Answers a post that brought nothing new when what is there now is stored.
-    fn answer_when_stored(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let ticket = self.persistence.ticket(!self.batch.is_empty());
-        if self.persistence.is_stored(ticket) {
-            effects.push(Effect::Answer {
-                request,
-                result: Ok(self.persistence.seq()),
-            });
-        } else {
-            self.persistence.hold(ticket, Held::Answer(request));
-        }
+        parked.map(drop).map_err(|_| too_early())
     }
 
     /// Rows that another process stored: they are applied and told, and not stored again. They go in together, because what two
@@ -299,11 +179,12 @@ impl Room {
             return;
         };
         match self.admit_foreign(rows, effects) {
-            Ok(()) => self.persistence.read_up_to(now, last),
-            Err(refusal) => {
-                self.failed = true;
-                tracing::error!(seq = last, %refusal, "rows that another process stored do not fit; the room is rebuilt");
+            Ok(()) => {
+                if self.position.read_up_to(now, last) {
+                    self.compaction.note_change(now);
+                }
             }
+            Err(refusal) => self.fail(&refusal, effects),
         }
     }
 
@@ -339,7 +220,13 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         let clients: Vec<ClientId> = update.ranges().map(|range| range.client).collect();
-        self.batch.push(author, arrival, user, update);
+        self.log.batch.push(Contribution {
+            author,
+            arrival,
+            user,
+            update,
+            is_parked: false,
+        });
         self.admit_parked(clients.into_iter(), effects);
     }
 
@@ -351,20 +238,20 @@ impl Room {
         update: Update,
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Refusal> {
-        let received = update.bytes().clone();
+        let received = update.clone();
         Ok(
             match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
                 Admission::New(update) => {
-                    let trimmed = update.bytes().len() != received.len();
+                    let trimmed = update.bytes().len() != received.bytes().len();
                     self.took_in((Author::Member(member), arrival), user, update, effects);
                     if trimmed {
-                        self.acknowledge(member, received, effects);
+                        self.acknowledge(member, received);
                     }
-                    self.fits(member);
+                    self.early.fits(member);
                     self.nothing_new()
                 }
                 Admission::Known => {
-                    self.acknowledge(member, received, effects);
+                    self.acknowledge(member, received);
                     self.nothing_new()
                 }
                 Admission::Early { update, missing } => self.park(member, update, missing, effects),
@@ -373,7 +260,7 @@ impl Room {
                     let outcome = self.park(member, early, missing, effects);
                     self.took_in((Author::Member(member), arrival), user, new, effects);
                     match outcome {
-                        Outcome::Stored(_) => self.nothing_new(),
+                        Outcome::DurableWith(_) => self.nothing_new(),
                         Outcome::Refused => Outcome::Refused,
                     }
                 }
@@ -381,180 +268,17 @@ impl Room {
         )
     }
 
-    /// Echoes what a member sent although (part of) it was known already, once all of it is durable: it may have come from a
-    /// connection that broke before the first echo.
-    pub(super) fn acknowledge(&mut self, to: MemberId, received: Bytes, effects: &mut Vec<Effect>) {
-        if !self.wants_echo(to) {
-            return;
+    /// The document is not what is stored. What was admitted is stored, and everybody is sent away to come back to a room that is
+    /// rebuilt from the store.
+    pub(super) fn fail(&mut self, error: &dyn std::fmt::Display, effects: &mut Vec<Effect>) {
+        if self.life.fail() {
+            tracing::error!(
+                %error,
+                members = self.members.len(),
+                "the document failed; the room is rebuilt from the store"
+            );
+            effects.push(Effect::Count(Count::Failures, 1));
         }
-        let echo = Outgoing::new(ServerMessage::Stored(received));
-        let ticket = self.persistence.ticket(!self.batch.is_empty());
-        if self.persistence.is_stored(ticket) {
-            effects.push(Effect::Send { to, message: echo });
-        } else {
-            self.persistence.hold(ticket, Held::Echo(to, echo));
-        }
-    }
-
-    /// Something of what a member sent fits: it may be asked again.
-    fn fits(&mut self, member: MemberId) {
-        if let Some(seat) = self.members.get_mut(&member) {
-            seat.asked.clear();
-        }
-    }
-
-    /// Applies everything admitted in one transaction and tells each member what others wrote.
-    pub(super) fn flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        self.last_flush = Some(now);
-        self.flush_awareness(effects);
-        if self.batch.is_empty() {
-            return;
-        }
-        if let Err(error) = self.document.apply() {
-            return self.fail(&error, effects);
-        }
-        self.last_edit = now;
-        let mut contributions = self.batch.take();
-        self.persistence.flushed(&contributions);
-        contributions.retain(|contribution| !contribution.is_parked);
-        if contributions.is_empty() {
-            return;
-        }
-        let writers = self.writers_in(&contributions);
-        let has_resync = contributions
-            .iter()
-            .any(|contribution| contribution.arrival == Arrival::Resync);
-        let durable_with = self.persistence.ticket(false);
-        let waits_for = match has_resync {
-            true => Some(durable_with),
-            // Told in another order, it would be early for everybody if the server were killed in between.
-            false => self.persistence.news_waits_for(),
-        };
-        match waits_for.filter(|ticket| !self.persistence.is_stored(*ticket)) {
-            Some(ticket) => {
-                let news = News {
-                    contributions,
-                    writers,
-                    durable_with,
-                };
-                self.persistence.hold_news(ticket, news);
-            }
-            None => self.tell(&contributions, writers, ServerMessage::Delta, effects),
-        }
-        self.ahead.caught_up(self.document.state_vector());
-        self.recent.edited(now, self.document.state_vector());
-    }
-
-    /// Everybody gets one delta with everything; who wrote gets what the others wrote, because its own edits come back to it only as
-    /// an acknowledgement. So does whoever wrote something that somebody else brings, such as another member who heard of it
-    /// before the server was killed.
-    pub(super) fn tell(
-        &mut self,
-        contributions: &[Contribution],
-        mut writers: BTreeMap<MemberId, Vec<usize>>,
-        message: fn(Bytes) -> ServerMessage,
-        effects: &mut Vec<Effect>,
-    ) {
-        writers.retain(|member, _| self.members.contains_key(member));
-        self.tell_except(contributions, &writers, message, effects);
-        for (to, own) in writers {
-            let brought = own.iter().filter_map(|index| contributions.get(*index));
-            let brought: Vec<_> = brought
-                .filter(|contribution| contribution.author.member() != Some(to))
-                .collect();
-            if !brought.is_empty() {
-                let brought = merged(brought.into_iter()).bytes().clone();
-                self.acknowledge(to, brought, effects);
-            }
-        }
-    }
-
-    /// Everybody gets what is durable, except who brought it.
-    pub(super) fn announce(&mut self, contributions: &[Contribution], effects: &mut Vec<Effect>) {
-        let mut authors: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
-        for (index, contribution) in contributions.iter().enumerate() {
-            if let Some(member) = contribution.author.member()
-                && self.members.contains_key(&member)
-            {
-                authors.entry(member).or_default().push(index);
-            }
-        }
-        self.tell_except(contributions, &authors, ServerMessage::Brought, effects);
-    }
-
-    /// Tells `contributions` to all but the newcomers, and to each of `writers` without those that are named there.
-    fn tell_except(
-        &self,
-        contributions: &[Contribution],
-        writers: &BTreeMap<MemberId, Vec<usize>>,
-        message: fn(Bytes) -> ServerMessage,
-        effects: &mut Vec<Effect>,
-    ) {
-        let outgoing = |update: &Update| Outgoing::new(message(update.bytes().clone()));
-        let mut except: Vec<MemberId> = writers.keys().copied().collect();
-        if !self.newcomers.is_empty() {
-            except.extend(&self.newcomers);
-            except.sort_unstable();
-            except.dedup();
-        }
-        if !contributions.is_empty() && self.members.len() > except.len() {
-            let message = match contributions {
-                [only] => outgoing(&only.update),
-                _ => outgoing(&merged(contributions.iter())),
-            };
-            effects.push(Effect::Broadcast { except, message });
-        }
-        for (&to, own) in writers {
-            if own.len() < contributions.len() && !self.newcomers.contains(&to) {
-                let others = contributions
-                    .iter()
-                    .enumerate()
-                    .filter(|(index, _)| !own.contains(index));
-                let message = outgoing(&merged(others.map(|(_, contribution)| contribution)));
-                effects.push(Effect::Send { to, message });
-            }
-        }
-    }
-
-    /// The members who wrote something of `contributions`, each with the indices of those that hold something of it.
-    fn writers_in(&self, contributions: &[Contribution]) -> BTreeMap<MemberId, Vec<usize>> {
-        let mut writers: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
-        for (index, contribution) in contributions.iter().enumerate() {
-            let author = contribution
-                .author
-                .member()
-                .filter(|member| self.members.contains_key(member));
-            let owners = contribution
-                .update
-                .ranges()
-                .flat_map(|range| self.owner(range.client).into_iter().chain(self.ahead.of(range)))
-                // To whoever counts, only what it sent itself is no news.
-                .filter(|owner| self.wants_echo(*owner));
-            for member in author.into_iter().chain(owners) {
-                let own = writers.entry(member).or_default();
-                if own.last() != Some(&index) {
-                    own.push(index);
-                }
-            }
-        }
-        writers
-    }
-
-    /// The member who writes with a client id, as far as is known.
-    fn owner(&self, client: ClientId) -> Option<MemberId> {
-        let member = self.writer(client).or_else(|| self.awareness.owner(client));
-        member.filter(|member| self.members.contains_key(member))
-    }
-
-    /// The document is unusable: nothing of the last batch was told, stored or acknowledged. Everybody is sent away to come
-    /// back to a room that is rebuilt from the store.
-    pub(super) fn fail(&mut self, error: &crdt::ApplyError, effects: &mut Vec<Effect>) {
-        tracing::error!(%error, members = self.members.len(), "the document failed; the room is rebuilt from the store");
-        self.failed = true;
-        let _ = self.batch.take();
-        self.persistence.give_up_unflushed();
-        self.give_up_receipts();
-        effects.push(Effect::Failed);
     }
 }
 
@@ -565,15 +289,6 @@ fn too_early() -> Refusal {
     )
 }
 
-/// What two replicas both have.
-fn common(one: &StateVector, other: &StateVector) -> StateVector {
-    lowered(one, |client| Some(other.get(client)))
-}
-
 pub(super) fn refused(refusal: &crdt::Refusal) -> Refusal {
     Refusal::malformed(format!("update: {refusal}"))
-}
-
-fn merged<'a>(contributions: impl Iterator<Item = &'a Contribution>) -> Update {
-    crdt::merge(contributions.map(|contribution| &contribution.update))
 }

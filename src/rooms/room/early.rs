@@ -1,13 +1,63 @@
 //! Updates that come before what they build on: they are stored as they are, their authors are asked once for what is missing, and they
 //! take effect when it is there.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crdt::{ClientId, Missing, Update};
 
-use super::{Arrival, Author, Effect, Member, MemberId, Outgoing, Room, ServerMessage};
-use crate::rooms::receipts::Outcome;
+use super::{
+    Count, Effect, MemberId, Room, ServerMessage,
+    batch::{Arrival, Author, Contribution},
+    status::Outcome,
+};
 
 /// Clients whose updates a member is asked for at once; beyond that it is not asked until some of what it sent fits.
 const MAX_ASKED: usize = 16;
+
+/// What members have brought that is not in the document, and have to be asked for again.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    /// Whose updates a member has been asked for because what it sent builds on them; once is enough until some of it fits.
+    asked: BTreeMap<MemberId, BTreeSet<ClientId>>,
+    /// Something early that these members sent could not be kept.
+    rejected: BTreeSet<MemberId>,
+    /// These members have brought something new of another user who is here, which was left out.
+    left_out: BTreeSet<MemberId>,
+    /// Somebody has left of whom others may have brought something.
+    has_departed: bool,
+}
+
+impl Early {
+    /// Something of what a member sent fits: it may be asked again.
+    pub(super) fn fits(&mut self, member: MemberId) {
+        self.asked.remove(&member);
+    }
+
+    /// What a member brought of somebody else was left out.
+    pub(super) fn leave_out(&mut self, member: MemberId) {
+        self.left_out.insert(member);
+    }
+
+    /// Whether something that a member sent could not be kept.
+    pub(super) fn is_rejected(&self, member: MemberId) -> bool {
+        self.rejected.contains(&member)
+    }
+
+    /// A member has left.
+    pub(super) fn forget(&mut self, member: MemberId) {
+        self.asked.remove(&member);
+        self.rejected.remove(&member);
+        self.left_out.remove(&member);
+        self.has_departed = true;
+    }
+
+    /// Whether a member is to be asked for what `missing` names. A client that lacks it too answers with what is early again:
+    /// asked each time, it would answer for ever.
+    fn may_ask(&mut self, member: MemberId, missing: Missing) -> bool {
+        let asked = self.asked.entry(member).or_default();
+        asked.len() < MAX_ASKED && asked.insert(missing.client)
+    }
+}
 
 impl Room {
     /// Keeps an early update until what it builds on is there. It is stored like any other, so its author may count on it.
@@ -20,23 +70,23 @@ impl Room {
     ) -> Outcome {
         let parked = self.document.park(update.clone());
         let kept = parked.is_ok();
-        let Some(seat) = self.members.get_mut(&member) else {
+        let Some(seat) = self.members.get(&member) else {
             return Outcome::Refused;
         };
         if parked == Ok(true) {
-            self.batch
-                .park(Author::Member(member), seat.user.clone(), update.clone());
-        } else if !kept {
-            effects.push(Effect::Refused {
-                kind: "parking_full",
-                count: 1,
+            self.log.batch.push(Contribution {
+                author: Author::Member(member),
+                arrival: Arrival::Edit,
+                user: seat.user.clone(),
+                update,
+                is_parked: true,
             });
-            seat.unkept = true;
-            self.has_unkept = true;
+        } else if !kept {
+            effects.push(Effect::Count(Count::Refused("parking_full"), 1));
+            self.early.rejected.insert(member);
         }
-        // A client that lacks it too answers with what is early again: asked each time, it would answer for ever.
-        if seat.asked.len() < MAX_ASKED && seat.asked.insert(missing.client) {
-            self.ask(member, effects);
+        if self.early.may_ask(member, missing) {
+            self.ask(member);
         }
         match kept {
             true => self.nothing_new(),
@@ -53,53 +103,50 @@ impl Room {
         match self.document.take_ready(clients) {
             Ok(ready) => {
                 for update in ready {
-                    // How it came is forgotten.
-                    self.batch.push(Author::Foreign, Arrival::Resync, None, update);
+                    self.log.batch.push(Contribution {
+                        // How it came is forgotten.
+                        author: Author::Foreign,
+                        arrival: Arrival::Resync,
+                        user: None,
+                        update,
+                        is_parked: false,
+                    });
                 }
             }
             Err(error) => self.fail(&error, effects),
         }
     }
 
-    /// Somebody has left: whoever has brought something of it is asked for it again, and may bring it now.
-    pub(super) fn ask_for_what_was_withheld(&mut self, effects: &mut Vec<Effect>) {
-        if !std::mem::take(&mut self.has_departed) {
-            return;
+    /// Asks a member for what the room lacks.
+    pub(super) fn ask(&self, to: MemberId) {
+        if let Some(seat) = self.members.get(&to) {
+            seat.send(ServerMessage::SyncStep1(self.document.state_vector().encode()));
         }
-        self.ask_for_everything(|seat| std::mem::take(&mut seat.withheld), effects);
     }
 
-    pub(super) fn ask(&self, to: MemberId, effects: &mut Vec<Effect>) {
-        let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
-        effects.push(Effect::Send {
-            to,
-            message: Outgoing::new(step1),
-        });
-    }
-
-    /// Once there is room again, asks for what could not be kept: its authors have it and would not send it by themselves. They are
-    /// told first what was missing, without which some programs do not count it as theirs to give.
-    pub(super) fn ask_again(&mut self, effects: &mut Vec<Effect>) {
+    /// Asks again for what is not in the document and may be now: what was left out, when somebody has left; and what could not be
+    /// kept, when there is room again. Its authors have it and would not send it by themselves.
+    pub(super) fn ask_again(&mut self) {
+        if std::mem::take(&mut self.early.has_departed) {
+            let left_out = std::mem::take(&mut self.early.left_out);
+            self.ask_for_everything(left_out);
+        }
         let has_room = self.document.pending_bytes() <= self.config.gate.max_pending_bytes / 2;
-        if !self.has_unkept || !has_room || !self.batch.is_empty() {
-            return;
+        // They are told first what was missing, without which some programs do not count it as theirs to give.
+        if has_room && self.log.batch.is_empty() {
+            let rejected = std::mem::take(&mut self.early.rejected);
+            self.ask_for_everything(rejected);
         }
-        self.has_unkept = false;
-        self.ask_for_everything(|seat| std::mem::take(&mut seat.unkept), effects);
     }
 
-    /// Asks the members of whom this is so for what the room lacks, as if they had never been asked.
-    fn ask_for_everything(&mut self, is_so: impl Fn(&mut Member) -> bool, effects: &mut Vec<Effect>) {
-        let mut asked = Vec::new();
-        for (member, seat) in &mut self.members {
-            if is_so(seat) {
-                seat.asked.clear();
+    /// Asks members for what the room lacks, as if they had never been asked.
+    fn ask_for_everything(&mut self, members: BTreeSet<MemberId>) {
+        for member in members {
+            self.early.asked.remove(&member);
+            if let Some(seat) = self.members.get_mut(&member) {
                 seat.has_resynced = false;
-                asked.push(*member);
             }
-        }
-        for member in asked {
-            self.ask(member, effects);
+            self.ask(member);
         }
     }
 }

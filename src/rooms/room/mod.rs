@@ -1,41 +1,69 @@
-//! The state machine of one live page: inputs and the time go in, effects come out.
+//! The state machine of one live page: inputs and the time go in; messages for the members and effects come out.
 //!
 //! A room knows no sockets, no clock and no store. Whoever runs it ([`task`](super::task), or the simulation) follows one
-//! rule: **hand over each [`Input`], then call [`Room::settle`] once, then carry out the effects in order.** A flush happens
-//! in `settle`: everything admitted since the last one is applied in one transaction and leaves as one delta. Before
-//! [`Input::CaughtUp`] all effects are carried out, because what does not find place in an outbox is part of what a member
-//! has to catch up with.
+//! rule: **hand over each [`Input`], then call [`Room::settle`] once, then carry out the effects in order.** Members are told
+//! through their [`Outlet`]s at once. A flush happens in `settle`: everything admitted since the last one leaves as one delta.
+//!
+//! # The life of an acknowledgement
+//!
+//! ```text
+//!  an update ── admitted ──► batch ── flush ──► unsent ── commit n begins ──► under way ── commit n ends ──► durable
+//!                              │        │
+//!                              │        ├─► the other members, at once (`followers`)
+//!                              │        └─► after a resync: everybody, when commit n has ended (`log`: deferred)
+//!                              └─► a promise for commit n (`promises`): the echo, the outcome, the answer, the step 2, the barrier
+//! ```
+//!
+//! At most one commit is under way, and everything that is admitted meanwhile leaves with the next ([`log`]). So whatever waits for
+//! durability waits for the number of one of two commits, and is told in `settle` when that commit has ended ([`promises`]).
 
-mod ahead;
 mod authorship;
+mod barriers;
+mod batch;
+mod claims;
+mod compaction;
 mod documents;
 mod early;
-mod marks;
+mod followers;
+mod life;
+mod log;
+mod member;
+mod position;
 mod presence;
-mod receipts;
+mod promises;
 mod recent;
+mod stateless;
+mod status;
 #[cfg(test)]
 mod tests;
 mod viewers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use crdt::{Awareness, AwarenessChange, ClientId, Document, StateVector, Update};
-use storage::{Generation, PageId, Seq};
+use crdt::{Awareness, Badge, Document, StateVector};
+use storage::{Committed, Generation, PageCommit, PageId, Seq};
 
-pub(super) use self::marks::Mark;
-use self::{ahead::Ahead, recent::Recent, viewers::Viewers};
-use super::{
-    Capabilities, Departure, Effect, Input, MemberId, Outgoing, Refusal, RefusalCode, RequestId, Role,
-    ServerMessage, SnapshotPolicy, Viewer,
-    batch::{Arrival, Author, Batch, lowered},
+pub use self::compaction::SnapshotPolicy;
+use self::{
+    claims::Claims,
+    compaction::Compaction,
+    early::Early,
+    followers::Answers,
+    life::{Life, Phase},
+    log::{Log, State},
     member::Member,
-    persistence::{Held, News, Persistence, Released, State},
+    position::Position,
+    presence::Presence,
+    promises::Promises,
+    recent::Recent,
+};
+use super::{
+    Capabilities, ClientMessage, CompactRequest, Count, Departure, Effect, Input, MemberId, Outgoing, Outlet,
+    Pushed, Refusal, RefusalCode, RequestId, Role, ServerMessage, Viewer,
 };
 
 /// What a room needs to know about its surroundings.
@@ -83,73 +111,36 @@ pub struct Loaded {
 pub struct Room {
     config: Arc<RoomConfig>,
     document: Document,
-    /// Some member's early update could not be kept.
-    has_unkept: bool,
-    /// Somebody has left of whom others may have brought something.
-    has_departed: bool,
-    awareness: Awareness<MemberId>,
-    awareness_changes: BTreeMap<ClientId, AwarenessChange>,
     /// In boxes, because a tree has place for eleven and most rooms have one or two.
     members: BTreeMap<MemberId, Box<Member>>,
-    /// Who has not yet asked for what it lacks, and is told nothing of the document until then.
-    newcomers: BTreeSet<MemberId>,
-    ahead: Ahead,
-    /// Members that have not been told what all of their document messages came to.
-    unreceipted: BTreeSet<MemberId>,
-    viewers: Viewers,
-    /// Members whose marks are to be said back.
-    marked: BTreeSet<MemberId>,
-    /// Which members have written with which client ids; each is its user's, and the newest member's who is here.
-    client_owners: BTreeSet<(ClientId, MemberId)>,
-    batch: Batch,
-    /// The whole document as last sent, shared by everybody who has nothing yet for as long as it waits for one of them.
-    whole: Weak<Outgoing>,
-    persistence: Persistence,
-    recent: Recent,
-    last_flush: Option<Instant>,
-    last_edit: Instant,
-    empty_since: Option<Instant>,
-    draining: bool,
-    abandoned: bool,
-    failed: bool,
-    retired: bool,
+    presence: Presence,
+    claims: Claims,
+    early: Early,
+    answers: Answers,
+    log: Log,
+    promises: Promises,
+    position: Position,
+    compaction: Compaction,
+    life: Life,
 }
-
-/// Up to this many members a room never holds a flush back.
-const NEVER_WAITS: usize = 8;
-/// Each further member adds this to the window between two flushes.
-const WINDOW_PER_MEMBER: Duration = Duration::from_micros(500);
 
 impl Room {
     /// Opens a room on what was loaded.
     pub fn new(now: Instant, page: PageId, config: impl Into<Arc<RoomConfig>>, loaded: Loaded) -> Self {
         let config = config.into();
-        let persistence = Persistence::new(page, config.snapshots, &loaded);
         Self {
-            has_unkept: false,
-            has_departed: false,
-            awareness: Awareness::new(config.awareness),
-            config,
-            document: loaded.document,
-            awareness_changes: BTreeMap::new(),
             members: BTreeMap::new(),
-            newcomers: BTreeSet::new(),
-            ahead: Ahead::default(),
-            unreceipted: BTreeSet::new(),
-            viewers: Viewers::default(),
-            marked: BTreeSet::new(),
-            client_owners: BTreeSet::new(),
-            batch: Batch::default(),
-            whole: Weak::new(),
-            persistence,
-            recent: Recent::new(now, loaded.before),
-            last_flush: None,
-            last_edit: now,
-            empty_since: Some(now),
-            draining: false,
-            abandoned: false,
-            failed: false,
-            retired: false,
+            presence: Presence::new(config.awareness),
+            claims: Claims::default(),
+            early: Early::default(),
+            log: Log::default(),
+            promises: Promises::default(),
+            compaction: Compaction::new(config.snapshots, &loaded),
+            position: Position::new(page, loaded.generation, loaded.seq),
+            answers: Answers::new(Recent::new(now, loaded.before)),
+            life: Life::new(now),
+            document: loaded.document,
+            config,
         }
     }
 
@@ -158,14 +149,19 @@ impl Room {
         self.members.len()
     }
 
+    /// Members in ascending order.
+    pub fn members(&self) -> BTreeSet<MemberId> {
+        self.members.keys().copied().collect()
+    }
+
     /// The sequence number up to which the page is stored.
     pub fn seq(&self) -> Seq {
-        self.persistence.seq()
+        self.position.seq()
     }
 
     /// The page's generation, once it has one.
     pub fn generation(&self) -> Option<&Generation> {
-        self.persistence.generation()
+        self.position.generation()
     }
 
     /// The document, for reading; everything admitted so far counts.
@@ -175,12 +171,22 @@ impl Room {
 
     /// Who is here, in the order of client ids.
     pub fn awareness(&self) -> &Awareness<MemberId> {
-        &self.awareness
+        &self.presence.awareness
     }
 
-    /// Whether everything that was admitted is stored.
+    /// Bytes that the store has not confirmed, about.
+    pub fn unstored_bytes(&self) -> u64 {
+        self.log.unstored_bytes()
+    }
+
+    /// Whether everything that was admitted is stored, and everything stored is in the document.
     pub fn is_settled(&self) -> bool {
-        self.batch.is_empty() && self.persistence.is_settled()
+        self.log.batch.is_empty()
+            && self.log.is_written()
+            && !self.log.has_deferred()
+            && self.promises.is_empty()
+            && !self.answers.are_owed()
+            && !self.position.has_gap()
     }
 
     /// Takes in something that happened.
@@ -191,20 +197,13 @@ impl Room {
                 role,
                 viewer,
                 badge,
-                capabilities,
-            } => {
-                self.joined(now, member, role, viewer, capabilities, effects);
-                if let Some(badge) = badge.filter(|_| self.members.contains_key(&member)) {
-                    self.awareness.wear(now, member, badge);
-                }
-            }
+                outlet,
+            } => self.joined(now, member, role, (viewer, badge), outlet, effects),
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
-            Input::RoleChanged { member, role } => self.role_changed(member, role, effects),
+            Input::RoleChanged { member, role } => self.role_changed(member, role),
             Input::Removed { member, refusal } => self.close(now, member, refusal, effects),
-            Input::FellBehind { member } => self.fell_behind(member),
-            Input::LateDropped { member, update } => self.late_dropped(member, update),
-            Input::CaughtUp { member } => self.caught_up(now, member, effects),
+            Input::Drained { member } => self.drained(member),
             Input::Posted {
                 request,
                 member,
@@ -213,65 +212,72 @@ impl Room {
             } => self.posted(request, (member, user), update, effects),
             Input::Announced { payload } => self.announced(None, payload, effects),
             Input::Awaited { request } => self.awaited(now, request, effects),
-            Input::Stored { committed } => {
-                let released = self.persistence.stored(now, committed);
-                self.release(released, effects);
+            Input::Stored { committed } => self.stored(now, committed, effects),
+            Input::Compacted { seq, taken } => {
+                self.compaction.ended(now, seq, self.position.seq(), taken);
             }
-            Input::Compacted { seq, taken } => self.persistence.compacted(now, seq, taken),
             Input::Foreign { rows } => self.foreign(now, rows, effects),
-            Input::Draining { abandon } => {
-                self.draining = true;
-                self.abandoned |= abandon;
-            }
+            Input::Draining { abandon } => self.life.drain(abandon),
         }
     }
 
-    /// Flushes what is due, stores what can be stored, and looks at the clock.
+    /// Tells what may be told, flushes what is due, stores what can be stored, and looks at the clock.
     pub fn settle(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.expire(now);
-        self.ask_for_what_was_withheld(effects);
-        // A snapshot holds nothing that is in no row, so what is admitted goes into the log with it.
-        if self.flush_due(now) || (self.has_pending() && self.snapshot_due(now)) {
+        self.keep_promises(now, effects);
+        self.tell_deferred(now, effects);
+        self.ask_again();
+        // A snapshot holds nothing that is in no row, so what is admitted goes into the log with it. And what was written before
+        // somebody asked is part of the answer: told later, it could be taken for the acknowledgement of what still comes through an
+        // older connection.
+        if self.flush_due(now)
+            || (!self.log.batch.is_empty() && self.answers.are_owed())
+            || (self.has_pending() && self.snapshot_due(now))
+        {
             self.flush(now, effects);
-            let released = self.persistence.let_stored_go();
-            self.release(released, effects);
         }
-        self.tell_viewers(now, effects);
-        self.ask_again(effects);
-        for held in self.persistence.release_late(now) {
-            self.let_go(held, effects);
-        }
-        for news in self.persistence.late_news(now) {
-            self.tell(&news.contributions, news.writers, ServerMessage::Brought, effects);
-        }
-        if !self.failed
-            && let Some((after, before)) = self.persistence.hole_to_read(now)
+        self.answer_owed(now, effects);
+        self.tell_viewers(now);
+        self.tell_outcomes();
+        self.part(now, effects);
+        if !self.life.has_failed()
+            && let Some((after, before)) = self.position.gap_to_read(now)
         {
             effects.push(Effect::ReadForeign { after, before });
         }
         self.store(now, effects);
-        self.tell_receipts(effects);
-        self.tell_marks(effects);
-        self.rest(now, effects);
-        self.batch.delivered();
     }
 
     /// When [`Self::settle`] wants to be called again even if nothing happens.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let flush = self.has_pending().then(|| self.window_end()).flatten();
+        let flush = self
+            .has_pending()
+            .then(|| self.life.window_end(self.members.len(), &self.config))
+            .flatten();
         let idle = self
-            .empty_since
-            .filter(|_| self.persistence.is_settled() && !self.persistence.is_closing() && !self.retired)
-            .map(|since| since + self.config.idle);
-        let sleep = (self.document.can_sleep() && self.is_settled() && !self.failed)
-            .then(|| self.last_edit + self.config.sleep);
+            .life
+            .idle_at(&self.config)
+            .filter(|_| self.is_complete() && !self.compaction.is_closing());
+        let is_read = !self.life.has_failed();
+        let sleep = (self.document.can_sleep() && self.is_settled() && is_read)
+            .then(|| self.life.sleep_at(&self.config));
+        let gap = self.position.next_deadline().filter(|_| is_read);
+        let snapshot = self
+            .compaction
+            .next_deadline()
+            .filter(|_| is_read && self.can_compact());
+        let late = self
+            .log
+            .late_at()
+            .filter(|_| self.log.has_deferred() || self.promises.is_impatient());
         [
             flush,
             idle,
             sleep,
-            self.persistence.next_deadline(self.failed),
-            self.awareness.next_deadline(),
-            self.viewers.next_deadline(),
+            gap,
+            snapshot,
+            late,
+            self.presence.next_deadline(),
         ]
         .into_iter()
         .flatten()
@@ -283,66 +289,74 @@ impl Room {
         now: Instant,
         member: MemberId,
         role: Role,
-        viewer: Viewer,
-        capabilities: Capabilities,
+        (viewer, badge): (Viewer, Option<Arc<Badge>>),
+        outlet: Arc<dyn Outlet>,
         effects: &mut Vec<Effect>,
     ) {
-        let refusal = if self.draining {
-            Some(Refusal::draining())
-        } else if self.failed {
-            Some(Refusal::unavailable("the page is being rebuilt, connect again"))
-        } else if self.config.max_members != 0 && self.members.len() >= self.config.max_members {
-            Some(Refusal::new(
-                RefusalCode::RoomFull,
-                format!("the page has {} members, which is the limit", self.members.len()),
-            ))
-        } else {
-            None
+        let refusal = match self.life.phase() {
+            Phase::Draining | Phase::Abandoned => Some(Refusal::draining()),
+            Phase::Failed => Some(Refusal::unavailable("the page is being rebuilt, connect again")),
+            Phase::Open if self.config.max_members != 0 && self.members.len() >= self.config.max_members => {
+                Some(Refusal::new(
+                    RefusalCode::RoomFull,
+                    format!("the page has {} members, which is the limit", self.members.len()),
+                ))
+            }
+            Phase::Open => None,
         };
         if let Some(refusal) = refusal {
-            effects.push(Effect::Close { member, refusal });
+            effects.push(Effect::Count(Count::Refused(refusal.code.as_str()), 1));
+            outlet.close(refusal);
             return;
         }
-        // What is still to be told was said before it came. Its id is the highest.
-        for effect in effects.iter_mut() {
-            if let Effect::Broadcast { except, .. } = effect {
-                except.push(member);
-            }
+        let seat = Box::new(Member::new(outlet, role, viewer.user.clone()));
+        self.presence
+            .viewers
+            .came(member, viewer, seat.capabilities.viewers);
+        self.members.insert(member, seat);
+        self.life.set_empty(now, false);
+        self.ask(member);
+        self.send_awareness(now, member);
+        if let Some(badge) = badge {
+            self.presence.awareness.wear(now, member, badge);
         }
-        let user = viewer.user.clone();
-        self.members
-            .insert(member, Box::new(Member::new(role, user, capabilities)));
-        self.viewers.came(member, viewer, capabilities.viewers);
-        self.newcomers.insert(member);
-        self.empty_since = None;
-        let step1 = ServerMessage::SyncStep1(self.document.state_vector().encode());
-        effects.push(Effect::Send {
-            to: member,
-            message: Outgoing::new(step1),
-        });
-        self.send_awareness(now, member, effects);
     }
 
     fn left(&mut self, now: Instant, member: MemberId, departure: Departure) {
         if self.members.remove(&member).is_none() {
             return;
         }
-        self.newcomers.remove(&member);
-        self.ahead.forget(member);
-        self.viewers.went(member);
-        self.persistence.forget(member);
-        self.unreceipted.remove(&member);
-        self.client_owners.retain(|(_, owner)| *owner != member);
-        self.has_departed = true;
+        self.answers.forget(member);
+        self.claims.forget(member);
+        self.early.forget(member);
+        self.promises.forget(member);
+        self.presence.viewers.went(member);
         self.withdraw(now, member, departure);
         if self.members.is_empty() {
-            self.empty_since = Some(now);
+            self.life.set_empty(now, true);
+        }
+    }
+
+    /// Sends a member away: it leaves the room, cleanly, and is hung up on.
+    fn close(&mut self, now: Instant, member: MemberId, refusal: Refusal, effects: &mut Vec<Effect>) {
+        let Some(outlet) = self.members.get(&member).map(|seat| seat.outlet.clone()) else {
+            return;
+        };
+        self.left(now, member, Departure::Clean);
+        effects.push(Effect::Count(Count::Refused(refusal.code.as_str()), 1));
+        outlet.close(refusal);
+    }
+
+    /// Hangs up on everybody, because nothing will run the room any more.
+    pub fn hang_up(&self, refusal: &Refusal) {
+        for seat in self.members.values() {
+            seat.outlet.close(refusal.clone());
         }
     }
 
     /// Whoever may no longer edit is told so, and nothing of it that waits for something is taken in later; whoever may edit now is
     /// asked for what it wrote while it might not.
-    fn role_changed(&mut self, member: MemberId, role: Role, effects: &mut Vec<Effect>) {
+    fn role_changed(&mut self, member: MemberId, role: Role) {
         let Some(seat) = self.members.get_mut(&member) else {
             return;
         };
@@ -351,219 +365,147 @@ impl Room {
             return;
         }
         seat.told_read_only = !role.may_edit();
-        let message = if role.may_edit() {
-            ServerMessage::SyncStep1(self.document.state_vector().encode())
+        if role.may_edit() {
+            self.ask(member);
         } else {
-            ServerMessage::Refused(Refusal::read_only())
+            seat.send(ServerMessage::Refused(Refusal::read_only()));
+        }
+    }
+
+    /// The commit that was under way has ended: its authors are told when the room settles.
+    fn stored(&mut self, now: Instant, committed: Committed, effects: &mut Vec<Effect>) {
+        let Some(commit) = self.log.committed() else {
+            return;
         };
-        effects.push(Effect::Send {
-            to: member,
-            message: Outgoing::new(message),
-        });
-    }
-
-    fn fell_behind(&mut self, member: MemberId) {
-        let before = self.batch.state_vector_before(self.document.state_vector());
-        // What is kept back has not been told to anybody either.
-        let before = self.persistence.told(&before);
-        if let Some(member) = self.members.get_mut(&member) {
-            member.behind.get_or_insert(before);
+        self.position.committed(now, committed);
+        self.compaction.appended(now, commit.rows, commit.bytes);
+        let stored = self.log.stored();
+        for contribution in commit.contributions {
+            // What waits for something missing comes back to its author when it takes effect.
+            if let Some(member) = contribution.author.member()
+                && self.wants_echo(member)
+                && !contribution.is_parked
+            {
+                self.promises.echo(stored, member, contribution.update);
+            }
         }
-    }
-
-    fn awaited(&mut self, now: Instant, request: RequestId, effects: &mut Vec<Effect>) {
-        let ticket = self.persistence.ticket(!self.batch.is_empty());
-        if self.persistence.is_stored(ticket) || self.persistence.store_is_late(now) {
-            self.let_go(Held::Reader(request), effects);
-        } else {
-            self.persistence.hold(ticket, Held::Reader(request));
+        if let Some(state) = commit
+            .state
+            .filter(|_| self.can_compact() && self.compaction.may_run(now))
+        {
+            self.compact(now, state, effects);
         }
-    }
-
-    fn late_dropped(&mut self, member: MemberId, update: Bytes) {
-        self.fell_behind(member);
-        let behind = self
-            .members
-            .get_mut(&member)
-            .and_then(|member| member.behind.as_mut());
-        if let (Some(behind), Ok(update)) = (behind, Update::parse(update, &self.config.gate)) {
-            let start = |client| {
-                update
-                    .ranges()
-                    .filter(|range| range.client == client)
-                    .map(|range| range.start)
-                    .min()
-            };
-            *behind = lowered(behind, start);
-        }
-    }
-
-    /// Bytes that the store has not confirmed, about.
-    pub fn unstored_bytes(&self) -> u64 {
-        self.persistence.unstored_bytes()
     }
 
     /// Whether the next [`Self::settle`] will merge the page into a snapshot, which takes time in proportion to its size.
     pub fn snapshot_due(&self, now: Instant) -> bool {
-        self.persistence.snapshot_due(now)
+        self.can_compact() && self.compaction.is_due(now)
     }
 
-    /// Sends a member away: it leaves the room, cleanly, and is hung up on.
-    fn close(&mut self, now: Instant, member: MemberId, refusal: Refusal, effects: &mut Vec<Effect>) {
-        if self.members.contains_key(&member) {
-            self.left(now, member, Departure::Clean);
-            effects.push(Effect::Close { member, refusal });
-        }
+    /// Whether what is stored is what is in the document.
+    fn can_compact(&self) -> bool {
+        !self.log.is_committing() && !self.position.has_gap() && self.position.seq() > 0
     }
 
     fn has_pending(&self) -> bool {
-        !self.batch.is_empty() || !self.awareness_changes.is_empty()
-    }
-
-    /// When the window of the last flush ends; `None` when flushes need not wait.
-    fn window_end(&self) -> Option<Instant> {
-        let crowd = self.members.len().saturating_sub(NEVER_WAITS);
-        let window = WINDOW_PER_MEMBER
-            .saturating_mul(u32::try_from(crowd).unwrap_or(u32::MAX))
-            .min(self.config.max_window);
-        self.last_flush.filter(|_| crowd > 0).map(|last| last + window)
+        !self.log.batch.is_empty() || self.presence.has_changed()
     }
 
     fn flush_due(&self, now: Instant) -> bool {
-        self.has_pending() && (self.draining || self.window_end().is_none_or(|end| now >= end))
+        let window_end = self.life.window_end(self.members.len(), &self.config);
+        self.has_pending() && window_end.is_none_or(|end| now >= end)
     }
 
     /// Asks the store to keep what it can be asked now: at most one request of each kind at a time.
     fn store(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let may_go = self.members.is_empty() && self.wants_to_go(now) && !self.failed;
-        let closing = self.persistence.note_closing(now, may_go);
-        let snapshot_due = !self.failed && self.batch.is_empty() && (closing || self.snapshot_due(now));
-        let state = if snapshot_due { self.state() } else { None };
-        if self.persistence.can_append() {
-            let size = self.document.encoded_size_estimate() as u64;
-            effects.push(Effect::Append(self.persistence.append(now, state, size)));
+        let is_read = !self.life.has_failed();
+        let is_closing = self.members.is_empty()
+            && is_read
+            && self.life.wants_to_go(now, &self.config)
+            && self.compaction.is_dirty()
+            && self.can_compact();
+        let closing = self.compaction.note_closing(now, is_closing);
+        let snapshot_due = is_read && self.log.batch.is_empty() && (closing || self.snapshot_due(now));
+        let state = if snapshot_due { self.state(effects) } else { None };
+        if self.log.can_commit() {
+            let updates = self.log.begin(now, state);
+            effects.push(Effect::Append(PageCommit {
+                page: self.position.page.clone(),
+                updates,
+                size_bytes: Some(self.document.encoded_size_estimate() as u64),
+            }));
         } else if let Some(state) = state {
-            effects.push(Effect::Compact(self.persistence.compact(now, state)));
+            self.compact(now, state, effects);
         }
     }
 
+    fn compact(&mut self, now: Instant, State { state, state_vector }: State, effects: &mut Vec<Effect>) {
+        let seq = self.position.seq();
+        self.compaction.begin(now, seq);
+        effects.push(Effect::Compact(CompactRequest {
+            page: self.position.page.clone(),
+            seq,
+            state,
+            state_vector,
+        }));
+    }
+
     /// The document as it is, with what waits in it for something missing.
-    fn state(&mut self) -> Option<State> {
+    fn state(&mut self, effects: &mut Vec<Effect>) -> Option<State> {
         match self.document.snapshot() {
             Ok(crdt::Snapshot { state, state_vector }) => Some(State { state, state_vector }),
             Err(error) => {
-                self.failed = true;
-                tracing::error!(%error, "the page could not be merged into a snapshot; its log is kept and the room is rebuilt");
+                self.fail(&error, effects);
                 None
             }
         }
     }
 
-    fn wants_to_go(&self, now: Instant) -> bool {
-        self.draining
-            || self.failed
-            || self
-                .empty_since
-                .is_some_and(|since| now >= since + self.config.idle)
+    /// Whether nothing is lost when the room ends. A room that has failed is rebuilt from the store, so it has no use for what it does
+    /// not know.
+    fn is_complete(&self) -> bool {
+        match self.life.has_failed() {
+            true => self.log.batch.is_empty() && self.log.is_written(),
+            false => self.is_settled(),
+        }
     }
 
-    /// Ends the room when nothing holds it, or lets its document sleep.
-    fn rest(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        // A room that has failed is rebuilt from the store, so it has no use for what it does not know.
-        let is_settled = match self.failed {
-            true => self.persistence.is_written(),
-            false => self.is_settled(),
+    /// Sends everybody away when the room is about to end, or lets its document sleep.
+    fn part(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        let refusal = match self.life.phase() {
+            Phase::Open => None,
+            Phase::Draining => self.is_complete().then(Refusal::draining),
+            Phase::Abandoned => Some(Refusal::draining()),
+            Phase::Failed => self
+                .is_complete()
+                .then(|| Refusal::unavailable("the page is being rebuilt, connect again")),
         };
-        let may_part = is_settled || self.abandoned;
-        if (self.draining || self.failed) && may_part && !self.members.is_empty() {
-            let refusal = match self.draining {
-                true => Refusal::draining(),
-                false => Refusal::unavailable("the page is being rebuilt, connect again"),
-            };
-            for member in self.members.keys().copied().collect::<Vec<_>>() {
+        if let Some(refusal) = refusal {
+            for member in self.members() {
                 self.close(now, member, refusal.clone(), effects);
             }
-        }
-        let snapshot_lags = self.persistence.keeps_room(now) && !self.failed;
-        if self.members.is_empty() && is_settled && self.wants_to_go(now) && !snapshot_lags && !self.retired {
-            self.retired = true;
-            effects.push(Effect::Retire);
         } else if self.document.can_sleep()
-            && is_settled
-            && !self.failed
-            && now >= self.last_edit + self.config.sleep
+            && self.is_settled()
+            && now >= self.life.sleep_at(&self.config)
+            && let Err(error) = self.document.sleep()
         {
-            self.doze();
+            self.fail(&error, effects);
         }
     }
 
-    fn doze(&mut self) {
-        if let Err(error) = self.document.sleep() {
-            self.failed = true;
-            tracing::error!(%error, "the document could not be put to sleep; the room is rebuilt");
-        }
+    /// Whether nothing holds the room in memory any more. Whoever runs it ends it, or calls [`Self::stay`].
+    pub fn may_retire(&self, now: Instant) -> bool {
+        let waits_for_snapshot = !self.life.has_failed()
+            && (self.compaction.is_dirty() || !self.log.is_written())
+            && self.compaction.keeps_room(now);
+        self.members.is_empty()
+            && self.is_complete()
+            && self.life.wants_to_go(now, &self.config)
+            && !waits_for_snapshot
     }
 
     /// Someone took a lease just when the room wanted to go: it stays.
     pub fn stay(&mut self, now: Instant) {
-        self.retired = false;
-        self.empty_since = self.empty_since.map(|_| now);
-    }
-
-    fn release(&mut self, released: Released, effects: &mut Vec<Effect>) {
-        let seq = self.persistence.seq();
-        for contribution in super::persistence::merge_by_author(released.contributions) {
-            match contribution.author {
-                Author::Member(to) => {
-                    let echo = ServerMessage::Stored(contribution.update.bytes().clone());
-                    // What waits for something missing comes back to its author when it takes effect.
-                    if self.wants_echo(to) && !contribution.is_parked {
-                        effects.push(Effect::Send {
-                            to,
-                            message: Outgoing::new(echo),
-                        });
-                    }
-                }
-                Author::Request(request, _) => effects.push(Effect::Answer {
-                    request,
-                    result: Ok(seq),
-                }),
-                Author::Foreign => {}
-            }
-        }
-        for held in released.held {
-            self.let_go(held, effects);
-        }
-        // What is stored by one commit is one message.
-        let mut stored = Vec::new();
-        for news in released.news {
-            if self.persistence.is_durable(&news) {
-                stored.extend(news.contributions);
-            } else {
-                self.announce(&std::mem::take(&mut stored), effects);
-                self.tell(&news.contributions, news.writers, ServerMessage::Brought, effects);
-            }
-        }
-        self.announce(&stored, effects);
-        effects.extend(released.compact.map(Effect::Compact));
-    }
-
-    fn let_go(&mut self, held: Held, effects: &mut Vec<Effect>) {
-        match held {
-            Held::Reply(to, _, message) | Held::Echo(to, message) => {
-                effects.push(Effect::Send { to, message })
-            }
-            Held::Answer(request) | Held::Reader(request) => {
-                effects.push(Effect::Answer {
-                    request,
-                    result: Ok(self.persistence.seq()),
-                });
-            }
-        }
-    }
-
-    /// Members in ascending order.
-    pub fn members(&self) -> BTreeSet<MemberId> {
-        self.members.keys().copied().collect()
+        self.life.stay(now);
     }
 }

@@ -1,14 +1,49 @@
 //! Who is here: awareness entries bound to the members that brought them.
 
-use std::time::Instant;
+use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
-use crdt::{AwarenessChange, ClientId};
+use crdt::{Awareness, AwarenessChange, ClientId};
 
-use super::{Departure, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage};
+use super::{Count, Departure, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, viewers::Viewers};
 
 /// Nobody is asked in a larger crowd: programs answer with everybody they see.
 const MAX_ASKED: usize = 64;
+
+/// Who is here and what they show.
+#[derive(Debug)]
+pub(super) struct Presence {
+    pub(super) awareness: Awareness<MemberId>,
+    /// What has changed since the last flush.
+    changes: BTreeMap<ClientId, AwarenessChange>,
+    pub(super) viewers: Viewers,
+}
+
+impl Presence {
+    pub(super) fn new(limits: crdt::AwarenessLimits) -> Self {
+        Self {
+            awareness: Awareness::new(limits),
+            changes: BTreeMap::new(),
+            viewers: Viewers::default(),
+        }
+    }
+
+    /// Whether there is something to tell with the next flush.
+    pub(super) fn has_changed(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// When somebody has been silent for too long, or the list of viewers is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [self.awareness.next_deadline(), self.viewers.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn note(&mut self, changes: Vec<AwarenessChange>) {
+        self.changes
+            .extend(changes.into_iter().map(|change| (change.client, change)));
+    }
+}
 
 impl Room {
     pub(super) fn awareness_said(
@@ -19,7 +54,7 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         let Self {
-            awareness, members, ..
+            presence, members, ..
         } = self;
         // A user's second connection may take over the ids of the first (it is usually the first, come back); guests have
         // no identity, so an id stays with the connection that brought it for as long as that lives.
@@ -27,22 +62,19 @@ impl Room {
             let user = |id| members.get(&id).and_then(|member| member.user.as_ref());
             user(owner).is_some() && user(owner) == user(member)
         };
-        match awareness.apply(now, member, update, may_take_over) {
+        match presence.awareness.apply(now, member, update, may_take_over) {
             Ok(outcome) => {
-                self.note_changes(outcome.changed);
+                presence.note(outcome.changed);
                 if !outcome.overtaken.is_empty() {
-                    effects.push(Effect::Send {
-                        to: member,
-                        message: Outgoing::new(ServerMessage::Awareness(outcome.overtaken)),
-                    });
-                    self.query_awareness(member, effects);
+                    self.send(member, ServerMessage::Awareness(outcome.overtaken));
+                    self.query_awareness(member);
                 }
                 for (kind, count) in [
                     ("foreign_awareness", outcome.refused_foreign),
                     ("awareness_too_large", outcome.refused_too_large),
                 ] {
                     if count > 0 {
-                        effects.push(Effect::Refused { kind, count });
+                        effects.push(Effect::Count(Count::Refused(kind), count));
                     }
                 }
             }
@@ -56,83 +88,76 @@ impl Room {
     }
 
     /// Tells one member who is here.
-    pub(super) fn send_awareness(&mut self, now: Instant, to: MemberId, effects: &mut Vec<Effect>) {
-        let crdt::Introduction { present, raised } = self.awareness.introduce(now, to);
-        let mut asked = Vec::new();
-        let mut send = |to, changes| {
-            effects.push(Effect::Send {
-                to,
-                message: Outgoing::new(ServerMessage::Awareness(changes)),
-            });
-        };
+    pub(super) fn send_awareness(&mut self, now: Instant, to: MemberId) {
+        let crdt::Introduction { present, raised } = self.presence.awareness.introduce(now, to);
         if !present.is_empty() {
-            send(to, present);
+            self.send(to, ServerMessage::Awareness(present));
         }
-        for (owner, change) in raised.into_iter().filter(|(owner, _)| *owner != to) {
-            let client = change.client;
-            send(owner, vec![change]);
-            asked.push(client);
+        let raised: Vec<_> = raised.into_iter().filter(|(owner, _)| *owner != to).collect();
+        let asked: Vec<_> = raised.iter().map(|(_, change)| change.client).collect();
+        for (owner, change) in raised {
+            self.send(owner, ServerMessage::Awareness(vec![change]));
         }
         for client in asked {
-            self.ask_presence(client, effects);
+            self.ask_presence(client);
         }
     }
 
     pub(super) fn withdraw(&mut self, now: Instant, member: MemberId, departure: Departure) {
         match departure {
             Departure::Clean => {
-                let changes = self.awareness.leave(now, member);
-                self.note_changes(changes);
+                let changes = self.presence.awareness.leave(now, member);
+                self.presence.note(changes);
             }
-            Departure::Lost => self.awareness.lost(now, member),
+            Departure::Lost => self.presence.awareness.lost(now, member),
         }
     }
 
     /// Withdraws whoever has not come back or has been silent for too long.
     pub(super) fn expire(&mut self, now: Instant) {
-        let changes = self.awareness.expire(now);
-        self.note_changes(changes);
-    }
-
-    fn note_changes(&mut self, changes: Vec<AwarenessChange>) {
-        for change in changes {
-            self.awareness_changes.insert(change.client, change);
-        }
+        let changes = self.presence.awareness.expire(now);
+        self.presence.note(changes);
     }
 
     /// Sends everybody what has changed since the last flush.
-    pub(super) fn flush_awareness(&mut self, effects: &mut Vec<Effect>) {
-        if self.awareness_changes.is_empty() {
+    pub(super) fn flush_awareness(&mut self) {
+        if !self.presence.has_changed() {
             return;
         }
-        let changes = std::mem::take(&mut self.awareness_changes);
+        let changes = std::mem::take(&mut self.presence.changes);
         let clients: Vec<_> = changes.keys().copied().collect();
         let message = Outgoing::new(ServerMessage::Awareness(changes.into_values().collect()));
-        effects.push(Effect::Broadcast {
-            except: Vec::new(),
-            message,
-        });
+        for seat in self.members.values() {
+            seat.outlet.push(&message);
+        }
         for client in clients {
-            self.ask_presence(client, effects);
+            self.ask_presence(client);
         }
     }
 
     /// Asks the member of a client that has just been told another clock than it said. Whoever comes back takes a state only with a
     /// clock that it has not seen, and there is another one only when this one is confirmed. Most programs say it back by themselves.
-    fn ask_presence(&self, client: ClientId, effects: &mut Vec<Effect>) {
-        if self.awareness.is_confirmed(client) || self.awareness.len() > MAX_ASKED {
+    fn ask_presence(&self, client: ClientId) {
+        let awareness = &self.presence.awareness;
+        if awareness.is_confirmed(client) || awareness.len() > MAX_ASKED {
             return;
         }
-        if let Some(owner) = self.awareness.owner(client) {
-            self.query_awareness(owner, effects);
+        if let Some(owner) = awareness.owner(client) {
+            self.query_awareness(owner);
         }
     }
 
     /// Asks a member for what it shows, unless its program says that by itself behind whatever it is told of it.
-    fn query_awareness(&self, to: MemberId, effects: &mut Vec<Effect>) {
-        if self.members.get(&to).is_some_and(|seat| seat.capabilities.asked) {
-            let message = Outgoing::new(ServerMessage::QueryAwareness);
-            effects.push(Effect::Send { to, message });
+    fn query_awareness(&self, to: MemberId) {
+        if let Some(seat) = self.members.get(&to).filter(|seat| seat.capabilities.asked) {
+            seat.send(ServerMessage::QueryAwareness);
+        }
+    }
+
+    /// Gives a member a message that always fits.
+    fn send(&self, to: MemberId, message: ServerMessage) {
+        if let Some(seat) = self.members.get(&to) {
+            seat.send(message);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crdt::{ClientId, StateVector};
 
-use crate::rooms::batch::lowered;
+use super::batch::lowered;
 
 /// What was written within this time (and up to as much again) counts as lately.
 const LATELY: Duration = Duration::from_secs(60);

@@ -5,8 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Effect, MemberId, Outgoing, Room, ServerMessage};
-use crate::rooms::Viewer;
+use super::{MemberId, Outgoing, Room, ServerMessage, Viewer};
 
 /// Shortest and longest time between two lists; the first one after a quiet time leaves at once.
 const MIN_WINDOW: Duration = Duration::from_millis(50);
@@ -63,20 +62,22 @@ impl Viewers {
 
 impl Room {
     /// Tells those who want to know who has the page open, if that has changed.
-    pub(super) fn tell_viewers(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if !self.viewers.is_due(now) {
+    pub(super) fn tell_viewers(&mut self, now: Instant) {
+        let viewers = &mut self.presence.viewers;
+        if !viewers.is_due(now) {
             return;
         }
-        self.viewers.has_changed = false;
-        self.viewers.last_told = Some(now);
-        let present = self.viewers.present.iter();
+        viewers.has_changed = false;
+        viewers.last_told = Some(now);
+        let present = viewers.present.iter();
         let list = present
             .map(|(member, viewer)| (*member, Viewer::clone(viewer)))
             .collect();
         let message = Outgoing::new(ServerMessage::Viewers(list));
-        effects.extend(self.viewers.told.iter().map(|to| Effect::Send {
-            to: *to,
-            message: message.clone(),
-        }));
+        for to in &viewers.told {
+            if let Some(seat) = self.members.get(to) {
+                seat.outlet.push(&message);
+            }
+        }
     }
 }

@@ -33,12 +33,13 @@ impl Stage {
 
     fn says_of_itself(&mut self, id: u64, badge: Badge) -> Person {
         let member = MemberId(id);
-        self.outboxes.insert(member, Outbox::new(0));
+        let outlet = Outbox::new(0);
+        self.outboxes.insert(member, outlet.clone());
         self.hand_over(Input::Joined {
             member,
             role: Role::Edit,
             viewer: Viewer::default(),
-            capabilities: Capabilities::default(),
+            outlet,
             badge: Some(Arc::new(badge)),
         });
         self.settle();
@@ -69,7 +70,7 @@ fn what_a_resync_has_of_another_who_is_here_waits_until_that_one_brings_it() {
     stage.edits(&alice, &world);
     stage.store_answers_everything();
     assert_eq!(stage.stored_text(), "hello world!");
-    let acknowledged = |heard: &Heard| matches!(heard, Heard::Stored(_) | Heard::Brought(_));
+    let acknowledged = |heard: &Heard| matches!(heard, Heard::Stored(_) | Heard::Delta(_));
     assert!(
         stage.hears(&bob).iter().any(acknowledged),
         "Bob's own edit counts"
@@ -131,7 +132,7 @@ fn what_two_wrote_in_answer_to_each_other_is_taken_in_when_both_have_brought_the
     assert_eq!(carol.text(), "012345");
     assert_eq!(stage.stored_text(), "012345");
     for person in [&alice, &bob] {
-        let acknowledged = |heard: &Heard| matches!(heard, Heard::Stored(_) | Heard::Brought(_));
+        let acknowledged = |heard: &Heard| matches!(heard, Heard::Stored(_) | Heard::Delta(_));
         assert!(stage.hears(person).iter().any(acknowledged));
     }
 }

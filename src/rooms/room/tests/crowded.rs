@@ -1,6 +1,7 @@
 //! A crowded room: the first edit goes at once, the next ones wait for a window, and a small room never waits.
 
 use super::*;
+use crate::rooms::room::life::{NEVER_WAITS, WINDOW_PER_MEMBER};
 
 /// A room with this many people in it who have all heard what a newcomer hears.
 fn room_of(people: u64) -> (Stage, Vec<Person>) {

@@ -23,11 +23,12 @@ mod viewers;
 
 use std::time::SystemTime;
 
-use crdt::testing::Replica;
+use bytes::Bytes;
+use crdt::{AwarenessChange, ClientId, Update, testing::Replica};
 use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, Snapshot, Tables};
 
 use super::*;
-use crate::rooms::{ClientMessage, CompactRequest, Loaded, Next, Outbox, Pushed, RequestId, Viewer};
+use crate::rooms::{Next, Outbox};
 
 /// What came out of somebody's outbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,7 +37,6 @@ enum Heard {
     Step2(Bytes),
     Delta(Bytes),
     Stored(Bytes),
-    Brought(Bytes),
     /// Who shows what; `None` is withdrawn.
     Awareness(Vec<(u64, Option<String>)>),
     Refused(RefusalCode),
@@ -71,11 +71,7 @@ impl Person {
     /// Takes in whatever of this changes a document.
     fn takes(&mut self, heard: &[Heard]) {
         for heard in heard {
-            if let Heard::Step2(update)
-            | Heard::Delta(update)
-            | Heard::Stored(update)
-            | Heard::Brought(update) = heard
-            {
+            if let Heard::Step2(update) | Heard::Delta(update) | Heard::Stored(update) = heard {
                 self.replica.apply(update);
             }
         }
@@ -102,7 +98,6 @@ struct Stage {
     /// What the room wants to read of another process.
     holes: Vec<(Seq, Seq)>,
     answers: Vec<(RequestId, Result<Seq, RefusalCode>)>,
-    quarantined: Vec<NewUpdate>,
     refused: BTreeMap<&'static str, usize>,
     failed: bool,
     retired: bool,
@@ -165,7 +160,6 @@ impl Stage {
             compaction: None,
             holes: Vec::new(),
             answers: Vec::new(),
-            quarantined: Vec::new(),
             refused: BTreeMap::new(),
             failed: false,
             retired: false,
@@ -180,8 +174,8 @@ impl Stage {
 
     fn enters_with(&mut self, id: u64, role: Role, user: Option<&str>, capabilities: Capabilities) -> Person {
         let member = MemberId(id);
-        let outbox = Outbox::with_capabilities(self.outbox_bytes, capabilities);
-        self.outboxes.insert(member, outbox);
+        let outlet = Outbox::with_capabilities(self.outbox_bytes, capabilities);
+        self.outboxes.insert(member, outlet.clone());
         let viewer = Viewer {
             user: user.map(Arc::from),
             ..Viewer::default()
@@ -191,7 +185,7 @@ impl Stage {
             role,
             viewer,
             badge: None,
-            capabilities,
+            outlet,
         });
         self.settle();
         Person {
@@ -272,7 +266,6 @@ impl Stage {
             ServerMessage::SyncStep2(update) => Heard::Step2(update.clone()),
             ServerMessage::Delta(update) => Heard::Delta(update.clone()),
             ServerMessage::Stored(update) => Heard::Stored(update.clone()),
-            ServerMessage::Brought(update) => Heard::Brought(update.clone()),
             ServerMessage::Awareness(changes) => {
                 let shown = |change: &AwarenessChange| {
                     let state = change.state.as_ref().map(|state| state.to_string());
@@ -302,7 +295,7 @@ impl Stage {
 
     /// The member's connection tells the room that its queue has drained.
     fn catches_up(&mut self, person: &Person) {
-        self.hand_over(Input::CaughtUp {
+        self.hand_over(Input::Drained {
             member: person.member,
         });
         self.settle();
@@ -420,36 +413,15 @@ impl Stage {
     }
 
     fn settle(&mut self) {
-        loop {
-            self.room.settle(self.now, &mut self.effects);
-            if self.effects.is_empty() {
-                return;
-            }
-            for effect in std::mem::take(&mut self.effects) {
-                self.carry_out(effect);
-            }
+        self.room.settle(self.now, &mut self.effects);
+        for effect in std::mem::take(&mut self.effects) {
+            self.carry_out(effect);
         }
+        self.retired = self.room.may_retire(self.now);
     }
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Send { to, message } => self.send(to, &message),
-            Effect::Broadcast { except, message } => {
-                let members: Vec<MemberId> = self.outboxes.keys().copied().collect();
-                for to in members.into_iter().filter(|to| !except.contains(to)) {
-                    self.send(to, &message);
-                }
-            }
-            Effect::Resume { member } => {
-                if let Some(outbox) = self.outboxes.get(&member) {
-                    outbox.resume();
-                }
-            }
-            Effect::Close { member, refusal } => {
-                if let Some(outbox) = self.outboxes.get(&member) {
-                    outbox.close(refusal);
-                }
-            }
             Effect::Append(commit) => {
                 let under_way = self.append.replace(commit);
                 assert!(under_way.is_none(), "one request to the store at a time");
@@ -463,28 +435,9 @@ impl Stage {
                 self.answers
                     .push((request, result.map_err(|refusal| refusal.code)));
             }
-            Effect::Quarantine { update, .. } => self.quarantined.push(update),
-            Effect::Refused { kind, count } => *self.refused.entry(kind).or_default() += count,
-            Effect::Failed => self.failed = true,
-            Effect::Retire => self.retired = true,
-        }
-    }
-
-    fn send(&mut self, to: MemberId, message: &Arc<Outgoing>) {
-        let Some(outbox) = self.outboxes.get(&to) else {
-            return;
-        };
-        let pushed = outbox.push(message);
-        if pushed == Pushed::FellBehind {
-            self.hand_over(Input::FellBehind { member: to });
-        }
-        if let (
-            Pushed::FellBehind | Pushed::Behind,
-            ServerMessage::Stored(update) | ServerMessage::Brought(update),
-        ) = (pushed, message.message())
-        {
-            let update = update.clone();
-            self.hand_over(Input::LateDropped { member: to, update });
+            Effect::Count(Count::Refused(kind), count) => *self.refused.entry(kind).or_default() += count,
+            Effect::Count(Count::Failures, _) => self.failed = true,
+            Effect::Count(Count::Deltas | Count::Resyncs, _) => {}
         }
     }
 }

@@ -24,7 +24,7 @@ fn a_backend_is_answered_and_members_are_told_after_the_commit() {
     assert_eq!(stage.hears(&bob), []);
     assert_eq!(stage.answers, []);
     stage.store_answers();
-    assert_eq!(stage.hears(&bob), [Heard::Brought(hello.clone())]);
+    assert_eq!(stage.hears(&bob), [Heard::Delta(hello.clone())]);
     assert_eq!(stage.answers, [(RequestId(1), Ok(1))]);
     // What is known already is answered with where the page is.
     stage.posts(2, &hello);

@@ -201,7 +201,7 @@ fn what_another_window_brings_of_ones_own_is_told_as_any_edit() {
     let second = ada.types("b");
     stage.says(&window, ClientMessage::SyncStep2(second.clone()));
     stage.store_answers();
-    assert_eq!(stage.hears(&ada), [Heard::Brought(second)]);
+    assert_eq!(stage.hears(&ada), [Heard::Delta(second)]);
 }
 
 #[test]

@@ -58,7 +58,7 @@ fn whoever_is_upgraded_is_asked_for_what_it_wrote_meanwhile() {
     assert!(matches!(heard.as_slice(), [Heard::Step1(_)]), "{heard:?}");
     stage.says(&bob, ClientMessage::SyncStep2(bob.replica.encode()));
     stage.store_answers();
-    assert_eq!(stage.hears(&alice), [Heard::Brought(typed)]);
+    assert_eq!(stage.hears(&alice), [Heard::Delta(typed)]);
 }
 
 #[test]

@@ -31,12 +31,12 @@ fn while_the_store_is_away_editing_goes_on_and_memory_grows_with_the_page_only()
     let mut alice = stage.joins(1, "alice");
     let bob = stage.joins(2, "bob");
     let mut frames = 0;
-    for _ in 0..2000 {
+    for _ in 0..8000 {
         let typed = alice.types("x");
         stage.edits(&alice, &typed);
         frames += typed.len() as u64;
     }
-    assert_eq!(stage.hears(&bob).len(), 2000);
+    assert_eq!(stage.hears(&bob).len(), 8000);
     assert_eq!(stage.hears(&alice), []);
     let unstored = stage.room.unstored_bytes();
     assert!(

@@ -1,0 +1,57 @@
+//! What a user may do with a page, and how others see it.
+
+use std::sync::Arc;
+
+/// What a user may do with a page; each role may do what the ones before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// Read, and show a cursor.
+    View,
+    /// Also send events.
+    Comment,
+    /// Also change the page.
+    Edit,
+    /// Also manage the page.
+    Admin,
+}
+
+impl Role {
+    /// Whether this role may change the page.
+    pub fn may_edit(self) -> bool {
+        self >= Self::Edit
+    }
+
+    /// The role's name on the wire and in claims.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::View => "view",
+            Self::Comment => "comment",
+            Self::Edit => "edit",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Reads a role's name; `None` for anything that is no role.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "view" => Some(Self::View),
+            "comment" => Some(Self::Comment),
+            "edit" => Some(Self::Edit),
+            "admin" => Some(Self::Admin),
+            _ => None,
+        }
+    }
+}
+
+/// How others see a member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Viewer {
+    /// The user; `None` for guests.
+    pub user: Option<Arc<str>>,
+    /// The user's name.
+    pub name: Option<Arc<str>>,
+    /// Address of a picture of the user.
+    pub avatar_url: Option<Arc<str>>,
+    /// What the client calls its connection, where it calls it anything.
+    pub socket: Option<Arc<str>>,
+}

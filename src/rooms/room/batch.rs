@@ -1,0 +1,158 @@
+//! What a room has admitted since its last flush, by author.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crdt::{ClientId, ClientRange, StateVector, Update};
+
+use super::MemberId;
+
+/// Who brought an update into a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Author {
+    /// A member.
+    Member(MemberId),
+    /// A backend.
+    Backend,
+    /// Another process, by way of the store: it is stored already.
+    Foreign,
+}
+
+impl Author {
+    /// The member who brought it.
+    pub(super) fn member(self) -> Option<MemberId> {
+        match self {
+            Self::Member(member) => Some(member),
+            Self::Backend | Self::Foreign => None,
+        }
+    }
+}
+
+/// How an update came into a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Arrival {
+    /// As an edit, which its author has just made: the others are told at once.
+    Edit,
+    /// As what a replica has that the room lacked. Any of it may have been written by any other member, who would take hearing it
+    /// for the news that it is stored: so everybody hears it, and what comes after it, when it is.
+    Resync,
+}
+
+/// Everything one author brought between two flushes, merged. What it wrote after a resync may build on that, so it all counts as one.
+#[derive(Clone, Debug)]
+pub(super) struct Contribution {
+    pub(super) author: Author,
+    pub(super) arrival: Arrival,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) update: Update,
+    /// It builds on something that is not there: it is stored, and told when that has come.
+    pub(super) is_parked: bool,
+}
+
+/// What is merged into one contribution: the author, the user, and whether it is parked.
+type Key = (Author, Option<Arc<str>>, bool);
+
+impl Contribution {
+    fn key(&self) -> Key {
+        (self.author, self.user.clone(), self.is_parked)
+    }
+}
+
+/// Merges contributions so that each author has one, in the order of the authors; the order between authors is given up.
+pub(super) fn merge_by_author(contributions: Vec<Contribution>) -> Vec<Contribution> {
+    let mut by_author: BTreeMap<Key, Vec<Contribution>> = BTreeMap::new();
+    for contribution in contributions {
+        by_author
+            .entry(contribution.key())
+            .or_default()
+            .push(contribution);
+    }
+    let merged = |mut own: Vec<Contribution>| match own.len() {
+        1 => own.pop(),
+        _ => {
+            let update = crdt::merge(own.iter().map(|contribution| &contribution.update));
+            let arrival = own.iter().map(|contribution| contribution.arrival).max()?;
+            own.pop().map(|last| Contribution {
+                update,
+                arrival,
+                ..last
+            })
+        }
+    };
+    by_author.into_values().filter_map(merged).collect()
+}
+
+/// The updates admitted since the last flush.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    contributions: Vec<Contribution>,
+}
+
+impl Batch {
+    pub(super) fn is_empty(&self) -> bool {
+        self.contributions.is_empty()
+    }
+
+    /// Whether there is something to be stored.
+    pub(super) fn is_unstored(&self) -> bool {
+        self.contributions
+            .iter()
+            .any(|contribution| contribution.author != Author::Foreign)
+    }
+
+    pub(super) fn push(&mut self, contribution: Contribution) {
+        self.contributions.push(contribution);
+    }
+
+    /// Takes what was written, one contribution an author in the order of their ids, and leaves the batch empty.
+    pub(super) fn take(&mut self) -> Vec<Contribution> {
+        merge_by_author(std::mem::take(&mut self.contributions))
+    }
+
+    /// What was written.
+    pub(super) fn contributions(&self) -> &[Contribution] {
+        &self.contributions
+    }
+}
+
+/// A state vector in which some clients' clocks are lower.
+pub(super) fn lowered(state_vector: &StateVector, clock: impl Fn(ClientId) -> Option<u32>) -> StateVector {
+    let mut lower = StateVector::new();
+    for (client, known) in state_vector.iter() {
+        lower.advance(client, clock(client).map_or(known, |clock| clock.min(known)));
+    }
+    lower
+}
+
+/// What two replicas both have.
+pub(super) fn common(one: &StateVector, other: &StateVector) -> StateVector {
+    lowered(one, |client| Some(other.get(client)))
+}
+
+/// A state vector without what contributions hold.
+pub(super) fn without<'a>(
+    state_vector: &StateVector,
+    contributions: impl Iterator<Item = &'a Contribution>,
+) -> StateVector {
+    before(
+        state_vector,
+        contributions.flat_map(|contribution| contribution.update.ranges()),
+    )
+}
+
+/// A state vector without anything from where ranges begin.
+pub(super) fn before(state_vector: &StateVector, ranges: impl Iterator<Item = ClientRange>) -> StateVector {
+    let mut starts: BTreeMap<ClientId, u32> = BTreeMap::new();
+    for range in ranges {
+        let start = starts.entry(range.client).or_insert(range.start);
+        *start = range.start.min(*start);
+    }
+    lowered(state_vector, |client| starts.get(&client).copied())
+}
+
+/// Several updates as one.
+pub(super) fn merged<'a>(mut updates: impl Iterator<Item = &'a Update>) -> Update {
+    match (updates.next(), updates.next()) {
+        (Some(only), None) => only.clone(),
+        (first, second) => crdt::merge(first.into_iter().chain(second).chain(updates)),
+    }
+}

@@ -1,0 +1,225 @@
+//! The log of a room's flushes: what the store has not confirmed, and what the members have not been sent yet.
+//!
+//! Flushes become durable in commits. At most one is under way, and everything that is flushed meanwhile leaves with the next. So
+//! whatever waits for durability waits for one of two commits, and says which by its number.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use crdt::StateVector;
+use storage::NewUpdate;
+
+use super::{
+    MemberId,
+    batch::{Author, Batch, Contribution, merge_by_author, without},
+};
+
+/// The commits of a room, counted from 1. Everything flushed before a commit begins is durable when it ends.
+pub(super) type CommitNumber = u64;
+
+/// After a store has not answered for this long, joiners are served from memory.
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Contributions are merged by author when more than this many wait, so that a store that is away costs no more than the page.
+const MAX_UNSENT: usize = 256;
+
+/// A commit that is under way.
+#[derive(Debug)]
+pub(super) struct Commit {
+    since: Instant,
+    pub(super) contributions: Vec<Contribution>,
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+    /// The document with exactly these rows and all before them, of which a snapshot is to be made when they are stored.
+    pub(super) state: Option<State>,
+}
+
+/// An encoded document and its state vector.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) state: Bytes,
+    pub(super) state_vector: Bytes,
+}
+
+/// A flush that the members are sent later: some of it came with a resync, so anybody may have written it, or it may build on such.
+#[derive(Debug)]
+pub(super) struct Deferred {
+    pub(super) contributions: Vec<Contribution>,
+    /// Who wrote, or may have written, which of them.
+    pub(super) writers: BTreeMap<MemberId, Vec<usize>>,
+    /// It is sent after this commit, or when the store is late.
+    waits_for: CommitNumber,
+    /// The commit that makes it durable.
+    pub(super) durable_with: CommitNumber,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// What is admitted and not flushed.
+    pub(super) batch: Batch,
+    unsent: Vec<Contribution>,
+    in_flight: Option<Commit>,
+    stored: CommitNumber,
+    /// In the order of the commits that they wait for.
+    deferred: VecDeque<Deferred>,
+}
+
+impl Log {
+    /// The commit that makes everything durable that is admitted now. It may have ended long ago.
+    pub(super) fn latest(&self) -> CommitNumber {
+        let in_flight = u64::from(self.in_flight.is_some());
+        let next = u64::from(!self.unsent.is_empty() || self.batch.is_unstored());
+        self.stored + in_flight + next
+    }
+
+    /// The last commit that has ended.
+    pub(super) fn stored(&self) -> CommitNumber {
+        self.stored
+    }
+
+    /// Whether a commit has ended.
+    pub(super) fn is_stored(&self, commit: CommitNumber) -> bool {
+        self.stored >= commit
+    }
+
+    /// Whether the store has kept us waiting for too long to make joiners wait as well.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.late_at().is_some_and(|at| now >= at)
+    }
+
+    /// When the store will be late.
+    pub(super) fn late_at(&self) -> Option<Instant> {
+        Some(self.in_flight.as_ref()?.since + STORE_PATIENCE)
+    }
+
+    /// Takes what was admitted. What another process stored is not stored again.
+    pub(super) fn flush(&mut self) -> Vec<Contribution> {
+        let flushed = self.batch.take();
+        let unstored = flushed
+            .iter()
+            .filter(|contribution| contribution.author != Author::Foreign);
+        self.unsent.extend(unstored.cloned());
+        if self.unsent.len() > MAX_UNSENT {
+            self.unsent = merge_by_author(std::mem::take(&mut self.unsent));
+        }
+        flushed
+    }
+
+    /// Whether a commit can begin.
+    pub(super) fn can_commit(&self) -> bool {
+        self.in_flight.is_none() && !self.unsent.is_empty()
+    }
+
+    /// Whether a commit is under way.
+    pub(super) fn is_committing(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Whether everything that was flushed is stored.
+    pub(super) fn is_written(&self) -> bool {
+        self.in_flight.is_none() && self.unsent.is_empty()
+    }
+
+    /// Begins a commit with everything that waits, and gives its rows. With `state`, the document as it is with all that waits, a
+    /// snapshot is written when that is stored.
+    pub(super) fn begin(&mut self, now: Instant, state: Option<State>) -> Vec<NewUpdate> {
+        debug_assert!(self.in_flight.is_none(), "one commit at a time");
+        let contributions = std::mem::take(&mut self.unsent);
+        let rows = rows(&contributions);
+        self.in_flight = Some(Commit {
+            since: now,
+            rows: rows.len() as u64,
+            bytes: rows.iter().map(|row| row.data.len() as u64).sum(),
+            state,
+            contributions,
+        });
+        rows
+    }
+
+    /// The commit that was under way has ended.
+    pub(super) fn committed(&mut self) -> Option<Commit> {
+        let commit = self.in_flight.take()?;
+        self.stored += 1;
+        Some(commit)
+    }
+
+    /// Bytes that the store has not confirmed, with what is noted about them.
+    pub(super) fn unstored_bytes(&self) -> u64 {
+        let size = |contribution: &Contribution| {
+            (contribution.update.bytes().len() + size_of::<Contribution>()) as u64
+        };
+        self.unsent.iter().map(size).sum::<u64>() + self.in_flight.as_ref().map_or(0, |commit| commit.bytes)
+    }
+
+    /// Keeps a flush from the members until commit `waits_for` has ended. That is no earlier than what others wait for.
+    pub(super) fn defer(
+        &mut self,
+        waits_for: CommitNumber,
+        contributions: Vec<Contribution>,
+        writers: BTreeMap<MemberId, Vec<usize>>,
+    ) {
+        let durable_with = self.latest();
+        self.deferred.push_back(Deferred {
+            contributions,
+            writers,
+            waits_for,
+            durable_with,
+        });
+    }
+
+    /// What the last deferred flush waits for, if there is any.
+    pub(super) fn deferred_until(&self) -> Option<CommitNumber> {
+        self.deferred.back().map(|deferred| deferred.waits_for)
+    }
+
+    /// Whether a flush is kept from the members.
+    pub(super) fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty()
+    }
+
+    /// The next flush that is deferred no longer.
+    pub(super) fn next_deferred(&mut self, now: Instant) -> Option<Deferred> {
+        let is_late = self.is_late(now);
+        let stored = self.stored;
+        self.deferred
+            .pop_front_if(|deferred| is_late || deferred.waits_for <= stored)
+    }
+
+    /// A member gets an answer with all there is, so what is deferred is no news for it: it may have written it.
+    pub(super) fn answered(&mut self, member: MemberId) {
+        for deferred in &mut self.deferred {
+            deferred
+                .writers
+                .insert(member, (0..deferred.contributions.len()).collect());
+        }
+    }
+
+    /// What of `known` the members have been sent.
+    pub(super) fn sent(&self, known: &StateVector) -> StateVector {
+        let deferred = self.deferred.iter().flat_map(|deferred| &deferred.contributions);
+        without(known, deferred.chain(self.batch.contributions()))
+    }
+}
+
+/// The rows for some contributions: one for each run of the same user.
+fn rows(contributions: &[Contribution]) -> Vec<NewUpdate> {
+    let row = |run: &[Contribution]| {
+        let user = run.first()?.user.clone();
+        let data = match run {
+            [only] => only.update.bytes().clone(),
+            _ => {
+                let updates = run.iter().map(|contribution| &contribution.update);
+                crdt::merge(updates).bytes().clone()
+            }
+        };
+        Some(NewUpdate { data, user })
+    };
+    contributions
+        .chunk_by(|one, other| one.user == other.user)
+        .filter_map(row)
+        .collect::<Vec<_>>()
+}
