@@ -22,7 +22,7 @@ use crate::{
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
     reader::ReaderConfig,
-    rooms::{RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
+    rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
 };
 
@@ -511,10 +511,12 @@ impl Settings {
 
     fn writer(&self) -> WriterConfig {
         WriterConfig {
-            commit_interval: Duration::from_millis(self.store.commit_interval_milliseconds),
-            max_backoff: Duration::from_millis(self.store.store_retry_milliseconds.max(50)),
-            max_batch_pages: 1000,
-            max_batch_bytes: 32 << 20,
+            batches: BatchLimits {
+                commit_interval: Duration::from_millis(self.store.commit_interval_milliseconds),
+                max_backoff: Duration::from_millis(self.store.store_retry_milliseconds.max(50)),
+                max_pages: 1000,
+                max_bytes: 32 << 20,
+            },
             max_unstored_bytes: self.store.max_unstored_bytes,
         }
     }

@@ -15,7 +15,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::writer::{FIRST_BACKOFF, Health};
+use super::{batching::FIRST_BACKOFF, writer::Health};
 use crate::telemetry::Metrics;
 
 /// What a room wants stored, and where the answer goes.

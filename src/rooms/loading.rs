@@ -1,9 +1,15 @@
-//! Makes a document of what a store keeps of a page.
+//! Makes a document of what a store keeps of a page, and reads what other processes store.
 
-use crdt::{Document, Limits, LoadError};
-use storage::{LoggedUpdate, StoredSnapshot};
+use crdt::{Document, Limits, LoadError, StateVector};
+use storage::{LoggedUpdate, PageId, Seq, SharedStore, StoreError, StoredPage, StoredSnapshot};
 
-use super::heavily;
+use super::{
+    Loaded, Refusal, RefusalCode, RoomConfig,
+    clock::{heavily, now},
+};
+
+/// Rows of another process read at once.
+const MAX_FOREIGN_ROWS: usize = 10_000;
 
 /// Opens the document of a stored page. One that a snapshot covers whole stays asleep: nobody may ever ask for more than the
 /// stored bytes.
@@ -22,4 +28,68 @@ pub fn open_document(
         .into_iter()
         .chain(log.into_iter().map(|row| row.data));
     heavily(true, || Document::load(limits, parts))
+}
+
+/// What a room is opened with, from what is stored of its page.
+pub(super) fn load(config: &RoomConfig, stored: Option<StoredPage>) -> Result<Loaded, Refusal> {
+    let gate = config.gate;
+    let Some(stored) = stored else {
+        let document = Document::new(gate);
+        return Ok(Loaded {
+            document,
+            generation: None,
+            seq: 0,
+            log_rows: 0,
+            log_bytes: 0,
+            dirty_since: None,
+            before: StateVector::new(),
+        });
+    };
+    if stored.record.deleted_at.is_some() {
+        return Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted"));
+    }
+    let log_rows = stored.log.len() as u64;
+    let log_bytes: u64 = stored.log.iter().map(|row| row.data.len() as u64).sum();
+    // What the log has beyond the snapshot was written lately; without such a log nothing is known about when.
+    let covered = stored.snapshot.as_ref().filter(|_| log_rows > 0);
+    let before = covered
+        .and_then(|snapshot| StateVector::decode(&snapshot.state_vector, &gate).ok())
+        .unwrap_or_default();
+    let document = open_document(gate, stored.snapshot, stored.log).map_err(|error| {
+        tracing::error!(%error, seq = stored.record.seq, "what is stored of a page does not fit together; it is not opened and not written");
+        Refusal::unavailable("the page cannot be loaded")
+    })?;
+    Ok(Loaded {
+        document,
+        generation: Some(stored.record.generation),
+        seq: stored.record.seq,
+        log_rows,
+        log_bytes,
+        dirty_since: (log_rows > 0).then(now),
+        before,
+    })
+}
+
+/// A stored page as one list of rows.
+fn whole(page: StoredPage) -> Vec<LoggedUpdate> {
+    let snapshot = page.snapshot.map(|snapshot| LoggedUpdate {
+        seq: snapshot.seq,
+        data: snapshot.state,
+        user: None,
+    });
+    snapshot.into_iter().chain(page.log).collect()
+}
+
+/// Reads what another process stored between two of our rows.
+pub(super) async fn foreign_rows(
+    store: SharedStore,
+    page: PageId,
+    after: Seq,
+    before: Seq,
+) -> Result<Vec<LoggedUpdate>, StoreError> {
+    match store.log(&page, after, MAX_FOREIGN_ROWS).await? {
+        Some(rows) => Ok(rows.into_iter().filter(|row| row.seq < before).collect()),
+        // A snapshot has swallowed them: what it holds is all of them and more.
+        None => Ok(store.load(&page).await?.map(whole).unwrap_or_default()),
+    }
 }

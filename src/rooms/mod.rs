@@ -1,13 +1,18 @@
 //! Rooms: where a page lives while somebody has it open.
 //!
-//! [`Room`] is the pure state machine of one page; [`task`] runs it; [`Registry`] makes sure that a page is open in at most
-//! one room; [`StoreWriter`] gathers the edits of all rooms into one transaction; [`Compactor`] writes snapshots.
+//! [`Room`] is the pure state machine of one page, and [`Host`] runs it in its [`Surroundings`]; [`Slots`] open each page in at most
+//! one room, and [`Batching`] gathers the edits of all rooms into transactions. All four are pure, and the simulation runs them. Around
+//! them are a [`task`] a room, the [`Registry`], the [`StoreWriter`] and, for snapshots, the [`Compactor`].
 
+mod batching;
+mod clock;
 mod compactor;
 mod effect;
+mod host;
 mod input;
 mod lane;
 mod loading;
+mod mailbox;
 mod message;
 mod outbox;
 mod outlet;
@@ -15,12 +20,17 @@ mod refusal;
 mod registry;
 mod role;
 mod room;
+mod seat;
+mod slots;
 mod standing;
 mod task;
 mod writer;
 
+pub use batching::{BatchLimits, Batching, Failure, Storing};
+pub(crate) use clock::heavily;
 pub use compactor::{CompactRequest, Compactor, ReadableView};
 pub use effect::{Count, Effect};
+pub use host::{Host, Newcomer, Surroundings};
 pub use input::{Departure, Input, MemberId, RequestId};
 pub use loading::open_document;
 
@@ -28,8 +38,10 @@ pub use message::{Capabilities, ClientMessage, DIALECT_SLOTS, Outgoing, ServerMe
 pub use outbox::{Next, Outbox, Pushed};
 pub use outlet::Outlet;
 pub use refusal::{Refusal, RefusalCode};
-pub use registry::{Permit, Registry, RegistryConfig, Seat, SeatHandle};
+pub use registry::{Registry, RegistryConfig};
 pub use role::{Role, Viewer};
 pub use room::{Loaded, Room, RoomConfig, SnapshotPolicy};
-pub(crate) use task::heavily;
+pub use seat::{Permit, Seat, SeatHandle};
+pub use slots::{SlotId, Slots};
+pub use standing::{Change, Standing};
 pub use writer::{StoreHealth, StoreWriter, WriterConfig};

@@ -17,7 +17,7 @@ use super::{MemberId, Refusal, Role};
 
 /// What has become of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub enum Change {
     /// It may do this from now on.
     Role(Role),
     /// It has to go.
@@ -26,14 +26,14 @@ pub(super) enum Change {
 
 /// The last change that the room has not heard of.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub struct Standing {
     changed: AtomicBool,
     change: Mutex<Option<Change>>,
 }
 
 impl Standing {
     /// Leaves a change for the room. Whoever has to go cannot be given a role again.
-    pub(super) fn set(&self, change: Change) {
+    pub fn set(&self, change: Change) {
         let mut last = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         if !matches!(*last, Some(Change::Removed(_))) {
             *last = Some(change);

@@ -1,8 +1,7 @@
 //! The one writer of a process: gathers the edits of all rooms into one transaction, and tries until they are stored.
 //!
-//! A batch that fails although the store is there is never repeated whole. Pages that somebody else holds leave it, and otherwise
-//! it is cut in halves. What is left over is one page; it goes on in a [lane](super::lane) of its own, and so does what is
-//! large from the beginning. So what one page brings, or whoever holds it, delays only itself.
+//! What goes into a transaction and what becomes of one that fails is decided by [`Batching`]; what it wants stored alone goes on in
+//! a [lane](super::lane) of its own.
 
 use std::{
     sync::{
@@ -18,22 +17,18 @@ use tokio::{
     time::Instant,
 };
 
-use super::lane::{Lanes, Request};
+use super::{
+    batching::{BatchLimits, Batching, Failure, Storing},
+    lane::{Lanes, Request},
+};
 
 use crate::telemetry::Metrics;
 
 /// How the writer goes about it.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterConfig {
-    /// After a commit the next one waits until this much time has passed since the last began, so that it can gather more. The first
-    /// after a pause goes at once.
-    pub commit_interval: Duration,
-    /// Longest pause between two tries while the store fails.
-    pub max_backoff: Duration,
-    /// Most pages in one transaction.
-    pub max_batch_pages: usize,
-    /// Most bytes in one transaction; one larger page alone passes.
-    pub max_batch_bytes: usize,
+    /// How edits are gathered.
+    pub batches: BatchLimits,
     /// While rooms hold more unstored bytes than this, connections are not read.
     pub max_unstored_bytes: u64,
 }
@@ -88,10 +83,15 @@ impl StoreWriter {
         // A room has at most one request under way, so rooms bound this queue; it must not make them wait while the store is away.
         let (requests, queue) = mpsc::channel(MAX_WAITING);
         let health = Arc::new(Mutex::new(Health::default()));
-        let lanes = Lanes::new(store.clone(), config.max_backoff, health.clone(), metrics.clone());
+        let lanes = Lanes::new(
+            store.clone(),
+            config.batches.max_backoff,
+            health.clone(),
+            metrics.clone(),
+        );
         let writer = Writer {
             store,
-            config,
+            batching: Batching::new(config.batches),
             queue,
             health: health.clone(),
             metrics,
@@ -157,7 +157,7 @@ impl StoreWriter {
 
 struct Writer {
     store: SharedStore,
-    config: WriterConfig,
+    batching: Batching<Request>,
     queue: mpsc::Receiver<Request>,
     health: Arc<Mutex<Health>>,
     metrics: Metrics,
@@ -166,127 +166,103 @@ struct Writer {
 
 /// Requests that may wait: more than a process can have rooms.
 const MAX_WAITING: usize = 1 << 20;
-/// First pause after a failed try.
-pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(50);
-/// From this many bytes on, the edits of a page go alone: others would wait for them.
-const LARGE_BYTES: usize = 1 << 20;
 /// A store that says nothing for this long is away.
 const CHECK_PATIENCE: Duration = Duration::from_secs(2);
 
+impl Storing for Request {
+    fn commit(&self) -> &PageCommit {
+        &self.commit
+    }
+}
+
 impl Writer {
     async fn run(mut self) {
-        let mut next_commit = Instant::now();
-        let mut waiting = Vec::new();
-        loop {
-            if waiting.is_empty() && !self.gather(&mut waiting).await {
-                break;
+        let mut is_open = true;
+        while is_open || !self.batching.is_idle() {
+            self.take_what_waits();
+            if self.batching.begin(Instant::now().into_std()) {
+                self.commit().await;
+                continue;
             }
-            tokio::time::sleep_until(next_commit).await;
-            while waiting.len() < self.config.max_batch_pages {
-                let Ok(request) = self.queue.try_recv() else { break };
-                waiting.push(request);
+            let begins_at = self.batching.begins_at().map(Instant::from_std);
+            let alarm = async {
+                match begins_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                request = self.queue.recv(), if is_open && self.batching.place() > 0 => match request {
+                    Some(request) => self.batching.push(request),
+                    None => is_open = false,
+                },
+                () = self.lanes.ended(), if self.lanes.are_busy() => {}
+                () = alarm => {}
             }
-            for request in waiting.extract_if(.., |request| request.commit.bytes() >= LARGE_BYTES) {
-                self.lanes.take(request);
-            }
-            self.lanes.start();
-            let rest = self.split(&mut waiting);
-            next_commit = Instant::now() + self.config.commit_interval;
-            self.store_all(std::mem::replace(&mut waiting, rest)).await;
         }
         // Nobody can ask any more; what is in lanes is still tried.
         self.lanes.finish().await;
     }
 
-    /// Waits for requests. `false` when nobody can ask any more.
-    async fn gather(&mut self, waiting: &mut Vec<Request>) -> bool {
-        loop {
-            tokio::select! {
-                biased;
-                received = self.queue.recv_many(waiting, self.config.max_batch_pages) => return received > 0,
-                () = self.lanes.ended(), if self.lanes.are_busy() => {}
-            }
+    fn take_what_waits(&mut self) {
+        while self.batching.place() > 0
+            && let Ok(request) = self.queue.try_recv()
+        {
+            self.batching.push(request);
         }
+        while let Some(request) = self.batching.next_alone() {
+            self.lanes.take(request);
+        }
+        self.lanes.start();
     }
 
-    /// Cuts the batch at the byte limit and returns what is left for the next one.
-    fn split(&self, waiting: &mut Vec<Request>) -> Vec<Request> {
-        let mut bytes = 0usize;
-        let cut = waiting.iter().position(|request| {
-            let size = request.commit.bytes();
-            let over = bytes > 0 && bytes.saturating_add(size) > self.config.max_batch_bytes;
-            bytes = bytes.saturating_add(size);
-            over
-        });
-        cut.map(|cut| waiting.split_off(cut)).unwrap_or_default()
-    }
-
-    /// Stores a batch, however long the store is away.
-    async fn store_all(&mut self, requests: Vec<Request>) {
-        let mut backoff = FIRST_BACKOFF;
-        // At most one more than a batch has halves of halves.
-        let mut pieces = vec![requests];
-        while let Some(mut piece) = pieces.pop() {
-            if piece.is_empty() {
-                continue;
+    /// Tries to store what is under way.
+    async fn commit(&mut self) {
+        let batch = self.batching.batch();
+        let started = Instant::now();
+        let result = self.store.commit(&batch).await;
+        self.metrics
+            .store_commit(started.elapsed(), batch.len(), result.as_ref().err());
+        match result {
+            Ok(committed) => {
+                self.note_health(None);
+                for (request, committed) in self.batching.committed().into_iter().zip(committed) {
+                    // A room that is gone needs no answer.
+                    let _ = request.reply.send(committed);
+                }
             }
-            match self.try_commit(&piece).await {
-                Ok(committed) => {
-                    self.note_health(None);
-                    backoff = FIRST_BACKOFF;
-                    for (request, committed) in piece.into_iter().zip(committed) {
-                        // A room that is gone needs no answer.
-                        let _ = request.reply.send(committed);
-                    }
-                }
-                Err(StoreError::Busy { pages }) if !pages.is_empty() => {
-                    for held in piece.extract_if(.., |request| pages.contains(&request.commit.page)) {
-                        self.lanes.take(held);
-                    }
-                    pieces.push(piece);
-                }
-                Err(error) if self.is_about_the_batch(&error).await => {
+            Err(error) => {
+                let failure = self.judge(&error).await;
+                match failure {
+                    // That somebody holds a page says nothing about the store.
+                    Failure::Held(_) => {}
                     // The store is there. Whether what is in the batch can be stored is for its lane to say.
-                    self.note_health(None);
-                    let half = piece.split_off(piece.len() / 2);
-                    match <[Request; 1]>::try_from(half) {
-                        Ok([only]) => self.lanes.take(only),
-                        Err(half) => pieces.push(half),
-                    }
-                    pieces.push(piece);
+                    Failure::OfTheBatch => self.note_health(None),
+                    Failure::OfTheStore => self.note_health(Some(&error)),
                 }
-                Err(error) => {
-                    self.note_health(Some(&error));
-                    tokio::time::sleep(backoff).await;
-                    backoff = (backoff * 2).min(self.config.max_backoff);
-                    pieces.push(piece);
-                }
+                self.batching.failed(Instant::now().into_std(), failure);
             }
         }
     }
 
-    /// Whether a batch has failed because of what is in it, and not because the store is away.
-    async fn is_about_the_batch(&self, error: &StoreError) -> bool {
+    /// Whether a batch has failed because of what is in it, or because the store is away.
+    async fn judge(&self, error: &StoreError) -> Failure {
         match error {
-            StoreError::Statement { .. } | StoreError::Corrupt { .. } | StoreError::Busy { .. } => true,
+            StoreError::Busy { pages } => Failure::Held(pages.clone()),
+            StoreError::Statement { .. } | StoreError::Corrupt { .. } => Failure::OfTheBatch,
             StoreError::Unavailable { .. } => {
                 let answer = tokio::time::timeout(CHECK_PATIENCE, self.store.check()).await;
-                matches!(answer, Ok(Ok(())))
+                match answer {
+                    Ok(Ok(())) => Failure::OfTheBatch,
+                    Ok(Err(_)) | Err(_) => Failure::OfTheStore,
+                }
             }
             StoreError::Full { .. }
             | StoreError::ReadOnly { .. }
             | StoreError::Address { .. }
-            | StoreError::Migration { .. } => false,
+            | StoreError::Migration { .. } => Failure::OfTheStore,
         }
-    }
-
-    async fn try_commit(&mut self, requests: &[Request]) -> Result<Vec<Committed>, StoreError> {
-        let commits: Vec<PageCommit> = requests.iter().map(|request| request.commit.clone()).collect();
-        let started = Instant::now();
-        let result = self.store.commit(&commits).await;
-        self.metrics
-            .store_commit(started.elapsed(), commits.len(), result.as_ref().err());
-        result
     }
 
     fn note_health(&self, error: Option<&StoreError>) {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pageroom::{
-    rooms::{StoreHealth, StoreWriter, WriterConfig},
+    rooms::{BatchLimits, StoreHealth, StoreWriter, WriterConfig},
     telemetry::Metrics,
 };
 use storage::{
@@ -27,10 +27,12 @@ fn page(id: &str) -> PageId {
 
 fn start(store: SharedStore) -> StoreWriter {
     let config = WriterConfig {
-        commit_interval: Duration::ZERO,
-        max_backoff: Duration::from_millis(50),
-        max_batch_pages: 1000,
-        max_batch_bytes: 32 << 20,
+        batches: BatchLimits {
+            commit_interval: Duration::ZERO,
+            max_backoff: Duration::from_millis(50),
+            max_pages: 1000,
+            max_bytes: 32 << 20,
+        },
         max_unstored_bytes: 0,
     };
     let (door, writer) = StoreWriter::new(store, config, Metrics::new());

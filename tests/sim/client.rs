@@ -70,6 +70,7 @@ pub(crate) struct Client {
     pub(crate) confirmed_here: bool,
     /// The last update went through the present connection.
     pub(crate) sent_here: bool,
+    marks: u64,
     /// Whoever decides lets it write.
     pub(crate) may_write: bool,
     /// Whoever decides does not let its user in.
@@ -97,6 +98,7 @@ impl Client {
             confirmed: Clocks::default(),
             confirmed_here: false,
             sent_here: false,
+            marks: 0,
             may_write: true,
             is_blocked: false,
         }
@@ -104,6 +106,12 @@ impl Client {
 
     pub(crate) fn id(&self) -> ClientId {
         self.replica.client()
+    }
+
+    /// A mark that it has not used.
+    pub(crate) fn next_mark(&mut self) -> Bytes {
+        self.marks += 1;
+        Bytes::from(self.marks.to_be_bytes().to_vec())
     }
 
     pub(crate) fn user(&self) -> Option<String> {
@@ -245,7 +253,7 @@ impl Client {
             );
         }
         self.takes_over(update);
-        if self.settings.posts {
+        if self.settings.counts() {
             return;
         }
         for range in parsed

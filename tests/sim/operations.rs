@@ -11,7 +11,7 @@ use crdt::{
 };
 use pageroom::{
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{Departure, Refusal, RefusalCode, Role},
+    rooms::{Change, Departure, Refusal, RefusalCode, Role},
 };
 
 use crate::{
@@ -113,8 +113,10 @@ impl World {
                 }
             }
             Operation::Poison { page, process } => {
+                let now = self.now;
                 if let Some(live) = self.processes[process].live(page) {
-                    live.room.document().panic_on_next_apply();
+                    live.break_document(now);
+                    self.run_room(process, page);
                 }
             }
             _ => unreachable!("clients do this: {operation:?}"),
@@ -147,8 +149,12 @@ impl World {
         let Some(update) = editor.edit(random) else { return };
         self.reference[editor.settings.page].apply(&update);
         if editor.connection.is_some() {
+            let mark = editor.settings.marks.then(|| editor.next_mark());
             for frame in editor.edited(update) {
                 self.client_sends(client, frame);
+            }
+            if let (Some(mark), Some(id)) = (mark, self.clients[client].connection) {
+                self.send_up(id, Up::Mark(mark));
             }
         }
     }
@@ -174,7 +180,7 @@ impl World {
         let Some(seat) = &connection.server else { return };
         let (process, page, member) = (connection.process, connection.page, seat.member);
         let role = if may_write { Role::Edit } else { Role::View };
-        self.processes[process].change_role(self.now, page, member, role);
+        self.processes[process].change(self.now, page, member, Change::Role(role));
         self.run_room(process, page);
     }
 
@@ -209,11 +215,12 @@ impl World {
             for (process, page, seat) in seats {
                 let refusal = Refusal::new(code, "you may not be here any more");
                 seat.outbox.expel(refusal.clone());
-                self.processes[process].remove_member(self.now, page, seat.member, refusal);
+                let change = Change::Removed(refusal);
+                self.processes[process].change(self.now, page, seat.member, change);
                 self.run_room(process, page);
                 let stays = self.processes[process]
                     .live(page)
-                    .is_some_and(|live| live.room.members().contains(&seat.member));
+                    .is_some_and(|live| live.room().members().contains(&seat.member));
                 assert!(!stays, "{:?} stays although it was sent away", seat.member);
             }
         }
@@ -246,6 +253,7 @@ impl World {
                 user: Some("mallory".into()),
                 outbox,
                 own: None,
+                posts: false,
             },
         );
         for frame in frames {
@@ -323,7 +331,7 @@ impl World {
         self.clients[client].sent_here
             && self.processes[process]
                 .live(page)
-                .is_some_and(|live| covers(live.room.document().state_vector()))
+                .is_some_and(|live| covers(live.room().document().state_vector()))
     }
 
     fn impersonate(&mut self, client: usize, clear: bool) {
@@ -336,7 +344,7 @@ impl World {
         let entry = |world: &mut Self| {
             let live = world.processes[process].live(page)?;
             let entry = live
-                .room
+                .room()
                 .awareness()
                 .entries()
                 .find(|(change, _)| change.client == own);

@@ -41,6 +41,19 @@ pub(crate) struct ClientSettings {
     /// Has each edit answered by itself, and takes nothing that it hears for an acknowledgement.
     #[serde(default)]
     pub(crate) posts: bool,
+    /// Is told the outcome of each of its messages, and takes nothing that it hears for an acknowledgement.
+    #[serde(default)]
+    pub(crate) is_told_outcomes: bool,
+    /// Asks behind each edit to be told when everything is stored.
+    #[serde(default)]
+    pub(crate) marks: bool,
+}
+
+impl ClientSettings {
+    /// Whether nothing that it hears is an acknowledgement.
+    pub(crate) fn counts(&self) -> bool {
+        self.posts || self.is_told_outcomes
+    }
 }
 
 /// Something that happens. Whatever is inapplicable at its time is skipped, so that a plan can be shortened by hand.
@@ -181,7 +194,7 @@ pub(crate) enum Operation {
     Drain {
         process: usize,
     },
-    /// The document of a page fails at its next change.
+    /// The document of a page is not what is stored: rows come that do not fit.
     Poison {
         page: usize,
         process: usize,
@@ -235,14 +248,17 @@ impl Settings {
         let guests = random.random_bool(0.2);
         let clients = (0..count)
             .map(|_| {
-                let posts = random.random_bool(0.25);
+                let dialect = random.random_range(0..8);
+                let (posts, is_told_outcomes) = (dialect < 2, dialect == 2 || dialect == 3);
                 ClientSettings {
                     page: random.random_range(0..pages),
                     process: random.random_range(0..processes),
                     user: (!guests).then(|| random.random_range(0..count * 2)),
                     may_edit: random.random_bool(0.85),
-                    repeats: random.random_bool(0.5) && !posts,
+                    repeats: random.random_bool(0.5) && dialect > 3,
                     posts,
+                    is_told_outcomes,
+                    marks: dialect == 4,
                 }
             })
             .collect();

@@ -1,8 +1,7 @@
-//! One server process: which rooms are open, and what carries out their effects, as the registry, the room's task and the store's
-//! writer do it. This is the only interpreter of effects here; it follows `src/rooms/task.rs` line by line.
+//! One server process: the server's own [`Slots`], [`Host`]s and [`Batching`], with simulated mailboxes, disk and members.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -10,11 +9,12 @@ use std::{
 use bytes::Bytes;
 use crdt::{AwarenessLimits, ClientId, Document, Limits, StateVector};
 use pageroom::rooms::{
-    Capabilities, ClientMessage, Count, Departure, Effect, Input, Loaded, MemberId, Outbox, Outgoing, Outlet,
-    Pushed, Refusal, RefusalCode, RequestId, Role, Room, RoomConfig, ServerMessage, SnapshotPolicy, Viewer,
+    BatchLimits, Batching, Capabilities, Change, ClientMessage, CompactRequest, Count, Departure, Failure,
+    Host, Input, Loaded, MemberId, Newcomer, Outbox, Outgoing, Outlet, Pushed, Refusal, RefusalCode, Role,
+    Room, RoomConfig, ServerMessage, SlotId, Slots, SnapshotPolicy, Standing, Storing, Surroundings, Viewer,
     open_document,
 };
-use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
+use storage::{Committed, LoggedUpdate, PageCommit, PageId, Seq, StoredPage};
 
 use crate::{disk::Disk, plan::Settings, properties, trace::Trace};
 
@@ -22,8 +22,9 @@ use crate::{disk::Disk, plan::Settings, properties, trace::Trace};
 const MAX_BATCH: usize = 256;
 /// Pages in one transaction.
 const MAX_BATCH_PAGES: usize = 2;
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// What is stored alone is tried again after this long.
+const ALONE_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a process needs of the world while it works.
 pub(crate) struct Around<'a> {
@@ -42,6 +43,8 @@ pub(crate) enum Command {
         outbox: Arc<Outbox>,
         /// The client id of an honest client.
         own: Option<ClientId>,
+        /// It has each of its edits answered by itself.
+        posts: bool,
     },
     Said {
         member: MemberId,
@@ -51,13 +54,9 @@ pub(crate) enum Command {
         member: MemberId,
         departure: Departure,
     },
-    ChangeRole {
+    Change {
         member: MemberId,
-        role: Role,
-    },
-    Remove {
-        member: MemberId,
-        refusal: Refusal,
+        change: Change,
     },
     CaughtUp {
         member: MemberId,
@@ -71,25 +70,54 @@ pub(crate) enum Command {
     },
 }
 
-pub(crate) struct Slot {
-    pub(crate) id: u64,
+impl Command {
+    /// Whether somebody holds a lease until the room has taken it.
+    fn is_leased(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Post { .. })
+    }
+}
+
+/// The way to a room, and the room itself once it is loaded.
+struct Door {
+    page: usize,
+    slot: SlotId,
     mailbox: VecDeque<Command>,
     wake_at: Option<Instant>,
     live: Option<Box<Live>>,
 }
 
 /// Something that a member has posted.
+#[derive(Debug)]
 struct Posted {
     member: MemberId,
     own: Option<ClientId>,
     update: Bytes,
 }
 
+/// Who waits for an answer.
+#[derive(Debug)]
+enum Reply {
+    Backend(usize),
+    Member(Posted),
+}
+
 struct Seat {
+    posts: bool,
     outbox: Arc<Outbox>,
+    standing: Arc<Standing>,
     own: Option<ClientId>,
     role: Role,
     user: Option<Arc<str>>,
+    /// The document messages that have no outcome yet, of a member that counts.
+    counted: VecDeque<Bytes>,
+    /// What it has written.
+    wrote: Vec<Bytes>,
+    /// Its marks that have not been said back, and how much it had written then.
+    marks: VecDeque<(Bytes, usize)>,
+    /// Since when it waits for the answer to its question.
+    asked_at: Option<Instant>,
+    /// Its outbox was full, and has not drained.
+    is_behind: bool,
 }
 
 /// What a member has been told.
@@ -135,30 +163,31 @@ impl Outlet for Tapped {
     }
 }
 
-/// A room and what carries out its effects.
+/// A room and who is in it.
 pub(crate) struct Live {
     page: PageId,
-    pub(crate) room: Room,
+    host: Host<Reply>,
     seats: BTreeMap<MemberId, Seat>,
     told: Arc<Mutex<Vec<(MemberId, Told)>>>,
     /// The last connection of each honest client, also when it is gone already.
     newest: BTreeMap<ClientId, MemberId>,
-    answers: BTreeMap<RequestId, usize>,
-    /// What members have posted, until it is answered.
-    posted: BTreeMap<RequestId, Posted>,
-    next_request: u64,
     /// Since when the store has been asked to keep something.
     append_since: Option<Instant>,
     stored: Option<Committed>,
-    effects: Vec<Effect>,
     max_outbox_bytes: usize,
 }
 
 /// A request of a room to the store's writer.
-struct Request {
+pub(crate) struct Request {
     page: usize,
-    slot: u64,
+    slot: SlotId,
     commit: PageCommit,
+}
+
+impl Storing for Request {
+    fn commit(&self) -> &PageCommit {
+        &self.commit
+    }
 }
 
 /// What became of a backend's update: where it is stored, or `None` when it has to be posted again.
@@ -172,15 +201,23 @@ pub(crate) struct Process {
     pub(crate) epoch: u64,
     pub(crate) up: bool,
     pub(crate) draining: bool,
-    pub(crate) slots: BTreeMap<usize, Slot>,
+    slots: Slots<Door>,
     next_member: u64,
-    next_slot: u64,
-    requests: VecDeque<Request>,
-    /// The transaction that is under way.
-    committing: Vec<Request>,
-    backoff: Duration,
+    batching: Batching<Request>,
+    /// What is stored alone, by the number of its lane.
+    alone: BTreeMap<u64, Request>,
+    last_lane: u64,
     /// Answers to backends, for the world to pick up.
     pub(crate) answered: Vec<Answer>,
+}
+
+fn batching() -> Batching<Request> {
+    Batching::new(BatchLimits {
+        commit_interval: Duration::from_millis(1),
+        max_backoff: MAX_BACKOFF,
+        max_pages: MAX_BATCH_PAGES,
+        max_bytes: 32 << 20,
+    })
 }
 
 impl Process {
@@ -192,42 +229,54 @@ impl Process {
             epoch: 0,
             up: true,
             draining: false,
-            slots: BTreeMap::new(),
+            slots: Slots::default(),
             next_member: 1,
-            next_slot: 1,
-            requests: VecDeque::new(),
-            committing: Vec::new(),
-            backoff: FIRST_BACKOFF,
+            batching: batching(),
+            alone: BTreeMap::new(),
+            last_lane: 0,
             answered: Vec::new(),
         }
     }
 
     /// Everything in memory is gone.
     pub(crate) fn crash(&mut self) {
-        let posts: Vec<usize> = self.slots.values().flat_map(Slot::waiting_posts).collect();
+        let posts: Vec<usize> = self.slots.doors().flat_map(Door::waiting_posts).collect();
         self.answered.extend(posts.into_iter().map(|post| (post, None)));
         self.epoch += 1;
         self.up = false;
         self.draining = false;
-        self.slots.clear();
-        self.requests.clear();
-        self.committing.clear();
-        self.backoff = FIRST_BACKOFF;
+        self.slots = Slots::default();
+        self.batching = batching();
+        self.alone.clear();
     }
 
     pub(crate) fn member_count(&self) -> usize {
-        let live = self.slots.values().filter_map(|slot| slot.live.as_ref());
-        live.map(|live| live.room.member_count()).sum()
+        let live = self.slots.doors().filter_map(|door| door.live.as_ref());
+        live.map(|live| live.seats.len()).sum()
+    }
+
+    /// Whether no page is open.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The pages that are open.
+    pub(crate) fn open_pages(&self) -> Vec<usize> {
+        self.slots.doors().map(|door| door.page).collect()
+    }
+
+    fn door(&mut self, page: usize) -> Option<&mut Door> {
+        Some(self.slots.find(&self.pages[page])?.1)
     }
 
     pub(crate) fn live(&mut self, page: usize) -> Option<&mut Live> {
-        self.slots.get_mut(&page)?.live.as_deref_mut()
+        self.door(page)?.live.as_deref_mut()
     }
 
-    pub(crate) fn new_member(&mut self, posts: bool) -> (MemberId, Arc<Outbox>) {
+    pub(crate) fn new_member(&mut self, receipts: bool) -> (MemberId, Arc<Outbox>) {
         self.next_member += 1;
         let capabilities = Capabilities {
-            receipts: posts,
+            receipts,
             ..Capabilities::default()
         };
         let outbox = Outbox::with_capabilities(self.max_outbox_bytes, capabilities);
@@ -236,49 +285,51 @@ impl Process {
 
     /// Puts something into the mailbox of a page's room, opening it if it is not open. Gives the slot's number if the page
     /// has to be loaded for it.
-    pub(crate) fn open(&mut self, now: Instant, page: usize, command: Command) -> Option<u64> {
+    pub(crate) fn open(&mut self, now: Instant, page: usize, command: Command) -> Option<SlotId> {
         let mut opened = None;
-        let next_slot = &mut self.next_slot;
-        let slot = self.slots.entry(page).or_insert_with(|| {
-            *next_slot += 1;
-            opened = Some(*next_slot);
-            Slot {
-                id: *next_slot,
+        let id = self.pages[page].clone();
+        let is_leased = command.is_leased();
+        let (slot, door) = self.slots.lease(&id, |slot| {
+            opened = Some(slot);
+            Door {
+                page,
+                slot,
                 mailbox: VecDeque::new(),
                 wake_at: None,
                 live: None,
             }
         });
-        slot.put(now, command);
+        door.put(now, command);
+        if !is_leased {
+            self.slots.release(&id, slot);
+        }
         opened
     }
 
     /// Puts something into the mailbox of a room that is open; a room that is gone needs to be told nothing.
     pub(crate) fn tell(&mut self, now: Instant, page: usize, command: Command) {
-        if let Some(slot) = self.slots.get_mut(&page) {
-            slot.put(now, command);
+        let id = &self.pages[page];
+        let is_leased = command.is_leased();
+        let found = match is_leased {
+            true => self.slots.lease_if_open(id),
+            false => self.slots.find(id),
+        };
+        if let Some((_, door)) = found {
+            door.put(now, command);
         }
     }
 
     /// Changes what a member may do, past what waits in its room's mailbox, or behind its arrival there.
-    pub(crate) fn change_role(&mut self, now: Instant, page: usize, member: MemberId, role: Role) {
+    pub(crate) fn change(&mut self, now: Instant, page: usize, member: MemberId, change: Change) {
         match self.live(page) {
-            Some(live) if live.has_seat(member) => live.change_role(now, member, role),
-            _ => self.tell(now, page, Command::ChangeRole { member, role }),
-        }
-    }
-
-    /// Sends a member away, in the same way.
-    pub(crate) fn remove_member(&mut self, now: Instant, page: usize, member: MemberId, refusal: Refusal) {
-        match self.live(page) {
-            Some(live) if live.has_seat(member) => live.handle(now, Input::Removed { member, refusal }),
-            _ => self.tell(now, page, Command::Remove { member, refusal }),
+            Some(live) if live.has_seat(member) => live.change(now, member, change),
+            _ => self.tell(now, page, Command::Change { member, change }),
         }
     }
 
     pub(crate) fn tell_all(&mut self, now: Instant, abandon: bool) {
-        for slot in self.slots.values_mut() {
-            slot.put(now, Command::Drain { abandon });
+        for door in self.slots.doors_mut() {
+            door.put(now, Command::Drain { abandon });
         }
     }
 
@@ -287,120 +338,111 @@ impl Process {
         &mut self,
         around: &mut Around<'_>,
         page: usize,
-        slot: u64,
+        slot: SlotId,
         stored: Result<Option<StoredPage>, ()>,
     ) {
-        if self.slots.get(&page).is_none_or(|open| open.id != slot) {
-            return;
-        }
-        let Ok(stored) = stored else {
-            self.remove(page);
+        let id = self.pages[page].clone();
+        let Some((_, door)) = self.slots.find(&id).filter(|(open, _)| *open == slot) else {
             return;
         };
-        let id = self.pages[page].clone();
+        let Ok(stored) = stored else {
+            return self.remove(page, slot);
+        };
         let mut loaded = build(around.now, stored);
         properties::everything_kept_is_loaded(around.disk, &id, &mut loaded.document);
-        let live = Live {
-            room: Room::new(around.now, id.clone(), self.config.clone(), loaded),
+        door.live = Some(Box::new(Live {
+            host: Host::new(Room::new(around.now, id.clone(), self.config.clone(), loaded)),
             page: id,
             seats: BTreeMap::new(),
             told: Arc::default(),
             newest: BTreeMap::new(),
-            answers: BTreeMap::new(),
-            posted: BTreeMap::new(),
-            next_request: 0,
             append_since: None,
             stored: None,
-            effects: Vec::new(),
             max_outbox_bytes: self.max_outbox_bytes,
-        };
-        if let Some(slot) = self.slots.get_mut(&page) {
-            slot.live = Some(Box::new(live));
-            slot.wake_at = Some(around.now);
-        }
+        }));
+        door.wake_at = Some(around.now);
     }
 
     /// When a room wants to be looked after next, and which.
-    pub(crate) fn next_room(&self) -> Option<(Instant, usize)> {
+    pub(crate) fn next_room(&mut self) -> Option<(Instant, usize)> {
         self.slots
-            .iter()
-            .filter_map(|(page, slot)| Some((slot.due()?, *page)))
+            .doors_mut()
+            .filter_map(|door| Some((door.due()?, door.page)))
             .min()
     }
 
     /// One turn of a room's task.
     pub(crate) fn run_room(&mut self, around: &mut Around<'_>, page: usize) {
-        let Some(slot) = self.slots.get_mut(&page) else {
-            return;
-        };
-        let Some(live) = slot.live.as_deref_mut() else {
-            return;
-        };
-        slot.wake_at = None;
-        let count = slot.mailbox.len().min(MAX_BATCH);
+        let Some(door) = self.door(page) else { return };
+        let Some(mut live) = door.live.take() else { return };
+        let slot = door.slot;
+        door.wake_at = None;
+        let count = door.mailbox.len().min(MAX_BATCH);
+        let commands: Vec<Command> = door.mailbox.drain(..count).collect();
+        if !door.mailbox.is_empty() {
+            door.wake_at = Some(around.now);
+        }
         if let Some(committed) = live.stored.take() {
             live.append_since = None;
-            live.handle(around.now, Input::Stored { committed });
+            live.host.handle(around.now, Input::Stored { committed });
         }
-        for command in slot.mailbox.drain(..count).collect::<Vec<_>>() {
+        for command in commands {
+            if command.is_leased() {
+                self.slots.release(&self.pages[page], slot);
+            }
             live.obey(around.now, command);
             live.look(around);
         }
-        if !slot.mailbox.is_empty() {
-            slot.wake_at = Some(around.now);
-        }
-        // Whoever is about to enter holds a lease.
-        let leased = slot
-            .mailbox
-            .iter()
-            .any(|command| matches!(command, Command::Join { .. } | Command::Post { .. }));
+        let mut turn = Turn {
+            page,
+            slot,
+            id: &self.pages[page],
+            around,
+            slots: &mut self.slots,
+            append: None,
+            answers: Vec::new(),
+            inputs: Vec::new(),
+        };
         loop {
-            live.room.settle(around.now, &mut live.effects);
-            live.look(around);
-            if live.effects.is_empty() {
+            live.host.settle(turn.around.now, &mut turn);
+            live.look(turn.around);
+            if turn.inputs.is_empty() {
                 break;
             }
-            for effect in std::mem::take(&mut live.effects) {
-                match effect {
-                    Effect::Append(commit) => {
-                        assert!(live.append_since.is_none(), "two requests to the store at once");
-                        live.append_since = Some(around.now);
-                        self.requests.push_back(Request {
-                            page,
-                            slot: slot.id,
-                            commit,
-                        });
-                    }
-                    Effect::Answer { request, result } => match live.answers.remove(&request) {
-                        Some(post) => self.answered.push((post, result.ok())),
-                        None => live.answer(around, request, result),
-                    },
-                    effect => live.carry_out(around, effect),
-                }
+            for input in std::mem::take(&mut turn.inputs) {
+                live.host.handle(turn.around.now, input);
             }
         }
-        if live.room.may_retire(around.now) {
-            if leased {
-                live.room.stay(around.now);
-            } else {
-                self.remove(page);
+        let Turn { append, answers, .. } = turn;
+        if let Some(commit) = append {
+            assert!(live.append_since.is_none(), "two requests to the store at once");
+            live.append_since = Some(around.now);
+            self.batching.push(Request { page, slot, commit });
+        }
+        for (reply, result) in answers {
+            match reply {
+                Reply::Backend(post) => self.answered.push((post, result.ok())),
+                Reply::Member(posted) => live.answer(around, posted, result),
             }
+        }
+        live.whoever_asked_is_answered(around.now);
+        if live.host.has_ended() {
+            return;
+        }
+        if let Some(door) = self.door(page) {
+            door.live = Some(live);
         }
     }
 
-    /// A room has ended, or was never opened.
-    fn remove(&mut self, page: usize) {
-        let Some(slot) = self.slots.remove(&page) else {
+    /// A room could not be opened.
+    fn remove(&mut self, page: usize, slot: SlotId) {
+        let Some(door) = self.slots.remove(&self.pages[page], slot) else {
             return;
         };
         self.answered
-            .extend(slot.waiting_posts().map(|post| (post, None)));
+            .extend(door.waiting_posts().map(|post| (post, None)));
         let refusal = Refusal::unavailable("the page is being opened again, connect again");
-        let seats = slot.live.into_iter().flat_map(|live| live.seats.into_values());
-        for outbox in seats.map(|seat| seat.outbox) {
-            outbox.close(refusal.clone());
-        }
-        for command in slot.mailbox {
+        for command in door.mailbox {
             if let Command::Join { outbox, .. } = command {
                 outbox.close(refusal.clone());
             }
@@ -408,62 +450,133 @@ impl Process {
     }
 
     /// Begins a transaction if there is something to store and none is under way.
-    pub(crate) fn begin_commit(&mut self) -> bool {
-        if !self.committing.is_empty() || self.requests.is_empty() {
-            return false;
+    pub(crate) fn begin_commit(&mut self, now: Instant) -> bool {
+        self.batching.begin(now)
+    }
+
+    /// When the next transaction can begin.
+    pub(crate) fn commit_begins_at(&self) -> Option<Instant> {
+        self.batching.begins_at()
+    }
+
+    /// Begins to store something alone, in a lane of its own.
+    pub(crate) fn begin_alone(&mut self) -> Option<u64> {
+        let request = self.batching.next_alone()?;
+        self.last_lane += 1;
+        self.alone.insert(self.last_lane, request);
+        Some(self.last_lane)
+    }
+
+    /// What is under way, in a lane or as a batch.
+    pub(crate) fn batch(&self, lane: Option<u64>) -> Vec<PageCommit> {
+        match lane {
+            Some(lane) => self
+                .alone
+                .get(&lane)
+                .map(|request| request.commit.clone())
+                .into_iter()
+                .collect(),
+            None => self.batching.batch(),
         }
-        let count = self.requests.len().min(MAX_BATCH_PAGES);
-        self.committing.extend(self.requests.drain(..count));
-        true
     }
 
-    /// What is under way.
-    pub(crate) fn batch(&self) -> Vec<PageCommit> {
-        self.committing
-            .iter()
-            .map(|request| request.commit.clone())
-            .collect()
-    }
-
-    /// How long to wait before the transaction is tried again.
-    pub(crate) fn back_off(&mut self) -> Duration {
-        let pause = self.backoff;
-        self.backoff = (self.backoff * 2).min(MAX_BACKOFF);
-        pause
+    /// What was under way has failed. Gives the time at which a lane tries again.
+    pub(crate) fn commit_failed(
+        &mut self,
+        now: Instant,
+        lane: Option<u64>,
+        failure: Failure,
+    ) -> Option<Instant> {
+        match lane {
+            Some(_) => Some(now + ALONE_AGAIN),
+            None => {
+                self.batching.failed(now, failure);
+                None
+            }
+        }
     }
 
     /// The transaction was committed, and its answer is here.
-    pub(crate) fn committed(&mut self, now: Instant, committed: Vec<Committed>) {
-        self.backoff = FIRST_BACKOFF;
-        for (request, committed) in std::mem::take(&mut self.committing).into_iter().zip(committed) {
-            let slot = self
-                .slots
-                .get_mut(&request.page)
-                .filter(|slot| slot.id == request.slot);
-            if let Some(slot) = slot
-                && let Some(live) = slot.live.as_deref_mut()
+    pub(crate) fn committed(&mut self, now: Instant, lane: Option<u64>, committed: Vec<Committed>) {
+        let requests = match lane {
+            Some(lane) => self.alone.remove(&lane).into_iter().collect(),
+            None => self.batching.committed(),
+        };
+        for (request, committed) in requests.into_iter().zip(committed) {
+            let door = self.door(request.page).filter(|door| door.slot == request.slot);
+            if let Some(door) = door
+                && let Some(live) = door.live.as_deref_mut()
             {
                 live.stored = Some(committed);
-                slot.wake_at = Some(now);
+                door.wake_at = Some(now);
             }
         }
     }
 
     /// Whether nothing is open and nothing waits to be stored.
     pub(crate) fn is_idle(&self) -> bool {
-        self.slots.is_empty() && self.requests.is_empty() && self.committing.is_empty()
+        self.slots.is_empty() && self.batching.is_idle() && self.alone.is_empty()
     }
 }
 
-impl Slot {
+/// What a room finds around it in one turn.
+struct Turn<'a, 'b> {
+    page: usize,
+    slot: SlotId,
+    id: &'a PageId,
+    around: &'a mut Around<'b>,
+    slots: &'a mut Slots<Door>,
+    append: Option<PageCommit>,
+    answers: Vec<(Reply, Result<Seq, Refusal>)>,
+    inputs: Vec<Input>,
+}
+
+impl Surroundings for Turn<'_, '_> {
+    type Reply = Reply;
+
+    fn answer(&mut self, reply: Reply, result: Result<Seq, Refusal>) {
+        self.answers.push((reply, result));
+    }
+
+    fn append(&mut self, commit: PageCommit) {
+        let before = self.append.replace(commit);
+        assert!(before.is_none(), "two requests to the store in one turn");
+    }
+
+    fn compact(&mut self, request: CompactRequest) {
+        let seq = request.seq;
+        let taken = self.around.disk.compact(request);
+        self.inputs.push(Input::Compacted { seq, taken });
+    }
+
+    fn read_foreign(&mut self, after: Seq, before: Seq) {
+        if let Ok(rows) = self.around.disk.foreign(self.id, after, before) {
+            self.inputs.push(Input::Foreign { rows });
+        }
+    }
+
+    fn count(&mut self, count: Count, times: usize) {
+        if let Count::Refused(kind) = count {
+            self.around
+                .trace
+                .note(|| format!("page {} refuses {times} {kind}", self.page));
+        }
+    }
+
+    fn retire(&mut self) -> bool {
+        self.slots.retire(self.id, self.slot)
+    }
+}
+
+impl Door {
     fn put(&mut self, now: Instant, command: Command) {
         self.mailbox.push_back(command);
         self.wake_at.get_or_insert(now + Duration::from_micros(500));
     }
 
-    fn due(&self) -> Option<Instant> {
-        let live = self.live.as_ref()?;
-        [self.wake_at, live.room.next_deadline()]
+    fn due(&mut self) -> Option<Instant> {
+        let live = self.live.as_mut()?;
+        [self.wake_at, live.room().next_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -475,37 +588,61 @@ impl Slot {
             Command::Post { post, .. } => Some(*post),
             _ => None,
         });
-        let live = self.live.iter().flat_map(|live| live.answers.values().copied());
-        mailbox.chain(live)
+        let waiting = self.live.iter().flat_map(|live| live.host.waiting());
+        mailbox.chain(waiting.filter_map(|reply| match reply {
+            Reply::Backend(post) => Some(*post),
+            Reply::Member(_) => None,
+        }))
     }
 }
 
 impl Seat {
-    fn posts(&self) -> bool {
+    /// Whether it takes nothing that it hears for an acknowledgement.
+    fn counts(&self) -> bool {
         self.outbox.capabilities().receipts
     }
 }
 
 impl Live {
+    pub(crate) fn room(&mut self) -> &mut Room {
+        self.host.room()
+    }
+
     /// Whether a connection has its seat here and nothing of it waits.
     pub(crate) fn has_seat(&self, member: MemberId) -> bool {
         self.seats.contains_key(&member)
     }
 
-    fn handle(&mut self, now: Instant, input: Input) {
-        self.room.handle(now, input, &mut self.effects);
+    /// Whether some member has not been told what it waits for.
+    pub(crate) fn owes_something(&self) -> bool {
+        self.seats
+            .values()
+            .any(|seat| !seat.counted.is_empty() || !seat.marks.is_empty())
     }
 
-    fn change_role(&mut self, now: Instant, member: MemberId, role: Role) {
+    /// Rows come that make no sense.
+    pub(crate) fn break_document(&mut self, now: Instant) {
+        let row = LoggedUpdate {
+            seq: 1,
+            data: Bytes::from_static(&[1, 1, 1]),
+            user: None,
+        };
+        self.host.handle(now, Input::Foreign { rows: vec![row] });
+    }
+
+    fn change(&mut self, now: Instant, member: MemberId, change: Change) {
         if let Some(seat) = self.seats.get_mut(&member) {
-            seat.role = role;
+            if let Change::Role(role) = change {
+                seat.role = role;
+            }
+            seat.standing.set(change);
         }
-        self.handle(now, Input::RoleChanged { member, role });
+        self.host.look(now, BTreeSet::from([member]));
     }
 
     /// What has been admitted: the structs, and the bytes, which deletions add to as well.
     fn admitted(&mut self, asks: bool) -> (StateVector, usize) {
-        let document = self.room.document();
+        let document = self.room().document();
         let bytes = if asks { 0 } else { document.encoded_size_estimate() };
         (document.state_vector().clone(), bytes)
     }
@@ -518,34 +655,8 @@ impl Live {
                 user,
                 outbox,
                 own,
-            } => {
-                let outlet = Arc::new(Tapped {
-                    member,
-                    outbox: outbox.clone(),
-                    told: self.told.clone(),
-                });
-                let seat = Seat {
-                    outbox,
-                    own,
-                    role,
-                    user: user.clone(),
-                };
-                self.seats.insert(member, seat);
-                if let Some(own) = own {
-                    self.newest.insert(own, member);
-                }
-                let joined = Input::Joined {
-                    member,
-                    role,
-                    viewer: Viewer {
-                        user,
-                        ..Viewer::default()
-                    },
-                    badge: None,
-                    outlet,
-                };
-                self.handle(now, joined);
-            }
+                posts,
+            } => self.join(now, member, (role, user), outbox, (own, posts)),
             Command::Said { member, messages } => {
                 let may_write = self.seats.get(&member).is_some_and(|seat| seat.role.may_edit());
                 // To answer a question the document is encoded, and its size is known better then.
@@ -553,82 +664,98 @@ impl Live {
                     .iter()
                     .any(|message| matches!(message, ClientMessage::SyncStep1(_)));
                 let before = (!may_write).then(|| self.admitted(asks));
-                match self.seats.get(&member).filter(|seat| seat.posts()) {
-                    Some(seat) => self.say_and_post(now, member, (seat.own, seat.user.clone()), messages),
-                    None => self.handle(now, Input::Said { member, messages }),
-                }
+                self.said(now, member, messages);
                 if let Some(before) = before {
                     properties::who_may_not_write_changes_nothing(&before, &self.admitted(asks));
                 }
             }
-            Command::ChangeRole { member, role } => self.change_role(now, member, role),
-            Command::Remove { member, refusal } => self.handle(now, Input::Removed { member, refusal }),
+            Command::Change { member, change } => self.change(now, member, change),
             Command::Left { member, departure } => {
                 self.seats.remove(&member);
-                self.handle(now, Input::Left { member, departure });
+                self.host.handle(now, Input::Left { member, departure });
             }
-            Command::CaughtUp { member } => self.handle(now, Input::Drained { member }),
-            Command::Post { post, update } => {
-                let request = self.next_request();
-                self.answers.insert(request, post);
-                self.handle(
-                    now,
-                    Input::Posted {
-                        request,
-                        member: None,
-                        user: None,
-                        update,
-                    },
-                );
-            }
-            Command::Drain { abandon } => self.handle(now, Input::Draining { abandon }),
+            Command::CaughtUp { member } => self.host.handle(now, Input::Drained { member }),
+            Command::Post { post, update } => self.host.post(now, (None, None), update, Reply::Backend(post)),
+            Command::Drain { abandon } => self.host.handle(now, Input::Draining { abandon }),
         }
     }
 
-    fn next_request(&mut self) -> RequestId {
-        self.next_request += 1;
-        RequestId(self.next_request)
-    }
-
-    /// What a client says that has each of its edits answered by itself.
-    fn say_and_post(
+    fn join(
         &mut self,
         now: Instant,
         member: MemberId,
-        (own, user): (Option<ClientId>, Option<Arc<str>>),
-        messages: Vec<ClientMessage>,
+        (role, user): (Role, Option<Arc<str>>),
+        outbox: Arc<Outbox>,
+        (own, posts): (Option<ClientId>, bool),
     ) {
+        let outlet = Arc::new(Tapped {
+            member,
+            outbox: outbox.clone(),
+            told: self.told.clone(),
+        });
+        let standing = Arc::<Standing>::default();
+        let seat = Seat {
+            posts,
+            outbox,
+            standing: standing.clone(),
+            own,
+            role,
+            user: user.clone(),
+            counted: VecDeque::new(),
+            wrote: Vec::new(),
+            marks: VecDeque::new(),
+            asked_at: None,
+            is_behind: false,
+        };
+        self.seats.insert(member, seat);
+        if let Some(own) = own {
+            self.newest.insert(own, member);
+        }
+        let viewer = Viewer {
+            user,
+            ..Viewer::default()
+        };
+        let newcomer = Newcomer {
+            member,
+            role,
+            viewer,
+            badge: None,
+            outlet,
+            standing,
+        };
+        self.host.join(now, newcomer);
+    }
+
+    /// A member says something: what it writes is posted if it has each of its edits answered by itself.
+    fn said(&mut self, now: Instant, member: MemberId, messages: Vec<ClientMessage>) {
+        let posts = self.seats.get(&member).is_some_and(|seat| seat.posts);
         for message in messages {
+            if let Some(seat) = self.seats.get_mut(&member) {
+                seat.note(now, &message);
+            }
             match message {
-                ClientMessage::Update(update) | ClientMessage::SyncStep2(update) => {
-                    let request = self.next_request();
+                ClientMessage::Update(update) | ClientMessage::SyncStep2(update) if posts => {
+                    let seat = self.seats.get(&member);
+                    let (own, user) = seat.map_or((None, None), |seat| (seat.own, seat.user.clone()));
                     let posted = Posted {
                         member,
                         own,
                         update: update.clone(),
                     };
-                    self.posted.insert(request, posted);
-                    let posted = Input::Posted {
-                        request,
-                        member: Some(member),
-                        user: user.clone(),
-                        update,
-                    };
-                    self.handle(now, posted);
+                    self.host
+                        .post(now, (Some(member), user), update, Reply::Member(posted));
                 }
                 message => {
                     let messages = vec![message];
-                    self.handle(now, Input::Said { member, messages });
+                    self.host.handle(now, Input::Said { member, messages });
                 }
             }
         }
     }
 
     /// What has become of something that a member posted. Who is refused comes again with everything that it has.
-    fn answer(&mut self, around: &mut Around<'_>, request: RequestId, result: Result<Seq, Refusal>) {
-        let Some(Posted { member, own, update }) = self.posted.remove(&request) else {
-            return;
-        };
+    fn answer(&mut self, around: &mut Around<'_>, posted: Posted, result: Result<Seq, Refusal>) {
+        let Posted { member, own, update } = posted;
         match result {
             Ok(_) => properties::what_is_answered_is_durable(around.disk, &self.page, own, &update),
             Err(refusal) if refusal.code == RefusalCode::ReadOnly => {}
@@ -636,30 +763,6 @@ impl Live {
                 if let Some(seat) = self.seats.get(&member) {
                     seat.outbox.close(refusal);
                 }
-            }
-        }
-    }
-
-    fn carry_out(&mut self, around: &mut Around<'_>, effect: Effect) {
-        match effect {
-            Effect::Compact(request) => {
-                let seq = request.seq;
-                let taken = around.disk.compact(request);
-                self.handle(around.now, Input::Compacted { seq, taken });
-            }
-            Effect::ReadForeign { after, before } => {
-                if let Ok(rows) = around.disk.foreign(&self.page, after, before) {
-                    self.handle(around.now, Input::Foreign { rows });
-                }
-            }
-            Effect::Count(Count::Refused(kind), count) => {
-                around
-                    .trace
-                    .note(|| format!("{} refuses {count} {kind}", self.page));
-            }
-            Effect::Count(Count::Deltas | Count::Resyncs | Count::Failures, _) => {}
-            Effect::Append(_) | Effect::Answer { .. } => {
-                unreachable!("the process carries these out")
             }
         }
     }
@@ -681,26 +784,92 @@ impl Live {
     }
 
     fn look_at(&mut self, around: &mut Around<'_>, to: MemberId, message: &Outgoing, pushed: Pushed) {
-        let Some(seat) = self.seats.get(&to) else { return };
+        let Some(seat) = self.seats.get_mut(&to) else {
+            return;
+        };
         let said = message.message();
         let is_late = self
             .append_since
             .is_some_and(|since| around.now >= since + Duration::from_secs(2));
         // A client that has come back does not hear what its older connection is told.
         let is_newest = |own: &ClientId| self.newest.get(own) == Some(&to);
-        let own = seat.own.filter(|own| is_newest(own) && !seat.posts());
+        let own = seat.own.filter(|own| is_newest(own) && !seat.counts());
+        let document = self.host.room().document();
         properties::only_what_is_durable_is_acknowledged(around.disk, &self.page, own, said, is_late);
-        properties::only_what_is_admitted_is_told(self.room.document().state_vector(), said);
+        properties::only_what_is_admitted_is_told(document.state_vector(), said);
         assert!(
-            !seat.posts() || !matches!(said, ServerMessage::Stored(_)),
+            !seat.counts() || !matches!(said, ServerMessage::Stored(_)),
             "an echo goes to a client that has no word for it"
         );
+        seat.hears(around.disk, &self.page, said);
         let queued = seat.outbox.queued_bytes();
-        properties::the_outbox_is_bounded(queued, self.max_outbox_bytes, self.room.document());
+        properties::the_outbox_is_bounded(queued, self.max_outbox_bytes, document);
         if pushed == Pushed::FellBehind {
+            seat.is_behind = true;
             around
                 .trace
                 .note(|| format!("{to:?} falls behind on {}", self.page));
+        }
+    }
+
+    /// A member that has asked for what it lacks is answered as soon as everything is durable.
+    fn whoever_asked_is_answered(&mut self, now: Instant) {
+        if self.append_since.is_some() || self.room().unstored_bytes() > 0 {
+            return;
+        }
+        for (member, seat) in self.seats.iter().filter(|(_, seat)| !seat.is_behind) {
+            assert!(
+                seat.asked_at.is_none_or(|at| at == now),
+                "{member:?} of {} has asked, everything is durable, and it has no answer",
+                self.page
+            );
+        }
+    }
+}
+
+impl Seat {
+    /// Notes what the member says that it is to be told the outcome of.
+    fn note(&mut self, now: Instant, message: &ClientMessage) {
+        match message {
+            ClientMessage::Update(update) | ClientMessage::SyncStep2(update) => {
+                if self.counts() && !self.posts {
+                    self.counted.push_back(update.clone());
+                }
+                self.wrote.push(update.clone());
+            }
+            ClientMessage::Mark(mark) => self.marks.push_back((mark.clone(), self.wrote.len())),
+            ClientMessage::SyncStep1(_) => self.asked_at = Some(now),
+            _ => {}
+        }
+    }
+
+    /// Compares what the member is told with what it waits for.
+    fn hears(&mut self, disk: &mut Disk, page: &PageId, said: &ServerMessage) {
+        match said {
+            ServerMessage::SyncStep2(_) => (self.asked_at, self.is_behind) = (None, false),
+            ServerMessage::Receipts { accepted, count } => {
+                for _ in 0..*count {
+                    let update = self
+                        .counted
+                        .pop_front()
+                        .expect("an outcome for each message, once");
+                    if *accepted {
+                        properties::what_is_answered_is_durable(disk, page, self.own, &update);
+                    }
+                }
+            }
+            ServerMessage::Mark(mark) => {
+                let at = self.marks.iter().position(|(payload, _)| payload == mark);
+                let at = at.expect("a mark of this member, said back once");
+                let (_, written) = self.marks.drain(..=at).next_back().expect("the mark");
+                for update in self.wrote.drain(..written) {
+                    properties::what_is_answered_is_durable(disk, page, self.own, &update);
+                }
+                for (_, later) in &mut self.marks {
+                    *later -= written;
+                }
+            }
+            _ => {}
         }
     }
 }

@@ -75,7 +75,7 @@ impl World {
         let idle = Duration::from_millis(self.settings.idle_ms);
         self.advance(idle + Duration::from_secs(30));
         for (process, server) in self.processes.iter().enumerate() {
-            let pages: Vec<_> = server.slots.keys().collect();
+            let pages = server.open_pages();
             assert!(
                 server.is_idle(),
                 "process {process} keeps rooms that nobody is in: {pages:?}"
@@ -101,20 +101,24 @@ impl World {
             })
             .collect();
         let live = self.processes[0].live(page).expect("a room with members is open");
-        assert!(live.room.is_settled(), "the room of {id} still holds something");
+        assert!(live.room().is_settled(), "the room of {id} still holds something");
+        assert!(
+            !live.owes_something(),
+            "somebody in the room of {id} waits for ever"
+        );
         assert_eq!(
-            live.room.member_count(),
+            live.room().member_count(),
             members.len(),
             "everybody is in the room of {id}, once"
         );
         let known: BTreeMap<ClientId, Arc<str>> = live
-            .room
+            .room()
             .awareness()
             .entries()
             .filter_map(|(change, _)| Some((change.client, change.state?)))
             .collect();
         assert_eq!(known, shown, "the room of {id} lists who is here");
-        let document = live.room.document().encode().expect("a document that works");
+        let document = live.room().document().encode().expect("a document that works");
         properties::equal("the room", &document, &kept);
         for client in members {
             self.sees(client, &document, &shown);

@@ -10,9 +10,9 @@ use crdt::testing::{Random, Replica};
 use pageroom::{
     connections::Step,
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{Departure, MemberId, Refusal, RefusalCode, Role},
+    rooms::{ClientMessage, Departure, Failure, MemberId, Refusal, RefusalCode, Role},
 };
-use storage::{Committed, PageId};
+use storage::{Committed, PageCommit, PageId};
 
 use crate::{
     client::Client,
@@ -36,15 +36,22 @@ enum Event {
         page: usize,
         slot: u64,
     },
-    /// A transaction becomes durable, or not.
+    /// It may be time for the next transaction.
+    Begin {
+        process: usize,
+        epoch: u64,
+    },
+    /// A transaction becomes durable, or not: of a batch, or of what is stored alone in a lane.
     Sync {
         process: usize,
         epoch: u64,
+        lane: Option<u64>,
     },
     /// The answer of a transaction arrives.
     Committed {
         process: usize,
         epoch: u64,
+        lane: Option<u64>,
         committed: Vec<Committed>,
     },
     Restart(usize),
@@ -157,11 +164,11 @@ impl World {
         self.trace.now = end;
     }
 
-    fn next_moment(&self) -> Option<Instant> {
+    fn next_moment(&mut self) -> Option<Instant> {
         let event = self.events.keys().next().map(|(when, _)| *when);
         let rooms = self
             .processes
-            .iter()
+            .iter_mut()
             .filter_map(|process| process.next_room())
             .map(|(when, _)| when);
         let clients = self.clients.iter().filter_map(Client::next_deadline);
@@ -243,14 +250,20 @@ impl World {
                 self.processes[process].loaded(around, page, slot, stored);
                 self.after_room(process);
             }
-            Event::Sync { process, epoch } => self.sync(process, epoch),
+            Event::Begin { process, epoch } => {
+                if self.processes[process].epoch == epoch {
+                    self.begin_commit(process);
+                }
+            }
+            Event::Sync { process, epoch, lane } => self.sync(process, epoch, lane),
             Event::Committed {
                 process,
                 epoch,
+                lane,
                 committed,
             } => {
                 if self.processes[process].epoch == epoch {
-                    self.processes[process].committed(self.now, committed);
+                    self.processes[process].committed(self.now, lane, committed);
                     self.begin_commit(process);
                 }
             }
@@ -306,29 +319,37 @@ impl World {
             self.pump(id);
         }
         let done = &self.processes[process];
-        if done.draining && done.slots.is_empty() {
+        if done.draining && done.is_empty() {
             let epoch = done.epoch;
             self.at(self.now, Event::End { process, epoch });
         }
     }
 
     fn begin_commit(&mut self, process: usize) {
-        if self.processes[process].begin_commit() {
-            let epoch = self.processes[process].epoch;
-            let latency = self.settings.store_latency_ms * 1000;
-            let latency = latency / 2 + u64::from(self.random.below(latency as u32 + 1));
-            self.at(
-                self.now + Duration::from_micros(latency),
-                Event::Sync { process, epoch },
-            );
+        let epoch = self.processes[process].epoch;
+        while let Some(lane) = self.processes[process].begin_alone() {
+            self.sync_later(process, Some(lane));
+        }
+        if self.processes[process].begin_commit(self.now) {
+            self.sync_later(process, None);
+        } else if let Some(at) = self.processes[process].commit_begins_at() {
+            self.at(at, Event::Begin { process, epoch });
         }
     }
 
-    fn sync(&mut self, process: usize, epoch: u64) {
+    fn sync_later(&mut self, process: usize, lane: Option<u64>) {
+        let epoch = self.processes[process].epoch;
+        let latency = self.settings.store_latency_ms * 1000;
+        let latency = latency / 2 + u64::from(self.random.below(latency as u32 + 1));
+        let sync = Event::Sync { process, epoch, lane };
+        self.at(self.now + Duration::from_micros(latency), sync);
+    }
+
+    fn sync(&mut self, process: usize, epoch: u64, lane: Option<u64>) {
         if self.processes[process].epoch != epoch {
             return;
         }
-        let batch = self.processes[process].batch();
+        let batch = self.processes[process].batch(lane);
         match self.disk.commit(self.trace.elapsed(), &batch) {
             Outcome::Committed(committed) => {
                 self.trace
@@ -339,15 +360,31 @@ impl World {
                     Event::Committed {
                         process,
                         epoch,
+                        lane,
                         committed,
                     },
                 );
             }
             Outcome::Failed => {
-                let pause = self.processes[process].back_off();
-                self.at(self.now + pause, Event::Sync { process, epoch });
+                let failure = self.judge(&batch);
+                let again = self.processes[process].commit_failed(self.now, lane, failure);
+                if let Some(again) = again {
+                    self.at(again, Event::Sync { process, epoch, lane });
+                }
+                self.begin_commit(process);
             }
-            Outcome::Hangs => self.hanging.push(Event::Sync { process, epoch }),
+            Outcome::Hangs => self.hanging.push(Event::Sync { process, epoch, lane }),
+        }
+    }
+
+    /// What the writer finds out about a transaction that has failed.
+    fn judge(&mut self, batch: &[PageCommit]) -> Failure {
+        if self.disk.failing > 0 {
+            return Failure::OfTheStore;
+        }
+        match self.random.below(3) {
+            0 => Failure::Held(batch.iter().take(1).map(|commit| commit.page.clone()).collect()),
+            _ => Failure::OfTheBatch,
         }
     }
 
@@ -412,7 +449,7 @@ impl World {
             return self.send_down(id, Down::Close(refusal));
         }
         let posts = client.settings.posts;
-        let (member, outbox) = self.processes[process].new_member(posts);
+        let (member, outbox) = self.processes[process].new_member(client.settings.counts());
         connection.server = Some(ServerSide {
             member,
             outbox: outbox.clone(),
@@ -427,6 +464,7 @@ impl World {
             user: client.user().map(Into::into),
             outbox,
             own: Some(client.id()),
+            posts,
         };
         self.trace.note(|| {
             format!(
@@ -498,6 +536,10 @@ impl World {
                     }
                     Err(error) => self.hang_up(id, Refusal::malformed(error.to_string())),
                 }
+            }
+            Up::Mark(mark) => {
+                let messages = vec![ClientMessage::Mark(mark)];
+                self.processes[process].tell(self.now, page, Command::Said { member, messages });
             }
             Up::Pong => {}
             Up::Goodbye => self.leave_room(id, Departure::Clean),
@@ -681,7 +723,7 @@ impl World {
             self.now + Duration::from_secs(10),
             Event::Abandon { process, epoch },
         );
-        if self.processes[process].slots.is_empty() {
+        if self.processes[process].is_empty() {
             self.at(self.now, Event::End { process, epoch });
         }
     }

@@ -259,7 +259,7 @@ impl Room {
             .idle_at(&self.config)
             .filter(|_| self.is_complete() && !self.compaction.is_closing());
         let is_read = !self.life.has_failed();
-        let sleep = (self.document.can_sleep() && self.is_settled() && is_read)
+        let sleep = (self.life.is_open() && self.document.can_sleep() && self.is_settled())
             .then(|| self.life.sleep_at(&self.config));
         let gap = self.position.next_deadline().filter(|_| is_read);
         let snapshot = self

@@ -178,3 +178,41 @@ fn a_state_vector_that_makes_no_sense_ends_the_connection_of_its_sender_only() {
     assert_eq!(stage.hears(&alice), []);
     assert_eq!(stage.room.member_count(), 1);
 }
+
+#[test]
+fn however_often_somebody_asks_it_is_answered_once() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    stage.store_answers_everything();
+    let bob = stage.arrives(2, "bob");
+    let nothing = StateVector::new().encode();
+    for _ in 0..5_000 {
+        stage.says_without_settling(&bob, ClientMessage::SyncStep1(nothing.clone()));
+    }
+    stage.settle();
+    let heard = stage.hears(&bob);
+    let answers = heard.iter().filter(|heard| matches!(heard, Heard::Step2(_)));
+    assert_eq!(answers.count(), 1, "{heard:?}");
+}
+
+#[test]
+fn whoever_asks_after_another_process_has_written_does_not_wait_for_the_store() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let foreign = Replica::new(ClientId(50)).insert(0, "foreign ");
+    stage.other_process_stores(&foreign);
+    let mine = alice.types("mine");
+    stage.edits(&alice, &mine);
+    stage.store_answers();
+    stage.reads_foreign();
+    stage.compaction = None;
+    let bob = stage.arrives(2, "bob");
+    stage.asks(&bob);
+    let heard = stage.hears(&bob);
+    assert!(
+        heard.iter().any(|heard| matches!(heard, Heard::Step2(_))),
+        "everything is durable: {heard:?}"
+    );
+}
