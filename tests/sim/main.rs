@@ -19,6 +19,7 @@ mod client;
 mod connection;
 mod disk;
 mod faults;
+mod live;
 mod operations;
 mod plan;
 mod presence;

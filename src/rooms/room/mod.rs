@@ -28,12 +28,14 @@ mod followers;
 mod life;
 mod log;
 mod member;
+mod members;
 mod position;
 mod presence;
 mod promises;
 mod recent;
 mod stateless;
 mod status;
+mod storing;
 #[cfg(test)]
 mod tests;
 mod viewers;
@@ -44,8 +46,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crdt::{Awareness, Badge, Document, StateVector};
-use storage::{Committed, Generation, PageCommit, PageId, Seq};
+use crdt::{Awareness, Document, StateVector};
+use storage::{Generation, PageId, Seq};
 
 pub use self::compaction::SnapshotPolicy;
 use self::{
@@ -54,7 +56,7 @@ use self::{
     early::Early,
     followers::Answers,
     life::{Life, Phase},
-    log::{Log, State},
+    log::Log,
     member::Member,
     position::Position,
     presence::Presence,
@@ -284,129 +286,6 @@ impl Room {
         .min()
     }
 
-    fn joined(
-        &mut self,
-        now: Instant,
-        member: MemberId,
-        role: Role,
-        (viewer, badge): (Viewer, Option<Arc<Badge>>),
-        outlet: Arc<dyn Outlet>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let refusal = match self.life.phase() {
-            Phase::Draining | Phase::Abandoned => Some(Refusal::draining()),
-            Phase::Failed => Some(Refusal::unavailable("the page is being rebuilt, connect again")),
-            Phase::Open if self.config.max_members != 0 && self.members.len() >= self.config.max_members => {
-                Some(Refusal::new(
-                    RefusalCode::RoomFull,
-                    format!("the page has {} members, which is the limit", self.members.len()),
-                ))
-            }
-            Phase::Open => None,
-        };
-        if let Some(refusal) = refusal {
-            effects.push(Effect::Count(Count::Refused(refusal.code.as_str()), 1));
-            outlet.close(refusal);
-            return;
-        }
-        let seat = Box::new(Member::new(outlet, role, viewer.user.clone()));
-        self.presence
-            .viewers
-            .came(member, viewer, seat.capabilities.viewers);
-        self.members.insert(member, seat);
-        self.life.set_empty(now, false);
-        self.ask(member);
-        self.send_awareness(now, member);
-        if let Some(badge) = badge {
-            self.presence.awareness.wear(now, member, badge);
-        }
-    }
-
-    fn left(&mut self, now: Instant, member: MemberId, departure: Departure) {
-        if self.members.remove(&member).is_none() {
-            return;
-        }
-        self.answers.forget(member);
-        self.claims.forget(member);
-        self.early.forget(member);
-        self.promises.forget(member);
-        self.presence.viewers.went(member);
-        self.withdraw(now, member, departure);
-        if self.members.is_empty() {
-            self.life.set_empty(now, true);
-        }
-    }
-
-    /// Sends a member away: it leaves the room, cleanly, and is hung up on.
-    fn close(&mut self, now: Instant, member: MemberId, refusal: Refusal, effects: &mut Vec<Effect>) {
-        let Some(outlet) = self.members.get(&member).map(|seat| seat.outlet.clone()) else {
-            return;
-        };
-        self.left(now, member, Departure::Clean);
-        effects.push(Effect::Count(Count::Refused(refusal.code.as_str()), 1));
-        outlet.close(refusal);
-    }
-
-    /// Hangs up on everybody, because nothing will run the room any more.
-    pub fn hang_up(&self, refusal: &Refusal) {
-        for seat in self.members.values() {
-            seat.outlet.close(refusal.clone());
-        }
-    }
-
-    /// Whoever may no longer edit is told so, and nothing of it that waits for something is taken in later; whoever may edit now is
-    /// asked for what it wrote while it might not.
-    fn role_changed(&mut self, member: MemberId, role: Role) {
-        let Some(seat) = self.members.get_mut(&member) else {
-            return;
-        };
-        let before = std::mem::replace(&mut seat.role, role);
-        if before.may_edit() == role.may_edit() {
-            return;
-        }
-        seat.told_read_only = !role.may_edit();
-        if role.may_edit() {
-            self.ask(member);
-        } else {
-            seat.send(ServerMessage::Refused(Refusal::read_only()));
-        }
-    }
-
-    /// The commit that was under way has ended: its authors are told when the room settles.
-    fn stored(&mut self, now: Instant, committed: Committed, effects: &mut Vec<Effect>) {
-        let Some(commit) = self.log.committed() else {
-            return;
-        };
-        self.position.committed(now, committed);
-        self.compaction.appended(now, commit.rows, commit.bytes);
-        let stored = self.log.stored();
-        for contribution in commit.contributions {
-            // What waits for something missing comes back to its author when it takes effect.
-            if let Some(member) = contribution.author.member()
-                && self.wants_echo(member)
-                && !contribution.is_parked
-            {
-                self.promises.echo(stored, member, contribution.update);
-            }
-        }
-        if let Some(state) = commit
-            .state
-            .filter(|_| self.can_compact() && self.compaction.may_run(now))
-        {
-            self.compact(now, state, effects);
-        }
-    }
-
-    /// Whether the next [`Self::settle`] will merge the page into a snapshot, which takes time in proportion to its size.
-    pub fn snapshot_due(&self, now: Instant) -> bool {
-        self.can_compact() && self.compaction.is_due(now)
-    }
-
-    /// Whether what is stored is what is in the document.
-    fn can_compact(&self) -> bool {
-        !self.log.is_committing() && !self.position.has_gap() && self.position.seq() > 0
-    }
-
     fn has_pending(&self) -> bool {
         !self.log.batch.is_empty() || self.presence.has_changed()
     }
@@ -414,51 +293,6 @@ impl Room {
     fn flush_due(&self, now: Instant) -> bool {
         let window_end = self.life.window_end(self.members.len(), &self.config);
         self.has_pending() && window_end.is_none_or(|end| now >= end)
-    }
-
-    /// Asks the store to keep what it can be asked now: at most one request of each kind at a time.
-    fn store(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let is_read = !self.life.has_failed();
-        let is_closing = self.members.is_empty()
-            && is_read
-            && self.life.wants_to_go(now, &self.config)
-            && self.compaction.is_dirty()
-            && self.can_compact();
-        let closing = self.compaction.note_closing(now, is_closing);
-        let snapshot_due = is_read && self.log.batch.is_empty() && (closing || self.snapshot_due(now));
-        let state = if snapshot_due { self.state(effects) } else { None };
-        if self.log.can_commit() {
-            let updates = self.log.begin(now, state);
-            effects.push(Effect::Append(PageCommit {
-                page: self.position.page.clone(),
-                updates,
-                size_bytes: Some(self.document.encoded_size_estimate() as u64),
-            }));
-        } else if let Some(state) = state {
-            self.compact(now, state, effects);
-        }
-    }
-
-    fn compact(&mut self, now: Instant, State { state, state_vector }: State, effects: &mut Vec<Effect>) {
-        let seq = self.position.seq();
-        self.compaction.begin(now, seq);
-        effects.push(Effect::Compact(CompactRequest {
-            page: self.position.page.clone(),
-            seq,
-            state,
-            state_vector,
-        }));
-    }
-
-    /// The document as it is, with what waits in it for something missing.
-    fn state(&mut self, effects: &mut Vec<Effect>) -> Option<State> {
-        match self.document.snapshot() {
-            Ok(crdt::Snapshot { state, state_vector }) => Some(State { state, state_vector }),
-            Err(error) => {
-                self.fail(&error, effects);
-                None
-            }
-        }
     }
 
     /// Whether nothing is lost when the room ends. A room that has failed is rebuilt from the store, so it has no use for what it does
