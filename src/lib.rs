@@ -2,9 +2,10 @@
 //!
 //! # The shape
 //!
-//! Two pure state machines and one thin shell. A [`Room`](rooms::Room) is one live page, a [`Session`](connections::Session) one
-//! connection; both are plain structs into which inputs and the time go and from which effects come. A tokio task each runs them. So
-//! everything interesting is tested in microseconds and replayed from a seed.
+//! Pure state machines and one thin shell. A [`Room`](rooms::Room) is one live page, a [`Host`](rooms::Host) runs it,
+//! [`Slots`](rooms::Slots) say which pages are open, [`Batching`](rooms::Batching) gathers edits into transactions, and a
+//! [`Session`](connections::Session) is one connection. All are plain structs into which inputs and the time go; tokio tasks around
+//! them carry bytes. The simulation (`tests/sim`) runs the same structs in one thread from a seed.
 //!
 //! ```text
 //!  client                                                                       store
@@ -13,7 +14,7 @@
 //!  connections ──► protocols ──► rooms: registry → room ──► crdt               storage
 //!   (move frames)   (frame ⇄ message)       ▲  task: runs one room, carries out effects ┘
 //!    ▲                                      │
-//!    └────────── outbox ◄── effects ────────┘      http and auth stand beside connections
+//!    └────────── outbox ◄───────────────────┘      http and auth stand beside connections
 //! ```
 //!
 //! What a page says as text or JSON is read in workers, processes of their own that may die ([`reader`]): a document library that breaks
@@ -26,8 +27,8 @@
 //!
 //! **A keystroke.** A frame arrives in [`connections::websocket`], its dialect makes [`ClientMessage`](rooms::ClientMessage)s of it, and the
 //! room's mailbox takes them. [`Room::handle`](rooms::Room::handle) lets the page's structs take in what can be integrated
-//! ([`crdt::Document::admit`]); what builds on something missing waits ([`crdt::Document::park`]). [`Room::settle`](rooms::Room::settle) asks
-//! for two things: tell the other members (one shared frame, encoded once per dialect) and append to the log. The [writer](rooms::StoreWriter) gathers the
+//! ([`crdt::Document::admit`]); what builds on something missing waits ([`crdt::Document::park`]). [`Room::settle`](rooms::Room::settle)
+//! puts one shared frame into the [outboxes](rooms::Outbox) of the other members (encoded once per dialect), and asks for an append to the log. The [writer](rooms::StoreWriter) gathers the
 //! appends of all rooms into one transaction; snapshots leave apart, by the [compactor](rooms::Compactor). When it is committed the room hears of it, and only then the author gets its own update
 //! back: the acknowledgement. A protocol that counts gets one receipt for each message instead.
 //!
@@ -41,14 +42,15 @@
 //! and nobody had taken in counts for nothing, what was queued for it is dropped, and its presence ends.
 //!
 //! **A slow reader.** Its [outbox](rooms::Outbox) is bounded in bytes. When it is full, document messages are dropped and the room remembers
-//! what the member had; once the queue has left, the member gets one diff. Presence waits as the latest state per client.
+//! what the member had; once the queue has left, the member gets one diff. Presence waits as the latest state per client. What any
+//! message can cost is in a [table](costs).
 //!
 //! **A store that fails.** Editing goes on and nothing is acknowledged. Each room merges what waits, so that memory grows with the page
 //! and not with time; beyond a budget connections are not read. `/readyz` is red until everything is stored. A page
 //! that the store will not take, or that somebody else holds, goes on in a lane of its own and delays no other. A task without which
 //! nothing is stored or enforced is watched ([`supervision`]): when it dies, the server stops.
 //!
-//! **A room that breaks.** A panic in a room ends that room only: nothing of the batch has been told, stored or acknowledged. Everybody
+//! **A room that breaks.** A panic in a room ends that room only: what was not stored has not been acknowledged. Everybody
 //! reconnects to a room rebuilt from the log. No engine runs in this process that bytes from outside could break.
 //!
 //! # What always holds
@@ -57,7 +59,7 @@
 //! 2. A page is open in at most one room of a process.
 //! 3. What goes in comes out with the same content bytes; what comes early is stored as it is, told when it takes effect, and bounded.
 //! 4. Read-only members cannot change a page, in any dialect.
-//! 5. Every queue has a bound and a tested behaviour when full.
+//! 5. Every queue has a bound.
 //! 6. Pure modules ask for no time, entropy or socket, and iterate over no hash map.
 //! 7. Bytes from outside never panic; `unsafe` is forbidden.
 //!
@@ -75,6 +77,8 @@
 //! [`storage`]'s front page the contract of a store, and [`config`] every limit there is.
 
 pub mod auth;
+#[doc = include_str!("costs.md")]
+pub mod costs {}
 pub mod cli;
 pub mod config;
 pub mod connections;

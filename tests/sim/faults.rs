@@ -104,6 +104,10 @@ const KINDS: &[Kind] = &[
     sometimes(15, |random, settings| Operation::Resync {
         client: client(random, settings),
     }),
+    sometimes(4, |random, settings| Operation::Flood {
+        client: client(random, settings),
+        questions: random.random_range(2..500),
+    }),
     sometimes(4, |random, settings| Operation::Query {
         client: client(random, settings),
     }),

@@ -52,6 +52,8 @@ pub(crate) struct Seat {
     asked_at: Option<Instant>,
     /// Its outbox was full, and has not drained.
     is_behind: bool,
+    /// Steps 2 that it has been given in this turn of the room.
+    answers: usize,
 }
 
 /// What a member has been told.
@@ -234,6 +236,7 @@ impl Live {
             marks: VecDeque::new(),
             asked_at: None,
             is_behind: false,
+            answers: 0,
         };
         self.seats.insert(member, seat);
         if let Some(own) = own {
@@ -340,6 +343,13 @@ impl Live {
         }
     }
 
+    /// A turn of the room begins.
+    pub(crate) fn begins_turn(&mut self) {
+        for seat in self.seats.values_mut() {
+            seat.answers = 0;
+        }
+    }
+
     /// A member that has asked for what it lacks is answered as soon as everything is durable.
     pub(crate) fn whoever_asked_is_answered(&mut self, now: Instant) {
         if self.append_since.is_some() || self.room().unstored_bytes() > 0 {
@@ -374,7 +384,15 @@ impl Seat {
     /// Compares what the member is told with what it waits for.
     fn hears(&mut self, disk: &mut Disk, page: &PageId, said: &ServerMessage) {
         match said {
-            ServerMessage::SyncStep2(_) => (self.asked_at, self.is_behind) = (None, false),
+            ServerMessage::SyncStep2(_) => {
+                (self.asked_at, self.is_behind) = (None, false);
+                self.answers += 1;
+                // One that has waited for the store, and one for what has been asked since.
+                assert!(
+                    self.answers <= 2,
+                    "a member is answered more often than the room settles"
+                );
+            }
             ServerMessage::Receipts { accepted, count } => {
                 for _ in 0..*count {
                     let update = self

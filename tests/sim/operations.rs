@@ -70,6 +70,11 @@ impl World {
                 let state_vector = self.clients[client].replica.state_vector().encode();
                 self.client_sends(client, message::sync_step_1(&state_vector));
             }
+            Operation::Flood { client, questions } => {
+                let question = message::sync_step_1(&crdt::StateVector::new().encode());
+                let flood = question.repeat(questions as usize);
+                self.client_sends(client, flood.into());
+            }
             Operation::Query { client } => self.client_sends(client, message::query_awareness()),
             Operation::Revoke { client } => self.decide(client, false),
             Operation::Grant { client } => self.decide(client, true),

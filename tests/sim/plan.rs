@@ -121,6 +121,11 @@ pub(crate) enum Operation {
     Resync {
         client: usize,
     },
+    /// Asks for everything, over and over in one frame.
+    Flood {
+        client: usize,
+        questions: u32,
+    },
     /// Asks who is here.
     Query {
         client: usize,

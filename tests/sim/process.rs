@@ -283,6 +283,7 @@ impl Process {
         let Some(mut live) = door.live.take() else { return };
         let slot = door.slot;
         door.wake_at = None;
+        live.begins_turn();
         let count = door.mailbox.len().min(MAX_BATCH);
         let commands: Vec<Command> = door.mailbox.drain(..count).collect();
         if !door.mailbox.is_empty() {

@@ -29,10 +29,10 @@ impl Room {
                 ClientMessage::SyncStep2(update) => self.wrote(now, member, update, Arrival::Resync, effects),
                 ClientMessage::Update(update) => self.wrote(now, member, update, Arrival::Edit, effects),
                 ClientMessage::Awareness(update) => self.awareness_said(now, member, &update, effects),
-                ClientMessage::QueryAwareness => self.send_awareness(now, member),
+                ClientMessage::QueryAwareness => self.answers.owe_presence(member),
                 ClientMessage::Stateless(payload) => self.announced(Some(member), payload, effects),
                 ClientMessage::Mark(mark) => self.barrier(member, mark),
-                ClientMessage::QueryStateVector => self.ask(member),
+                ClientMessage::QueryStateVector => self.answers.owe_state_vector(member),
             }
         }
     }

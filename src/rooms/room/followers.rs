@@ -4,7 +4,7 @@
 //! before that is durable: not its own contributions to a flush, not what others bring of it, and no step 2.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Weak},
     time::Instant,
 };
@@ -22,9 +22,13 @@ use super::{
 /// Most that is told again to somebody who comes back, in bytes.
 const MAX_RECENT_BYTES: usize = 64 * 1024;
 
-/// The steps 2 that are owed.
+/// The answers that are owed. Each is given once when the room settles, however often it was asked for.
 #[derive(Debug)]
 pub(super) struct Answers {
+    /// Members that want to know who is here.
+    presence: BTreeSet<MemberId>,
+    /// Members that want to know what the room has.
+    state_vectors: BTreeSet<MemberId>,
     /// Members that have asked, or have fallen behind and drained their outboxes, and what they have.
     owed: BTreeMap<MemberId, StateVector>,
     /// The whole document as last sent, shared by everybody who has nothing yet for as long as it waits for one of them.
@@ -35,20 +39,34 @@ pub(super) struct Answers {
 impl Answers {
     pub(super) fn new(recent: Recent) -> Self {
         Self {
+            presence: BTreeSet::new(),
+            state_vectors: BTreeSet::new(),
             owed: BTreeMap::new(),
             whole: Weak::new(),
             recent,
         }
     }
 
-    /// Whether somebody waits for the next [`Room::settle`].
+    /// Whether somebody waits for a step 2 at the next [`Room::settle`].
     pub(super) fn are_owed(&self) -> bool {
         !self.owed.is_empty()
+    }
+
+    /// A member asks who is here.
+    pub(super) fn owe_presence(&mut self, member: MemberId) {
+        self.presence.insert(member);
+    }
+
+    /// A member asks what the room has.
+    pub(super) fn owe_state_vector(&mut self, member: MemberId) {
+        self.state_vectors.insert(member);
     }
 
     /// A member has left.
     pub(super) fn forget(&mut self, member: MemberId) {
         self.owed.remove(&member);
+        self.presence.remove(&member);
+        self.state_vectors.remove(&member);
     }
 }
 
@@ -87,8 +105,14 @@ impl Room {
         }
     }
 
-    /// Answers everybody who is owed a step 2.
+    /// Answers everybody who is owed an answer.
     pub(super) fn answer_owed(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        for member in std::mem::take(&mut self.answers.presence) {
+            self.send_awareness(now, member);
+        }
+        for member in std::mem::take(&mut self.answers.state_vectors) {
+            self.ask(member);
+        }
         for (member, has) in std::mem::take(&mut self.answers.owed) {
             if let Err(error) = self.bring_up_to_date(now, member, has, effects) {
                 return self.fail(&error, effects);
