@@ -28,7 +28,6 @@ fn apply(criterion: &mut Criterion) {
                             for update in updates {
                                 document.admit(update.clone()).expect("an update that follows");
                             }
-                            document.apply().expect("a whole document");
                         }
                     },
                     BatchSize::PerIteration,

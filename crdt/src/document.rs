@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use crate::error::{ApplyError, DecodeError, LoadError, Refusal};
 use crate::limits::Limits;
-use crate::pending::{Pending, PendingFull};
+use crate::pending::{self, Pending, PendingFull};
 use crate::state_vector::{ClientId, StateVector};
 use crate::structs::{StructStore, TakenIn};
-use crate::update::{Update, diff, merge};
+use crate::update::{Update, merge, rest};
 
 /// What an update needs before it can be admitted: that `client` is known up to `clock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,7 +61,7 @@ pub struct Document {
     /// Of everything admitted, while the store is not there.
     slept_with: StateVector,
     store: Option<StructStore>,
-    /// The encoded state of everything admitted; always there while asleep.
+    /// The encoded state, with what is parked; always there while asleep.
     encoded: Option<Bytes>,
     /// What was parked.
     pending: Pending,
@@ -69,7 +69,7 @@ pub struct Document {
     size: usize,
     failed: bool,
     #[cfg(feature = "testing")]
-    panics: bool,
+    breaks: bool,
 }
 
 const EMPTY_UPDATE: &[u8] = &[0, 0];
@@ -108,7 +108,7 @@ impl Document {
         self.size += update.len();
         let taken_in = store.take_in(update, &limits)?;
         for (part, missing) in taken_in.early {
-            self.pending.keep(part, missing);
+            keep_new(&mut self.pending, part, missing);
         }
         if taken_in.new.is_some() {
             take_ready(store, &mut self.pending, clients, &limits, |_| {});
@@ -117,7 +117,7 @@ impl Document {
     }
 
     /// A sleeping document from a stored snapshot and its state vector, which are trusted until it wakes. When something waits in the
-    /// snapshot it is awake, because what waits is no part of what is told.
+    /// snapshot it is awake.
     ///
     /// # Errors
     /// When the snapshot or the state vector cannot be read.
@@ -141,7 +141,7 @@ impl Document {
             pending: Pending::default(),
             failed: false,
             #[cfg(feature = "testing")]
-            panics: false,
+            breaks: false,
         }
     }
 
@@ -170,25 +170,28 @@ impl Document {
         })
     }
 
-    /// Keeps an update that was just found to be early until what it builds on is there. It is part of what is stored, and of no diff.
-    /// Says whether any of it did not wait already.
+    /// Keeps an update that was just found to be early until what it builds on is there. It is part of what is stored and told, as it is
+    /// in Yjs: who has it may be the only one left when the missing comes. Says whether any of it did not wait already.
     ///
     /// # Errors
     /// When too much waits already, or the document broke.
     pub fn park(&mut self, update: Update) -> Result<bool, PendingFull> {
-        if self.pending.bytes().saturating_add(update.len()) > self.limits.max_pending_bytes {
-            return Err(PendingFull);
-        }
         let limits = self.limits;
         // Each part waits for something else.
         let taken_in = self.store().map_err(|_| PendingFull)?.take_in(update, &limits);
         let taken_in = taken_in.map_err(|_| PendingFull)?;
         debug_assert!(taken_in.new.is_none(), "what is parked was found to be early");
-        let mut is_new = false;
-        for (part, missing) in taken_in.early {
-            is_new |= self.pending.keep(part, missing);
+        let parts = taken_in.early.into_iter();
+        let parts: Vec<_> = parts.filter_map(|part| self.pending.new_part(part)).collect();
+        let size: usize = parts.iter().map(|(part, _)| pending::size(part)).sum();
+        if size > 0 && self.pending.bytes().saturating_add(size) > limits.max_pending_bytes {
+            return Err(PendingFull);
         }
-        Ok(is_new)
+        for (part, missing) in parts {
+            self.pending.keep(part, missing);
+            self.encoded = None;
+        }
+        Ok(size > 0)
     }
 
     /// Takes in what was parked and waited for something of `clients` that is there now; returns what became part of the document.
@@ -221,28 +224,16 @@ impl Document {
         self.pending.bytes()
     }
 
-    /// Whether an update would bring nothing new: everything it inserts is there, and everything it deletes is deleted.
+    /// Whether an update would bring nothing new: everything it inserts is there, or waits, and everything it deletes is deleted, or
+    /// waits for that.
     ///
     /// # Errors
     /// When the document broke.
     pub fn contains(&mut self, update: &Update) -> Result<bool, ApplyError> {
-        Ok(self.store()?.contains(update))
-    }
-
-    /// Fails when a test asked for it, else when the document has failed.
-    ///
-    /// # Errors
-    /// When the document broke. It is unusable from then on.
-    pub fn apply(&mut self) -> Result<(), ApplyError> {
-        #[cfg(feature = "testing")]
-        if std::mem::take(&mut self.panics) {
-            self.failed = true;
-            return Err(ApplyError::Panicked);
-        }
-        match self.failed {
-            true => Err(ApplyError::Failed),
-            false => Ok(()),
-        }
+        self.store()?;
+        let Self { store, pending, .. } = self;
+        let lacks_nothing = |store: &mut StructStore| store.contains(update, pending);
+        Ok(store.as_mut().is_some_and(lacks_nothing))
     }
 
     /// The state vector of everything admitted.
@@ -250,7 +241,8 @@ impl Document {
         self.store.as_ref().map_or(&self.slept_with, StructStore::known)
     }
 
-    /// What a replica with this state vector lacks, as one update. Takes time in proportion to the answer; asleep, to the document.
+    /// What a replica with this state vector lacks, as one update, with what is parked. Takes time in proportion to the answer and to what
+    /// is parked; asleep, to the document.
     ///
     /// # Errors
     /// When the document broke.
@@ -258,42 +250,59 @@ impl Document {
         if state_vector.is_empty() {
             return self.encode();
         }
-        self.apply()?;
+        let admitted = self.admitted_since(state_vector)?;
+        if self.pending.is_empty() {
+            return Ok(admitted);
+        }
+        self.with_parked(admitted, &rest(&self.pending.merged(), state_vector))
+    }
+
+    /// What a replica with this state vector lacks of what is not parked.
+    ///
+    /// # Errors
+    /// When the document broke.
+    pub fn admitted_since(&mut self, state_vector: &StateVector) -> Result<Bytes, ApplyError> {
+        self.check()?;
         match &self.store {
             Some(store) => Ok(Bytes::from(store.diff(state_vector))),
-            None => Ok(diff(&self.stored()?, state_vector)),
+            None => Ok(rest(&self.stored()?, state_vector).bytes().clone()),
         }
     }
 
-    /// The whole document as one update; shared until the next change.
+    /// The whole document as one update, with what is parked; shared until the next change.
     ///
     /// # Errors
     /// When the document broke.
     pub fn encode(&mut self) -> Result<Bytes, ApplyError> {
-        self.apply()?;
+        self.check()?;
         if let Some(encoded) = &self.encoded {
             return Ok(encoded.clone());
         }
-        let encoded = self.store()?.encode();
+        let mut encoded = self.store()?.encode();
         self.size = encoded.len();
+        if !self.pending.is_empty() {
+            encoded = self.with_parked(encoded, &self.pending.merged())?;
+        }
         self.encoded = Some(encoded.clone());
         Ok(encoded)
     }
 
-    /// The whole document for storing, with what is parked.
+    fn with_parked(&self, admitted: Bytes, parked: &Update) -> Result<Bytes, ApplyError> {
+        if parked.is_empty() {
+            return Ok(admitted);
+        }
+        let admitted = Update::parse(admitted, &Limits::trusted()).map_err(|_| ApplyError::Corrupt)?;
+        Ok(merge([&admitted, parked]).bytes().clone())
+    }
+
+    /// The whole document for storing.
     ///
     /// # Errors
     /// When the document broke.
     pub fn snapshot(&mut self) -> Result<Snapshot, ApplyError> {
-        let state = self.encode()?;
-        let state_vector = self.state_vector().encode();
-        if self.pending.is_empty() {
-            return Ok(Snapshot { state, state_vector });
-        }
-        let whole = Update::parse(state, &Limits::trusted()).map_err(|_| ApplyError::Corrupt)?;
         Ok(Snapshot {
-            state: merge([&whole, &self.pending.merged()]).bytes().clone(),
-            state_vector,
+            state: self.encode()?,
+            state_vector: self.state_vector().encode(),
         })
     }
 
@@ -313,10 +322,10 @@ impl Document {
     /// # Errors
     /// When the document broke.
     pub fn sleep(&mut self) -> Result<(), ApplyError> {
-        self.encode()?;
         if !self.pending.is_empty() {
             return Ok(());
         }
+        self.encode()?;
         if let Some(store) = self.store.take() {
             self.slept_with = store.known().clone();
         }
@@ -338,10 +347,21 @@ impl Document {
         self.size
     }
 
-    /// Makes the next [`Document::apply`] fail as if the document library had panicked.
+    /// Makes the document break when it is encoded next.
     #[cfg(feature = "testing")]
-    pub fn panic_on_next_apply(&mut self) {
-        self.panics = true;
+    pub fn break_at_next_encode(&mut self) {
+        self.breaks = true;
+    }
+
+    fn check(&mut self) -> Result<(), ApplyError> {
+        #[cfg(feature = "testing")]
+        {
+            self.failed |= std::mem::take(&mut self.breaks);
+        }
+        match self.failed {
+            true => Err(ApplyError::Failed),
+            false => Ok(()),
+        }
     }
 
     /// The encoded state, parsed.
@@ -367,9 +387,7 @@ impl Document {
                 return Err(ApplyError::Corrupt);
             }
             for (part, missing) in early {
-                self.pending.keep(part, missing);
-                // It is not part of what is told.
-                self.encoded = None;
+                keep_new(&mut self.pending, part, missing);
             }
             self.slept_with = StateVector::new();
             return Ok(self.store.insert(store));
@@ -378,9 +396,16 @@ impl Document {
     }
 }
 
+/// Keeps what does not wait yet of an early update.
+pub(crate) fn keep_new(pending: &mut Pending, update: Update, missing: Missing) {
+    if let Some((update, missing)) = pending.new_part((update, missing)) {
+        pending.keep(update, missing);
+    }
+}
+
 /// Takes into a store what was parked and waited for something of `clients`; calls `found` with what is new. What turns out to
 /// contradict what is there is dropped.
-fn take_ready(
+pub(crate) fn take_ready(
     store: &mut StructStore,
     pending: &mut Pending,
     mut clients: Vec<ClientId>,
@@ -397,7 +422,7 @@ fn take_ready(
                 continue;
             };
             for (part, missing) in taken_in.early {
-                pending.keep(part, missing);
+                keep_new(pending, part, missing);
             }
             if let Some(new) = taken_in.new {
                 clients.extend(new.ranges().map(|range| range.client));

@@ -129,15 +129,6 @@ pub enum Refusal {
 /// The live document broke. Not the caller's fault; drop the document and load it again from what is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ApplyError {
-    /// The document library panicked.
-    #[error("the document library panicked; load the document again")]
-    Panicked,
-    /// The document library refused an update that had passed the gate.
-    #[error("the document library refused an update that had been checked; load the document again")]
-    Rejected,
-    /// The live document is not what was admitted.
-    #[error("the live document differs from what was admitted; load the document again")]
-    Diverged,
     /// The stored state of a sleeping document could not be read.
     #[error("the stored state of the document could not be read")]
     Corrupt,
@@ -167,7 +158,4 @@ pub enum LoadError {
         #[source]
         source: Refusal,
     },
-    /// The document library failed on it.
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
 }

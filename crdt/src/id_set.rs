@@ -74,6 +74,34 @@ impl IdSet {
         }
     }
 
+    /// Takes a range out of the set.
+    pub(crate) fn remove(&mut self, client: ClientId, ClockRange { start, end }: ClockRange) {
+        let Some(ranges) = self.clients.get_mut(&client) else {
+            return;
+        };
+        while let Some((&known, &until)) = ranges.range(..end).next_back()
+            && until > start
+        {
+            ranges.remove(&known);
+            if until > end {
+                ranges.insert(end, until);
+            }
+            if known < start {
+                ranges.insert(known, start);
+            }
+        }
+        if ranges.is_empty() {
+            self.clients.remove(&client);
+        }
+    }
+
+    /// Whether all of a range is in the set.
+    pub(crate) fn contains_all(&self, client: ClientId, range: ClockRange) -> bool {
+        let mut is_there = true;
+        self.missing_from(client, range, |_| is_there = false);
+        is_there
+    }
+
     /// Writes the set as the delete set of an update, highest client first as Yjs does.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.put_number(self.clients.len() as u64);
@@ -165,18 +193,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_set_of_ranges_is_a_set_of_clocks(inserts in proptest::collection::vec((0u32..64, 1u32..8), 0..40)) {
+        fn a_set_of_ranges_is_a_set_of_clocks(inserts in proptest::collection::vec((0u32..64, 1u32..8, proptest::bool::weighted(0.3)), 0..40)) {
             let client = ClientId(7);
             let mut set = IdSet::default();
             let mut model = BTreeSet::new();
-            for (start, length) in inserts {
+            for (start, length, is_taken_out) in inserts {
                 let range = ClockRange { start, end: start + length };
                 let mut missing = Vec::new();
                 set.missing_from(client, range, |part| missing.extend(part.start..part.end));
                 let expected: Vec<_> = (range.start..range.end).filter(|clock| !model.contains(clock)).collect();
                 prop_assert_eq!(missing, expected);
-                set.insert(client, range);
-                model.extend(range.start..range.end);
+                if is_taken_out {
+                    set.remove(client, range);
+                    model.retain(|clock| !(range.start..range.end).contains(clock));
+                } else {
+                    set.insert(client, range);
+                    model.extend(range.start..range.end);
+                }
                 for clock in 0..80 {
                     prop_assert_eq!(set.contains(client, clock), model.contains(&clock));
                 }

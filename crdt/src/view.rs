@@ -12,12 +12,14 @@ use yrs::updates::decoder::Decode;
 use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Transaction};
 
 use crate::content::{FieldType, root_json, root_text};
+use crate::document::{keep_new, take_ready};
 use crate::error::DecodeError;
 use crate::limits::Limits;
+use crate::pending::Pending;
 use crate::roots::Roots;
-use crate::state_vector::{ClientId, StateVector};
-use crate::structs::StructStore;
-use crate::update::Update;
+use crate::state_vector::StateVector;
+use crate::structs::{StructStore, TakenIn};
+use crate::update::{Update, merge};
 
 /// Why a document cannot be read. Whoever keeps and serves its bytes is not concerned.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -50,6 +52,7 @@ pub struct View {
     doc: Doc,
     /// Keeps from the document library what waits for something missing: it would show what Yjs does not.
     store: StructStore,
+    pending: Pending,
     roots: Roots,
     failed: bool,
 }
@@ -67,12 +70,13 @@ impl View {
         Self {
             doc: Doc::with_options(options),
             store: StructStore::new(true),
+            pending: Pending::default(),
             roots: Roots::default(),
             failed: false,
         }
     }
 
-    /// Takes in an update: a whole state, or what came after the ones before.
+    /// Takes in an update: a whole state, or what came after the ones before. What builds on something that is not there waits.
     ///
     /// # Errors
     /// When it cannot be taken in. The view is unusable from then on.
@@ -82,8 +86,7 @@ impl View {
         }
         self.failed = true;
         let checked = Update::parse(Bytes::copy_from_slice(update), &Limits::trusted())?;
-        let taken_in = self.store.take_in(checked, &Limits::trusted());
-        let Some(checked) = taken_in.map_err(|_| ViewError::Rejected)?.new else {
+        let Some(checked) = self.take_in(checked)? else {
             self.failed = false;
             return Ok(());
         };
@@ -102,6 +105,24 @@ impl View {
         self.roots.learn(&checked);
         self.failed = false;
         Ok(())
+    }
+
+    /// What is complete now: of an update, and of what came before and waited for it.
+    fn take_in(&mut self, update: Update) -> Result<Option<Update>, ViewError> {
+        let limits = Limits::trusted();
+        let taken_in = self.store.take_in(update, &limits);
+        let TakenIn { new, early } = taken_in.map_err(|_| ViewError::Rejected)?;
+        for (part, missing) in early {
+            keep_new(&mut self.pending, part, missing);
+        }
+        let mut new = Vec::from_iter(new);
+        let clients: Vec<_> = (new.iter().flat_map(Update::ranges))
+            .map(|range| range.client)
+            .collect();
+        take_ready(&mut self.store, &mut self.pending, clients, &limits, |ready| {
+            new.push(ready);
+        });
+        Ok((!new.is_empty()).then(|| merge(&new)))
     }
 
     /// The root types in the order of their names, as far as their content tells what they are.
@@ -153,18 +174,8 @@ impl View {
     }
 
     /// How much of the document is known.
-    ///
-    /// # Errors
-    /// When the view broke.
-    pub fn state_vector(&self) -> Result<StateVector, ViewError> {
-        guarded(|| {
-            let transaction = self.doc.try_transact().map_err(|_| ViewError::Failed)?;
-            let known = transaction.state_vector();
-            Ok(known
-                .iter()
-                .map(|(client, &clock)| (ClientId(client.get()), clock))
-                .collect())
-        })
+    pub fn state_vector(&self) -> &StateVector {
+        self.store.known()
     }
 
     fn kind(&self, field: &str) -> Option<FieldType> {

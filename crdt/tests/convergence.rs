@@ -145,9 +145,6 @@ proptest! {
                         relayed.apply(new.bytes());
                         prop_assert!(!relayed.is_waiting());
                         stored.push(new.bytes().clone());
-                        if random.below(2) == 0 {
-                            document.apply().unwrap();
-                        }
                     }
                     Admission::Known => {}
                     Admission::Early { .. } | Admission::Partly { .. } => prop_assert!(false, "a state depends on nothing"),
@@ -155,13 +152,11 @@ proptest! {
             }
         }
         // Twice the same is nothing new.
-        document.apply().unwrap();
         match document.admit(parse(&replica.encode())).unwrap() {
             Admission::New(new) => prop_assert!(!new.has_deletes() || new.ranges().len() == 0),
             Admission::Known => {}
             Admission::Early { .. } | Admission::Partly { .. } => prop_assert!(false),
         }
-        document.apply().unwrap();
         prop_assert!(matches!(document.admit(parse(&replica.encode())).unwrap(), Admission::Known));
         assert_same(&mut document, &reference);
         assert_visible(&relayed.json(), &reference.json());
@@ -187,7 +182,6 @@ proptest! {
             let Admission::New(update) = again.admit(merged.clone()).unwrap() else { panic!("not new") };
             prop_assert!(update.ranges().eq(merged.ranges()));
         }
-        again.apply().unwrap();
         assert_visible(&merged_client.json(), &reference.json());
         assert_same(&mut again, &reference);
     }
@@ -218,7 +212,6 @@ proptest! {
         let mut again = Document::new(Limits::default());
         let together = merge(&merged);
         prop_assert!(matches!(again.admit(together).unwrap(), Admission::New(_)));
-        again.apply().unwrap();
         assert_same(&mut again, &reference);
         let rows = merged.iter().map(|update| update.bytes().clone());
         assert_same(&mut Document::load(Limits::default(), rows).unwrap(), &reference);
@@ -251,7 +244,6 @@ proptest! {
             let admission = receiver.admit(rest).unwrap();
             prop_assert!(!matches!(admission, Admission::Early { .. } | Admission::Partly { .. }), "a batch is complete");
         }
-        receiver.apply().unwrap();
         assert_visible(&client.json(), &reference.json());
         assert_same(&mut receiver, &reference);
     }

@@ -74,8 +74,12 @@ fn what_depends_on_something_else_is_not_shown_in_part() {
     let mut view = View::new(true);
     view.apply(&[1, 1, 1, 1, 0x84, 1, 0, 1, b'b', 0]).unwrap();
     assert!(view.fields().is_empty());
+    // And the deletion of "c", which comes only later.
+    view.apply(&[0, 1, 1, 1, 2, 1]).unwrap();
     view.apply(&[1, 1, 1, 0, 4, 1, 1, b't', 1, b'a', 0]).unwrap();
-    assert_eq!(view.text(Some("t")).unwrap().as_deref(), Some("a"));
+    assert_eq!(view.text(Some("t")).unwrap().as_deref(), Some("ab"));
+    view.apply(&[1, 1, 1, 2, 0x84, 1, 1, 2, b'c', b'd', 0]).unwrap();
+    assert_eq!(view.text(Some("t")).unwrap().as_deref(), Some("abd"));
 }
 
 #[test]

@@ -57,9 +57,7 @@ fn in_turn_and_in_batches() {
                         }
                     }
                 }
-                document.apply().unwrap();
                 receiver.admit(parse(merge(&new).bytes().clone())).unwrap();
-                receiver.apply().unwrap();
             }
             assert_content(&mut document, session, index);
             assert_content(&mut receiver, session, index);

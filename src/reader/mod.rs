@@ -5,7 +5,8 @@
 //!                       (page → lane by hash)   (kills, replaces)
 //! ```
 //!
-//! A question carries the page, the digest of the state that is meant, and the state unless the worker is known to have it. A worker
+//! A question carries the page, the digest of the state that is meant, and of that state what the worker is not known to have: all of it,
+//! or what came since the worker was asked last, which keeps the page for as long as it has room. A worker
 //! that ends, takes too long or wants more memory than it may have is replaced at once, and the question is put once more, to a new
 //! process: a worker may have been killed for reasons of its own. A page that no worker could read is marked: it is *unreadable*
 //! until its state is another one. All the while it is edited, served and stored as every page is, because that needs no document.
@@ -33,6 +34,9 @@ use sha2::{Digest, Sha256};
 
 pub use pool::Readers;
 pub use worker::{WorkerError, serve};
+
+/// From here on a state is gone through beside the runtime.
+const LARGE_STATE: u64 = 256 << 10;
 
 /// How many workers there are and what they may take.
 #[derive(Clone, Debug)]

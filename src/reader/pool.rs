@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    Form, ReadError, Readable, ReaderConfig, State,
+    Form, LARGE_STATE, ReadError, Readable, ReaderConfig, State,
     lane::{Job, Lane},
     marks::Marks,
     process::Wanted,
@@ -28,9 +28,6 @@ const QUEUE: usize = 64;
 
 /// What cannot even be sent is not tried.
 const TOO_LARGE: &str = "it is larger than the memory of a reader process";
-
-/// From here on digests are made beside the runtime.
-const LARGE_STATE: u64 = 256 << 10;
 
 /// The reader processes of a server. Clones share them; they end with the last clone.
 #[derive(Clone)]

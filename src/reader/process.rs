@@ -2,18 +2,23 @@
 
 use std::{collections::BTreeMap, io, path::PathBuf, process::Stdio, sync::Arc};
 
+use bytes::Bytes;
+use crdt::{Limits, StateVector, Update};
 use tokio::{
     io::BufReader,
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
 use super::{
-    ReaderConfig, State,
-    protocol::{self, Answer, Ask, Question},
+    LARGE_STATE, ReaderConfig, State,
+    protocol::{self, Answer, Ask, Given, Question, Reply},
 };
 
 /// Of how many pages it is remembered that the worker has them; then of none, which costs one more message for each.
 const REMEMBERED: usize = 1024;
+
+/// A page may always have been given this many bytes.
+const SMALL: u64 = 64 << 10;
 
 const MEGABYTE: u64 = 1 << 20;
 
@@ -22,8 +27,65 @@ pub(super) struct Process {
     input: ChildStdin,
     output: BufReader<ChildStdout>,
     max_body: u64,
-    /// The versions that it was given last.
-    has: BTreeMap<Arc<str>, Arc<str>>,
+    /// What it was given last.
+    has: BTreeMap<Arc<str>, Warm>,
+}
+
+/// A page as a worker has it, if it has kept it.
+#[derive(Debug)]
+struct Warm {
+    version: Arc<str>,
+    /// How much it knows of the page, where it said so.
+    knows: Option<StateVector>,
+    /// How much it has been given to make it.
+    bytes: u64,
+}
+
+/// What is sent with a question.
+struct Sent {
+    given: Option<Given>,
+    parts: Arc<[Bytes]>,
+}
+
+impl Sent {
+    fn nothing() -> Self {
+        Self {
+            given: None,
+            parts: [].into(),
+        }
+    }
+
+    fn whole(state: &State) -> Self {
+        let lengths = state.0.iter().map(|part| part.len() as u64);
+        Self {
+            given: Some(Given::Whole(lengths.collect())),
+            parts: state.0.clone(),
+        }
+    }
+
+    /// What a warm page lacks. A worker frees nothing of a page that it keeps: when it has been given much more than there is, it is
+    /// given all of it, with which it begins anew.
+    async fn lacking(state: &State, warm: &Warm) -> Option<Self> {
+        let (knows, [whole]) = (warm.knows.clone()?, &*state.0) else {
+            return None;
+        };
+        let (whole, size) = (whole.clone(), state.len());
+        let cut = move || Update::lacking(whole, &knows).ok();
+        let lacking = match size < LARGE_STATE {
+            true => cut()?,
+            false => tokio::task::spawn_blocking(cut).await.ok()??,
+        };
+        let fits =
+            warm.bytes.saturating_add(lacking.len() as u64) <= size.saturating_mul(2).saturating_add(SMALL);
+        fits.then(|| Self {
+            given: Some(Given::After(warm.version.to_string())),
+            parts: [lacking].into(),
+        })
+    }
+
+    fn len(&self) -> u64 {
+        self.parts.iter().map(|part| part.len() as u64).sum()
+    }
 }
 
 /// What is to be read.
@@ -75,30 +137,55 @@ impl Process {
 
     /// Asks it. Must not be used again when this fails or is given up.
     pub(super) async fn ask(&mut self, wanted: &Wanted) -> io::Result<(Answer, Vec<u8>)> {
-        let is_warm = self.has.get(&wanted.page) == Some(&wanted.version);
-        let (mut answer, mut body) = self.exchange(wanted, !is_warm).await?;
-        if matches!(answer, Answer::Unknown) {
-            (answer, body) = self.exchange(wanted, true).await?;
+        let warm = self.has.remove(&wanted.page);
+        let mut sent = match &warm {
+            Some(warm) if warm.version == wanted.version => Sent::nothing(),
+            Some(warm) => match Sent::lacking(&wanted.state, warm).await {
+                Some(sent) => sent,
+                None => Sent::whole(&wanted.state),
+            },
+            None => Sent::whole(&wanted.state),
+        };
+        let mut before = warm.filter(|_| !matches!(sent.given, Some(Given::Whole(_))));
+        let (mut reply, mut body) = self.exchange(wanted, &mut sent).await?;
+        if matches!(reply.answer, Answer::Unknown) {
+            (before, sent) = (None, Sent::whole(&wanted.state));
+            (reply, body) = self.exchange(wanted, &mut sent).await?;
         }
+        if matches!(reply.answer, Answer::Unknown) {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        self.note(wanted, &sent, before, reply.knows);
+        Ok((reply.answer, body))
+    }
+
+    /// Notes what the worker has now, if it had `before`.
+    fn note(&mut self, wanted: &Wanted, sent: &Sent, before: Option<Warm>, knows: Option<Vec<u8>>) {
         if self.has.len() >= REMEMBERED {
             self.has.clear();
         }
-        self.has.insert(wanted.page.clone(), wanted.version.clone());
-        match matches!(answer, Answer::Unknown) {
-            true => Err(io::ErrorKind::InvalidData.into()),
-            false => Ok((answer, body)),
-        }
+        let (known, bytes) = before.map_or((None, 0), |before| (before.knows, before.bytes));
+        let knows = match &sent.given {
+            None => known,
+            Some(_) => knows.and_then(|bytes| StateVector::decode(&bytes, &Limits::default()).ok()),
+        };
+        let warm = Warm {
+            version: wanted.version.clone(),
+            knows,
+            bytes: bytes + sent.len(),
+        };
+        self.has.insert(wanted.page.clone(), warm);
     }
 
-    async fn exchange(&mut self, wanted: &Wanted, with_state: bool) -> io::Result<(Answer, Vec<u8>)> {
-        let parts = if with_state { &*wanted.state.0 } else { &[] };
+    async fn exchange(&mut self, wanted: &Wanted, sent: &mut Sent) -> io::Result<(Reply, Vec<u8>)> {
         let question = Question {
             page: wanted.page.to_string(),
             version: wanted.version.to_string(),
-            state: with_state.then(|| parts.iter().map(|part| part.len() as u64).collect()),
+            state: sent.given.take(),
             ask: wanted.ask.clone(),
         };
-        protocol::send(&mut self.input, &question, parts.iter().map(|part| &**part)).await?;
+        protocol::send(&mut self.input, &question, sent.parts.iter().map(|part| &**part)).await?;
+        sent.given = question.state;
         protocol::receive(&mut self.output, self.max_body).await
     }
 }
@@ -111,5 +198,40 @@ fn program(config: &ReaderConfig) -> io::Result<PathBuf> {
         Some(program) => Ok(program.clone()),
         None if cfg!(target_os = "linux") && std::fs::exists(RUNNING).unwrap_or(false) => Ok(RUNNING.into()),
         None => std::env::current_exe(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arc, Bytes, Given, Sent, State, StateVector, Warm};
+
+    /// "ab" in root `t`.
+    const STATE: &[u8] = &[1, 1, 1, 0, 4, 1, 1, b't', 2, b'a', b'b', 0];
+
+    fn warm(clock: u32, bytes: u64) -> Warm {
+        Warm {
+            version: "1".into(),
+            knows: Some(StateVector::from_iter([(crdt::ClientId(1), clock)])),
+            bytes,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_warm_page_is_sent_what_it_lacks_until_that_has_become_much() {
+        let state = State::from(Bytes::from_static(STATE));
+        let sent = Sent::lacking(&state, &warm(1, 11)).await.expect("a part");
+        assert!(matches!(&sent.given, Some(Given::After(version)) if version == "1"));
+        assert_eq!(
+            sent.parts[..],
+            [Bytes::from_static(&[1, 1, 1, 1, 0x84, 1, 0, 1, b'b', 0])]
+        );
+        assert!(Sent::lacking(&state, &warm(1, 1 << 20)).await.is_none());
+        let untold = Warm {
+            knows: None,
+            ..warm(1, 11)
+        };
+        assert!(Sent::lacking(&state, &untold).await.is_none());
+        let parts: Arc<[Bytes]> = Sent::whole(&state).parts;
+        assert_eq!(parts[..], [Bytes::from_static(STATE)]);
     }
 }

@@ -24,9 +24,27 @@ pub(super) struct Question {
     pub(super) page: String,
     /// The digest of the state that is meant.
     pub(super) version: String,
-    /// The lengths of the updates in the body that make this state; `None` when the worker should have it.
-    pub(super) state: Option<Vec<u64>>,
+    /// What the body is; `None` when the worker should have this state.
+    pub(super) state: Option<Given>,
     pub(super) ask: Ask,
+}
+
+/// How a body makes a state.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Given {
+    /// It is all of it, in updates of these lengths.
+    Whole(Vec<u64>),
+    /// It is what the page lacks in the state with this digest, as one update.
+    After(String),
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Reply {
+    pub(super) answer: Answer,
+    /// How much the worker knows of the page when it keeps it for the next question and has just been given something: an encoded state
+    /// vector.
+    pub(super) knows: Option<Vec<u8>>,
 }
 
 /// What is wanted of a page.
@@ -153,14 +171,14 @@ fn too_large() -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ask, Question, read, write};
+    use super::{Ask, Given, Question, read, write};
 
     #[test]
     fn a_frame_comes_out_as_it_went_in() {
         let question = Question {
             page: "page".to_owned(),
             version: "v".to_owned(),
-            state: Some(vec![3]),
+            state: Some(Given::Whole(vec![3])),
             ask: Ask::Readable,
         };
         let mut frame = Vec::new();
@@ -168,10 +186,8 @@ mod tests {
         let (again, body) = read::<Question>(&mut &frame[..], 3)
             .expect("a frame")
             .expect("one");
-        assert_eq!(
-            (again.page.as_str(), again.state, body.as_slice()),
-            ("page", Some(vec![3]), &b"abc"[..])
-        );
+        assert_eq!((again.page.as_str(), body.as_slice()), ("page", &b"abc"[..]));
+        assert!(matches!(again.state, Some(Given::Whole(lengths)) if lengths == [3]));
         assert!(read::<Question>(&mut &frame[..0], 3).expect("an end").is_none());
         for cut in [13, frame.len() - 1] {
             assert!(read::<Question>(&mut &frame[..cut], 3).is_err(), "cut at {cut}");

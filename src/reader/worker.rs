@@ -12,7 +12,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
     Form,
-    protocol::{self, Answer, Ask, Question},
+    protocol::{self, Answer, Ask, Given, Question, Reply},
 };
 
 /// Types may be nested as deep as a page allows, and the document library walks them recursively.
@@ -23,6 +23,9 @@ const WARM_PART: u64 = 32;
 
 /// Pages that are kept warm at most; it is searched from one end to the other.
 const WARM_PAGES: usize = 256;
+
+/// A page of more clients is sent whole each time, because the server remembers for each page how much is known of it.
+const MAX_KNOWN: usize = 1000;
 
 /// How much address space there is before anything is done, where the system does not say.
 const USUAL_ADDRESS_SPACE: u64 = 1 << 30;
@@ -96,8 +99,8 @@ fn answer_all(questions: &Receiver<(Question, Vec<u8>)>, memory: u64) -> io::Res
     let mut out = BufWriter::new(io::stdout());
     let mut warm = Warm::new(memory / WARM_PART);
     while let Ok((question, body)) = questions.recv() {
-        let (answer, body) = warm.answer(&question, &body);
-        protocol::write(&mut out, &answer, &body)?;
+        let (reply, body) = warm.answer(&question, &body);
+        protocol::write(&mut out, &reply, &body)?;
     }
     Ok(())
 }
@@ -125,39 +128,41 @@ impl Warm {
         }
     }
 
-    fn answer(&mut self, question: &Question, body: &[u8]) -> (Answer, Vec<u8>) {
-        let found = self.pages.iter().position(|page| page.id == question.page);
-        let kept = found
-            .and_then(|index| self.pages.remove(index))
-            .filter(|page| page.version == question.version);
+    fn answer(&mut self, question: &Question, body: &[u8]) -> (Reply, Vec<u8>) {
+        let kept = self.take(&question.page);
         let page = match (kept, &question.state) {
-            (Some(page), _) => page,
-            (None, None) => return (Answer::Unknown, Vec::new()),
-            (None, Some(parts)) => {
+            (Some(page), None) if page.version == question.version => Ok(page),
+            (Some(page), Some(Given::After(before))) if page.version == *before => {
+                brought_up(page, question, body)
+            }
+            (_, Some(Given::Whole(parts))) => {
                 // Room is made first, so that an old page never costs a new one its memory.
                 self.make_room(body.len() as u64);
-                match open(parts, body) {
-                    Ok(view) => Page {
-                        id: question.page.clone(),
-                        version: question.version.clone(),
-                        bytes: body.len() as u64,
-                        view,
-                    },
-                    Err(error) => {
-                        let reason = error.to_string();
-                        return (Answer::Unreadable { reason }, Vec::new());
-                    }
-                }
+                opened(parts, question, body)
             }
+            (_, None | Some(Given::After(_))) => Err(Answer::Unknown),
         };
-        let answer = read(&page.view, &question.ask).unwrap_or_else(|error| {
+        let page = match page {
+            Ok(page) => page,
+            Err(answer) => return (Reply { answer, knows: None }, Vec::new()),
+        };
+        let (answer, body) = read(&page.view, &question.ask).unwrap_or_else(|error| {
             let reason = error.to_string();
             (Answer::Unshown { reason }, Vec::new())
         });
+        let knows = page.view.state_vector();
+        let is_told = page.bytes <= self.budget && question.state.is_some() && knows.len() <= MAX_KNOWN;
+        let knows = is_told.then(|| knows.encode().to_vec());
         if page.bytes <= self.budget {
+            self.make_room(page.bytes);
             self.pages.push_back(page);
         }
-        answer
+        (Reply { answer, knows }, body)
+    }
+
+    fn take(&mut self, id: &str) -> Option<Page> {
+        let found = self.pages.iter().position(|page| page.id == id)?;
+        self.pages.remove(found)
     }
 
     fn make_room(&mut self, bytes: u64) {
@@ -169,6 +174,27 @@ impl Warm {
             kept -= oldest.bytes;
         }
     }
+}
+
+/// The page in the state that is meant, from all of it.
+fn opened(parts: &[u64], question: &Question, body: &[u8]) -> Result<Page, Answer> {
+    let view = open(parts, body).map_err(|error| Answer::Unreadable {
+        reason: error.to_string(),
+    })?;
+    Ok(Page {
+        id: question.page.clone(),
+        version: question.version.clone(),
+        bytes: body.len() as u64,
+        view,
+    })
+}
+
+/// The page in the state that is meant, from an earlier one and what that lacks. Where this fails all of it is asked for.
+fn brought_up(mut page: Page, question: &Question, body: &[u8]) -> Result<Page, Answer> {
+    page.view.apply(body).map_err(|_| Answer::Unknown)?;
+    page.version = question.version.clone();
+    page.bytes += body.len() as u64;
+    Ok(page)
 }
 
 fn open(parts: &[u64], mut body: &[u8]) -> Result<View, ViewError> {
@@ -211,34 +237,67 @@ fn read(view: &View, ask: &Ask) -> Result<(Answer, Vec<u8>), ViewError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Ask, Question, Warm};
+    use super::{Answer, Ask, Form, Given, Question, Reply, Warm};
 
     /// "a" in root `t`.
     const STATE: &[u8] = &[1, 1, 1, 0, 4, 1, 1, b't', 1, b'a', 0];
+    /// "b" behind it.
+    const MORE: &[u8] = &[1, 1, 1, 1, 0x84, 1, 0, 1, b'b', 0];
 
-    fn ask(warm: &mut Warm, page: &str, version: &str, has_state: bool) -> Answer {
+    fn asked(
+        warm: &mut Warm,
+        (page, version): (&str, &str),
+        state: Option<Given>,
+        body: &[u8],
+    ) -> (Reply, Vec<u8>) {
         let question = Question {
             page: page.to_owned(),
             version: version.to_owned(),
-            state: has_state.then(|| vec![STATE.len() as u64]),
-            ask: Ask::Fields,
+            state,
+            ask: Ask::Content {
+                form: Form::Text,
+                field: None,
+            },
         };
+        warm.answer(&question, body)
+    }
+
+    fn ask(warm: &mut Warm, page: &str, version: &str, has_state: bool) -> Answer {
+        let state = has_state.then(|| Given::Whole(vec![STATE.len() as u64]));
         let body = if has_state { STATE } else { &[] };
-        warm.answer(&question, body).0
+        asked(warm, (page, version), state, body).0.answer
     }
 
     #[test]
     fn a_page_stays_warm_until_it_is_another_or_others_need_its_place() {
         let mut warm = Warm::new(2 * STATE.len() as u64);
         assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Unknown));
-        assert!(matches!(ask(&mut warm, "a", "1", true), Answer::Fields));
-        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Fields));
-        assert!(matches!(ask(&mut warm, "b", "1", true), Answer::Fields));
-        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "a", "1", true), Answer::Content));
+        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Content));
+        assert!(matches!(ask(&mut warm, "b", "1", true), Answer::Content));
+        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Content));
         // The third one takes the place of the one that has not been asked for longest.
-        assert!(matches!(ask(&mut warm, "c", "1", true), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "c", "1", true), Answer::Content));
         assert!(matches!(ask(&mut warm, "b", "1", false), Answer::Unknown));
-        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Fields));
+        assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Content));
         assert!(matches!(ask(&mut warm, "a", "2", false), Answer::Unknown));
+    }
+
+    #[test]
+    fn a_warm_page_takes_in_what_it_lacks_and_only_in_the_state_that_it_is_for() {
+        let mut warm = Warm::new(1 << 20);
+        let after = |version: &str| Some(Given::After(version.to_owned()));
+        let lost = asked(&mut warm, ("a", "2"), after("1"), MORE);
+        assert!(matches!(lost.0.answer, Answer::Unknown), "another worker had it");
+        let whole = Some(Given::Whole(vec![STATE.len() as u64]));
+        let (reply, text) = asked(&mut warm, ("a", "1"), whole, STATE);
+        assert_eq!((text.as_slice(), reply.knows), (&b"a"[..], Some(vec![1, 1, 1])));
+        let (reply, text) = asked(&mut warm, ("a", "2"), after("1"), MORE);
+        assert_eq!((text.as_slice(), reply.knows), (&b"ab"[..], Some(vec![1, 1, 2])));
+        // Nothing is told twice.
+        let (reply, text) = asked(&mut warm, ("a", "2"), None, &[]);
+        assert_eq!((text.as_slice(), reply.knows), (&b"ab"[..], None));
+        let (reply, _) = asked(&mut warm, ("a", "3"), after("1"), MORE);
+        assert!(matches!(reply.answer, Answer::Unknown));
     }
 }

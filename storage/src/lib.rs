@@ -49,15 +49,12 @@ pub use access::{
 };
 pub use application::{Application, PageSpaceSession};
 pub use error::StoreError;
-pub use memory::{MemoryStore, Quarantined, Tables};
+pub use memory::{MemoryStore, Tables};
 pub use model::{
     Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord,
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
 pub use open::{StoreOptions, check_address, migrate, open};
-
-/// How many quarantined updates a store keeps.
-pub const QUARANTINE_ROWS: usize = 100;
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
@@ -110,10 +107,6 @@ pub trait Store: AccessStore {
     /// Reads the snapshot with its readable columns. `None` when there is none. In `content` and `text` U+0000 has become
     /// U+FFFD; `content` is `null` when it is nested more than 100 levels deep or longer than 128 MiB.
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError>;
-
-    /// Keeps an update that a document could not survive, for the operator to look at. The newest
-    /// [`QUARANTINE_ROWS`] are kept.
-    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError>;
 
     /// Asks whether the store answers and can be written, without writing pages. One round trip; SQLite rewrites one row of
     /// its own, because only a write notices a full disk.

@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, Generation, LoggedUpdate,
-    NewUpdate, PageCommit, PageId, PageRecord, Permission, QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError,
-    StoredPage, StoredSnapshot, UserRecord, batch, readable,
+    PageCommit, PageId, PageRecord, Permission, Seq, Snapshot, Store, StoreError, StoredPage, StoredSnapshot,
+    UserRecord, batch, readable,
 };
 
 /// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
@@ -23,18 +23,6 @@ use crate::{
 pub struct Tables {
     seed: u64,
     pages: BTreeMap<PageId, PageTable>,
-    quarantine: VecDeque<Quarantined>,
-}
-
-/// An update that was set aside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantined {
-    /// The page it was meant for.
-    pub page: PageId,
-    /// The update.
-    pub update: NewUpdate,
-    /// Why.
-    pub reason: String,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +39,6 @@ impl Tables {
         Self {
             seed,
             pages: BTreeMap::new(),
-            quarantine: VecDeque::new(),
         }
     }
 
@@ -131,23 +118,6 @@ impl Tables {
     /// See [`Store::snapshot`].
     pub fn snapshot(&self, page: &PageId) -> Option<Snapshot> {
         self.pages.get(page)?.snapshot.clone()
-    }
-
-    /// See [`Store::quarantine`].
-    pub fn quarantine(&mut self, page: &PageId, update: &NewUpdate, reason: &str) {
-        if self.quarantine.len() == QUARANTINE_ROWS {
-            self.quarantine.pop_front();
-        }
-        self.quarantine.push_back(Quarantined {
-            page: page.clone(),
-            update: update.clone(),
-            reason: reason.to_owned(),
-        });
-    }
-
-    /// The updates that were set aside, oldest first.
-    pub fn quarantined(&self) -> impl Iterator<Item = &Quarantined> {
-        self.quarantine.iter()
     }
 
     fn commit_page(&mut self, now: SystemTime, entry: &PageCommit) -> Committed {
@@ -346,11 +316,6 @@ impl Store for MemoryStore {
 
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
         Ok(self.tables().snapshot(page))
-    }
-
-    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
-        self.tables().quarantine(page, update, reason);
-        Ok(())
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -157,6 +157,43 @@ describe('updates that build on something missing', () => {
     }
   })
 
+  test('a newcomer has what waits, and completes it when a third client brings the missing', async () => {
+    const page = freshPage('told')
+    const updates = written(7, ...['a', 'b', 'c', 'd'].map(letter => append('text', letter)), doc => doc.getText('text').delete(3, 1))
+    await postTaken(page, updates[0])
+    await postTaken(page, Y.mergeUpdates([updates[2], updates[4]]))
+    await postTaken(page, updates[3])
+    const byRest = new Y.Doc()
+    Y.applyUpdate(byRest, await server().snapshot(page))
+    const bySocket = await newcomer(page)
+    const live = await new Client(server(), page).whenSynced()
+    const everybody = [byRest, bySocket, live.doc]
+    for (const doc of everybody) {
+      assert.equal(doc.getText('text').toString(), 'a')
+      assert.deepEqual([...doc.store.pendingStructs.missing], [[7, 1]])
+      assert.ok(doc.store.pendingDs)
+    }
+    // What the newcomers have waits here already, and keeps nobody from working.
+    live.doc.getText('other').insert(0, 'x')
+    await postTaken(page, Y.encodeStateAsUpdate(bySocket))
+    // Who lacks some of it is not told the rest again.
+    const response = await server().api(`/api/pages/${page}/snapshot?sv=${Buffer.from(hex('010703')).toString('base64url')}`)
+    const { structs } = Y.decodeUpdate(new Uint8Array(await response.arrayBuffer()))
+    assert.deepEqual(structs.filter(struct => struct.id.client === 7).map(struct => [struct.id.clock, struct.length]), [[3, 1]])
+    const third = new Client(server(), page, { connect: false })
+    Y.applyUpdate(third.doc, updates[0])
+    Y.applyUpdate(third.doc, updates[1])
+    third.online()
+    await until('the one who is there has it', () => live.text === 'abc')
+    await until('the page has it', async () => (await newcomer(page)).getText('text').toString() === 'abc')
+    for (const doc of [byRest, bySocket]) {
+      Y.applyUpdate(doc, updates[1])
+      assert.equal(doc.getText('text').toString(), 'abc')
+      assert.equal(doc.store.pendingStructs, null)
+      assert.equal(doc.store.pendingDs, null)
+    }
+  })
+
   test('a gap in the middle of what one client wrote', async () => {
     const page = freshPage('gap')
     const updates = written(5, ...['a', 'b', 'c', 'd', 'e'].map(letter => append('text', letter)))

@@ -155,11 +155,12 @@ impl Client {
             }
             Message::SyncStep2(update) => {
                 self.attempts = 0;
-                self.applies(&update);
+                // What waits at the server for something missing is in it.
+                self.applies(&update, false);
                 Vec::new()
             }
             Message::Update(update) => {
-                self.applies(&update);
+                self.applies(&update, self.hears_in_order);
                 Vec::new()
             }
             Message::Awareness(update) => {
@@ -222,7 +223,6 @@ impl Client {
                 self.early = apart;
             }
         }
-        self.gate.apply().expect("a document that works");
     }
 
     fn tries(&mut self, update: Update) {
@@ -242,12 +242,12 @@ impl Client {
         !self.early.is_empty()
     }
 
-    fn applies(&mut self, update: &Bytes) {
+    fn applies(&mut self, update: &Bytes, is_in_order: bool) {
         let parsed = Update::parse(update.clone(), &Limits::default()).expect("an update of the server");
         for range in parsed.ranges() {
             let known = self.gate.state_vector().get(range.client);
             assert!(
-                range.start <= known || !self.hears_in_order,
+                range.start <= known || !is_in_order,
                 "client {} hears of {range:?} before what comes before it",
                 self.id()
             );
@@ -256,10 +256,7 @@ impl Client {
         if self.settings.counts() {
             return;
         }
-        for range in parsed
-            .ranges()
-            .filter(|range| range.client == self.replica.client())
-        {
+        for range in (parsed.runs().into_iter()).filter(|range| range.client == self.replica.client()) {
             self.confirmed.insert(range.start, range.end);
             self.confirmed_here = true;
         }

@@ -327,7 +327,7 @@ impl Live {
         let own = seat.own.filter(|own| is_newest(own) && !seat.counts());
         let document = self.host.room().document();
         properties::only_what_is_durable_is_acknowledged(around.disk, &self.page, own, said, is_late);
-        properties::only_what_is_admitted_is_told(document.state_vector(), said);
+        properties::only_what_is_admitted_is_told(document, said);
         assert!(
             !seat.counts() || !matches!(said, ServerMessage::Stored(_)),
             "an echo goes to a client that has no word for it"

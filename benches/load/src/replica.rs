@@ -243,7 +243,6 @@ mod tests {
             let update = crdt::Update::parse(update.clone().into(), &limits).expect("a well-formed update");
             assert!(matches!(document.admit(update), Ok(crdt::Admission::New(_))));
         }
-        document.apply().expect("updates that can be applied");
         document
             .content()
             .expect("content")

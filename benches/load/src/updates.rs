@@ -309,7 +309,6 @@ mod tests {
                 crdt::Update::parse(bytes.into(), &crdt::Limits::default()).expect("a well-formed update");
             assert!(matches!(document.admit(parsed), Ok(crdt::Admission::New(_))));
         }
-        document.apply().expect("an update that can be applied");
         assert_eq!(
             document
                 .content()

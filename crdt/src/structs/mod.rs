@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 use crate::encoding::Write;
 use crate::id_set::{ClockRange, IdRange, IdSet};
+use crate::pending::Pending;
 use crate::state_vector::{ClientId, StateVector};
 use crate::update::{Body, Id, Section, Update};
 use blocks::Blocks;
@@ -45,16 +46,18 @@ impl StructStore {
         &self.known
     }
 
-    /// Whether an update would bring nothing new: everything it inserts is there, and everything it deletes is deleted.
-    pub(crate) fn contains(&self, update: &Update) -> bool {
-        let mut is_known = update
-            .ranges()
-            .all(|range| self.known.get(range.client) >= range.end);
-        if is_known {
-            update.each_delete(|IdRange { client, range }| {
-                self.deleted.missing_from(client, range, |_| is_known = false);
+    /// Whether an update would bring nothing new: everything it inserts is there, and everything it deletes is deleted, or is `early`.
+    pub(crate) fn contains(&self, update: &Update, early: &Pending) -> bool {
+        let mut is_known = update.runs().into_iter().all(|run| {
+            let start = self.known.get(run.client).max(run.start);
+            let range = ClockRange { start, end: run.end };
+            start >= run.end || early.has_structs(run.client, range)
+        });
+        update.each_delete(|IdRange { client, range }| {
+            self.deleted.missing_from(client, range, |part| {
+                is_known &= early.has_deletes(client, part);
             });
-        }
+        });
         is_known
     }
 

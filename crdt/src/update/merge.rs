@@ -87,7 +87,7 @@ impl Update {
 }
 
 /// Takes a section apart where it has holes, which another update may fill.
-fn each_run(update: &Update, section: &Section, mut found: impl FnMut(Section)) {
+pub(super) fn each_run(update: &Update, section: &Section, mut found: impl FnMut(Section)) {
     let limits = Limits::trusted();
     let mut reader = Reader::starting_at(update.bytes(), section.first as usize);
     let mut clock = section.start;

@@ -26,7 +26,7 @@ pub(crate) use structs::{
     ANY, DELETED, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_head, read_struct,
     skip_any, utf16_length,
 };
-pub(crate) use trim::{Keep, diff, trimmed, write_head, write_part};
+pub(crate) use trim::{Keep, rest, trimmed, write_head, write_part};
 
 /// Consecutive changes of one client inside an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +150,14 @@ impl Update {
             .all(|section| section.end <= known.get(section.client));
         self.each_delete(|found| is_within &= found.range.end <= known.get(found.client));
         is_within
+    }
+
+    /// What a replica with this state vector lacks of an update that was checked before: its structs from there on, and all deletes.
+    ///
+    /// # Errors
+    /// When the bytes are no update.
+    pub fn lacking(bytes: Bytes, known: &StateVector) -> Result<Bytes, DecodeError> {
+        Ok(rest(&Self::parse(bytes, &Limits::trusted())?, known).bytes)
     }
 
     /// The update without the structs of some clients. All its deletes stay.

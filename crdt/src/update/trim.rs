@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::merge::each_run;
 use super::structs::{HAS_KEY, HAS_ORIGIN, HAS_RIGHT_ORIGIN, KIND, Struct, skip_any};
 use super::{ANY, DELETED, GC, JSON, STRING, Section, Update, read_struct};
 use crate::encoding::{Reader, Write};
@@ -57,21 +58,31 @@ pub(crate) fn trimmed(update: &Update, keep: &[Keep], deletes: Option<&[IdRange]
     }
 }
 
-/// What a replica with this state vector lacks of a whole document, with all its deletes as Yjs does.
-pub(crate) fn diff(document: &Update, known: &StateVector) -> Bytes {
-    let keep: Vec<_> = (document.sections().iter())
+/// An update without the structs that a replica with this state vector has, with all its deletes as Yjs does.
+pub(crate) fn rest(update: &Update, known: &StateVector) -> Update {
+    let keep: Vec<_> = (update.sections().iter())
         .filter_map(|section| {
-            let from = known.get(section.client).max(section.start);
-            (from < section.end).then_some(Keep {
-                section: Section {
-                    in_list: false,
-                    ..*section
-                },
-                from,
-            })
+            let known = known.get(section.client);
+            let from = match section.has_holes {
+                false => (section.end > known).then(|| section.start.max(known))?,
+                true => starts_after_hole(update, section, known)?,
+            };
+            let section = *section;
+            Some(Keep { section, from })
         })
         .collect();
-    trimmed(document, &keep, None).bytes
+    trimmed(update, &keep, None)
+}
+
+/// The first clock from `known` on of which a section with holes says something.
+fn starts_after_hole(update: &Update, section: &Section, known: u32) -> Option<u32> {
+    let mut from = None;
+    each_run(update, section, |run| {
+        if run.end > known {
+            from.get_or_insert(run.start.max(known));
+        }
+    });
+    from
 }
 
 /// Writes a section from clock `from` on; says where everything is in `out`.

@@ -185,7 +185,7 @@ impl Room {
         let Some(before) = self.answers.recent.before(has).filter(|_| self.wants_echo(to)) else {
             return Ok(());
         };
-        let recent = self.document.diff(&before)?;
+        let recent = self.document.admitted_since(&before)?;
         if recent.len() <= MAX_RECENT_BYTES
             && let Ok(recent) = Update::parse(recent, &self.config.gate.for_stored())
         {

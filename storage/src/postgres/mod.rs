@@ -19,8 +19,8 @@ use sqlx::{
 use tokio::time::timeout;
 
 use crate::{
-    Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord,
-    QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError, StoreOptions, StoredPage,
+    Committed, Compaction, Generation, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store,
+    StoreError, StoreOptions, StoredPage,
     batch::{self, Chunk, number},
     connections::{Connections, time_for},
     readable,
@@ -302,18 +302,6 @@ impl Store for PostgresStore {
             .next()
             .map(|row| row.into_snapshot(page))
             .transpose()
-    }
-
-    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
-        let insert = sqlx::query(statements::QUARANTINE)
-            .bind(page.as_str())
-            .bind(&*update.data)
-            .bind(update.user.as_deref().map(readable::text))
-            .bind(readable::text(reason));
-        let forget = sqlx::query(statements::QUARANTINE_FORGET).bind(number(QUARANTINE_ROWS));
-        self.write(vec![sqlx::query(statements::QUARANTINE_LOCK), insert, forget])
-            .await
-            .map(drop)
     }
 
     async fn check(&self) -> Result<(), StoreError> {

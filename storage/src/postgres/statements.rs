@@ -93,15 +93,6 @@ pub(super) const SET_DELETED: &str = "
 pub(super) const SNAPSHOT: &str =
     "SELECT seq, state, state_vector, content::text AS content, text FROM page_snapshots WHERE page_id = $1";
 
-/// Only one writer at a time, so that the newest can be counted.
-pub(super) const QUARANTINE_LOCK: &str = "LOCK TABLE page_quarantine IN SHARE ROW EXCLUSIVE MODE";
-
-pub(super) const QUARANTINE: &str =
-    "INSERT INTO page_quarantine (page_id, data, user_id, reason) VALUES ($1, $2, $3, $4)";
-
-pub(super) const QUARANTINE_FORGET: &str =
-    "DELETE FROM page_quarantine WHERE id NOT IN (SELECT id FROM page_quarantine ORDER BY id DESC LIMIT $1)";
-
 /// Asks for what a commit needs. A standby, and a server with its disk protected, say that transactions are read-only.
 pub(super) const CHECK: &str = "SELECT current_setting('transaction_read_only')::bool,
     has_table_privilege('page_heads', 'INSERT') AND has_table_privilege('page_heads', 'UPDATE')

@@ -25,8 +25,8 @@ use sqlx::{
 use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
-    Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageRecord,
-    QUARANTINE_ROWS, Seq, Snapshot, Store, StoreError, StoreOptions, StoredPage,
+    Committed, Compaction, Generation, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store,
+    StoreError, StoreOptions, StoredPage,
     batch::{self, number},
     connections::{Connections, time_for},
     open::address,
@@ -294,16 +294,6 @@ impl Store for SqliteStore {
             .next()
             .map(|row| row.into_snapshot(page))
             .transpose()
-    }
-
-    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
-        let insert = sqlx::query(statements::QUARANTINE)
-            .bind(page.as_str())
-            .bind(&*update.data)
-            .bind(update.user.as_deref().map(readable::text))
-            .bind(readable::text(reason))
-            .bind(number(QUARANTINE_ROWS));
-        self.write(&self.aside, 0, vec![insert]).await.map(drop)
     }
 
     async fn check(&self) -> Result<(), StoreError> {

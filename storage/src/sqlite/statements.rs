@@ -99,11 +99,6 @@ pub(super) const SET_DELETED: &str = "UPDATE page_heads SET deleted_at = $2
 pub(super) const SNAPSHOT: &str =
     "SELECT seq, state, state_vector, content, text FROM page_snapshots WHERE page_id = $1";
 
-pub(super) const QUARANTINE: &str = "BEGIN IMMEDIATE;
-    INSERT INTO page_quarantine (page_id, data, user_id, reason) VALUES ($1, $2, $3, $4);
-    DELETE FROM page_quarantine WHERE id NOT IN (SELECT id FROM page_quarantine ORDER BY id DESC LIMIT $5);
-    COMMIT;";
-
 /// Random, because SQLite does not write what has not changed.
 pub(super) const CHECK: &str =
     "INSERT INTO store_health (id, checked_at, padding) VALUES (1, unixepoch(), randomblob(16384))

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 
 use crate::{
     AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, MemoryStore,
-    NewUpdate, PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError,
-    StoredPage, UserRecord,
+    PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage,
+    UserRecord,
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
@@ -311,12 +311,6 @@ impl Store for FaultyStore {
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
         self.admit(Operation::Read).await?;
         self.durable.snapshot(page).await
-    }
-
-    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
-        let lost = self.admit(Operation::Write).await?;
-        let answer = self.durable.quarantine(page, update, reason).await;
-        lost.map_or(answer, |fault| Err(fault.error()))
     }
 
     async fn check(&self) -> Result<(), StoreError> {

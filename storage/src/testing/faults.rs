@@ -7,7 +7,7 @@ use crate::StoreError;
 pub enum Operation {
     /// Anything that changes nothing.
     Read,
-    /// A batch, or an update for the quarantine.
+    /// A batch.
     Write,
     /// A snapshot. The dice and the switch for the next calls leave it alone: it is nobody's edit.
     Compact,

@@ -12,7 +12,6 @@ mod contract;
 mod database;
 mod disk;
 mod outage;
-mod quarantine;
 mod read_only;
 mod schema;
 mod waiting;

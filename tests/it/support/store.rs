@@ -10,9 +10,8 @@ use std::{
 
 use async_trait::async_trait;
 use storage::{
-    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, NewUpdate, PageCommit, PageId,
-    PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord,
-    testing::Fault,
+    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, PageCommit, PageId, PageRecord,
+    Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -198,10 +197,6 @@ impl Store for SwitchedStore {
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
         pass(&self.reading).await?;
         self.store.snapshot(page).await
-    }
-
-    async fn quarantine(&self, page: &PageId, update: &NewUpdate, reason: &str) -> Result<(), StoreError> {
-        self.store.quarantine(page, update, reason).await
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -166,7 +166,7 @@ fn a_document_that_fails_gives_no_receipt() {
     let mut stage = Stage::new();
     let mut ada = counter(&mut stage, 1, Role::Edit, "ada");
     let typed = ada.types("x");
-    stage.room.document().panic_on_next_apply();
+    stage.room.document().break_at_next_encode();
     stage.edits(&ada, &typed);
     assert_eq!(receipts(&stage.hears(&ada)), NONE);
 }

@@ -83,7 +83,7 @@ macro_rules! store_contract {
             two_stores_compact_one_page_and_lose_nothing
             two_stores_write_the_same_pages_in_any_order_without_deadlock
             a_cancelled_commit_is_stored_whole_or_not_at_all
-            quarantine_and_check_work
+            check_works_and_writes_no_page
             a_page_in_the_trash_is_marked_and_otherwise_as_it_was
             permissions_cover_a_page_by_its_id_and_by_prefix
             a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
