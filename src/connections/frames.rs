@@ -21,6 +21,8 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, Role, WebSocketConfig},
 };
 
+use super::overlong::Cutter;
+
 /// Read buffer of a connection: an idle one holds little more than this.
 const READ_BUFFER_BYTES: usize = 1536;
 /// Frames that leave in one write.
@@ -57,8 +59,25 @@ struct Wire {
     queue: VecDeque<Frame>,
     queued_bytes: usize,
     written_bytes: u64,
+    /// What was read before the handshake had ended.
+    unread: Bytes,
+    /// Leaves out what is too long of messages over the limit, if they do not end the connection.
+    cutter: Option<Box<Cutter>>,
     /// What comes in is the rest of a message over the limit, behind which tungstenite cannot read on.
     is_overrun: bool,
+}
+
+/// What has been read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Incoming {
+    /// A message.
+    Message(Message),
+    /// The beginning of one over the limit.
+    Overlong {
+        beginning: Bytes,
+        size: usize,
+        limit: usize,
+    },
 }
 
 #[derive(Debug)]
@@ -80,7 +99,7 @@ const MAX_HEAD_BYTES: usize = 10;
 impl FrameSocket {
     /// Takes over a stream after the handshake, with what has been read from it already. Messages over `max_message_bytes` end the
     /// connection.
-    pub(super) fn new(stream: TcpStream, read: Vec<u8>, max_message_bytes: usize) -> Self {
+    pub(super) fn new(stream: TcpStream, unread: Bytes, max_message_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -92,12 +111,17 @@ impl FrameSocket {
             queue: VecDeque::new(),
             queued_bytes: 0,
             written_bytes: 0,
+            unread,
+            cutter: None,
             is_overrun: false,
         };
-        Self(match read.is_empty() {
-            true => WebSocket::from_raw_socket(wire, Role::Server, Some(config)),
-            false => WebSocket::from_partially_read(wire, read, Role::Server, Some(config)),
-        })
+        Self(WebSocket::from_raw_socket(wire, Role::Server, Some(config)))
+    }
+
+    /// Messages of bytes over the limit that is set next do not end the connection any more: they are read to their end, and nothing is
+    /// kept of them but their beginning. To be said before anything is read.
+    pub(super) fn outlive_overlong(&mut self) {
+        self.0.get_mut().cutter = Some(Box::default());
     }
 
     /// Messages may be so long from the next one on.
@@ -106,6 +130,9 @@ impl FrameSocket {
             config.max_message_size = Some(max_bytes);
             config.max_frame_size = Some(max_bytes);
         });
+        if let Some(cutter) = &mut self.0.get_mut().cutter {
+            cutter.limit(max_bytes);
+        }
     }
 
     /// Reads the next message. Behind one over the limit there is nothing but the end: what comes is thrown away, because a socket that
@@ -113,7 +140,7 @@ impl FrameSocket {
     pub(super) fn poll_read(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Result<Message, tungstenite::Error>> {
+    ) -> Poll<Result<Incoming, tungstenite::Error>> {
         let wire = self.0.get_mut();
         if wire.is_overrun {
             return wire.poll_discard(context).map(Err);
@@ -125,7 +152,25 @@ impl FrameSocket {
                 Poll::Ready(Err(error))
             }
             Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            read => Poll::Ready(read),
+            Err(error) => Poll::Ready(Err(error)),
+            Ok(message) => Poll::Ready(Ok(self.uncut(message))),
+        }
+    }
+
+    /// A message as it came, or as the beginning that was left of it.
+    fn uncut(&mut self, message: Message) -> Incoming {
+        let limit = self.0.get_config().max_message_size.unwrap_or(usize::MAX);
+        let (Some(cutter), Message::Text(_) | Message::Binary(_)) = (&mut self.0.get_mut().cutter, &message)
+        else {
+            return Incoming::Message(message);
+        };
+        match cutter.read() {
+            None => Incoming::Message(message),
+            Some(size) => Incoming::Overlong {
+                beginning: message.into_data(),
+                size: usize::try_from(size).unwrap_or(usize::MAX),
+                limit,
+            },
         }
     }
 
@@ -261,13 +306,50 @@ impl Wire {
     }
 }
 
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+impl Wire {
+    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.unread.is_empty() {
+            let count = self.unread.len().min(buffer.len());
+            self.unread.split_to(count).copy_to_slice(&mut buffer[..count]);
+            return Ok(count);
+        }
         let mut buffer = ReadBuf::new(buffer);
         let waker = self.waker.clone();
         match Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&waker), &mut buffer)? {
             Poll::Ready(()) => Ok(buffer.filled().len()),
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(mut cutter) = self.cutter.take() else {
+            return self.read_some(buffer);
+        };
+        let read = self.read_cut(&mut cutter, buffer);
+        self.cutter = Some(cutter);
+        read
+    }
+}
+
+impl Wire {
+    fn read_cut(&mut self, cutter: &mut Cutter, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            // Tungstenite has place for a whole head whenever it wants one.
+            let Some(free) = buffer.get_mut(cutter.held()..).filter(|free| !free.is_empty()) else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            let count = self.read_some(free)?;
+            if count == 0 {
+                return Ok(0);
+            }
+            let held = cutter.restore(buffer);
+            // If all of it was left out, that is no end.
+            match cutter.cut(buffer, held + count) {
+                0 => {}
+                left => return Ok(left),
+            }
         }
     }
 }
@@ -369,7 +451,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
         let client = WebSocketStream::from_raw_socket(client.unwrap(), Role::Client, None).await;
-        (FrameSocket::new(server.unwrap().0, Vec::new(), 1 << 20), client)
+        (FrameSocket::new(server.unwrap().0, Bytes::new(), 1 << 20), client)
     }
 
     fn payload(length: usize) -> Bytes {
@@ -427,7 +509,7 @@ mod tests {
                 .is_pending()
         );
         let ping = poll_fn(|context| server.poll_read(context)).await.unwrap();
-        assert_eq!(ping, Message::Ping(payload(5)));
+        assert_eq!(ping, Incoming::Message(Message::Ping(payload(5))));
         let driving = poll_fn(|context| {
             // Reading is also when tungstenite replies.
             let _ = server.poll_read(context);
@@ -461,7 +543,7 @@ mod tests {
             while read < 20_000 {
                 match server.poll_read(context) {
                     Poll::Ready(message) => {
-                        assert_eq!(message.unwrap(), Message::Ping(payload(100)));
+                        assert_eq!(message.unwrap(), Incoming::Message(Message::Ping(payload(100))));
                         read += 1;
                     }
                     Poll::Pending => return Poll::Pending,
@@ -471,5 +553,34 @@ mod tests {
         });
         tokio::join!(pinging, reading);
         assert!(server.queued_bytes() <= MAX_BYTES_BEFORE_REPLIES + 200);
+    }
+
+    #[tokio::test]
+    async fn a_message_over_the_limit_can_be_outlived_and_costs_no_memory() {
+        let (mut server, client) = pair().await;
+        let mut client = client;
+        server.outlive_overlong();
+        server.limit_messages(100_000);
+        let sent = [payload(100_000), payload(30_000_000), payload(7)];
+        let writing = async {
+            for message in sent.clone() {
+                client.send(Message::Binary(message)).await.unwrap();
+            }
+        };
+        let reading = async {
+            let mut read = Vec::new();
+            for _ in 0..3 {
+                read.push(poll_fn(|context| server.poll_read(context)).await.unwrap());
+            }
+            read
+        };
+        let ((), read) = tokio::join!(writing, reading);
+        let overlong = Incoming::Overlong {
+            beginning: payload(1024),
+            size: 30_000_000,
+            limit: 100_000,
+        };
+        let [first, _, last] = sent.map(|message| Incoming::Message(Message::Binary(message)));
+        assert_eq!(read, [first, overlong, last]);
     }
 }
