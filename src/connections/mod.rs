@@ -22,6 +22,7 @@ mod session;
 pub mod socket_io;
 mod token_bucket;
 pub mod websocket;
+mod wire;
 
 pub use admission::{Admissions, ConnectionLimits, ConnectionSlot, HttpPermit, Peer, client_address};
 pub use context::ServerContext;

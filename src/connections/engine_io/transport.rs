@@ -50,6 +50,8 @@ pub(super) struct Transport {
     /// It is known who the peer is; those who take its posts look here.
     is_trusted: Arc<AtomicBool>,
     max_message_bytes: usize,
+    /// The peer has come to take what there is.
+    has_moved: bool,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ struct Polling {
     poll: Option<oneshot::Sender<String>>,
     post: Option<(std::vec::IntoIter<Packet>, oneshot::Sender<()>)>,
     paused: bool,
-    /// Somebody has come to take what there is.
+    /// The peer has come to take what there is.
     has_moved: bool,
 }
 
@@ -92,6 +94,7 @@ impl Transport {
             carrier,
             is_trusted: Arc::default(),
             max_message_bytes: 0,
+            has_moved: false,
         }
     }
 
@@ -112,6 +115,7 @@ impl Transport {
             }
         }
         self.carrier = Carrier::WebSocket(socket);
+        self.has_moved = true;
     }
 }
 
@@ -175,10 +179,11 @@ impl Link for Transport {
     }
 
     fn has_moved(&mut self) -> bool {
-        match &mut self.carrier {
+        let has_moved = match &mut self.carrier {
             Carrier::WebSocket(socket) => socket.has_moved(),
             Carrier::Polling(polling) => std::mem::take(&mut polling.has_moved),
-        }
+        };
+        has_moved | std::mem::take(&mut self.has_moved)
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, Ended>> {

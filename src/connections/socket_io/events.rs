@@ -49,7 +49,7 @@ pub(super) struct EventsPlace {
     live: LiveSocket,
     /// Why everything ends as soon as it has no page.
     ended: Option<Refusal>,
-    context: ServerContext,
+    context: Arc<ServerContext>,
 }
 
 struct Renewing {
@@ -62,7 +62,7 @@ impl EventsPlace {
     pub(super) fn new(
         (identity, live): (Arc<Identity>, LiveSocket),
         (socket, address): (Arc<str>, IpAddr),
-        context: &ServerContext,
+        context: &Arc<ServerContext>,
         config: &SocketIoConfig,
     ) -> Self {
         let join = JoinContext {
