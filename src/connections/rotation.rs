@@ -53,7 +53,10 @@ mod tests {
         let mut rotation = Rotation::default();
         let mut order = Vec::new();
         let mut ask = |left: &mut u32| match left.checked_sub(1) {
-            Some(less) => Poll::Ready(*left = less),
+            Some(less) => {
+                *left = less;
+                Poll::Ready(())
+            }
             None => Poll::Pending,
         };
         while let Poll::Ready((name, ())) = rotation.poll(&mut members, &mut ask) {

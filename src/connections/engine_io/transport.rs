@@ -201,7 +201,13 @@ impl Link for Transport {
             Packet::Binary(bytes) => Ok(Received::Frame(Frame::Binary(bytes))),
             Packet::Pong => Ok(Received::Nothing),
             Packet::Close => Err(Ended::Clean),
-            _ => Err(Ended::Refused(Refusal::malformed(
+            Packet::Open(_)
+            | Packet::Ping
+            | Packet::PingUpgrade
+            | Packet::PongUpgrade
+            | Packet::Upgrade
+            | Packet::Noop
+            | Packet::BinaryV3(_) => Err(Ended::Refused(Refusal::malformed(
                 "a packet that clients do not send",
             ))),
         })
