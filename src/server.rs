@@ -23,8 +23,8 @@ use tower::ServiceExt;
 use crate::{
     auth::{Access, Audit},
     config::Config,
-    connections::{Admissions, HttpPermit, PatientStream, websocket::Surroundings},
-    http::{self, Parts, Peer, StoreProbe, TimedBody},
+    connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
+    http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
     supervision::Supervisor,
@@ -150,7 +150,7 @@ impl Server {
             broadcast_secret: config.broadcast_secret,
             admissions: admissions.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
-            around: Arc::new(Surroundings {
+            around: Arc::new(ServerContext {
                 access,
                 registry: registry.clone(),
                 writer,

@@ -18,7 +18,7 @@ use crate::{
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
-        hocuspocus::LobbyLimits,
+        hocuspocus::PendingAuthLimits,
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
     reader::ReaderConfig,
@@ -405,7 +405,7 @@ pub struct Config {
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
     /// Limits before anybody is let in, where a protocol shows its token after connecting.
-    pub lobby: LobbyLimits,
+    pub lobby: PendingAuthLimits,
     /// The processes in which pages are read.
     pub readers: ReaderConfig,
 }
@@ -561,8 +561,8 @@ impl Settings {
         )
     }
 
-    fn lobby(&self) -> LobbyLimits {
-        LobbyLimits {
+    fn lobby(&self) -> PendingAuthLimits {
+        PendingAuthLimits {
             timeout: Duration::from_secs(self.limits.auth_timeout_seconds),
             max_messages: 100,
             max_bytes: 1 << 20,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,6 +13,10 @@ use crate::{
     auth::network,
     rooms::{Refusal, RefusalCode},
 };
+
+/// The address of the peer, put into each request by the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// Limits on connections; 0 switches one off.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +72,7 @@ pub struct Admissions {
 
 /// A connection that is counted until this is dropped.
 #[derive(Debug)]
-pub struct ConnectionPermit {
+pub struct ConnectionSlot {
     limits: ConnectionLimits,
     counts: Arc<Mutex<Counts>>,
     /// Whose connection it is; one with several pages can have several users.
@@ -86,7 +90,7 @@ impl Admissions {
     }
 
     /// Counts a connection, or says which limit it would exceed.
-    pub fn admit(&self, user: Option<&Arc<str>>, ip: IpAddr) -> Result<ConnectionPermit, Refusal> {
+    pub fn admit(&self, user: Option<&Arc<str>>, ip: IpAddr) -> Result<ConnectionSlot, Refusal> {
         let ip = Some(network(ip)).filter(|ip| !ip.is_loopback());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |limit: usize, count: usize| limit != 0 && count >= limit;
@@ -112,7 +116,7 @@ impl Admissions {
         if let Some(ip) = ip {
             *counts.ips.entry(ip).or_default() += 1;
         }
-        Ok(ConnectionPermit {
+        Ok(ConnectionSlot {
             limits: self.limits,
             counts: self.counts.clone(),
             users: user.cloned().into_iter().collect(),
@@ -179,9 +183,9 @@ fn too_many_of_user() -> Refusal {
     )
 }
 
-impl ConnectionPermit {
+impl ConnectionSlot {
     /// Counts the connection as one of a user who has been made known after it was admitted, or says that the user has too many.
-    pub fn claim(&mut self, user: Option<&Arc<str>>) -> Result<(), Refusal> {
+    pub fn attach_user(&mut self, user: Option<&Arc<str>>) -> Result<(), Refusal> {
         let Some(user) = user.filter(|user| !self.users.contains(user)) else {
             return Ok(());
         };
@@ -195,7 +199,7 @@ impl ConnectionPermit {
     }
 }
 
-impl Drop for ConnectionPermit {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total -= 1;
@@ -246,7 +250,7 @@ mod tests {
         let loopback: IpAddr = [127, 0, 0, 1].into();
         let first = admissions.admit(Some(&ada), far);
         let second = admissions.admit(Some(&ada), far);
-        let code = |result: Result<ConnectionPermit, Refusal>| result.err().map(|refusal| refusal.code);
+        let code = |result: Result<ConnectionSlot, Refusal>| result.err().map(|refusal| refusal.code);
         assert_eq!(
             code(admissions.admit(Some(&ada), loopback)),
             Some(RefusalCode::RateLimited)
@@ -263,12 +267,18 @@ mod tests {
         assert!(admissions.admit(Some(&ada), far).is_ok());
         drop(fourth);
         let mut unknown = admissions.admit(None, loopback).expect("a place");
-        assert_eq!(unknown.claim(Some(&ada)).map_err(|refusal| refusal.code), Ok(()));
-        assert_eq!(unknown.claim(Some(&ada)).map_err(|refusal| refusal.code), Ok(()));
+        assert_eq!(
+            unknown.attach_user(Some(&ada)).map_err(|refusal| refusal.code),
+            Ok(())
+        );
+        assert_eq!(
+            unknown.attach_user(Some(&ada)).map_err(|refusal| refusal.code),
+            Ok(())
+        );
         drop(third);
         let mut another = admissions.admit(None, loopback).expect("a place");
         assert_eq!(
-            another.claim(Some(&ada)).map_err(|refusal| refusal.code),
+            another.attach_user(Some(&ada)).map_err(|refusal| refusal.code),
             Err(RefusalCode::RateLimited)
         );
     }

@@ -1,22 +1,32 @@
-//! Connections: each moves frames between one socket and the room its user opened.
+//! Connections: each moves frames between one peer and the rooms its user opened.
 //!
-//! [`Session`] is the pure state machine of one connection; [`websocket`] runs it and what is spoken on a WebSocket: one page, or
-//! many as in [`hocuspocus`]. [`engine_io`] does the same for clients that may also poll, and [`socket_io`] puts several pages on one
-//! such session.
+//! A connection is a link (a [`websocket`], or the requests and the WebSocket of an [`engine_io`] session), a protocol (what is spoken on
+//! it: one page in [`one_page`], many as in [`hocuspocus`] and [`socket_io`]), and one driver that asks both in turns. [`Session`] is the
+//! driver's clockwork, a pure state machine. A protocol reaches each of its rooms over a seat.
 
 mod admission;
-mod attendance;
-mod budget;
+mod context;
+mod driver;
 pub mod engine_io;
 mod frames;
+pub mod handshake;
 pub mod hocuspocus;
-mod one_page;
+mod link;
+pub mod one_page;
+mod overlong;
 mod patient;
+mod protocol;
+mod rotation;
+mod seat_io;
 mod session;
 pub mod socket_io;
+mod token_bucket;
 pub mod websocket;
+mod wire;
 
-pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, HttpPermit, client_address};
-pub use budget::Budget;
+pub use admission::{Admissions, ConnectionLimits, ConnectionSlot, HttpPermit, Peer, client_address};
+pub use context::ServerContext;
 pub use patient::PatientStream;
+pub use protocol::{Protocol, Work};
 pub use session::{Session, SessionConfig, Step};
+pub use token_bucket::TokenBucket;

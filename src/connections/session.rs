@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Budget;
+use super::TokenBucket;
 
 /// How patient a connection is, and how fast it may write.
 #[derive(Clone, Copy, Debug)]
@@ -22,22 +22,20 @@ pub struct SessionConfig {
 /// What is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Send a frame that changes nothing, and a ping, because the client hears nothing or says nothing.
-    KeepAlive,
+    /// Ask the peer for a sign of life, and send it something, because it says nothing or hears nothing.
+    Ping,
     /// The peer is gone: hang up without a word.
     Lost,
     /// The peer does not read: hang up with a reason.
     Stalled,
-    /// The token that let the peer in has expired.
-    Expired,
 }
 
 /// One connection's clockwork.
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
-    /// When the token that let the peer in expires.
-    expires: Option<Instant>,
+    /// Pings leave at this interval, whatever else does, as some protocols have it.
+    ping_interval: Option<Duration>,
     heard: Instant,
     sent: Instant,
     /// When the peer was last asked for a sign of life.
@@ -45,20 +43,28 @@ pub struct Session {
     /// Since when something waits to be written without any of it leaving.
     stalled: Option<Instant>,
     /// For messages.
-    budget: Budget,
+    budget: TokenBucket,
 }
 
 impl Session {
-    /// A connection that begins now, let in by a token that is good until `expires`.
-    pub fn new(now: Instant, config: SessionConfig, expires: Option<Instant>) -> Self {
+    /// A connection that begins now.
+    pub fn new(now: Instant, config: SessionConfig) -> Self {
         Self {
             config,
-            expires,
+            ping_interval: None,
             heard: now,
             sent: now,
             pinged: now,
             stalled: None,
-            budget: Budget::new(now, config.messages_per_second, config.burst),
+            budget: TokenBucket::new(now, config.messages_per_second, config.burst),
+        }
+    }
+
+    /// The same, pinging at an interval, whether anything else is said or not.
+    pub fn pinging_every(now: Instant, interval: Duration, config: SessionConfig) -> Self {
+        Self {
+            ping_interval: Some(interval),
+            ..Self::new(now, config)
         }
     }
 
@@ -84,9 +90,9 @@ impl Session {
         self.stalled = None;
     }
 
-    /// The frame that keeps the connection alive is on its way.
+    /// A ping is on its way.
     pub fn pinged(&mut self, now: Instant) {
-        self.sent(now);
+        self.sent = now;
         self.pinged = now;
     }
 
@@ -95,41 +101,34 @@ impl Session {
         self.stalled.get_or_insert(now);
     }
 
-    /// Whether something waits to be written without any of it leaving.
-    pub fn is_blocked(&self) -> bool {
-        self.stalled.is_some()
-    }
-
     /// What is due now, if anything.
     pub fn step(&mut self, now: Instant) -> Option<Step> {
-        if self.expires.is_some_and(|expires| now >= expires) {
-            return Some(Step::Expired);
-        }
         if now >= self.heard + self.config.timeout {
             return Some(Step::Lost);
         }
         if self.stall_deadline().is_some_and(|deadline| now >= deadline) {
             return Some(Step::Stalled);
         }
-        if self.stalled.is_none() && now >= self.keep_alive_at() {
-            return Some(Step::KeepAlive);
+        if self.ping_at().is_some_and(|at| now >= at) {
+            return Some(Step::Ping);
         }
         None
     }
 
-    /// Whoever only listens in a page where much happens has nothing to answer to, so it is asked then, too.
-    fn keep_alive_at(&self) -> Instant {
-        self.sent.min(self.heard.max(self.pinged)) + self.config.keep_alive
+    fn ping_at(&self) -> Option<Instant> {
+        match self.ping_interval {
+            Some(interval) => Some(self.pinged + interval),
+            // Nothing gets through to a peer that does not read.
+            None if self.stalled.is_some() => None,
+            // Whoever only listens in a page where much happens has nothing to answer to, so it is asked then, too.
+            None => Some(self.sent.min(self.heard.max(self.pinged)) + self.config.keep_alive),
+        }
     }
 
     /// When [`Self::step`] wants to be asked again.
     pub fn next_deadline(&self) -> Instant {
         let lost = self.heard + self.config.timeout;
-        let writing = match self.stalled {
-            None => Some(self.keep_alive_at()),
-            Some(_) => self.stall_deadline(),
-        };
-        [writing, self.expires]
+        [self.ping_at(), self.stall_deadline()]
             .into_iter()
             .flatten()
             .fold(lost, Instant::min)
@@ -162,13 +161,10 @@ mod tests {
     #[test]
     fn a_silent_server_keeps_the_client_and_a_silent_client_is_lost() {
         let start = start();
-        let mut session = Session::new(start, CONFIG, None);
+        let mut session = Session::new(start, CONFIG);
         assert_eq!(session.next_deadline(), start + CONFIG.keep_alive);
         assert_eq!(session.step(start + Duration::from_secs(14)), None);
-        assert_eq!(
-            session.step(start + Duration::from_secs(15)),
-            Some(Step::KeepAlive)
-        );
+        assert_eq!(session.step(start + Duration::from_secs(15)), Some(Step::Ping));
         session.pinged(start + Duration::from_secs(15));
         session.heard(start + Duration::from_secs(20));
         for second in [30, 45, 59] {
@@ -181,14 +177,14 @@ mod tests {
     #[test]
     fn who_only_listens_is_asked_for_a_sign_of_life_however_much_there_is_to_hear() {
         let start = start();
-        let mut session = Session::new(start, CONFIG, None);
+        let mut session = Session::new(start, CONFIG);
         for second in 0..15 {
             assert_eq!(session.step(start + Duration::from_secs(second)), None);
             session.sent(start + Duration::from_secs(second));
         }
         let asked = start + Duration::from_secs(15);
         assert_eq!(session.next_deadline(), asked);
-        assert_eq!(session.step(asked), Some(Step::KeepAlive));
+        assert_eq!(session.step(asked), Some(Step::Ping));
         session.pinged(asked);
         session.heard(asked + Duration::from_millis(1));
         session.sent(asked + Duration::from_secs(14));
@@ -204,7 +200,6 @@ mod tests {
                 timeout: Duration::from_secs(1000),
                 ..CONFIG
             },
-            None,
         );
         session.blocked(start);
         session.blocked(start + Duration::from_secs(30));
@@ -216,18 +211,32 @@ mod tests {
     }
 
     #[test]
-    fn a_token_lets_in_only_until_it_expires() {
+    fn pings_at_an_interval_do_not_depend_on_what_else_is_said() {
         let start = start();
-        let expires = start + Duration::from_secs(5);
-        let mut session = Session::new(start, CONFIG, Some(expires));
-        assert_eq!(session.next_deadline(), expires);
-        assert_eq!(session.step(expires), Some(Step::Expired));
+        let interval = Duration::from_secs(25);
+        let mut session = Session::pinging_every(start, interval, CONFIG);
+        let asked = start + interval;
+        session.sent(asked);
+        session.heard(asked);
+        session.blocked(asked);
+        assert_eq!(session.next_deadline(), asked);
+        assert_eq!(session.step(asked), Some(Step::Ping));
+        session.pinged(asked);
+        assert_eq!(session.step(asked), None);
+        session.heard(asked + interval);
+        assert_eq!(session.next_deadline(), asked + interval);
+        session.heard(asked + CONFIG.max_stall);
+        assert_eq!(
+            session.step(asked + CONFIG.max_stall),
+            Some(Step::Stalled),
+            "a ping is nothing that the peer has taken"
+        );
     }
 
     #[test]
     fn a_burst_passes_and_then_the_rate_holds() {
         let start = start();
-        let mut session = Session::new(start, CONFIG, None);
+        let mut session = Session::new(start, CONFIG);
         let may_read = |session: &Session, at| session.may_read_at().is_none_or(|from| at >= from);
         session.received(start, 200);
         assert!(may_read(&session, start));

@@ -12,6 +12,7 @@ use serde_json::json;
 use storage::{PageIdError, StoreError};
 
 use crate::{
+    protocols::codes::status,
     reader::ReadError,
     rooms::{Refusal, RefusalCode},
 };
@@ -73,25 +74,6 @@ impl HttpError {
                 }
             },
         }
-    }
-}
-
-/// The status of a refusal.
-pub(crate) fn status(code: RefusalCode) -> StatusCode {
-    match code {
-        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked => {
-            StatusCode::UNAUTHORIZED
-        }
-        RefusalCode::Forbidden | RefusalCode::ReadOnly => StatusCode::FORBIDDEN,
-        RefusalCode::PageDeleted | RefusalCode::NotFound => StatusCode::NOT_FOUND,
-        RefusalCode::Conflict => StatusCode::CONFLICT,
-        RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-        RefusalCode::Malformed => StatusCode::UNPROCESSABLE_ENTITY,
-        RefusalCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        RefusalCode::RoomFull | RefusalCode::Unavailable | RefusalCode::Draining => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        RefusalCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

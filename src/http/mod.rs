@@ -15,7 +15,7 @@ mod users;
 mod y_sweet;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -33,7 +33,6 @@ use axum::{
 };
 pub(crate) use body::TimedBody;
 pub use error::HttpError;
-pub(crate) use error::status;
 pub use health::StoreProbe;
 use ipnet::IpNet;
 pub use socket_io::routes as engine_routes;
@@ -49,11 +48,10 @@ use tower_http::{
 use crate::{
     auth::{Authenticator, Credential, Identity, Secret, find_credential},
     connections::{
-        Admissions, client_address,
+        Admissions, Peer, ServerContext, client_address,
         engine_io::{Engine, EngineConfig},
-        hocuspocus::{Host, LobbyLimits},
+        hocuspocus::{Host, PendingAuthLimits},
         socket_io::{SocketIoConfig, SocketIoServer},
-        websocket::Surroundings,
     },
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
@@ -72,7 +70,7 @@ pub struct Parts {
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
     /// What connections need.
-    pub around: Arc<Surroundings>,
+    pub around: Arc<ServerContext>,
     /// The store, for pages that are not open.
     pub store: SharedStore,
     /// Whether it works.
@@ -96,7 +94,7 @@ pub struct Parts {
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
     /// Limits before anybody is let in at `/hocuspocus`.
-    pub lobby: LobbyLimits,
+    pub lobby: PendingAuthLimits,
 }
 
 impl std::ops::Deref for App {
@@ -194,7 +192,7 @@ impl App {
 
     fn hocuspocus(&self) -> Host {
         Host {
-            around: self.around.clone(),
+            server: self.around.clone(),
             limits: self.lobby,
             hang_up: self.hang_up.clone(),
         }
@@ -217,10 +215,6 @@ impl App {
         self.draining.load(Ordering::Relaxed)
     }
 }
-
-/// The address of the peer, put into each request by the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub SocketAddr);
 
 /// All paths.
 pub fn router(parts: Parts) -> Router {
@@ -332,7 +326,7 @@ fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
         parts.engine_io,
         parts.tasks.clone(),
         parts.hang_up.clone(),
-        parts.around.metrics.clone(),
+        parts.around.clone(),
     )
 }
 

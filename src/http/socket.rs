@@ -16,9 +16,9 @@ use storage::PageId;
 use super::{App, HttpError};
 use crate::{
     auth::{Credential, Membership, SUBPROTOCOL_PREFIX},
-    connections::{ConnectionPermit, hocuspocus, websocket},
+    connections::{ConnectionSlot, handshake, hocuspocus, one_page, websocket},
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{Refusal, RefusalCode},
+    rooms::Refusal,
 };
 
 /// `WS /ws/{page…}`: y-websocket.
@@ -41,16 +41,16 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
         Err(answer) => return *answer,
     };
     match admit(app, asked, address).await {
-        Ok((page, membership, permit)) => {
-            let serving = websocket::serve::<D>(on_upgrade, page, membership, permit, app.around.clone());
+        Ok((page, membership, slot)) => {
+            let serving = one_page::serve::<D>(on_upgrade, page, membership, slot, app.around.clone());
             app.tasks.spawn(serving);
         }
         Err(refusal) => {
             app.around.metrics.refused(refusal.code.as_str(), 1);
             let (app, tasks) = (app.clone(), app.tasks.clone());
             tasks.spawn(async move {
-                if let (RefusalCode::Unauthenticated, Some(address)) = (refusal.code, address) {
-                    app.around.access.failures().failed(address).await;
+                if let Some(address) = address {
+                    app.around.delay_bad_token(address, &refusal).await;
                 }
                 websocket::refuse(on_upgrade, refusal).await;
             });
@@ -83,7 +83,7 @@ pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> 
 
 fn upgrade(request: &mut Request) -> Result<(Response<()>, OnUpgrade), Box<Response>> {
     let protocol = chosen_protocol(request);
-    websocket::upgrade(request, protocol.as_deref()).map_err(|error| {
+    handshake::upgrade(request, protocol.as_deref()).map_err(|error| {
         let mut answer = HttpError::from(Refusal::malformed(error.to_string())).into_response();
         *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
         answer
@@ -97,7 +97,7 @@ fn upgrade(request: &mut Request) -> Result<(Response<()>, OnUpgrade), Box<Respo
 fn admit_unknown(
     app: &App,
     request: &Request,
-) -> Result<(Option<Credential>, (IpAddr, ConnectionPermit)), Refusal> {
+) -> Result<(Option<Credential>, (IpAddr, ConnectionSlot)), Refusal> {
     if app.is_draining() {
         return Err(Refusal::draining());
     }
@@ -123,7 +123,7 @@ async fn admit(
     app: &App,
     asked: Result<(PageId, Option<Credential>), Refusal>,
     address: Option<IpAddr>,
-) -> Result<(PageId, Membership, ConnectionPermit), Refusal> {
+) -> Result<(PageId, Membership, ConnectionSlot), Refusal> {
     let access = &app.around.access;
     let known = asked.and_then(|asked| match address {
         Some(address) => Ok((asked, address)),
@@ -133,8 +133,8 @@ async fn admit(
         known.inspect_err(|refusal| access.note_refused(None, address, refusal))?;
     let identified = access.identify(credential.as_ref()).await.map(Arc::new);
     let count = |user: Option<&Arc<str>>| app.admissions.admit(user, address);
-    let (membership, permit) = access.admit(identified, &page, address, count).await?;
-    Ok((page, membership, permit))
+    let (membership, slot) = access.admit(identified, &page, address, count).await?;
+    Ok((page, membership, slot))
 }
 
 fn no_address() -> Refusal {

@@ -28,9 +28,10 @@ use serde_json::{Value, json};
 use socketioxide_core::Sid;
 use storage::PageId;
 
-use super::{App, HttpError, Peer, body::UnreadBody, error, now, pages, socket};
+use super::{App, HttpError, body::UnreadBody, error, now, pages, socket};
 use crate::{
     auth::{Claims, Kind, NumericDate},
+    connections::Peer,
     protocols::y_sweet::YSweet,
     rooms::{Refusal, RefusalCode, Role},
 };

@@ -47,7 +47,7 @@ const SEPARATOR: char = '\0';
 
 /// What a frame says.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Frame<'a> {
+pub enum Incoming<'a> {
     /// "Are you there?"
     Ping,
     /// "I am here."
@@ -57,13 +57,13 @@ pub enum Frame<'a> {
         /// The page, and the session if there is one.
         address: &'a str,
         /// What is said.
-        said: Said,
+        request: Request,
     },
 }
 
 /// What a client says to a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
+pub enum Request {
     /// Something for its room.
     ToRoom(ClientMessage),
     /// "This is who I am."
@@ -74,7 +74,7 @@ pub enum Said {
     Nothing,
 }
 
-impl Said {
+impl Request {
     /// Whether it is one of those that are answered by a [`sync_status`].
     pub fn wants_status(&self) -> bool {
         matches!(
@@ -125,28 +125,33 @@ pub fn page_of(address: &str) -> &str {
         .map_or(address, |(page, _session)| page)
 }
 
+/// The address in the beginning of a frame.
+pub fn address_of(beginning: &Bytes) -> Option<&str> {
+    Reader::new(beginning).string().ok()
+}
+
 /// Reads a frame. Payloads are slices of it.
 ///
 /// # Errors
 /// When it is not exactly one message that a client may send.
-pub fn decode(frame: &Bytes) -> Result<Frame<'_>, DecodeError> {
+pub fn decode(frame: &Bytes) -> Result<Incoming<'_>, DecodeError> {
     match &frame[..] {
-        PING => return Ok(Frame::Ping),
-        PONG => return Ok(Frame::Pong),
+        PING => return Ok(Incoming::Ping),
+        PONG => return Ok(Incoming::Pong),
         _ => {}
     }
     let mut reader = Reader::new(frame);
     let address = reader.string()?;
-    let said = read_said(frame, &mut reader)?;
+    let request = read_request(frame, &mut reader)?;
     if !reader.is_at_end() {
         return Err(DecodeError::TrailingBytes {
             position: reader.position(),
         });
     }
-    Ok(Frame::Addressed { address, said })
+    Ok(Incoming::Addressed { address, request })
 }
 
-fn read_said(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Said, DecodeError> {
+fn read_request(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Request, DecodeError> {
     let position = reader.position();
     let message = match reader.byte()? {
         SYNC | SYNC_REPLY => read_sync(frame, reader)?,
@@ -157,10 +162,10 @@ fn read_said(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Said, DecodeError
             let length = reader.string()?.len();
             ClientMessage::Stateless(frame.slice(reader.position() - length..reader.position()))
         }
-        CLOSE => return Ok(Said::Leave),
+        CLOSE => return Ok(Request::Leave),
         SYNC_STATUS => {
             reader.number()?;
-            return Ok(Said::Nothing);
+            return Ok(Request::Nothing);
         }
         // What only servers say to each other (6) among them.
         tag => {
@@ -171,7 +176,7 @@ fn read_said(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Said, DecodeError
             });
         }
     };
-    Ok(Said::ToRoom(message))
+    Ok(Request::ToRoom(message))
 }
 
 fn read_sync(frame: &Bytes, reader: &mut Reader<'_>) -> Result<ClientMessage, DecodeError> {
@@ -190,7 +195,7 @@ fn read_sync(frame: &Bytes, reader: &mut Reader<'_>) -> Result<ClientMessage, De
     }
 }
 
-fn read_token(reader: &mut Reader<'_>) -> Result<Said, DecodeError> {
+fn read_token(reader: &mut Reader<'_>) -> Result<Request, DecodeError> {
     let position = reader.position();
     match reader.byte()? {
         TOKEN => {}
@@ -207,7 +212,7 @@ fn read_token(reader: &mut Reader<'_>) -> Result<Said, DecodeError> {
     if has_version {
         reader.string()?;
     }
-    Ok(Said::Token(Token { text, has_version }))
+    Ok(Request::Token(Token { text, has_version }))
 }
 
 fn payload(frame: &Bytes, reader: &mut Reader<'_>) -> Result<Bytes, DecodeError> {
@@ -297,7 +302,7 @@ mod tests {
     fn what_providers_send_is_read() {
         use ClientMessage::{Awareness, QueryAwareness, Stateless, SyncStep1, SyncStep2, Update};
         let token = |text: &str, has_version| {
-            Said::Token(Token {
+            Request::Token(Token {
                 text: text.to_owned(),
                 has_version,
             })
@@ -306,37 +311,37 @@ mod tests {
             ("01 64 02 00 03 74 6f 6b 05 34 2e 38 2e 30", token("tok", true)),
             ("01 64 02 00 03 74 6f 6b", token("tok", false)),
             ("01 64 02 00 00", token("", false)),
-            ("01 64 00 00 01 00", Said::ToRoom(SyncStep1(bytes("00")))),
-            ("01 64 00 01 02 00 00", Said::ToRoom(SyncStep2(bytes("0000")))),
-            ("01 64 04 01 02 00 00", Said::ToRoom(SyncStep2(bytes("0000")))),
-            ("01 64 00 02 02 00 00", Said::ToRoom(Update(bytes("0000")))),
+            ("01 64 00 00 01 00", Request::ToRoom(SyncStep1(bytes("00")))),
+            ("01 64 00 01 02 00 00", Request::ToRoom(SyncStep2(bytes("0000")))),
+            ("01 64 04 01 02 00 00", Request::ToRoom(SyncStep2(bytes("0000")))),
+            ("01 64 00 02 02 00 00", Request::ToRoom(Update(bytes("0000")))),
             (
                 "01 64 01 0b 01 01 01 07 7b2275223a317d",
-                Said::ToRoom(Awareness(bytes("01 01 01 07 7b2275223a317d"))),
+                Request::ToRoom(Awareness(bytes("01 01 01 07 7b2275223a317d"))),
             ),
-            ("01 64 03", Said::ToRoom(QueryAwareness)),
-            ("01 64 05 02 68 69", Said::ToRoom(Stateless(bytes("6869")))),
-            ("01 64 07", Said::Leave),
-            ("01 64 08 01", Said::Nothing),
+            ("01 64 03", Request::ToRoom(QueryAwareness)),
+            ("01 64 05 02 68 69", Request::ToRoom(Stateless(bytes("6869")))),
+            ("01 64 07", Request::Leave),
+            ("01 64 08 01", Request::Nothing),
         ] {
             let frame = bytes(hex);
             assert_eq!(
                 decode(&frame),
-                Ok(Frame::Addressed {
+                Ok(Incoming::Addressed {
                     address: "d",
-                    said: expected
+                    request: expected
                 }),
                 "{hex}"
             );
         }
-        assert_eq!(decode(&bytes("09")), Ok(Frame::Ping));
-        assert_eq!(decode(&bytes("0a")), Ok(Frame::Pong));
+        assert_eq!(decode(&bytes("09")), Ok(Incoming::Ping));
+        assert_eq!(decode(&bytes("0a")), Ok(Incoming::Pong));
     }
 
     #[test]
     fn a_session_is_part_of_the_address_and_not_of_the_page() {
         let frame = bytes("05 64 00 61 62 63 03");
-        let Ok(Frame::Addressed { address, .. }) = decode(&frame) else {
+        let Ok(Incoming::Addressed { address, .. }) = decode(&frame) else {
             panic!("a frame");
         };
         assert_eq!((address, page_of(address)), ("d\0abc", "d"));

@@ -3,14 +3,16 @@
 //! A dialect knows of rooms only the messages ([`ClientMessage`], [`ServerMessage`]), and rooms know of dialects nothing. To
 //! add one: implement [`Dialect`], raise [`DIALECT_SLOTS`](crate::rooms::DIALECT_SLOTS), and mount it in `connections`.
 
-pub mod close;
+pub mod codes;
 pub mod events;
+mod frame;
 pub mod hocuspocus;
 pub mod socket_io;
 pub mod y_socketio;
 pub mod y_sweet;
 pub mod y_websocket;
 
+pub use frame::Frame;
 use std::time::Duration;
 
 use bytes::Bytes;

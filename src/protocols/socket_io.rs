@@ -5,31 +5,11 @@ use serde_json::json;
 use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 
+use super::Frame;
 use crate::rooms::{Refusal, ServerMessage};
 
 /// Where all that goes over Socket.IO keeps the bytes of its attachment beside a shared message.
 pub const SLOT: usize = 1;
-
-/// A frame on its way out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Frame {
-    /// An Engine.IO packet with its type, such as `4hello`.
-    Text(Str),
-    /// The same where many are sent one text, which is UTF-8.
-    SharedText(Bytes),
-    /// A message of bytes.
-    Binary(Bytes),
-}
-
-impl Frame {
-    /// About how many bytes of a queue it takes.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::SharedText(bytes) | Self::Binary(bytes) => bytes.len(),
-        }
-    }
-}
 
 /// Writes a packet as frames: its text, then its attachments.
 pub fn encode(packet: Packet, frames: &mut Vec<Frame>) {
@@ -53,7 +33,7 @@ pub fn attachment_event(namespace: &Str, event: &str, ack: Option<i64>) -> Str {
     }
     match frames.into_iter().next() {
         Some(Frame::Text(text)) => text,
-        Some(Frame::SharedText(_) | Frame::Binary(_)) | None => Str::default(),
+        Some(Frame::SharedText(_) | Frame::Binary(_) | Frame::Parts(..)) | None => Str::default(),
     }
 }
 

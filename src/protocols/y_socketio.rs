@@ -15,7 +15,10 @@ use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::{PageId, Seq};
 
-use super::socket_io::{Frame, attachment_event, encode, malformed, refusal_answer, refusal_event};
+use super::{
+    Frame,
+    socket_io::{attachment_event, encode, malformed, refusal_answer, refusal_event},
+};
 use crate::rooms::{ClientMessage, Refusal, RefusalCode, ServerMessage};
 
 /// What namespaces of pages begin with.

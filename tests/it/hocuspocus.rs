@@ -191,6 +191,50 @@ async fn the_last_page_that_is_closed_takes_the_socket_with_it() {
 }
 
 #[tokio::test]
+async fn a_message_over_the_limit_is_refused_by_its_page_and_the_others_go_on() {
+    let server = TestServer::start(&["--max-message-bytes", "100000"]).await;
+    let mut provider = Provider::open(&server).await;
+    for page in ["d", "e"] {
+        provider.show_token_and_version(page, "").await;
+        provider.until(page, |word| matches!(word, Word::LetIn(_))).await;
+    }
+    let too_long = insertion(1, 0, &"x".repeat(3_000_000));
+    provider.edit("d", &too_long).await;
+    provider.edit("e", &insertion(1, 0, "fine")).await;
+    provider.edit("d", &insertion(2, 0, "under way")).await;
+    provider.edit("d", &too_long).await;
+    let is_closed = |word: &Word| matches!(word, Word::Closed(reason) if reason.starts_with("too_large: "));
+    provider.until("d", is_closed).await;
+    assert_eq!(provider.statuses("e", 1).await, [1]);
+    assert_eq!(
+        provider.statuses("d", 1).await,
+        [0],
+        "it was sent to a page that is closed"
+    );
+    provider.enter("d", "").await;
+    provider.edit("d", &insertion(1, 0, "short")).await;
+    assert_eq!(provider.statuses("d", 1).await, [1]);
+    assert_eq!(text(&server, "d").await, "short");
+    assert_eq!(text(&server, "e").await, "fine");
+
+    let mut alone = Provider::join(&server, "d").await;
+    alone.edit("d", &too_long).await;
+    assert_closed(&alone.closed().await, 4413, "too_large");
+}
+
+#[tokio::test]
+async fn a_page_that_takes_too_long_to_open_is_refused() {
+    let store = SwitchedStore::new(empty_store().await);
+    let flags = ["--keepalive-seconds", "1", "--connection-timeout-seconds", "2"];
+    let server = TestServer::start_on(store.clone(), &flags).await;
+    store.opening(Weather::Hanging);
+    let mut provider = Provider::open(&server).await;
+    provider.show_token("d", "").await;
+    // Providers come back by themselves to a new socket.
+    assert_closed(&provider.closed().await, 1013, "unavailable");
+}
+
+#[tokio::test]
 async fn frames_that_are_no_message_end_the_socket() {
     let server = TestServer::start(&[]).await;
     for frame in [

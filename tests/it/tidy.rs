@@ -125,7 +125,9 @@ fn pure_modules() -> Vec<Source> {
         is_machine
             || path.starts_with("src/protocols/")
             || path == "src/connections/session.rs"
-            || path == "src/connections/hocuspocus/lobby.rs"
+            || path == "src/connections/hocuspocus/pending_auth.rs"
+            || path == "src/connections/overlong.rs"
+            || path == "src/connections/rotation.rs"
             || (path.starts_with("crdt/src/") && !path.starts_with("crdt/src/testing/"))
     };
     let pure: Vec<_> = [rust("src"), rust("crdt/src")]

@@ -96,7 +96,7 @@ impl Connection {
             process,
             epoch,
             page,
-            session: Session::new(now, session_config(), None),
+            session: Session::new(now, session_config()),
             server: None,
             reads: true,
             silent: false,

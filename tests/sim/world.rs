@@ -672,7 +672,7 @@ impl World {
             return;
         };
         match connection.session.step(now) {
-            Some(Step::KeepAlive) => {
+            Some(Step::Ping) => {
                 connection.session.pinged(now);
                 self.send_down(id, Down::Frame(YWebsocket::keep_alive()));
                 self.send_down(id, Down::Ping);
@@ -682,7 +682,7 @@ impl World {
                 self.send_down(id, Down::Reset);
             }
             Some(Step::Stalled) => self.hang_up(id, Refusal::unavailable("the client reads too slowly")),
-            Some(Step::Expired) | None => {}
+            None => {}
         }
     }
 

@@ -14,10 +14,10 @@ use axum::{
     Json,
     body::Body,
     extract::Request as HttpRequest,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use engineioxide_core::{OpenPacket, Packet, ProtocolVersion, Sid, TransportType, payload};
+use engineioxide_core::{OpenPacket, Packet, ProtocolVersion, Sid, Str, TransportType, payload};
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
@@ -25,17 +25,22 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    EngineConfig, Frame, Server,
-    driver::Driver,
-    link::{Link, Request, packet},
+    config::EngineConfig,
+    transport::{Request, Transport, packet},
 };
 use crate::{
     connections::{
-        frames::{FrameSocket, Opcode},
-        websocket,
+        Session, SessionConfig,
+        context::ServerContext,
+        driver::{Driving, now, run},
+        frames::{FrameSocket, Incoming, Opcode},
+        handshake,
+        link::Link,
+        protocol::Protocol,
+        websocket::{WebSocket, refuse},
     },
+    protocols::{Frame, codes::status},
     rooms::Refusal,
-    telemetry::Metrics,
 };
 
 /// Requests that may wait for a session; a client has at most one poll and one post under way.
@@ -43,14 +48,20 @@ const MAX_REQUESTS: usize = 4;
 /// How long the body of a post may take.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
-type Sessions = Mutex<HashMap<Sid, Session>>;
+type Sessions = Mutex<HashMap<Sid, PollingSession>>;
 
 /// How a session that polls is spoken to.
 #[derive(Clone)]
-struct Session {
+struct PollingSession {
     requests: mpsc::Sender<Request>,
     /// Whether it is known whose it is.
     is_known: Arc<AtomicBool>,
+}
+
+/// Opens sessions.
+pub trait Server: Send + Sync + 'static {
+    /// Lets a client in, or says why not.
+    fn open(&self, request: &Parts) -> Result<Box<dyn Protocol>, Refusal>;
 }
 
 /// Serves Engine.IO at one path.
@@ -61,7 +72,7 @@ pub struct Engine<S> {
     sessions: Arc<Sessions>,
     tasks: TaskTracker,
     stop: CancellationToken,
-    metrics: Metrics,
+    context: Arc<ServerContext>,
 }
 
 /// What is wrong with a request, with the protocol's number for it.
@@ -123,7 +134,7 @@ impl<S: Server> Engine<S> {
         config: EngineConfig,
         tasks: TaskTracker,
         stop: CancellationToken,
-        metrics: Metrics,
+        context: Arc<ServerContext>,
     ) -> Self {
         Self {
             server,
@@ -131,7 +142,7 @@ impl<S: Server> Engine<S> {
             sessions: Arc::default(),
             tasks,
             stop,
-            metrics,
+            context,
         }
     }
 
@@ -155,45 +166,44 @@ impl<S: Server> Engine<S> {
 
     fn open_polling(&self, request: HttpRequest) -> Response {
         let (parts, _) = request.into_parts();
-        let application = match self.server.open(&parts) {
-            Ok(application) => application,
+        let protocol = match self.server.open(&parts) {
+            Ok(protocol) => protocol,
             Err(refusal) => return self.refuse(&refusal),
         };
         let sid = Sid::new();
         let (requests, inbox) = mpsc::channel(MAX_REQUESTS);
-        let driver = self.driver(Link::polling(inbox), application);
-        let is_known = driver.is_known();
-        lock(&self.sessions).insert(sid, Session { requests, is_known });
+        let transport = Transport::polling(inbox);
+        let is_known = transport.is_trusted();
+        lock(&self.sessions).insert(sid, PollingSession { requests, is_known });
         let sessions = self.sessions.clone();
+        let driving = self.driving();
         self.tasks.spawn(async move {
             // However the session ends, nothing finds it any more.
             let _entry = Entry { sessions, sid };
-            driver.run().await;
+            run(transport, protocol, driving).await;
         });
         text(self.opening(sid, TransportType::Polling))
     }
 
     fn open_web_socket(&self, mut request: HttpRequest) -> Result<Response, BadRequest> {
         let (response, on_upgrade) =
-            websocket::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
+            handshake::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
         let (parts, _) = request.into_parts();
         match self.server.open(&parts) {
             Err(refusal) => {
-                self.metrics.refused(refusal.code.as_str(), 1);
-                self.tasks.spawn(websocket::refuse(on_upgrade, refusal));
+                self.context.metrics.refused(refusal.code.as_str(), 1);
+                self.tasks.spawn(refuse(on_upgrade, refusal));
             }
-            Ok(application) => {
+            Ok(protocol) => {
                 let opening = self.opening(Sid::new(), TransportType::Websocket);
-                let limit = self.config.max_of_strangers();
-                let (config, metrics, stop) = (self.config, self.metrics.clone(), self.stop.clone());
+                let (limit, driving) = (self.config.max_of_strangers(), self.driving());
                 self.tasks.spawn(async move {
-                    let Some(socket) = websocket::accepted(on_upgrade, limit).await else {
+                    let Some(socket) = handshake::accepted(on_upgrade, limit).await else {
                         return;
                     };
-                    let link = Link::web_socket(socket);
-                    let mut driver = Driver::new(link, application, &config, metrics, stop);
-                    driver.feed(Frame::Text(opening.into()));
-                    driver.run().await;
+                    let mut transport = Transport::web_socket(socket);
+                    transport.push(Frame::Text(opening.into()));
+                    run(transport, protocol, driving).await;
                 });
             }
         }
@@ -211,7 +221,7 @@ impl<S: Server> Engine<S> {
     }
 
     async fn post(&self, sid: Sid, request: HttpRequest) -> Result<Response, BadRequest> {
-        let Session {
+        let PollingSession {
             requests: session,
             is_known,
         } = self.session(sid)?;
@@ -247,19 +257,21 @@ impl<S: Server> Engine<S> {
 
     fn upgrade(&self, sid: Sid, mut request: HttpRequest) -> Result<Response, BadRequest> {
         let (response, on_upgrade) =
-            websocket::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
+            handshake::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
         let session = self.session(sid)?.requests;
         let (limit, patience) = (self.config.max_of_strangers(), self.config.upgrade_timeout);
         let sessions = self.sessions.clone();
         self.tasks.spawn(async move {
-            let Some(mut socket) = websocket::accepted(on_upgrade, limit).await else {
+            let Some(mut socket) = handshake::accepted(on_upgrade, limit).await else {
                 return;
             };
             let probed = tokio::time::timeout(patience, probe(&mut socket, &session)).await;
             if probed == Ok(true) {
                 // From here on the session is only found on this socket.
                 lock(&sessions).remove(&sid);
-                let _ = session.send(Request::Upgrade(Box::new(socket))).await;
+                let _ = session
+                    .send(Request::Upgrade(Box::new(WebSocket::new(socket))))
+                    .await;
             } else {
                 let _ = session.send(Request::Resume).await;
             }
@@ -267,18 +279,21 @@ impl<S: Server> Engine<S> {
         Ok(response.map(|()| Body::empty()))
     }
 
-    fn session(&self, sid: Sid) -> Result<Session, BadRequest> {
+    fn session(&self, sid: Sid) -> Result<PollingSession, BadRequest> {
         lock(&self.sessions).get(&sid).cloned().ok_or(BadRequest::Session)
     }
 
-    fn driver(&self, link: Link, application: S::Application) -> Driver<S::Application> {
-        Driver::new(
-            link,
-            application,
-            &self.config,
-            self.metrics.clone(),
-            self.stop.clone(),
-        )
+    fn driving(&self) -> Driving {
+        let config = SessionConfig {
+            timeout: self.config.ping_interval + self.config.ping_timeout,
+            ..self.config.session
+        };
+        Driving {
+            session: Session::pinging_every(now(), self.config.ping_interval, config),
+            max_message_bytes: self.config.max_payload(),
+            stop: Some(self.stop.clone()),
+            server: self.context.clone(),
+        }
     }
 
     fn opening(&self, sid: Sid, transport: TransportType) -> String {
@@ -296,15 +311,15 @@ impl<S: Server> Engine<S> {
     }
 
     fn refuse(&self, refusal: &Refusal) -> Response {
-        self.metrics.refused(refusal.code.as_str(), 1);
+        self.context.metrics.refused(refusal.code.as_str(), 1);
         let body = json!({ "code": 4, "message": refusal.to_string() });
-        (crate::http::status(refusal.code), Json(body)).into_response()
+        (status(refusal.code), Json(body)).into_response()
     }
 }
 
 /// The two words that a WebSocket and a session exchange before it takes over.
 async fn probe(socket: &mut FrameSocket, session: &mpsc::Sender<Request>) -> bool {
-    if hear(socket).await != Some(Packet::PingUpgrade) {
+    if next_packet(socket).await != Some(Packet::PingUpgrade) {
         return false;
     }
     socket.push(Opcode::Text, Packet::PongUpgrade.into());
@@ -312,13 +327,13 @@ async fn probe(socket: &mut FrameSocket, session: &mpsc::Sender<Request>) -> boo
     if sent.is_err() || session.send(Request::Pause).await.is_err() {
         return false;
     }
-    hear(socket).await == Some(Packet::Upgrade)
+    next_packet(socket).await == Some(Packet::Upgrade)
 }
 
 /// The next packet, if the next message is one.
-async fn hear(socket: &mut FrameSocket) -> Option<Packet> {
+async fn next_packet(socket: &mut FrameSocket) -> Option<Packet> {
     match poll_fn(|context| socket.poll_read(context)).await {
-        Ok(Message::Text(text)) => packet(&text).ok(),
+        Ok(Incoming::Message(Message::Text(text))) => packet(Str::copy_from_slice(&text)).ok(),
         Ok(_) | Err(_) => None,
     }
 }
@@ -335,7 +350,7 @@ impl Drop for Entry {
     }
 }
 
-fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<Sid, Session>> {
+fn lock(sessions: &Sessions) -> MutexGuard<'_, HashMap<Sid, PollingSession>> {
     // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
     sessions.lock().unwrap_or_else(PoisonError::into_inner)
 }

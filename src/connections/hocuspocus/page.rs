@@ -3,20 +3,22 @@
 use std::{
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use storage::PageId;
 
-use super::{Turned, ledger::Ledger};
+use super::ledger::Ledger;
 use crate::{
     auth::{LiveSocket, Membership},
     connections::{
-        attendance::{Attendance, Attended, Work},
-        websocket::{Say, Surroundings, now},
+        context::ServerContext,
+        protocol::Work,
+        seat_io::{SeatEvent, SeatIo},
     },
-    protocols::hocuspocus::{SLOT, Said, authenticated, encode, prefix},
+    protocols::Frame,
+    protocols::hocuspocus::{Request, SLOT, authenticated, encode, prefix},
     rooms::{Capabilities, ClientMessage, Departure, Outbox, Outgoing, Refusal, ServerMessage},
 };
 
@@ -25,6 +27,19 @@ const ASK_BEFORE: Duration = Duration::from_secs(30);
 
 /// What somebody may do whose token is good, and what tells when that ends.
 pub(super) type Known = (Membership, LiveSocket);
+
+/// What a page has come to while nobody looked.
+pub(super) enum Progress {
+    Verified(Result<Known, Refusal>),
+    Joined(Result<Box<JoinedPage>, Refusal>),
+    Renewed(Result<LiveSocket, Refusal>),
+    /// The client has waited long enough to hear that its token is no good.
+    MayBeTold {
+        refusal: Refusal,
+        /// An earlier token was good.
+        was_open: bool,
+    },
+}
 
 /// A page somebody wants to be in.
 pub(super) struct Page {
@@ -44,45 +59,34 @@ struct Session {
 /// How far somebody has come.
 pub(super) enum Stage {
     /// The token is being looked at.
-    Knocking(Work<Result<Known, Refusal>>),
+    Verifying(Work<Result<Known, Refusal>>),
     /// The room is being opened.
-    Entering(Work<Result<Box<Seated>, Refusal>>),
+    Opening(Work<Result<Box<JoinedPage>, Refusal>>),
     /// There is a seat.
-    In(Box<Seated>),
+    Open(Box<JoinedPage>),
     /// The token is no good, and the client is told so when it may be.
-    TurnedAway(Box<TurnedAway>),
+    Denied(Box<Denied>),
 }
 
 /// Somebody who has shown a token that is no good, and may have had a better one before.
-pub(super) struct TurnedAway {
+pub(super) struct Denied {
     refusal: Refusal,
-    was_in: bool,
+    was_open: bool,
     waiting: Work<()>,
 }
 
 /// A seat and the token that gives a right to it.
-pub(super) struct Seated {
-    attendance: Attendance,
+pub(super) struct JoinedPage {
+    seat: SeatIo,
     ledger: Ledger,
-    /// When the token ends.
-    pub(super) expires: Option<Instant>,
-    /// When to ask for a fresh one.
-    pub(super) ask_at: Option<Instant>,
     /// What the client was told of its scope.
     told_may_edit: bool,
     /// A fresh token that is being looked at.
-    pub(super) renewing: Option<Work<Result<Fresh, Refusal>>>,
-}
-
-/// How long a fresh token lasts from the moment in which it was taken.
-pub(super) struct Fresh {
-    pub(super) live: LiveSocket,
-    from: Instant,
-    lasts: Option<Duration>,
+    renewing: Option<Work<Result<LiveSocket, Refusal>>>,
 }
 
 impl Page {
-    pub(super) fn knocking(
+    pub(super) fn verifying(
         id: PageId,
         address: &str,
         has_version: bool,
@@ -94,15 +98,15 @@ impl Page {
         });
         Self {
             id,
-            stage: Stage::Knocking(looking),
+            stage: Stage::Verifying(looking),
             has_version,
             session,
         }
     }
 
-    pub(super) fn enter(&mut self, around: &Arc<Surroundings>, membership: Membership) {
-        self.stage = Stage::Entering(Box::pin(enter(
-            around.clone(),
+    pub(super) fn open(&mut self, server: &Arc<ServerContext>, membership: Membership) {
+        self.stage = Stage::Opening(Box::pin(join(
+            server.clone(),
             self.id.clone(),
             membership,
             self.has_version,
@@ -110,67 +114,67 @@ impl Page {
     }
 
     /// Makes the client wait for `waiting` before it is told. Gives its seat, if it has one, to be given back.
-    pub(super) fn turn_away(&mut self, refusal: Refusal, waiting: Work<()>) -> Option<Box<Seated>> {
-        let was_in = matches!(self.stage, Stage::In(_));
-        let turned_away = Stage::TurnedAway(Box::new(TurnedAway {
+    pub(super) fn deny(&mut self, refusal: Refusal, waiting: Work<()>) -> Option<Box<JoinedPage>> {
+        let was_open = matches!(self.stage, Stage::Open(_));
+        let denied = Stage::Denied(Box::new(Denied {
             refusal,
-            was_in,
+            was_open,
             waiting,
         }));
-        match std::mem::replace(&mut self.stage, turned_away) {
-            Stage::In(seated) => Some(seated),
-            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
+        match std::mem::replace(&mut self.stage, denied) {
+            Stage::Open(joined) => Some(joined),
+            Stage::Verifying(_) | Stage::Opening(_) | Stage::Denied(_) => None,
         }
     }
 
-    pub(super) fn seated(&mut self) -> Option<&mut Seated> {
+    pub(super) fn joined(&mut self) -> Option<&mut JoinedPage> {
         match &mut self.stage {
-            Stage::In(seated) => Some(seated),
-            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
+            Stage::Open(joined) => Some(joined),
+            Stage::Verifying(_) | Stage::Opening(_) | Stage::Denied(_) => None,
         }
     }
 
     /// Goes on; says what it has come to, if that is something new.
-    pub(super) fn poll_work(&mut self, context: &mut Context<'_>) -> Option<Turned> {
-        let turned = match &mut self.stage {
-            Stage::Knocking(looking) => looking.as_mut().poll(context).map(Turned::Looked),
-            Stage::Entering(entering) => entering.as_mut().poll(context).map(Turned::Entered),
-            Stage::TurnedAway(away) => away.waiting.as_mut().poll(context).map(|()| Turned::MayBeTold {
+    pub(super) fn poll_work(&mut self, context: &mut Context<'_>) -> Option<Progress> {
+        let progress = match &mut self.stage {
+            Stage::Verifying(looking) => looking.as_mut().poll(context).map(Progress::Verified),
+            Stage::Opening(entering) => entering.as_mut().poll(context).map(Progress::Joined),
+            Stage::Denied(away) => away.waiting.as_mut().poll(context).map(|()| Progress::MayBeTold {
                 refusal: away.refusal.clone(),
-                was_in: away.was_in,
+                was_open: away.was_open,
             }),
-            Stage::In(seated) => {
-                seated.attendance.poll_work(context);
-                let renewed = seated.renewing.as_mut()?.as_mut().poll(context);
+            Stage::Open(joined) => {
+                joined.seat.poll_work(context);
+                let renewed = joined.renewing.as_mut()?.as_mut().poll(context);
                 if renewed.is_ready() {
-                    seated.renewing = None;
+                    joined.renewing = None;
                 }
-                renewed.map(Turned::Renewed)
+                renewed.map(Progress::Renewed)
             }
         };
-        match turned {
-            Poll::Ready(turned) => Some(turned),
+        match progress {
+            Poll::Ready(progress) => Some(progress),
             Poll::Pending => None,
         }
     }
 
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Option<Attended> {
-        match self.seated()?.attendance.poll_next(context) {
-            Poll::Ready(attended) => Some(attended),
-            Poll::Pending => None,
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<SeatEvent> {
+        match self.joined() {
+            Some(joined) => joined.seat.poll_next(context),
+            None => Poll::Pending,
         }
     }
 
     /// The frame of a message; `None` for one that is said otherwise. It is written once for everybody at the plain address, and a
     /// session's is that one behind another beginning.
-    pub(super) fn frame(&self, message: &Outgoing) -> Option<Say> {
+    pub(super) fn frame(&self, message: &Outgoing) -> Option<Frame> {
         let shared = message.wire(SLOT, |message| encode(self.id.as_str(), message));
         if shared.is_empty() {
             return None;
         }
         Some(match &self.session {
-            None => Say::Frame(shared),
-            Some(session) => Say::Parts(session.prefix.clone(), shared.slice(session.plain_prefix..)),
+            None => Frame::Binary(shared),
+            Some(session) => Frame::Parts(session.prefix.clone(), shared.slice(session.plain_prefix..)),
         })
     }
 
@@ -180,62 +184,58 @@ impl Page {
         let (ServerMessage::Refused(_) | ServerMessage::SyncStep1(_)) = message.message() else {
             return None;
         };
-        let seated = self.seated()?;
-        (seated.may_edit() != seated.told_may_edit).then(|| seated.let_in(address))
+        let joined = self.joined()?;
+        (joined.may_edit() != joined.told_may_edit).then(|| joined.let_in(address))
     }
 
-    pub(super) fn may_hear(&self) -> bool {
+    pub(super) fn may_receive(&self) -> bool {
         match &self.stage {
-            Stage::In(seated) => seated.attendance.may_say() && seated.renewing.is_none(),
-            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => true,
-        }
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        match &self.stage {
-            Stage::In(seated) => seated.ask_at.into_iter().chain(seated.expires).min(),
-            Stage::Knocking(_) | Stage::Entering(_) | Stage::TurnedAway(_) => None,
+            Stage::Open(joined) => joined.seat.may_send() && joined.renewing.is_none(),
+            Stage::Verifying(_) | Stage::Opening(_) | Stage::Denied(_) => true,
         }
     }
 
     /// Gives the seat back. What was said on the way in counts: whoever types and leaves at once has said it.
-    pub(super) fn end(self, around: &Arc<Surroundings>, kept: Vec<Said>, departure: Departure) -> Work<()> {
+    pub(super) fn end(
+        self,
+        server: &Arc<ServerContext>,
+        kept: Vec<Request>,
+        departure: Departure,
+    ) -> Work<()> {
         let Self {
             id,
             stage,
             has_version,
             ..
         } = self;
-        let around = around.clone();
+        let server = server.clone();
         Box::pin(async move {
-            let seated = match stage {
-                Stage::In(seated) => Ok(seated),
-                Stage::Entering(entering) => entering.await,
-                Stage::Knocking(looking) => match looking.await {
-                    Ok((membership, _live)) => enter(around, id, membership, has_version).await,
+            let joined = match stage {
+                Stage::Open(joined) => Ok(joined),
+                Stage::Opening(entering) => entering.await,
+                Stage::Verifying(looking) => match looking.await {
+                    Ok((membership, _live)) => join(server, id, membership, has_version).await,
                     Err(refusal) => Err(refusal),
                 },
-                Stage::TurnedAway(_) => return,
+                Stage::Denied(_) => return,
             };
-            let Ok(mut seated) = seated else { return };
-            for said in kept {
-                if let Said::ToRoom(message) = said {
-                    seated.say(message);
+            let Ok(mut joined) = joined else { return };
+            for request in kept {
+                if let Request::ToRoom(message) = request {
+                    joined.send(message);
                 }
             }
-            seated.end(departure).await;
+            joined.end(departure).await;
         })
     }
 }
 
-async fn enter(
-    around: Arc<Surroundings>,
+async fn join(
+    server: Arc<ServerContext>,
     page: PageId,
     membership: Membership,
     has_version: bool,
-) -> Result<Box<Seated>, Refusal> {
-    let expires_in = membership.expires_in;
-    let from = now();
+) -> Result<Box<JoinedPage>, Refusal> {
     let capabilities = Capabilities {
         receipts: true,
         stateless: true,
@@ -243,28 +243,25 @@ async fn enter(
         asked: has_version,
         viewers: false,
     };
-    let outbox = Outbox::with_capabilities(around.max_outbox_bytes, capabilities);
-    let attendance = Attendance::begin(&around.access, &page, membership, outbox);
-    let mut attendance = attendance.await?;
+    let outbox = Outbox::with_capabilities(server.max_outbox_bytes, capabilities);
+    let patience = server.session.timeout;
+    let mut seat = SeatIo::begin(&server.access, &page, membership, outbox, patience).await?;
     // Programs that sync anew tell what they have only when they are asked.
-    attendance.ask_back();
-    let mut seated = Seated {
-        attendance,
+    seat.ask_back();
+    seat.ask_ahead(ASK_BEFORE);
+    Ok(Box::new(JoinedPage {
+        seat,
         ledger: Ledger::default(),
-        expires: None,
-        ask_at: None,
         told_may_edit: false,
         renewing: None,
-    };
-    seated.lasts(from, expires_in);
-    Ok(Box::new(seated))
+    }))
 }
 
-impl Seated {
+impl JoinedPage {
     /// Says something to the room.
-    pub(super) fn say(&mut self, message: ClientMessage) {
+    pub(super) fn send(&mut self, message: ClientMessage) {
         self.ledger.said(&message);
-        self.attendance.say(message);
+        self.seat.send(message);
     }
 
     /// What the client is told when the oldest of what it said has been stored or refused: so many times whether.
@@ -276,32 +273,17 @@ impl Seated {
     pub(super) fn end(mut self, departure: Departure) -> Work<()> {
         // It holds the seat.
         self.renewing = None;
-        Box::pin(self.attendance.end(departure))
-    }
-
-    fn lasts(&mut self, from: Instant, time: Option<Duration>) {
-        self.expires = time.map(|time| from + time);
-        self.ask_at = time.map(|time| from + time.saturating_sub(ASK_BEFORE).max(time / 2));
+        Box::pin(self.seat.end(departure))
     }
 
     /// Begins to take a fresh token, which must be of the same user.
     pub(super) fn renew(&mut self, looking: Work<Result<Known, Refusal>>) {
-        let seat = self.attendance.seat().clone();
+        let seat = self.seat.seat().clone();
         self.renewing = Some(Box::pin(async move {
             let (membership, live) = looking.await?;
-            let fresh = Fresh {
-                live,
-                from: now(),
-                lasts: membership.expires_in,
-            };
             seat.renew(membership).await?;
-            Ok(fresh)
+            Ok(live)
         }));
-    }
-
-    /// A fresh token was taken.
-    pub(super) fn renewed(&mut self, fresh: &Fresh) {
-        self.lasts(fresh.from, fresh.lasts);
     }
 
     /// The frame that lets the client in, with what it may do now.
@@ -311,7 +293,7 @@ impl Seated {
     }
 
     fn may_edit(&self) -> bool {
-        self.attendance.seat().role().may_edit()
+        self.seat.seat().role().may_edit()
     }
 }
 
@@ -323,14 +305,14 @@ mod tests {
     #[test]
     fn a_message_is_written_once_for_everybody() {
         let id = PageId::new("d").expect("a page id");
-        let page = |address| Page::knocking(id.clone(), address, false, Box::pin(std::future::pending()));
+        let page = |address| Page::verifying(id.clone(), address, false, Box::pin(std::future::pending()));
         let message = Outgoing::new(ServerMessage::Delta(Bytes::from_static(&[0, 0])));
         let (one, other) = (page("d").frame(&message), page("d").frame(&message));
-        let (Some(Say::Frame(one)), Some(Say::Frame(other))) = (one, other) else {
+        let (Some(Frame::Binary(one)), Some(Frame::Binary(other))) = (one, other) else {
             panic!("frames");
         };
         assert_eq!(one.as_ptr(), other.as_ptr(), "no copy for another member");
-        let Some(Say::Parts(begins, rest)) = page("d\0session").frame(&message) else {
+        let Some(Frame::Parts(begins, rest)) = page("d\0session").frame(&message) else {
             panic!("a frame in two parts");
         };
         assert_eq!(begins, prefix("d\0session"));

@@ -3,56 +3,53 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::IpAddr,
-    ops::Bound,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use futures_util::future::join_all;
 use serde_json::json;
-use socketioxide_core::Value;
 use storage::PageId;
 
 use super::{
-    Event, MAX_REPLY_BYTES, Place, SocketIoConfig,
-    open_page::{Entrance, OpenPage, Spoken},
-    page::expired,
+    config::{MAX_REPLY_BYTES, SocketIoConfig},
+    page_session::{JoinContext, PageSession},
+    place::Said,
 };
 use crate::{
     auth::{Credential, Identity, LiveSocket},
     connections::{
-        Budget,
-        attendance::Work,
-        engine_io::{Frame, Sent},
-        websocket::{Surroundings, now},
+        TokenBucket,
+        context::ServerContext,
+        driver::now,
+        protocol::{Protocol, Work},
+        rotation::Rotation,
     },
+    protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
-    telemetry::Metrics,
 };
 
 /// A client is told this long before its token ends that it should bring a fresh one; of a shorter time, when half of it is over.
 const WARNING: Duration = Duration::from_secs(60);
 
 /// A client's place in the namespace `/`.
-pub struct EventsPlace {
-    entrance: Entrance,
-    pages: BTreeMap<PageId, OpenPage>,
+pub(super) struct EventsPlace {
+    join: JoinContext,
+    pages: BTreeMap<PageId, PageSession>,
     max_pages: usize,
     gate: crdt::Limits,
-    /// The page that was let speak last.
-    last: Option<PageId>,
-    budget: Budget,
+    rotation: Rotation<PageId>,
+    rate: TokenBucket,
     replies: Vec<Frame>,
     /// A fresh token is being looked at.
     renewing: Option<Renewing>,
-    /// Tells when the user may not enter any more.
+    /// Tells when the user may not enter any more, and when its token ends.
     live: LiveSocket,
     /// Why everything ends as soon as it has no page.
     ended: Option<Refusal>,
-    expires: Option<Instant>,
-    warns: Option<Instant>,
-    metrics: Metrics,
+    context: Arc<ServerContext>,
 }
 
 struct Renewing {
@@ -65,45 +62,35 @@ impl EventsPlace {
     pub(super) fn new(
         (identity, live): (Arc<Identity>, LiveSocket),
         (socket, address): (Arc<str>, IpAddr),
-        around: &Surroundings,
+        context: &Arc<ServerContext>,
         config: &SocketIoConfig,
     ) -> Self {
-        let entrance = Entrance {
-            access: around.access.clone(),
+        let join = JoinContext {
+            access: context.access.clone(),
             identity,
             socket,
             address,
-            max_outbox_bytes: around.max_outbox_bytes,
+            max_outbox_bytes: context.max_outbox_bytes,
             patience: config.connect_timeout,
         };
-        let mut place = Self {
-            entrance,
+        live.end_with_token(WARNING);
+        Self {
+            join,
             pages: BTreeMap::new(),
             max_pages: config.max_pages,
-            gate: *around.registry.gate(),
-            last: None,
-            budget: Budget::new(now(), config.events_per_second, config.events_burst),
+            gate: *context.registry.gate(),
+            rotation: Rotation::default(),
+            rate: TokenBucket::new(now(), config.events_per_second, config.events_burst),
             replies: Vec::new(),
             renewing: None,
             live,
             ended: None,
-            expires: None,
-            warns: None,
-            metrics: around.metrics.clone(),
-        };
-        place.set_expiry();
-        place
-    }
-
-    fn set_expiry(&mut self) {
-        let left = self.entrance.access.time_left(&self.entrance.identity);
-        let now = now();
-        self.expires = left.map(|left| now + left);
-        self.warns = left.map(|left| now + left.saturating_sub(WARNING).max(left / 2));
+            context: context.clone(),
+        }
     }
 
     fn refuse(&mut self, ack: Option<i64>, page: Option<&PageId>, refusal: &Refusal, wait: Option<Duration>) {
-        self.metrics.refused(refusal.code.as_str(), 1);
+        self.context.metrics.refused(refusal.code.as_str(), 1);
         events::refused(ack, page, refusal, wait, &mut self.replies);
     }
 
@@ -113,7 +100,7 @@ impl EventsPlace {
             Request::Page(_, PageRequest::Delta(_) | PageRequest::Awareness(_))
         );
         // Edits are never refused for coming too fast: they are read more slowly.
-        if !is_edit && let Err(wait) = self.budget.try_spend(now) {
+        if !is_edit && let Err(wait) = self.rate.try_spend(now) {
             let refusal = Refusal::new(RefusalCode::RateLimited, "too many events in too short a time");
             return self.refuse(ack, None, &refusal, Some(wait));
         }
@@ -133,7 +120,7 @@ impl EventsPlace {
                 return self.refuse(ack, Some(&page), &full, None);
             }
             Entry::Vacant(vacant) => {
-                let open = OpenPage::new(vacant.key().clone());
+                let open = PageSession::new(vacant.key().clone());
                 vacant.insert(open)
             }
         };
@@ -142,16 +129,15 @@ impl EventsPlace {
 
     /// Goes on with a fresh token of the same user.
     fn renew(&mut self, token: String, ack: Option<i64>) {
-        let access = self.entrance.access.clone();
-        let before = self.entrance.identity.clone();
-        let seats: Vec<_> = self.pages.values().filter_map(OpenPage::seat).collect();
-        let address = self.entrance.address;
+        let context = self.context.clone();
+        let before = self.join.identity.clone();
+        let seats: Vec<_> = self.pages.values().filter_map(PageSession::seat).collect();
+        let address = self.join.address;
         let work = Box::pin(async move {
+            let access = &context.access;
             let identified = access.identify(Some(&Credential::Given(token))).await;
-            if let Err(refusal) = &identified
-                && refusal.code == RefusalCode::Unauthenticated
-            {
-                access.failures().failed(address).await;
+            if let Err(refusal) = &identified {
+                context.delay_bad_token(address, refusal).await;
             }
             let identity = Arc::new(identified?);
             if identity.kind != before.kind || identity.user != before.user {
@@ -185,30 +171,23 @@ impl EventsPlace {
         self.renewing = None;
         match renewed {
             Ok((identity, live)) => {
-                self.entrance.identity = identity;
+                self.join.identity = identity;
                 // The fresh token may be of after a sign-out.
                 (self.live, self.ended) = (live, None);
-                self.set_expiry();
+                self.live.end_with_token(WARNING);
                 events::answer(ack, &json!({ "ok": true }), &mut self.replies);
             }
             Err(refusal) => self.refuse(ack, None, &refusal, None),
         }
     }
-
-    /// The pages, beginning behind the one that spoke last.
-    fn turns(&self) -> Vec<PageId> {
-        let Some(last) = &self.last else {
-            return self.pages.keys().cloned().collect();
-        };
-        let behind = (Bound::Excluded(last), Bound::Unbounded);
-        let rest = self.pages.range::<PageId, _>(..=last);
-        let order = self.pages.range::<PageId, _>(behind).chain(rest);
-        order.map(|(page, _)| page.clone()).collect()
-    }
 }
 
-impl Place for EventsPlace {
-    fn event(&mut self, now: Instant, mut event: Event) -> Result<(), Refusal> {
+impl Protocol<Said> for EventsPlace {
+    fn on_frame(&mut self, now: Instant, said: Said) -> Result<usize, Refusal> {
+        let Said::Event(mut event) = said else {
+            // Nothing is asked for that needs an answer.
+            return Ok(1);
+        };
         match events::decode(&mut event.arguments, &self.gate) {
             Ok(Some(request)) => self.request(now, request, event.ack),
             // Applications have events of their own, which are nothing to us unless somebody waits for an answer.
@@ -219,12 +198,7 @@ impl Place for EventsPlace {
             }
             Err(refusal) => self.refuse(event.ack, None, &refusal, None),
         }
-        Ok(())
-    }
-
-    fn answer(&mut self, _id: i64, _arguments: Value) -> Result<(), Refusal> {
-        // Nothing is asked for that needs one.
-        Ok(())
+        Ok(1)
     }
 
     fn poll_work(&mut self, context: &mut Context<'_>) {
@@ -234,67 +208,54 @@ impl Place for EventsPlace {
         {
             self.ended = Some(refusal);
         }
+        if let Poll::Ready(left) = self.live.poll_ask(context) {
+            events::auth_expiring(left, &mut self.replies);
+        }
         for open in self.pages.values_mut() {
-            open.poll_work(context, &self.entrance, &mut self.replies);
+            open.poll_work(context, &self.join, &mut self.replies);
         }
         self.pages.retain(|_, open| !open.is_closed());
     }
 
-    fn is_idle(&self) -> bool {
+    fn may_receive(&self) -> bool {
         let waiting: usize = self.replies.iter().map(Frame::size).sum();
-        self.renewing.is_none() && waiting < MAX_REPLY_BYTES && self.pages.values().all(OpenPage::is_idle)
+        self.renewing.is_none()
+            && waiting < MAX_REPLY_BYTES
+            && self.pages.values().all(PageSession::may_receive)
     }
 
-    fn poll_send(&mut self, context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent> {
+    fn poll_outgoing(
+        &mut self,
+        context: &mut Context<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Poll<Result<(), Refusal>> {
         if !self.replies.is_empty() {
             frames.append(&mut self.replies);
-            return Poll::Ready(Sent::Frames);
+            return Poll::Ready(Ok(()));
         }
-        for page in self.turns() {
-            let Some(open) = self.pages.get_mut(&page) else {
-                continue;
-            };
-            match open.poll_send(context, frames) {
-                Poll::Pending => {}
-                Poll::Ready(Spoken::Left(Some(refusal))) => return Poll::Ready(Sent::Close(refusal)),
-                Poll::Ready(Spoken::Frames | Spoken::Left(None)) => {
-                    self.last = Some(page);
-                    // What it has said may let it go on with something.
-                    self.poll_work(context);
-                    return Poll::Ready(Sent::Frames);
-                }
+        let said = self
+            .rotation
+            .poll(&mut self.pages, |page| page.poll_outgoing(context, frames));
+        if let Poll::Ready((_, said)) = said {
+            if said.is_ok() {
+                // What it has said may let it go on with something.
+                self.poll_work(context);
             }
+            return Poll::Ready(said);
         }
         // Its pages end for themselves, and say so.
         match &self.ended {
-            Some(refusal) if self.pages.is_empty() => Poll::Ready(Sent::Close(refusal.clone())),
+            Some(refusal) if self.pages.is_empty() => Poll::Ready(Err(refusal.clone())),
             Some(_) | None => Poll::Pending,
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        self.warns.or(self.expires)
-    }
-
-    fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
-        if self.expires.is_some_and(|at| now >= at) {
-            return Err(expired());
-        }
-        if self.warns.is_some_and(|at| now >= at) {
-            self.warns = None;
-            let left = self.expires.map(|at| at.saturating_duration_since(now));
-            events::auth_expiring(left.unwrap_or_default(), &mut self.replies);
-        }
-        Ok(())
-    }
-
-    fn leave(self, departure: Departure) -> Work<()> {
+    fn end(self: Box<Self>, departure: Departure) -> Work<()> {
         // It holds on to seats.
         drop(self.renewing);
+        let pages = self.pages;
         Box::pin(async move {
-            for open in self.pages.into_values() {
-                open.end(departure).await;
-            }
+            join_all(pages.into_values().map(|page| page.end(departure))).await;
         })
     }
 }

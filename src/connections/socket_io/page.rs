@@ -5,35 +5,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use socketioxide_core::{Str, Value};
+use socketioxide_core::Str;
 
-use super::{Event, Place};
+use super::place;
 use crate::{
     connections::{
-        attendance::{Attendance, Attended, Work},
-        engine_io::{Frame, Sent},
-        websocket::now,
+        driver::now,
+        protocol::{Protocol, Work},
+        seat_io::{SeatEvent, SeatIo},
     },
     protocols::{
+        Frame,
         socket_io::{SLOT, attachment},
         y_socketio::{Said, YSocketIo},
     },
-    rooms::{Departure, Refusal, RefusalCode},
+    rooms::{Departure, Refusal},
 };
-
-/// The token has come to its end.
-pub(super) fn expired() -> Refusal {
-    Refusal::new(RefusalCode::TokenExpired, "the token has expired")
-}
 
 /// How long a client may take to ask before it is asked. They ask as soon as they are there.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A client's place in the namespace of a page.
-pub struct PagePlace {
-    attendance: Attendance,
+pub(super) struct PagePlace {
+    seat: SeatIo,
     dialect: YSocketIo,
-    expires: Option<Instant>,
     /// When the client is asked what it has, although it has not asked itself.
     ask_at: Instant,
     /// It is time.
@@ -41,65 +36,67 @@ pub struct PagePlace {
 }
 
 impl PagePlace {
-    pub(super) fn new(namespace: Str, attendance: Attendance, expires: Option<Instant>) -> Self {
+    pub(super) fn new(namespace: Str, seat: SeatIo) -> Self {
         Self {
-            attendance,
+            seat,
             dialect: YSocketIo::new(namespace),
-            expires,
             ask_at: now() + PATIENCE,
             is_time: false,
         }
     }
 }
 
-impl Place for PagePlace {
-    fn event(&mut self, _now: Instant, event: Event) -> Result<(), Refusal> {
-        match self.dialect.decode(event.arguments, event.ack)? {
-            Some(Said::Message(message)) => self.attendance.say(message),
-            Some(Said::Post(update, ack)) => self.attendance.post(update, ack),
+impl Protocol<place::Said> for PagePlace {
+    fn on_frame(&mut self, _now: Instant, said: place::Said) -> Result<usize, Refusal> {
+        let said = match said {
+            place::Said::Event(event) => self.dialect.decode(event.arguments, event.ack)?,
+            place::Said::Answer(id, arguments) => {
+                self.dialect.decode_answer(id, arguments)?.map(Said::Message)
+            }
+        };
+        match said {
+            Some(Said::Message(message)) => self.seat.send(message),
+            Some(Said::Post(update, ack)) => self.seat.post(update, ack),
             None => {}
         }
-        Ok(())
-    }
-
-    fn answer(&mut self, id: i64, arguments: Value) -> Result<(), Refusal> {
-        if let Some(message) = self.dialect.decode_answer(id, arguments)? {
-            self.attendance.say(message);
-        }
-        Ok(())
+        Ok(1)
     }
 
     fn poll_work(&mut self, context: &mut Context<'_>) {
-        self.attendance.poll_work(context);
+        self.seat.poll_work(context);
     }
 
-    fn is_idle(&self) -> bool {
-        self.attendance.may_say()
+    fn may_receive(&self) -> bool {
+        self.seat.may_send()
     }
 
-    fn poll_send(&mut self, context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent> {
+    fn poll_outgoing(
+        &mut self,
+        context: &mut Context<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Poll<Result<(), Refusal>> {
         if std::mem::take(&mut self.is_time) {
             self.dialect.greet(frames);
             if !frames.is_empty() {
-                return Poll::Ready(Sent::Frames);
+                return Poll::Ready(Ok(()));
             }
         }
         loop {
-            match self.attendance.poll_next(context) {
+            match self.seat.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(Attended::Posted(ack, stored)) => {
+                Poll::Ready(SeatEvent::Posted(ack, stored)) => {
                     self.dialect.encode_stored(ack, &stored, frames);
-                    return Poll::Ready(Sent::Frames);
+                    return Poll::Ready(Ok(()));
                 }
                 // What it wants to be told of it posts.
-                Poll::Ready(Attended::Receipt { .. }) => {}
-                Poll::Ready(Attended::Close(refusal)) => return Poll::Ready(Sent::Close(refusal)),
-                Poll::Ready(Attended::Message(message)) => {
+                Poll::Ready(SeatEvent::Receipt { .. } | SeatEvent::TokenEnds) => {}
+                Poll::Ready(SeatEvent::Close(refusal)) => return Poll::Ready(Err(refusal)),
+                Poll::Ready(SeatEvent::Message(message)) => {
                     let bytes = message.wire(SLOT, attachment);
                     self.dialect.encode(message.message(), bytes, frames);
                     // Some messages are nothing in this dialect.
                     if !frames.is_empty() {
-                        return Poll::Ready(Sent::Frames);
+                        return Poll::Ready(Ok(()));
                     }
                 }
             }
@@ -107,22 +104,15 @@ impl Place for PagePlace {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let asks = self.dialect.holds_question().then_some(self.ask_at);
-        self.expires
-            .into_iter()
-            .chain(asks.filter(|_| !self.is_time))
-            .min()
+        (self.dialect.holds_question() && !self.is_time).then_some(self.ask_at)
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
-        if self.expires.is_some_and(|at| now >= at) {
-            return Err(expired());
-        }
         self.is_time |= now >= self.ask_at;
         Ok(())
     }
 
-    fn leave(self, departure: Departure) -> Work<()> {
-        Box::pin(self.attendance.end(departure))
+    fn end(self: Box<Self>, departure: Departure) -> Work<()> {
+        Box::pin(self.seat.end(departure))
     }
 }

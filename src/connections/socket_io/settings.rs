@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::SocketIoConfig;
+use super::config::SocketIoConfig;
 use crate::connections::{SessionConfig, engine_io::EngineConfig};
 
 /// How long a client may take to change from polling to a WebSocket.

@@ -19,7 +19,10 @@ use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::{PageId, Seq};
 
-use super::socket_io::{self, Frame, encode, malformed, refusal_body};
+use super::{
+    Frame,
+    socket_io::{self, encode, malformed, refusal_body},
+};
 use crate::rooms::{Refusal, ServerMessage};
 
 /// The namespace.
@@ -391,7 +394,7 @@ fn text(name: &str, body: &Json) -> Bytes {
     event(name, body, &mut frames);
     match frames.into_iter().next() {
         Some(Frame::Text(text)) => text.into(),
-        Some(Frame::SharedText(_) | Frame::Binary(_)) | None => Bytes::new(),
+        Some(Frame::SharedText(_) | Frame::Binary(_) | Frame::Parts(..)) | None => Bytes::new(),
     }
 }
 
@@ -413,7 +416,7 @@ fn with_update(name: &str, page: &PageId) -> Str {
     }
     match frames.into_iter().next() {
         Some(Frame::Text(text)) => text,
-        Some(Frame::SharedText(_) | Frame::Binary(_)) | None => Str::default(),
+        Some(Frame::SharedText(_) | Frame::Binary(_) | Frame::Parts(..)) | None => Str::default(),
     }
 }
 

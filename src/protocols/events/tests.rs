@@ -120,6 +120,7 @@ fn shown(write: impl FnOnce(&mut Vec<Frame>)) -> Vec<String> {
         Frame::Text(text) => text.to_string(),
         Frame::SharedText(text) => String::from_utf8_lossy(&text).into_owned(),
         Frame::Binary(bytes) => format!("{:?}", &bytes[..]),
+        Frame::Parts(first, rest) => format!("{:?}", [first, rest].concat()),
     };
     frames.into_iter().map(show).collect()
 }

@@ -2,18 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-/// What may still be spent at a rate, as a single instant: when the budget was full, or will be.
+/// What may still be spent at a rate, as a single instant: when the bucket was full, or will be.
 #[derive(Clone, Copy, Debug)]
-pub struct Budget {
+pub struct TokenBucket {
     /// What one costs; zero for no limit.
     each: Duration,
-    /// What a full budget is worth.
+    /// What a full bucket is worth.
     capacity: Duration,
     full_at: Instant,
 }
 
-impl Budget {
-    /// A full budget of `burst` that comes back at `per_second`; zero for no limit.
+impl TokenBucket {
+    /// A full bucket of `burst` that comes back at `per_second`; zero for no limit.
     pub fn new(now: Instant, per_second: u32, burst: u32) -> Self {
         let each = match per_second {
             0 => Duration::ZERO,
@@ -26,7 +26,7 @@ impl Budget {
         }
     }
 
-    /// Spends, even what is not there: the budget is in debt until [`Self::free_at`].
+    /// Spends, even what is not there: the bucket is in debt until [`Self::free_at`].
     pub fn spend(&mut self, now: Instant, count: usize) {
         let cost = self.each.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         self.full_at = self.full_at.max(now) + cost;
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_burst_is_there_at_once_and_the_rest_comes_at_the_rate() {
         let start = start();
-        let mut budget = Budget::new(start, 10, 3);
+        let mut budget = TokenBucket::new(start, 10, 3);
         for _ in 0..3 {
             assert_eq!(budget.try_spend(start), Ok(()));
         }
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn without_a_rate_there_is_no_limit() {
         let start = start();
-        let mut budget = Budget::new(start, 0, 0);
+        let mut budget = TokenBucket::new(start, 0, 0);
         for _ in 0..1000 {
             assert_eq!(budget.try_spend(start), Ok(()));
         }

@@ -1,6 +1,8 @@
-//! Why we hang up, and the close code that says so to a WebSocket client.
+//! Why we hang up or refuse, and the code that says so: a close code to a WebSocket client, a status to one that speaks HTTP.
 //!
 //! 4400–4499 are for good: the client should not come back as it is. 1011–1013 are for now.
+
+use hyper::StatusCode;
 
 use crate::rooms::{Refusal, RefusalCode};
 
@@ -19,6 +21,25 @@ pub fn close_code(code: RefusalCode) -> u16 {
         RefusalCode::Draining => 1012,
         RefusalCode::RoomFull | RefusalCode::Unavailable => 1013,
         RefusalCode::Internal => 1011,
+    }
+}
+
+/// The status of the answer to an HTTP request that is refused.
+pub fn status(code: RefusalCode) -> StatusCode {
+    match code {
+        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked => {
+            StatusCode::UNAUTHORIZED
+        }
+        RefusalCode::Forbidden | RefusalCode::ReadOnly => StatusCode::FORBIDDEN,
+        RefusalCode::PageDeleted | RefusalCode::NotFound => StatusCode::NOT_FOUND,
+        RefusalCode::Conflict => StatusCode::CONFLICT,
+        RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        RefusalCode::Malformed => StatusCode::UNPROCESSABLE_ENTITY,
+        RefusalCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        RefusalCode::RoomFull | RefusalCode::Unavailable | RefusalCode::Draining => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        RefusalCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -13,13 +13,13 @@ use std::{
 use storage::PageId;
 
 use crate::{
-    protocols::hocuspocus::{Said, Token, page_of},
+    protocols::hocuspocus::{Request, Token, page_of},
     rooms::{ClientMessage, Refusal, RefusalCode},
 };
 
 /// Limits on what is said before it is known who says it.
 #[derive(Clone, Copy, Debug)]
-pub struct LobbyLimits {
+pub struct PendingAuthLimits {
     /// How long a socket may take to show a good token; zero for as long as it likes.
     pub timeout: Duration,
     /// Messages kept on one socket; 0 for no limit.
@@ -37,25 +37,25 @@ const MAX_ADDRESS_BYTES: usize = 512;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Tell it to the page.
-    Pass(Said),
+    Pass(Request),
     /// See whether this token opens the page.
-    Knock(PageId, Token),
+    Verify(PageId, Token),
     /// It is kept.
     Kept,
     /// Tell the client so, with whatever word there is for what it said.
-    Refused(Refusal, Said),
+    Refused(Refusal, Request),
     /// The client leaves a page in which it is not.
     Left,
 }
 
 #[derive(Debug)]
-enum Door {
+enum AuthState {
     /// Something was said before any token.
-    Silent(Instant),
+    None(Instant),
     /// A token is being looked at, or was no good and the client is to hear so.
-    Knocking,
+    Verifying,
     /// The token is good; the page is being opened.
-    Entering,
+    Opening,
     /// What is said goes to the page.
     Open,
     /// The last token was no good.
@@ -65,15 +65,15 @@ enum Door {
 #[derive(Debug)]
 struct Address {
     page: PageId,
-    door: Door,
-    /// What waits for the door to open.
-    kept: Vec<Said>,
+    state: AuthState,
+    /// What waits for it to be let in.
+    kept: Vec<Request>,
 }
 
 /// All addresses of one socket.
 #[derive(Debug)]
-pub(super) struct Lobby {
-    limits: LobbyLimits,
+pub(super) struct PendingAuth {
+    limits: PendingAuthLimits,
     addresses: BTreeMap<Arc<str>, Address>,
     kept: usize,
     kept_bytes: usize,
@@ -82,9 +82,9 @@ pub(super) struct Lobby {
     is_known: bool,
 }
 
-impl Lobby {
+impl PendingAuth {
     /// A socket on which nothing has been said.
-    pub(super) fn new(now: Instant, limits: LobbyLimits) -> Self {
+    pub(super) fn new(now: Instant, limits: PendingAuthLimits) -> Self {
         Self {
             limits,
             addresses: BTreeMap::new(),
@@ -96,7 +96,12 @@ impl Lobby {
     }
 
     /// Decides about something that was said to an address. An error ends the socket.
-    pub(super) fn hear(&mut self, now: Instant, address: &str, said: Said) -> Result<Verdict, Refusal> {
+    pub(super) fn on_request(
+        &mut self,
+        now: Instant,
+        address: &str,
+        said: Request,
+    ) -> Result<Verdict, Refusal> {
         if !self.addresses.contains_key(address) {
             match self.first_word(now, address, &said) {
                 Ok(None) => {}
@@ -107,36 +112,36 @@ impl Lobby {
         let Some(known) = self.addresses.get_mut(address) else {
             return Ok(Verdict::Left);
         };
-        match (&known.door, said) {
-            (Door::Open, said) => Ok(Verdict::Pass(said)),
-            (Door::Silent(_) | Door::Denied, Said::Token(token)) => {
-                known.door = Door::Knocking;
-                Ok(Verdict::Knock(known.page.clone(), token))
+        match (&known.state, said) {
+            (AuthState::Open, said) => Ok(Verdict::Pass(said)),
+            (AuthState::None(_) | AuthState::Denied, Request::Token(token)) => {
+                known.state = AuthState::Verifying;
+                Ok(Verdict::Verify(known.page.clone(), token))
             }
-            (Door::Silent(_), said @ Said::ToRoom(ClientMessage::SyncStep1(_))) => {
-                known.door = Door::Knocking;
+            (AuthState::None(_), said @ Request::ToRoom(ClientMessage::SyncStep1(_))) => {
+                known.state = AuthState::Verifying;
                 let page = known.page.clone();
                 self.keep(address, said)?;
-                Ok(Verdict::Knock(page, Token::none()))
+                Ok(Verdict::Verify(page, Token::none()))
             }
-            (Door::Silent(_) | Door::Denied, Said::Leave) => {
+            (AuthState::None(_) | AuthState::Denied, Request::Leave) => {
                 self.forget(address);
                 Ok(Verdict::Left)
             }
-            (Door::Denied, said) => Ok(Verdict::Refused(denied(), said)),
-            (Door::Silent(_) | Door::Knocking | Door::Entering, said) => {
+            (AuthState::Denied, said) => Ok(Verdict::Refused(denied(), said)),
+            (AuthState::None(_) | AuthState::Verifying | AuthState::Opening, said) => {
                 self.keep(address, said)?;
                 Ok(Verdict::Kept)
             }
         }
     }
 
-    fn keep(&mut self, address: &str, said: Said) -> Result<(), Refusal> {
+    fn keep(&mut self, address: &str, said: Request) -> Result<(), Refusal> {
         let Some(known) = self.addresses.get_mut(address) else {
             return Ok(());
         };
         // Whoever is being looked at is not read meanwhile, which is enough.
-        let is_waited_for = matches!(known.door, Door::Knocking | Door::Entering);
+        let is_waited_for = matches!(known.state, AuthState::Verifying | AuthState::Opening);
         self.kept += 1;
         self.kept_bytes += said.payload_bytes();
         known.kept.push(said);
@@ -150,8 +155,13 @@ impl Lobby {
     }
 
     /// What is said to an address for the first time. Nothing is remembered of one that cannot be a page.
-    fn first_word(&mut self, now: Instant, address: &str, said: &Said) -> Result<Option<Verdict>, Refusal> {
-        if *said == Said::Leave {
+    fn first_word(
+        &mut self,
+        now: Instant,
+        address: &str,
+        said: &Request,
+    ) -> Result<Option<Verdict>, Refusal> {
+        if *said == Request::Leave {
             return Ok(Some(Verdict::Left));
         }
         if address.len() > MAX_ADDRESS_BYTES {
@@ -160,7 +170,7 @@ impl Lobby {
         let page = PageId::new(page_of(address)).map_err(|error| Refusal::malformed(error.to_string()))?;
         let limit = self.limits.max_pages;
         if limit != 0 && self.addresses.len() >= limit {
-            let is_denied = |(_, address): &(&Arc<str>, &Address)| matches!(address.door, Door::Denied);
+            let is_denied = |(_, address): &(&Arc<str>, &Address)| matches!(address.state, AuthState::Denied);
             let denied = self
                 .addresses
                 .iter()
@@ -178,7 +188,7 @@ impl Lobby {
         }
         let first = Address {
             page,
-            door: Door::Silent(now),
+            state: AuthState::None(now),
             kept: Vec::new(),
         };
         self.addresses.insert(address.into(), first);
@@ -197,44 +207,44 @@ impl Lobby {
     }
 
     /// The token was good; the page is being opened.
-    pub(super) fn vouched(&mut self, address: &str) {
+    pub(super) fn verified(&mut self, address: &str) {
         self.is_known = true;
         if let Some(address) = self.addresses.get_mut(address) {
-            address.door = Door::Entering;
+            address.state = AuthState::Opening;
         }
     }
 
     /// The last token is no good, of which the client has not been told: what it says waits until then.
-    pub(super) fn doubted(&mut self, address: &str) {
+    pub(super) fn rejected(&mut self, address: &str) {
         if let Some(address) = self.addresses.get_mut(address) {
-            address.door = Door::Knocking;
+            address.state = AuthState::Verifying;
         }
     }
 
     /// The page is open: gives what waits for it.
-    pub(super) fn admitted(&mut self, address: &str) -> Vec<Said> {
-        self.turn(address, Door::Open)
+    pub(super) fn admitted(&mut self, address: &str) -> Vec<Request> {
+        self.turn(address, AuthState::Open)
     }
 
     /// The client is not let in: gives what was said in vain.
-    pub(super) fn denied(&mut self, address: &str) -> Vec<Said> {
-        self.turn(address, Door::Denied)
+    pub(super) fn denied(&mut self, address: &str) -> Vec<Request> {
+        self.turn(address, AuthState::Denied)
     }
 
-    fn turn(&mut self, address: &str, door: Door) -> Vec<Said> {
+    fn turn(&mut self, address: &str, state: AuthState) -> Vec<Request> {
         let Some(address) = self.addresses.get_mut(address) else {
             return Vec::new();
         };
-        address.door = door;
+        address.state = state;
         let kept = std::mem::take(&mut address.kept);
         self.kept -= kept.len();
-        self.kept_bytes -= kept.iter().map(Said::payload_bytes).sum::<usize>();
+        self.kept_bytes -= kept.iter().map(Request::payload_bytes).sum::<usize>();
         kept
     }
 
     /// The client is no longer in the page, nor on its way.
     pub(super) fn forget(&mut self, address: &str) {
-        self.turn(address, Door::Denied);
+        self.turn(address, AuthState::Denied);
         self.addresses.remove(address);
     }
 
@@ -245,8 +255,10 @@ impl Lobby {
 
     /// Addresses to which something has been said for too long without a token.
     pub(super) fn overdue(&self, now: Instant) -> Vec<Arc<str>> {
-        let is_overdue =
-            |address: &Address| self.silence_ends(address).is_some_and(|deadline| now >= deadline);
+        let is_overdue = |address: &Address| {
+            self.must_verify_by(address)
+                .is_some_and(|deadline| now >= deadline)
+        };
         let overdue = self.addresses.iter().filter(|(_, address)| is_overdue(address));
         overdue.map(|(name, _)| name.clone()).collect()
     }
@@ -256,19 +268,20 @@ impl Lobby {
         let silent = self
             .addresses
             .values()
-            .filter_map(|address| self.silence_ends(address));
+            .filter_map(|address| self.must_verify_by(address));
         silent.chain(self.deadline()).min()
     }
 
-    fn silence_ends(&self, address: &Address) -> Option<Instant> {
-        let Door::Silent(since) = address.door else {
+    fn must_verify_by(&self, address: &Address) -> Option<Instant> {
+        let AuthState::None(since) = address.state else {
             return None;
         };
         (!self.limits.timeout.is_zero()).then(|| since + self.limits.timeout)
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let is_waited_for = |address: &Address| matches!(address.door, Door::Knocking | Door::Entering);
+        let is_waited_for =
+            |address: &Address| matches!(address.state, AuthState::Verifying | AuthState::Opening);
         let waits =
             !self.is_known && !self.limits.timeout.is_zero() && !self.addresses.values().any(is_waited_for);
         waits.then(|| self.opened + self.limits.timeout)
@@ -287,7 +300,7 @@ mod tests {
     use super::*;
     use crate::rooms::ClientMessage;
 
-    const LIMITS: LobbyLimits = LobbyLimits {
+    const LIMITS: PendingAuthLimits = PendingAuthLimits {
         timeout: Duration::from_secs(10),
         max_messages: 3,
         max_bytes: 10,
@@ -295,31 +308,31 @@ mod tests {
     };
 
     #[expect(clippy::disallowed_methods, reason = "tests begin at some instant")]
-    fn lobby() -> (Instant, Lobby) {
+    fn pending() -> (Instant, PendingAuth) {
         let now = Instant::now();
-        (now, Lobby::new(now, LIMITS))
+        (now, PendingAuth::new(now, LIMITS))
     }
 
-    fn token() -> Said {
-        Said::Token(Token {
+    fn token() -> Request {
+        Request::Token(Token {
             text: "token".to_owned(),
             has_version: false,
         })
     }
 
-    fn edit(bytes: usize) -> Said {
-        Said::ToRoom(ClientMessage::Update(vec![0; bytes].into()))
+    fn edit(bytes: usize) -> Request {
+        Request::ToRoom(ClientMessage::Update(vec![0; bytes].into()))
     }
 
-    fn step_1() -> Said {
-        Said::ToRoom(ClientMessage::SyncStep1(Bytes::from_static(&[0])))
+    fn step_1() -> Request {
+        Request::ToRoom(ClientMessage::SyncStep1(Bytes::from_static(&[0])))
     }
 
     /// What the verdict is called.
     fn name(verdict: &Result<Verdict, Refusal>) -> String {
         match verdict {
             Ok(Verdict::Pass(_)) => "pass".to_owned(),
-            Ok(Verdict::Knock(page, _)) => format!("knock {}", page.as_str()),
+            Ok(Verdict::Verify(page, _)) => format!("verify {}", page.as_str()),
             Ok(Verdict::Kept) => "kept".to_owned(),
             Ok(Verdict::Refused(refusal, _)) => format!("refused {}", refusal.code.as_str()),
             Ok(Verdict::Left) => "left".to_owned(),
@@ -329,24 +342,24 @@ mod tests {
 
     /// What happens on a socket, one line each: what comes, and what becomes of it.
     enum Event {
-        Says(&'static str, Said, &'static str),
-        Vouched(&'static str),
+        Says(&'static str, Request, &'static str),
+        Verified(&'static str),
         Admitted(&'static str, usize),
         Denied(&'static str, usize),
     }
-    use Event::{Admitted, Denied, Says, Vouched};
+    use Event::{Admitted, Denied, Says, Verified};
 
     fn check(events: Vec<Event>) {
-        let (now, mut lobby) = lobby();
+        let (now, mut pending) = pending();
         for (index, event) in events.into_iter().enumerate() {
             match event {
                 Says(address, said, expected) => {
-                    let verdict = name(&lobby.hear(now, address, said));
+                    let verdict = name(&pending.on_request(now, address, said));
                     assert_eq!(verdict, expected, "event {index}");
                 }
-                Vouched(address) => lobby.vouched(address),
-                Admitted(address, kept) => assert_eq!(lobby.admitted(address).len(), kept, "event {index}"),
-                Denied(address, kept) => assert_eq!(lobby.denied(address).len(), kept, "event {index}"),
+                Verified(address) => pending.verified(address),
+                Admitted(address, kept) => assert_eq!(pending.admitted(address).len(), kept, "event {index}"),
+                Denied(address, kept) => assert_eq!(pending.denied(address).len(), kept, "event {index}"),
             }
         }
     }
@@ -354,15 +367,15 @@ mod tests {
     #[test]
     fn what_is_said_before_the_answer_is_kept_and_then_it_passes() {
         check(vec![
-            Says("d", token(), "knock d"),
+            Says("d", token(), "verify d"),
             Says("d", step_1(), "kept"),
             Says("d", edit(2), "kept"),
-            Vouched("d"),
+            Verified("d"),
             Says("d", token(), "kept"),
             Admitted("d", 3),
             Says("d", edit(100), "pass"),
             Says("d", token(), "pass"),
-            Says("d", Said::Leave, "pass"),
+            Says("d", Request::Leave, "pass"),
         ]);
     }
 
@@ -370,8 +383,8 @@ mod tests {
     fn what_is_said_before_the_token_is_kept_too() {
         check(vec![
             Says("d", edit(1), "kept"),
-            Says("d", token(), "knock d"),
-            Vouched("d"),
+            Says("d", token(), "verify d"),
+            Verified("d"),
             Admitted("d", 1),
         ]);
     }
@@ -380,9 +393,9 @@ mod tests {
     fn whoever_begins_with_step_1_has_no_token() {
         check(vec![
             Says("d", edit(1), "kept"),
-            Says("d", step_1(), "knock d"),
+            Says("d", step_1(), "verify d"),
             Says("d", edit(1), "kept"),
-            Vouched("d"),
+            Verified("d"),
             Admitted("d", 3),
             Says("d", edit(1), "pass"),
         ]);
@@ -391,12 +404,12 @@ mod tests {
     #[test]
     fn whoever_is_denied_may_come_again_and_is_refused_until_then() {
         check(vec![
-            Says("d", token(), "knock d"),
+            Says("d", token(), "verify d"),
             Says("d", edit(1), "kept"),
             Denied("d", 1),
             Says("d", edit(1), "refused unauthenticated"),
-            Says("d", token(), "knock d"),
-            Vouched("d"),
+            Says("d", token(), "verify d"),
+            Verified("d"),
             Admitted("d", 0),
             Says("d", edit(1), "pass"),
         ]);
@@ -405,12 +418,12 @@ mod tests {
     #[test]
     fn each_address_is_let_in_for_itself_and_a_session_is_one() {
         check(vec![
-            Says("d\0one", token(), "knock d"),
-            Vouched("d\0one"),
+            Says("d\0one", token(), "verify d"),
+            Verified("d\0one"),
             Admitted("d\0one", 0),
             Says("d\0two", edit(1), "kept"),
             Says("d\0one", step_1(), "pass"),
-            Says("d\0two", token(), "knock d"),
+            Says("d\0two", token(), "verify d"),
         ]);
     }
 
@@ -427,37 +440,37 @@ mod tests {
 
     #[test]
     fn whoever_is_looked_at_is_made_to_wait_instead() {
-        let (now, mut lobby) = lobby();
-        let _ = lobby.hear(now, "d", token());
+        let (now, mut pending) = pending();
+        let _ = pending.on_request(now, "d", token());
         for _ in 0..4 {
-            assert_eq!(name(&lobby.hear(now, "d", edit(1))), "kept");
+            assert_eq!(name(&pending.on_request(now, "d", edit(1))), "kept");
         }
-        assert!(!lobby.has_room(), "the socket is not read any more");
+        assert!(!pending.has_room(), "the socket is not read any more");
     }
 
     #[test]
     fn whoever_is_known_is_made_to_wait_instead_while_the_page_opens() {
-        let (now, mut lobby) = lobby();
-        let _ = lobby.hear(now, "d", token());
-        lobby.vouched("d");
+        let (now, mut pending) = pending();
+        let _ = pending.on_request(now, "d", token());
+        pending.verified("d");
         for _ in 0..3 {
-            assert_eq!(name(&lobby.hear(now, "d", edit(1))), "kept");
-            assert!(lobby.has_room());
+            assert_eq!(name(&pending.on_request(now, "d", edit(1))), "kept");
+            assert!(pending.has_room());
         }
-        assert_eq!(name(&lobby.hear(now, "d", edit(20))), "kept");
-        assert!(!lobby.has_room(), "the socket is not read any more");
-        assert_eq!(lobby.admitted("d").len(), 4);
-        assert!(lobby.has_room());
+        assert_eq!(name(&pending.on_request(now, "d", edit(20))), "kept");
+        assert!(!pending.has_room(), "the socket is not read any more");
+        assert_eq!(pending.admitted("d").len(), 4);
+        assert!(pending.has_room());
     }
 
     #[test]
     fn only_so_many_pages_are_open_and_a_denied_one_makes_room() {
         check(vec![
-            Says("a", token(), "knock a"),
-            Says("b", token(), "knock b"),
+            Says("a", token(), "verify a"),
+            Says("b", token(), "verify b"),
             Says("c", token(), "refused rate_limited"),
             Denied("a", 0),
-            Says("c", token(), "knock c"),
+            Says("c", token(), "verify c"),
             Says("d", edit(1), "refused rate_limited"),
         ]);
     }
@@ -468,32 +481,35 @@ mod tests {
             Says("", token(), "refused malformed"),
             Says("a/../b", token(), "refused malformed"),
             Says("\0session", edit(1), "refused malformed"),
-            Says("d", Said::Leave, "left"),
-            Says("d", token(), "knock d"),
-            Says("e", token(), "knock e"),
+            Says("d", Request::Leave, "left"),
+            Says("d", token(), "verify d"),
+            Says("e", token(), "verify e"),
         ]);
     }
 
     #[test]
     fn a_socket_without_a_good_token_is_hung_up_on() {
-        let (now, mut lobby) = lobby();
+        let (now, mut pending) = pending();
         let later = now + LIMITS.timeout;
-        assert_eq!(lobby.next_deadline(), Some(later));
-        assert!(lobby.is_late(later));
-        let _ = lobby.hear(now, "d", token());
-        assert!(!lobby.is_late(later), "whoever is being looked at is waited for");
-        assert_eq!(lobby.next_deadline(), None);
-        lobby.denied("d");
-        assert!(lobby.is_late(later));
-        let _ = lobby.hear(now, "d", token());
-        lobby.vouched("d");
-        lobby.admitted("d");
-        assert!(!lobby.is_late(later));
-        lobby.forget("d");
-        assert_eq!(lobby.next_deadline(), None, "it has shown a good token once");
-        assert_eq!(name(&lobby.hear(now, "e", edit(1))), "kept");
-        assert_eq!(lobby.overdue(now), []);
-        assert_eq!(lobby.next_deadline(), Some(later));
-        assert_eq!(lobby.overdue(later), [Arc::from("e")]);
+        assert_eq!(pending.next_deadline(), Some(later));
+        assert!(pending.is_late(later));
+        let _ = pending.on_request(now, "d", token());
+        assert!(
+            !pending.is_late(later),
+            "whoever is being looked at is waited for"
+        );
+        assert_eq!(pending.next_deadline(), None);
+        pending.denied("d");
+        assert!(pending.is_late(later));
+        let _ = pending.on_request(now, "d", token());
+        pending.verified("d");
+        pending.admitted("d");
+        assert!(!pending.is_late(later));
+        pending.forget("d");
+        assert_eq!(pending.next_deadline(), None, "it has shown a good token once");
+        assert_eq!(name(&pending.on_request(now, "e", edit(1))), "kept");
+        assert_eq!(pending.overdue(now), []);
+        assert_eq!(pending.next_deadline(), Some(later));
+        assert_eq!(pending.overdue(later), [Arc::from("e")]);
     }
 }

@@ -1,4 +1,7 @@
-//! One seat in a room as a connection has it: it says what waits in turns, and never makes other seats of the connection wait.
+//! One seat in a room as a connection has it: what is on its way to the room and back.
+//!
+//! While a room has no place for more, up to a bound is kept for it, so that the other seats of the connection go on. Beyond that the
+//! connection is not read.
 
 use std::{
     collections::VecDeque,
@@ -6,19 +9,18 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use storage::{PageId, Seq};
 use tokio::sync::oneshot;
 
+use super::protocol::Work;
 use crate::{
     auth::{Access, LiveSeat, Membership},
     rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat, ServerMessage},
 };
-
-/// A boxed piece of work that a connection goes on with between other things.
-pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// What may be given to a room at once: messages, and their payload in bytes (one larger message alone passes).
 const MAX_WAITING: usize = 64;
@@ -27,7 +29,7 @@ const MAX_WAITING_BYTES: usize = 64 * 1024;
 pub(crate) const MAX_POSTED: usize = 1000;
 
 /// A seat in a room, and what is on its way there and back.
-pub(crate) struct Attendance {
+pub(crate) struct SeatIo {
     seat: Arc<LiveSeat>,
     outbox: Arc<Outbox>,
     user: Option<Arc<str>>,
@@ -49,6 +51,8 @@ pub(crate) struct Attendance {
     /// Waits for place in the room's mailbox. Gives whether the room is still there.
     speaking: Option<Work<Spoken>>,
     orphaned: bool,
+    /// The client is asked for a fresh token before the one it has shown ends.
+    asks_for_token: bool,
 }
 
 /// An answer that is to come.
@@ -63,7 +67,7 @@ enum Spoken {
 }
 
 /// What an attended room wants done.
-pub(crate) enum Attended {
+pub(crate) enum SeatEvent {
     /// Tell the client what has become of what it posted under a number.
     Posted(i64, Result<Seq, Refusal>),
     /// Send this.
@@ -73,20 +77,23 @@ pub(crate) enum Attended {
         /// Durable, or refused.
         accepted: bool,
     },
+    /// Ask for a fresh token: the one that was shown ends soon.
+    TokenEnds,
     /// The room has sent the member away.
     Close(Refusal),
 }
 
-impl Attendance {
-    /// Takes a seat, opening the page if it is not open.
+impl SeatIo {
+    /// Takes a seat, opening the page if it is not open, for which it may take so long.
     pub(crate) async fn begin(
         access: &Access,
         page: &PageId,
         membership: Membership,
         outbox: Arc<Outbox>,
+        patience: Duration,
     ) -> Result<Self, Refusal> {
         let user = membership.user.clone();
-        let seat = access.join(page, membership, &outbox).await?;
+        let seat = in_time(patience, access.join(page, membership, &outbox)).await?;
         Ok(Self {
             seat: Arc::new(seat),
             outbox,
@@ -102,6 +109,7 @@ impl Attendance {
             caught_up: false,
             speaking: None,
             orphaned: false,
+            asks_for_token: false,
         })
     }
 
@@ -110,13 +118,19 @@ impl Attendance {
         self.asks_back = true;
     }
 
+    /// Asks the client for a fresh token so long before the one it has shown ends.
+    pub(crate) fn ask_ahead(&mut self, ahead: Duration) {
+        self.asks_for_token = true;
+        self.seat.ask_ahead(ahead);
+    }
+
     /// The seat, for whoever wants to know its role, or has a fresh token for it. Must be let go before the attendance ends.
     pub(crate) fn seat(&self) -> &Arc<LiveSeat> {
         &self.seat
     }
 
     /// Says something to the room, now or as soon as it can take it.
-    pub(crate) fn say(&mut self, message: ClientMessage) {
+    pub(crate) fn send(&mut self, message: ClientMessage) {
         match message {
             ClientMessage::SyncStep1(state_vector) => return self.ask(state_vector),
             // One answer serves all.
@@ -148,16 +162,15 @@ impl Attendance {
         }
     }
 
-    /// Posts an update behind all that was said, to be answered under a number when it is stored. Ask [`Self::may_say`] before
+    /// Posts an update behind all that was said, to be answered under a number when it is stored. Ask [`Self::may_send`] before
     /// anything else is said.
     pub(crate) fn post(&mut self, update: Bytes, ack: i64) {
         self.posting = Some((update, ack));
     }
 
-    /// Whether more may be said: the room takes what is said, and what waits to be given to it is little.
-    pub(crate) fn may_say(&self) -> bool {
-        self.speaking.is_none()
-            && self.posting.is_none()
+    /// Whether more may be said: what waits to be given to the room is little.
+    pub(crate) fn may_send(&self) -> bool {
+        self.posting.is_none()
             && self.posted.len() < MAX_POSTED
             && self.waiting.len() < MAX_WAITING
             && self.waiting_bytes < MAX_WAITING_BYTES
@@ -205,13 +218,16 @@ impl Attendance {
     }
 
     /// The next thing that the room wants done.
-    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Attended> {
+    pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<SeatEvent> {
         if let Some((ack, answer)) = self.posted.front_mut()
             && let Poll::Ready(stored) = poll_answer(answer, context)
         {
             let ack = *ack;
             self.posted.pop_front();
-            return Poll::Ready(Attended::Posted(ack, stored));
+            return Poll::Ready(SeatEvent::Posted(ack, stored));
+        }
+        if self.asks_for_token && self.seat.poll_ask(context).is_ready() {
+            return Poll::Ready(SeatEvent::TokenEnds);
         }
         loop {
             match self.outbox.poll_next(context) {
@@ -223,19 +239,19 @@ impl Attendance {
                             self.poll_work(context);
                         }
                     }
-                    return Poll::Ready(Attended::Message(message));
+                    return Poll::Ready(SeatEvent::Message(message));
                 }
                 Poll::Ready(Next::Receipt { accepted }) => {
-                    return Poll::Ready(Attended::Receipt { accepted });
+                    return Poll::Ready(SeatEvent::Receipt { accepted });
                 }
-                Poll::Ready(Next::Close(refusal)) => return Poll::Ready(Attended::Close(refusal)),
+                Poll::Ready(Next::Close(refusal)) => return Poll::Ready(SeatEvent::Close(refusal)),
                 Poll::Ready(Next::CaughtUp) => {
                     self.caught_up = true;
                     self.poll_work(context);
                 }
                 Poll::Pending if self.orphaned => {
                     let refusal = Refusal::unavailable("the page is being rebuilt, connect again");
-                    return Poll::Ready(Attended::Close(refusal));
+                    return Poll::Ready(SeatEvent::Close(refusal));
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -271,6 +287,17 @@ impl Attendance {
             seat.leave(departure).await;
         }
     }
+}
+
+/// Opens a page, or says that this takes too long.
+pub(crate) async fn in_time<T>(
+    patience: Duration,
+    opening: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let too_long = |_| Err(Refusal::unavailable("the page took too long to open"));
+    tokio::time::timeout(patience, opening)
+        .await
+        .unwrap_or_else(too_long)
 }
 
 /// What has become of an update that was posted.

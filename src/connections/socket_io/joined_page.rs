@@ -1,0 +1,192 @@
+//! A page that a client speaking in events has entered.
+
+use std::{collections::VecDeque, sync::Arc, task::Context};
+
+use bytes::Bytes;
+use storage::PageId;
+
+use crate::{
+    connections::seat_io::SeatIo,
+    protocols::{
+        Frame,
+        events::{Joined, PageWords, refused},
+        socket_io::{SLOT, attachment},
+    },
+    rooms::{ClientMessage, Outgoing, Refusal, RefusalCode, ServerMessage},
+};
+
+/// Questions that may wait for their answers.
+const MAX_QUESTIONS: usize = 100;
+
+/// A page that it has entered.
+pub(super) struct JoinedPage {
+    pub(super) seat: SeatIo,
+    pub(super) words: PageWords,
+    /// It takes part in the document.
+    pub(super) is_synced: bool,
+    /// It has been told that it has joined.
+    pub(super) has_joined: bool,
+    /// The room has said hello, by asking for what it lacks.
+    pub(super) is_greeted: bool,
+    /// What the room had when it last said so.
+    pub(super) state_vector: Bytes,
+    /// Who has the page open.
+    pub(super) viewers: Option<Arc<Outgoing>>,
+    /// It waits to hear that it has joined.
+    pub(super) arriving: Vec<Arrival>,
+    /// Questions for what somebody lacks. Only the first is with the room: its answer has no number on it.
+    pub(super) questions: VecDeque<Question>,
+    pub(super) is_asked: bool,
+    /// Numbers of the edits that are to be answered, in their order.
+    pub(super) posted: VecDeque<Option<i64>>,
+}
+
+pub(super) struct Arrival {
+    pub(super) ack: Option<i64>,
+    /// What it lacks and what the room has, if it takes part in the document.
+    pub(super) synced: Option<(Bytes, Bytes)>,
+}
+
+pub(super) struct Question {
+    pub(super) ack: Option<i64>,
+    pub(super) state_vector: Bytes,
+    /// The answer belongs to a `join_page`.
+    pub(super) joins: bool,
+}
+
+impl JoinedPage {
+    pub(super) fn new(page: &PageId, seat: SeatIo) -> Self {
+        Self {
+            seat,
+            words: PageWords::new(page.clone()),
+            is_synced: false,
+            has_joined: false,
+            is_greeted: false,
+            state_vector: crdt::StateVector::new().encode(),
+            viewers: None,
+            arriving: Vec::new(),
+            questions: VecDeque::new(),
+            is_asked: false,
+            posted: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn poll_work(&mut self, context: &mut Context<'_>) {
+        if !self.is_asked
+            && self.seat.may_send()
+            && let Some(question) = self.questions.front()
+        {
+            self.is_asked = true;
+            self.seat.send(ClientMessage::QueryStateVector);
+            self.seat
+                .send(ClientMessage::SyncStep1(question.state_vector.clone()));
+        }
+        self.seat.poll_work(context);
+    }
+
+    /// Whether the room has yet to answer something that is not an edit.
+    pub(super) fn has_questions(&self) -> bool {
+        !self.arriving.is_empty() || !self.questions.is_empty()
+    }
+
+    pub(super) fn ask(
+        &mut self,
+        page: &PageId,
+        ack: Option<i64>,
+        state_vector: Bytes,
+        joins: bool,
+        frames: &mut Vec<Frame>,
+    ) {
+        if self.questions.len() >= MAX_QUESTIONS {
+            let refusal = Refusal::new(RefusalCode::RateLimited, "too many questions wait for an answer");
+            return refused(ack, Some(page), &refusal, None, frames);
+        }
+        self.questions.push_back(Question {
+            ack,
+            state_vector,
+            joins,
+        });
+    }
+
+    /// Takes in what the room says.
+    pub(super) fn on_message(&mut self, page: &PageId, message: &Arc<Outgoing>, frames: &mut Vec<Frame>) {
+        match message.message() {
+            ServerMessage::SyncStep1(state_vector) => {
+                self.state_vector = state_vector.clone();
+                let is_hello = !std::mem::replace(&mut self.is_greeted, true);
+                if self.is_synced && !self.is_asked && !is_hello {
+                    self.words.ask(state_vector.clone(), frames);
+                }
+            }
+            ServerMessage::SyncStep2(update) if self.is_asked => {
+                self.is_asked = false;
+                if let Some(question) = self.questions.pop_front() {
+                    self.answered(&question, update.clone(), frames);
+                }
+            }
+            ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
+                if self.is_synced {
+                    self.words.delta(message.wire(SLOT, attachment), frames);
+                }
+            }
+            ServerMessage::Awareness(_) => {
+                if self.is_synced {
+                    self.words.awareness(message.wire(SLOT, attachment), frames);
+                }
+            }
+            ServerMessage::Viewers(_) => {
+                self.viewers = Some(message.clone());
+                match self.has_joined {
+                    true => self.tell_viewers(frames),
+                    false => self.tell_joined(frames),
+                }
+            }
+            ServerMessage::Refused(refusal) => refused(None, Some(page), refusal, None, frames),
+            // Each edit is answered by itself, and there are no words for the rest.
+            ServerMessage::Stored(_)
+            | ServerMessage::Mark(_)
+            | ServerMessage::Receipts { .. }
+            | ServerMessage::QueryAwareness
+            | ServerMessage::Stateless(_) => {}
+        }
+    }
+
+    pub(super) fn answered(&mut self, question: &Question, update: Bytes, frames: &mut Vec<Frame>) {
+        let state_vector = self.state_vector.clone();
+        if question.joins {
+            self.arriving.push(Arrival {
+                ack: question.ack,
+                synced: Some((update, state_vector)),
+            });
+            self.tell_joined(frames);
+        } else {
+            self.words.synced(question.ack, update, state_vector, frames);
+        }
+    }
+
+    /// Tells those who wait for it that they have joined, once it is known who else is there.
+    pub(super) fn tell_joined(&mut self, frames: &mut Vec<Frame>) {
+        let Some(viewers) = &self.viewers else { return };
+        let seat = self.seat.seat();
+        let is_first = !self.has_joined && !self.arriving.is_empty();
+        for Arrival { ack, synced } in self.arriving.drain(..) {
+            self.has_joined = true;
+            let joined = Joined {
+                role: seat.role().as_str(),
+                seq: seat.seq(),
+                synced,
+            };
+            self.words.joined(ack, viewers.message(), joined, frames);
+        }
+        if is_first {
+            self.tell_viewers(frames);
+        }
+    }
+
+    pub(super) fn tell_viewers(&self, frames: &mut Vec<Frame>) {
+        if let Some(message) = &self.viewers {
+            let wire = |slot, encode: &dyn Fn(&ServerMessage) -> Bytes| message.wire(slot, encode);
+            self.words.viewers(message.message(), wire, frames);
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! What is said to a place in a namespace, which is a protocol of its own.
+
+use socketioxide_core::Value;
+
+use crate::connections::protocol::Protocol;
+
+/// A client's place in a namespace. A refusal ends the session; the last word of a place ends only the place, unless the client should
+/// come back.
+pub(super) type Place = Box<dyn Protocol<Said>>;
+
+/// What a client says in a namespace.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// An event.
+    Event(Event),
+    /// The answer to an event of ours.
+    Answer(i64, Value),
+}
+
+/// An event of a client.
+#[derive(Debug)]
+pub(super) struct Event {
+    /// Its arguments, the name first.
+    pub(super) arguments: Value,
+    /// The number under which the client waits for an answer.
+    pub(super) ack: Option<i64>,
+}

@@ -1,0 +1,362 @@
+//! One Socket.IO session: packets, and its places in several namespaces.
+//!
+//! A namespace costs nothing by itself. Whoever connects to one gets a [`Place`] there, owned by the session and gone with
+//! it; whoever is refused gets a sentence. Packets are taken in one after the other, in the order in which they came, and
+//! while a place is being found the session is not read: so nothing overtakes anything, and nothing is lost.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use socketioxide_core::{
+    Sid, Str, Value,
+    packet::{Packet, PacketData},
+    parser::{Parse, ParseConfig, ParseError, ParserState},
+};
+use socketioxide_parser_common::CommonParser;
+
+use super::{
+    config::{MAX_REPLY_BYTES, SocketIoConfig},
+    namespaces::Namespaces,
+    place::{Event, Place, Said},
+};
+use crate::{
+    connections::{
+        context::or_any,
+        driver::now,
+        protocol::{Protocol, Work},
+        rotation::Rotation,
+    },
+    protocols::Frame,
+    protocols::socket_io::{encode, malformed, refusal_answer, refusal_event},
+    rooms::{Departure, Refusal, RefusalCode},
+};
+
+/// What may be said before the first place is found.
+const MAX_EARLY_MESSAGES: usize = 100;
+const MAX_EARLY_BYTES: usize = 1024 * 1024;
+/// One session.
+pub(super) struct SocketIo {
+    namespaces: Namespaces,
+    places: BTreeMap<Arc<str>, Placed>,
+    connecting: Option<Connecting>,
+    /// Places that were given up.
+    leaving: Option<Work<()>>,
+    parser: ParserState,
+    limits: ParseConfig,
+    /// Attachments that are still to come of a packet that was too large.
+    skipping: usize,
+    max_namespaces: usize,
+    connect_timeout: Duration,
+    /// When it ends unless a place is found.
+    homeless_until: Option<Instant>,
+    /// It had a place once.
+    is_known: bool,
+    early_messages: usize,
+    early_bytes: usize,
+    replies: Vec<Frame>,
+    reply_bytes: usize,
+    rotation: Rotation<Arc<str>>,
+}
+
+struct Placed {
+    name: Str,
+    place: Place,
+}
+
+struct Connecting {
+    name: Str,
+    sid: Sid,
+    work: Work<Result<Place, String>>,
+}
+
+impl SocketIo {
+    /// A session that begins now.
+    pub(super) fn new(now: Instant, namespaces: Namespaces, config: &SocketIoConfig) -> Self {
+        Self {
+            namespaces,
+            places: BTreeMap::new(),
+            connecting: None,
+            leaving: None,
+            parser: ParserState::default(),
+            limits: ParseConfig {
+                max_incoming_binary_buf_size: or_any(config.max_message_bytes),
+                max_incoming_binaries: config.max_attachments,
+                packet_completion_timeout: config.connect_timeout,
+            },
+            skipping: 0,
+            max_namespaces: config.max_pages,
+            connect_timeout: config.connect_timeout,
+            homeless_until: Some(now + config.connect_timeout),
+            is_known: false,
+            early_messages: 0,
+            early_bytes: 0,
+            replies: Vec::new(),
+            reply_bytes: 0,
+            rotation: Rotation::default(),
+        }
+    }
+
+    fn take(&mut self, now: Instant, frame: Frame) -> Result<(), Refusal> {
+        if self.homeless_until.is_some() {
+            self.early_messages += 1;
+            self.early_bytes += frame.size();
+            if self.early_messages > MAX_EARLY_MESSAGES || self.early_bytes > MAX_EARLY_BYTES {
+                return Err(Refusal::new(
+                    RefusalCode::Unauthenticated,
+                    "too much was said before connecting to a namespace",
+                ));
+            }
+        }
+        let packet = match frame {
+            Frame::Binary(_) if self.skipping > 0 => {
+                self.skipping -= 1;
+                return Ok(());
+            }
+            Frame::Text(_) if self.skipping > 0 => Err(ParseError::UnexpectedStringPacket),
+            Frame::Text(text) => CommonParser.decode_str(&self.limits, &self.parser, text),
+            Frame::Binary(bytes) => CommonParser.decode_bin(&self.limits, &self.parser, bytes),
+            Frame::SharedText(_) | Frame::Parts(..) => {
+                return Err(Refusal::malformed("no frame of a client"));
+            }
+        };
+        match packet {
+            Ok(packet) => self.packet(now, packet),
+            Err(ParseError::NeedsMoreBinaryData) => Ok(()),
+            Err(error @ ParseError::AttachmentsTooHeavy { .. }) => {
+                self.too_heavy(Refusal::too_large(error.to_string()))
+            }
+            Err(error @ ParseError::TooManyAttachments { .. }) => Err(Refusal::too_large(error.to_string())),
+            Err(error) => Err(malformed(error)),
+        }
+    }
+
+    fn packet(&mut self, now: Instant, packet: Packet) -> Result<(), Refusal> {
+        let Packet { inner, ns } = packet;
+        let place = self.places.get_mut(ns.as_str());
+        match (inner, place) {
+            (PacketData::Connect(auth), None) => {
+                self.connect(ns, auth.as_ref());
+                Ok(())
+            }
+            (
+                PacketData::Event(arguments, ack) | PacketData::BinaryEvent(arguments, ack),
+                Some(Placed { place, .. }),
+            ) => place
+                .on_frame(now, Said::Event(Event { arguments, ack }))
+                .map(drop),
+            (
+                PacketData::EventAck(arguments, id) | PacketData::BinaryAck(arguments, id),
+                Some(Placed { place, .. }),
+            ) => place.on_frame(now, Said::Answer(id, arguments)).map(drop),
+            (PacketData::Disconnect, Some(_)) => {
+                self.give_up(now, &ns, Departure::Clean);
+                Ok(())
+            }
+            _ => Err(Refusal::malformed(
+                "a packet that does not fit the state of its namespace",
+            )),
+        }
+    }
+
+    /// Refuses a packet with too many bytes of attachments as its answer, and skips the rest of it. One without an answer ends the
+    /// session: the client would never hear of it.
+    fn too_heavy(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        let partial = self
+            .parser
+            .partial_bin_packet
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(Packet {
+            inner: PacketData::BinaryEvent(Value::Str(_, attachments), Some(ack)),
+            ns,
+        }) = partial.map(|partial| partial.packet)
+        else {
+            return Err(refusal);
+        };
+        if !self.places.contains_key(ns.as_str()) {
+            return Err(refusal);
+        }
+        // The one that was too much has come as well.
+        let come = attachments.map_or(0, |attachments| attachments.len()) + 1;
+        let announced = self.parser.incoming_binary_cnt.load(Ordering::Relaxed);
+        self.skipping = announced.saturating_sub(come);
+        self.replying(|frames| refusal_answer(&ns, ack, &refusal, frames));
+        Ok(())
+    }
+
+    fn connect(&mut self, name: Str, auth: Option<&Value>) {
+        if self.places.len() >= self.max_namespaces {
+            let full = Refusal::new(RefusalCode::RateLimited, "too many namespaces on one connection");
+            return self.reply(Packet::connect_error(name, full.to_string()));
+        }
+        let sid = Sid::new();
+        let work = self.namespaces.connect(&name, sid, auth);
+        self.connecting = Some(Connecting { name, sid, work });
+    }
+
+    fn connected(&mut self, name: Str, sid: Sid, place: Result<Place, String>) {
+        match place {
+            Ok(place) => {
+                let hello = format!("{{\"sid\":\"{sid}\"}}");
+                self.reply(Packet::connect(
+                    name.clone(),
+                    Some(Value::Str(hello.into(), None)),
+                ));
+                self.places.insert(name.as_str().into(), Placed { name, place });
+                self.homeless_until = None;
+                self.is_known = true;
+            }
+            Err(message) => self.reply(Packet::connect_error(name, message)),
+        }
+    }
+
+    /// Gives up the place in a namespace.
+    fn give_up(&mut self, now: Instant, name: &Str, departure: Departure) {
+        let Some(Placed { place, .. }) = self.places.remove(name.as_str()) else {
+            return;
+        };
+        let left = place.end(departure);
+        self.leaving = Some(match self.leaving.take() {
+            None => left,
+            Some(earlier) => Box::pin(async move {
+                earlier.await;
+                left.await;
+            }),
+        });
+        if self.places.is_empty() {
+            self.homeless_until = Some(now + self.connect_timeout);
+        }
+    }
+
+    /// Tells a client why its place in a namespace has ended.
+    fn dismiss(&mut self, name: &Str, refusal: &Refusal) {
+        refusal_event(name, refusal, &mut self.replies);
+        self.reply(Packet::disconnect(name.clone()));
+    }
+
+    fn reply(&mut self, packet: Packet) {
+        self.replying(|frames| encode(packet, frames));
+    }
+
+    fn replying(&mut self, write: impl FnOnce(&mut Vec<Frame>)) {
+        let before = self.replies.len();
+        write(&mut self.replies);
+        let added: usize = self.replies.iter().skip(before).map(Frame::size).sum();
+        self.reply_bytes += added;
+    }
+}
+
+impl Protocol for SocketIo {
+    fn on_frame(&mut self, now: Instant, frame: Frame) -> Result<usize, Refusal> {
+        self.take(now, frame).map(|()| 1)
+    }
+
+    fn poll_work(&mut self, context: &mut Context<'_>) {
+        if let Some(leaving) = &mut self.leaving
+            && leaving.as_mut().poll(context).is_ready()
+        {
+            self.leaving = None;
+        }
+        if let Some(connecting) = &mut self.connecting
+            && let Poll::Ready(place) = connecting.work.as_mut().poll(context)
+            && let Some(Connecting { name, sid, .. }) = self.connecting.take()
+        {
+            self.connected(name, sid, place);
+        }
+        for placed in self.places.values_mut() {
+            placed.place.poll_work(context);
+        }
+    }
+
+    fn may_receive(&self) -> bool {
+        self.connecting.is_none()
+            && self.leaving.is_none()
+            && self.reply_bytes < MAX_REPLY_BYTES
+            && self.places.values().all(|placed| placed.place.may_receive())
+    }
+
+    fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    fn poll_outgoing(
+        &mut self,
+        context: &mut Context<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Poll<Result<(), Refusal>> {
+        if !self.replies.is_empty() {
+            self.reply_bytes = 0;
+            frames.append(&mut self.replies);
+            return Poll::Ready(Ok(()));
+        }
+        let said = self.rotation.poll(&mut self.places, |placed| {
+            let said = placed.place.poll_outgoing(context, frames);
+            said.map_err(|refusal| (placed.name.clone(), refusal))
+        });
+        match ready!(said).1 {
+            Ok(()) => {}
+            // Clients come back by themselves when their connection ends, and not when only a namespace does.
+            Err((_, refusal)) if refusal.code.is_retryable() => return Poll::Ready(Err(refusal)),
+            Err((name, refusal)) => {
+                self.dismiss(&name, &refusal);
+                self.give_up(now(), &name, Departure::Clean);
+                self.poll_work(context);
+                self.reply_bytes = 0;
+                frames.append(&mut self.replies);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let places = self.places.values();
+        let deadlines = places.filter_map(|placed| placed.place.next_deadline());
+        let homeless = self.homeless_until.filter(|_| self.connecting.is_none());
+        deadlines.chain(homeless).min()
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
+        if self.connecting.is_none() && self.homeless_until.is_some_and(|until| now >= until) {
+            return Err(Refusal::new(
+                RefusalCode::Unauthenticated,
+                "no namespace was connected to in time",
+            ));
+        }
+        let ended: Vec<(Str, Refusal)> = self
+            .places
+            .values_mut()
+            .filter(|placed| placed.place.next_deadline().is_some_and(|at| now >= at))
+            .filter_map(|placed| Some((placed.name.clone(), placed.place.tick(now).err()?)))
+            .collect();
+        for (name, refusal) in ended {
+            self.dismiss(&name, &refusal);
+            self.give_up(now, &name, Departure::Clean);
+        }
+        Ok(())
+    }
+
+    fn farewell(&mut self, refusal: &Refusal, frames: &mut Vec<Frame>) {
+        frames.append(&mut self.replies);
+        for placed in self.places.values() {
+            refusal_event(&placed.name, refusal, frames);
+        }
+    }
+
+    fn end(self: Box<Self>, departure: Departure) -> Work<()> {
+        // A place that is still being looked for is given back when it is found.
+        drop(self.connecting);
+        let (leaving, places) = (self.leaving, self.places);
+        Box::pin(async move {
+            if let Some(leaving) = leaving {
+                leaving.await;
+            }
+            join_all(places.into_values().map(|placed| placed.place.end(departure))).await;
+        })
+    }
+}
