@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
-    auth::{Access, Audit},
+    auth::{Access, Audit, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, websocket::Surroundings},
     http::{self, Parts, Peer, StoreProbe, TimedBody},
@@ -250,7 +250,7 @@ impl Server {
     /// Counts a connection. Behind a proxy there are many clients, which are counted by what they ask for.
     fn admit(&self, peer: SocketAddr) -> Option<HttpPermit> {
         let ip = peer.ip().to_canonical();
-        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&ip));
+        let is_proxy = is_trusted(ip, &self.trusted_proxies);
         self.admissions.accept((!is_proxy).then_some(ip))
     }
 

@@ -16,7 +16,7 @@ mod session;
 pub mod socket_io;
 pub mod websocket;
 
-pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, HttpPermit, client_address};
+pub use admission::{Admissions, ConnectionLimits, ConnectionPermit, HttpPermit};
 pub use budget::Budget;
 pub use patient::PatientStream;
 pub use session::{Session, SessionConfig, Step};

@@ -30,7 +30,7 @@ use storage::PageId;
 
 use super::{App, HttpError, Peer, body::UnreadBody, error, now, pages, socket};
 use crate::{
-    auth::{Claims, Kind, NumericDate},
+    auth::{Claims, Kind, NumericDate, is_trusted},
     protocols::y_sweet::YSweet,
     rooms::{Refusal, RefusalCode, Role},
 };
@@ -251,12 +251,7 @@ fn host(app: &App, request: &Request) -> Result<(&'static str, String), HttpErro
     let host = text("host").ok_or_else(|| Refusal::malformed("the request names no host"))?;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     // Somebody's word about how it was reached counts as its word about whom it serves does.
-    let is_trusted = peer.is_some_and(|peer| {
-        let trusted = &app.trusted_proxies;
-        trusted
-            .iter()
-            .any(|network| network.contains(&peer.to_canonical()))
-    });
+    let is_trusted = peer.is_some_and(|peer| is_trusted(peer, &app.trusted_proxies));
     let forwarded = text("x-forwarded-proto").filter(|_| is_trusted);
     let scheme = if forwarded == Some("https") {
         "https"
