@@ -47,9 +47,9 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Identity, Secret, find_credential},
+    auth::{Authenticator, Credential, Identity, Secret, client_address},
     connections::{
-        Admissions, client_address,
+        Admissions,
         engine_io::{Engine, EngineConfig},
         hocuspocus::{Host, LobbyLimits},
         socket_io::{SocketIoConfig, SocketIoServer},
@@ -120,11 +120,7 @@ impl App {
     }
 
     fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Credential>, Refusal> {
-        let credential = find_credential(headers, uri);
-        let is_cookie = credential.as_ref().is_some_and(Credential::is_cookie);
-        let origins = &self.around.access.authenticator().origins;
-        origins.check(headers, is_cookie)?;
-        Ok(credential)
+        self.around.access.authenticator().credential(headers, uri)
     }
 
     /// Lets a request through if its user has at least `needed` on the page.
@@ -203,7 +199,7 @@ impl App {
     /// Counts a request for its address. Backends do not wait for the users behind the same address.
     fn count(&self, request: &Request) -> Result<(), HttpError> {
         let access = &self.around.access;
-        let credential = find_credential(request.headers(), request.uri());
+        let credential = access.authenticator().find(request.headers(), request.uri());
         let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
         let address = self.address(request).filter(|_| !is_backend);
         let counted = address.map_or(Ok(()), |address| access.rates().address_asks(address));
@@ -337,13 +333,12 @@ fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
 }
 
 fn cors(authenticator: &Authenticator) -> CorsLayer {
-    let origins = authenticator
-        .origins
-        .allowed
-        .iter()
-        .filter_map(|origin| origin.as_str().parse().ok());
+    // The policy that lets a page connect decides whether it may read answers, too.
+    let origins = authenticator.origins.clone();
     CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+        .allow_origin(AllowOrigin::predicate(move |origin, request| {
+            origins.lets_in(origin, &request.headers)
+        }))
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([

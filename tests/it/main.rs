@@ -6,6 +6,7 @@ mod access;
 mod auth;
 mod awareness;
 mod backpressure;
+mod browsers;
 mod cli;
 mod events;
 mod floods;

@@ -19,11 +19,10 @@ use storage::PageId;
 
 use super::{Event, Namespaces, Place, SocketIo, SocketIoConfig, events::EventsPlace, page::PagePlace};
 use crate::{
-    auth::{Credential, find_credential},
+    auth::{Credential, client_address},
     connections::{
         Admissions, ConnectionPermit,
         attendance::{Attendance, Work},
-        client_address,
         engine_io::{Frame, Sent, Server},
         websocket::{Surroundings, now},
     },
@@ -81,14 +80,11 @@ impl SocketIoServer {
         if shared.draining.load(Ordering::Relaxed) {
             return Err(Refusal::draining());
         }
-        let credential = find_credential(&request.headers, &request.uri);
-        let with_cookie = credential.as_ref().is_some_and(Credential::is_cookie);
-        shared
+        let credential = shared
             .around
             .access
             .authenticator()
-            .origins
-            .check(&request.headers, with_cookie)?;
+            .credential(&request.headers, &request.uri)?;
         let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         shared.around.access.rates().arrives(address)?;
         let pages = Pages {
