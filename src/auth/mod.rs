@@ -73,7 +73,7 @@ pub use keys::KeyError;
 pub use live::{LiveSeat, LiveSocket};
 pub use origin::{Origin, OriginPolicy};
 pub use pagespace::{PageSpace, PageSpaceConfig};
-pub use proxies::{client_address, is_trusted};
+pub use proxies::{PublicUrl, Reached, client_address, is_trusted};
 pub use rates::{Rate, RateLimits, Rates};
 pub use seats::SeatLimits;
 pub use session_cookie::SessionKeys;
@@ -174,7 +174,14 @@ impl Authenticator {
         let Some(credential) = credential else {
             return match self.open {
                 true => Ok(Identity::guest(now)),
-                false => Err(Refusal::new(RefusalCode::Unauthenticated, "a token is needed")),
+                false => {
+                    if complaints::is_due("no token") {
+                        tracing::warn!(
+                            "somebody came without a token and was refused: clients must send one, or PAGEROOM_AUTH=open lets everybody in"
+                        );
+                    }
+                    Err(Refusal::new(RefusalCode::Unauthenticated, "a token is needed"))
+                }
             };
         };
         if self.is_backend(credential) {

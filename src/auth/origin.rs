@@ -7,6 +7,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
+use super::complaints;
 use crate::rooms::{Refusal, RefusalCode};
 
 /// The origin of a page: scheme, host and port as a browser writes them. Shells of applications have schemes of their own
@@ -169,6 +170,15 @@ impl OriginPolicy {
     /// browser sends cookies with other people's pages as well.
     pub fn check(&self, headers: &HeaderMap, with_cookie: bool) -> Result<(), Refusal> {
         if self.own_names && !self.is_for_own_name(headers) {
+            let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+            let host = complaints::shown(&String::from_utf8_lossy(host.unwrap_or_default()));
+            if complaints::is_due(&format!("name {host}")) {
+                tracing::warn!(
+                    host,
+                    "requests for this name are refused, because without tokens a stranger's page could make them: if it is the \
+                     server's, allow it with CORS_ORIGIN, or set JWT_SECRET"
+                );
+            }
             return Err(forbidden(
                 "the server is not known by this name: allow it with CORS_ORIGIN",
             ));
@@ -179,12 +189,19 @@ impl OriginPolicy {
                 false => Ok(()),
             };
         };
-        match self.lets_in(sent, headers) {
-            true => Ok(()),
-            false => Err(forbidden(
-                "pages of this origin may not connect: allow it with CORS_ORIGIN",
-            )),
+        if self.lets_in(sent, headers) {
+            return Ok(());
         }
+        let origin = complaints::shown(&String::from_utf8_lossy(sent.as_bytes()));
+        if complaints::is_due(&format!("origin {origin}")) {
+            tracing::warn!(
+                origin,
+                "pages of this origin are refused: if they are yours, allow them with CORS_ORIGIN={origin}"
+            );
+        }
+        Err(forbidden(
+            "pages of this origin may not connect: allow it with CORS_ORIGIN",
+        ))
     }
 
     /// Whether pages of an origin may connect, and read answers. Everything that must know asks here.

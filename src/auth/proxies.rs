@@ -41,6 +41,79 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     }
 }
 
+/// How a client reached the proxy that wrote these headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Over TLS.
+    pub is_secure: bool,
+    /// Under this name and port.
+    pub host: Option<String>,
+    /// Under this path, which the proxy has taken away.
+    pub prefix: String,
+}
+
+impl Reached {
+    /// What a trusted proxy tells, in the headers that proxies write or in `Forwarded`.
+    pub fn told(headers: &HeaderMap) -> Self {
+        let last = |name: &'static str| {
+            let list = joined(headers, &HeaderName::from_static(name))?;
+            let last = list.rsplit(',').map(str::trim).find(|item| !item.is_empty());
+            last.map(str::to_owned)
+        };
+        let element = joined(headers, &header::FORWARDED).and_then(|text| elements(&text).last());
+        let forwarded = |wanted: &str| {
+            let mut pairs = element.iter().flatten();
+            pairs
+                .find(|(name, _)| name == wanted)
+                .map(|(_, value)| value.clone())
+        };
+        let proto = last("x-forwarded-proto").or_else(|| forwarded("proto"));
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:[]".contains(&byte);
+        let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/%".contains(&byte);
+        let host = last("x-forwarded-host").or_else(|| forwarded("host"));
+        let prefix = last("x-forwarded-prefix").filter(|prefix| prefix.starts_with('/'));
+        let prefix = prefix.filter(|prefix| !prefix.starts_with("//") && prefix.bytes().all(is_path));
+        Self {
+            is_secure: proto.is_some_and(|proto| matches!(&*proto.to_ascii_lowercase(), "https" | "wss")),
+            host: host.filter(|host| !host.is_empty() && host.bytes().all(is_name)),
+            prefix: prefix.map_or_else(String::new, |prefix| prefix.trim_end_matches('/').to_owned()),
+        }
+    }
+}
+
+/// Where clients reach the server, as its operator says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Name, port and path, without a slash at its end.
+    pub place: String,
+}
+
+impl std::str::FromStr for PublicUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let (scheme, rest) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+            (Some(rest), _) => ("https", rest),
+            (None, Some(rest)) => ("http", rest),
+            (None, None) => return Err("write http://… or https://…".to_owned()),
+        };
+        let place = rest.trim_end_matches('/');
+        let authority = place.split('/').next().unwrap_or_default();
+        if place.contains(['?', '#', '@', ' ']) {
+            return Err("write scheme, host, port and path, and nothing else".to_owned());
+        }
+        let origin = format!("{scheme}://{authority}").parse::<super::Origin>();
+        origin.map_err(|error| error.to_string())?;
+        Ok(Self {
+            scheme,
+            place: place.to_owned(),
+        })
+    }
+}
+
 /// All lines of a header as one list. Bytes that are no text spoil only their own hop.
 pub(super) fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     let lines: Vec<_> = headers
@@ -216,6 +289,55 @@ mod tests {
         ];
         assert_eq!(address(&trusted, "127.0.0.1", two), "198.51.100.9");
         assert_eq!(address(&trusted, "127.0.0.1", &two[..1]), "0.0.0.0");
+    }
+
+    #[test]
+    fn a_proxy_tells_how_it_was_reached() {
+        let told = |headers: &[(&str, &str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                let name: HeaderName = name.parse().expect("a name");
+                map.append(name, value.parse().expect("a header"));
+            }
+            let told = Reached::told(&map);
+            let host = told.host.unwrap_or_default();
+            format!("{} {host} {}", told.is_secure, told.prefix)
+        };
+        let own = [
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "a.example:8443"),
+            ("x-forwarded-prefix", "/pages/"),
+        ];
+        assert_eq!(told(&own), "true a.example:8443 /pages");
+        assert_eq!(
+            told(&[(
+                "forwarded",
+                "for=1.2.3.4;host=evil, for=1.2.3.5;proto=https;host=\"a.example:1\""
+            )]),
+            "true a.example:1 "
+        );
+        assert_eq!(told(&[("x-forwarded-proto", "http, wss")]), "true  ");
+        assert_eq!(
+            told(&[("x-forwarded-host", "a/b"), ("x-forwarded-prefix", "//evil.net")]),
+            "false  "
+        );
+        assert_eq!(told(&[]), "false  ");
+        let public = |text: &str| text.parse::<PublicUrl>().ok().map(|url| (url.scheme, url.place));
+        assert_eq!(
+            public("https://a.example/pages/"),
+            Some(("https", "a.example/pages".to_owned()))
+        );
+        assert_eq!(public("http://[::1]:80"), Some(("http", "[::1]:80".to_owned())));
+        for bad in [
+            "a.example",
+            "wss://a",
+            "https://",
+            "https://a?x",
+            "https://u@a",
+            "https://a:99999",
+        ] {
+            assert_eq!(public(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(crate) struct AuthSettings {
     #[arg(long, env = "JWT_JWKS_FILE", value_name = "FILE")]
     jwt_jwks_file: Option<PathBuf>,
     /// Takes tokens that never expire. They end only when their user is signed out.
-    #[arg(long, env = "PAGEROOM_TOKENS_WITHOUT_EXPIRY", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = "PAGEROOM_TOKENS_WITHOUT_EXPIRY", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
     tokens_without_expiry: bool,
     /// Tokens must name this issuer.
     #[arg(long, env = "JWT_ISSUER", value_name = "NAME")]

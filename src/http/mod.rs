@@ -29,7 +29,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{any, get, post, put},
+    routing::{any, get, options, post, put},
 };
 pub(crate) use body::TimedBody;
 pub use error::HttpError;
@@ -47,7 +47,7 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Identity, Secret, client_address},
+    auth::{Authenticator, Credential, Identity, PublicUrl, Secret, client_address},
     connections::{
         Admissions,
         engine_io::{Engine, EngineConfig},
@@ -71,6 +71,8 @@ pub struct Parts {
     pub admissions: Admissions,
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where clients reach the server, if that is said.
+    pub public_url: Option<PublicUrl>,
     /// What connections need.
     pub around: Arc<Surroundings>,
     /// The store, for pages that are not open.
@@ -281,8 +283,10 @@ pub fn router(parts: Parts) -> Router {
         .merge(y_sweet);
     if app.demo {
         router = router
-            .route("/", get(demo::index))
+            .route("/", get(demo::index).options(health::options))
             .route("/assets/{*file}", get(demo::asset));
+    } else {
+        router = router.route("/", options(health::options).fallback(error::not_found));
     }
     router
         .fallback(error::not_found)

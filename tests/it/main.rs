@@ -16,6 +16,7 @@ mod http;
 mod lanes;
 mod limits;
 mod matrix;
+mod operations;
 mod persistence;
 mod reader;
 mod rooms;
