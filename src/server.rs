@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    fs::File,
     io,
     net::SocketAddr,
     sync::{
@@ -21,7 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
-    auth::{Access, Audit},
+    auth::{Access, Audit, complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
     http::{self, Parts, StoreProbe, TimedBody},
@@ -52,8 +53,8 @@ const STORE_PATIENCE: u32 = 30;
 /// Pause between two tries to reach it.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a client may take to send the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take to send its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Buffer for the head of a request, in bytes.
 const HEAD_BYTES: usize = 32 * 1024;
 /// Pause when the system has no more file descriptors.
@@ -90,12 +91,14 @@ struct Patience {
     body: Duration,
     /// For it to take something of an answer.
     stall: Duration,
+    /// For the head of a request, which is also how long a connection stays open between two of them.
+    head: Duration,
 }
 
 impl Server {
     /// Opens the store, migrates it, and binds the address.
     pub async fn bind(config: Config) -> Result<Self, ServerError> {
-        let store = open_store(config.database_url.expose()).await?;
+        let store = open_store(config.database_url.expose(), &config.store).await?;
         Self::bind_with(config, store).await
     }
 
@@ -145,11 +148,13 @@ impl Server {
         let patience = Patience {
             body: config.body_timeout,
             stall: config.session.max_stall,
+            head: config.http_keepalive,
         };
         let router = http::router(Parts {
             broadcast_secret: config.broadcast_secret,
             admissions: admissions.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            public_url: config.public_url,
             around: Arc::new(ServerContext {
                 access,
                 registry: registry.clone(),
@@ -204,6 +209,7 @@ impl Server {
     /// goodbye and returns: whether everything was stored in time and nothing has died.
     pub async fn run(self, stop: CancellationToken) -> bool {
         let hang_up = CancellationToken::new();
+        let mut spare = File::open("/dev/null").ok();
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -214,8 +220,14 @@ impl Server {
                         None => tracing::debug!("a connection over the limit was closed"),
                     },
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        if complaints::is_due("accept") {
+                            tracing::warn!(%error, "connections could not be accepted");
+                        }
+                        // With a file that was kept for this, whoever waits is hung up on instead of waiting for ever.
+                        drop(spare.take());
+                        let refused = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await;
+                        drop(refused);
+                        spare = File::open("/dev/null").ok();
                     }
                 },
             }
@@ -250,7 +262,7 @@ impl Server {
     /// Counts a connection. Behind a proxy there are many clients, which are counted by what they ask for.
     fn admit(&self, peer: SocketAddr) -> Option<HttpPermit> {
         let ip = peer.ip().to_canonical();
-        let is_proxy = self.trusted_proxies.iter().any(|network| network.contains(&ip));
+        let is_proxy = is_trusted(ip, &self.trusted_proxies);
         self.admissions.accept((!is_proxy).then_some(ip))
     }
 
@@ -260,9 +272,12 @@ impl Server {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
-        let (router, Patience { body, stall }) = (self.router.clone(), self.patience);
+        let (router, Patience { body, stall, head }) = (self.router.clone(), self.patience);
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asks = has_asked.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let router = router.clone();
+            asks.store(true, Ordering::Relaxed);
             async move {
                 let mut request: Request = request.map(|stream| Body::new(TimedBody::new(stream, body)));
                 request.extensions_mut().insert(Peer(peer));
@@ -271,7 +286,7 @@ impl Server {
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(head)
             .max_buf_size(HEAD_BYTES)
             .serve_connection(TokioIo::new(PatientStream::new(stream, stall)), service)
             .with_upgrades();
@@ -282,6 +297,8 @@ impl Server {
             tokio::select! {
                 // Errors of a peer that goes away or sends nonsense are its own.
                 _ = connection.as_mut() => {}
+                // Between requests a connection may stay open; one on which nothing is asked holds a place for nothing.
+                () = says_nothing(&has_asked) => {}
                 () = hang_up.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;
@@ -291,11 +308,18 @@ impl Server {
     }
 }
 
+/// Returns when a client has sent no request in time, and never if it has.
+async fn says_nothing(has_asked: &AtomicBool) {
+    tokio::time::sleep(FIRST_REQUEST).await;
+    if has_asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Opens the store, waiting for a database that is not there yet.
-async fn open_store(url: &str) -> Result<SharedStore, StoreError> {
-    let options = StoreOptions::default();
+async fn open_store(url: &str, options: &StoreOptions) -> Result<SharedStore, StoreError> {
     for _ in 1..STORE_PATIENCE {
-        match storage::open(url, &options).await {
+        match storage::open(url, options).await {
             Err(StoreError::Unavailable { reason }) => {
                 tracing::warn!(reason, "the store cannot be reached yet; trying again");
                 tokio::time::sleep(STORE_PAUSE).await;
@@ -303,5 +327,5 @@ async fn open_store(url: &str) -> Result<SharedStore, StoreError> {
             opened => return opened,
         }
     }
-    storage::open(url, &options).await
+    storage::open(url, options).await
 }

@@ -1,6 +1,6 @@
 //! Installs the log and names the metrics.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
@@ -31,12 +31,19 @@ pub fn install_log(format: LogFormat, filter: &str) {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(is_coloured())
         .with_target(false);
     // Fails only when a log is installed already, which then stays.
     let _ = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
+}
+
+/// Colours are for people: not for files and pipes, and not for who asks for none (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
 }
 
 /// Every number that `/metrics` tells. Handles are made once, so that counting costs an atomic addition. Cheap to clone.

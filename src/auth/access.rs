@@ -269,6 +269,25 @@ impl Access {
     /// Who the bearer of `credential` is, and that nothing has withdrawn the token.
     pub async fn identify(&self, credential: Option<&Credential>) -> Result<Identity, Refusal> {
         let now = now();
+        if let Some(Credential::Cookies(cookies)) = credential {
+            let mut refusals = Vec::new();
+            for cookie in cookies {
+                match self.identify_one(Some(cookie), now).await {
+                    Ok(identity) if identity.kind != Kind::Guest => return Ok(identity),
+                    Ok(_) => {}
+                    Err(refusal) => refusals.push(refusal),
+                }
+            }
+            return self.0.authenticator.none_of(refusals, now);
+        }
+        self.identify_one(credential, now).await
+    }
+
+    async fn identify_one(
+        &self,
+        credential: Option<&Credential>,
+        now: SystemTime,
+    ) -> Result<Identity, Refusal> {
         let opaque = credential.filter(|credential| pagespace::is_opaque(credential.token()));
         let identity = match (&self.0.pagespace, opaque) {
             (Some(pagespace), Some(credential)) => pagespace.identify(credential.token(), now).await?,

@@ -1,11 +1,9 @@
 //! Finds the token in a request: bearer header, query, WebSocket subprotocol, cookie, in this order.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::http::{HeaderMap, Uri, header};
 use percent_encoding::percent_decode_str;
-
-use super::session_cookie;
 
 /// A WebSocket subprotocol that carries a token begins with this.
 pub const SUBPROTOCOL_PREFIX: &str = "yauth-";
@@ -23,20 +21,29 @@ pub enum Credential {
     /// In a cookie, which a browser sends by itself: it counts only with an allowed `Origin`.
     Cookie(String),
     /// In the session cookie of NextAuth or Auth.js with this name: the same holds.
-    Session(&'static str, String),
+    Session(Arc<str>, String),
+    /// In one of several cookies, of which the first that proves something counts: other applications on the same host leave
+    /// theirs, under the same names.
+    Cookies(Vec<Credential>),
 }
 
+/// Cookies that are tried, at most.
+const MAX_COOKIES: usize = 16;
+/// Shorter beginnings of a session in parts that are tried, at most.
+const MAX_SHORTER: usize = 3;
+
 impl Credential {
-    /// The token.
+    /// The token; of several cookies that of the first.
     pub fn token(&self) -> &str {
         match self {
             Self::Bearer(token) | Self::Given(token) | Self::Cookie(token) | Self::Session(_, token) => token,
+            Self::Cookies(cookies) => cookies.first().map_or("", Self::token),
         }
     }
 
     /// Whether a browser sends it by itself.
     pub fn is_cookie(&self) -> bool {
-        matches!(self, Self::Cookie(_) | Self::Session(..))
+        matches!(self, Self::Cookie(_) | Self::Session(..) | Self::Cookies(_))
     }
 }
 
@@ -47,12 +54,13 @@ impl std::fmt::Debug for Credential {
             Self::Given(_) => "Given([secret])",
             Self::Cookie(_) => "Cookie([secret])",
             Self::Session(..) => "Session([secret])",
+            Self::Cookies(_) => "Cookies([secret])",
         })
     }
 }
 
-/// The first credential of a request. Empty ones do not count.
-pub fn find(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
+/// The first credential of a request, with `sessions` for the names of session cookies. Empty ones do not count.
+pub(super) fn find(headers: &HeaderMap, uri: &Uri, sessions: &[Arc<str>]) -> Option<Credential> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text(header::AUTHORIZATION).and_then(|value| {
         let (scheme, token) = value.split_once(' ')?;
@@ -77,11 +85,24 @@ pub fn find(headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
                 .filter(full)
                 .map(Credential::Given)
         })
-        .or_else(|| cookie(headers, COOKIE).filter(full).map(Credential::Cookie))
-        .or_else(|| {
-            let found = |name| Some(Credential::Session(name, session(headers, name).filter(full)?));
-            session_cookie::COOKIES.into_iter().find_map(found)
-        })
+        .or_else(|| from_cookies(headers, sessions))
+}
+
+fn from_cookies(headers: &HeaderMap, sessions: &[Arc<str>]) -> Option<Credential> {
+    let all = cookies(headers);
+    let tokens = all
+        .iter()
+        .filter(|(name, value)| name == COOKIE && !value.is_empty())
+        .map(|(_, value)| Credential::Cookie(value.clone()));
+    let sessions = sessions.iter().flat_map(|name| {
+        let found = session(&all, name).into_iter();
+        found.map(|token| Credential::Session(name.clone(), token))
+    });
+    let mut found: Vec<_> = tokens.chain(sessions).take(MAX_COOKIES).collect();
+    match found.len() {
+        0 | 1 => found.pop(),
+        _ => Some(Credential::Cookies(found)),
+    }
 }
 
 fn query_token(uri: &Uri) -> Option<String> {
@@ -95,37 +116,59 @@ fn query_token(uri: &Uri) -> Option<String> {
         })
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    let cookies = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    cookies
-        .flat_map(|cookies| cookies.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='))
+/// Every cookie of a request. What is no text spoils only itself.
+fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
+    let lines = headers.get_all(header::COOKIE).iter();
+    let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let read = |pair: &[u8]| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        let (name, value) = pair.trim().split_once('=')?;
+        let value = value.trim();
+        let inner = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        Some((name.trim().to_owned(), inner.unwrap_or(value).to_owned()))
+    };
+    pairs.filter_map(read).collect()
 }
 
-fn cookie(headers: &HeaderMap, wanted: &str) -> Option<String> {
-    let mut cookies = cookies(headers);
-    cookies.find_map(|(name, value)| (name == wanted).then(|| value.to_owned()))
-}
-
-/// A session cookie, which is cut into `NAME.0`, `NAME.1`, … when it is too large for one. A part that is missing leaves
-/// something that nobody sealed.
-fn session(headers: &HeaderMap, wanted: &str) -> Option<String> {
+/// What a session cookie may hold. One that is too large comes as `NAME.0`, `NAME.1`, …; a part that is missing leaves something
+/// that nobody sealed, and so does one that a longer session has left behind. Of parts with the same name (a browser sends those
+/// of the narrowest path first) either may be the right one.
+fn session(cookies: &[(String, String)], wanted: &str) -> Vec<String> {
     let number = |name: &str| {
         let digits = name.strip_prefix(wanted)?.strip_prefix('.')?;
         let is_number = (1..=2).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
         is_number.then(|| digits.parse::<u8>().ok()).flatten()
     };
-    let parts: BTreeMap<u8, &str> = cookies(headers)
-        .filter_map(|(name, value)| Some((number(name)?, value)))
-        .collect();
-    let whole = match parts.is_empty() {
-        true => cookie(headers, wanted)?,
-        false => parts.into_values().collect(),
+    let parts = || {
+        cookies
+            .iter()
+            .filter_map(|(name, value)| Some((number(name)?, value.as_str())))
     };
-    Some(percent_decode_str(&whole).decode_utf8().ok()?.into_owned())
+    let last: BTreeMap<u8, &str> = parts().collect();
+    let mut first: BTreeMap<u8, &str> = BTreeMap::new();
+    for (number, value) in parts() {
+        first.entry(number).or_insert(value);
+    }
+    let mut found: Vec<String> = Vec::new();
+    for parts in [&first, &last] {
+        let values: Vec<&str> = parts.values().copied().collect();
+        for left in 0..=MAX_SHORTER.min(values.len().saturating_sub(1)) {
+            found.push(values.iter().take(values.len() - left).copied().collect());
+        }
+    }
+    let whole = cookies.iter().filter(|(name, _)| name == wanted);
+    found.extend(whole.map(|(_, value)| value.clone()));
+    let decoded = found.iter().filter_map(|token| {
+        let token = percent_decode_str(token).decode_utf8().ok()?.into_owned();
+        (!token.is_empty()).then_some(token)
+    });
+    let mut distinct = Vec::new();
+    for token in decoded {
+        if !distinct.contains(&token) {
+            distinct.push(token);
+        }
+    }
+    distinct
 }
 
 #[cfg(test)]
@@ -137,7 +180,8 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.clone(), value.parse().expect("a header value")))
             .collect();
-        find(&map, &uri.parse().expect("a URI"))
+        let names: Vec<Arc<str>> = super::super::session_cookie::COOKIES.map(Arc::from).to_vec();
+        find(&map, &uri.parse().expect("a URI"), &names)
     }
 
     #[test]
@@ -162,27 +206,66 @@ mod tests {
         assert_eq!(find_in(&[], "/ws/p"), None);
     }
 
+    /// What is tried of the cookies of a request: name and token.
+    fn tried(cookies: &[u8]) -> Vec<(String, String)> {
+        let mut headers = HeaderMap::new();
+        let line = axum::http::HeaderValue::from_bytes(cookies).expect("a header");
+        headers.insert(header::COOKIE, line);
+        let names: Vec<Arc<str>> = super::super::session_cookie::COOKIES.map(Arc::from).to_vec();
+        let each = match find(&headers, &"/ws/p".parse().expect("a URI"), &names) {
+            Some(Credential::Cookies(all)) => all,
+            found => found.into_iter().collect(),
+        };
+        let described = each.into_iter().map(|credential| match credential {
+            Credential::Session(name, token) => (name.to_string(), token),
+            other => (COOKIE.to_owned(), other.token().to_owned()),
+        });
+        described.collect()
+    }
+
     #[test]
     fn a_session_cookie_may_come_in_parts() {
-        let find = |cookies: &str| match find_in(&[(header::COOKIE, cookies)], "/ws/p") {
-            Some(Credential::Session(name, token)) => Some((name, token)),
-            Some(_) | None => None,
+        let named = |name: &str, tokens: &[&str]| {
+            let tokens = tokens.iter().map(|token| (name.to_owned(), (*token).to_owned()));
+            tokens.collect::<Vec<_>>()
         };
-        let named = |name: &'static str, token: &str| Some((name, token.to_owned()));
-        assert_eq!(
-            find("authjs.session-token=a%2Eb"),
-            named("authjs.session-token", "a.b")
-        );
+        let v5 = "authjs.session-token";
+        assert_eq!(tried(b"authjs.session-token=a%2Eb"), named(v5, &["a.b"]));
         let parts = "authjs.session-token=x; authjs.session-token.10=d; authjs.session-token.0=a; authjs.session-token.2=c; \
                      authjs.session-token.1=b; authjs.session-token.a=y; authjs.session-token.100=z; \
                      authjs.session-token2=z";
-        assert_eq!(find(parts), named("authjs.session-token", "abcd"));
-        let both = "next-auth.session-token=a; __Secure-next-auth.session-token=b";
-        assert_eq!(find(both), named("__Secure-next-auth.session-token", "b"));
         assert_eq!(
-            find("my-next-auth.session-token=a; next-auth.session-token="),
-            None
+            tried(parts.as_bytes()),
+            named(v5, &["abcd", "abc", "ab", "a", "x"])
         );
-        assert_eq!(find("next-auth.session-token=%ff"), None);
+        let twice = b"authjs.session-token.0=a; authjs.session-token.1=b; authjs.session-token.0=c";
+        assert_eq!(tried(twice), named(v5, &["ab", "a", "cb", "c"]));
+        let nothing: [&[u8]; 2] = [
+            b"my-next-auth.session-token=a; next-auth.session-token=",
+            b"next-auth.session-token=%ff",
+        ];
+        for cookies in nothing {
+            assert_eq!(tried(cookies), []);
+        }
+    }
+
+    #[test]
+    fn no_cookie_hides_another() {
+        let values = |cookies: &[u8]| {
+            let tokens = tried(cookies).into_iter().map(|(_, token)| token);
+            tokens.collect::<Vec<_>>()
+        };
+        assert_eq!(values("name=José; accessToken=a".as_bytes()), ["a"]);
+        assert_eq!(values(b"name=Jos\xe9; accessToken=a"), ["a"]);
+        assert_eq!(values(b"accessToken=\xff; accessToken=a"), ["a"]);
+        assert_eq!(
+            values(b"accessToken=a; accessToken=\"b\"; accessToken="),
+            ["a", "b"]
+        );
+        assert_eq!(values(b"=; ;; a; accessToken=a"), ["a"]);
+        let both = b"next-auth.session-token=c; accessToken=a; __Secure-authjs.session-token=b";
+        assert_eq!(values(both), ["a", "b", "c"]);
+        let many = "accessToken=a; ".repeat(1000);
+        assert_eq!(values(many.as_bytes()).len(), MAX_COOKIES);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
@@ -60,9 +61,36 @@ impl Key {
         }
     }
 
-    /// A public key in PEM: RSA, P-256 or Ed25519. Line ends may be written `\n`, as in variables.
-    pub(super) fn from_pem(pem: &str) -> Result<Self, KeyError> {
-        let pem = pem.trim().replace("\\n", "\n");
+    /// Public keys in PEM, one after the other: RSA, P-256 or Ed25519. Line ends may be written `\n`, as in variables.
+    pub(super) fn from_pem(pem: &str) -> Result<Vec<Self>, KeyError> {
+        let pem = pem.trim().replace("\\r", "").replace("\\n", "\n");
+        let wrong = |problem: &str| KeyError(problem.to_owned());
+        if pem.contains("PRIVATE KEY-----") {
+            return Err(wrong(
+                "is a private key: keep it where tokens are signed, and give its public half (`openssl pkey -pubout`)",
+            ));
+        }
+        if pem.contains("-----BEGIN CERTIFICATE-----") {
+            return Err(wrong(
+                "is a certificate: give its key (`openssl x509 -pubkey -noout`)",
+            ));
+        }
+        const BEGIN: &str = "-----BEGIN ";
+        let blocks: Vec<_> = pem.split(BEGIN).skip(1).collect();
+        if blocks.is_empty() {
+            return Err(wrong("is no public key in PEM (RSA, P-256 or Ed25519)"));
+        }
+        let several = blocks.len() > 1;
+        let read = |(n, block): (usize, &&str)| {
+            Self::from_block(&format!("{BEGIN}{block}")).map_err(|KeyError(problem)| match several {
+                true => KeyError(format!("has several keys, of which number {} {problem}", n + 1)),
+                false => KeyError(problem),
+            })
+        };
+        blocks.iter().enumerate().map(read).collect()
+    }
+
+    fn from_block(pem: &str) -> Result<Self, KeyError> {
         let pem = pem.as_bytes();
         let rsa = || Some((Algorithm::RS256, DecodingKey::from_rsa_pem(pem).ok()?));
         let curve = || Some((Algorithm::ES256, DecodingKey::from_ec_pem(pem).ok()?));
@@ -111,7 +139,10 @@ impl Key {
             // What newer versions of the library know.
             _ => return Ok(None),
         };
-        if common.key_algorithm.is_some_and(|given| given != named) {
+        // `Ed25519`, the newer name of EdDSA, is one that the library does not know.
+        let newer =
+            algorithm == Algorithm::EdDSA && common.key_algorithm == Some(KeyAlgorithm::UNKNOWN_ALGORITHM);
+        if common.key_algorithm.is_some_and(|given| given != named) && !newer {
             return Ok(None);
         }
         let decoding = DecodingKey::from_jwk(jwk)
@@ -165,9 +196,13 @@ pub(super) struct KeyFile {
     read: Mutex<Read>,
 }
 
+/// What tells one content of a file from the next: a file that is replaced may have the size and the time of the old one, but not
+/// its number and the time of its last change of any kind.
+type Version = (SystemTime, u64, (u64, i64, i64));
+
 struct Read {
     keys: Arc<Vec<Key>>,
-    version: Option<(SystemTime, u64)>,
+    version: Option<Version>,
     looked_at: SystemTime,
 }
 
@@ -213,10 +248,11 @@ impl KeyFile {
     }
 }
 
-fn version(path: &Path) -> Result<(SystemTime, u64), KeyError> {
+fn version(path: &Path) -> Result<Version, KeyError> {
     let unreadable = |error| KeyError(format!("cannot be read: {error}"));
     let about = fs::metadata(path).map_err(unreadable)?;
-    Ok((about.modified().map_err(unreadable)?, about.len()))
+    let identity = (about.ino(), about.ctime(), about.ctime_nsec());
+    Ok((about.modified().map_err(unreadable)?, about.len(), identity))
 }
 
 fn read(path: &Path) -> Result<Vec<Key>, KeyError> {
@@ -225,4 +261,68 @@ fn read(path: &Path) -> Result<Vec<Key>, KeyError> {
     }
     let text = fs::read_to_string(path).map_err(|error| KeyError(format!("cannot be read: {error}")))?;
     parse(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pem(name: &str) -> String {
+        fs::read_to_string(format!("{}/tests/keys/{name}", env!("CARGO_MANIFEST_DIR"))).expect("a key")
+    }
+
+    #[test]
+    fn every_key_of_a_pem_counts_and_what_is_none_says_what_to_do() {
+        let both = format!("{}\n{}", pem("p256.public.pem"), pem("ed25519.public.pem"));
+        for text in [
+            both.clone(),
+            both.replace('\n', "\\n"),
+            both.replace('\n', "\r\n"),
+        ] {
+            let keys = Key::from_pem(&text).expect("two keys");
+            let algorithms: Vec<_> = keys.iter().flat_map(|key| &key.algorithms).collect();
+            assert_eq!(algorithms, [&Algorithm::ES256, &Algorithm::EdDSA]);
+        }
+        let problem = |text: &str| match Key::from_pem(text) {
+            Ok(_) => panic!("{text}"),
+            Err(error) => error.to_string(),
+        };
+        for private in ["rsa.pem", "p256.pem", "ed25519.pem"] {
+            assert!(
+                problem(&pem(private)).starts_with("is a private key"),
+                "{private}"
+            );
+        }
+        let mixed = format!("{}{}", pem("rsa.public.pem"), pem("p256.pem"));
+        assert!(problem(&mixed).starts_with("is a private key"));
+        let second = format!("{}{}", pem("p256.public.pem"), pem("p384.public.pem"));
+        assert!(problem(&second).contains("number 2 is a key on another curve"));
+        assert!(problem("-----BEGIN CERTIFICATE-----").starts_with("is a certificate"));
+        assert!(problem("nonsense").starts_with("is no public key"));
+        assert!(problem("").starts_with("is no public key"));
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_by_one_of_the_same_size_and_time_is_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, next) = (folder.path().join("keys"), folder.path().join("next"));
+        let set = |kid: &str| {
+            format!(
+                r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","alg":"Ed25519","kid":"{kid}","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}}]}}"#
+            )
+        };
+        fs::write(&path, set("a")).expect("a file");
+        let file = KeyFile::open(&path).expect("keys");
+        let id = |now| file.keys(now).first().and_then(|key| key.id.clone());
+        let now = crate::auth::now();
+        assert_eq!(id(now).as_deref(), Some("a"));
+        let time = fs::metadata(&path)
+            .and_then(|about| about.modified())
+            .expect("a time");
+        fs::write(&next, set("b")).expect("a file");
+        let replaced = fs::File::options().write(true).open(&next).expect("a file");
+        replaced.set_modified(time).expect("a time");
+        fs::rename(&next, &path).expect("a file");
+        assert_eq!(id(now + LOOK_AGAIN).as_deref(), Some("b"));
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! # From bytes to decision
 //!
-//! 1. [`find_credential`] finds the token in a request: the first source of a fixed list wins, also when its token is wrong. What
-//!    a browser sends by itself (a cookie) counts only with an allowed `Origin` ([`OriginPolicy`]).
+//! 1. [`Authenticator::credential`] finds the token in a request: the first source of a fixed list wins, also when its token is
+//!    wrong. What a browser sends by itself (a cookie) counts only with an allowed `Origin` ([`OriginPolicy`]), and of several
+//!    cookies the first that proves something, because other applications leave theirs under the same names.
 //! 2. [`Authenticator`] makes an [`Identity`] of it, or says that it proves nothing. Which keys may verify it, and with which
 //!    algorithms, is decided by the configuration and by where the token was found, never by the token: [`TokenKeys`] for signed
 //!    tokens, [`SessionKeys`] for the encrypted session cookies of NextAuth and Auth.js. [`PageSpace`] looks opaque tokens up.
@@ -41,6 +42,7 @@
 
 mod access;
 mod audit;
+pub mod complaints;
 mod credentials;
 mod failures;
 mod field_cipher;
@@ -50,6 +52,7 @@ mod keys;
 mod live;
 mod origin;
 mod pagespace;
+mod proxies;
 mod rates;
 mod seats;
 mod session_cookie;
@@ -58,9 +61,11 @@ mod sources;
 
 use std::{sync::Arc, time::SystemTime};
 
+use axum::http::{HeaderMap, Uri};
+
 pub use access::{Access, AccessConfig, Membership};
 pub use audit::{Audit, Note};
-pub use credentials::{Credential, SUBPROTOCOL_PREFIX, find as find_credential};
+pub use credentials::{Credential, SUBPROTOCOL_PREFIX};
 pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
 pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
@@ -68,13 +73,14 @@ pub use keys::KeyError;
 pub use live::{LiveSeat, LiveSocket};
 pub use origin::{Origin, OriginPolicy};
 pub use pagespace::{PageSpace, PageSpaceConfig};
+pub use proxies::{PublicUrl, Reached, client_address, is_trusted};
 pub use rates::{Rate, RateLimits, Rates};
 pub use seats::SeatLimits;
 pub use session_cookie::SessionKeys;
 pub use sources::SourceName;
 use subtle::ConstantTimeEq;
 
-use self::identity::unauthenticated;
+use self::{identity::unauthenticated, jwt::Unproven};
 use crate::rooms::{Refusal, RefusalCode};
 
 /// Shortest secret that is accepted, in bytes.
@@ -131,6 +137,30 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
+    /// The first credential of a request.
+    pub fn find(&self, headers: &HeaderMap, uri: &Uri) -> Option<Credential> {
+        credentials::find(headers, uri, self.sessions.names())
+    }
+
+    /// The same of a request whose page may connect.
+    pub fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Credential>, Refusal> {
+        let credential = self.find(headers, uri);
+        let is_cookie = credential.as_ref().is_some_and(Credential::is_cookie);
+        self.origins.check(headers, is_cookie)?;
+        Ok(credential)
+    }
+
+    /// What is answered when none of several cookies opens: what is wrong with the first that is ours. Where everybody may come,
+    /// cookies of others keep nobody out.
+    pub(super) fn none_of(&self, refusals: Vec<Refusal>, now: SystemTime) -> Result<Identity, Refusal> {
+        let is_ours = |refusal: &Refusal| refusal.code != RefusalCode::Unauthenticated;
+        match refusals.into_iter().find(is_ours) {
+            Some(refusal) => Err(refusal),
+            None if self.open => Ok(Identity::guest(now)),
+            None => Err(unauthenticated()),
+        }
+    }
+
     /// Whether this is the backend's token.
     pub fn is_backend(&self, credential: &Credential) -> bool {
         match (&self.admin_token, credential) {
@@ -144,12 +174,40 @@ impl Authenticator {
         let Some(credential) = credential else {
             return match self.open {
                 true => Ok(Identity::guest(now)),
-                false => Err(Refusal::new(RefusalCode::Unauthenticated, "a token is needed")),
+                false => {
+                    if complaints::is_due("no token") {
+                        tracing::warn!(
+                            "somebody came without a token and was refused: clients must send one, or PAGEROOM_AUTH=open lets everybody in"
+                        );
+                    }
+                    Err(Refusal::new(RefusalCode::Unauthenticated, "a token is needed"))
+                }
             };
         };
         if self.is_backend(credential) {
             return Ok(Identity::backend(now));
         }
+        let identity = match credential {
+            Credential::Cookies(cookies) => {
+                let mut refusals = Vec::new();
+                for cookie in cookies {
+                    match self.prove(cookie, now) {
+                        Ok(identity) => return Ok(identity),
+                        Err(unproven) => refusals.push(doubt(credential, unproven)),
+                    }
+                }
+                return self.none_of(refusals, now);
+            }
+            single => self.prove(single, now),
+        };
+        match identity.map_err(|unproven| doubt(credential, unproven)) {
+            Err(refusal) if credential.is_cookie() => self.none_of(vec![refusal], now),
+            proved => proved,
+        }
+    }
+
+    /// Who the bearer of a single credential is.
+    fn prove(&self, credential: &Credential, now: SystemTime) -> Result<Identity, Unproven> {
         match credential {
             Credential::Session(name, token) if !self.sessions.is_empty() => {
                 self.sessions.open(name, token, now)
@@ -166,12 +224,28 @@ impl Authenticator {
             Credential::Bearer(_)
             | Credential::Given(_)
             | Credential::Cookie(_)
-            | Credential::Session(..) => match self.open {
+            | Credential::Session(..)
+            | Credential::Cookies(_) => match self.open {
                 true => Ok(Identity::guest(now)),
-                false => Err(unauthenticated()),
+                false => Err(Unproven::because(
+                    "no key is configured for what it is: JWT_SECRET, JWT_PUBLIC_KEY, JWT_JWKS_FILE, NEXTAUTH_SECRET or AUTH_SECRET",
+                )),
             },
         }
     }
+}
+
+/// Tells whoever runs the server why a token proves nothing. Its bearer is told a code.
+fn doubt(credential: &Credential, unproven: Unproven) -> Refusal {
+    let Unproven { refusal, reason } = unproven;
+    let code = refusal.code.as_str();
+    // Cookies may be another application's, and tokens end every day.
+    if credential.is_cookie() || refusal.code == RefusalCode::TokenExpired {
+        tracing::debug!(code, %reason, "a token proves nothing");
+    } else if complaints::is_due(&reason) {
+        tracing::warn!(code, %reason, "a token proves nothing");
+    }
+    refusal
 }
 
 #[expect(clippy::disallowed_methods, reason = "access meets the clock here")]

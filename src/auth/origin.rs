@@ -1,51 +1,133 @@
-//! Which web pages may connect: the exact origins that are configured, and our own.
+//! Which pages may connect: the exact origins that are configured, and our own.
 
-use std::str::FromStr;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 
+use super::complaints;
 use crate::rooms::{Refusal, RefusalCode};
 
-/// A web origin: scheme, host and port.
+/// The origin of a page: scheme, host and port as a browser writes them. Shells of applications have schemes of their own
+/// (`capacitor://localhost`, `chrome-extension://ID`, `file://`), and pages without an origin send `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
 
 /// The text is no origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an origin: write scheme, host and port, like `https://app.example.com`")]
-pub struct NotAnOrigin(String);
+#[error("`{text}` is not an origin: {problem}")]
+pub struct NotAnOrigin {
+    text: String,
+    problem: &'static str,
+}
+
+/// What pages without an origin send, such as those in a sandboxed frame.
+const NULL: &str = "null";
+/// Schemes that no page has.
+const NO_PAGE: [&str; 8] = [
+    "ws",
+    "wss",
+    "ftp",
+    "data",
+    "blob",
+    "about",
+    "javascript",
+    "mailto",
+];
 
 impl FromStr for Origin {
     type Err = NotAnOrigin;
 
     fn from_str(text: &str) -> Result<Self, NotAnOrigin> {
-        let bad = || NotAnOrigin(text.to_owned());
-        let trimmed = text.trim().trim_end_matches('/');
-        let uri: Uri = trimmed.parse().map_err(|_| bad())?;
-        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-            return Err(bad());
+        let bad = |problem| NotAnOrigin {
+            text: text.to_owned(),
+            problem,
         };
-        if !matches!(uri.path(), "" | "/") || uri.query().is_some() || authority.as_str().contains('@') {
-            return Err(bad());
+        let trimmed = text.trim();
+        if trimmed.eq_ignore_ascii_case(NULL) {
+            return Ok(Self(NULL.to_owned()));
         }
-        let default = match scheme {
-            "http" => 80,
-            "https" => 443,
-            _ => return Err(bad()),
+        let (scheme, rest) = trimmed
+            .split_once("://")
+            .ok_or_else(|| bad("write scheme, host and port, like `https://app.example.com`"))?;
+        let scheme = scheme.to_ascii_lowercase();
+        let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+        if !is_scheme || NO_PAGE.contains(&scheme.as_str()) {
+            return Err(bad("no page has this scheme: write `https://app.example.com`"));
+        }
+        let authority = rest.trim_end_matches('/');
+        let is_web = matches!(scheme.as_str(), "http" | "https");
+        if authority.is_empty() && !is_web {
+            return Ok(Self(format!("{scheme}://")));
+        }
+        let (host, port) = host_and_port(authority).map_err(bad)?;
+        let host = if is_web {
+            web_host(&host).map_err(bad)?
+        } else {
+            host
         };
-        let host = authority.host().to_ascii_lowercase();
-        let port = authority.port_u16().filter(|port| *port != default);
-        Ok(Self(port.map_or_else(
-            || format!("{scheme}://{host}"),
-            |port| format!("{scheme}://{host}:{port}"),
-        )))
+        let is_default = matches!((scheme.as_str(), port), ("http", Some(80)) | ("https", Some(443)));
+        Ok(Self(match port.filter(|_| !is_default) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }))
     }
+}
+
+fn host_and_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
+    if authority.contains('*') {
+        return Err("wildcards match nothing: name each origin");
+    }
+    if authority.contains(['/', '?', '#', '@', '\\']) {
+        return Err("it ends after the host and port");
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        Some(_) | None => (authority, None),
+    };
+    let port = port.map(|port| port.parse::<u16>().ok().filter(|number| *number != 0));
+    if port == Some(None) {
+        return Err("its port is none: ports are between 1 and 65535");
+    }
+    if !host.is_ascii() {
+        return Err("browsers send such a name encoded: write its `xn--` form");
+    }
+    let is_bracketed = host.starts_with('[') && host.ends_with(']');
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte);
+    if host.is_empty() || !(is_bracketed || host.bytes().all(is_name)) {
+        return Err("its host is no name and no address");
+    }
+    Ok((host.to_ascii_lowercase(), port.flatten()))
+}
+
+/// A host as browsers write it.
+fn web_host(host: &str) -> Result<String, &'static str> {
+    let no_address = "its host is no address";
+    if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let v6: Ipv6Addr = v6.parse().map_err(|_| no_address)?;
+        return Ok(format!("[{v6}]"));
+    }
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    let looks_like_address = last.bytes().all(|byte| byte.is_ascii_digit());
+    if looks_like_address && host.parse::<Ipv4Addr>().is_err() {
+        return Err(no_address);
+    }
+    Ok(host.to_owned())
 }
 
 impl Origin {
     /// The origin as a browser writes it.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    fn is_web(&self) -> bool {
+        self.0.starts_with("http://") || self.0.starts_with("https://")
     }
 
     fn authority(&self) -> &str {
@@ -60,9 +142,13 @@ impl Origin {
         host.unwrap_or_default()
     }
 
+    /// Whether it is a page that a server on this machine serves.
     fn is_loopback(&self) -> bool {
         let host = self.host();
-        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        self.is_web()
+            && (host == "localhost"
+                || host.ends_with(".localhost")
+                || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()))
     }
 }
 
@@ -84,6 +170,15 @@ impl OriginPolicy {
     /// browser sends cookies with other people's pages as well.
     pub fn check(&self, headers: &HeaderMap, with_cookie: bool) -> Result<(), Refusal> {
         if self.own_names && !self.is_for_own_name(headers) {
+            let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
+            let host = complaints::shown(&String::from_utf8_lossy(host.unwrap_or_default()));
+            if complaints::is_due(&format!("name {host}")) {
+                tracing::warn!(
+                    host,
+                    "requests for this name are refused, because without tokens a stranger's page could make them: if it is the \
+                     server's, allow it with CORS_ORIGIN, or set JWT_SECRET"
+                );
+            }
             return Err(forbidden(
                 "the server is not known by this name: allow it with CORS_ORIGIN",
             ));
@@ -94,13 +189,25 @@ impl OriginPolicy {
                 false => Ok(()),
             };
         };
-        let origin = sent.to_str().ok().and_then(|text| text.parse::<Origin>().ok());
-        match origin {
-            Some(origin) if self.allows(&origin, headers) => Ok(()),
-            Some(_) | None => Err(forbidden(
-                "pages of this origin may not connect: allow it with CORS_ORIGIN",
-            )),
+        if self.lets_in(sent, headers) {
+            return Ok(());
         }
+        let origin = complaints::shown(&String::from_utf8_lossy(sent.as_bytes()));
+        if complaints::is_due(&format!("origin {origin}")) {
+            tracing::warn!(
+                origin,
+                "pages of this origin are refused: if they are yours, allow them with CORS_ORIGIN={origin}"
+            );
+        }
+        Err(forbidden(
+            "pages of this origin may not connect: allow it with CORS_ORIGIN",
+        ))
+    }
+
+    /// Whether pages of an origin may connect, and read answers. Everything that must know asks here.
+    pub fn lets_in(&self, sent: &HeaderValue, headers: &HeaderMap) -> bool {
+        let origin = sent.to_str().ok().and_then(|text| text.parse::<Origin>().ok());
+        origin.is_some_and(|origin| self.allows(&origin, headers))
     }
 
     /// Whether a request is for a name that this server goes by. Programs that name none are no browsers.
@@ -111,7 +218,8 @@ impl OriginPolicy {
         let named = host.to_str().ok();
         let named = named.and_then(|host| format!("http://{host}").parse::<Origin>().ok());
         named.is_some_and(|named| {
-            named.is_loopback() || self.allowed.iter().any(|allowed| allowed.host() == named.host())
+            let is_its = |allowed: &Origin| allowed.is_web() && allowed.host() == named.host();
+            named.is_loopback() || self.allowed.iter().any(is_its)
         })
     }
 
@@ -218,8 +326,105 @@ mod tests {
 
     #[test]
     fn what_is_no_origin_says_so() {
-        for bad in ["*", "example.com", "ftp://a", "https://a/b", "https://u@a"] {
+        for bad in [
+            "*",
+            "example.com",
+            "localhost:5173",
+            "ftp://a",
+            "wss://a",
+            "https://a/b",
+            "https://a?b",
+            "https://u@a",
+            "https://*.example.com",
+            "https://*",
+            "https://example.com:99999",
+            "https://example.com:0",
+            "https://example.com:",
+            "https://example.com:http",
+            "https://",
+            "https://a b",
+            "https://b\u{fc}cher.example",
+            "https://1.2.3",
+            "https://[::1",
+            "https://[x]",
+            "://a",
+            "1a://b",
+            "",
+        ] {
             assert!(bad.parse::<Origin>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shells_of_applications_are_let_in_by_name_alone() {
+        let shells = [
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "https://tauri.localhost",
+            "app://-",
+            "chrome-extension://abcdefghijklmnopabcdefghijklmnop",
+            "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+            "vscode-webview://0k5i6jpd",
+            "file://",
+            "null",
+        ];
+        let policy = |allowed: &[&str]| OriginPolicy {
+            allowed: allowed
+                .iter()
+                .map(|text| text.parse().expect("an origin"))
+                .collect(),
+            ..OriginPolicy::default()
+        };
+        for shell in shells {
+            assert!(
+                check(&policy(&[shell]), "pages.example.com", Some(shell), true),
+                "{shell}"
+            );
+            let other = policy(&["https://app.example.com"]);
+            assert!(!check(&other, "pages.example.com", Some(shell), false), "{shell}");
+            let everything: Vec<_> = shells.iter().copied().filter(|other| *other != shell).collect();
+            assert!(
+                !check(&policy(&everything), "pages.example.com", Some(shell), false),
+                "{shell}"
+            );
+        }
+        assert!(check(&policy(&["file:///"]), "a", Some("file://"), false));
+        let open = OriginPolicy {
+            loopback: true,
+            own_names: true,
+            ..OriginPolicy::default()
+        };
+        for (origin, allowed) in [
+            ("http://app.localhost:5173", true),
+            ("https://127.0.0.2", true),
+            ("capacitor://localhost", false),
+            ("null", false),
+            ("file://", false),
+        ] {
+            assert_eq!(
+                check(&open, "127.0.0.1:3001", Some(origin), false),
+                allowed,
+                "{origin}"
+            );
+        }
+    }
+
+    #[test]
+    fn origins_are_compared_as_browsers_write_them() {
+        for (given, written) in [
+            ("HTTPS://App.Example.com:443/", "https://app.example.com"),
+            ("http://[0:0:0:0:0:0:0:1]:80", "http://[::1]"),
+            ("http://127.0.0.1:5173", "http://127.0.0.1:5173"),
+            ("App://-", "app://-"),
+            (" NULL ", "null"),
+            ("file:///", "file://"),
+        ] {
+            assert_eq!(
+                given.parse::<Origin>().expect("an origin").as_str(),
+                written,
+                "{given}"
+            );
         }
     }
 }

@@ -9,9 +9,10 @@
 //! | info | `NextAuth.js Generated Encryption Key` | `Auth.js Generated Encryption Key (NAME)` |
 //! | `enc` | A256GCM | A256CBC-HS512 |
 //!
-//! What decides which is expected is the name of the cookie, never the token.
+//! What decides which is expected is the name of the cookie, never the token. Under a name of the application's own both are
+//! looked for, each with its own key.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use aes::Aes256;
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce, Tag, aead::AeadInOut};
@@ -26,10 +27,9 @@ use subtle::ConstantTimeEq;
 
 use super::{
     Identity, Secret,
-    identity::unauthenticated,
-    jwt::{Claims, LEEWAY, MAX_TOKEN_BYTES, NumericDate},
+    jwt::{Claims, LEEWAY, MAX_TOKEN_BYTES, NumericDate, Unproven, text_or_number},
 };
-use crate::rooms::{Refusal, RefusalCode};
+use crate::rooms::RefusalCode;
 
 /// Names of the cookies, in the order in which they are looked for.
 pub(super) const COOKIES: [&str; 4] = [
@@ -40,9 +40,11 @@ pub(super) const COOKIES: [&str; 4] = [
 ];
 
 /// Opens session cookies with the application's secrets.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SessionKeys {
     secrets: Vec<Secret>,
+    /// Of cookies, in the order in which they are looked for.
+    names: Vec<Arc<str>>,
 }
 
 /// How a cookie is sealed.
@@ -64,6 +66,7 @@ struct Head {
 /// What a session says of its user. Whatever else an application puts there is no grant.
 #[derive(Deserialize)]
 struct Content {
+    #[serde(default, deserialize_with = "text_or_number")]
     sub: Option<String>,
     exp: NumericDate,
     nbf: Option<NumericDate>,
@@ -75,7 +78,21 @@ struct Content {
 impl SessionKeys {
     /// Opens cookies with any of these secrets, which may be the last ones and the next.
     pub fn new(secrets: Vec<Secret>) -> Self {
-        Self { secrets }
+        let names = COOKIES.map(Arc::from).to_vec();
+        Self { secrets, names }
+    }
+
+    /// Looks first for cookies with these names.
+    #[must_use]
+    pub fn named(mut self, names: &[String]) -> Self {
+        let own = names.iter().map(|name| Arc::from(name.as_str()));
+        self.names.splice(0..0, own);
+        self
+    }
+
+    /// The names of cookies that may hold a session.
+    pub fn names(&self) -> &[Arc<str>] {
+        &self.names
     }
 
     /// Whether no cookie can be opened.
@@ -85,32 +102,37 @@ impl SessionKeys {
 
     /// Whose session it is that a client without cookies sends as a bearer token, perhaps as it stood in its cookie,
     /// percent-encoded. Which cookie that was is part of its key.
-    pub fn open_bearer(&self, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
-        let token = percent_decode_str(token)
-            .decode_utf8()
-            .map_err(|_| unauthenticated())?;
-        let seals = COOKIES.map(|name| self.open(name, &token, now));
-        let proved = |opened: &Result<Identity, Refusal>| match opened {
+    pub(super) fn open_bearer(&self, token: &str, now: SystemTime) -> Result<Identity, Unproven> {
+        let sealed =
+            || Unproven::because("the session cookie is not sealed with NEXTAUTH_SECRET or AUTH_SECRET");
+        let token = percent_decode_str(token).decode_utf8().map_err(|_| sealed())?;
+        let seals = self.names.iter().map(|name| self.open(name, &token, now));
+        let proved = |opened: &Result<Identity, Unproven>| match opened {
             Ok(_) => true,
-            Err(refusal) => refusal.code != RefusalCode::Unauthenticated,
+            Err(unproven) => unproven.refusal.code != RefusalCode::Unauthenticated,
         };
-        seals
-            .into_iter()
-            .find(proved)
-            .unwrap_or_else(|| Err(unauthenticated()))
+        let mut seals = seals;
+        seals.find(proved).unwrap_or_else(|| Err(sealed()))
     }
 
     /// Whose session it is that the cookie `name` holds.
-    pub fn open(&self, name: &str, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
+    pub(super) fn open(&self, name: &str, token: &str, now: SystemTime) -> Result<Identity, Unproven> {
         let content = self
             .secrets
             .iter()
             .find_map(|secret| decrypt(secret, name, token));
-        let content = content.ok_or_else(unauthenticated)?;
-        let content: Content = serde_json::from_slice(&content).map_err(|_| unauthenticated())?;
+        let content = content.ok_or_else(|| {
+            Unproven::because(
+                "the session cookie is not sealed with NEXTAUTH_SECRET or AUTH_SECRET for its name",
+            )
+        })?;
+        let content: Content = serde_json::from_slice(&content)
+            .map_err(|_| Unproven::because("the session cookie holds no session with a user and an end"))?;
         let is_early = |begin: SystemTime| now.checked_add(LEEWAY).is_none_or(|latest| begin > latest);
         if content.nbf.is_some_and(|nbf| nbf.time().is_none_or(is_early)) {
-            return Err(unauthenticated());
+            return Err(Unproven::because(
+                "the session begins later (claim `nbf`): clocks differ?",
+            ));
         }
         let claims = Claims {
             sub: content.sub,
@@ -136,9 +158,9 @@ fn decrypt(secret: &Secret, name: &str, token: &str) -> Option<Vec<u8>> {
     if token.len() > MAX_TOKEN_BYTES {
         return None;
     }
-    let seal = match name.ends_with("next-auth.session-token") {
-        true => Seal::V4,
-        false => Seal::V5,
+    let may_be = |seal: Seal| match seal {
+        Seal::V4 => !name.ends_with("authjs.session-token"),
+        Seal::V5 => !name.ends_with("next-auth.session-token"),
     };
     let mut parts = token.split('.');
     let (head, key, iv, content, tag) = (
@@ -157,12 +179,12 @@ fn decrypt(secret: &Secret, name: &str, token: &str) -> Option<Vec<u8>> {
     if head_json.alg != "dir" || head_json.zip.is_some() || head_json.crit.is_some() {
         return None;
     }
-    match (seal, head_json.enc.as_str()) {
-        (Seal::V4, "A256GCM") => {
+    match head_json.enc.as_str() {
+        "A256GCM" if may_be(Seal::V4) => {
             let key: [u8; 32] = derive(secret, "", "NextAuth.js Generated Encryption Key");
             open_gcm(&key, head, &iv, content, &tag)
         }
-        (Seal::V5, "A256CBC-HS512") => {
+        "A256CBC-HS512" if may_be(Seal::V5) => {
             let key: [u8; 64] = derive(
                 secret,
                 name,
@@ -240,9 +262,9 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(issued.expect("a time") + 60)
     }
 
-    fn code(result: Result<Identity, Refusal>) -> Result<String, RefusalCode> {
+    fn code(result: Result<Identity, Unproven>) -> Result<String, RefusalCode> {
         let user = |identity: Identity| identity.user.expect("a user").to_string();
-        result.map(user).map_err(|refusal| refusal.code)
+        result.map(user).map_err(|unproven| unproven.refusal.code)
     }
 
     #[test]

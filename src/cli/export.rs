@@ -61,6 +61,7 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), ExportError> {
         args.database_url.expose(),
         &StoreOptions {
             migrate: false,
+            create: false,
             ..StoreOptions::default()
         },
     )

@@ -7,10 +7,12 @@ mod token;
 
 use std::{io::Write, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use storage::StoreOptions;
 
 use crate::{
-    config::{ConfigError, Settings},
+    config::{ConfigError, Environment, Settings},
     server::ServerError,
     telemetry,
 };
@@ -25,8 +27,8 @@ pub struct Cli {
     settings: Settings,
 }
 
-const AFTER_HELP: &str =
-    "Without a command the server is started (`pageroom serve`). Each setting is a flag and a variable.";
+const AFTER_HELP: &str = "Without a command the server is started (`pageroom serve`). Each setting is a flag and a variable. A variable that is empty is not \
+     set; each secret may also stand in a file that NAME_FILE names.";
 
 #[derive(Subcommand, Debug)]
 enum Command {
@@ -35,7 +37,7 @@ enum Command {
     /// Bring the store's schema up to date and end.
     Migrate(Box<Settings>),
     /// Check the settings, list everything that is wrong, and end.
-    CheckConfig(Box<Settings>),
+    CheckConfig(Box<CheckArgs>),
     /// Mint a token with the configured secret, for trying things out.
     Token(Box<token::TokenArgs>),
     /// Write a page to standard output or a file.
@@ -45,6 +47,16 @@ enum Command {
     /// Read pages for the server that has started this process.
     #[command(hide = true)]
     Reader(reader::ReaderArgs),
+}
+
+/// What is checked.
+#[derive(clap::Args, Debug)]
+struct CheckArgs {
+    /// Go to the store as well, and see whether it could be used now. Nothing is changed there.
+    #[arg(long)]
+    connect: bool,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 /// Why a command failed.
@@ -70,7 +82,10 @@ const STACK_BYTES: usize = 64 << 20;
 
 /// Reads the command line and runs the command.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let variables = std::env::vars_os().collect();
+    let (command, environment) = Environment::read(Cli::command(), &variables);
+    let cli = Cli::from_arg_matches(&command.get_matches());
+    let cli = cli.unwrap_or_else(|error| error.exit());
     if let Some(Command::Reader(args)) = &cli.command {
         return reader::run(args);
     }
@@ -80,7 +95,7 @@ pub fn main() -> ExitCode {
         .build();
     let result = match runtime {
         Ok(runtime) => {
-            let result = runtime.block_on(run(cli));
+            let result = runtime.block_on(run(cli, &environment));
             // A store that hangs must not hold up the end.
             runtime.shutdown_background();
             result
@@ -96,26 +111,44 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn run(cli: Cli) -> Result<ExitCode, CliError> {
+async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> {
     match cli
         .command
         .unwrap_or_else(|| Command::Serve(Box::new(cli.settings)))
     {
         Command::Serve(settings) => {
-            let config = settings.check()?;
+            let config = environment.join(settings.check())?;
             telemetry::install_log(settings.log.log_format, &settings.log.log);
+            for warning in &environment.warnings {
+                tracing::warn!("{warning}");
+            }
             Ok(serve::run(config).await?)
         }
         Command::Migrate(settings) => {
-            let config = settings.check()?;
+            let config = environment.join(settings.check())?;
             storage::migrate(config.database_url.expose())
                 .await
                 .map_err(ServerError::from)?;
             writeln!(std::io::stdout(), "the schema is up to date")?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::CheckConfig(settings) => {
-            settings.check()?;
+        Command::CheckConfig(args) => {
+            let config = environment.join(args.settings.check())?;
+            for warning in &environment.warnings {
+                writeln!(std::io::stderr(), "pageroom: {warning}")?;
+            }
+            if args.connect {
+                let options = StoreOptions {
+                    migrate: false,
+                    create: false,
+                    ..config.store
+                };
+                let store = storage::open(config.database_url.expose(), &options).await;
+                let store = store.map_err(ServerError::from)?;
+                store.check().await.map_err(ServerError::from)?;
+                store.close().await;
+                writeln!(std::io::stdout(), "the store can be used")?;
+            }
             writeln!(std::io::stdout(), "the configuration is good")?;
             Ok(ExitCode::SUCCESS)
         }

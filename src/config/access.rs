@@ -62,7 +62,7 @@ pub(super) struct AccessSettings {
     )]
     access_cache_seconds: u64,
     /// Looks opaque tokens (`ps_sock_`, `ps_sess_`) and token versions up in PageSpace's own tables.
-    #[arg(long, env = "PAGEROOM_PAGESPACE_TOKENS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = "PAGEROOM_PAGESPACE_TOKENS", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
     pagespace_tokens: bool,
     /// PageSpace's sessions end when they are not used for this long; 0 for never.
     #[arg(
@@ -93,7 +93,7 @@ pub(super) struct AccessSettings {
     audit_retention_days: u32,
     /// Writes into presence who it is of, whatever the client says: `user.id`, and `user.name` and `user.avatarUrl` when the token
     /// has them. All other fields stay.
-    #[arg(long, env = "PAGEROOM_STAMP_PRESENCE", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = "PAGEROOM_STAMP_PRESENCE", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
     stamp_presence: bool,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct AuthSettings {
     #[arg(long, env = "JWT_JWKS_FILE", value_name = "FILE")]
     jwt_jwks_file: Option<PathBuf>,
     /// Takes tokens that never expire. They end only when their user is signed out.
-    #[arg(long, env = "PAGEROOM_TOKENS_WITHOUT_EXPIRY", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = "PAGEROOM_TOKENS_WITHOUT_EXPIRY", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
     tokens_without_expiry: bool,
     /// Tokens must name this issuer.
     #[arg(long, env = "JWT_ISSUER", value_name = "NAME")]
@@ -42,6 +42,14 @@ pub(crate) struct AuthSettings {
     /// The same under the name that Auth.js gives it. With both, either opens a cookie, so that secrets can be exchanged.
     #[arg(long, env = "AUTH_SECRET", value_name = "SECRET", hide_env_values = true)]
     auth_secret: Option<Secret>,
+    /// Names of the application's session cookies where they are not those of NextAuth and Auth.js, separated by commas.
+    #[arg(
+        long,
+        env = "PAGEROOM_SESSION_COOKIE",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    session_cookie: Vec<String>,
     /// Bearer token of the backend for REST and administration, at least 32 bytes.
     #[arg(
         long,
@@ -53,7 +61,8 @@ pub(crate) struct AuthSettings {
     /// `open` lets everybody edit as a guest. Without any secret this is so on loopback addresses.
     #[arg(long, env = "PAGEROOM_AUTH", value_name = "MODE")]
     auth: Option<AuthMode>,
-    /// Browser origins that may connect, separated by commas: scheme, host and port, no wildcards.
+    /// Browser origins that may connect, separated by commas: scheme, host and port, no wildcards. Shells of applications have
+    /// origins too (`capacitor://localhost`, `chrome-extension://ID`, `file://`), and pages without one send `null`.
     #[arg(long, env = "CORS_ORIGIN", value_name = "ORIGINS", value_delimiter = ',')]
     cors_origin: Vec<String>,
     /// More of them.
@@ -92,7 +101,8 @@ impl AuthSettings {
                 .chain(&self.auth_secret)
                 .cloned()
                 .collect(),
-        );
+        )
+        .named(&self.session_names(problems));
         let has_tokens = !keys.is_empty() || !sessions.is_empty();
         if keys.is_empty() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
             problems.push(
@@ -149,6 +159,18 @@ impl AuthSettings {
                     .to_owned(),
             );
         }
+    }
+
+    fn session_names(&self, problems: &mut Vec<String>) -> Vec<String> {
+        let names = self.session_cookie.iter().map(|name| name.trim());
+        let names: Vec<_> = names.filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        let is_token = |byte: u8| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte);
+        if let Some(bad) = names.iter().find(|name| !name.bytes().all(is_token)) {
+            problems.push(format!(
+                "PAGEROOM_SESSION_COOKIE: `{bad}` cannot be the name of a cookie"
+            ));
+        }
+        names
     }
 
     /// Keys for verifying, and for signing if there is a secret.

@@ -2,19 +2,21 @@
 
 mod access;
 mod auth;
+mod environment;
 mod reader;
 mod store;
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
 use clap::Args;
 use ipnet::IpNet;
+use storage::StoreOptions;
 
 use crate::{
-    auth::{AccessConfig, Authenticator, Rate, RateLimits, SeatLimits, Secret},
+    auth::{AccessConfig, Authenticator, PublicUrl, Rate, RateLimits, SeatLimits, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
@@ -26,8 +28,8 @@ use crate::{
     telemetry::LogFormat,
 };
 
-pub(crate) use self::auth::AuthSettings;
 use self::{access::AccessSettings, reader::ReaderSettings, store::StoreSettings};
+pub(crate) use self::{auth::AuthSettings, environment::Environment};
 
 /// Settings of the server, as they are given.
 #[derive(Args, Clone, Debug)]
@@ -56,12 +58,18 @@ pub struct Settings {
 #[command(next_help_heading = "Where to listen")]
 struct ListenSettings {
     /// Address to listen on. Anything but a loopback address needs a secret (or an explicit PAGEROOM_AUTH=open).
-    #[arg(long, env = "HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "HOST",
+        default_value = "127.0.0.1",
+        value_name = "ADDRESS",
+        value_parser = own_address
+    )]
     host: IpAddr,
     /// Port to listen on; 0 takes a free one.
     #[arg(long, env = "PORT", default_value_t = 3001)]
     port: u16,
-    /// Reverse proxies whose `X-Forwarded-For` is believed: addresses or networks, separated by commas.
+    /// Reverse proxies whose `X-Forwarded-For` or `Forwarded` is believed: addresses or networks, separated by commas.
     #[arg(
         long,
         env = "PAGEROOM_TRUSTED_PROXIES",
@@ -69,8 +77,20 @@ struct ListenSettings {
         value_delimiter = ','
     )]
     trusted_proxies: Vec<String>,
+    /// Scheme, host, port and path under which clients reach the server, where it stands behind something that changes them.
+    #[arg(long, env = "PAGEROOM_PUBLIC_URL", value_name = "URL")]
+    public_url: Option<PublicUrl>,
+    /// An HTTP connection stays open this long between two requests. Longer than the proxy before the server keeps one, or it finds
+    /// connections closed.
+    #[arg(
+        long,
+        env = "PAGEROOM_HTTP_KEEPALIVE_SECONDS",
+        default_value_t = 75,
+        value_name = "SECONDS"
+    )]
+    http_keepalive_seconds: u64,
     /// Whether `/` serves the demo editor.
-    #[arg(long, env = "PAGEROOM_DEMO", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    #[arg(long, env = "PAGEROOM_DEMO", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
     demo: bool,
     /// On SIGTERM: how long storing what is unwritten and saying goodbye may take.
     #[arg(
@@ -372,10 +392,16 @@ pub struct Config {
     pub address: SocketAddr,
     /// Whether `/` serves the demo.
     pub demo: bool,
+    /// Where clients reach the server, if that is said.
+    pub public_url: Option<PublicUrl>,
+    /// How long an HTTP connection stays open between two requests.
+    pub http_keepalive: Duration,
     /// How long a stop may take.
     pub shutdown_deadline: Duration,
     /// Address of the store.
     pub database_url: Secret,
+    /// How the store is opened.
+    pub store: StoreOptions,
     /// The store's writer.
     pub writer: WriterConfig,
     /// Who is who.
@@ -434,8 +460,11 @@ impl Settings {
         Ok(Config {
             address: SocketAddr::new(self.listen.host, self.listen.port),
             demo: self.listen.demo,
+            public_url: self.listen.public_url.clone(),
+            http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds.max(1)),
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
             database_url: self.store.database_url.clone(),
+            store: self.store.options(),
             writer: self.writer(),
             authenticator,
             access,
@@ -579,6 +608,18 @@ impl Settings {
             burst: self.limits.max_updates_burst,
         }
     }
+}
+
+/// An address of this machine; `localhost` is the only name that is one everywhere.
+fn own_address(text: &str) -> Result<IpAddr, String> {
+    let text = text.trim();
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(Ipv4Addr::LOCALHOST.into());
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+    let address = bare.unwrap_or(text).parse();
+    address
+        .map_err(|_| "write an address of this machine, `localhost`, or 0.0.0.0 for all of them".to_owned())
 }
 
 impl ListenSettings {

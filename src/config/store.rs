@@ -23,6 +23,7 @@ pub(crate) struct StoreSettings {
         env = "PAGEROOM_GC",
         default_value_t = true,
         action = clap::ArgAction::Set,
+        value_parser = clap::builder::BoolishValueParser::new(),
         value_name = "BOOL"
     )]
     pub(crate) gc: bool,
@@ -54,4 +55,34 @@ pub(crate) struct StoreSettings {
         value_name = "SECONDS"
     )]
     pub(crate) snapshot_interval_seconds: u64,
+    /// Connections that read from the store; those that write are few and fixed.
+    #[arg(
+        long,
+        env = "PAGEROOM_STORE_READERS",
+        default_value_t = 4,
+        value_name = "COUNT"
+    )]
+    pub(crate) store_readers: u32,
+    /// Lets several servers on one machine use one SQLite file. They do not show each other's users, and edits of one reach the
+    /// other's when it looks; in PostgreSQL that needs no leave.
+    #[arg(
+        long,
+        env = "PAGEROOM_SHARED_FILE",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        value_parser = clap::builder::BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub(crate) shared_file: bool,
+}
+
+impl StoreSettings {
+    /// How the store is opened.
+    pub(super) fn options(&self) -> storage::StoreOptions {
+        storage::StoreOptions {
+            readers: self.store_readers.max(1),
+            alone: !self.shared_file,
+            ..storage::StoreOptions::default()
+        }
+    }
 }

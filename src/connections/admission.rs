@@ -6,9 +6,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use axum::http::HeaderMap;
-use ipnet::IpNet;
-
 use crate::{
     auth::network,
     rooms::{Refusal, RefusalCode},
@@ -27,27 +24,6 @@ pub struct ConnectionLimits {
     pub per_user: usize,
     /// Of one address. Loopback addresses are not clients' addresses.
     pub per_ip: usize,
-}
-
-/// The address that a request counts for: the peer's, or behind trusted proxies the last one in `X-Forwarded-For` that is no
-/// trusted proxy itself (everything before it is the client's own claim).
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
-    let is_trusted = |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip.to_canonical()));
-    if !is_trusted(peer) {
-        return peer;
-    }
-    let forwarded = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let hops: Vec<IpAddr> = forwarded
-        .flat_map(|value| value.split(','))
-        .map_while(|hop| hop.trim().parse().ok())
-        .collect();
-    hops.into_iter()
-        .rev()
-        .find(|hop| !is_trusted(*hop))
-        .unwrap_or(peer)
 }
 
 /// HTTP connections beyond the limit, so that a full server still answers probes and says why it refuses.
@@ -224,19 +200,6 @@ fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_trusted_proxies_are_believed() {
-        let trusted: Vec<IpNet> = vec!["10.0.0.0/8".parse().expect("a network")];
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            "x-forwarded-for",
-            "192.0.2.66, 198.51.100.7, 10.1.1.1".parse().expect("a header"),
-        );
-        let address = |peer: [u8; 4]| client_address(peer.into(), &headers, &trusted);
-        assert_eq!(address([10, 0, 0, 1]), IpAddr::from([198, 51, 100, 7]));
-        assert_eq!(address([203, 0, 113, 5]), IpAddr::from([203, 0, 113, 5]));
-    }
 
     #[test]
     fn each_limit_counts_what_it_says_and_places_come_back() {

@@ -24,7 +24,7 @@ mod token_bucket;
 pub mod websocket;
 mod wire;
 
-pub use admission::{Admissions, ConnectionLimits, ConnectionSlot, HttpPermit, Peer, client_address};
+pub use admission::{Admissions, ConnectionLimits, ConnectionSlot, HttpPermit, Peer};
 pub use context::ServerContext;
 pub use patient::PatientStream;
 pub use protocol::{Protocol, Work};

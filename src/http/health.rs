@@ -78,6 +78,11 @@ fn in_our_words(kind: &str) -> &'static str {
     }
 }
 
+/// `OPTIONS /`, which proxies ask whether there is a server.
+pub(super) async fn options() -> impl IntoResponse {
+    (StatusCode::NO_CONTENT, [(header::ALLOW, "GET, HEAD, OPTIONS")])
+}
+
 /// The process answers.
 pub(super) async fn alive() -> &'static str {
     "ok"

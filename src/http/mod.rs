@@ -29,7 +29,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{any, get, post, put},
+    routing::{any, get, options, post, put},
 };
 pub(crate) use body::TimedBody;
 pub use error::HttpError;
@@ -46,9 +46,9 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Identity, Secret, find_credential},
+    auth::{Authenticator, Credential, Identity, PublicUrl, Secret, client_address},
     connections::{
-        Admissions, Peer, ServerContext, client_address,
+        Admissions, Peer, ServerContext,
         engine_io::{Engine, EngineConfig},
         hocuspocus::{Host, PendingAuthLimits},
         socket_io::{SocketIoConfig, SocketIoServer},
@@ -69,6 +69,8 @@ pub struct Parts {
     pub admissions: Admissions,
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where clients reach the server, if that is said.
+    pub public_url: Option<PublicUrl>,
     /// What connections need.
     pub around: Arc<ServerContext>,
     /// The store, for pages that are not open.
@@ -118,11 +120,7 @@ impl App {
     }
 
     fn credential(&self, headers: &HeaderMap, uri: &Uri) -> Result<Option<Credential>, Refusal> {
-        let credential = find_credential(headers, uri);
-        let is_cookie = credential.as_ref().is_some_and(Credential::is_cookie);
-        let origins = &self.around.access.authenticator().origins;
-        origins.check(headers, is_cookie)?;
-        Ok(credential)
+        self.around.access.authenticator().credential(headers, uri)
     }
 
     /// Lets a request through if its user has at least `needed` on the page.
@@ -201,7 +199,7 @@ impl App {
     /// Counts a request for its address. Backends do not wait for the users behind the same address.
     fn count(&self, request: &Request) -> Result<(), HttpError> {
         let access = &self.around.access;
-        let credential = find_credential(request.headers(), request.uri());
+        let credential = access.authenticator().find(request.headers(), request.uri());
         let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
         let address = self.address(request).filter(|_| !is_backend);
         let counted = address.map_or(Ok(()), |address| access.rates().address_asks(address));
@@ -279,8 +277,10 @@ pub fn router(parts: Parts) -> Router {
         .merge(y_sweet);
     if app.demo {
         router = router
-            .route("/", get(demo::index))
+            .route("/", get(demo::index).options(health::options))
             .route("/assets/{*file}", get(demo::asset));
+    } else {
+        router = router.route("/", options(health::options).fallback(error::not_found));
     }
     router
         .fallback(error::not_found)
@@ -331,13 +331,12 @@ fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
 }
 
 fn cors(authenticator: &Authenticator) -> CorsLayer {
-    let origins = authenticator
-        .origins
-        .allowed
-        .iter()
-        .filter_map(|origin| origin.as_str().parse().ok());
+    // The policy that lets a page connect decides whether it may read answers, too.
+    let origins = authenticator.origins.clone();
     CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
+        .allow_origin(AllowOrigin::predicate(move |origin, request| {
+            origins.lets_in(origin, &request.headers)
+        }))
         .allow_credentials(true)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allow_headers([

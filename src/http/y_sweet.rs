@@ -30,7 +30,7 @@ use storage::PageId;
 
 use super::{App, HttpError, body::UnreadBody, error, now, pages, socket};
 use crate::{
-    auth::{Claims, Kind, NumericDate},
+    auth::{Claims, Kind, NumericDate, Reached, is_trusted},
     connections::Peer,
     protocols::y_sweet::YSweet,
     rooms::{Refusal, RefusalCode, Role},
@@ -246,25 +246,23 @@ async fn auth(app: &App, request: Request, page: Result<PageId, Refusal>) -> Res
     Ok(Json(answer))
 }
 
-/// Where clients reach the server that was reached by this request: with which scheme, under which name.
+/// Where clients reach the server that was reached by this request: with which scheme, under which name and prefix.
 fn host(app: &App, request: &Request) -> Result<(&'static str, String), HttpError> {
+    if let Some(public) = &app.public_url {
+        return Ok((public.scheme, public.place.clone()));
+    }
     let text = |name: &str| request.headers().get(name)?.to_str().ok();
-    let host = text("host").ok_or_else(|| Refusal::malformed("the request names no host"))?;
     let peer = request.extensions().get::<Peer>().map(|peer| peer.0.ip());
     // Somebody's word about how it was reached counts as its word about whom it serves does.
-    let is_trusted = peer.is_some_and(|peer| {
-        let trusted = &app.trusted_proxies;
-        trusted
-            .iter()
-            .any(|network| network.contains(&peer.to_canonical()))
-    });
-    let forwarded = text("x-forwarded-proto").filter(|_| is_trusted);
-    let scheme = if forwarded == Some("https") {
-        "https"
-    } else {
-        "http"
+    let is_trusted = peer.is_some_and(|peer| is_trusted(peer, &app.trusted_proxies));
+    let reached = match is_trusted {
+        true => Reached::told(request.headers()),
+        false => Reached::default(),
     };
-    Ok((scheme, host.to_owned()))
+    let host = reached.host.or_else(|| text("host").map(str::to_owned));
+    let host = host.ok_or_else(|| Refusal::malformed("the request names no host"))?;
+    let scheme = if reached.is_secure { "https" } else { "http" };
+    Ok((scheme, format!("{host}{}", reached.prefix)))
 }
 
 /// A token for one page; `None` where none is needed.

@@ -87,8 +87,11 @@ impl Application {
         let place = match url.split_once(':') {
             Some(("postgres" | "postgresql", _)) => {
                 // Times without a zone are meant in UTC.
-                let options = session_options(connect_options(url)?, timeout).options([("timezone", "UTC")]);
-                Place::Postgres(Connections::new(CONNECTIONS, options))
+                let options = connect_options(url)?.into_iter();
+                let options =
+                    options.map(|options| session_options(options, timeout).options([("timezone", "UTC")]));
+                // An application may give a server that is only read.
+                Place::Postgres(Connections::new(CONNECTIONS, options).also_read_only())
             }
             Some(("sqlite", _)) => {
                 let options: SqliteConnectOptions = url
@@ -98,7 +101,7 @@ impl Application {
                     .read_only(true)
                     .busy_timeout(timeout)
                     .disable_statement_logging();
-                Place::Sqlite(Connections::new(CONNECTIONS, options))
+                Place::Sqlite(Connections::new(CONNECTIONS, [options]))
             }
             _ => {
                 return Err(address(

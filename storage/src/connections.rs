@@ -3,15 +3,19 @@
 //! A connection comes back only when its borrower says that all went well ([`Lease::give_back`]). After an error, a
 //! timeout or a cancelled call it may be in the middle of anything, so it is dropped, which rolls back what it had begun, and
 //! the next borrower gets a new one: a store mends itself when its database is back. Unlike a general pool this asks
-//! nothing of the database between uses, which would cost as much as a small commit.
+//! nothing of the database between uses in quick succession, which would cost as much as a small commit. A connection that has rested is
+//! asked whether it is still there: servers, firewalls and poolers cut those in silence.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use sqlx::{ConnectOptions, Connection};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
 
 /// The time that bytes may take beside the time of a call: a slow disk or network carries this much a second.
 const BYTES_PER_SECOND: u64 = 4 << 20;
@@ -23,30 +27,78 @@ pub(crate) fn time_for(timeout: Duration, bytes: usize) -> Duration {
     ))
 }
 
+/// A connection that has rested for longer is asked whether it is there.
+const RESTED: Duration = Duration::from_secs(1);
+/// It is gone if it does not answer within this time.
+const PING_PATIENCE: Duration = Duration::from_secs(1);
+/// No connection is used for longer, so that none stays where an address no longer leads.
+const MAX_AGE: Duration = Duration::from_secs(30 * 60);
+/// Another host is tried after this time.
+const HOST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Looks at a connection that has just been opened.
+pub(crate) trait Opened: Connection {
+    /// Whether it leads to where pages can be written.
+    fn is_right(&mut self) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+}
+
+impl Opened for SqliteConnection {
+    async fn is_right(&mut self) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
+}
+
+impl Opened for PgConnection {
+    async fn is_right(&mut self) -> Result<(), sqlx::Error> {
+        let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()")
+            .persistent(false)
+            .fetch_one(self)
+            .await?;
+        match standby {
+            true => Err(sqlx::Error::Protocol(
+                "the address leads to a standby, which cannot be written: waiting for a primary".to_owned(),
+            )),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A connection between two uses.
+struct Resting<C> {
+    connection: C,
+    opened: Instant,
+    since: Instant,
+}
+
 /// At most a fixed number of connections of one kind.
 pub(crate) struct Connections<C: Connection> {
-    options: C::Options,
+    /// Where to connect to, in the order in which it is tried.
+    options: Vec<C::Options>,
+    /// Whether only a server that can be written will do.
+    written: bool,
     permits: Semaphore,
     limit: u32,
-    idle: Mutex<Vec<C>>,
+    idle: Mutex<Vec<Resting<C>>>,
 }
 
 /// A borrowed connection.
 pub(crate) struct Lease<'a, C: Connection> {
     pub(crate) connection: C,
+    opened: Instant,
     lender: &'a Connections<C>,
     _permit: SemaphorePermit<'a>,
 }
 
 impl<C> Connections<C>
 where
-    C: Connection,
+    C: Opened,
     C::Options: ConnectOptions<Connection = C>,
 {
     /// Up to `limit` connections, none of them open yet.
-    pub(crate) fn new(limit: u32, options: C::Options) -> Self {
+    pub(crate) fn new(limit: u32, options: impl IntoIterator<Item = C::Options>) -> Self {
         Self {
-            options,
+            options: options.into_iter().collect(),
+            written: true,
             permits: Semaphore::new(limit as usize),
             limit,
             idle: Mutex::new(Vec::new()),
@@ -60,16 +112,72 @@ where
             .acquire()
             .await
             .map_err(|_| sqlx::Error::PoolClosed)?;
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => self.options.connect().await?,
+        let (connection, opened) = match self.rested().await {
+            Some(rested) => rested,
+            None => (self.open().await?, now()),
         };
         Ok(Lease {
             connection,
+            opened,
             lender: self,
             _permit: permit,
         })
+    }
+
+    /// A connection that was used before and can be used again.
+    async fn rested(&self) -> Option<(C, Instant)> {
+        loop {
+            let resting = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let Resting {
+                mut connection,
+                opened,
+                since,
+            } = resting;
+            let now = now();
+            if now.saturating_duration_since(opened) > MAX_AGE {
+                continue;
+            }
+            if now.saturating_duration_since(since) <= RESTED {
+                return Some((connection, opened));
+            }
+            if let Ok(Ok(())) = timeout(PING_PATIENCE, connection.ping()).await {
+                return Some((connection, opened));
+            }
+            // Those that have rested beside it have met the same end.
+            self.forget_idle();
+        }
+    }
+
+    /// Opens a connection to the first of the hosts that can be written.
+    pub(crate) async fn open(&self) -> Result<C, sqlx::Error> {
+        let mut last = None;
+        for (n, options) in self.options.iter().enumerate() {
+            let opening = async {
+                let mut connection = options.connect().await?;
+                if self.written {
+                    connection.is_right().await?;
+                }
+                Ok(connection)
+            };
+            let opened = if n + 1 < self.options.len() {
+                let late = |_| Err(sqlx::Error::PoolTimedOut);
+                timeout(HOST_PATIENCE, opening).await.unwrap_or_else(late)
+            } else {
+                opening.await
+            };
+            match opened {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or(sqlx::Error::PoolClosed))
+    }
+
+    /// Takes a server that is only read, too.
+    #[must_use]
+    pub(crate) fn also_read_only(mut self) -> Self {
+        self.written = false;
+        self
     }
 
     /// Drops the connections that nobody is using: one has just failed, and so may they.
@@ -88,7 +196,7 @@ where
     /// Like [`forget_idle`](Self::forget_idle), and waits until they are closed.
     pub(crate) async fn close_idle(&self) {
         let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
-        for connection in idle {
+        for Resting { connection, .. } in idle {
             // A connection that cannot say goodbye is gone anyway.
             let _ = connection.close().await;
         }
@@ -102,7 +210,11 @@ impl<C: Connection> Lease<'_, C> {
             .idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(self.connection);
+            .push(Resting {
+                connection: self.connection,
+                opened: self.opened,
+                since: now(),
+            });
     }
 
     /// Closes the connection and waits until it is closed.
@@ -110,4 +222,9 @@ impl<C: Connection> Lease<'_, C> {
         // A connection that cannot say goodbye is gone anyway.
         let _ = self.connection.close().await;
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "connections age by the clock")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -35,6 +35,7 @@ mod error;
 mod memory;
 mod model;
 mod open;
+mod place;
 mod postgres;
 mod readable;
 mod rows;
@@ -54,7 +55,7 @@ pub use model::{
     Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord,
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
-pub use open::{StoreOptions, check_address, migrate, open};
+pub use open::{StoreOptions, check_address, describe, migrate, open};
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]

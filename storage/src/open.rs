@@ -18,6 +18,10 @@ pub struct StoreOptions {
     pub timeout: Duration,
     /// Most connections for reading, at least one. There is one more for writing.
     pub readers: u32,
+    /// Whether a SQLite file is made where there is none.
+    pub create: bool,
+    /// Whether this must be the only server on a SQLite file: another one that asks for the same is refused.
+    pub alone: bool,
 }
 
 impl Default for StoreOptions {
@@ -26,6 +30,8 @@ impl Default for StoreOptions {
             migrate: true,
             timeout: Duration::from_secs(10),
             readers: 4,
+            create: true,
+            alone: false,
         }
     }
 }
@@ -39,6 +45,16 @@ pub async fn open(url: &str, options: &StoreOptions) -> Result<SharedStore, Stor
         Place::Memory => Ok(Arc::new(MemoryStore::new())),
         Place::Sqlite => Ok(Arc::new(SqliteStore::open(url, options).await?)),
         Place::Postgres => Ok(Arc::new(PostgresStore::open(url, options).await?)),
+    }
+}
+
+/// What an address leads to, without its secrets: for a log.
+pub fn describe(url: &str) -> String {
+    match Place::parse(url) {
+        Ok(Place::Memory) => "memory (nothing survives)".to_owned(),
+        Ok(Place::Sqlite) => url.split('?').next().unwrap_or_default().to_owned(),
+        Ok(Place::Postgres) => postgres::describe(url),
+        Err(_) => "unknown".to_owned(),
     }
 }
 

@@ -159,6 +159,14 @@ async fn an_address_has_so_many_connections_behind_a_trusted_proxy_too() {
     }
     assert_closed(&from("192.0.2.1").await.closed().await, 4429, "rate_limited");
     here.push(Client::join_as(from("192.0.2.2").await, Replica::new(2)).await);
+    // What the client wrote before, and how a proxy writes it, change nothing.
+    for same in ["unknown, 192.0.2.1", "192.0.2.1:4711", "_x,, \"192.0.2.1:1\""] {
+        assert_closed(&from(same).await.closed().await, 4429, "rate_limited");
+    }
+    for nobody in ["unknown", "192.0.2.7, _hidden"] {
+        here.push(Client::join_as(from(nobody).await, Replica::new(9)).await);
+    }
+    assert_closed(&from("").await.closed().await, 4429, "rate_limited");
     // This machine is nobody's address.
     for author in 3..7 {
         here.push(Client::join(&server, "page", author).await);

@@ -13,9 +13,9 @@ use ipnet::IpNet;
 
 use super::{config::SocketIoConfig, namespaces::Namespaces, session::SocketIo};
 use crate::{
-    auth::{Credential, find_credential},
+    auth::client_address,
     connections::{
-        Admissions, Peer, client_address, context::ServerContext, driver::now, engine_io::Server,
+        Admissions, Peer, context::ServerContext, driver::now, engine_io::Server,
         protocol::Protocol,
     },
     rooms::Refusal,
@@ -68,14 +68,11 @@ impl SocketIoServer {
         if shared.draining.load(Ordering::Relaxed) {
             return Err(Refusal::draining());
         }
-        let credential = find_credential(&request.headers, &request.uri);
-        let with_cookie = credential.as_ref().is_some_and(Credential::is_cookie);
-        shared
+        let credential = shared
             .context
             .access
             .authenticator()
-            .origins
-            .check(&request.headers, with_cookie)?;
+            .credential(&request.headers, &request.uri)?;
         let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         shared.context.access.rates().arrives(address)?;
         let namespaces = Namespaces {

@@ -23,7 +23,9 @@ const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection that waits for announcements. It connects at the first use and again after a failure.
 pub struct AccessListener {
-    options: PgConnectOptions,
+    options: Vec<PgConnectOptions>,
+    /// Which of the hosts is tried next.
+    next_host: usize,
     listener: Option<PgListener>,
     heartbeat: Duration,
 }
@@ -36,14 +38,20 @@ struct Payload {
 }
 
 impl AccessListener {
-    pub(crate) fn new(options: PgConnectOptions) -> Self {
+    pub(crate) fn new(options: Vec<PgConnectOptions>) -> Self {
         Self {
             // The server looks after its side of the connection in the same way.
-            options: options.options([
-                ("tcp_keepalives_idle", "15"),
-                ("tcp_keepalives_interval", "5"),
-                ("tcp_keepalives_count", "3"),
-            ]),
+            options: options
+                .into_iter()
+                .map(|options| {
+                    options.options([
+                        ("tcp_keepalives_idle", "15"),
+                        ("tcp_keepalives_interval", "5"),
+                        ("tcp_keepalives_count", "3"),
+                    ])
+                })
+                .collect(),
+            next_host: 0,
             listener: None,
             heartbeat: HEARTBEAT,
         }
@@ -56,6 +64,16 @@ impl AccessListener {
         Self { heartbeat, ..self }
     }
 
+    /// The host that is tried next. A standby refuses to listen, so whoever asks again comes to another one.
+    fn host(&mut self) -> Result<PgConnectOptions, StoreError> {
+        let nowhere = || StoreError::Unavailable {
+            reason: "the address names no host".to_owned(),
+        };
+        let host = self.options.get(self.next_host % self.options.len().max(1));
+        self.next_host = self.next_host.wrapping_add(1);
+        host.cloned().ok_or_else(nowhere)
+    }
+
     /// Waits for the next announcement. Whoever has (again) begun to listen is told first that everything may have changed: what
     /// was announced before was not heard. After an error the caller pauses and asks again.
     ///
@@ -65,7 +83,7 @@ impl AccessListener {
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .acquire_timeout(CONNECT_TIMEOUT)
-                .connect_lazy_with(self.options.clone());
+                .connect_lazy_with(self.host()?);
             let mut listener = PgListener::connect_with(&pool).await.map_err(failure)?;
             listener.listen(CHANNEL).await.map_err(failure)?;
             self.listener = Some(listener);

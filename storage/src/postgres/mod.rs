@@ -12,7 +12,7 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions, Connection, FromRow, PgConnection, Postgres, Row,
+    Connection, FromRow, PgConnection, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::{Query, QueryAs},
 };
@@ -34,8 +34,8 @@ mod statements;
 
 use failure::failure;
 pub(crate) use session::check_address;
-use session::{bring_up_to_date, check_server};
-pub(crate) use session::{connect_options, session_options};
+use session::{bring_up_to_date, check_server, check_session, opening};
+pub(crate) use session::{connect_options, describe, session_options};
 
 /// Pages that are stored alone at once.
 const LONE_PAGES: u32 = 2;
@@ -44,7 +44,7 @@ const LONE_PAGES: u32 = 2;
 pub(crate) struct PostgresStore {
     timeout: Duration,
     /// As the address says, without the limits on the time of a statement: for a connection that waits.
-    connect: PgConnectOptions,
+    connect: Vec<PgConnectOptions>,
     /// For batches of edits.
     writer: Connections<PgConnection>,
     /// For the edits of pages that are large, or held by somebody.
@@ -60,24 +60,42 @@ impl PostgresStore {
     /// Opens the database that `url` names, creating its tables as the options say.
     pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
         let connect = connect_options(url)?;
-        let limited = session_options(connect.clone(), options.timeout);
+        let each = |setting: fn(PgConnectOptions) -> PgConnectOptions| {
+            let limited = connect.iter().cloned();
+            let limited = limited.map(|connect| session_options(connect, options.timeout));
+            limited.map(setting).collect::<Vec<_>>()
+        };
+        let plainly = |session| session;
         let store = Self {
             timeout: options.timeout,
             connect: connect.clone(),
-            writer: Connections::new(1, session::impatient(limited.clone())),
-            lone: Connections::new(LONE_PAGES, session::patient(limited.clone())),
-            compactor: Connections::new(1, limited.clone()),
-            aside: Connections::new(1, limited.clone()),
-            readers: Connections::new(options.readers.max(1), limited),
+            writer: Connections::new(1, each(session::impatient)),
+            lone: Connections::new(LONE_PAGES, each(session::patient)),
+            compactor: Connections::new(1, each(plainly)),
+            aside: Connections::new(1, each(plainly)),
+            readers: Connections::new(options.readers.max(1), each(plainly)),
         };
-        let mut connection = store.in_time(store.timeout, connect.connect()).await?;
-        store
-            .in_time(store.timeout, check_server(&mut connection))
-            .await??;
+        // Migrations may take longer than any statement later.
+        let unlimited: Connections<PgConnection> = Connections::new(1, connect);
+        let mut connection = store.starting(unlimited.open()).await?;
+        store.starting(check_server(&mut connection)).await??;
         bring_up_to_date(&mut connection, options.migrate).await?;
+        let mut limited = store.starting(store.aside.open()).await?;
+        store.starting(check_session(&mut limited)).await??;
+        let _ = limited.close().await;
         // A connection that cannot say goodbye is gone anyway.
         let _ = connection.close().await;
         Ok(store)
+    }
+
+    /// Makes a step of the start.
+    async fn starting<T>(&self, step: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
+        match timeout(self.timeout, step).await {
+            Ok(done) => done.map_err(opening),
+            Err(_) => Err(StoreError::Unavailable {
+                reason: format!("no answer within {:?}", self.timeout),
+            }),
+        }
     }
 
     /// Runs a statement that reads.
@@ -157,7 +175,11 @@ impl PostgresStore {
                 reason: format!("no answer within {time:?}"),
             },
         };
-        if matches!(error, StoreError::Unavailable { .. }) {
+        // What became read-only has been overtaken by another server: the next connections ask where they are.
+        if matches!(
+            error,
+            StoreError::Unavailable { .. } | StoreError::ReadOnly { .. }
+        ) {
             for lane in self.lanes() {
                 lane.forget_idle();
             }
@@ -310,13 +332,16 @@ impl Store for PostgresStore {
             .await?
         {
             if read_only {
+                for lane in self.lanes() {
+                    lane.forget_idle();
+                }
                 return Err(StoreError::ReadOnly {
                     reason: "transactions are read-only here".to_owned(),
                 });
             }
             if !permitted {
                 return Err(StoreError::ReadOnly {
-                    reason: "the role may not write the tables".to_owned(),
+                    reason: "the role may not read and write the tables".to_owned(),
                 });
             }
         }

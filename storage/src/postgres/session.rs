@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use sqlx::{ConnectOptions, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
 
 use super::failure::failure;
-use crate::{StoreError, open::address, schema};
+use crate::{StoreError, open::address, place::Place, schema};
 
 /// Oldest supported server, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 150_000;
@@ -20,15 +20,44 @@ pub(crate) fn check_address(url: &str) -> Result<(), StoreError> {
     connect_options(url).map(drop)
 }
 
-pub(crate) fn connect_options(url: &str) -> Result<PgConnectOptions, StoreError> {
-    let connect =
-        PgConnectOptions::from_str(url).map_err(|error| address(format!("is not usable: {error}")))?;
-    let connect = if connect.get_application_name().is_some() {
-        connect
-    } else {
-        connect.application_name("pageroom")
+/// How each of the hosts of an address is connected to, in the order in which they are tried.
+pub(crate) fn connect_options(url: &str) -> Result<Vec<PgConnectOptions>, StoreError> {
+    let place = Place::parse(url).map_err(address)?;
+    let connect = |url: &String| {
+        let connect = PgConnectOptions::from_str(url).map_err(|error| {
+            address(format!(
+                "is not usable ({error}): write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with % before the hexadecimal number of special characters"
+            ))
+        })?;
+        let connect = match connect.get_application_name() {
+            Some(_) => connect,
+            None => connect.application_name("pageroom"),
+        };
+        let connect = match &place.schema {
+            Some(schema) => connect.options([("search_path", schema)]),
+            None => connect,
+        };
+        Ok(connect.disable_statement_logging())
     };
-    Ok(connect.disable_statement_logging())
+    place.urls.iter().map(connect).collect()
+}
+
+/// Host, port and name of a database, without its secrets.
+pub(crate) fn describe(url: &str) -> String {
+    let options = connect_options(url).unwrap_or_default();
+    let place = |options: &PgConnectOptions| {
+        let host = match options.get_socket() {
+            Some(socket) => socket.display().to_string(),
+            None => options.get_host().to_owned(),
+        };
+        format!(
+            "{host}:{}/{}",
+            options.get_port(),
+            options.get_database().unwrap_or_default()
+        )
+    };
+    let places: Vec<_> = options.iter().map(place).collect();
+    format!("postgres at {}", places.join(", "))
 }
 
 /// What every connection sets for itself, whatever the defaults of its server, database and role are.
@@ -44,6 +73,10 @@ pub(crate) fn session_options(connect: PgConnectOptions, timeout: Duration) -> P
         // A statement that nobody waits for any more must not go on, nor hold the locks of its transaction.
         ("statement_timeout", &timeout),
         ("idle_in_transaction_session_timeout", &timeout),
+        // A server must notice, too, when a connection is half open.
+        ("tcp_keepalives_idle", "15"),
+        ("tcp_keepalives_interval", "5"),
+        ("tcp_keepalives_count", "3"),
     ])
 }
 
@@ -56,6 +89,48 @@ pub(super) fn impatient(session: PgConnectOptions) -> PgConnectOptions {
 /// asked for again later.
 pub(super) fn patient(session: PgConnectOptions) -> PgConnectOptions {
     session.options([("lock_timeout", format!("{}ms", LONE_PATIENCE.as_millis()))])
+}
+
+/// Whether what a session sets for itself holds: a pooler that ignores it would give commits that are not synced, and statements
+/// that never end.
+pub(super) async fn check_session(
+    connection: &mut PgConnection,
+) -> Result<Result<(), StoreError>, sqlx::Error> {
+    let holds: bool = sqlx::query_scalar(
+        "SELECT current_setting('synchronous_commit') = 'on' AND current_setting('jit') = 'off' \
+         AND current_setting('statement_timeout') <> '0'",
+    )
+    .persistent(false)
+    .fetch_one(connection)
+    .await?;
+    Ok(match holds {
+        true => Ok(()),
+        false => Err(pooled()),
+    })
+}
+
+/// The refusal to work through a pooler that takes no settings of a session.
+fn pooled() -> StoreError {
+    address(
+        "leads through a pooler that takes no settings of a session (PgBouncer, in any mode): give the address of PostgreSQL itself, \
+         because a server opens only some ten connections",
+    )
+}
+
+/// What an error means while a server starts: some do not pass by themselves.
+pub(super) fn opening(error: sqlx::Error) -> StoreError {
+    let message = error.to_string();
+    let code = error.as_database_error().and_then(|error| error.code());
+    match code.as_deref() {
+        Some("28P01" | "28000") => address(format!(
+            "is refused ({message}): check user and password, and pg_hba.conf"
+        )),
+        Some("3D000") => address(format!(
+            "names a database that is not there ({message}): create it with createdb"
+        )),
+        _ if message.contains("unsupported startup parameter") => pooled(),
+        _ => failure(error),
+    }
 }
 
 pub(super) async fn check_server(

@@ -96,4 +96,6 @@ pub(super) const SNAPSHOT: &str =
 /// Asks for what a commit needs. A standby, and a server with its disk protected, say that transactions are read-only.
 pub(super) const CHECK: &str = "SELECT current_setting('transaction_read_only')::bool,
     has_table_privilege('page_heads', 'INSERT') AND has_table_privilege('page_heads', 'UPDATE')
-        AND has_table_privilege('page_updates', 'INSERT')";
+        AND has_table_privilege('page_updates', 'INSERT') AND has_table_privilege('page_heads', 'SELECT')
+        AND has_table_privilege('page_updates', 'SELECT') AND has_table_privilege('page_snapshots', 'SELECT')
+        AND has_table_privilege('page_permissions', 'SELECT') AND has_table_privilege('page_users', 'SELECT')";

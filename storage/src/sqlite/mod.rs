@@ -37,17 +37,23 @@ use crate::{
 
 mod access;
 mod failure;
+mod file;
 mod parcel;
 mod statements;
 #[cfg(test)]
 mod tests;
 
 use failure::failure;
+use file::{DatabaseFile, lock_alone};
 use parcel::Parcel;
 
 /// See the module.
 pub(crate) struct SqliteStore {
     options: SqliteConnectOptions,
+    /// The file that was opened, whatever is at its path now.
+    file: DatabaseFile,
+    /// Keeps other servers out for as long as this is open.
+    _alone: Option<std::fs::File>,
     timeout: Duration,
     /// For edits.
     writer: Connections<SqliteConnection>,
@@ -67,18 +73,34 @@ impl SqliteStore {
     }
 
     async fn open_with(connect: SqliteConnectOptions, options: &StoreOptions) -> Result<Self, StoreError> {
+        let path = connect.get_filename().to_owned();
+        file::check_folder(&path)?;
+        if !options.create && !path.exists() {
+            return Err(address(format!("names no file: there is no {}", path.display())));
+        }
+        let alone = match options.alone {
+            true => lock_alone(&path)?,
+            false => None,
+        };
+        put_in_wal_mode(&connect)
+            .await
+            .map_err(|error| failure(error, &path))?;
+        // From now on the file is there. One that is made later would be another.
+        let connect = connect.create_if_missing(false);
         let store = Self {
-            writer: Connections::new(1, connect.clone()),
-            compactor: Connections::new(1, connect.clone()),
-            aside: Connections::new(1, connect.clone()),
+            file: DatabaseFile::at(&path)?,
+            _alone: alone,
+            writer: Connections::new(1, [connect.clone()]),
+            compactor: Connections::new(1, [connect.clone()]),
+            aside: Connections::new(1, [connect.clone()]),
             turn: Mutex::new(()),
-            readers: Connections::new(options.readers.max(1), connect.clone().pragma("query_only", "ON")),
+            readers: Connections::new(
+                options.readers.max(1),
+                [connect.clone().pragma("query_only", "ON")],
+            ),
             timeout: options.timeout,
             options: connect,
         };
-        put_in_wal_mode(&store.options)
-            .await
-            .map_err(|error| store.failure(error))?;
         store.bring_up_to_date(options.migrate).await?;
         // Commits work without it, at a higher price, and say themselves what is wrong with a file that cannot be written.
         let _ = store
@@ -145,7 +167,8 @@ impl SqliteStore {
         bytes: usize,
         scripts: Vec<Query<'_, Sqlite, SqliteArguments>>,
     ) -> Result<Vec<SqliteRow>, StoreError> {
-        self.in_time(time_for(self.timeout, bytes), async {
+        self.file.check()?;
+        let written = self.in_time(time_for(self.timeout, bytes), async {
             let mut lease = lane.lease().await?;
             let _turn = self.turn.lock().await;
             let answer = run(&mut lease.connection, scripts).await;
@@ -160,8 +183,16 @@ impl SqliteStore {
                 }
             }
             answer
-        })
-        .await
+        });
+        let written = written.await;
+        // What went into a file that is no longer there is not stored.
+        if let Err(error) = self.file.check() {
+            for others in [&self.writer, &self.compactor, &self.aside, &self.readers] {
+                others.close_idle().await;
+            }
+            return Err(error);
+        }
+        written
     }
 
     async fn in_time<T>(

@@ -46,7 +46,7 @@ async fn a_file_that_cannot_be_one_is_told_apart() {
 
     let missing = format!("{}/deeper.db", place.url());
     let error = open(&missing, &options).await.map(drop).unwrap_err();
-    assert_eq!(error.kind(), "unavailable");
+    assert_eq!(error.kind(), "address", "it does not pass by itself");
     assert!(error.to_string().contains("there is no folder"), "{error}");
 
     std::fs::write(

@@ -9,6 +9,8 @@ use sqlx::{Executor, Row};
 use crate::database::{PostgresPlace, SqlitePlace};
 
 const AS_IT_IS: StoreOptions = StoreOptions {
+    alone: false,
+    create: true,
     migrate: false,
     timeout: std::time::Duration::from_secs(10),
     readers: 1,

@@ -1,0 +1,92 @@
+//! The file itself: whether it is still the one that was opened, and whether another server has it.
+
+use std::{
+    fs::{File, TryLockError},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{StoreError, open::address};
+
+/// The file that was opened. SQLite goes on with it when it is removed or replaced, and whatever it writes then is lost.
+pub(super) struct DatabaseFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl DatabaseFile {
+    /// The file that is at a path now.
+    pub(super) fn at(path: &Path) -> Result<Self, StoreError> {
+        let identity = identity(path).map_err(|error| StoreError::Unavailable {
+            reason: format!("{}: {error}", path.display()),
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            identity,
+        })
+    }
+
+    /// Whether it is still at its path.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        let problem = match identity(&self.path) {
+            Ok(identity) if identity == self.identity => return Ok(()),
+            Ok(_) => "was replaced while the server was running",
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                "was removed while the server was running"
+            }
+            Err(_) => "can no longer be looked at",
+        };
+        Err(StoreError::Unavailable {
+            reason: format!(
+                "the file {} {problem}: stop the server, put the file back, and start it again",
+                self.path.display()
+            ),
+        })
+    }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    let about = std::fs::metadata(path)?;
+    Ok((about.dev(), about.ino()))
+}
+
+/// Whether there is a folder for the file. There is none because of a mistake, which does not pass by itself.
+pub(super) fn check_folder(path: &Path) -> Result<(), StoreError> {
+    let folder = match path.parent() {
+        Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+        Some(folder) => folder,
+        None => return Ok(()),
+    };
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(address(format!(
+            "names a file, and there is no folder for it: create {}",
+            folder.display()
+        ))),
+    }
+}
+
+/// Keeps other servers away from a file until what is returned is dropped, which the system does for a process that dies. The lock is
+/// on a file beside it, because SQLite has locks of its own on the file. Where no file can be made beside it nothing can be
+/// written either.
+pub(super) fn lock_alone(path: &Path) -> Result<Option<File>, StoreError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-server");
+    let Ok(lock) = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+    else {
+        return Ok(None);
+    };
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Err(address(format!(
+            "names {}, which another server is using: give each a file of its own, or several PostgreSQL, or say so with PAGEROOM_SHARED_FILE=true",
+            path.display()
+        ))),
+        // A file system without locks.
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
+}

@@ -1,0 +1,25 @@
+//! What browsers are let in with: origins of pages and shells, and cookies that other applications share.
+
+use crate::support::{http::get_with, server::TestServer};
+
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
+#[tokio::test]
+async fn a_page_of_a_development_server_may_read_what_it_is_answered() {
+    let server = TestServer::start(&[]).await;
+    for (origin, allowed) in [
+        ("http://localhost:5173", true),
+        ("http://[::1]:8080", true),
+        ("https://evil.net", false),
+        ("capacitor://localhost", false),
+        ("null", false),
+    ] {
+        for path in [POLLING, "/api/pages", "/doc/page/as-update"] {
+            let answer = get_with(server.address, path, &[("origin", origin)]).await;
+            let told = answer.headers.get("access-control-allow-origin").is_some();
+            assert_eq!(told, allowed, "{origin} {path}: {}", answer.status);
+        }
+        let polled = get_with(server.address, POLLING, &[("origin", origin)]).await;
+        assert_eq!(polled.status.is_success(), allowed, "{origin}: {}", polled.status);
+    }
+}

@@ -1,0 +1,139 @@
+//! What operators meet: starts that cannot succeed, files that go away, probes of proxies.
+
+use hyper::Method;
+
+use crate::support::{
+    client::Client,
+    http::{get, get_with, send},
+    process::{Process, run, text},
+    server::TestServer,
+    token::SECRET,
+    until,
+};
+
+#[tokio::test]
+async fn a_file_that_is_removed_or_replaced_is_noticed_before_anything_is_acknowledged() {
+    for replaced in [false, true] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("pages.db");
+        let url = format!("sqlite://{}", file.display());
+        let server = Process::start(&[("DATABASE_URL", &url)]);
+        let address = server.address().await;
+        let mut ada = Client::join_at(address, "/ws/page", 1).await;
+        ada.write_durably("kept").await;
+        std::fs::remove_file(&file).expect("a file");
+        if replaced {
+            std::fs::write(&file, "").expect("a file");
+        }
+        ada.write("lost").await;
+        until("the server to notice", async || {
+            get(address, "/readyz").await.status.as_u16() == 503
+        })
+        .await;
+        until("the log to say what happened", async || {
+            let log = server.log();
+            log.contains("was removed while") || log.contains("was replaced while")
+        })
+        .await;
+        assert!(
+            ada.acknowledged < ada.replica.clock(),
+            "what went nowhere is not acknowledged"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_one_file_is_refused_unless_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("pages.db").display());
+    let first = Process::start(&[("DATABASE_URL", &url)]);
+    first.address().await;
+    let second = run(&["serve", "--port", "0"], &[("DATABASE_URL", &url)]);
+    assert_eq!(second.status.code(), Some(1));
+    let said = text(&second.stderr);
+    assert!(
+        said.contains("another server") && said.contains("PAGEROOM_SHARED_FILE"),
+        "{said}"
+    );
+    drop(first);
+    let again = Process::start(&[("DATABASE_URL", &url)]);
+    again.address().await;
+    let shared = [("DATABASE_URL", url.as_str()), ("PAGEROOM_SHARED_FILE", "yes")];
+    Process::start(&shared).address().await;
+}
+
+#[tokio::test]
+async fn a_start_that_cannot_succeed_ends_at_once_and_says_what_to_do() {
+    let output = run(
+        &["serve", "--port", "0"],
+        &[("DATABASE_URL", "sqlite:///no/such/folder/pages.db")],
+    );
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("create /no/such/folder"), "{said}");
+    assert!(!said.contains('\u{1b}'), "no colours in a pipe: {said}");
+    assert!(
+        said.contains("pageroom starts") && said.contains("store="),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_server_that_waits_for_its_store() {
+    let mut server = Process::start(&[("DATABASE_URL", "postgres://127.0.0.1:1/pages")]);
+    until("a try", async || server.log().contains("cannot be reached yet")).await;
+    server.signal("TERM");
+    assert!(server.ended().await.success(), "{}", server.log());
+    assert!(
+        server.log().contains("stopped before it could start"),
+        "{}",
+        server.log()
+    );
+}
+
+#[test]
+fn export_makes_no_file_where_there_is_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = crate::support::process::program()
+        .args(["export", "page"])
+        .current_dir(folder.path())
+        .output()
+        .expect("a program that starts");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).contains("there is no pageroom.db"),
+        "{}",
+        text(&output.stderr)
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+}
+
+#[tokio::test]
+async fn proxies_may_ask_in_their_own_ways_whether_there_is_a_server() {
+    for flags in [&[][..], &["--demo", "false"]] {
+        let server = TestServer::start(flags).await;
+        let answer = send(server.address, Method::OPTIONS, "/", &[], "".into()).await;
+        assert_eq!(answer.status.as_u16(), 204);
+        for path in ["/healthz", "/readyz"] {
+            let answer = send(server.address, Method::HEAD, path, &[], "".into()).await;
+            assert_eq!((answer.status.as_u16(), answer.body.len()), (200, 0), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_of_another_application_hides_nothing() {
+    let server = TestServer::start(&["--jwt-secret", SECRET]).await;
+    let ada = crate::support::token::token("ada", &serde_json::json!({ "*": "edit" }));
+    let origin = format!("http://{}", server.address);
+    for (cookie, allowed) in [
+        (format!("name=José; accessToken={ada}"), true),
+        (format!("accessToken=foreign; accessToken={ada}"), true),
+        (format!("accessToken={ada}; authjs.session-token=foreign"), true),
+        ("accessToken=foreign".to_owned(), false),
+    ] {
+        let headers = [("origin", origin.as_str()), ("cookie", &cookie)];
+        let answer = get_with(server.address, "/api/pages", &headers).await;
+        assert_eq!(answer.status.is_success(), allowed, "{cookie}: {}", answer.status);
+    }
+}
