@@ -539,11 +539,12 @@ fn a_partly_known_text_is_cut_as_yjs_cuts_it() {
 #[test]
 fn every_kind_that_can_be_cut_is_cut() {
     for (known, whole, rest) in [
-        ("00 01", "00 03", "1:1+2 gc\n"),
+        // What comes deleted is named as deleted, as Yjs does.
+        ("00 01", "00 03", "1:1+2 gc\ndelete 1:1..3\n"),
         (
             "01 01 01 74 01",
             "01 01 01 74 03",
-            "1:1+2 deleted after 1:0 \\x02\n",
+            "1:1+2 deleted after 1:0 \\x02\ndelete 1:1..3\n",
         ),
         (
             "08 01 01 74 01 7e",
@@ -774,4 +775,18 @@ fn what_waits_already_has_a_place_also_when_there_is_no_more() {
     assert!(document.park(update).is_err());
     let both = merge([&parse(b).unwrap(), &parse(c).unwrap()]);
     assert!(!parked(&mut document, both.bytes().clone()));
+}
+
+/// Somebody may have the struct as it was before it was deleted.
+#[test]
+fn what_came_early_and_deleted_is_told_as_deleted() {
+    let mut document = document(&[]);
+    // Client 1's first struct is deleted, and stands behind one of client 2 that is not there.
+    let early = parse(hex("0101010081020001 0101010001")).unwrap();
+    document.park(early).unwrap();
+    new(&mut document, hex("01010200040101740178 00"));
+    let ready = document.take_ready([ClientId(2)].into_iter()).unwrap();
+    let told = merge(&ready);
+    assert_eq!(told.ranges().len(), 1);
+    assert!(told.has_deletes(), "{}", dump(told.bytes()));
 }

@@ -100,8 +100,8 @@ impl StructStore {
         self.lineage.is_list(self.lineage.at(Id { client, clock }).0)
     }
 
-    /// Puts structs that have been judged behind those that are there.
-    fn append(&mut self, bytes: &[u8], section: &Section, from: u32) {
+    /// Puts structs that have been judged behind those that are there, and notes which of them come deleted.
+    fn append(&mut self, bytes: &[u8], section: &Section, from: u32, come_deleted: &mut Vec<IdRange>) {
         let client = section.client;
         let (lineage, deleted) = (&self.lineage, &mut self.deleted);
         self.clients.entry(client).or_default().append(
@@ -109,7 +109,10 @@ impl StructStore {
             section,
             from,
             |clock| lineage.is_list(lineage.at(Id { client, clock }).0),
-            |range| deleted.insert(client, range),
+            |range| {
+                deleted.insert(client, range);
+                come_deleted.push(IdRange { client, range });
+            },
         );
         // What comes into a type that is gone goes with it.
         let range = ClockRange {

@@ -147,10 +147,12 @@ impl StructStore {
             return Err(refusal);
         }
         self.lineage.keep();
-        let deletes = self.judge_deletes(&update);
+        let mut deletes = self.judge_deletes(&update);
+        let mut come_deleted = Vec::new();
         for keep in cursors.iter().filter_map(Cursor::new_part) {
-            self.append(update.bytes(), &keep.section, keep.from);
+            self.append(update.bytes(), &keep.section, keep.from, &mut come_deleted);
         }
+        deletes.add(&come_deleted);
         for &range in &deletes.new {
             self.delete(range, false);
         }
@@ -450,6 +452,26 @@ struct Deletes {
     early: Vec<IdRange>,
     /// Every range of the update is new, as written.
     all_new: bool,
+}
+
+impl Deletes {
+    /// Adds what is deleted because its struct came deleted. An update names that too; where it stands in another part of it, which
+    /// waited for something else, it must not be lost on those who have the struct as it was before.
+    fn add(&mut self, come_deleted: &[IdRange]) {
+        if come_deleted.is_empty() {
+            return;
+        }
+        let mut named = IdSet::default();
+        for &IdRange { client, range } in &self.new {
+            named.insert(client, range);
+        }
+        for &IdRange { client, range } in come_deleted {
+            named.missing_from(client, range, |part| {
+                self.new.push(IdRange { client, range: part });
+                self.all_new = false;
+            });
+        }
+    }
 }
 
 /// Reads a struct. The length of a lone one is that of its section: its text need not be counted again.

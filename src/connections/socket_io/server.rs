@@ -15,8 +15,7 @@ use super::{config::SocketIoConfig, namespaces::Namespaces, session::SocketIo};
 use crate::{
     auth::client_address,
     connections::{
-        Admissions, Peer, context::ServerContext, driver::now, engine_io::Server,
-        protocol::Protocol,
+        Admissions, Peer, context::ServerContext, driver::now, engine_io::Server, protocol::Protocol,
     },
     rooms::Refusal,
 };
