@@ -218,7 +218,10 @@ mod tests {
         };
         let described = each.into_iter().map(|credential| match credential {
             Credential::Session(name, token) => (name.to_string(), token),
-            other => (COOKIE.to_owned(), other.token().to_owned()),
+            other @ (Credential::Bearer(_)
+            | Credential::Given(_)
+            | Credential::Cookie(_)
+            | Credential::Cookies(_)) => (COOKIE.to_owned(), other.token().to_owned()),
         });
         described.collect()
     }

@@ -198,7 +198,10 @@ impl Authenticator {
                 }
                 return self.none_of(refusals, now);
             }
-            single => self.prove(single, now),
+            Credential::Bearer(_)
+            | Credential::Given(_)
+            | Credential::Cookie(_)
+            | Credential::Session(..) => self.prove(credential, now),
         };
         match identity.map_err(|unproven| doubt(credential, unproven)) {
             Err(refusal) if credential.is_cookie() => self.none_of(vec![refusal], now),
