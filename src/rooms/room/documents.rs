@@ -88,6 +88,11 @@ impl Room {
             return Ok(Outcome::Refused);
         }
         if self.is_full() {
+            // What is there already is no edit.
+            if arrival == Arrival::Resync && self.document.contains(&update).is_ok_and(|known| known) {
+                self.acknowledge(member, update);
+                return Ok(self.nothing_new());
+            }
             let full = Refusal::too_large(format!(
                 "the page has reached its limit of {} bytes: it can be read and not changed",
                 self.config.max_page_bytes
