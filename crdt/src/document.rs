@@ -219,6 +219,11 @@ impl Document {
         Ok(new)
     }
 
+    /// The clients that wrote what is parked, or whose structs it deletes.
+    pub fn parked_clients(&self) -> impl Iterator<Item = ClientId> {
+        self.pending.clients()
+    }
+
     /// How many bytes of early updates wait, with what is noted about each.
     pub fn pending_bytes(&self) -> usize {
         self.pending.bytes()

@@ -27,6 +27,12 @@ pub(crate) struct IdSet {
 }
 
 impl IdSet {
+    /// The clients of which something is in the set.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = ClientId> {
+        let some = self.clients.iter().filter(|(_, ranges)| !ranges.is_empty());
+        some.map(|(client, _)| *client)
+    }
+
     pub(crate) fn contains(&self, client: ClientId, clock: u32) -> bool {
         let before = |ranges: &BTreeMap<u32, u32>| ranges.range(..=clock).next_back().map(|(_, &end)| end);
         self.clients

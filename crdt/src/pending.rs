@@ -140,6 +140,11 @@ impl Pending {
         self.deletes.contains_all(client, range)
     }
 
+    /// The clients that wrote what waits, or whose structs it deletes.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = ClientId> {
+        self.structs.clients().chain(self.deletes.clients())
+    }
+
     /// Everything that waits as one update.
     pub(crate) fn merged(&self) -> Update {
         merge(self.waiting.values().flatten())

@@ -303,7 +303,10 @@ mod tests {
         let file = folder.path().join("secret");
         std::fs::write(&file, format!("{SECRET}\n")).expect("a file");
         let path = file.to_str().expect("a path");
-        let (settings, found) = read(&[("JWT_SECRET_FILE", path), ("PAGEROOM_ADMIN_TOKEN_FILE", path)]);
+        let (settings, found) = read(&[
+            ("JWT_SECRET_FILE", path),
+            (&format!("{}_FILE", "PAGEROOM_ADMIN_TOKEN"), path),
+        ]);
         let settings = settings.expect("settings");
         let secret = settings.auth.jwt_secret.as_ref().expect("a secret");
         assert_eq!(secret.expose(), SECRET);

@@ -6,28 +6,37 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    future::Future,
-    pin::Pin,
+    error::Error,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use axum::{Router, body::Body, extract::Request, http::request::Parts};
+use clap::Parser;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pageroom::{
+    auth::{Access, Audit},
+    config::Settings,
     connections::{
-        PatientStream, SessionConfig,
-        engine_io::{Application, Engine, EngineConfig, Frame, Received, Sent, Server},
-        socket_io::{Event, Namespaces, Place, SocketIo, SocketIoConfig},
+        PatientStream, Protocol, ServerContext, SessionConfig, Work,
+        engine_io::{Engine, EngineConfig, Server},
+        socket_io::{Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
     },
     http::engine_routes,
-    protocols::socket_io::{encode, malformed},
-    rooms::{Departure, Refusal},
+    protocols::{
+        Frame,
+        socket_io::{encode, malformed},
+    },
+    reader::Readers,
+    rooms::{Compactor, Departure, Refusal, Registry, StoreWriter},
+    supervision::Supervisor,
     telemetry::Metrics,
 };
 use socketioxide_core::{Sid, Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
+use storage::StoreOptions;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -57,12 +66,12 @@ const LIMITS: SocketIoConfig = SocketIoConfig {
 };
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> std::io::Result<()> {
+async fn main() -> Result<(), Box<dyn Error>> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
-    let (tasks, stop, metrics) = (TaskTracker::new(), CancellationToken::new(), Metrics::new());
-    let engine = Engine::new(Echoes, CONFIG, tasks.clone(), stop.clone(), metrics.clone());
-    let sockets = Engine::new(Echoing, CONFIG, tasks, stop, metrics);
+    let (tasks, stop, context) = (TaskTracker::new(), CancellationToken::new(), context().await?);
+    let engine = Engine::new(Echoes, CONFIG, tasks.clone(), stop.clone(), context.clone());
+    let sockets = Engine::new(Echoing, CONFIG, tasks, stop, context);
     let router = Router::new()
         .merge(engine_routes("/engine.io/", engine, CorsLayer::permissive()))
         .merge(engine_routes("/socket.io/", sockets, CorsLayer::permissive()));
@@ -84,6 +93,54 @@ async fn main() -> std::io::Result<()> {
     }
 }
 
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What connections need of a server, over a store in memory. No page is opened.
+async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
+    let config = Flags::try_parse_from(["conformance", "--database-url", "memory:"])?
+        .settings
+        .check()?;
+    let store = storage::open("memory:", &StoreOptions::default()).await?;
+    let (metrics, supervisor) = (Metrics::new(), Supervisor::default());
+    let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone());
+    supervisor.spawn("writer", writing);
+    let (gate, view) = (config.registry.room.gate, Arc::new(Readers::new(config.readers)));
+    let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
+    supervisor.spawn("compactor", compacting);
+    let doors = (writer.clone(), compactor);
+    let registry = Registry::new(config.registry, store.clone(), doors, metrics.clone());
+    let ending = CancellationToken::new();
+    let retention = config.access.audit_retention;
+    let audit = Audit::start(
+        store.clone(),
+        retention,
+        metrics.clone(),
+        ending.clone(),
+        &supervisor,
+    );
+    let access = Access::new(
+        config.authenticator,
+        &config.access,
+        store,
+        registry.clone(),
+        audit,
+        ending,
+    )?;
+    Ok(Arc::new(ServerContext {
+        access,
+        registry,
+        writer,
+        metrics,
+        session: CONFIG.session,
+        max_message_bytes: LIMITS.max_message_bytes,
+        max_outbox_bytes: config.max_outbox_bytes,
+    }))
+}
+
 /// Opens sessions in which each message comes back.
 struct Echoes;
 
@@ -92,76 +149,61 @@ struct Echoes;
 struct Echo(VecDeque<Frame>);
 
 impl Server for Echoes {
-    type Application = Echo;
-
-    fn open(&self, _request: &Parts) -> Result<Echo, Refusal> {
-        Ok(Echo::default())
+    fn open(&self, _request: &Parts) -> Result<Box<dyn Protocol>, Refusal> {
+        Ok(Box::new(Echo::default()))
     }
 }
 
-impl Application for Echo {
-    fn receive(&mut self, _now: Instant, message: Received) -> Result<(), Refusal> {
-        self.0.push_back(match message {
-            Received::Text(text) => {
+impl Protocol for Echo {
+    fn on_frame(&mut self, _now: Instant, incoming: Frame) -> Result<usize, Refusal> {
+        self.0.push_back(match incoming {
+            Frame::Text(text) => {
                 let packet = engineioxide_core::Packet::Message(text);
                 Frame::Text(String::from(packet).into())
             }
-            Received::Binary(bytes) => Frame::Binary(bytes),
+            other @ (Frame::SharedText(_) | Frame::Binary(_) | Frame::Parts(..)) => other,
         });
-        Ok(())
+        Ok(1)
     }
-
-    fn poll_work(&mut self, _context: &mut Context<'_>) {}
 
     fn may_receive(&self) -> bool {
         true
     }
 
-    fn is_pressed(&self) -> bool {
-        false
-    }
+    fn poll_work(&mut self, _context: &mut Context<'_>) {}
 
-    fn poll_send(&mut self, _context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent> {
+    fn poll_outgoing(
+        &mut self,
+        _context: &mut Context<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Poll<Result<(), Refusal>> {
         if self.0.is_empty() {
             return Poll::Pending;
         }
         frames.extend(self.0.drain(..));
-        Poll::Ready(Sent::Frames)
+        Poll::Ready(Ok(()))
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        None
+    fn end(self: Box<Self>, _departure: Departure) -> Work<()> {
+        Box::pin(std::future::ready(()))
     }
-
-    fn tick(&mut self, _now: Instant) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn farewell(&mut self, _refusal: &Refusal, _frames: &mut Vec<Frame>) {}
-
-    async fn ended(self, _departure: Departure) {}
 }
 
 /// Opens sessions with the namespaces of the suite.
 struct Echoing;
 
 impl Server for Echoing {
-    type Application = SocketIo<EchoNamespaces>;
-
     #[expect(clippy::disallowed_methods, reason = "sessions begin now")]
-    fn open(&self, _request: &Parts) -> Result<Self::Application, Refusal> {
-        Ok(SocketIo::new(Instant::now(), EchoNamespaces, &LIMITS))
+    fn open(&self, _request: &Parts) -> Result<Box<dyn Protocol>, Refusal> {
+        let namespaces = Box::new(EchoNamespaces);
+        Ok(Box::new(SocketIo::new(Instant::now(), namespaces, &LIMITS)))
     }
 }
 
 struct EchoNamespaces;
 
-type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
 impl Namespaces for EchoNamespaces {
-    type Place = EchoPlace;
-
-    fn connect(&mut self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<EchoPlace, String>> {
+    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>> {
         let connected = match name.as_str() {
             "/" | "/custom" => {
                 let auth: Result<serde_json::Value, _> = CommonParser.decode_default(auth);
@@ -173,15 +215,11 @@ impl Namespaces for EchoNamespaces {
                     encode(Packet::event(name.clone(), arguments), &mut frames);
                 }
                 let namespace = name.clone();
-                Ok(EchoPlace { namespace, frames })
+                Ok(Box::new(EchoPlace { namespace, frames }) as Place)
             }
             _ => Err("Invalid namespace".to_owned()),
         };
         Box::pin(std::future::ready(connected))
-    }
-
-    fn is_pressed(&self) -> bool {
-        false
     }
 }
 
@@ -191,8 +229,8 @@ struct EchoPlace {
     frames: Vec<Frame>,
 }
 
-impl Place for EchoPlace {
-    fn event(&mut self, _now: Instant, event: Event) -> Result<(), Refusal> {
+impl EchoPlace {
+    fn event(&mut self, event: &Event) -> Result<(), Refusal> {
         let Value::Str(text, attachments) = &event.arguments else {
             return Err(malformed("arguments are text"));
         };
@@ -202,7 +240,8 @@ impl Place for EchoPlace {
             let text = serde_json::to_string(arguments).map_err(malformed)?;
             Ok::<_, Refusal>(Value::Str(text.into(), attachments.clone()))
         };
-        match (event.name()?, event.ack) {
+        let name = arguments.first().and_then(serde_json::Value::as_str);
+        match (name.unwrap_or_default(), event.ack) {
             ("message", _) => {
                 if let Some(name) = arguments.first_mut() {
                     *name = "message-back".into();
@@ -219,34 +258,36 @@ impl Place for EchoPlace {
         }
         Ok(())
     }
+}
 
-    fn answer(&mut self, _id: i64, _arguments: Value) -> Result<(), Refusal> {
-        Ok(())
+impl Protocol<Said> for EchoPlace {
+    fn on_frame(&mut self, _now: Instant, said: Said) -> Result<usize, Refusal> {
+        match said {
+            Said::Event(event) => self.event(&event)?,
+            Said::Answer(..) => {}
+        }
+        Ok(1)
+    }
+
+    fn may_receive(&self) -> bool {
+        true
     }
 
     fn poll_work(&mut self, _context: &mut Context<'_>) {}
 
-    fn is_idle(&self) -> bool {
-        true
-    }
-
-    fn poll_send(&mut self, _context: &mut Context<'_>, frames: &mut Vec<Frame>) -> Poll<Sent> {
+    fn poll_outgoing(
+        &mut self,
+        _context: &mut Context<'_>,
+        frames: &mut Vec<Frame>,
+    ) -> Poll<Result<(), Refusal>> {
         if self.frames.is_empty() {
             return Poll::Pending;
         }
         frames.append(&mut self.frames);
-        Poll::Ready(Sent::Frames)
+        Poll::Ready(Ok(()))
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
-        None
-    }
-
-    fn tick(&mut self, _now: Instant) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    fn leave(self, _departure: Departure) -> Work<()> {
+    fn end(self: Box<Self>, _departure: Departure) -> Work<()> {
         Box::pin(std::future::ready(()))
     }
 }

@@ -13,4 +13,11 @@ mod server;
 mod session;
 mod settings;
 
-pub use self::{config::SocketIoConfig, server::SocketIoServer, settings::SocketIoSettings};
+pub use self::{
+    config::SocketIoConfig,
+    namespaces::Namespaces,
+    place::{Event, Place, Said},
+    server::SocketIoServer,
+    session::SocketIo,
+    settings::SocketIoSettings,
+};

@@ -27,7 +27,14 @@ use crate::{
 };
 
 /// The namespaces, as one session sees them.
-pub(super) struct Namespaces {
+pub trait Namespaces: Send {
+    /// Looks for a place in a namespace for the client `sid`; `auth` is the JSON it sent along. The error is the sentence for
+    /// the client.
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>>;
+}
+
+/// The namespaces of the server.
+pub(super) struct ServerNamespaces {
     pub(super) config: SocketIoConfig,
     pub(super) context: Arc<ServerContext>,
     pub(super) draining: Arc<AtomicBool>,
@@ -45,7 +52,7 @@ struct Handshake {
     token: Option<String>,
 }
 
-impl Namespaces {
+impl ServerNamespaces {
     /// The token of the handshake first, then what the request had.
     fn credential(&self, auth: Option<&Value>) -> Option<Credential> {
         let handshake: Option<Handshake> = CommonParser.decode_default(auth).ok();
@@ -91,10 +98,10 @@ impl Namespaces {
             Ok(Box::new(place) as Place)
         })
     }
+}
 
-    /// Looks for a place in a namespace for the client `sid`; `auth` is the JSON it sent along. The error is the sentence for
-    /// the client.
-    pub(super) fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>> {
+impl Namespaces for ServerNamespaces {
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>> {
         let joining = match y_socketio::page(name) {
             _ if self.draining.load(Ordering::Relaxed) => Err(Refusal::draining()),
             Some(page) => page.map(|page| self.page(page, name, auth)),

@@ -6,11 +6,11 @@ use crate::connections::protocol::Protocol;
 
 /// A client's place in a namespace. A refusal ends the session; the last word of a place ends only the place, unless the client should
 /// come back.
-pub(super) type Place = Box<dyn Protocol<Said>>;
+pub type Place = Box<dyn Protocol<Said>>;
 
 /// What a client says in a namespace.
 #[derive(Debug)]
-pub(super) enum Said {
+pub enum Said {
     /// An event.
     Event(Event),
     /// The answer to an event of ours.
@@ -19,9 +19,9 @@ pub(super) enum Said {
 
 /// An event of a client.
 #[derive(Debug)]
-pub(super) struct Event {
+pub struct Event {
     /// Its arguments, the name first.
-    pub(super) arguments: Value,
+    pub arguments: Value,
     /// The number under which the client waits for an answer.
-    pub(super) ack: Option<i64>,
+    pub ack: Option<i64>,
 }

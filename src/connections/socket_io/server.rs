@@ -11,7 +11,7 @@ use std::{
 use axum::http::request::Parts;
 use ipnet::IpNet;
 
-use super::{config::SocketIoConfig, namespaces::Namespaces, session::SocketIo};
+use super::{config::SocketIoConfig, namespaces::ServerNamespaces, session::SocketIo};
 use crate::{
     auth::client_address,
     connections::{
@@ -74,7 +74,7 @@ impl SocketIoServer {
             .credential(&request.headers, &request.uri)?;
         let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         shared.context.access.rates().arrives(address)?;
-        let namespaces = Namespaces {
+        let namespaces = ServerNamespaces {
             slot: Arc::new(Mutex::new(shared.admissions.admit(None, address)?)),
             config: shared.config,
             context: shared.context.clone(),
@@ -82,6 +82,10 @@ impl SocketIoServer {
             credential,
             address,
         };
-        Ok(Box::new(SocketIo::new(now(), namespaces, &shared.config)))
+        Ok(Box::new(SocketIo::new(
+            now(),
+            Box::new(namespaces),
+            &shared.config,
+        )))
     }
 }

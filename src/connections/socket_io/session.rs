@@ -40,8 +40,8 @@ use crate::{
 const MAX_EARLY_MESSAGES: usize = 100;
 const MAX_EARLY_BYTES: usize = 1024 * 1024;
 /// One session.
-pub(super) struct SocketIo {
-    namespaces: Namespaces,
+pub struct SocketIo {
+    namespaces: Box<dyn Namespaces>,
     places: BTreeMap<Arc<str>, Placed>,
     connecting: Option<Connecting>,
     /// Places that were given up.
@@ -76,7 +76,7 @@ struct Connecting {
 
 impl SocketIo {
     /// A session that begins now.
-    pub(super) fn new(now: Instant, namespaces: Namespaces, config: &SocketIoConfig) -> Self {
+    pub fn new(now: Instant, namespaces: Box<dyn Namespaces>, config: &SocketIoConfig) -> Self {
         Self {
             namespaces,
             places: BTreeMap::new(),

@@ -136,7 +136,7 @@ impl Room {
             Follower::Behind(behind) => common(&has, behind),
             Follower::Asking | Follower::Following => has,
         };
-        let message = self.lacking(&has)?;
+        let message = self.lacking(to, &has)?;
         let Some(seat) = self.members.get(&to) else {
             return Ok(());
         };
@@ -161,7 +161,11 @@ impl Room {
     }
 
     /// The step 2 for somebody who has `has`; the one for somebody who has nothing is shared.
-    fn lacking(&mut self, has: &StateVector) -> Result<Arc<Outgoing>, crdt::ApplyError> {
+    fn lacking(&mut self, to: MemberId, has: &StateVector) -> Result<Arc<Outgoing>, crdt::ApplyError> {
+        if self.may_have_parked(to, has) {
+            let admitted = self.document.admitted_since(has)?;
+            return Ok(Outgoing::new(ServerMessage::SyncStep2(admitted)));
+        }
         if !has.is_empty() {
             return Ok(Outgoing::new(ServerMessage::SyncStep2(self.document.diff(has)?)));
         }
@@ -177,6 +181,15 @@ impl Room {
         let message = Outgoing::new(ServerMessage::SyncStep2(state));
         self.answers.whole = Arc::downgrade(&message);
         Ok(message)
+    }
+
+    /// Whether a member may have written something that is parked. Hearing it, it would take that for the acknowledgement, and it has
+    /// no effect yet.
+    fn may_have_parked(&self, member: MemberId, has: &StateVector) -> bool {
+        let known = self.document.state_vector();
+        let may_be_its =
+            |client| has.get(client) > known.get(client) || self.claims.writer(client) == Some(member);
+        self.document.parked_clients().any(may_be_its)
     }
 
     /// Whoever comes back may not have heard that its last edits were stored, and a client that keeps count of that would wait for

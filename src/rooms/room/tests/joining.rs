@@ -216,3 +216,26 @@ fn whoever_asks_after_another_process_has_written_does_not_wait_for_the_store() 
         "everything is durable: {heard:?}"
     );
 }
+
+#[test]
+fn what_somebody_wrote_before_the_answer_and_what_has_no_effect_yet_is_not_in_it() {
+    let mut stage = Stage::new();
+    let mut alice = stage.arrives(1, "alice");
+    // She knows more than the room, and types before she has been told what the room lacks.
+    alice.types("first ");
+    let state_vector = alice.replica.state_vector().encode();
+    stage.says_without_settling(&alice, ClientMessage::SyncStep1(state_vector));
+    let early = alice.types("early");
+    stage.edits(&alice, &early);
+    stage.store_answers_everything();
+    for heard in stage.hears(&alice) {
+        if let Heard::Step2(update) | Heard::Delta(update) | Heard::Stored(update) = heard {
+            let update = Update::parse(update, &stage.config.gate).unwrap();
+            assert_eq!(
+                update.ranges().len(),
+                0,
+                "it would be taken for the acknowledgement"
+            );
+        }
+    }
+}
