@@ -11,9 +11,9 @@ impl Room {
     /// Says this back when everything that the member has is stored. A newer barrier vouches for all that an older one would have
     /// vouched for, so at most one a commit waits.
     pub(super) fn barrier(&mut self, member: MemberId, payload: Bytes) {
-        let commit = self.log.latest();
+        let flush = self.log.latest();
         if self.has_everything_of(member) {
-            self.promises.barrier(commit, member, payload);
+            self.promises.barrier(flush, member, payload);
         } else if let Some(seat) = self.members.get_mut(&member) {
             seat.barrier = Some(payload);
         }

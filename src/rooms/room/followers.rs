@@ -145,12 +145,12 @@ impl Room {
             seat.outlet.resume();
         }
         self.log.answered(to);
-        let commit = self.log.latest();
-        if self.log.is_stored(commit) || self.log.is_late(now) {
+        let flush = self.log.latest();
+        if self.log.is_stored(flush) || self.log.is_late(now) {
             self.promises.take_back_reply(to);
             seat.outlet.push(&message);
         } else {
-            self.promises.reply(commit, to, has.clone(), message);
+            self.promises.reply(flush, to, has.clone(), message);
         }
         if matches!(before, Follower::Behind(_)) {
             effects.push(Effect::Count(Count::Resyncs, 1));
@@ -229,8 +229,8 @@ impl Room {
             // Told in another order, it would be early for everybody if the server were killed in between.
             false => self.log.deferred_until(),
         };
-        match waits_for.filter(|commit| !self.log.is_stored(*commit)) {
-            Some(commit) => self.log.defer(commit, contributions, writers),
+        match waits_for.filter(|flush| !self.log.is_stored(*flush)) {
+            Some(flush) => self.log.defer(flush, contributions, writers),
             None => self.tell(&contributions, writers, effects),
         }
         self.claims.caught_up(self.document.state_vector());

@@ -1,10 +1,11 @@
 //! The log of a room's flushes: what the store has not confirmed, and what the members have not been sent yet.
 //!
-//! Flushes become durable in commits. At most one is under way, and everything that is flushed meanwhile leaves with the next. So
-//! whatever waits for durability waits for one of two commits, and says which by its number.
+//! Flushes are counted, and become durable in commits: at most one is under way, and everything that is flushed meanwhile leaves with
+//! the next. Whatever waits for durability waits for a flush, and says which by its number.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -17,8 +18,8 @@ use super::{
     batch::{Author, Batch, Contribution, merge_by_author, without},
 };
 
-/// The commits of a room, counted from 1. Everything flushed before a commit begins is durable when it ends.
-pub(super) type CommitNumber = u64;
+/// The flushes of a room that have something to be stored, counted from 1.
+pub(super) type FlushNumber = u64;
 
 /// After a store has not answered for this long, joiners are served from memory.
 pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(2);
@@ -30,6 +31,8 @@ const MAX_UNSENT: usize = 256;
 #[derive(Debug)]
 pub(super) struct Commit {
     since: Instant,
+    /// The last flush that it stores.
+    through: FlushNumber,
     pub(super) contributions: Vec<Contribution>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
@@ -50,10 +53,10 @@ pub(super) struct Deferred {
     pub(super) contributions: Vec<Contribution>,
     /// Who wrote, or may have written, which of them.
     pub(super) writers: BTreeMap<MemberId, Vec<usize>>,
-    /// It is sent after this commit, or when the store is late.
-    waits_for: CommitNumber,
-    /// The commit that makes it durable.
-    pub(super) durable_with: CommitNumber,
+    /// It is sent when this flush is durable, or when the store is late.
+    waits_for: FlushNumber,
+    /// It is durable itself when this flush is.
+    pub(super) durable_with: FlushNumber,
 }
 
 /// See the module.
@@ -63,27 +66,36 @@ pub(super) struct Log {
     pub(super) batch: Batch,
     unsent: Vec<Contribution>,
     in_flight: Option<Commit>,
-    stored: CommitNumber,
-    /// In the order of the commits that they wait for.
+    flushed: FlushNumber,
+    stored: FlushNumber,
+    /// In the order of the flushes that they wait for.
     deferred: VecDeque<Deferred>,
 }
 
 impl Log {
-    /// The commit that makes everything durable that is admitted now. It may have ended long ago.
-    pub(super) fn latest(&self) -> CommitNumber {
-        let in_flight = u64::from(self.in_flight.is_some());
-        let next = u64::from(!self.unsent.is_empty() || self.batch.is_unstored());
-        self.stored + in_flight + next
+    /// The flush with which everything is durable that is admitted now: the next one, if something waits for it, or one that may have
+    /// been stored long ago.
+    pub(super) fn latest(&self) -> FlushNumber {
+        self.flushed + u64::from(self.batch.is_unstored())
     }
 
-    /// The last commit that has ended.
-    pub(super) fn stored(&self) -> CommitNumber {
+    /// The last flush that is durable.
+    pub(super) fn stored(&self) -> FlushNumber {
         self.stored
     }
 
-    /// Whether a commit has ended.
-    pub(super) fn is_stored(&self, commit: CommitNumber) -> bool {
-        self.stored >= commit
+    /// Whether a flush is durable.
+    pub(super) fn is_stored(&self, flush: FlushNumber) -> bool {
+        self.stored >= flush
+    }
+
+    /// The flushes that no commit has taken: all of them leave with the next.
+    pub(super) fn unsent(&self) -> RangeInclusive<FlushNumber> {
+        let through = self
+            .in_flight
+            .as_ref()
+            .map_or(self.stored, |commit| commit.through);
+        through + 1..=self.flushed
     }
 
     /// Whether the store has kept us waiting for too long to make joiners wait as well.
@@ -98,6 +110,7 @@ impl Log {
 
     /// Takes what was admitted. What another process stored is not stored again.
     pub(super) fn flush(&mut self) -> Vec<Contribution> {
+        self.flushed = self.latest();
         let flushed = self.batch.take();
         let unstored = flushed
             .iter()
@@ -132,6 +145,7 @@ impl Log {
         let rows = rows(&contributions);
         self.in_flight = Some(Commit {
             since: now,
+            through: self.flushed,
             rows: rows.len() as u64,
             bytes: rows.iter().map(|row| row.data.len() as u64).sum(),
             state,
@@ -143,7 +157,7 @@ impl Log {
     /// The commit that was under way has ended.
     pub(super) fn committed(&mut self) -> Option<Commit> {
         let commit = self.in_flight.take()?;
-        self.stored += 1;
+        self.stored = commit.through;
         Some(commit)
     }
 
@@ -155,10 +169,10 @@ impl Log {
         self.unsent.iter().map(size).sum::<u64>() + self.in_flight.as_ref().map_or(0, |commit| commit.bytes)
     }
 
-    /// Keeps a flush from the members until commit `waits_for` has ended. That is no earlier than what others wait for.
+    /// Keeps a flush from the members until flush `waits_for` is durable. That is no earlier than what others wait for.
     pub(super) fn defer(
         &mut self,
-        waits_for: CommitNumber,
+        waits_for: FlushNumber,
         contributions: Vec<Contribution>,
         writers: BTreeMap<MemberId, Vec<usize>>,
     ) {
@@ -172,7 +186,7 @@ impl Log {
     }
 
     /// What the last deferred flush waits for, if there is any.
-    pub(super) fn deferred_until(&self) -> Option<CommitNumber> {
+    pub(super) fn deferred_until(&self) -> Option<FlushNumber> {
         self.deferred.back().map(|deferred| deferred.waits_for)
     }
 

@@ -7,15 +7,15 @@
 //! # The life of an acknowledgement
 //!
 //! ```text
-//!  an update ── admitted ──► batch ── flush ──► unsent ── commit n begins ──► under way ── commit n ends ──► durable
+//!  an update ── admitted ──► batch ── flush n ──► unsent ── a commit begins ──► under way ── it ends ──► flush n is durable
 //!                              │        │
 //!                              │        ├─► the other members, at once (`followers`)
-//!                              │        └─► after a resync: everybody, when commit n has ended (`log`: deferred)
-//!                              └─► a promise for commit n (`promises`): the echo, the outcome, the answer, the step 2, the barrier
+//!                              │        └─► after a resync: everybody, when flush n is durable (`log`: deferred)
+//!                              └─► a promise for flush n (`promises`): the echo, the outcome, the answer, the step 2, the barrier
 //! ```
 //!
-//! At most one commit is under way, and everything that is admitted meanwhile leaves with the next ([`log`]). So whatever waits for
-//! durability waits for the number of one of two commits, and is told in `settle` when that commit has ended ([`promises`]).
+//! At most one commit is under way, and everything that is flushed meanwhile leaves with the next ([`log`]). Whatever waits for
+//! durability waits for the number of a flush, and is told in `settle` when that is durable ([`promises`]).
 
 mod authorship;
 mod barriers;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::RangeInclusive,
     sync::Arc,
     time::Instant,
 };
@@ -12,37 +13,40 @@ use crdt::{StateVector, Update};
 use super::{
     Effect, MemberId, Outgoing, Refusal, RequestId, Room, ServerMessage,
     batch::merged,
-    log::CommitNumber,
+    log::FlushNumber,
     status::{Outcome, Statuses, TooMany},
 };
 
-/// Echoes of one member for one commit are merged when there are more than this many.
+/// Echoes of one member for one flush are merged when there are more than this many.
 const MAX_ECHOES: usize = 16;
+
+/// Promises for different flushes are joined where that makes no difference when there are more than this many.
+const MAX_APART: usize = 256;
 
 /// A step 2 that waits for its content to be durable.
 #[derive(Debug)]
 struct Reply {
-    commit: CommitNumber,
+    flush: FlushNumber,
     /// What the member has.
     has: StateVector,
     message: Arc<Outgoing>,
 }
 
-/// Everything that waits for a commit.
+/// Everything that waits for a flush to be durable.
 #[derive(Debug, Default)]
 pub(super) struct Promises {
     /// Steps 2, at most one a member. They do not wait for a store that is late.
     replies: BTreeMap<MemberId, Reply>,
-    /// Acknowledgements, as one update a member and commit.
-    echoes: BTreeMap<(CommitNumber, MemberId), Vec<Update>>,
+    /// Acknowledgements, as one update a member and flush.
+    echoes: BTreeMap<(FlushNumber, MemberId), Vec<Update>>,
     /// The outcomes of document messages, for members that count.
     statuses: BTreeMap<MemberId, Statuses>,
     /// What members want to be told then. A newer one vouches for all that an older one would have vouched for.
-    barriers: BTreeMap<(CommitNumber, MemberId), Bytes>,
+    barriers: BTreeMap<(FlushNumber, MemberId), Bytes>,
     /// Requests whose updates are stored then.
-    answers: VecDeque<(CommitNumber, RequestId)>,
+    answers: VecDeque<(FlushNumber, RequestId)>,
     /// Requests of readers. They do not wait for a store that is late.
-    reads: VecDeque<(CommitNumber, RequestId)>,
+    reads: VecDeque<(FlushNumber, RequestId)>,
 }
 
 impl Promises {
@@ -64,12 +68,12 @@ impl Promises {
     /// A step 2 for a member, in place of an older one.
     pub(super) fn reply(
         &mut self,
-        commit: CommitNumber,
+        flush: FlushNumber,
         to: MemberId,
         has: StateVector,
         message: Arc<Outgoing>,
     ) {
-        let reply = Reply { commit, has, message };
+        let reply = Reply { flush, has, message };
         self.replies.insert(to, reply);
     }
 
@@ -79,8 +83,8 @@ impl Promises {
     }
 
     /// An acknowledgement of an update.
-    pub(super) fn echo(&mut self, commit: CommitNumber, to: MemberId, update: Update) {
-        let echoes = self.echoes.entry((commit, to)).or_default();
+    pub(super) fn echo(&mut self, flush: FlushNumber, to: MemberId, update: Update) {
+        let echoes = self.echoes.entry((flush, to)).or_default();
         echoes.push(update);
         if echoes.len() > MAX_ECHOES {
             *echoes = vec![crdt::merge(&*echoes)];
@@ -88,18 +92,41 @@ impl Promises {
     }
 
     /// The answer to a request.
-    pub(super) fn answer(&mut self, commit: CommitNumber, request: RequestId) {
-        self.answers.push_back((commit, request));
+    pub(super) fn answer(&mut self, flush: FlushNumber, request: RequestId) {
+        self.answers.push_back((flush, request));
     }
 
     /// The answer to a reader.
-    pub(super) fn read(&mut self, commit: CommitNumber, request: RequestId) {
-        self.reads.push_back((commit, request));
+    pub(super) fn read(&mut self, flush: FlushNumber, request: RequestId) {
+        self.reads.push_back((flush, request));
     }
 
-    /// What a member wants to be told when a commit has ended.
-    pub(super) fn barrier(&mut self, commit: CommitNumber, member: MemberId, payload: Bytes) {
-        self.barriers.insert((commit, member), payload);
+    /// What a member wants to be told when a flush is durable.
+    pub(super) fn barrier(&mut self, flush: FlushNumber, member: MemberId, payload: Bytes) {
+        self.barriers.insert((flush, member), payload);
+    }
+
+    /// Joins what waits for flushes that become durable together, when so much waits that it matters.
+    fn join(&mut self, unsent: &RangeInclusive<FlushNumber>) {
+        if self.echoes.len() + self.barriers.len() <= MAX_APART {
+            return;
+        }
+        let number = |flush| {
+            if unsent.contains(&flush) {
+                *unsent.end()
+            } else {
+                flush
+            }
+        };
+        for ((flush, to), updates) in std::mem::take(&mut self.echoes) {
+            let echoes = self.echoes.entry((number(flush), to)).or_default();
+            echoes.extend(updates);
+            *echoes = vec![merged(echoes.iter())];
+        }
+        let barriers = std::mem::take(&mut self.barriers).into_iter();
+        self.barriers = barriers
+            .map(|((flush, member), payload)| ((number(flush), member), payload))
+            .collect();
     }
 
     /// A member has left.
@@ -110,19 +137,19 @@ impl Promises {
         self.barriers.retain(|(_, to), _| *to != member);
     }
 
-    fn next_reply(&mut self, is_due: impl Fn(CommitNumber) -> bool) -> Option<(MemberId, Arc<Outgoing>)> {
-        let due = |(to, reply): (&MemberId, &Reply)| is_due(reply.commit).then_some(*to);
+    fn next_reply(&mut self, is_due: impl Fn(FlushNumber) -> bool) -> Option<(MemberId, Arc<Outgoing>)> {
+        let due = |(to, reply): (&MemberId, &Reply)| is_due(reply.flush).then_some(*to);
         let to = self.replies.iter().find_map(due)?;
         self.replies.remove(&to).map(|reply| (to, reply.message))
     }
 }
 
-/// Takes the first entry of a map by commit whose commit has ended.
+/// Takes the first entry of a map by flush whose flush is durable.
 fn pop_due<V>(
-    by_commit: &mut BTreeMap<(CommitNumber, MemberId), V>,
-    stored: CommitNumber,
+    by_flush: &mut BTreeMap<(FlushNumber, MemberId), V>,
+    stored: FlushNumber,
 ) -> Option<(MemberId, V)> {
-    let entry = by_commit.first_entry().filter(|entry| entry.key().0 <= stored)?;
+    let entry = by_flush.first_entry().filter(|entry| entry.key().0 <= stored)?;
     let (_, member) = *entry.key();
     Some((member, entry.remove()))
 }
@@ -132,7 +159,8 @@ impl Room {
     pub(super) fn keep_promises(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let stored = self.log.stored();
         let is_late = self.log.is_late(now);
-        while let Some((to, message)) = self.promises.next_reply(|commit| is_late || commit <= stored) {
+        self.promises.join(&self.log.unsent());
+        while let Some((to, message)) = self.promises.next_reply(|flush| is_late || flush <= stored) {
             if let Some(seat) = self.members.get(&to) {
                 seat.outlet.push(&message);
             }
@@ -142,8 +170,8 @@ impl Room {
             self.echo(to, &merged(updates.iter()));
         }
         let seq = self.position.seq();
-        let is_kept = |(commit, _): &mut (CommitNumber, RequestId)| *commit <= stored;
-        let is_read = |(commit, _): &mut (CommitNumber, RequestId)| is_late || *commit <= stored;
+        let is_kept = |(flush, _): &mut (FlushNumber, RequestId)| *flush <= stored;
+        let is_read = |(flush, _): &mut (FlushNumber, RequestId)| is_late || *flush <= stored;
         let Promises { answers, reads, .. } = &mut self.promises;
         let answers = std::iter::from_fn(|| answers.pop_front_if(is_kept));
         let reads = std::iter::from_fn(|| reads.pop_front_if(is_read));
@@ -183,9 +211,10 @@ impl Room {
         if self.wants_echo(member) || !self.members.contains_key(&member) {
             return Ok(());
         }
+        let unsent = self.log.unsent();
         let statuses = self.promises.statuses.entry(member).or_default();
         statuses
-            .note(outcome)
+            .note(outcome, &unsent)
             .map_err(|TooMany| Refusal::unavailable("too much that was said waits for the store"))
     }
 
@@ -194,11 +223,11 @@ impl Room {
         if !self.wants_echo(to) {
             return;
         }
-        let commit = self.log.latest();
-        if self.log.is_stored(commit) {
+        let flush = self.log.latest();
+        if self.log.is_stored(flush) {
             self.echo(to, &update);
         } else {
-            self.promises.echo(commit, to, update);
+            self.promises.echo(flush, to, update);
         }
     }
 
@@ -209,23 +238,23 @@ impl Room {
 
     /// Answers a request when everything that is in the document now is stored.
     pub(super) fn answer_when_stored(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let commit = self.log.latest();
-        if self.log.is_stored(commit) {
+        let flush = self.log.latest();
+        if self.log.is_stored(flush) {
             let result = Ok(self.position.seq());
             effects.push(Effect::Answer { request, result });
         } else {
-            self.promises.answer(commit, request);
+            self.promises.answer(flush, request);
         }
     }
 
     /// Answers a reader when everything that is in the document now is stored, or the store is late.
     pub(super) fn awaited(&mut self, now: Instant, request: RequestId, effects: &mut Vec<Effect>) {
-        let commit = self.log.latest();
-        if self.log.is_stored(commit) || self.log.is_late(now) {
+        let flush = self.log.latest();
+        if self.log.is_stored(flush) || self.log.is_late(now) {
             let result = Ok(self.position.seq());
             effects.push(Effect::Answer { request, result });
         } else {
-            self.promises.read(commit, request);
+            self.promises.read(flush, request);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What a member's document messages have come to, in the order in which they came, for protocols that count them.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
-use super::log::CommitNumber;
+use super::log::FlushNumber;
 
 /// What one document message has come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It is durable when this commit has ended.
-    DurableWith(CommitNumber),
+    /// It is durable when this flush is.
+    DurableWith(FlushNumber),
     /// It was refused.
     Refused,
 }
@@ -24,7 +24,7 @@ pub(super) struct TooMany;
 /// The messages of one member that it has not been told about, as runs of like outcomes, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Statuses {
-    runs: VecDeque<(Outcome, u32)>,
+    runs: VecDeque<Run>,
 }
 
 impl Statuses {
@@ -33,27 +33,38 @@ impl Statuses {
         self.runs.is_empty()
     }
 
-    /// Notes what a message has come to.
+    /// Notes what a message has come to. The flushes that are `unsent` become durable together.
     ///
     /// # Errors
     /// When too much waits already; the message was not noted.
-    pub(super) fn note(&mut self, outcome: Outcome) -> Result<(), TooMany> {
-        if let Some((last, count)) = self.runs.back_mut()
-            && *last == outcome
-            && let Some(more) = count.checked_add(1)
+    pub(super) fn note(
+        &mut self,
+        outcome: Outcome,
+        unsent: &RangeInclusive<FlushNumber>,
+    ) -> Result<(), TooMany> {
+        // What became alike since it was noted leaves together, so that this grows with commits and not with messages.
+        while let [.., before, last] = self.runs.make_contiguous()
+            && let Some(both) = joined(*before, *last, unsent)
         {
-            *count = more;
+            *before = both;
+            self.runs.pop_back();
+        }
+        let run = (outcome, 1);
+        if let Some(last) = self.runs.back_mut()
+            && let Some(both) = joined(*last, run, unsent)
+        {
+            *last = both;
             return Ok(());
         }
         if self.runs.len() >= MAX_RUNS {
             return Err(TooMany);
         }
-        self.runs.push_back((outcome, 1));
+        self.runs.push_back(run);
         Ok(())
     }
 
     /// Takes the next ones of which it is known what they came to: whether they are stored, and how many.
-    pub(super) fn take(&mut self, stored: CommitNumber) -> Option<(bool, u32)> {
+    pub(super) fn take(&mut self, stored: FlushNumber) -> Option<(bool, u32)> {
         let (outcome, count) = *self.runs.front()?;
         let accepted = match outcome {
             Outcome::DurableWith(commit) if commit <= stored => true,
@@ -63,4 +74,19 @@ impl Statuses {
         self.runs.pop_front();
         Some((accepted, count))
     }
+}
+
+type Run = (Outcome, u32);
+
+fn joined((one, count): Run, (other, more): Run, unsent: &RangeInclusive<FlushNumber>) -> Option<Run> {
+    let outcome = match (one, other) {
+        (Outcome::Refused, Outcome::Refused) => Outcome::Refused,
+        (Outcome::DurableWith(first), Outcome::DurableWith(second))
+            if first == second || (unsent.contains(&first) && unsent.contains(&second)) =>
+        {
+            Outcome::DurableWith(first.max(second))
+        }
+        _ => return None,
+    };
+    Some((outcome, count.checked_add(more)?))
 }
