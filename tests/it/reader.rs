@@ -151,7 +151,11 @@ async fn a_worker_that_hangs_is_replaced_and_the_question_put_again() {
     bob.until_text("hello you!").await;
     let read = soon("the answer", reading).await.expect("an answer");
     assert_eq!(read.status, StatusCode::OK);
-    assert!(!workers(server.id()).contains(&stopped[0]), "it was killed");
+    // A signal takes effect when its process is run next.
+    until("the worker that hung to be gone", async || {
+        !workers(server.id()).contains(&stopped[0])
+    })
+    .await;
 }
 
 /// An update of one client that makes a list of `count` lists.
