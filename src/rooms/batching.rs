@@ -164,7 +164,7 @@ impl<R: Storing> Batching<R> {
     pub fn failed(&mut self, now: Instant, failure: Failure) {
         let mut piece = std::mem::take(&mut self.under_way);
         match failure {
-            Failure::Held(pages) if !pages.is_empty() => {
+            Failure::Held(pages) if piece.iter().any(|request| pages.contains(&request.commit().page)) => {
                 let held = piece.extract_if(.., |request| pages.contains(&request.commit().page));
                 self.alone.extend(held);
                 self.put_back(piece);
@@ -189,6 +189,95 @@ impl<R: Storing> Batching<R> {
     fn put_back(&mut self, piece: Vec<R>) {
         if !piece.is_empty() {
             self.pieces.push(piece);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    impl Storing for PageCommit {
+        fn commit(&self) -> &PageCommit {
+            self
+        }
+    }
+
+    fn page(number: usize) -> PageId {
+        PageId::new(&format!("page {number}")).unwrap()
+    }
+
+    fn waiting(pages: usize) -> Batching<PageCommit> {
+        let mut batching = Batching::new(BatchLimits {
+            commit_interval: Duration::ZERO,
+            max_backoff: Duration::from_secs(1),
+            max_pages: 1000,
+            max_bytes: usize::MAX,
+        });
+        for number in 0..pages {
+            batching.push(PageCommit {
+                page: page(number),
+                updates: Vec::new(),
+                size_bytes: None,
+            });
+        }
+        batching
+    }
+
+    fn tried(batching: &mut Batching<PageCommit>, now: Instant) -> Vec<PageId> {
+        assert!(batching.begin(now));
+        batching.batch().into_iter().map(|commit| commit.page).collect()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "stories begin at some instant")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_batch_that_fails_for_its_own_sake_is_never_repeated_whole() {
+        // The last names a page that is in no batch.
+        for failure in [
+            Failure::OfTheBatch,
+            Failure::Held(Vec::new()),
+            Failure::Held(vec![page(99)]),
+        ] {
+            let (mut batching, now) = (waiting(5), start());
+            let (mut last, mut alone) = (Vec::new(), Vec::new());
+            while alone.len() < 5 {
+                let batch = tried(&mut batching, now);
+                assert_ne!(batch, last);
+                last = batch;
+                batching.failed(now, failure.clone());
+                alone.extend(std::iter::from_fn(|| batching.next_alone()));
+            }
+            assert!(batching.is_idle());
+        }
+    }
+
+    #[test]
+    fn pages_that_are_held_leave_and_the_others_are_tried_again_at_once() {
+        let (mut batching, now) = (waiting(4), start());
+        tried(&mut batching, now);
+        batching.failed(now, Failure::Held(vec![page(1), page(3)]));
+        assert_eq!(batching.next_alone().map(|commit| commit.page), Some(page(1)));
+        assert_eq!(batching.next_alone().map(|commit| commit.page), Some(page(3)));
+        assert_eq!(tried(&mut batching, now), [page(0), page(2)]);
+        assert_eq!(batching.committed().len(), 2);
+        assert!(batching.is_idle());
+    }
+
+    #[test]
+    fn while_the_store_is_away_the_same_batch_is_tried_with_growing_pauses() {
+        let (mut batching, mut now) = (waiting(2), start());
+        let first = tried(&mut batching, now);
+        for pause in [50, 100, 200, 400, 800, 1000, 1000] {
+            batching.failed(now, Failure::OfTheStore);
+            assert!(!batching.begin(now));
+            let again = batching.begins_at().unwrap();
+            assert_eq!(again - now, Duration::from_millis(pause));
+            now = again;
+            assert_eq!(tried(&mut batching, now), first);
         }
     }
 }

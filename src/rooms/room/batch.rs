@@ -85,6 +85,7 @@ pub(super) fn merge_by_author(contributions: Vec<Contribution>) -> Vec<Contribut
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     contributions: Vec<Contribution>,
+    is_unstored: bool,
 }
 
 impl Batch {
@@ -94,17 +95,17 @@ impl Batch {
 
     /// Whether there is something to be stored.
     pub(super) fn is_unstored(&self) -> bool {
-        self.contributions
-            .iter()
-            .any(|contribution| contribution.author != Author::Foreign)
+        self.is_unstored
     }
 
     pub(super) fn push(&mut self, contribution: Contribution) {
+        self.is_unstored |= contribution.author != Author::Foreign;
         self.contributions.push(contribution);
     }
 
     /// Takes what was written, one contribution an author in the order of their ids, and leaves the batch empty.
     pub(super) fn take(&mut self) -> Vec<Contribution> {
+        self.is_unstored = false;
         merge_by_author(std::mem::take(&mut self.contributions))
     }
 

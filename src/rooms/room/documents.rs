@@ -151,7 +151,7 @@ impl Room {
         update: Update,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
-        let (new, early) = match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+        let (new, early) = match self.take_in_update(update, effects)? {
             Admission::Known => (None, None),
             Admission::New(update) => (Some(update), None),
             Admission::Early { update, .. } => (None, Some(update)),
@@ -200,7 +200,7 @@ impl Room {
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Refusal::malformed(error.to_string()))?;
         let update = crdt::merge(&updates);
-        let (new, early) = match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
+        let (new, early) = match self.take_in_update(update, effects)? {
             Admission::New(update) => (Some(update), None),
             Admission::Known => (None, None),
             Admission::Early { update, .. } => (None, Some(update)),
@@ -244,33 +244,42 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) -> Result<Outcome, Refusal> {
         let received = update.clone();
-        Ok(
-            match self.document.admit(update).map_err(|refusal| refused(&refusal))? {
-                Admission::New(update) => {
-                    let trimmed = update.bytes().len() != received.bytes().len();
-                    self.took_in((Author::Member(member), arrival), user, update, effects);
-                    if trimmed {
-                        self.acknowledge(member, received);
-                    }
-                    self.early.fits(member);
-                    self.nothing_new()
-                }
-                Admission::Known => {
+        Ok(match self.take_in_update(update, effects)? {
+            Admission::New(update) => {
+                let trimmed = update.bytes().len() != received.bytes().len();
+                self.took_in((Author::Member(member), arrival), user, update, effects);
+                if trimmed {
                     self.acknowledge(member, received);
-                    self.nothing_new()
                 }
-                Admission::Early { update, missing } => self.park(member, update, missing, effects),
-                Admission::Partly { new, early, missing } => {
-                    // What is new may be what the rest waits for together with something that has waited longer.
-                    let outcome = self.park(member, early, missing, effects);
-                    self.took_in((Author::Member(member), arrival), user, new, effects);
-                    match outcome {
-                        Outcome::DurableWith(_) => self.nothing_new(),
-                        Outcome::Refused => Outcome::Refused,
-                    }
+                self.early.fits(member);
+                self.nothing_new()
+            }
+            Admission::Known => {
+                self.acknowledge(member, received);
+                self.nothing_new()
+            }
+            Admission::Early { update, missing } => self.park(member, update, missing, effects),
+            Admission::Partly { new, early, missing } => {
+                // What is new may be what the rest waits for together with something that has waited longer.
+                let outcome = self.park(member, early, missing, effects);
+                self.took_in((Author::Member(member), arrival), user, new, effects);
+                match outcome {
+                    Outcome::DurableWith(_) => self.nothing_new(),
+                    Outcome::Refused => Outcome::Refused,
                 }
-            },
-        )
+            }
+        })
+    }
+
+    /// Lets the document take in what fits of an update. A document that cannot is no fault of the update's author.
+    fn take_in_update(&mut self, update: Update, effects: &mut Vec<Effect>) -> Result<Admission, Refusal> {
+        self.document.admit(update).map_err(|refusal| match refusal {
+            crdt::Refusal::Unusable(error) => {
+                self.fail(&error, effects);
+                Refusal::unavailable("the page is being rebuilt, connect again")
+            }
+            other => Refusal::malformed(format!("update: {other}")),
+        })
     }
 
     /// The document is not what is stored. What was admitted is stored, and everybody is sent away to come back to a room that is
@@ -292,8 +301,4 @@ fn too_early() -> Refusal {
         RefusalCode::Conflict,
         "the update builds on others that this page does not have, and too much waits for such already: post those first, or all as one",
     )
-}
-
-pub(super) fn refused(refusal: &crdt::Refusal) -> Refusal {
-    Refusal::malformed(format!("update: {refusal}"))
 }

@@ -20,8 +20,8 @@ use super::{
 /// Echoes of one member for one flush are merged when there are more than this many.
 const MAX_ECHOES: usize = 16;
 
-/// Promises for different flushes are joined where that makes no difference when there are more than this many.
-const MAX_APART: usize = 256;
+/// Promises for different flushes are joined where that makes no difference when there are more than this many a member.
+const MAX_APART: usize = 16;
 
 /// A step 2 that waits for its content to be durable.
 #[derive(Debug)]
@@ -107,8 +107,8 @@ impl Promises {
     }
 
     /// Joins what waits for flushes that become durable together, when so much waits that it matters.
-    fn join(&mut self, unsent: &RangeInclusive<FlushNumber>) {
-        if self.echoes.len() + self.barriers.len() <= MAX_APART {
+    fn join(&mut self, unsent: &RangeInclusive<FlushNumber>, members: usize) {
+        if self.echoes.len() + self.barriers.len() <= MAX_APART * members.max(1) {
             return;
         }
         let number = |flush| {
@@ -136,12 +136,6 @@ impl Promises {
         self.echoes.retain(|(_, to), _| *to != member);
         self.barriers.retain(|(_, to), _| *to != member);
     }
-
-    fn next_reply(&mut self, is_due: impl Fn(FlushNumber) -> bool) -> Option<(MemberId, Arc<Outgoing>)> {
-        let due = |(to, reply): (&MemberId, &Reply)| is_due(reply.flush).then_some(*to);
-        let to = self.replies.iter().find_map(due)?;
-        self.replies.remove(&to).map(|reply| (to, reply.message))
-    }
 }
 
 /// Takes the first entry of a map by flush whose flush is durable.
@@ -159,10 +153,11 @@ impl Room {
     pub(super) fn keep_promises(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         let stored = self.log.stored();
         let is_late = self.log.is_late(now);
-        self.promises.join(&self.log.unsent());
-        while let Some((to, message)) = self.promises.next_reply(|flush| is_late || flush <= stored) {
+        self.promises.join(&self.log.unsent(), self.members.len());
+        let is_answered = |_: &MemberId, reply: &mut Reply| is_late || reply.flush <= stored;
+        for (to, reply) in self.promises.replies.extract_if(.., is_answered) {
             if let Some(seat) = self.members.get(&to) {
-                seat.outlet.push(&message);
+                seat.outlet.push(&reply.message);
             }
         }
         // Behind the steps 2, on which what is acknowledged may build.

@@ -128,3 +128,22 @@ fn a_failed_room_writes_no_snapshot() {
     assert_eq!(stage.compaction, None);
     assert_eq!(stage.stored_text(), "hello");
 }
+
+#[test]
+fn a_document_that_cannot_wake_is_no_fault_of_who_edits_it() {
+    let mut stage = Stage::new();
+    let state = Replica::new(ClientId(77)).insert(0, "kept");
+    // The state vector says that there is more.
+    let document = Document::asleep(stage.config.gate, state, &[1, 77, 9]).unwrap();
+    let mut loaded = load(&stage.store, &stage.page, &stage.config, stage.now);
+    loaded.document = document;
+    stage.room = Room::new(stage.now, stage.page.clone(), stage.config.clone(), loaded);
+    let mut alice = stage.arrives(1, "alice");
+    let bob = stage.arrives(2, "bob");
+    let hello = alice.types("hello");
+    stage.edits(&alice, &hello);
+    assert!(stage.failed);
+    for person in [&alice, &bob] {
+        assert_eq!(stage.hears(person), [Heard::Closed(RefusalCode::Unavailable)]);
+    }
+}
