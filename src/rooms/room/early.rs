@@ -21,6 +21,8 @@ pub(super) struct Early {
     asked: BTreeMap<MemberId, BTreeSet<ClientId>>,
     /// Something early that these members sent could not be kept.
     rejected: BTreeSet<MemberId>,
+    /// How much waited when that happened last.
+    waited: usize,
     /// These members have brought something new of another user who is here, which was left out.
     left_out: BTreeSet<MemberId>,
     /// Somebody has left of whom others may have brought something.
@@ -84,6 +86,7 @@ impl Room {
         } else if !kept {
             effects.push(Effect::Count(Count::Refused("parking_full"), 1));
             self.early.rejected.insert(member);
+            self.early.waited = self.document.pending_bytes();
         }
         if self.early.may_ask(member, missing) {
             self.ask(member);
@@ -131,7 +134,9 @@ impl Room {
             let left_out = std::mem::take(&mut self.early.left_out);
             self.ask_for_everything(left_out);
         }
-        let has_room = self.document.pending_bytes() <= self.config.gate.max_pending_bytes / 2;
+        // Where nothing has left, the same would not fit again, and its author would be asked for ever.
+        let waits = self.document.pending_bytes();
+        let has_room = waits < self.early.waited && waits <= self.config.gate.max_pending_bytes / 2;
         // They are told first what was missing, without which some programs do not count it as theirs to give.
         if has_room && self.log.batch.is_empty() {
             let rejected = std::mem::take(&mut self.early.rejected);

@@ -480,3 +480,23 @@ fn who_comes_back_at_once_does_not_hear_its_own_edit_before_the_commit() {
         "{heard:?}"
     );
 }
+
+#[test]
+fn what_will_never_fit_is_not_asked_for_over_and_over() {
+    let mut config = config();
+    config.gate.max_pending_bytes = 1;
+    let mut stage = Stage::with(config);
+    let mut alice = stage.joins(1, "alice");
+    alice.types("lost ");
+    let early = alice.types("early");
+    let mut questions = 0;
+    for _ in 0..10 {
+        stage.edits(&alice, &early);
+        let heard = stage.hears(&alice);
+        questions += heard
+            .iter()
+            .filter(|heard| matches!(heard, Heard::Step1(_)))
+            .count();
+    }
+    assert_eq!(questions, 1);
+}
