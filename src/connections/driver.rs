@@ -222,7 +222,8 @@ impl<L: Link> Driver<L> {
             Received::Overlong(beginning, refusal) => {
                 self.protocol.on_overlong(&beginning, refusal).map(|()| 1)
             }
-            Received::Nothing => Ok(0),
+            // Pings without end are too much as well.
+            Received::Nothing => Ok(1),
         };
         taken.map_err(Ended::Refused)
     }
@@ -245,6 +246,9 @@ impl<L: Link> Driver<L> {
                 Poll::Pending => break false,
             }
         };
+        if is_blocked && let Some(refusal) = self.protocol.is_over() {
+            return Err(Ended::Refused(refusal));
+        }
         self.flush(context, is_blocked)
     }
 

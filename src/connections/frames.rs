@@ -19,6 +19,8 @@ use tokio_tungstenite::tungstenite::{
 pub(super) use super::wire::Opcode;
 use super::wire::{Frame, Head, READ_BUFFER_BYTES, Wire};
 
+/// Longest message where there is no limit: place for it is made as soon as its length is known.
+const MAX_UNLIMITED_BYTES: usize = 1 << 30;
 /// Larger messages leave in fragments, because many clients limit frames more than messages.
 const MAX_FRAME_BYTES: usize = 1024 * 1024;
 
@@ -43,6 +45,7 @@ impl FrameSocket {
     /// Takes over a stream after the handshake, with what has been read from it already. Messages over `max_message_bytes` end the
     /// connection.
     pub(super) fn new(stream: TcpStream, unread: Bytes, max_message_bytes: usize) -> Self {
+        let max_message_bytes = max_message_bytes.min(MAX_UNLIMITED_BYTES);
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -60,6 +63,7 @@ impl FrameSocket {
 
     /// Messages may be so long from the next one on.
     pub(super) fn limit_messages(&mut self, max_bytes: usize) {
+        let max_bytes = max_bytes.min(MAX_UNLIMITED_BYTES);
         self.0.set_config(|config| {
             config.max_message_size = Some(max_bytes);
             config.max_frame_size = Some(max_bytes);

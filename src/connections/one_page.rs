@@ -95,7 +95,8 @@ struct OnePage<D> {
 impl<D: Dialect + 'static> Protocol for OnePage<D> {
     fn on_frame(&mut self, _now: Instant, frame: Frame) -> Result<usize, Refusal> {
         self.unread = Unread::new(frame.into_binary()?);
-        self.on_unread()
+        // A frame without a message counts as one.
+        self.on_unread().map(|count| count.max(1))
     }
 
     fn has_unread(&self) -> bool {

@@ -54,6 +54,11 @@ pub trait Protocol<Incoming = Frame>: Send {
         frames: &mut Vec<Frame>,
     ) -> Poll<Result<(), Refusal>>;
 
+    /// Why it is over, if it is, also while the peer does not read.
+    fn is_over(&self) -> Option<Refusal> {
+        None
+    }
+
     /// A frame that changes nothing, for clients that hang up on a silent server.
     fn keep_alive(&self) -> Option<Bytes> {
         None

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use crate::support::{
-    http::{post, send},
+    http::{get, post, send},
     provider::Provider,
     replica::Replica,
     server::TestServer,
@@ -170,4 +170,29 @@ async fn sockets_that_have_become_web_sockets_are_counted_once() {
     }
     // All of them are in, and there is still place to ask.
     assert_eq!(server.metric("pageroom_connections_open").await, Some(70.0));
+}
+
+#[tokio::test]
+async fn a_long_address_is_repeated_in_no_answer() {
+    let server = TestServer::start(&LOCKED).await;
+    for kind in [2_u8, 7] {
+        let mut socket = Socket::open(server.address, "/hocuspocus").await;
+        let address = vec![b'a'; 100_000];
+        // The length as a variable integer, the address, and a token that is empty, or a goodbye.
+        let mut frame = vec![0xa0, 0x8d, 0x06];
+        frame.extend(&address);
+        frame.extend([kind, 0, 0]);
+        socket.say(frame).await;
+        assert_eq!(socket.closed().await.code, 4400, "type {kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_post_has_only_so_many_packets() {
+    let server = TestServer::start(&LOCKED).await;
+    let opened = get(server.address, "/socket.io/?EIO=4&transport=polling").await;
+    let sid = opened.text().split('"').nth(3).expect("a session").to_owned();
+    let path = format!("/socket.io/?EIO=4&transport=polling&sid={sid}");
+    let pongs = vec!["3"; 100_000].join("\u{1e}");
+    assert_eq!(post(server.address, &path, pongs).await.status, 400);
 }

@@ -206,7 +206,11 @@ impl Access {
             Held::Seat(page, seat) => (page, seat),
             Held::Socket(_) => return self.check_standing(&identity, now()).await,
         };
-        let decision = self.decide(&identity, page, now()).await?;
+        let decision = match self.decide(&identity, page, now()).await {
+            // A better token has been shown meanwhile, and is decided about next.
+            Err(_) if !Arc::ptr_eq(&identity, &entry.standing().identity) => return Ok(()),
+            decision => decision?,
+        };
         let before = {
             let mut standing = entry.standing();
             standing.until = earlier(decision.until, identity.expires_at);

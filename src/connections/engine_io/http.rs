@@ -43,6 +43,8 @@ use crate::{
     rooms::Refusal,
 };
 
+/// Packets of one POST: one takes far more memory than the two bytes that it may have on the wire.
+const MAX_PACKETS: usize = 16_384;
 /// Requests that may wait for a session; a client has at most one poll and one post under way.
 const MAX_REQUESTS: usize = 4;
 /// How long the body of a post may take.
@@ -236,6 +238,9 @@ impl<S: Server> Engine<S> {
             let mut packets = std::pin::pin!(packets);
             let mut all = Vec::new();
             while let Some(packet) = packets.next().await {
+                if all.len() >= MAX_PACKETS {
+                    return None;
+                }
                 all.push(packet.ok()?);
             }
             Some(all)

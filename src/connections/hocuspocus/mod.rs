@@ -129,6 +129,14 @@ impl Hocuspocus {
     }
 }
 
+impl Hocuspocus {
+    /// Goes on with giving seats back.
+    fn poll_leaving(&mut self, context: &mut Context<'_>) {
+        self.leaving
+            .retain_mut(|leaving| leaving.as_mut().poll(context).is_pending());
+    }
+}
+
 impl Protocol for Hocuspocus {
     fn on_frame(&mut self, now: Instant, frame: Frame) -> Result<usize, Refusal> {
         let frame = frame.into_binary()?;
@@ -197,8 +205,6 @@ impl Protocol for Hocuspocus {
             }
             Poll::Pending => true,
         });
-        self.leaving
-            .retain_mut(|leaving| leaving.as_mut().poll(context).is_pending());
         loop {
             let progress: Vec<_> = self
                 .pages
@@ -217,6 +223,7 @@ impl Protocol for Hocuspocus {
         {
             self.hang_up.get_or_insert(refusal.clone());
         }
+        self.poll_leaving(context);
     }
 
     fn poll_outgoing(
@@ -231,6 +238,7 @@ impl Protocol for Hocuspocus {
                 .poll(&mut self.pages, |page| page.poll_next(context))
         {
             self.on_event(&address, event, frames);
+            self.poll_leaving(context);
             if !frames.is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -249,6 +257,10 @@ impl Protocol for Hocuspocus {
         self.pending.is_known()
     }
 
+    fn is_over(&self) -> Option<Refusal> {
+        self.hang_up.clone()
+    }
+
     fn keep_alive(&self) -> Option<Bytes> {
         if self.has_version {
             return Some(Bytes::from_static(hocuspocus::PING));
@@ -259,7 +271,8 @@ impl Protocol for Hocuspocus {
 
     fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
         if self.pending.is_late(now) {
-            self.hang_up.get_or_insert(Refusal::new(
+            // A peer that reads nothing would not take a last word either.
+            return Err(Refusal::new(
                 RefusalCode::Unauthenticated,
                 "no good token was shown in time",
             ));

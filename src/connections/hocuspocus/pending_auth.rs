@@ -102,6 +102,10 @@ impl PendingAuth {
         address: &str,
         said: Request,
     ) -> Result<Verdict, Refusal> {
+        // It would stand in every answer: no client has one.
+        if address.len() > MAX_ADDRESS_BYTES {
+            return Err(Refusal::malformed("the address is too long"));
+        }
         if !self.addresses.contains_key(address) {
             match self.first_word(now, address, &said) {
                 Ok(None) => {}
@@ -163,9 +167,6 @@ impl PendingAuth {
     ) -> Result<Option<Verdict>, Refusal> {
         if *said == Request::Leave {
             return Ok(Some(Verdict::Left));
-        }
-        if address.len() > MAX_ADDRESS_BYTES {
-            return Err(Refusal::malformed("the address is too long"));
         }
         let page = PageId::new(page_of(address)).map_err(|error| Refusal::malformed(error.to_string()))?;
         let limit = self.limits.max_pages;

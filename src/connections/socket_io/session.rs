@@ -210,6 +210,7 @@ impl SocketIo {
                 ));
                 self.places.insert(name.as_str().into(), Placed { name, place });
                 self.homeless_until = None;
+                (self.early_messages, self.early_bytes) = (0, 0);
                 self.is_known = true;
             }
             Err(message) => self.reply(Packet::connect_error(name, message)),
