@@ -16,6 +16,7 @@ use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
+use rustix::io::Errno;
 use storage::{SharedStore, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -205,6 +206,27 @@ impl Server {
         &self.registry
     }
 
+    /// Where files have run out, whoever comes next is hung up on with a file that was kept for this, instead of waiting for ever.
+    async fn hang_up_on_next(&self, spare: Option<File>, error: &io::Error) -> Option<File> {
+        let is_out_of_files = matches!(
+            error.raw_os_error().map(Errno::from_raw_os_error),
+            Some(Errno::MFILE | Errno::NFILE)
+        );
+        if !is_out_of_files {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            return spare;
+        }
+        drop(spare);
+        let refused = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await;
+        let has_hung_up = matches!(refused, Ok(Ok(_)));
+        drop(refused);
+        let spare = File::open("/dev/null").ok();
+        if !has_hung_up || spare.is_none() {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        spare
+    }
+
     /// Serves until `stop` is cancelled, or something has died without which it cannot go on. Then it stores what is unwritten, says
     /// goodbye and returns: whether everything was stored in time and nothing has died.
     pub async fn run(self, stop: CancellationToken) -> bool {
@@ -223,11 +245,7 @@ impl Server {
                         if complaints::is_due("accept") {
                             tracing::warn!(%error, "connections could not be accepted");
                         }
-                        // With a file that was kept for this, whoever waits is hung up on instead of waiting for ever.
-                        drop(spare.take());
-                        let refused = tokio::time::timeout(ACCEPT_PAUSE, self.listener.accept()).await;
-                        drop(refused);
-                        spare = File::open("/dev/null").ok();
+                        spare = self.hang_up_on_next(spare, &error).await;
                     }
                 },
             }

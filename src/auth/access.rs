@@ -275,7 +275,10 @@ impl Access {
                 match self.identify_one(Some(cookie), now).await {
                     Ok(identity) if identity.kind != Kind::Guest => return Ok(identity),
                     Ok(_) => {}
-                    Err(refusal) => refusals.push(refusal),
+                    // Only what proves nothing makes place for another: a block holds, and nobody becomes somebody else because a
+                    // question could not be answered.
+                    Err(refusal) if proves_nothing(&refusal) => refusals.push(refusal),
+                    Err(refusal) => return Err(refusal),
                 }
             }
             return self.0.authenticator.none_of(refusals, now);
@@ -597,4 +600,11 @@ fn unknown_whether_deleted() -> Refusal {
 
 fn forbidden() -> Refusal {
     Refusal::new(RefusalCode::Forbidden, "you have no access to this page")
+}
+
+fn proves_nothing(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code,
+        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
+    )
 }

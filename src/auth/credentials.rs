@@ -164,6 +164,9 @@ fn session(cookies: &[(String, String)], wanted: &str) -> Vec<String> {
     });
     let mut distinct = Vec::new();
     for token in decoded {
+        if distinct.len() == MAX_COOKIES {
+            break;
+        }
         if !distinct.contains(&token) {
             distinct.push(token);
         }

@@ -358,7 +358,10 @@ impl ClaimRules {
 /// Whether a claim is a text, or a list that has it.
 fn names(claim: Option<&serde_json::Value>, wanted: &str) -> bool {
     match claim {
-        Some(serde_json::Value::Array(list)) => list.iter().any(|item| item.as_str() == Some(wanted)),
+        Some(serde_json::Value::Array(list)) => {
+            list.iter().all(serde_json::Value::is_string)
+                && list.iter().any(|item| item.as_str() == Some(wanted))
+        }
         Some(single) => single.as_str() == Some(wanted),
         None => false,
     }

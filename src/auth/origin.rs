@@ -189,6 +189,10 @@ impl OriginPolicy {
                 false => Ok(()),
             };
         };
+        // Any page can send these, from a sandboxed frame or a file: only a token that the page itself knows says who it is.
+        if with_cookie && matches!(sent.as_bytes(), b"null" | b"file://") {
+            return Err(forbidden("a cookie does not count from a page without an origin"));
+        }
         if self.lets_in(sent, headers) {
             return Ok(());
         }
@@ -378,7 +382,7 @@ mod tests {
         };
         for shell in shells {
             assert!(
-                check(&policy(&[shell]), "pages.example.com", Some(shell), true),
+                check(&policy(&[shell]), "pages.example.com", Some(shell), false),
                 "{shell}"
             );
             let other = policy(&["https://app.example.com"]);
@@ -424,6 +428,25 @@ mod tests {
                 given.parse::<Origin>().expect("an origin").as_str(),
                 written,
                 "{given}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_without_an_origin_needs_a_token_that_it_knows() {
+        for origin in ["null", "file://"] {
+            let policy = OriginPolicy {
+                allowed: vec![origin.parse().expect("an origin")],
+                loopback: false,
+                own_names: false,
+            };
+            assert!(
+                check(&policy, "pages.example.com", Some(origin), false),
+                "{origin}"
+            );
+            assert!(
+                !check(&policy, "pages.example.com", Some(origin), true),
+                "{origin}"
             );
         }
     }

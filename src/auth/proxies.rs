@@ -60,7 +60,9 @@ impl Reached {
             let last = list.rsplit(',').map(str::trim).find(|item| !item.is_empty());
             last.map(str::to_owned)
         };
-        let element = joined(headers, &header::FORWARDED).and_then(|text| elements(&text).last());
+        let element = joined(headers, &header::FORWARDED)
+            .filter(|text| !ends_quoted(text))
+            .and_then(|text| elements(&text).last());
         let forwarded = |wanted: &str| {
             let mut pairs = element.iter().flatten();
             pairs
@@ -176,6 +178,10 @@ fn address_of(hop: &str) -> Option<IpAddr> {
 
 /// The hops of `Forwarded`: what each element says as `for`, and something that is no address where it says nothing.
 fn forwarded_for(text: &str) -> Vec<String> {
+    // A quote that never ends may have swallowed what a proxy has added.
+    if ends_quoted(text) {
+        return vec!["unknown".to_owned()];
+    }
     elements(text)
         .map(|pairs| {
             let named = pairs.into_iter().find(|(name, _)| name == "for");
@@ -206,20 +212,40 @@ pub(super) fn elements(text: &str) -> impl Iterator<Item = Vec<(String, String)>
         .into_iter()
 }
 
+/// Whether a text ends between quotes.
+fn ends_quoted(text: &str) -> bool {
+    let mut quotes = Quotes::default();
+    text.chars().for_each(|letter| quotes.read(letter));
+    quotes.are_open
+}
+
 fn split(text: &str, separator: char) -> Vec<String> {
     let (mut parts, mut part) = (Vec::new(), String::new());
-    let (mut quoted, mut escaped) = (false, false);
+    let mut quotes = Quotes::default();
     for letter in text.chars() {
-        if letter == separator && !quoted {
+        if letter == separator && !quotes.are_open {
             parts.push(std::mem::take(&mut part));
             continue;
         }
-        quoted ^= letter == '"' && !escaped;
-        escaped = quoted && letter == '\\' && !escaped;
+        quotes.read(letter);
         part.push(letter);
     }
     parts.push(part);
     parts
+}
+
+/// Follows the quotes of a header (RFC 9110 §5.6.4).
+#[derive(Default)]
+struct Quotes {
+    are_open: bool,
+    is_escaped: bool,
+}
+
+impl Quotes {
+    fn read(&mut self, letter: char) {
+        self.are_open ^= letter == '"' && !self.is_escaped;
+        self.is_escaped = self.are_open && letter == '\\' && !self.is_escaped;
+    }
 }
 
 #[cfg(test)]
@@ -382,5 +408,19 @@ mod tests {
         };
         assert_eq!(both("198.51.100.9", "for=198.51.100.9"), "198.51.100.9");
         assert_eq!(both("198.51.100.9", "for=192.0.2.1"), "0.0.0.0");
+    }
+
+    #[test]
+    fn a_quote_that_never_ends_hides_nothing_that_a_proxy_has_added() {
+        let trusted = ["127.0.0.1/32"];
+        for sent in ["for=127.0.0.1;x=\"", "for=1.2.3.4;x=\"", "for=1.2.3.4;x=\"\\"] {
+            for added in ["for=198.51.100.66", "for=\"[2001:db8::7]:1\""] {
+                let lines: &[(&str, &[u8])] =
+                    &[("forwarded", sent.as_bytes()), ("forwarded", added.as_bytes())];
+                assert_eq!(address(&trusted, "127.0.0.1", lines), "0.0.0.0", "{sent} {added}");
+            }
+        }
+        let whole: &[(&str, &[u8])] = &[("forwarded", b"for=1.2.3.4;x=\"a\\\",b\", for=198.51.100.66")];
+        assert_eq!(address(&trusted, "127.0.0.1", whole), "198.51.100.66");
     }
 }

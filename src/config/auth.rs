@@ -150,6 +150,14 @@ impl AuthSettings {
             ("PAGEROOM_ADMIN_TOKEN", &self.admin_token),
         ] {
             check_length(name, secret.as_ref(), problems);
+            if secret
+                .as_ref()
+                .is_some_and(|secret| secret.expose().contains("-----BEGIN "))
+            {
+                problems.push(format!(
+                    "{name} is a key in PEM, and everybody may know a public one: it belongs in JWT_PUBLIC_KEY"
+                ));
+            }
         }
         if let (Some(jwt), Some(admin)) = (&self.jwt_secret, &self.admin_token)
             && jwt == admin

@@ -86,6 +86,7 @@ struct ListenSettings {
         long,
         env = "PAGEROOM_HTTP_KEEPALIVE_SECONDS",
         default_value_t = 75,
+        value_parser = clap::value_parser!(u64).range(1..=86_400),
         value_name = "SECONDS"
     )]
     http_keepalive_seconds: u64,
@@ -461,7 +462,7 @@ impl Settings {
             address: SocketAddr::new(self.listen.host, self.listen.port),
             demo: self.listen.demo,
             public_url: self.listen.public_url.clone(),
-            http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds.max(1)),
+            http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds),
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
             database_url: self.store.database_url.clone(),
             store: self.store.options(),

@@ -55,6 +55,12 @@ async fn a_second_server_on_one_file_is_refused_unless_asked() {
         said.contains("another server") && said.contains("PAGEROOM_SHARED_FILE"),
         "{said}"
     );
+    // By another name it is the same file.
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(folder.path().join("pages.db"), &link).expect("a link");
+    let linked = format!("sqlite://{}", link.display());
+    let third = run(&["serve", "--port", "0"], &[("DATABASE_URL", &linked)]);
+    assert_eq!(third.status.code(), Some(1));
     drop(first);
     let again = Process::start(&[("DATABASE_URL", &url)]);
     again.address().await;

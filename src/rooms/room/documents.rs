@@ -273,13 +273,15 @@ impl Room {
 
     /// Lets the document take in what fits of an update. A document that cannot is no fault of the update's author.
     fn take_in_update(&mut self, update: Update, effects: &mut Vec<Effect>) -> Result<Admission, Refusal> {
-        self.document.admit(update).map_err(|refusal| match refusal {
-            crdt::Refusal::Unusable(error) => {
-                self.fail(&error, effects);
-                Refusal::unavailable("the page is being rebuilt, connect again")
-            }
-            other => Refusal::malformed(format!("update: {other}")),
-        })
+        let refusal = match self.document.admit(update) {
+            Ok(admission) => return Ok(admission),
+            Err(refusal) => refusal,
+        };
+        if let crdt::Refusal::Unusable(error) = &refusal {
+            self.fail(error, effects);
+            return Err(Refusal::unavailable("the page is being rebuilt, connect again"));
+        }
+        Err(Refusal::malformed(format!("update: {refusal}")))
     }
 
     /// The document is not what is stored. What was admitted is stored, and everybody is sent away to come back to a room that is

@@ -67,18 +67,30 @@ pub(super) fn check_folder(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Keeps other servers away from a file until what is returned is dropped, which the system does for a process that dies. The lock is
-/// on a file beside it, because SQLite has locks of its own on the file. Where no file can be made beside it nothing can be
-/// written either.
+/// on a file beside it, because SQLite has locks of its own on the file. `None` where nothing can be written at all, which SQLite says
+/// better.
 pub(super) fn lock_alone(path: &Path) -> Result<Option<File>, StoreError> {
+    // By whatever name a file is opened, it is one file.
+    let path = whole_path(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.as_os_str().to_owned();
     name.push("-server");
-    let Ok(lock) = File::options()
+    let failed = |error: std::io::Error| {
+        address(format!(
+            "names {}, and whether another server uses it cannot be found out ({}: {error}): make that possible, or answer for it with PAGEROOM_SHARED_FILE=true",
+            path.display(),
+            name.display()
+        ))
+    };
+    let created = File::options()
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&name)
-    else {
-        return Ok(None);
+        .open(&name);
+    // A file that somebody else has made can be locked by who may only read it.
+    let lock = match created.or_else(|error| File::open(&name).map_err(|_| error)) {
+        Ok(lock) => lock,
+        Err(_) if File::options().append(true).open(&path).is_err() => return Ok(None),
+        Err(error) => return Err(failed(error)),
     };
     match lock.try_lock() {
         Ok(()) => Ok(Some(lock)),
@@ -86,7 +98,18 @@ pub(super) fn lock_alone(path: &Path) -> Result<Option<File>, StoreError> {
             "names {}, which another server is using: give each a file of its own, or several PostgreSQL, or say so with PAGEROOM_SHARED_FILE=true",
             path.display()
         ))),
-        // A file system without locks.
-        Err(TryLockError::Error(_)) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// A path without links, also of a file that is yet to be made.
+fn whole_path(path: &Path) -> std::io::Result<PathBuf> {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Err(error), Some(folder), Some(name)) if error.kind() == std::io::ErrorKind::NotFound => {
+            let here = folder.as_os_str().is_empty();
+            let folder = if here { Path::new(".") } else { folder };
+            Ok(folder.canonicalize()?.join(name))
+        }
+        (whole, _, _) => whole,
     }
 }
