@@ -4,7 +4,7 @@
 //! minute, so that neither one broken client nor a thousand of them fill the log.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
 };
@@ -13,8 +13,9 @@ use tokio::time::Instant;
 
 /// A cause is told at most this often.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Causes that are remembered. Whoever makes up more of them is not told of.
-const MAX_CAUSES: usize = 1000;
+/// Causes in the words of strangers that are remembered. More of them in a minute are not told: a stranger fills no log, and keeps no other
+/// cause out of it.
+const MAX_OF_STRANGERS: usize = 50;
 /// Longest text of a stranger that is repeated, in letters.
 const MAX_SHOWN: usize = 200;
 
@@ -22,36 +23,62 @@ const MAX_SHOWN: usize = 200;
 static TOLD: LazyLock<Mutex<Complaints>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
-struct Complaints(HashMap<String, Instant>);
+struct Complaints {
+    ours: BTreeMap<&'static str, Instant>,
+    of_strangers: BTreeMap<String, Instant>,
+}
 
 impl Complaints {
-    fn is_due(&mut self, now: Instant, cause: &str) -> bool {
-        let is_fresh = |at: &Instant| now.saturating_duration_since(*at) < PAUSE;
-        if self.0.get(cause).is_some_and(is_fresh) {
+    fn is_due(&mut self, now: Instant, cause: &'static str) -> bool {
+        let is_due = self.ours.get(cause).is_none_or(|at| !is_fresh(now, *at));
+        if is_due {
+            self.ours.insert(cause, now);
+        }
+        is_due
+    }
+
+    fn is_due_of_stranger(&mut self, now: Instant, cause: &str) -> bool {
+        if self.of_strangers.get(cause).is_some_and(|at| is_fresh(now, *at)) {
             return false;
         }
-        if self.0.len() >= MAX_CAUSES {
-            self.0.retain(|_, at| is_fresh(at));
+        if self.of_strangers.len() >= MAX_OF_STRANGERS {
+            self.of_strangers.retain(|_, at| is_fresh(now, *at));
         }
-        let has_place = self.0.len() < MAX_CAUSES;
+        let has_place = self.of_strangers.len() < MAX_OF_STRANGERS;
         if has_place {
-            self.0.insert(cause.to_owned(), now);
+            self.of_strangers.insert(cause.to_owned(), now);
         }
         has_place
     }
 }
 
+fn is_fresh(now: Instant, told: Instant) -> bool {
+    now.saturating_duration_since(told) < PAUSE
+}
+
 /// Whether a cause should be told now.
-pub fn is_due(cause: &str) -> bool {
+pub fn is_due(cause: &'static str) -> bool {
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     told.is_due(now(), cause)
+}
+
+/// The same of a cause that has a stranger's words in it.
+pub fn is_due_of_stranger(cause: &str) -> bool {
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    told.is_due_of_stranger(now(), cause)
 }
 
 /// As much of a stranger's text as is repeated.
 pub fn shown(text: &str) -> String {
     text.chars()
         .take(MAX_SHOWN)
-        .map(|letter| if letter.is_control() { '\u{fffd}' } else { letter })
+        .map(|letter| {
+            if matches!(letter, ' '..='~') {
+                letter
+            } else {
+                '\u{fffd}'
+            }
+        })
         .collect()
 }
 
@@ -67,12 +94,15 @@ mod tests {
     fn a_cause_is_told_once_a_minute_and_others_beside_it() {
         let (mut complaints, start) = (Complaints::default(), now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(complaints.is_due(start, "origin"));
-        assert!(!complaints.is_due(after(59), "origin"));
+        assert!(complaints.is_due_of_stranger(start, "origin"));
+        assert!(!complaints.is_due_of_stranger(after(59), "origin"));
         assert!(complaints.is_due(after(59), "token"));
-        assert!(complaints.is_due(after(60), "origin"));
-        let told = (0..5000).filter(|n| complaints.is_due(after(61), &n.to_string()));
-        assert_eq!(told.count(), MAX_CAUSES - 2, "memory is bounded");
-        assert!(complaints.is_due(after(200), "origin"));
+        assert!(!complaints.is_due(after(60), "token"));
+        assert!(complaints.is_due_of_stranger(after(60), "origin"));
+        let told = (0..5000).filter(|n| complaints.is_due_of_stranger(after(61), &n.to_string()));
+        assert_eq!(told.count(), MAX_OF_STRANGERS - 1, "memory and log are bounded");
+        // However much strangers make up, our own causes are told.
+        assert!(complaints.is_due(after(120), "token"));
+        assert!(complaints.is_due_of_stranger(after(200), "origin"));
     }
 }

@@ -245,7 +245,7 @@ fn doubt(credential: &Credential, unproven: Unproven) -> Refusal {
     // Cookies may be another application's, and tokens end every day.
     if credential.is_cookie() || refusal.code == RefusalCode::TokenExpired {
         tracing::debug!(code, %reason, "a token proves nothing");
-    } else if complaints::is_due(&reason) {
+    } else if complaints::is_due_of_stranger(&reason) {
         tracing::warn!(code, %reason, "a token proves nothing");
     }
     refusal

@@ -172,7 +172,7 @@ impl OriginPolicy {
         if self.own_names && !self.is_for_own_name(headers) {
             let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
             let host = complaints::shown(&String::from_utf8_lossy(host.unwrap_or_default()));
-            if complaints::is_due(&format!("name {host}")) {
+            if complaints::is_due_of_stranger(&format!("name {host}")) {
                 tracing::warn!(
                     host,
                     "requests for this name are refused, because without tokens a stranger's page could make them: if it is the \
@@ -197,7 +197,7 @@ impl OriginPolicy {
             return Ok(());
         }
         let origin = complaints::shown(&String::from_utf8_lossy(sent.as_bytes()));
-        if complaints::is_due(&format!("origin {origin}")) {
+        if complaints::is_due_of_stranger(&format!("origin {origin}")) {
             tracing::warn!(
                 origin,
                 "pages of this origin are refused: if they are yours, allow them with CORS_ORIGIN={origin}"

@@ -153,10 +153,12 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
             Ok(ExitCode::SUCCESS)
         }
         Command::Token(args) => {
+            environment.join(Ok(()))?;
             writeln!(std::io::stdout(), "{}", token::mint(&args)?)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Export(args) => {
+            environment.join(Ok(()))?;
             export::run(&args).await?;
             Ok(ExitCode::SUCCESS)
         }

@@ -1,12 +1,11 @@
 //! Makes a document of what a store keeps of a page, and reads what other processes store.
 
+use std::time::Instant;
+
 use crdt::{Document, Limits, LoadError, StateVector};
 use storage::{LoggedUpdate, PageId, Seq, SharedStore, StoreError, StoredPage, StoredSnapshot};
 
-use super::{
-    Loaded, Refusal, RefusalCode, RoomConfig,
-    clock::{heavily, now},
-};
+use super::{Loaded, Refusal, RefusalCode, RoomConfig, clock::heavily};
 
 /// Rows of another process read at once.
 const MAX_FOREIGN_ROWS: usize = 10_000;
@@ -31,7 +30,10 @@ pub fn open_document(
 }
 
 /// What a room is opened with, from what is stored of its page.
-pub(super) fn load(config: &RoomConfig, stored: Option<StoredPage>) -> Result<Loaded, Refusal> {
+///
+/// # Errors
+/// When the page was deleted, or what is stored of it does not fit together.
+pub fn load(config: &RoomConfig, stored: Option<StoredPage>, now: Instant) -> Result<Loaded, Refusal> {
     let gate = config.gate;
     let Some(stored) = stored else {
         let document = Document::new(gate);
@@ -65,7 +67,7 @@ pub(super) fn load(config: &RoomConfig, stored: Option<StoredPage>) -> Result<Lo
         seq: stored.record.seq,
         log_rows,
         log_bytes,
-        dirty_since: (log_rows > 0).then(now),
+        dirty_since: (log_rows > 0).then_some(now),
         before,
     })
 }

@@ -32,7 +32,7 @@ pub use compactor::{CompactRequest, Compactor, ReadableView};
 pub use effect::{Count, Effect};
 pub use host::{Host, Newcomer, Surroundings};
 pub use input::{Departure, Input, MemberId, RequestId};
-pub use loading::open_document;
+pub use loading::{load, open_document};
 
 pub use message::{Capabilities, ClientMessage, DIALECT_SLOTS, Outgoing, ServerMessage};
 pub use outbox::{Next, Outbox, Pushed};

@@ -130,7 +130,7 @@ impl RoomTask {
         stored: Result<Option<StoredPage>, StoreError>,
     ) -> Result<Box<Self>, Refusal> {
         let stored = stored.map_err(|error| refused(&error))?;
-        let loaded = load(&shared.config.room, stored)?;
+        let loaded = load(&shared.config.room, stored, now())?;
         let room = Room::new(now(), page.clone(), shared.config.room.clone(), loaded);
         Ok(Box::new(Self {
             host: Host::new(room),

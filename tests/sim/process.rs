@@ -7,11 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{AwarenessLimits, ClientId, Document, Limits, StateVector};
+use crdt::{AwarenessLimits, ClientId, Limits};
 use pageroom::rooms::{
     BatchLimits, Batching, Capabilities, Change, ClientMessage, CompactRequest, Count, Departure, Failure,
-    Input, Loaded, MemberId, Outbox, Refusal, Role, Room, RoomConfig, SlotId, Slots, SnapshotPolicy, Storing,
-    Surroundings, open_document,
+    Input, MemberId, Outbox, Refusal, Role, Room, RoomConfig, SlotId, Slots, SnapshotPolicy, Storing,
+    Surroundings, load,
 };
 use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
 
@@ -262,7 +262,8 @@ impl Process {
         let Ok(stored) = stored else {
             return self.remove(page, slot);
         };
-        let mut loaded = build(around.now, stored);
+        let loaded = load(&self.config, stored, around.now);
+        let mut loaded = loaded.expect("what is stored of a page can be opened");
         properties::everything_kept_is_loaded(around.disk, &id, &mut loaded.document);
         let room = Room::new(around.now, id.clone(), self.config.clone(), loaded);
         door.live = Some(Box::new(Live::new(id, room, self.max_outbox_bytes)));
@@ -500,37 +501,6 @@ impl Door {
             Reply::Backend(post) => Some(*post),
             Reply::Member(_) => None,
         }))
-    }
-}
-
-fn build(now: Instant, stored: Option<StoredPage>) -> Loaded {
-    let Some(stored) = stored else {
-        return Loaded {
-            document: Document::new(Limits::default()),
-            generation: None,
-            seq: 0,
-            log_rows: 0,
-            log_bytes: 0,
-            dirty_since: None,
-            before: StateVector::new(),
-        };
-    };
-    let log_rows = stored.log.len() as u64;
-    let log_bytes = stored.log.iter().map(|row| row.data.len() as u64).sum();
-    let covered = stored.snapshot.as_ref().filter(|_| log_rows > 0);
-    let before = covered.map(|snapshot| StateVector::decode(&snapshot.state_vector, &Limits::default()));
-    let document = open_document(Limits::default(), stored.snapshot, stored.log);
-    Loaded {
-        document: document.expect("what is stored of a page can be opened"),
-        generation: Some(stored.record.generation),
-        seq: stored.record.seq,
-        log_rows,
-        log_bytes,
-        dirty_since: (log_rows > 0).then_some(now),
-        before: before
-            .transpose()
-            .expect("the state vector of a snapshot")
-            .unwrap_or_default(),
     }
 }
 
