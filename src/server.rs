@@ -26,6 +26,7 @@ use crate::{
     auth::{Access, Audit, complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
+    events::{BroadcastIds, EventRooms, EventServices},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
@@ -153,10 +154,18 @@ impl Server {
         };
         let router = http::router(Parts {
             broadcast_secret: config.broadcast_secret,
+            indexer_token: config.indexer_token,
             admissions: admissions.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             public_url: config.public_url,
             around: Arc::new(ServerContext {
+                events: Arc::new(EventServices {
+                    access: access.clone(),
+                    rooms: EventRooms::new(config.event_rooms),
+                    profiles: config.profiles,
+                    broadcasts: BroadcastIds::default(),
+                    metrics: metrics.clone(),
+                }),
                 access,
                 registry: registry.clone(),
                 writer,

@@ -112,6 +112,8 @@ pub struct Membership {
     pub(super) address: Option<IpAddr>,
     pub(super) until: Option<SystemTime>,
     pub(super) stamp: Stamp,
+    /// What was asked for.
+    pub(super) asked: PageId,
 }
 
 /// Something that is asked of a source. The stamp makes every question after a change a new one.
@@ -340,6 +342,7 @@ impl Access {
             socket: None,
             address: None,
             stamp,
+            asked: page.clone(),
         })
     }
 

@@ -70,7 +70,7 @@ pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
 pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
 pub use keys::KeyError;
-pub use live::{LiveSeat, LiveSocket};
+pub use live::{LiveSeat, LiveSocket, RoomControl, RoomSeat};
 pub use origin::{Origin, OriginPolicy};
 pub use pagespace::{PageSpace, PageSpaceConfig};
 pub use proxies::{PublicUrl, Reached, client_address, is_trusted};

@@ -23,6 +23,7 @@ use crate::{
         hocuspocus::PendingAuthLimits,
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
+    events::{Profiles, RoomLimits},
     reader::ReaderConfig,
     rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
@@ -411,6 +412,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// What backends sign their messages with.
     pub broadcast_secret: Option<Secret>,
+    /// What a worker shows that speaks to workspaces alone.
+    pub indexer_token: Option<Secret>,
     /// The rooms.
     pub registry: RegistryConfig,
     /// The connections.
@@ -431,6 +434,10 @@ pub struct Config {
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
+    /// The applications' vocabularies that are spoken.
+    pub profiles: Profiles,
+    /// Limits of rooms without a document.
+    pub event_rooms: RoomLimits,
     /// Limits before anybody is let in, where a protocol shows its token after connecting.
     pub lobby: PendingAuthLimits,
     /// The processes in which pages are read.
@@ -448,6 +455,7 @@ impl Settings {
             &mut problems,
         );
         let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
+        let indexer_token = self.access.indexer_token(&mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
         let readers = self.readers.check(&mut problems);
         self.check_numbers(&mut problems);
@@ -470,6 +478,7 @@ impl Settings {
             authenticator,
             access,
             broadcast_secret,
+            indexer_token,
             registry: RegistryConfig {
                 room: self.room().into(),
                 mailbox: self.limits.room_mailbox.max(1),
@@ -489,6 +498,11 @@ impl Settings {
                 .socket_io
                 .engine(self.session(), self.limits.max_message_bytes),
             socket_io: self.socket_io(),
+            profiles: self.socket_io.profiles(),
+            event_rooms: RoomLimits {
+                per_socket: self.socket_io.max_rooms(),
+                members: self.limits.max_connections_per_room,
+            },
             lobby: self.lobby(),
             readers,
         })

@@ -2,10 +2,10 @@
 
 mod audit;
 mod body;
+mod bridge;
 mod demo;
 mod error;
 mod health;
-mod kick;
 mod pages;
 mod permissions;
 mod socket;
@@ -65,6 +65,8 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// What backends sign their messages with.
     pub broadcast_secret: Option<Secret>,
+    /// What a worker shows that speaks to workspaces alone.
+    pub indexer_token: Option<Secret>,
     /// How many connections there are.
     pub admissions: Admissions,
     /// Proxies whose word about the client's address is taken.
@@ -260,7 +262,9 @@ pub fn router(parts: Parts) -> Router {
         .layer(limit);
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
-        .route("/api/kick", post(kick::kick))
+        .route("/api/broadcast", post(bridge::broadcast))
+        .route("/api/broadcast/batch", post(bridge::broadcast_batch))
+        .route("/api/kick", post(bridge::kick))
         .route("/hocuspocus", get(socket::hocuspocus))
         .route("/hocuspocus/{*rest}", get(socket::hocuspocus))
         .route("/hocuspocus/", get(socket::hocuspocus))

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::{Entry, Held, earlier};
 use crate::{
     auth::{Access, Note, identity::revoked, now},
-    rooms::Refusal,
+    rooms::{Refusal, RoomName},
 };
 
 /// Decisions that are made again at once.
@@ -61,31 +61,28 @@ impl Access {
         Ok(version)
     }
 
-    /// Sends members away, of a user or of all but one, from a page, or from all and with their sockets; returns the pages and how many
-    /// it were. Whether they may come back is asked anew.
+    /// Sends members away, of a user or of all but one, from a room, or from all and with their sockets; returns the rooms, one for each
+    /// member. Whether they may come back is asked anew.
     pub fn send_away(
         &self,
         user: Option<&str>,
-        page: Option<&str>,
+        room: Option<&RoomName>,
         except: Option<&str>,
         refusal: &Refusal,
-    ) -> Vec<PageId> {
+    ) -> Vec<RoomName> {
         self.forget(user);
         let concerned = self.0.live.those(|entry| {
             let standing = entry.standing();
             let of = standing.identity.user.as_deref();
             user.is_none_or(|user| of == Some(user))
                 && (except.is_none() || of != except)
-                && page.is_none_or(|page| entry.page().is_some_and(|one| one.as_str() == page))
+                && room.is_none_or(|room| entry.room().as_ref() == Some(room))
         });
-        let pages = concerned
-            .iter()
-            .filter_map(|entry| entry.page().cloned())
-            .collect();
+        let rooms = concerned.iter().filter_map(|entry| entry.room()).collect();
         for entry in &concerned {
             self.remove(entry, refusal.clone());
         }
-        pages
+        rooms
     }
 
     /// Watches the times that seats are limited to, and hears what the database announces. Runs until the server stops.
@@ -202,8 +199,8 @@ impl Access {
     async fn try_to_decide_again(&self, entry: &Arc<Entry>) -> Result<(), Refusal> {
         let _turn = entry.turn.lock().await;
         let identity = entry.standing().identity.clone();
-        let (page, seat) = match &entry.place {
-            Held::Seat(page, seat) => (page, seat),
+        let page = match &entry.place {
+            Held::Seat(page, _) | Held::Room { asked: page, .. } => page,
             Held::Socket(_) => return self.check_standing(&identity, now()).await,
         };
         let decision = match self.decide(&identity, page, now()).await {
@@ -218,7 +215,9 @@ impl Access {
         };
         self.0.live.limited.notify_one();
         if before != decision.role {
-            seat.change_role(decision.role);
+            if let Held::Seat(_, seat) = &entry.place {
+                seat.change_role(decision.role);
+            }
             self.note_on(entry, "change_role", "ok", decision.role.as_str());
         }
         Ok(())
@@ -234,6 +233,11 @@ impl Access {
             Held::Seat(_, seat) => {
                 self.note_on(entry, "remove", refusal.code.as_str(), "");
                 seat.remove(refusal);
+            }
+            Held::Room { control, removed, .. } => {
+                self.note_on(entry, "remove", refusal.code.as_str(), "");
+                *removed.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.clone());
+                control.remove(&refusal);
             }
             Held::Socket(end) => {
                 let end = end.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -21,7 +21,7 @@ use storage::PageId;
 use tokio::sync::{Notify, oneshot};
 
 use super::{Access, Identity, Membership, now, seats::SeatPermit};
-use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, Seat, SeatHandle, Viewer};
+use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, RoomName, Seat, SeatHandle, Viewer};
 
 /// The seats that are taken, and the sockets.
 #[derive(Default)]
@@ -47,6 +47,17 @@ struct Entry {
 enum Held {
     /// A seat in the room of a page.
     Seat(PageId, SeatHandle),
+    /// A place in a room without a document.
+    Room {
+        /// What the sources are asked for it.
+        asked: PageId,
+        /// The room.
+        room: RoomName,
+        /// The way to it.
+        control: Arc<dyn RoomControl>,
+        /// Why it has been sent away.
+        removed: Mutex<Option<Refusal>>,
+    },
     /// A socket, until it is told why it ends.
     Socket(Mutex<Option<oneshot::Sender<Refusal>>>),
 }
@@ -89,10 +100,19 @@ impl Entry {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The page in which it is a seat.
+    /// What the sources are asked for it, if it is in a room.
     fn page(&self) -> Option<&PageId> {
         match &self.place {
-            Held::Seat(page, _) => Some(page),
+            Held::Seat(page, _) | Held::Room { asked: page, .. } => Some(page),
+            Held::Socket(_) => None,
+        }
+    }
+
+    /// The room that it is in.
+    fn room(&self) -> Option<RoomName> {
+        match &self.place {
+            Held::Seat(page, _) => Some(RoomName::of_page(page)),
+            Held::Room { room, .. } => Some(room.clone()),
             Held::Socket(_) => None,
         }
     }
@@ -190,6 +210,37 @@ impl LiveSocket {
         Pin::new(&mut self.ended)
             .poll(context)
             .map(|ended| ended.unwrap_or_else(gone))
+    }
+}
+
+/// The way to somebody in a room without a document.
+pub trait RoomControl: Send + Sync {
+    /// It may not be there any more.
+    fn remove(&self, refusal: &Refusal);
+}
+
+/// A place in a room without a document, whose role follows every change.
+pub struct RoomSeat(Registration);
+
+impl RoomSeat {
+    /// What its holder may do now.
+    pub fn role(&self) -> Role {
+        self.0.entry.standing().role
+    }
+
+    /// Why its holder was sent away, if that is so.
+    pub fn removed(&self) -> Option<Refusal> {
+        match &self.0.entry.place {
+            Held::Room { removed, .. } => removed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Held::Seat(..) | Held::Socket(_) => None,
+        }
+    }
+
+    /// Its holder has shown a fresh token of the same user: what it may do follows that one from now on.
+    pub async fn renew(&self, identity: Arc<Identity>) {
+        let Registration { entry, access, .. } = &self.0;
+        entry.standing().identity = identity;
+        access.decide_again(entry).await;
     }
 }
 
@@ -329,6 +380,41 @@ impl Access {
             registration,
             _permit: permit,
         })
+    }
+
+    /// Notes that somebody has entered a room without a document. Until that is given back, its role follows every change.
+    pub async fn watch_room(
+        &self,
+        room: &RoomName,
+        membership: Membership,
+        control: Arc<dyn RoomControl>,
+    ) -> RoomSeat {
+        let Membership {
+            role,
+            user,
+            identity,
+            until,
+            stamp,
+            asked,
+            ..
+        } = membership;
+        let until = earlier(until, identity.expires_at);
+        let standing = Standing::new(identity, role, until);
+        let is_limited = standing.until.is_some();
+        let place = Held::Room {
+            asked,
+            room: room.clone(),
+            control,
+            removed: Mutex::default(),
+        };
+        let registration = self.register(place, standing);
+        // Whatever changes from here on finds it; what has changed since the decision is looked for now.
+        if self.stamp(user.as_deref()) != stamp {
+            self.decide_again(&registration.entry).await;
+        } else if is_limited {
+            self.0.live.limited.notify_one();
+        }
+        RoomSeat(registration)
     }
 
     /// Keeps an eye on the socket of somebody who may enter: it is told when that ends, whether it is in a page or not.
