@@ -16,7 +16,8 @@ use ipnet::IpNet;
 use storage::StoreOptions;
 
 use crate::{
-    auth::{AccessConfig, Authenticator, PublicUrl, Rate, RateLimits, SeatLimits, Secret},
+    access::{AccessConfig, Rate, RateLimits, SeatLimits},
+    auth::{Authenticator, PublicUrl, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::SessionConfig;
 use crate::{
-    auth::Access,
+    access::Access,
     rooms::{Refusal, RefusalCode, Registry, StoreWriter},
     telemetry::Metrics,
 };

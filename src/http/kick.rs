@@ -15,7 +15,8 @@ use storage::EVERYBODY;
 
 use super::{App, body::UnreadBody, now};
 use crate::{
-    auth::{Note, signature},
+    access::Note,
+    auth::signature,
     rooms::{Refusal, RefusalCode},
 };
 
