@@ -14,6 +14,7 @@
 //! [`Failures`] slows down whoever guesses, and [`signature`] checks messages of backends. Tokens are in no log, and the reason why one
 //! proves nothing is told to nobody: the code of a refusal is all.
 
+mod claims;
 pub mod complaints;
 mod credentials;
 mod failures;
@@ -31,10 +32,11 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::http::{HeaderMap, Uri};
 
+pub use claims::{ClaimRules, Claims, NumericDate};
 pub use credentials::{Credential, SUBPROTOCOL_PREFIX};
 pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
-pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
+pub use jwt::TokenKeys;
 pub use keys::KeyError;
 pub use origin::{Origin, OriginPolicy};
 pub use pagespace::{PageSpace, PageSpaceConfig};
@@ -42,7 +44,7 @@ pub use proxies::{PublicUrl, Reached, client_address, is_trusted};
 pub use session_cookie::SessionKeys;
 use subtle::ConstantTimeEq;
 
-use self::{identity::unauthenticated, jwt::Unproven};
+use self::{claims::Unproven, identity::unauthenticated};
 pub(crate) use self::{
     identity::{expired, revoked},
     pagespace::is_opaque,
