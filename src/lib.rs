@@ -14,10 +14,10 @@
 //!  connections ──► protocols ──► rooms: registry → room ──► crdt               storage
 //!   (move frames)   (frame ⇄ message)       ▲  task: runs one room, carries out effects ┘
 //!    ▲                                      │
-//!    └────────── outbox ◄───────────────────┘      http and auth stand beside connections
+//!    └────────── outbox ◄───────────────────┘      http, auth and access stand beside connections
 //! ```
 //!
-//! Beside pages there are [rooms without a document](events), in which applications tell each other events in their own vocabularies.
+//! Beside pages there are [rooms without a document](events::Rooms), in which applications tell each other events in their own vocabularies.
 //!
 //! What a page says as text or JSON is read in workers, processes of their own that may die ([`reader`]): a document library that breaks
 //! on what somebody has sent breaks nothing else.
@@ -34,13 +34,13 @@
 //! appends of all rooms into one transaction; snapshots leave apart, by the [compactor](rooms::Compactor). When it is committed the room hears of it, and only then the author gets its own update
 //! back: the acknowledgement. A protocol that counts gets one receipt for each message instead.
 //!
-//! **Joining.** [`http`] finds out who is asking ([`auth`]), accepts the upgrade in any case and hangs up with a code if the answer is no. The
+//! **Joining.** [`http`] finds out who is asking ([`auth`]) and what it may do ([`access`]), accepts the upgrade in any case and hangs up with a code if the answer is no. The
 //! [registry](rooms::Registry) opens the room once, however many arrive together. The room sends its state vector and who is here; it
 //! answers the client's state vector with what is missing, as soon as all of that is durable. A protocol with many pages on one socket
 //! ([`connections::hocuspocus`]) asks for each page anew, and keeps what is said to it until the answer is there.
 //!
-//! **A permission is taken away.** REST, an announcement of the database, or the end of a grant reaches [`auth::Access`], which decides again
-//! for every [seat](auth::LiveSeat) concerned. The room's task is told past everything that waits in its mailbox: what the member had said
+//! **A permission is taken away.** REST, an announcement of the database, or the end of a grant reaches [`access::Access`], which decides again
+//! for every [seat](access::LiveSeat) concerned. The room's task is told past everything that waits in its mailbox: what the member had said
 //! and nobody had taken in counts for nothing, what was queued for it is dropped, and its presence ends.
 //!
 //! **A slow reader.** Its [outbox](rooms::Outbox) is bounded in bytes. When it is full, document messages are dropped and the room remembers
@@ -78,6 +78,7 @@
 //! [`rooms::Input`] and [`rooms::Effect`] are the nouns, [`rooms::Room`] is the heart, [`protocols::y_websocket`] the simplest dialect,
 //! [`storage`]'s front page the contract of a store, and [`config`] every limit there is.
 
+pub mod access;
 pub mod auth;
 #[doc = include_str!("costs.md")]
 pub mod costs {}

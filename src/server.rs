@@ -23,7 +23,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use crate::{
-    auth::{Access, Audit, complaints, is_trusted},
+    access::{Access, Audit},
+    auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
     events::{BroadcastIds, EventRooms, EventServices},

@@ -137,12 +137,12 @@ pub(super) fn unauthenticated() -> Refusal {
 }
 
 /// A token that was good once.
-pub(super) fn expired() -> Refusal {
+pub(crate) fn expired() -> Refusal {
     Refusal::new(RefusalCode::TokenExpired, "the token has expired")
 }
 
 /// A token that was withdrawn.
-pub(super) fn revoked() -> Refusal {
+pub(crate) fn revoked() -> Refusal {
     Refusal::new(RefusalCode::TokenRevoked, "the token has been withdrawn")
 }
 

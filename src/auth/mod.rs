@@ -1,6 +1,6 @@
-//! Who is asking, and what they may do: from the bytes of a request to a role on a page, in one place for every protocol.
+//! Who is asking: from the bytes of a request to an identity, in one place for every protocol. What it may do is [`access`](crate::access)'s.
 //!
-//! # From bytes to decision
+//! # From bytes to identity
 //!
 //! 1. [`Authenticator::credential`] finds the token in a request: the first source of a fixed list wins, also when its token is
 //!    wrong. What a browser sends by itself (a cookie) counts only with an allowed `Origin` ([`OriginPolicy`]), and of several
@@ -8,40 +8,13 @@
 //! 2. [`Authenticator`] makes an [`Identity`] of it, or says that it proves nothing. Which keys may verify it, and with which
 //!    algorithms, is decided by the configuration and by where the token was found, never by the token: [`TokenKeys`] for signed
 //!    tokens, [`SessionKeys`] for the encrypted session cookies of NextAuth and Auth.js. [`PageSpace`] looks opaque tokens up.
-//! 3. [`Access::identify`] asks whether the user is blocked, or was signed out since the token was issued.
-//! 4. [`Access::role`] asks the configured sources in order; the first that knows the page decides, nobody knowing it is no
-//!    access, and a source that fails is no access and an error that may be retried. Answers are kept for a few seconds, and
-//!    never longer than until a change is made or announced; the same question is asked once however many wait for it.
-//! 5. [`Access::join`] takes a seat in the room, whose role the room checks at every single change.
-//!
-//! # Changes
-//!
-//! Every seat that [`Access::join`] has given is known to [`Access`] by user and page. When something changes
-//! ([`Access::changed`], the time of a grant or a token running out, an announcement of PostgreSQL), the decision is made again
-//! for each seat concerned, and the room is told through the seat's [handle](crate::rooms::SeatHandle): another role, or out.
-//! That goes past everything that the member has said and that still waits. A protocol has nothing to do for it.
-//!
-//! A page in the trash is closed by the same mechanism: [`Access::join`] and every request ask for it after the role, so that whoever
-//! may not see the page learns nothing, and deleting or restoring it is a change that concerns everybody.
-//!
-//! # Authorship
-//!
-//! The room knows which member writes with a Yjs client id: whoever brought something new under it, by an edit, until it
-//! leaves. New structs under that id from another user would leave two replicas with different content at the same clocks and equal
-//! state vectors, which no sync ever mends. So an edit, or a post of a user, that has some is refused, and its sender sent away. A resync
-//! may repeat anybody's edits, because programs that sync from peer to peer do so, but what is new in it of somebody who is here is
-//! left out: the writer brings that. When the writer leaves, whoever brought some of it is asked again.
-//!
-//! Presence is bound to connections in the same way. Where the configuration asks for it, each member wears a
-//! [badge](crdt::Badge) made of its [`Identity`], and what it shows says who it is.
 //!
 //! # What else stands here
 //!
-//! [`Audit`] keeps what was done and refused, [`Failures`] slows down whoever guesses, [`Rates`] whoever asks too often, and [`signature`] checks messages of
-//! backends. Tokens are in no log, and the reason why one proves nothing is told to nobody: the code of a refusal is all.
+//! [`Failures`] slows down whoever guesses, and [`signature`] checks messages of backends. Tokens are in no log, and the reason why one
+//! proves nothing is told to nobody: the code of a refusal is all.
 
-mod access;
-mod audit;
+mod claims;
 pub mod complaints;
 mod credentials;
 mod failures;
@@ -49,38 +22,33 @@ mod field_cipher;
 mod identity;
 mod jwt;
 mod keys;
-mod live;
 mod origin;
 mod pagespace;
 mod proxies;
-mod rates;
-mod seats;
 mod session_cookie;
 pub mod signature;
-mod sources;
 
 use std::{sync::Arc, time::SystemTime};
 
 use axum::http::{HeaderMap, Uri};
 
-pub use access::{Access, AccessConfig, Membership};
-pub use audit::{Audit, Note};
+pub use claims::{ClaimRules, Claims, NumericDate};
 pub use credentials::{Credential, SUBPROTOCOL_PREFIX};
 pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
-pub use jwt::{ClaimRules, Claims, NumericDate, TokenKeys};
+pub use jwt::TokenKeys;
 pub use keys::KeyError;
-pub use live::{LiveSeat, LiveSocket, RoomControl, RoomSeat};
 pub use origin::{Origin, OriginPolicy};
 pub use pagespace::{PageSpace, PageSpaceConfig};
 pub use proxies::{PublicUrl, Reached, client_address, is_trusted};
-pub use rates::{Rate, RateLimits, Rates};
-pub use seats::SeatLimits;
 pub use session_cookie::SessionKeys;
-pub use sources::SourceName;
 use subtle::ConstantTimeEq;
 
-use self::{identity::unauthenticated, jwt::Unproven};
+use self::{claims::Unproven, identity::unauthenticated};
+pub(crate) use self::{
+    identity::{expired, revoked},
+    pagespace::is_opaque,
+};
 use crate::rooms::{Refusal, RefusalCode};
 
 /// Shortest secret that is accepted, in bytes.
@@ -152,7 +120,7 @@ impl Authenticator {
 
     /// What is answered when none of several cookies opens: what is wrong with the first that is ours. Where everybody may come,
     /// cookies of others keep nobody out.
-    pub(super) fn none_of(&self, refusals: Vec<Refusal>, now: SystemTime) -> Result<Identity, Refusal> {
+    pub(crate) fn none_of(&self, refusals: Vec<Refusal>, now: SystemTime) -> Result<Identity, Refusal> {
         let is_ours = |refusal: &Refusal| refusal.code != RefusalCode::Unauthenticated;
         match refusals.into_iter().find(is_ours) {
             Some(refusal) => Err(refusal),
@@ -251,7 +219,10 @@ fn doubt(credential: &Credential, unproven: Unproven) -> Refusal {
     refusal
 }
 
-#[expect(clippy::disallowed_methods, reason = "access meets the clock here")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tokens and permissions meet the clock here"
+)]
 pub(crate) fn now() -> SystemTime {
     SystemTime::now()
 }

@@ -46,7 +46,7 @@ pub struct PageSpaceConfig {
 const NAMELESS: &str = "Unknown";
 
 /// Whether a token is one of PageSpace's, good or not. No signed token looks like one.
-pub(super) fn is_opaque(token: &str) -> bool {
+pub(crate) fn is_opaque(token: &str) -> bool {
     token.starts_with(PREFIX)
 }
 
@@ -128,7 +128,7 @@ impl PageSpace {
     }
 
     /// Who the bearer of an opaque token is.
-    pub(super) async fn identify(&self, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
+    pub(crate) async fn identify(&self, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
         let kind = kind(token).ok_or_else(unauthenticated)?;
         let session = self.application.session(&hash(token)).await.map_err(|error| {
             tracing::warn!(%error, "the application's sessions cannot be read");

@@ -27,7 +27,8 @@ use subtle::ConstantTimeEq;
 
 use super::{
     Identity, Secret,
-    jwt::{Claims, LEEWAY, MAX_TOKEN_BYTES, NumericDate, Unproven, text_or_number},
+    claims::{Claims, LEEWAY, NumericDate, Unproven, text_or_number},
+    jwt::MAX_TOKEN_BYTES,
 };
 use crate::rooms::RefusalCode;
 

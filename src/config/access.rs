@@ -6,7 +6,8 @@ use clap::Args;
 use hyper::Uri;
 
 use super::auth::{AuthSettings, check_length};
-use crate::auth::{AccessConfig, PageSpaceConfig, RateLimits, SeatLimits, Secret, SourceName};
+use crate::access::{AccessConfig, RateLimits, SeatLimits, SourceName};
+use crate::auth::{PageSpaceConfig, Secret};
 
 /// What users whose tokens have a version are asked for in PageSpace's tables.
 const PAGESPACE_VERSIONS: &str =

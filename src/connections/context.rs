@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::SessionConfig;
 use crate::{
-    auth::Access,
+    access::Access,
     events::EventServices,
     rooms::{Refusal, RefusalCode, Registry, StoreWriter},
     telemetry::Metrics,

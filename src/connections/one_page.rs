@@ -23,7 +23,7 @@ use super::{
     websocket::WebSocket,
 };
 use crate::{
-    auth::Membership,
+    access::Membership,
     protocols::{Dialect, Frame, Unread},
     rooms::{Departure, Outbox, Refusal},
 };

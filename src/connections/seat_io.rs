@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::protocol::Work;
 use crate::{
-    auth::{Access, LiveSeat, Membership},
+    access::{Access, LiveSeat, Membership},
     rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat, ServerMessage},
 };
 

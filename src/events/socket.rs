@@ -14,7 +14,8 @@ use super::{
     not_found,
 };
 use crate::{
-    auth::{Access, Identity, RoomControl, RoomSeat},
+    access::{Access, RoomControl, RoomSeat},
+    auth::Identity,
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };

@@ -16,7 +16,8 @@ use super::{
     pages::{PageInPath, limit_of, next_after},
 };
 use crate::{
-    auth::{Identity, MAX_USER_BYTES, Note},
+    access::Note,
+    auth::{Identity, MAX_USER_BYTES},
     rooms::{Refusal, RefusalCode, Role},
 };
 

@@ -15,7 +15,8 @@ use storage::PageId;
 
 use super::{App, HttpError};
 use crate::{
-    auth::{Credential, Membership, SUBPROTOCOL_PREFIX},
+    access::Membership,
+    auth::{Credential, SUBPROTOCOL_PREFIX},
     connections::{ConnectionSlot, handshake, hocuspocus, one_page, websocket},
     protocols::{Dialect, y_websocket::YWebsocket},
     rooms::Refusal,

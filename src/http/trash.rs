@@ -8,7 +8,8 @@ use storage::{AccessChange, PageId};
 
 use super::{App, HttpError, now, pages::PageInPath};
 use crate::{
-    auth::{Identity, Note},
+    access::Note,
+    auth::Identity,
     rooms::{Refusal, RefusalCode, Role},
 };
 

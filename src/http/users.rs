@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use storage::{AccessChange, EVERYBODY};
 
 use super::{App, HttpError, body::UnreadBody, now, permissions::user_id};
-use crate::{auth::Note, rooms::Refusal};
+use crate::{access::Note, rooms::Refusal};
 
 /// A path's user, who is one and not everybody.
 fn one_user(user: String) -> Result<String, HttpError> {

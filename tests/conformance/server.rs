@@ -17,7 +17,7 @@ use clap::Parser;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use pageroom::{
-    auth::{Access, Audit},
+    access::{Access, Audit},
     config::Settings,
     connections::{
         PatientStream, Protocol, ServerContext, SessionConfig, Work,

@@ -26,6 +26,7 @@ mod presence;
 mod process;
 mod properties;
 mod rest;
+mod strangers;
 mod trace;
 mod world;
 

@@ -36,7 +36,8 @@ use super::{
     websocket::{MAX_STRANGER_BYTES, WebSocket},
 };
 use crate::{
-    auth::{Credential, LiveSocket},
+    access::LiveSocket,
+    auth::Credential,
     protocols::Frame,
     protocols::hocuspocus::{self, Incoming, Request, address_of},
     rooms::{ClientMessage, Departure, Refusal, RefusalCode},

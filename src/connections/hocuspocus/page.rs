@@ -11,7 +11,7 @@ use storage::PageId;
 
 use super::ledger::Ledger;
 use crate::{
-    auth::{LiveSocket, Membership},
+    access::{LiveSocket, Membership},
     connections::{
         context::ServerContext,
         protocol::Work,

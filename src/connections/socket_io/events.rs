@@ -19,7 +19,8 @@ use super::{
     place::Said,
 };
 use crate::{
-    auth::{Credential, Identity, LiveSocket},
+    access::LiveSocket,
+    auth::{Credential, Identity},
     connections::{
         TokenBucket,
         context::ServerContext,

@@ -14,7 +14,8 @@ use storage::{PageId, Seq};
 
 use super::joined_page::{Arrival, JoinedPage};
 use crate::{
-    auth::{Access, Identity, LiveSeat},
+    access::{Access, LiveSeat},
+    auth::Identity,
     connections::{
         protocol::Work,
         seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, in_time, poll_answer},

@@ -13,7 +13,7 @@ use storage::EVERYBODY;
 
 use super::{body_of_backend, refused};
 use crate::{
-    auth::Note,
+    access::Note,
     http::{App, body::UnreadBody, now},
     rooms::{Notice, Refusal, RefusalCode, RoomName},
 };

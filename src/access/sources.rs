@@ -19,8 +19,10 @@ use serde::Deserialize;
 use serde_json::json;
 use storage::{Application, EVERYBODY, PageId, Permission, SharedStore};
 
-use super::{Secret, signature};
-use crate::rooms::{Refusal, Role};
+use crate::{
+    auth::{Secret, signature},
+    rooms::{Refusal, Role},
+};
 
 /// Longest time that a webhook may take.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(5);

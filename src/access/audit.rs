@@ -16,7 +16,7 @@ use storage::{AuditEntry, FORGOTTEN_AT_ONCE, SharedStore};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{supervision::Supervisor, telemetry::Metrics};
+use crate::{auth::now, supervision::Supervisor, telemetry::Metrics};
 
 /// Notes that wait for the store.
 const MAX_WAITING: usize = 8192;
@@ -151,7 +151,7 @@ impl Audit {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
                 () = stop.cancelled() => return,
             }
-            let ended = self.repeats().ended(super::now());
+            let ended = self.repeats().ended(now());
             for entry in ended {
                 self.keep(entry);
             }
@@ -238,7 +238,7 @@ async fn write(store: SharedStore, mut queue: mpsc::Receiver<AuditEntry>, stop: 
 async fn forget(store: SharedStore, retention: Duration, stop: CancellationToken) {
     loop {
         // In pieces: others who write take turns with it.
-        while let Some(before) = super::now().checked_sub(retention)
+        while let Some(before) = now().checked_sub(retention)
             && !stop.is_cancelled()
         {
             match store.forget_audit(before).await {

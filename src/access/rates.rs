@@ -12,8 +12,10 @@ use std::{
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
-use super::failures::network;
-use crate::rooms::{Refusal, RefusalCode};
+use crate::{
+    auth::network,
+    rooms::{Refusal, RefusalCode},
+};
 
 /// Keys that are remembered before those that have been quiet are forgotten.
 const MAX_KEYS: usize = 10_000;

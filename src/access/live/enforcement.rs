@@ -11,7 +11,8 @@ use tokio::sync::Semaphore;
 
 use super::{Entry, Held, earlier};
 use crate::{
-    auth::{Access, Note, identity::revoked, now},
+    access::{Access, Note},
+    auth::{now, revoked},
     rooms::{Refusal, RoomName},
 };
 

@@ -20,8 +20,11 @@ use futures_util::task::AtomicWaker;
 use storage::PageId;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Access, Identity, Membership, now, seats::SeatPermit};
-use crate::rooms::{Departure, Outbox, Refusal, RefusalCode, Role, RoomName, Seat, SeatHandle, Viewer};
+use super::{Access, Membership, seats::SeatPermit};
+use crate::{
+    auth::{Identity, now},
+    rooms::{Departure, Outbox, Refusal, RefusalCode, Role, RoomName, Seat, SeatHandle, Viewer},
+};
 
 /// The seats that are taken, and the sockets.
 #[derive(Default)]

@@ -1,27 +1,24 @@
 //! One server process: the server's own [`Slots`], [`Host`]s and [`Batching`], with simulated mailboxes, disk and members.
 
+mod door;
+mod turn;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use crdt::{AwarenessLimits, ClientId, Limits};
+use crdt::{AwarenessLimits, Limits};
 use pageroom::rooms::{
-    BatchLimits, Batching, Capabilities, Change, ClientMessage, CompactRequest, Count, Departure, Failure,
-    Input, MemberId, Outbox, Refusal, Role, Room, RoomConfig, SlotId, Slots, SnapshotPolicy, Storing,
-    Surroundings, load,
+    BatchLimits, Batching, Capabilities, Change, Failure, MemberId, Outbox, Refusal, Room, RoomConfig,
+    SlotId, Slots, SnapshotPolicy, Storing, load,
 };
 use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
 
-use crate::{
-    disk::Disk,
-    live::{Live, Reply},
-    plan::Settings,
-    properties,
-    trace::Trace,
-};
+pub(crate) use self::door::Command;
+use self::door::Door;
+use crate::{disk::Disk, live::Live, plan::Settings, properties, trace::Trace};
 
 /// Commands taken from a mailbox at once.
 const MAX_BATCH: usize = 256;
@@ -36,59 +33,6 @@ pub(crate) struct Around<'a> {
     pub(crate) now: Instant,
     pub(crate) disk: &'a mut Disk,
     pub(crate) trace: &'a mut Trace,
-}
-
-/// Something for a room's mailbox.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Join {
-        member: MemberId,
-        role: Role,
-        user: Option<Arc<str>>,
-        outbox: Arc<Outbox>,
-        /// The client id of an honest client.
-        own: Option<ClientId>,
-        /// It has each of its edits answered by itself.
-        posts: bool,
-    },
-    Said {
-        member: MemberId,
-        messages: Vec<ClientMessage>,
-    },
-    Left {
-        member: MemberId,
-        departure: Departure,
-    },
-    Change {
-        member: MemberId,
-        change: Change,
-    },
-    CaughtUp {
-        member: MemberId,
-    },
-    Post {
-        post: usize,
-        update: Bytes,
-    },
-    Drain {
-        abandon: bool,
-    },
-}
-
-impl Command {
-    /// Whether somebody holds a lease until the room has taken it.
-    fn is_leased(&self) -> bool {
-        matches!(self, Self::Join { .. } | Self::Post { .. })
-    }
-}
-
-/// The way to a room, and the room itself once it is loaded.
-struct Door {
-    page: usize,
-    slot: SlotId,
-    mailbox: VecDeque<Command>,
-    wake_at: Option<Instant>,
-    live: Option<Box<Live>>,
 }
 
 /// A request of a room to the store's writer.
@@ -278,70 +222,6 @@ impl Process {
             .min()
     }
 
-    /// One turn of a room's task.
-    pub(crate) fn run_room(&mut self, around: &mut Around<'_>, page: usize) {
-        let Some(door) = self.door(page) else { return };
-        let Some(mut live) = door.live.take() else { return };
-        let slot = door.slot;
-        door.wake_at = None;
-        live.begins_turn();
-        let count = door.mailbox.len().min(MAX_BATCH);
-        let commands: Vec<Command> = door.mailbox.drain(..count).collect();
-        if !door.mailbox.is_empty() {
-            door.wake_at = Some(around.now);
-        }
-        if let Some(committed) = live.stored.take() {
-            live.append_since = None;
-            live.host.handle(around.now, Input::Stored { committed });
-        }
-        for command in commands {
-            if command.is_leased() {
-                self.slots.release(&self.pages[page], slot);
-            }
-            live.obey(around.now, command);
-            live.look(around);
-        }
-        let mut turn = Turn {
-            page,
-            slot,
-            id: &self.pages[page],
-            around,
-            slots: &mut self.slots,
-            append: None,
-            answers: Vec::new(),
-            inputs: Vec::new(),
-        };
-        loop {
-            live.host.settle(turn.around.now, &mut turn);
-            live.look(turn.around);
-            if turn.inputs.is_empty() {
-                break;
-            }
-            for input in std::mem::take(&mut turn.inputs) {
-                live.host.handle(turn.around.now, input);
-            }
-        }
-        let Turn { append, answers, .. } = turn;
-        if let Some(commit) = append {
-            assert!(live.append_since.is_none(), "two requests to the store at once");
-            live.append_since = Some(around.now);
-            self.batching.push(Request { page, slot, commit });
-        }
-        for (reply, result) in answers {
-            match reply {
-                Reply::Backend(post) => self.answered.push((post, result.ok())),
-                Reply::Member(posted) => live.answer(around, posted, result),
-            }
-        }
-        live.whoever_asked_is_answered(around.now);
-        if live.host.has_ended() {
-            return;
-        }
-        if let Some(door) = self.door(page) {
-            door.live = Some(live);
-        }
-    }
-
     /// A room could not be opened.
     fn remove(&mut self, page: usize, slot: SlotId) {
         let Some(door) = self.slots.remove(&self.pages[page], slot) else {
@@ -424,83 +304,6 @@ impl Process {
     /// Whether nothing is open and nothing waits to be stored.
     pub(crate) fn is_idle(&self) -> bool {
         self.slots.is_empty() && self.batching.is_idle() && self.alone.is_empty()
-    }
-}
-
-/// What a room finds around it in one turn.
-struct Turn<'a, 'b> {
-    page: usize,
-    slot: SlotId,
-    id: &'a PageId,
-    around: &'a mut Around<'b>,
-    slots: &'a mut Slots<Door>,
-    append: Option<PageCommit>,
-    answers: Vec<(Reply, Result<Seq, Refusal>)>,
-    inputs: Vec<Input>,
-}
-
-impl Surroundings for Turn<'_, '_> {
-    type Reply = Reply;
-
-    fn answer(&mut self, reply: Reply, result: Result<Seq, Refusal>) {
-        self.answers.push((reply, result));
-    }
-
-    fn append(&mut self, commit: PageCommit) {
-        let before = self.append.replace(commit);
-        assert!(before.is_none(), "two requests to the store in one turn");
-    }
-
-    fn compact(&mut self, request: CompactRequest) {
-        let seq = request.seq;
-        let taken = self.around.disk.compact(request);
-        self.inputs.push(Input::Compacted { seq, taken });
-    }
-
-    fn read_foreign(&mut self, after: Seq, before: Seq) {
-        if let Ok(rows) = self.around.disk.foreign(self.id, after, before) {
-            self.inputs.push(Input::Foreign { rows });
-        }
-    }
-
-    fn count(&mut self, count: Count, times: usize) {
-        if let Count::Refused(kind) = count {
-            self.around
-                .trace
-                .note(|| format!("page {} refuses {times} {kind}", self.page));
-        }
-    }
-
-    fn retire(&mut self) -> bool {
-        self.slots.retire(self.id, self.slot)
-    }
-}
-
-impl Door {
-    fn put(&mut self, now: Instant, command: Command) {
-        self.mailbox.push_back(command);
-        self.wake_at.get_or_insert(now + Duration::from_micros(500));
-    }
-
-    fn due(&mut self) -> Option<Instant> {
-        let live = self.live.as_mut()?;
-        [self.wake_at, live.room().next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// Backends that wait for an answer.
-    fn waiting_posts(&self) -> impl Iterator<Item = usize> {
-        let mailbox = self.mailbox.iter().filter_map(|command| match command {
-            Command::Post { post, .. } => Some(*post),
-            _ => None,
-        });
-        let waiting = self.live.iter().flat_map(|live| live.host.waiting());
-        mailbox.chain(waiting.filter_map(|reply| match reply {
-            Reply::Backend(post) => Some(*post),
-            Reply::Member(_) => None,
-        }))
     }
 }
 

@@ -1,0 +1,117 @@
+//! What a connection has when it takes its seat, and how it gets it.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use storage::PageId;
+
+use super::{Access, Note, answers::Stamp};
+use crate::{
+    auth::{Credential, Identity, now},
+    rooms::{Refusal, Role},
+};
+
+/// What a connection has when it takes its seat.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// What it may do.
+    pub role: Role,
+    /// Whose it is.
+    pub user: Option<Arc<str>>,
+    /// How long its token lasts from now.
+    pub expires_in: Option<Duration>,
+    /// Who asked.
+    pub identity: Arc<Identity>,
+    /// What the client calls its connection, where it calls it anything.
+    pub socket: Option<Arc<str>>,
+    /// Where it comes from, of a connection that enters.
+    pub(super) address: Option<IpAddr>,
+    pub(super) until: Option<SystemTime>,
+    pub(super) stamp: Stamp,
+    /// What was asked for.
+    pub(super) asked: PageId,
+}
+
+impl Access {
+    /// Who the bearer of `credential` is, and what it may do with a page.
+    pub async fn membership(
+        &self,
+        credential: Option<&Credential>,
+        page: &PageId,
+    ) -> Result<Membership, Refusal> {
+        let identity = self.identify(credential).await?;
+        self.membership_of(Arc::new(identity), page).await
+    }
+
+    /// What somebody who is known already may do with a page.
+    pub async fn membership_of(&self, identity: Arc<Identity>, page: &PageId) -> Result<Membership, Refusal> {
+        let now = now();
+        // Read before anything is asked: a change after this is noticed when the seat is taken.
+        let stamp = self.0.stamps.read(identity.user.as_deref());
+        let decision = self.decide(&identity, page, now).await?;
+        let expires_in = identity
+            .expires_at
+            .map(|at| at.duration_since(now).unwrap_or_default());
+        Ok(Membership {
+            role: decision.role,
+            user: identity.user.clone(),
+            expires_in,
+            until: decision.until,
+            identity,
+            socket: None,
+            address: None,
+            stamp,
+            asked: page.clone(),
+        })
+    }
+
+    /// What somebody may do who comes from an address to enter a page, once `count` has counted the connection for its user. Whoever is
+    /// refused is noted; whoever is not is noted by [`Self::join`].
+    pub async fn admit<T>(
+        &self,
+        identified: Result<Arc<Identity>, Refusal>,
+        page: &PageId,
+        address: IpAddr,
+        count: impl FnOnce(Option<&Arc<str>>) -> Result<T, Refusal>,
+    ) -> Result<(Membership, T), Refusal> {
+        let user = identified.as_ref().ok().and_then(|known| known.user.clone());
+        let admitting = async {
+            let mut membership = self.membership_of(identified?, page).await?;
+            membership.address = Some(address);
+            let counted = count(membership.user.as_ref())?;
+            Ok((membership, counted))
+        };
+        let admitted = admitting.await;
+        if let Err(refusal) = &admitted {
+            self.note_connect(user.as_deref(), Some(page), Some(address), Err(refusal));
+        }
+        admitted
+    }
+
+    /// Notes how somebody has come, or why not.
+    pub(super) fn note_connect(
+        &self,
+        user: Option<&str>,
+        page: Option<&PageId>,
+        address: Option<IpAddr>,
+        came: Result<(), &Refusal>,
+    ) {
+        let address = address.map(|address| address.to_string());
+        self.note(Note {
+            action: "connect",
+            outcome: came.map_or_else(|refusal| refusal.code.as_str(), |()| "ok"),
+            user,
+            page: page.map(PageId::as_str),
+            address: address.as_deref(),
+            ..Note::default()
+        });
+    }
+
+    /// Notes that somebody was refused before it was known what for.
+    pub fn note_refused(&self, user: Option<&str>, address: Option<IpAddr>, refusal: &Refusal) {
+        self.note_connect(user, None, address, Err(refusal));
+    }
+}
