@@ -17,7 +17,7 @@ use storage::StoreOptions;
 
 use crate::{
     access::AccessConfig,
-    auth::{Authenticator, PublicUrl, Secret},
+    auth::{Authenticator, Origin, PublicUrl, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
@@ -88,6 +88,8 @@ pub struct Config {
     pub address: SocketAddr,
     /// Whether `/` serves the demo.
     pub demo: bool,
+    /// Where the application's own pages come from.
+    pub own_pages: Vec<Origin>,
     /// Where clients reach the server, if that is said.
     pub public_url: Option<PublicUrl>,
     /// How long an HTTP connection stays open between two requests.
@@ -163,6 +165,7 @@ impl Settings {
         Ok(Config {
             address: SocketAddr::new(self.listen.host, self.listen.port),
             demo: self.listen.demo,
+            own_pages: self.auth.own_pages(),
             public_url: self.listen.public_url.clone(),
             http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds),
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
