@@ -59,7 +59,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a client may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Buffer for the head of a request, in bytes.
-const HEAD_BYTES: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Pause when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of the time for a stop, this much is kept for saying goodbye.
@@ -318,7 +318,7 @@ impl Server {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(head)
-            .max_buf_size(HEAD_BYTES)
+            .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(PatientStream::new(stream, stall)), service)
             .with_upgrades();
         self.tasks.spawn(async move {
