@@ -155,8 +155,8 @@ impl Server {
         };
         let events = EventServices::new(
             access.clone(),
-            config.event_rooms,
-            config.profiles,
+            (registry.clone(), readers.clone()),
+            config.events,
             metrics.clone(),
         );
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());

@@ -14,6 +14,7 @@
 
 mod broadcast;
 mod call;
+mod desk;
 mod hall;
 mod outbox;
 mod pagespace;
@@ -21,12 +22,15 @@ mod profiles;
 mod rooms;
 mod socket;
 mod ticker;
+mod versions;
 
 pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
+pub use desk::{ContentConfig, Desks, PreparedSave};
 pub use hall::{EventRooms, event_text};
 pub use outbox::EventOutbox;
 pub use profiles::{BroadcastWork, Profile, Profiles, UnknownProfile};
 pub use rooms::{EventOutlet, RoomError, RoomLimits, Rooms, SocketId, Way};
-pub use socket::{EventServices, EventSocket};
+pub use socket::{EventConfig, EventServices, EventSocket};
 pub use ticker::{Alarm, Timed, run_clock};
+pub use versions::{Bases, VersionLimits, Versions};

@@ -10,13 +10,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, Profiles, RoomError, RoomLimits, SocketId,
-    Timed, Way, event_text, not_found,
+    Alarm, BroadcastIds, ContentConfig, Desks, EventOutbox, EventOutlet, EventRooms, Profiles, RoomError,
+    RoomLimits, SocketId, Timed, Way, event_text, not_found,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
     auth::Identity,
-    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
+    reader::Readers,
+    rooms::{Refusal, RefusalCode, Registry, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
 
@@ -33,8 +34,21 @@ pub struct EventServices {
     pub broadcasts: BroadcastIds,
     /// The numbers.
     pub metrics: Metrics,
+    /// Where whole contents of pages are merged.
+    pub desks: Arc<Desks>,
     /// Wakes the clock of the parts below.
     pub alarm: Alarm,
+}
+
+/// How rooms without a document and whole contents are kept.
+#[derive(Clone, Debug)]
+pub struct EventConfig {
+    /// Limits of rooms.
+    pub rooms: RoomLimits,
+    /// The vocabularies that are spoken.
+    pub profiles: Profiles,
+    /// How whole contents are kept.
+    pub content: ContentConfig,
 }
 
 impl EventServices {
@@ -44,10 +58,22 @@ impl EventServices {
     }
 
     /// Rooms without members, for the vocabularies that are spoken.
-    pub fn new(access: Access, limits: RoomLimits, profiles: Profiles, metrics: Metrics) -> Arc<Self> {
+    pub fn new(
+        access: Access,
+        (registry, readers): (Registry, Readers),
+        config: EventConfig,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let EventConfig {
+            rooms: limits,
+            profiles,
+            content,
+        } = config;
+        let rooms = EventRooms::new(limits);
         Arc::new(Self {
             access,
-            rooms: EventRooms::new(limits),
+            desks: Desks::new(registry, readers, rooms.clone(), content),
+            rooms,
             profiles,
             broadcasts: BroadcastIds::default(),
             metrics,

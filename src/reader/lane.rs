@@ -94,6 +94,10 @@ impl Lane {
             }
             Err(error) => return Err(error),
         };
+        if wanted.ask.is_edit() {
+            // It may be what was to be edited in, which says nothing of the page.
+            return Err(ReadError::Unreadable { reason });
+        }
         tracing::error!(
             %page,
             digest = %version,

@@ -35,6 +35,8 @@ use sha2::{Digest, Sha256};
 pub use pool::Readers;
 pub use worker::{WorkerError, serve};
 
+use crate::rooms::{Refusal, RefusalCode};
+
 /// From here on a state is gone through beside the runtime.
 const LARGE_STATE: u64 = 256 << 10;
 
@@ -67,6 +69,17 @@ pub enum Form {
     Json,
     /// Plain text.
     Text,
+}
+
+/// Why a save is not merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum MergeRefusal {
+    /// The page holds something else than what is saved.
+    Conflict,
+    /// The content is not what it is said to be.
+    Malformed,
+    /// There is no such thing on the page.
+    NotFound,
 }
 
 /// The state of a page: updates that are taken in one after the other, as a rule one.
@@ -121,6 +134,14 @@ pub enum ReadError {
         /// Why not; names the field.
         reason: String,
     },
+    /// What was asked for contradicts what the page holds. The fault of who asks.
+    #[error("{message}")]
+    Refused {
+        /// Why, for programs.
+        refusal: MergeRefusal,
+        /// Why, in a sentence.
+        message: String,
+    },
     /// Too many questions wait. The server's fault, for now.
     #[error("too much is being read just now")]
     Busy,
@@ -130,4 +151,26 @@ pub enum ReadError {
         /// What the system said.
         reason: String,
     },
+}
+
+impl ReadError {
+    /// The same as every protocol tells it.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Unreadable { .. } | Self::Unshown { .. } => {
+                Refusal::new(RefusalCode::Internal, self.to_string())
+            }
+            Self::Refused { refusal, message } => {
+                let code = match refusal {
+                    MergeRefusal::Conflict => RefusalCode::Conflict,
+                    MergeRefusal::Malformed => RefusalCode::Malformed,
+                    MergeRefusal::NotFound => RefusalCode::NotFound,
+                };
+                Refusal::new(code, message.clone())
+            }
+            Self::Busy | Self::Unavailable { .. } => {
+                Refusal::unavailable("pages cannot be read just now, try again")
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use crdt::{ClientId, ComponentChange, Format, Merged, Save, Whole};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use storage::PageId;
@@ -15,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Form, LARGE_STATE, ReadError, Readable, ReaderConfig, State,
+    Form, LARGE_STATE, MergeRefusal, ReadError, Readable, ReaderConfig, State,
     lane::{Job, Lane},
     marks::Marks,
     process::Wanted,
@@ -67,10 +68,10 @@ impl Readers {
         field: Option<String>,
     ) -> Result<Option<String>, ReadError> {
         let ask = Ask::Content { form, field };
-        match self.ask(page, state.into(), ask).await? {
+        match self.ask(page, state.into(), ask, Bytes::new()).await? {
             (Answer::Content, body) => Ok(Some(text(body))),
             (Answer::NoSuchField, _) => Ok(None),
-            (answer, _) => Err(beside(&answer)),
+            (answer, _) => Err(beside(answer)),
         }
     }
 
@@ -79,7 +80,7 @@ impl Readers {
     /// # Errors
     /// When the page cannot be read, or not now.
     pub async fn readable(&self, page: &PageId, state: impl Into<State>) -> Result<Readable, ReadError> {
-        match self.ask(page, state.into(), Ask::Readable).await? {
+        match self.ask(page, state.into(), Ask::Readable, Bytes::new()).await? {
             (Answer::Readable { json }, mut body) => {
                 let plain = body.split_off(json.min(body.len()));
                 Ok(Readable {
@@ -87,7 +88,7 @@ impl Readers {
                     text: text(plain),
                 })
             }
-            (answer, _) => Err(beside(&answer)),
+            (answer, _) => Err(beside(answer)),
         }
     }
 
@@ -100,9 +101,105 @@ impl Readers {
         page: &PageId,
         state: impl Into<State>,
     ) -> Result<Vec<(String, String)>, ReadError> {
-        match self.ask(page, state.into(), Ask::Fields).await? {
+        match self.ask(page, state.into(), Ask::Fields, Bytes::new()).await? {
             (Answer::Fields, body) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
-            (answer, _) => Err(beside(&answer)),
+            (answer, _) => Err(beside(answer)),
+        }
+    }
+
+    /// The whole content of a page, or of one field. `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When the page holds something else than the format can show, or cannot be read, or not now.
+    pub async fn whole(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        format: Option<Format>,
+        default_format: Format,
+        field: Option<String>,
+    ) -> Result<Option<Whole>, ReadError> {
+        let ask = Ask::Whole {
+            format,
+            default_format,
+            field,
+        };
+        match self.ask(page, state.into(), ask, Bytes::new()).await? {
+            (Answer::Whole { format, field }, body) => Ok(Some(Whole {
+                content: serde_json::from_slice(&body).unwrap_or_default(),
+                format,
+                field,
+            })),
+            (Answer::Nothing, _) => Ok(None),
+            (answer, _) => Err(beside(answer)),
+        }
+    }
+
+    /// The edits of a save of a whole content of a page, under a client id that nothing in the page has.
+    ///
+    /// # Errors
+    /// When the save contradicts what the page holds, or the page cannot be read, or not now.
+    pub async fn merge(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        client: ClientId,
+        save: &Save,
+    ) -> Result<Merged, ReadError> {
+        let ask = Ask::Merge { client: client.0 };
+        self.edits(page, state.into(), ask, serde_json::to_vec(save))
+            .await
+    }
+
+    /// The edits of a change of a component, under a client id that nothing in the page has.
+    ///
+    /// # Errors
+    /// When the change contradicts what the page holds, or the page cannot be read, or not now.
+    pub async fn merge_component(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        client: ClientId,
+        change: &ComponentChange,
+    ) -> Result<Merged, ReadError> {
+        let ask = Ask::Component { client: client.0 };
+        self.edits(page, state.into(), ask, serde_json::to_vec(change))
+            .await
+    }
+
+    async fn edits(
+        &self,
+        page: &PageId,
+        state: State,
+        ask: Ask,
+        payload: serde_json::Result<Vec<u8>>,
+    ) -> Result<Merged, ReadError> {
+        let payload = payload.map_err(|error| ReadError::Refused {
+            refusal: MergeRefusal::Malformed,
+            message: error.to_string(),
+        })?;
+        match self.ask(page, state, ask, payload.into()).await? {
+            (
+                Answer::Merged {
+                    update,
+                    format,
+                    field,
+                    base,
+                    differs,
+                },
+                mut body,
+            ) => {
+                let content = body.split_off(update.min(body.len()));
+                Ok(Merged {
+                    update: body.into(),
+                    content: serde_json::from_slice(&content).unwrap_or_default(),
+                    field,
+                    format,
+                    base,
+                    differs,
+                })
+            }
+            (answer, _) => Err(beside(answer)),
         }
     }
 
@@ -111,7 +208,13 @@ impl Readers {
         self.0.marks.is_marked(page.as_str())
     }
 
-    async fn ask(&self, page: &PageId, state: State, ask: Ask) -> Result<(Answer, Vec<u8>), ReadError> {
+    async fn ask(
+        &self,
+        page: &PageId,
+        state: State,
+        ask: Ask,
+        payload: Bytes,
+    ) -> Result<(Answer, Vec<u8>), ReadError> {
         let version = digest(&state).await;
         let forbidden = self.0.marks.forbids(page.as_str(), &version, Instant::now());
         let too_large = (state.len() > self.0.config.memory).then(|| TOO_LARGE.into());
@@ -126,6 +229,7 @@ impl Readers {
                 version: version.clone(),
                 state,
                 ask,
+                payload,
             },
             reply,
         };
@@ -176,7 +280,10 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 /// An answer to another question: the worker is not the program that it should be.
-fn beside(answer: &Answer) -> ReadError {
+fn beside(answer: Answer) -> ReadError {
+    if let Answer::Refused { refusal, message } = answer {
+        return ReadError::Refused { refusal, message };
+    }
     tracing::error!(?answer, "a reader process answers beside the question");
     ReadError::Unavailable {
         reason: "it does not understand what it is asked".to_owned(),

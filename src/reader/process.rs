@@ -95,6 +95,8 @@ pub(super) struct Wanted {
     pub(super) version: Arc<str>,
     pub(super) state: State,
     pub(super) ask: Ask,
+    /// What the question is about, beside the state.
+    pub(super) payload: Bytes,
 }
 
 impl Process {
@@ -183,8 +185,10 @@ impl Process {
             version: wanted.version.to_string(),
             state: sent.given.take(),
             ask: wanted.ask.clone(),
+            payload: wanted.payload.len() as u64,
         };
-        protocol::send(&mut self.input, &question, sent.parts.iter().map(|part| &**part)).await?;
+        let parts = sent.parts.iter().map(|part| &**part);
+        protocol::send(&mut self.input, &question, parts.chain([&*wanted.payload])).await?;
         sent.given = question.state;
         protocol::receive(&mut self.output, self.max_body).await
     }

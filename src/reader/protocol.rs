@@ -6,10 +6,11 @@
 
 use std::io::{self, Read, Write};
 
+use crdt::Format;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::Form;
+use super::{Form, MergeRefusal};
 
 /// Largest head: it names a page (255 bytes) and a field, whose name came in the address of a request.
 const MAX_HEAD: u64 = 1 << 20;
@@ -27,6 +28,8 @@ pub(super) struct Question {
     /// What the body is; `None` when the worker should have this state.
     pub(super) state: Option<Given>,
     pub(super) ask: Ask,
+    /// How much of the body, at its end, is not of the state but what the question itself is about.
+    pub(super) payload: u64,
 }
 
 /// How a body makes a state.
@@ -56,6 +59,23 @@ pub(super) enum Ask {
     Readable,
     /// The names and types of its root types.
     Fields,
+    /// The whole content of it, or of one field.
+    Whole {
+        format: Option<Format>,
+        default_format: Format,
+        field: Option<String>,
+    },
+    /// The edits of a save, which is the payload, under this client id.
+    Merge { client: u64 },
+    /// The edits of a change of a component, which is the payload, under this client id.
+    Component { client: u64 },
+}
+
+impl Ask {
+    /// Whether more than the page itself decides what comes of it.
+    pub(super) fn is_edit(&self) -> bool {
+        matches!(self, Self::Merge { .. } | Self::Component { .. })
+    }
 }
 
 /// What a worker answers.
@@ -71,6 +91,20 @@ pub(super) enum Answer {
     Readable { json: usize },
     /// The body is a list of names and types, as JSON.
     Fields,
+    /// The body is the content, as JSON.
+    Whole { format: Format, field: String },
+    /// The page has no such content.
+    Nothing,
+    /// The body is an update of this length and then the content, as JSON.
+    Merged {
+        update: usize,
+        format: Format,
+        field: String,
+        base: Option<usize>,
+        differs: bool,
+    },
+    /// What was asked for contradicts what the page holds.
+    Refused { refusal: MergeRefusal, message: String },
     /// No document can be made of the state.
     Unreadable { reason: String },
     /// What was asked for cannot be shown.
@@ -180,6 +214,7 @@ mod tests {
             version: "v".to_owned(),
             state: Some(Given::Whole(vec![3])),
             ask: Ask::Readable,
+            payload: 0,
         };
         let mut frame = Vec::new();
         write(&mut frame, &question, b"abc").expect("a frame");

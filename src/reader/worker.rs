@@ -7,11 +7,12 @@ use std::{
     thread,
 };
 
-use crdt::{View, ViewError};
+use crdt::{ClientId, MergeError, Merged, View, ViewError, Whole};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use serde::de::DeserializeOwned;
 
 use super::{
-    Form,
+    Form, MergeRefusal,
     protocol::{self, Answer, Ask, Given, Question, Reply},
 };
 
@@ -129,6 +130,8 @@ impl Warm {
     }
 
     fn answer(&mut self, question: &Question, body: &[u8]) -> (Reply, Vec<u8>) {
+        let payload = usize::try_from(question.payload).unwrap_or(usize::MAX);
+        let (body, payload) = body.split_at(body.len().saturating_sub(payload));
         let kept = self.take(&question.page);
         let page = match (kept, &question.state) {
             (Some(page), None) if page.version == question.version => Ok(page),
@@ -146,10 +149,8 @@ impl Warm {
             Ok(page) => page,
             Err(answer) => return (Reply { answer, knows: None }, Vec::new()),
         };
-        let (answer, body) = read(&page.view, &question.ask).unwrap_or_else(|error| {
-            let reason = error.to_string();
-            (Answer::Unshown { reason }, Vec::new())
-        });
+        let (answer, body) =
+            read(&page.view, &question.ask, payload).unwrap_or_else(|error| (refused(error), Vec::new()));
         let knows = page.view.state_vector();
         let is_told = page.bytes <= self.budget && question.state.is_some() && knows.len() <= MAX_KNOWN;
         let knows = is_told.then(|| knows.encode().to_vec());
@@ -208,8 +209,55 @@ fn open(parts: &[u64], mut body: &[u8]) -> Result<View, ViewError> {
     Ok(view)
 }
 
-fn read(view: &View, ask: &Ask) -> Result<(Answer, Vec<u8>), ViewError> {
+fn refused(error: MergeError) -> Answer {
+    let message = error.to_string();
+    let refusal = match error {
+        MergeError::Conflict { .. } => MergeRefusal::Conflict,
+        MergeError::Malformed { .. } => MergeRefusal::Malformed,
+        MergeError::NotFound { .. } => MergeRefusal::NotFound,
+        MergeError::View(_) => return Answer::Unshown { reason: message },
+    };
+    Answer::Refused { refusal, message }
+}
+
+fn payload_of<T: DeserializeOwned>(payload: &[u8]) -> Result<T, MergeError> {
+    serde_json::from_slice(payload).map_err(|error| MergeError::Malformed {
+        reason: error.to_string(),
+    })
+}
+
+fn merged(merged: Merged) -> (Answer, Vec<u8>) {
+    let mut body = merged.update.to_vec();
+    let answer = Answer::Merged {
+        update: body.len(),
+        format: merged.format,
+        field: merged.field,
+        base: merged.base,
+        differs: merged.differs,
+    };
+    body.extend(merged.content.to_string().into_bytes());
+    (answer, body)
+}
+
+fn read(view: &View, ask: &Ask, payload: &[u8]) -> Result<(Answer, Vec<u8>), MergeError> {
     Ok(match ask {
+        Ask::Whole {
+            format,
+            default_format,
+            field,
+        } => match view.whole(*format, *default_format, field.as_deref())? {
+            Some(Whole {
+                content,
+                format,
+                field,
+            }) => (Answer::Whole { format, field }, content.to_string().into_bytes()),
+            None => (Answer::Nothing, Vec::new()),
+        },
+        Ask::Merge { client } => merged(view.merge(ClientId(*client), &payload_of(payload)?)?),
+        Ask::Component { client } => {
+            let change = payload_of(payload)?;
+            merged(view.merge_component(ClientId(*client), &change)?)
+        }
         Ask::Content { form, field } => {
             let content = match form {
                 Form::Json => view.json(field.as_deref())?.map(|json| json.to_string()),
@@ -258,6 +306,7 @@ mod tests {
                 form: Form::Text,
                 field: None,
             },
+            payload: 0,
         };
         warm.answer(&question, body)
     }

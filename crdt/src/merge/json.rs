@@ -42,7 +42,7 @@ const COLUMN: &str = "columnIndex";
 const MAX_DEPTH: usize = 32;
 
 /// A change of a component.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum ComponentChange {
     /// Some of its properties, each in the author's copy of it; or those of a thing in it.
     Update {

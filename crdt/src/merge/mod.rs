@@ -25,7 +25,7 @@ use serde_json::{Map as Object, Value};
 use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
 
-pub use base::Candidate;
+pub use base::{Candidate, nearest};
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER};
 
 use crate::content::{self, FieldType};
@@ -66,7 +66,7 @@ impl Format {
 }
 
 /// A save of a whole content.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Save {
     /// The content: a string, or an object where it is ProseMirror's.
     pub content: Value,
@@ -97,6 +97,17 @@ pub struct Merged {
     pub base: Option<usize>,
     /// Whether the page holds something else now than what was saved.
     pub differs: bool,
+}
+
+/// A whole content of a page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    /// The content: a string, or an object where it is ProseMirror's or a component's.
+    pub content: Value,
+    /// How it is written.
+    pub format: Format,
+    /// The root type that holds it.
+    pub field: String,
 }
 
 /// Why a save is not merged.
@@ -154,6 +165,51 @@ impl View {
     /// When there is no such thing on the page, or the page cannot be read.
     pub fn merge_component(&self, client: ClientId, change: &ComponentChange) -> Result<Merged, MergeError> {
         self.edit(client, |transaction| json::merge(transaction, change))
+    }
+
+    /// The whole content of the page, or of one root type. `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When it holds something else than this format can show, or cannot be shown.
+    pub fn whole(
+        &self,
+        format: Option<Format>,
+        default_format: Format,
+        field: Option<&str>,
+    ) -> Result<Option<Whole>, MergeError> {
+        if format == Some(Format::Json) {
+            let content = self.component()?;
+            let is_empty = content.as_object().is_none_or(Object::is_empty);
+            return Ok((!is_empty).then(|| Whole {
+                content,
+                format: Format::Json,
+                field: COMPONENT_FIELD.to_owned(),
+            }));
+        }
+        let asked = Save {
+            content: Value::Null,
+            format,
+            default_format,
+            field: field.map(str::to_owned),
+            candidates: Vec::new(),
+            had_current: false,
+        };
+        let (field, format) = self.target(&asked)?;
+        let field = field.to_owned();
+        if self.is_blank(&field)? {
+            return Ok(None);
+        }
+        let content = match format {
+            Format::Text => self.json(Some(&field))?.unwrap_or_default(),
+            Format::Html | Format::Prosemirror | Format::Json => {
+                return Err(MergeError::malformed("not yet"));
+            }
+        };
+        Ok(Some(Whole {
+            content,
+            format,
+            field,
+        }))
     }
 
     /// A component as JSON, with the things of its lists in their order.
@@ -283,7 +339,7 @@ impl<'a> Base<'a> {
             .collect();
         let current = (save.had_current || contents.is_empty()).then_some(current);
         let with_current = contents.iter().map(|content| &**content).chain(current);
-        let nearest = base::nearest(with_current, &shown(&save.content));
+        let nearest = nearest(with_current, &shown(&save.content));
         match nearest.and_then(|index| Some((index, save.candidates.get(index)?))) {
             Some((index, candidate)) => Self {
                 candidate: Some((index, &candidate.content)),
@@ -314,7 +370,7 @@ impl<'a> Base<'a> {
             .collect();
         let current = (had_current || contents.is_empty()).then(|| part(current));
         let with_current = contents.iter().map(String::as_str).chain(current.as_deref());
-        let nearest = base::nearest(with_current, &part(updates));
+        let nearest = nearest(with_current, &part(updates));
         match nearest.and_then(|index| Some((index, candidates.get(index)?))) {
             Some((index, candidate)) => Self {
                 candidate: Some((index, &candidate.content)),
