@@ -60,6 +60,15 @@ pub struct Readable {
     pub text: String,
 }
 
+/// What is to be merged into a page.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Change {
+    /// A save of a whole content.
+    Save(crdt::Save),
+    /// A change of a component.
+    Component(crdt::ComponentChange),
+}
+
 /// In which form a page is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Form {
@@ -104,6 +113,17 @@ impl From<Vec<Bytes>> for State {
     fn from(parts: Vec<Bytes>) -> Self {
         Self(parts.into())
     }
+}
+
+/// Why nothing was merged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// The save is refused. Its author's fault.
+    #[error(transparent)]
+    Refused(#[from] crdt::MergeRefusal),
+    /// The page was not read.
+    #[error(transparent)]
+    Unread(#[from] ReadError),
 }
 
 /// Why a page was not read.

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::diff::{atoms, difference, hunks, is_of_word};
 
 /// A content that the author of a save may have begun with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The whole content, in the form of the save.
     pub content: serde_json::Value,
