@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use super::{EventRooms, SocketId, VersionLimits, Versions, Way, event_text};
 use crate::{
     protocols::events::{ContentSave, Shape, Wording},
-    reader::Readers,
+    reader::{Change, Readers},
     rooms::{Refusal, RefusalCode, Registry, RoomName},
 };
 
@@ -501,23 +501,23 @@ impl Desk {
         let saved = Arc::new(save.content);
         let candidates = nearest(candidates, saved.clone()).await;
         let (seq, whole) = self.read(desks).await?;
-        let save_of = Save {
+        let change = Change::Save(Save {
             content: Json::clone(&saved),
             format: save.shape.format.map(Format::from),
             default_format: desks.config.default_format,
             field: save.shape.field.clone(),
             had_current: false,
-            candidates,
-        };
+            candidates: candidates.clone(),
+        });
         let whole = whole.unwrap_or_else(|| Bytes::from_static(&[0, 0]));
-        let merging = desks.readers.merge(&self.page, whole, client, &save_of);
+        let merging = desks.readers.merge(&self.page, whole, client, &change);
         let Merged {
             update,
             content,
             base,
             ..
         } = merging.await.map_err(|error| error.refusal())?;
-        let base = base.and_then(|index| save_of.candidates.into_iter().nth(index));
+        let base = base.and_then(|index| candidates.into_iter().nth(index));
         Ok(PreparedSave {
             update,
             saved,

@@ -29,6 +29,7 @@ mod worker;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use crdt::MergeRefusal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -62,6 +63,15 @@ pub struct Readable {
     pub text: String,
 }
 
+/// What is to be merged into a page.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Change {
+    /// A save of a whole content.
+    Save(crdt::Save),
+    /// A change of a component.
+    Component(crdt::ComponentChange),
+}
+
 /// In which form a page is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Form {
@@ -69,17 +79,6 @@ pub enum Form {
     Json,
     /// Plain text.
     Text,
-}
-
-/// Why a save is not merged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum MergeRefusal {
-    /// The page holds something else than what is saved.
-    Conflict,
-    /// The content is not what it is said to be.
-    Malformed,
-    /// There is no such thing on the page.
-    NotFound,
 }
 
 /// The state of a page: updates that are taken in one after the other, as a rule one.
@@ -119,6 +118,17 @@ impl From<Vec<Bytes>> for State {
     }
 }
 
+/// Why nothing was merged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// The save is refused. Its author's fault.
+    #[error(transparent)]
+    Refused(#[from] MergeRefusal),
+    /// The page was not read.
+    #[error(transparent)]
+    Unread(#[from] ReadError),
+}
+
 /// Why a page was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -133,14 +143,6 @@ pub enum ReadError {
     Unshown {
         /// Why not; names the field.
         reason: String,
-    },
-    /// What was asked for contradicts what the page holds. The fault of who asks.
-    #[error("{message}")]
-    Refused {
-        /// Why, for programs.
-        refusal: MergeRefusal,
-        /// Why, in a sentence.
-        message: String,
     },
     /// Too many questions wait. The server's fault, for now.
     #[error("too much is being read just now")]
@@ -160,17 +162,25 @@ impl ReadError {
             Self::Unreadable { .. } | Self::Unshown { .. } => {
                 Refusal::new(RefusalCode::Internal, self.to_string())
             }
-            Self::Refused { refusal, message } => {
-                let code = match refusal {
-                    MergeRefusal::Conflict => RefusalCode::Conflict,
-                    MergeRefusal::Malformed => RefusalCode::Malformed,
-                    MergeRefusal::NotFound => RefusalCode::NotFound,
-                };
-                Refusal::new(code, message.clone())
-            }
             Self::Busy | Self::Unavailable { .. } => {
                 Refusal::unavailable("pages cannot be read just now, try again")
             }
         }
+    }
+}
+
+impl MergeError {
+    /// The same as every protocol tells it.
+    pub fn refusal(&self) -> Refusal {
+        let refused = match self {
+            Self::Refused(refused) => refused,
+            Self::Unread(error) => return error.refusal(),
+        };
+        let code = match refused {
+            MergeRefusal::Conflict { .. } => RefusalCode::Conflict,
+            MergeRefusal::Malformed { .. } => RefusalCode::Malformed,
+            MergeRefusal::NotFound { .. } => RefusalCode::NotFound,
+        };
+        Refusal::new(code, refused.to_string())
     }
 }

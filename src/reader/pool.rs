@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{ClientId, ComponentChange, Format, Merged, Save, Whole};
+use crdt::{ClientId, Format, MergeRefusal, Merged, Whole};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use storage::PageId;
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Form, LARGE_STATE, MergeRefusal, ReadError, Readable, ReaderConfig, State,
+    Change, Form, LARGE_STATE, MergeError, ReadError, Readable, ReaderConfig, State,
     lane::{Job, Lane},
     marks::Marks,
     process::Wanted,
@@ -25,7 +25,7 @@ use super::{
 use crate::rooms::ReadableView;
 
 /// Questions that wait for one worker. Each holds a page's state, which it shares with the page's room where there is one.
-const MAX_WAITING: usize = 64;
+const QUEUE: usize = 64;
 
 /// What cannot even be sent is not tried.
 const TOO_LARGE: &str = "it is larger than the memory of a reader process";
@@ -45,7 +45,7 @@ impl Readers {
     pub fn new(config: ReaderConfig) -> Self {
         let (config, marks) = (Arc::new(config), Marks::default());
         let lanes = (0..config.workers.max(1)).map(|_| {
-            let (sender, jobs) = mpsc::channel(MAX_WAITING);
+            let (sender, jobs) = mpsc::channel(QUEUE);
             tokio::spawn(Lane::new(config.clone(), marks.clone()).run(jobs));
             sender
         });
@@ -68,10 +68,10 @@ impl Readers {
         field: Option<String>,
     ) -> Result<Option<String>, ReadError> {
         let ask = Ask::Content { form, field };
-        match self.ask(page, state.into(), ask, Bytes::new()).await? {
+        match self.ask(page, state.into(), ask).await? {
             (Answer::Content, body) => Ok(Some(text(body))),
             (Answer::NoSuchField, _) => Ok(None),
-            (answer, _) => Err(beside(answer)),
+            (answer, _) => Err(beside(&answer)),
         }
     }
 
@@ -80,7 +80,7 @@ impl Readers {
     /// # Errors
     /// When the page cannot be read, or not now.
     pub async fn readable(&self, page: &PageId, state: impl Into<State>) -> Result<Readable, ReadError> {
-        match self.ask(page, state.into(), Ask::Readable, Bytes::new()).await? {
+        match self.ask(page, state.into(), Ask::Readable).await? {
             (Answer::Readable { json }, mut body) => {
                 let plain = body.split_off(json.min(body.len()));
                 Ok(Readable {
@@ -88,7 +88,7 @@ impl Readers {
                     text: text(plain),
                 })
             }
-            (answer, _) => Err(beside(answer)),
+            (answer, _) => Err(beside(&answer)),
         }
     }
 
@@ -101,9 +101,51 @@ impl Readers {
         page: &PageId,
         state: impl Into<State>,
     ) -> Result<Vec<(String, String)>, ReadError> {
-        match self.ask(page, state.into(), Ask::Fields, Bytes::new()).await? {
+        match self.ask(page, state.into(), Ask::Fields).await? {
             (Answer::Fields, body) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
-            (answer, _) => Err(beside(answer)),
+            (answer, _) => Err(beside(&answer)),
+        }
+    }
+
+    /// The edits under `client` that a save, or a change of a component, is of a page. They become a part of it when their update is
+    /// applied.
+    ///
+    /// # Errors
+    /// When it is refused, or the page cannot be read, or not now.
+    pub async fn merge(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        client: ClientId,
+        change: &Change,
+    ) -> Result<Merged, MergeError> {
+        let asked = serde_json::to_vec(change).map_err(|error| MergeRefusal::Malformed {
+            reason: error.to_string(),
+        })?;
+        let ask = Ask::Merge { client: client.0 };
+        match self.ask_with(page, state.into(), ask, asked.into()).await? {
+            (
+                Answer::Merged {
+                    update,
+                    field,
+                    format,
+                    base,
+                    differs,
+                },
+                mut body,
+            ) => {
+                let content = body.split_off(update.min(body.len()));
+                Ok(Merged {
+                    update: body.into(),
+                    content: serde_json::from_slice(&content).unwrap_or(Value::Null),
+                    field,
+                    format,
+                    base,
+                    differs,
+                })
+            }
+            (Answer::Refused(refusal), _) => Err(refusal.into()),
+            (answer, _) => Err(beside(&answer).into()),
         }
     }
 
@@ -118,88 +160,21 @@ impl Readers {
         format: Option<Format>,
         default_format: Format,
         field: Option<String>,
-    ) -> Result<Option<Whole>, ReadError> {
+    ) -> Result<Option<Whole>, MergeError> {
         let ask = Ask::Whole {
             format,
             default_format,
             field,
         };
-        match self.ask(page, state.into(), ask, Bytes::new()).await? {
+        match self.ask(page, state.into(), ask).await? {
             (Answer::Whole { format, field }, body) => Ok(Some(Whole {
                 content: serde_json::from_slice(&body).unwrap_or_default(),
                 format,
                 field,
             })),
             (Answer::Nothing, _) => Ok(None),
-            (answer, _) => Err(beside(answer)),
-        }
-    }
-
-    /// The edits of a save of a whole content of a page, under a client id that nothing in the page has.
-    ///
-    /// # Errors
-    /// When the save contradicts what the page holds, or the page cannot be read, or not now.
-    pub async fn merge(
-        &self,
-        page: &PageId,
-        state: impl Into<State>,
-        client: ClientId,
-        save: &Save,
-    ) -> Result<Merged, ReadError> {
-        let ask = Ask::Merge { client: client.0 };
-        self.edits(page, state.into(), ask, serde_json::to_vec(save))
-            .await
-    }
-
-    /// The edits of a change of a component, under a client id that nothing in the page has.
-    ///
-    /// # Errors
-    /// When the change contradicts what the page holds, or the page cannot be read, or not now.
-    pub async fn merge_component(
-        &self,
-        page: &PageId,
-        state: impl Into<State>,
-        client: ClientId,
-        change: &ComponentChange,
-    ) -> Result<Merged, ReadError> {
-        let ask = Ask::Component { client: client.0 };
-        self.edits(page, state.into(), ask, serde_json::to_vec(change))
-            .await
-    }
-
-    async fn edits(
-        &self,
-        page: &PageId,
-        state: State,
-        ask: Ask,
-        payload: serde_json::Result<Vec<u8>>,
-    ) -> Result<Merged, ReadError> {
-        let payload = payload.map_err(|error| ReadError::Refused {
-            refusal: MergeRefusal::Malformed,
-            message: error.to_string(),
-        })?;
-        match self.ask(page, state, ask, payload.into()).await? {
-            (
-                Answer::Merged {
-                    update,
-                    format,
-                    field,
-                    base,
-                    differs,
-                },
-                mut body,
-            ) => {
-                let content = body.split_off(update.min(body.len()));
-                Ok(Merged {
-                    update: body.into(),
-                    content: serde_json::from_slice(&content).unwrap_or_default(),
-                    field,
-                    format,
-                    base,
-                    differs,
-                })
-            }
-            (answer, _) => Err(beside(answer)),
+            (Answer::Refused(refusal), _) => Err(refusal.into()),
+            (answer, _) => Err(beside(&answer).into()),
         }
     }
 
@@ -208,16 +183,21 @@ impl Readers {
         self.0.marks.is_marked(page.as_str())
     }
 
-    async fn ask(
+    async fn ask(&self, page: &PageId, state: State, ask: Ask) -> Result<(Answer, Vec<u8>), ReadError> {
+        self.ask_with(page, state, ask, Bytes::new()).await
+    }
+
+    async fn ask_with(
         &self,
         page: &PageId,
         state: State,
         ask: Ask,
-        payload: Bytes,
+        asked: Bytes,
     ) -> Result<(Answer, Vec<u8>), ReadError> {
         let version = digest(&state).await;
         let forbidden = self.0.marks.forbids(page.as_str(), &version, Instant::now());
-        let too_large = (state.len() > self.0.config.memory).then(|| TOO_LARGE.into());
+        let too_large =
+            (state.len().saturating_add(asked.len() as u64) > self.0.config.memory).then(|| TOO_LARGE.into());
         if let Some(reason) = forbidden.or(too_large) {
             return Err(ReadError::Unreadable { reason });
         }
@@ -229,7 +209,7 @@ impl Readers {
                 version: version.clone(),
                 state,
                 ask,
-                payload,
+                asked,
             },
             reply,
         };
@@ -280,10 +260,7 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 /// An answer to another question: the worker is not the program that it should be.
-fn beside(answer: Answer) -> ReadError {
-    if let Answer::Refused { refusal, message } = answer {
-        return ReadError::Refused { refusal, message };
-    }
+fn beside(answer: &Answer) -> ReadError {
     tracing::error!(?answer, "a reader process answers beside the question");
     ReadError::Unavailable {
         reason: "it does not understand what it is asked".to_owned(),

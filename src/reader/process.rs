@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Of how many pages it is remembered that the worker has them; then of none, which costs one more message for each.
-const MAX_REMEMBERED: usize = 1024;
+const REMEMBERED: usize = 1024;
 
 /// A page may always have been given this many bytes.
 const SMALL: u64 = 64 << 10;
@@ -95,8 +95,8 @@ pub(super) struct Wanted {
     pub(super) version: Arc<str>,
     pub(super) state: State,
     pub(super) ask: Ask,
-    /// What the question is about, beside the state.
-    pub(super) payload: Bytes,
+    /// What belongs to the question and is too long for its head.
+    pub(super) asked: Bytes,
 }
 
 impl Process {
@@ -163,7 +163,7 @@ impl Process {
 
     /// Notes what the worker has now, if it had `before`.
     fn note(&mut self, wanted: &Wanted, sent: &Sent, before: Option<Warm>, knows: Option<Vec<u8>>) {
-        if self.has.len() >= MAX_REMEMBERED {
+        if self.has.len() >= REMEMBERED {
             self.has.clear();
         }
         let (known, bytes) = before.map_or((None, 0), |before| (before.knows, before.bytes));
@@ -185,10 +185,10 @@ impl Process {
             version: wanted.version.to_string(),
             state: sent.given.take(),
             ask: wanted.ask.clone(),
-            payload: wanted.payload.len() as u64,
+            asked: wanted.asked.len() as u64,
         };
-        let parts = sent.parts.iter().map(|part| &**part);
-        protocol::send(&mut self.input, &question, parts.chain([&*wanted.payload])).await?;
+        let body = sent.parts.iter().chain([&wanted.asked]).map(|part| &**part);
+        protocol::send(&mut self.input, &question, body).await?;
         sent.given = question.state;
         protocol::receive(&mut self.output, self.max_body).await
     }

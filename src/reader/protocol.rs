@@ -6,11 +6,11 @@
 
 use std::io::{self, Read, Write};
 
-use crdt::Format;
+use crdt::{Format, MergeRefusal};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{Form, MergeRefusal};
+use super::Form;
 
 /// Largest head: it names a page (255 bytes) and a field, whose name came in the address of a request.
 const MAX_HEAD: u64 = 1 << 20;
@@ -28,8 +28,8 @@ pub(super) struct Question {
     /// What the body is; `None` when the worker should have this state.
     pub(super) state: Option<Given>,
     pub(super) ask: Ask,
-    /// How much of the body, at its end, is not of the state but what the question itself is about.
-    pub(super) payload: u64,
+    /// How many bytes at the end of the body belong to the question and not to the state.
+    pub(super) asked: u64,
 }
 
 /// How a body makes a state.
@@ -65,17 +65,8 @@ pub(super) enum Ask {
         default_format: Format,
         field: Option<String>,
     },
-    /// The edits of a save, which is the payload, under this client id.
+    /// The edits under this client id that a save is; the body ends with it.
     Merge { client: u64 },
-    /// The edits of a change of a component, which is the payload, under this client id.
-    Component { client: u64 },
-}
-
-impl Ask {
-    /// Whether more than the page itself decides what comes of it.
-    pub(super) fn is_edit(&self) -> bool {
-        matches!(self, Self::Merge { .. } | Self::Component { .. })
-    }
 }
 
 /// What a worker answers.
@@ -95,16 +86,16 @@ pub(super) enum Answer {
     Whole { format: Format, field: String },
     /// The page has no such content.
     Nothing,
-    /// The body is an update of this length and then the content, as JSON.
+    /// The body is an update of this length and then the content that there is with it, as JSON.
     Merged {
         update: usize,
-        format: Format,
         field: String,
+        format: Format,
         base: Option<usize>,
         differs: bool,
     },
-    /// What was asked for contradicts what the page holds.
-    Refused { refusal: MergeRefusal, message: String },
+    /// What was to be merged is refused.
+    Refused(MergeRefusal),
     /// No document can be made of the state.
     Unreadable { reason: String },
     /// What was asked for cannot be shown.
@@ -214,7 +205,7 @@ mod tests {
             version: "v".to_owned(),
             state: Some(Given::Whole(vec![3])),
             ask: Ask::Readable,
-            payload: 0,
+            asked: 0,
         };
         let mut frame = Vec::new();
         write(&mut frame, &question, b"abc").expect("a frame");

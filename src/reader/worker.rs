@@ -7,12 +7,11 @@ use std::{
     thread,
 };
 
-use crdt::{ClientId, MergeError, Merged, View, ViewError, Whole};
+use crdt::{ClientId, MergeError, MergeRefusal, View, ViewError, Whole};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use serde::de::DeserializeOwned;
 
 use super::{
-    Form, MergeRefusal,
+    Change, Form,
     protocol::{self, Answer, Ask, Given, Question, Reply},
 };
 
@@ -23,7 +22,7 @@ const STACK_BYTES: usize = 256 << 20;
 const WARM_PART: u64 = 32;
 
 /// Pages that are kept warm at most; it is searched from one end to the other.
-const MAX_WARM_PAGES: usize = 256;
+const WARM_PAGES: usize = 256;
 
 /// A page of more clients is sent whole each time, because the server remembers for each page how much is known of it.
 const MAX_KNOWN: usize = 1000;
@@ -130,8 +129,11 @@ impl Warm {
     }
 
     fn answer(&mut self, question: &Question, body: &[u8]) -> (Reply, Vec<u8>) {
-        let payload = usize::try_from(question.payload).unwrap_or(usize::MAX);
-        let (body, payload) = body.split_at(body.len().saturating_sub(payload));
+        let state = body.len()
+            - usize::try_from(question.asked)
+                .unwrap_or(usize::MAX)
+                .min(body.len());
+        let (body, asked) = body.split_at(state);
         let kept = self.take(&question.page);
         let page = match (kept, &question.state) {
             (Some(page), None) if page.version == question.version => Ok(page),
@@ -149,8 +151,10 @@ impl Warm {
             Ok(page) => page,
             Err(answer) => return (Reply { answer, knows: None }, Vec::new()),
         };
-        let (answer, body) =
-            read(&page.view, &question.ask, payload).unwrap_or_else(|error| (refused(error), Vec::new()));
+        let (answer, body) = read(&page.view, &question.ask, asked).unwrap_or_else(|error| {
+            let reason = error.to_string();
+            (Answer::Unshown { reason }, Vec::new())
+        });
         let knows = page.view.state_vector();
         let is_told = page.bytes <= self.budget && question.state.is_some() && knows.len() <= MAX_KNOWN;
         let knows = is_told.then(|| knows.encode().to_vec());
@@ -168,7 +172,7 @@ impl Warm {
 
     fn make_room(&mut self, bytes: u64) {
         let mut kept: u64 = self.pages.iter().map(|page| page.bytes).sum();
-        while self.pages.len() >= MAX_WARM_PAGES || kept.saturating_add(bytes) > self.budget {
+        while self.pages.len() >= WARM_PAGES || kept.saturating_add(bytes) > self.budget {
             let Some(oldest) = self.pages.pop_front() else {
                 return;
             };
@@ -209,55 +213,8 @@ fn open(parts: &[u64], mut body: &[u8]) -> Result<View, ViewError> {
     Ok(view)
 }
 
-fn refused(error: MergeError) -> Answer {
-    let message = error.to_string();
-    let refusal = match error {
-        MergeError::Conflict { .. } => MergeRefusal::Conflict,
-        MergeError::Malformed { .. } => MergeRefusal::Malformed,
-        MergeError::NotFound { .. } => MergeRefusal::NotFound,
-        MergeError::View(_) => return Answer::Unshown { reason: message },
-    };
-    Answer::Refused { refusal, message }
-}
-
-fn payload_of<T: DeserializeOwned>(payload: &[u8]) -> Result<T, MergeError> {
-    serde_json::from_slice(payload).map_err(|error| MergeError::Malformed {
-        reason: error.to_string(),
-    })
-}
-
-fn merged(merged: Merged) -> (Answer, Vec<u8>) {
-    let mut body = merged.update.to_vec();
-    let answer = Answer::Merged {
-        update: body.len(),
-        format: merged.format,
-        field: merged.field,
-        base: merged.base,
-        differs: merged.differs,
-    };
-    body.extend(merged.content.to_string().into_bytes());
-    (answer, body)
-}
-
-fn read(view: &View, ask: &Ask, payload: &[u8]) -> Result<(Answer, Vec<u8>), MergeError> {
+fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
     Ok(match ask {
-        Ask::Whole {
-            format,
-            default_format,
-            field,
-        } => match view.whole(*format, *default_format, field.as_deref())? {
-            Some(Whole {
-                content,
-                format,
-                field,
-            }) => (Answer::Whole { format, field }, content.to_string().into_bytes()),
-            None => (Answer::Nothing, Vec::new()),
-        },
-        Ask::Merge { client } => merged(view.merge(ClientId(*client), &payload_of(payload)?)?),
-        Ask::Component { client } => {
-            let change = payload_of(payload)?;
-            merged(view.merge_component(ClientId(*client), &change)?)
-        }
         Ask::Content { form, field } => {
             let content = match form {
                 Form::Json => view.json(field.as_deref())?.map(|json| json.to_string()),
@@ -280,7 +237,52 @@ fn read(view: &View, ask: &Ask, payload: &[u8]) -> Result<(Answer, Vec<u8>), Mer
             let fields: Vec<_> = fields.iter().map(|(name, kind)| (name, kind.name())).collect();
             (Answer::Fields, serde_json::json!(fields).to_string().into_bytes())
         }
+        Ask::Whole {
+            format,
+            default_format,
+            field,
+        } => match view.whole(*format, *default_format, field.as_deref()) {
+            Ok(Some(whole)) => {
+                let Whole {
+                    content,
+                    format,
+                    field,
+                } = whole;
+                (Answer::Whole { format, field }, content.to_string().into_bytes())
+            }
+            Ok(None) => (Answer::Nothing, Vec::new()),
+            Err(MergeError::Refused(refusal)) => (Answer::Refused(refusal), Vec::new()),
+            Err(MergeError::View(error)) => return Err(error),
+        },
+        Ask::Merge { client } => merge(view, ClientId(*client), asked)?,
     })
+}
+
+fn merge(view: &View, client: ClientId, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
+    let merged = match serde_json::from_slice(asked) {
+        Ok(Change::Save(save)) => view.merge(client, &save),
+        Ok(Change::Component(change)) => view.merge_component(client, &change),
+        Err(error) => Err(MergeRefusal::Malformed {
+            reason: error.to_string(),
+        }
+        .into()),
+    };
+    match merged {
+        Ok(merged) => {
+            let mut body = Vec::from(merged.update);
+            let answer = Answer::Merged {
+                update: body.len(),
+                field: merged.field,
+                format: merged.format,
+                base: merged.base,
+                differs: merged.differs,
+            };
+            body.extend(merged.content.to_string().into_bytes());
+            Ok((answer, body))
+        }
+        Err(MergeError::Refused(refusal)) => Ok((Answer::Refused(refusal), Vec::new())),
+        Err(MergeError::View(error)) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -306,7 +308,7 @@ mod tests {
                 form: Form::Text,
                 field: None,
             },
-            payload: 0,
+            asked: 0,
         };
         warm.answer(&question, body)
     }

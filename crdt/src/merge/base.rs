@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::diff::{atoms, difference, hunks, is_of_word};
 
 /// A content that the author of a save may have begun with.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The whole content, in the form of the save.
     pub content: serde_json::Value,
@@ -130,19 +132,12 @@ pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Op
 
 /// How much there is between what two texts begin and end with in common: which of two is nearer that differ in no word more.
 fn middle(from: &str, to: &str) -> usize {
-    let begin = from
-        .bytes()
-        .zip(to.bytes())
-        .take_while(|(one, other)| one == other)
-        .count();
-    let (from, to) = (&from.as_bytes()[begin..], &to.as_bytes()[begin..]);
-    let end = from
-        .iter()
-        .rev()
-        .zip(to.iter().rev())
-        .take_while(|(one, other)| one == other)
-        .count();
-    INSERTED * (to.len() - end) + (from.len() - end)
+    let is_same = |(one, other): &(u8, u8)| one == other;
+    let begin = from.bytes().zip(to.bytes()).take_while(is_same).count();
+    let longest = from.len().min(to.len()) - begin;
+    let ends = from.bytes().rev().zip(to.bytes().rev()).take(longest);
+    let end = ends.take_while(is_same).count();
+    INSERTED * (to.len() - begin - end) + (from.len() - begin - end)
 }
 
 /// Whether something that is in `from` and not yet in `earlier` is not in `saved`.

@@ -21,6 +21,7 @@ mod text;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map as Object, Value};
 use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
@@ -33,7 +34,7 @@ use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
 
 /// How a whole content is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Plain text.
@@ -66,7 +67,7 @@ impl Format {
 }
 
 /// A save of a whole content.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Save {
     /// The content: a string, or an object where it is ProseMirror's.
     pub content: Value,
@@ -83,7 +84,7 @@ pub struct Save {
 }
 
 /// What has become of a save.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
     /// The edits, as one update; empty when there is nothing to change.
     pub update: Bytes,
@@ -110,14 +111,14 @@ pub struct Whole {
     pub field: String,
 }
 
-/// Why a save is not merged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum MergeError {
+/// Why a save is not merged: its author's fault.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum MergeRefusal {
     /// The page holds something else than what is saved.
-    #[error("the page holds {held}, which a content of this format cannot be merged into")]
+    #[error("the page holds {held}, into which this content cannot be merged")]
     Conflict {
         /// What it holds.
-        held: &'static str,
+        held: String,
     },
     /// The content is not of the format that it is said to be.
     #[error("the content is malformed: {reason}")]
@@ -131,17 +132,31 @@ pub enum MergeError {
         /// The id.
         id: String,
     },
-    /// The document cannot be read.
-    #[error(transparent)]
-    View(#[from] ViewError),
 }
 
-impl MergeError {
+impl MergeRefusal {
     fn malformed(reason: impl Into<String>) -> Self {
         Self::Malformed {
             reason: reason.into(),
         }
     }
+
+    fn conflict(held: FieldType) -> Self {
+        Self::Conflict {
+            held: held.name().to_owned(),
+        }
+    }
+}
+
+/// Why a save was not merged.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MergeError {
+    /// It is refused.
+    #[error(transparent)]
+    Refused(#[from] MergeRefusal),
+    /// The document cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
 }
 
 impl View {
@@ -154,8 +169,8 @@ impl View {
         let (field, format) = self.target(save)?;
         self.edit(client, |transaction| match format {
             Format::Text => merge_text(transaction, field, save),
-            Format::Html | Format::Prosemirror => Err(MergeError::malformed("not yet")),
-            Format::Json => Err(MergeError::malformed("an object is saved by its properties")),
+            Format::Html | Format::Prosemirror => Err(MergeRefusal::malformed("not yet")),
+            Format::Json => Err(MergeRefusal::malformed("an object is saved by its properties")),
         })
     }
 
@@ -202,7 +217,7 @@ impl View {
         let content = match format {
             Format::Text => self.json(Some(&field))?.unwrap_or_default(),
             Format::Html | Format::Prosemirror | Format::Json => {
-                return Err(MergeError::malformed("not yet"));
+                return Err(MergeRefusal::malformed("not yet").into());
             }
         };
         Ok(Some(Whole {
@@ -259,7 +274,7 @@ impl View {
                 };
                 if is_other {
                     let held = if text { FieldType::Text } else { FieldType::Xml };
-                    return Err(MergeError::Conflict { held: held.name() });
+                    return Err(MergeRefusal::conflict(held).into());
                 }
                 (format.usual_field(), format)
             }
@@ -267,7 +282,7 @@ impl View {
         let kind = self.kind_of(field);
         match format.fits(kind) {
             true => Ok((field.to_owned(), format)),
-            false => Err(MergeError::Conflict { held: kind.name() }),
+            false => Err(MergeRefusal::conflict(kind).into()),
         }
     }
 
@@ -308,11 +323,11 @@ impl View {
     fn edit(
         &self,
         client: ClientId,
-        edit: impl FnOnce(&mut TransactionMut<'_>) -> Result<Outcome, MergeError>,
+        edit: impl FnOnce(&mut TransactionMut<'_>) -> Result<Outcome, MergeRefusal>,
     ) -> Result<Merged, MergeError> {
-        let mut outcome = Err(MergeError::View(ViewError::Failed));
-        let update = self.edited(client, |transaction| outcome = edit(transaction))?;
-        let outcome = outcome?;
+        let mut outcome = None;
+        let update = self.edited(client, |transaction| outcome = Some(edit(transaction)))?;
+        let outcome = outcome.ok_or(ViewError::Failed)??;
         Ok(Merged {
             update,
             content: outcome.content,
@@ -396,17 +411,17 @@ fn shown(content: &Value) -> Cow<'_, str> {
     }
 }
 
-fn string<'a>(content: &'a Value, what: &str) -> Result<&'a str, MergeError> {
+fn string<'a>(content: &'a Value, what: &str) -> Result<&'a str, MergeRefusal> {
     content
         .as_str()
-        .ok_or_else(|| MergeError::malformed(format!("{what} is a string")))
+        .ok_or_else(|| MergeRefusal::malformed(format!("{what} is a string")))
 }
 
 fn merge_text(
     transaction: &mut TransactionMut<'_>,
     field: String,
     save: &Save,
-) -> Result<Outcome, MergeError> {
+) -> Result<Outcome, MergeRefusal> {
     let text = transaction.get_or_insert_text(&*field);
     let base = Base::of(save, &text.get_string(transaction));
     let saved = string(&save.content, "plain text")?;
