@@ -7,7 +7,8 @@ use std::{
 };
 
 use super::{
-    AuditEntry, AuditQuery, EVERYBODY, FORGOTTEN_AT_ONCE, MEMORY_AUDIT_ROWS, Permission, UserRecord, covering,
+    AuditEntry, AuditQuery, EVERYBODY, MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission, UserRecord,
+    covering,
 };
 use crate::PageId;
 
@@ -75,13 +76,13 @@ impl AccessTables {
         self.users.entry(user.to_owned()).or_default().blocked = blocked;
     }
 
-    /// See [`AccessStore::audit`](super::AccessStore::audit). The newest [`MEMORY_AUDIT_ROWS`] are kept.
+    /// See [`AccessStore::audit`](super::AccessStore::audit). The newest [`MAX_MEMORY_AUDIT_ROWS`] are kept.
     pub fn audit(&mut self, entries: &[AuditEntry]) {
         for entry in entries {
             self.audit_rows += 1;
             self.audit.push_back((self.audit_rows, entry.clone()));
         }
-        let surplus = self.audit.len().saturating_sub(MEMORY_AUDIT_ROWS);
+        let surplus = self.audit.len().saturating_sub(MAX_MEMORY_AUDIT_ROWS);
         self.audit.drain(..surplus);
     }
 
@@ -109,7 +110,7 @@ impl AccessTables {
     /// See [`AccessStore::forget_audit`](super::AccessStore::forget_audit).
     pub fn forget_audit(&mut self, before: SystemTime) -> u64 {
         let kept = self.audit.len();
-        let mut left = FORGOTTEN_AT_ONCE;
+        let mut left = MAX_FORGOTTEN_AT_ONCE;
         self.audit.retain(|(_, entry)| {
             let stays = entry.at >= before || left == 0;
             left -= usize::from(!stays);

@@ -26,10 +26,10 @@ pub const EVERYBODY: &str = "*";
 /// which may be missing and then means all of them.
 pub const CHANNEL: &str = "pageroom_access";
 /// How many audit entries [`MemoryStore`](crate::MemoryStore) keeps.
-pub const MEMORY_AUDIT_ROWS: usize = 10_000;
+pub const MAX_MEMORY_AUDIT_ROWS: usize = 10_000;
 
 /// How many audit entries are forgotten at once.
-pub const FORGOTTEN_AT_ONCE: usize = 1000;
+pub const MAX_FORGOTTEN_AT_ONCE: usize = 1000;
 
 /// A role that somebody has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +137,7 @@ pub trait AccessStore: Send + Sync + 'static {
     /// Reads the audit log, the newest entry first, each with its number.
     async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError>;
 
-    /// Forgets audit entries from before this time, the oldest first and at most [`FORGOTTEN_AT_ONCE`], and returns how many: others who
+    /// Forgets audit entries from before this time, the oldest first and at most [`MAX_FORGOTTEN_AT_ONCE`], and returns how many: others who
     /// write need not wait until all are gone.
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError>;
 

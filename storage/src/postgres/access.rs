@@ -7,8 +7,8 @@ use sqlx::Row;
 
 use super::{PostgresStore, failure};
 use crate::{
-    AccessListener, AccessStore, AuditEntry, AuditQuery, FORGOTTEN_AT_ONCE, PageId, Permission, StoreError,
-    UserRecord,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, MAX_FORGOTTEN_AT_ONCE, PageId, Permission,
+    StoreError, UserRecord,
     access::covering,
     batch::number,
     readable,
@@ -163,7 +163,7 @@ impl AccessStore for PostgresStore {
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
         let forget = sqlx::query(FORGET_AUDIT)
             .bind(milliseconds(before))
-            .bind(number(FORGOTTEN_AT_ONCE));
+            .bind(number(MAX_FORGOTTEN_AT_ONCE));
         Ok(self.write(vec![forget]).await?.len() as u64)
     }
 

@@ -8,7 +8,7 @@ use sqlx::{Row, types::Json};
 
 use super::SqliteStore;
 use crate::{
-    AccessStore, AuditEntry, AuditQuery, FORGOTTEN_AT_ONCE, PageId, Permission, StoreError, UserRecord,
+    AccessStore, AuditEntry, AuditQuery, MAX_FORGOTTEN_AT_ONCE, PageId, Permission, StoreError, UserRecord,
     access::covering,
     batch::number,
     readable,
@@ -141,7 +141,7 @@ impl AccessStore for SqliteStore {
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
         let forget = sqlx::query(FORGET_AUDIT)
             .bind(milliseconds(before))
-            .bind(number(FORGOTTEN_AT_ONCE));
+            .bind(number(MAX_FORGOTTEN_AT_ONCE));
         Ok(self.write(&self.aside, 0, vec![forget]).await?.len() as u64)
     }
 }
