@@ -3,6 +3,7 @@
 mod access;
 mod auth;
 mod environment;
+mod events;
 mod limits;
 mod listen;
 mod reader;
@@ -24,15 +25,15 @@ use crate::{
         hocuspocus::PendingAuthLimits,
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
-    events::{Profiles, RoomLimits},
+    events::{EventConfig, RoomLimits},
     reader::ReaderConfig,
     rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
 };
 
 use self::{
-    access::AccessSettings, limits::LimitSettings, listen::ListenSettings, reader::ReaderSettings,
-    rooms::RoomSettings, store::StoreSettings,
+    access::AccessSettings, events::EventSettings, limits::LimitSettings, listen::ListenSettings,
+    reader::ReaderSettings, rooms::RoomSettings, store::StoreSettings,
 };
 pub(crate) use self::{auth::AuthSettings, environment::Environment};
 
@@ -63,6 +64,8 @@ pub struct Settings {
     readers: ReaderSettings,
     #[command(flatten)]
     socket_io: SocketIoSettings,
+    #[command(flatten)]
+    events: EventSettings,
     #[command(flatten)]
     pub(crate) log: LogSettings,
 }
@@ -138,10 +141,8 @@ pub struct Config {
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
-    /// The applications' vocabularies that are spoken.
-    pub profiles: Profiles,
-    /// Limits of rooms without a document.
-    pub event_rooms: RoomLimits,
+    /// Rooms without a document.
+    pub events: EventConfig,
     /// Limits before anybody is let in, where a protocol shows its token after connecting.
     pub lobby: PendingAuthLimits,
     /// The processes in which pages are read.
@@ -164,6 +165,7 @@ impl Settings {
         let readers = self.readers.check(&mut problems);
         self.check_numbers(&mut problems);
         self.socket_io.check(&mut problems);
+        let rules = self.events.rules(&mut problems);
         if let Err(error) = storage::check_address(self.store.database_url.expose()) {
             problems.push(error.to_string());
         }
@@ -203,10 +205,15 @@ impl Settings {
                 .socket_io
                 .engine(self.session(), self.limits.max_message_bytes),
             socket_io: self.socket_io(),
-            profiles: self.socket_io.profiles(),
-            event_rooms: RoomLimits {
-                per_socket: self.socket_io.max_rooms(),
-                members: self.limits.max_connections_per_room,
+            events: EventConfig {
+                rooms: RoomLimits {
+                    per_socket: self.socket_io.max_rooms(),
+                    members: self.limits.max_connections_per_room,
+                },
+                recovery: self.events.recovery(),
+                profiles: self.socket_io.profiles(),
+                rules,
+                progress: self.events.progress(),
             },
             lobby: self.limits.lobby(),
             readers,

@@ -2,23 +2,47 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+mod missed;
+mod returning;
+
+pub use returning::LostSession;
+
 use super::{
-    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, Profiles, RoomError, RoomLimits, SocketId,
-    Timed, Way, event_text, not_found,
+    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, EventRules, History, Jobs, Profiles,
+    ProgressPace, RecoveryLimits, RoomError, RoomLimits, SocketId, Timed, Way, event_text, not_found,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
     auth::Identity,
+    connections::TokenBucket,
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
+
+/// What is configured of rooms without a document.
+#[derive(Clone, Debug)]
+pub struct EventConfig {
+    /// Limits of the rooms.
+    pub rooms: RoomLimits,
+    /// What is remembered for connections that come back.
+    pub recovery: RecoveryLimits,
+    /// The vocabularies that are spoken.
+    pub profiles: Profiles,
+    /// What is relayed and kept.
+    pub rules: EventRules,
+    /// How often progress is told.
+    pub progress: ProgressPace,
+}
 
 /// What profiles need of the server.
 #[derive(Clone)]
@@ -35,23 +59,39 @@ pub struct EventServices {
     pub metrics: Metrics,
     /// Wakes the clock of the parts below.
     pub alarm: Alarm,
+    /// The events that are kept.
+    pub history: History,
+    /// What workers have said of workspaces.
+    pub jobs: Jobs,
+    /// Connections that were lost may go on.
+    pub can_recover: bool,
 }
 
 impl EventServices {
     /// The parts that change with time.
     pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
-        Vec::new()
+        vec![Arc::new(self.jobs.clone())]
     }
 
-    /// Rooms without members, for the vocabularies that are spoken.
-    pub fn new(access: Access, limits: RoomLimits, profiles: Profiles, metrics: Metrics) -> Arc<Self> {
+    /// Rooms without members, for the vocabularies that are spoken. Events are kept in a history; offsets come behind `last`.
+    pub fn new(
+        access: Access,
+        config: EventConfig,
+        (history, last): (History, u64),
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let rooms = EventRooms::new(config.rooms, config.recovery, history.clone(), last);
+        let alarm = Alarm::default();
         Arc::new(Self {
             access,
-            rooms: EventRooms::new(limits),
-            profiles,
+            jobs: Jobs::new(config.progress, rooms.clone(), history.clone(), alarm.clone()),
+            can_recover: !config.recovery.window.is_zero(),
+            rooms,
+            profiles: config.profiles,
             broadcasts: BroadcastIds::default(),
             metrics,
-            alarm: Alarm::default(),
+            alarm,
+            history,
         })
     }
 }
@@ -67,6 +107,12 @@ pub struct EventSocket {
     seats: Mutex<BTreeMap<RoomName, Arc<RoomSeat>>>,
     /// Rooms of which it knows already that they are closed to it.
     revoked: Mutex<BTreeSet<RoomName>>,
+    /// The rooms that it enters by the event that is being done.
+    entered: Mutex<BTreeSet<RoomName>>,
+    /// What it has told is kept when everything up to this number is stored.
+    kept: AtomicU64,
+    /// How fast it may go on with events that are relayed.
+    relayed: Mutex<BTreeMap<String, TokenBucket>>,
 }
 
 /// Rooms that are remembered to be closed to a socket, at most.
@@ -80,13 +126,28 @@ impl EventSocket {
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
     ) -> Arc<Self> {
-        let outbox = Arc::new(EventOutbox::new(max_outbox_bytes));
-        let id = services.rooms.connect(outbox.clone());
-        let own = identity.user.iter().flat_map(|user| RoomName::personal(user));
+        let own: Vec<_> = identity
+            .user
+            .iter()
+            .flat_map(|user| RoomName::personal(user))
+            .collect();
+        let socket = Self::outside(identity, name, max_outbox_bytes, services);
         for room in own {
             // Own rooms have no limit.
-            let _ = services.rooms.enter(id, &room, Way::Own);
+            let _ = socket.services.rooms.enter(socket.id, &room, Way::Own);
         }
+        socket
+    }
+
+    /// One that is in no room yet.
+    fn outside(
+        identity: Arc<Identity>,
+        name: Arc<str>,
+        max_outbox_bytes: usize,
+        services: Arc<EventServices>,
+    ) -> Arc<Self> {
+        let outbox = Arc::new(EventOutbox::new(max_outbox_bytes));
+        let id = services.rooms.connect(outbox.clone());
         Arc::new(Self {
             id,
             name,
@@ -95,6 +156,9 @@ impl EventSocket {
             services,
             seats: Mutex::default(),
             revoked: Mutex::default(),
+            entered: Mutex::default(),
+            kept: AtomicU64::new(0),
+            relayed: Mutex::default(),
         })
     }
 
@@ -148,12 +212,25 @@ impl EventSocket {
 
     /// Tells the others in some rooms an event, each socket once. Gives how many are told.
     pub fn tell_others(&self, rooms: &[RoomName], name: &str, payload: &impl Serialize) -> usize {
-        self.services.rooms.tell(rooms, Some(self.id), name, payload)
+        self.tell_from(rooms, Some(self.id), name, payload)
     }
 
     /// Tells everybody in some rooms an event, each socket once. Gives how many are told.
     pub fn tell_all(&self, rooms: &[RoomName], name: &str, payload: &impl Serialize) -> usize {
-        self.services.rooms.tell(rooms, None, name, payload)
+        self.tell_from(rooms, None, name, payload)
+    }
+
+    fn tell_from(
+        &self,
+        rooms: &[RoomName],
+        except: Option<SocketId>,
+        name: &str,
+        payload: &impl Serialize,
+    ) -> usize {
+        let told = self.services.rooms.tell_kept(rooms, except, name, payload, None);
+        self.kept
+            .fetch_max(told.stored_at.unwrap_or(0), Ordering::Relaxed);
+        told.count
     }
 
     /// What it may do in a room that it has asked for and is in.
@@ -170,6 +247,7 @@ impl EventSocket {
         let rooms = &self.services.rooms;
         if let Some(role) = self.role(room) {
             rooms.enter(self.id, room, way).map_err(refusal)?;
+            lock(&self.entered).insert(room.clone());
             return Ok(role);
         }
         let asked = room.asked().ok_or_else(|| not_found("there is no such room"))?;
@@ -189,7 +267,10 @@ impl EventSocket {
         match self.take_if_removed(room) {
             // It was sent away between the decision and now.
             Some(refusal) => Err(refusal),
-            None => Ok(role),
+            None => {
+                lock(&self.entered).insert(room.clone());
+                Ok(role)
+            }
         }
     }
 
@@ -222,7 +303,7 @@ impl EventSocket {
 
     /// Takes it out of a room in every way that it had asked for.
     fn forget(&self, room: &RoomName) {
-        for way in [Way::Room, Way::Presence] {
+        for way in [Way::Room, Way::Presence, Way::Restored] {
             self.services.rooms.leave(self.id, room, way);
         }
     }
@@ -260,6 +341,7 @@ impl EventSocket {
     pub fn set_page(&self, room: &RoomName, is_open: bool) {
         if !is_open {
             self.services.rooms.leave(self.id, room, Way::Page);
+            self.leave(room, Way::Restored);
             return;
         }
         lock(&self.revoked).remove(room);
@@ -267,6 +349,13 @@ impl EventSocket {
             // The page's own limit has let it in.
             tracing::debug!(%error, "a page is open to a socket that hears no events of it");
         }
+        self.leave(room, Way::Restored);
+    }
+
+    /// The connection has ended without a goodbye.
+    pub fn lose(&self) {
+        self.services.rooms.lose(self.id);
+        lock(&self.seats).clear();
     }
 
     /// The connection has ended.

@@ -28,7 +28,7 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, is_shallow},
+    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_shallow},
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -78,23 +78,19 @@ struct Renewing {
 }
 
 impl EventsPlace {
-    /// A place for somebody who is known and watched, on a connection that the client calls `socket`, from an address.
+    /// A place for somebody who is known and watched, with its place in the rooms without a document, from an address.
     pub(super) fn new(
         (identity, live): (Arc<Identity>, LiveSocket),
-        (socket, address): (Arc<str>, IpAddr),
+        socket: Arc<EventSocket>,
+        address: IpAddr,
         context: &Arc<ServerContext>,
         config: &SocketIoConfig,
     ) -> Self {
         let join = JoinContext {
             access: context.access.clone(),
-            identity: identity.clone(),
-            events: EventSocket::connect(
-                identity,
-                socket.clone(),
-                context.max_outbox_bytes,
-                context.events.clone(),
-            ),
-            socket,
+            identity,
+            socket: socket.name().clone(),
+            events: socket,
             address,
             max_outbox_bytes: context.max_outbox_bytes,
             patience: config.connect_timeout,
@@ -165,7 +161,8 @@ impl EventsPlace {
             Value::Bytes(bytes) => bytes.len(),
         };
         let name = events::name(arguments)?.to_owned();
-        let Some(profile) = self.profiles.of(&name) else {
+        let relays = || self.context.events.history.rules().relay(&name).map(|_| &RELAY);
+        let Some(profile) = self.profiles.of(&name).or_else(relays) else {
             // Applications have events of their own, which are nothing to us unless an answer is waited for.
             return match ack {
                 None => Ok(()),
@@ -218,7 +215,12 @@ impl EventsPlace {
             let Some((profile, call, ack)) = self.calls.pop_front() else {
                 return;
             };
-            let work = (profile.handle)(self.join.events.clone(), call.clone());
+            let (socket, doing) = (self.join.events.clone(), call.clone());
+            let work = Box::pin(async move {
+                let payload = doing.payload.clone();
+                let work = (profile.handle)(socket.clone(), doing);
+                socket.attend(&payload, work).await
+            });
             self.calling = Some(Calling {
                 profile,
                 call,
@@ -392,7 +394,10 @@ impl Protocol<Said> for EventsPlace {
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
         // They hold on to seats.
         drop((self.renewing, self.calling));
-        self.join.events.disconnect();
+        match departure {
+            Departure::Clean => self.join.events.disconnect(),
+            Departure::Lost => self.join.events.lose(),
+        }
         let pages = self.pages;
         Box::pin(async move {
             join_all(pages.into_values().map(|page| page.end(departure))).await;

@@ -59,7 +59,7 @@ pub struct SocketIoSettings {
     #[arg(
         long,
         env = "PAGEROOM_PROFILES",
-        default_value = "pagespace",
+        default_value = "pagespace,indexer",
         value_name = "NAMES"
     )]
     profiles: String,

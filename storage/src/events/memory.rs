@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{EventBatch, EventId, KeptEvent, KeptQuery, ReadEvent};
-use crate::FORGOTTEN_AT_ONCE;
+use crate::MAX_FORGOTTEN_AT_ONCE;
 
 /// The rules of [`EventStore`](super::EventStore) on plain data: no clock, no waiting.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +39,7 @@ impl EventTables {
         for event in &batch.events {
             let name = (event.room.clone(), event.event.clone());
             let kept = self.by_name.get(&name).map_or(0, BTreeSet::len) as u64;
-            let beyond = kept.saturating_sub(event.count).min(FORGOTTEN_AT_ONCE as u64);
+            let beyond = kept.saturating_sub(event.count).min(MAX_FORGOTTEN_AT_ONCE as u64);
             for _ in 0..beyond {
                 let oldest = self.by_name.get(&name).and_then(BTreeSet::first).copied();
                 let Some(offset) = oldest else { break };
@@ -111,9 +111,15 @@ impl EventTables {
     /// See [`EventStore::forget_events`](super::EventStore::forget_events).
     pub fn forget(&mut self, now: SystemTime) -> u64 {
         let over = self.events.iter().filter(|(_, event)| event.until <= now);
-        let events: Vec<_> = over.map(|(key, _)| key.clone()).take(FORGOTTEN_AT_ONCE).collect();
+        let events: Vec<_> = over
+            .map(|(key, _)| key.clone())
+            .take(MAX_FORGOTTEN_AT_ONCE)
+            .collect();
         let over = self.ids.iter().filter(|(_, id)| id.until <= now);
-        let ids: Vec<_> = over.map(|(id, _)| id.clone()).take(FORGOTTEN_AT_ONCE).collect();
+        let ids: Vec<_> = over
+            .map(|(id, _)| id.clone())
+            .take(MAX_FORGOTTEN_AT_ONCE)
+            .collect();
         for key in &events {
             self.remove(key);
         }

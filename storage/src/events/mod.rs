@@ -97,7 +97,7 @@ pub trait EventStore: Send + Sync + 'static {
     async fn last_event(&self) -> Result<u64, StoreError>;
 
     /// Stores a batch in one transaction. Storing it again changes nothing. Of each event's name in its room the newest
-    /// [`KeptEvent::count`] are kept; of what is beyond that, at most [`FORGOTTEN_AT_ONCE`](crate::FORGOTTEN_AT_ONCE) are deleted with it.
+    /// [`KeptEvent::count`] are kept; of what is beyond that, at most [`MAX_FORGOTTEN_AT_ONCE`](crate::MAX_FORGOTTEN_AT_ONCE) are deleted with it.
     async fn keep_events(&self, batch: &EventBatch) -> Result<(), StoreError>;
 
     /// Reads kept events in the order of their offsets.
@@ -109,7 +109,7 @@ pub trait EventStore: Send + Sync + 'static {
     /// The last state of a room.
     async fn event_state(&self, room: &str) -> Result<Option<String>, StoreError>;
 
-    /// Forgets events and ids whose time is over, of each at most [`FORGOTTEN_AT_ONCE`](crate::FORGOTTEN_AT_ONCE), and returns how many
+    /// Forgets events and ids whose time is over, of each at most [`MAX_FORGOTTEN_AT_ONCE`](crate::MAX_FORGOTTEN_AT_ONCE), and returns how many
     /// that were.
     async fn forget_events(&self, now: SystemTime) -> Result<u64, StoreError>;
 }

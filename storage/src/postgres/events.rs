@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::PostgresStore;
 use crate::{
-    EventBatch, EventId, EventStore, FORGOTTEN_AT_ONCE, KeptQuery, ReadEvent, StoreError,
+    EventBatch, EventId, EventStore, KeptQuery, MAX_FORGOTTEN_AT_ONCE, ReadEvent, StoreError,
     batch::number,
     rows::{self, milliseconds},
 };
@@ -128,7 +128,7 @@ impl EventStore for PostgresStore {
                         .map(|(_, _, count)| number(*count))
                         .collect::<Vec<_>>(),
                 )
-                .bind(number(FORGOTTEN_AT_ONCE));
+                .bind(number(MAX_FORGOTTEN_AT_ONCE));
             statements.push(trim);
         }
         if !ids.is_empty() {
@@ -173,7 +173,7 @@ impl EventStore for PostgresStore {
         for statement in [FORGET, FORGET_IDS] {
             let forget = sqlx::query(statement)
                 .bind(milliseconds(now))
-                .bind(number(FORGOTTEN_AT_ONCE));
+                .bind(number(MAX_FORGOTTEN_AT_ONCE));
             forgotten += self.write(vec![forget]).await?.len() as u64;
         }
         Ok(forgotten)

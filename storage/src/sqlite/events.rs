@@ -8,7 +8,7 @@ use sqlx::types::Json;
 
 use super::{SqliteStore, statements};
 use crate::{
-    EventBatch, EventId, EventStore, FORGOTTEN_AT_ONCE, KeptQuery, ReadEvent, StoreError,
+    EventBatch, EventId, EventStore, KeptQuery, MAX_FORGOTTEN_AT_ONCE, ReadEvent, StoreError,
     batch::number,
     rows::{self, milliseconds},
 };
@@ -90,7 +90,7 @@ impl EventStore for SqliteStore {
             .collect();
         for (room, event, count) in names {
             let trim = sqlx::query(TRIM).bind(room).bind(event).bind(number(count));
-            scripts.push(trim.bind(number(FORGOTTEN_AT_ONCE)));
+            scripts.push(trim.bind(number(MAX_FORGOTTEN_AT_ONCE)));
         }
         for id in &batch.ids {
             let keep = sqlx::query(KEEP_ID).bind(&id.id).bind(id.digest.to_vec());
@@ -127,7 +127,7 @@ impl EventStore for SqliteStore {
         for statement in [FORGET, FORGET_IDS] {
             let forget = sqlx::query(statement)
                 .bind(milliseconds(now))
-                .bind(number(FORGOTTEN_AT_ONCE));
+                .bind(number(MAX_FORGOTTEN_AT_ONCE));
             forgotten += self.write(&self.aside, 0, vec![forget]).await?.len() as u64;
         }
         Ok(forgotten)
