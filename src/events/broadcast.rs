@@ -182,9 +182,9 @@ impl Broadcast {
 #[derive(Clone)]
 pub struct BroadcastIds(Cache<String, Done>);
 
-/// What was done with an event that has an id.
+/// What was done with an event.
 #[derive(Clone)]
-struct Done {
+pub struct Done {
     digest: [u8; 32],
     /// How many sockets were told.
     delivered: usize,
@@ -202,13 +202,12 @@ impl Default for BroadcastIds {
 }
 
 impl EventServices {
-    /// Tells an event of a backend. Gives how many sockets are told, when it is stored if it is to be. An event with an id is told once,
-    /// however often it is sent, also when it comes again while it is being told; for events that are kept, also after a restart.
+    /// Tells an event of a backend. An event with an id is told once, however often it is sent, also when it comes again while it is
+    /// being told; for events that are kept, also after a restart.
     ///
     /// # Errors
-    /// When its id was used for another event, what it wants done is refused, or it cannot be stored now. What was told and could not be
-    /// stored in time is not told again when it is sent again under its id.
-    pub async fn broadcast(&self, broadcast: Broadcast) -> Result<usize, BroadcastError> {
+    /// When its id was used for another event, or what it wants done is refused.
+    pub async fn begin_broadcast(&self, broadcast: Broadcast) -> Result<Done, BroadcastError> {
         let (id, digest) = (broadcast.id.clone(), broadcast.digest);
         let done = match id {
             None => self.do_broadcast(broadcast).await?,
@@ -218,9 +217,17 @@ impl EventServices {
                 done.map_err(|error| (*error).clone())?
             }
         };
-        if done.digest != digest {
-            return Err(BroadcastError::Conflict);
+        match done.digest == digest {
+            true => Ok(done),
+            false => Err(BroadcastError::Conflict),
         }
+    }
+
+    /// Waits until what was told is stored, if it is to be. Gives how many sockets were told.
+    ///
+    /// # Errors
+    /// When it cannot be stored now. What has an id is not told again when it is sent again.
+    pub async fn end_broadcast(&self, done: Done) -> Result<usize, BroadcastError> {
         if let Some(number) = done.stored_at {
             let stored = self.history.stored(number).await;
             stored.map_err(BroadcastError::Refused)?;

@@ -57,7 +57,8 @@ impl EventRooms {
     /// Rooms with these limits, of which events are kept in a history; offsets come behind `last`.
     pub fn new(limits: RoomLimits, recovery: RecoveryLimits, history: History, last: u64) -> Self {
         Self(Arc::new(Shared {
-            rooms: Mutex::new(Rooms::new(limits, recovery, last)),
+            // Offsets are times, also where nothing was told yet.
+            rooms: Mutex::new(Rooms::new(limits, recovery, last.max(micros_of(now())))),
             history,
         }))
     }
@@ -110,6 +111,11 @@ impl EventRooms {
     /// The offset since which a socket is in a room.
     pub fn entered_at(&self, id: SocketId, room: &RoomName) -> Option<u64> {
         self.rooms().entered_at(id, room)
+    }
+
+    /// An offset of now: behind all that was told, and before all that is told from now on.
+    pub fn mark(&self) -> u64 {
+        self.rooms().next_offset(micros_of(now()))
     }
 
     /// The offset of the last event.

@@ -18,8 +18,8 @@ mod returning;
 pub use returning::LostSession;
 
 use super::{
-    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, EventRules, History, Jobs, Profiles,
-    ProgressPace, RecoveryLimits, RoomError, RoomLimits, SocketId, Timed, Way, event_text, not_found,
+    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, History, Jobs, Profiles, RoomError, SocketId,
+    Way, event_text, not_found,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
@@ -28,21 +28,6 @@ use crate::{
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
-
-/// What is configured of rooms without a document.
-#[derive(Clone, Debug)]
-pub struct EventConfig {
-    /// Limits of the rooms.
-    pub rooms: RoomLimits,
-    /// What is remembered for connections that come back.
-    pub recovery: RecoveryLimits,
-    /// The vocabularies that are spoken.
-    pub profiles: Profiles,
-    /// What is relayed and kept.
-    pub rules: EventRules,
-    /// How often progress is told.
-    pub progress: ProgressPace,
-}
 
 /// What profiles need of the server.
 #[derive(Clone)]
@@ -65,35 +50,6 @@ pub struct EventServices {
     pub jobs: Jobs,
     /// Connections that were lost may go on.
     pub can_recover: bool,
-}
-
-impl EventServices {
-    /// The parts that change with time.
-    pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
-        vec![Arc::new(self.jobs.clone())]
-    }
-
-    /// Rooms without members, for the vocabularies that are spoken. Events are kept in a history; offsets come behind `last`.
-    pub fn new(
-        access: Access,
-        config: EventConfig,
-        (history, last): (History, u64),
-        metrics: Metrics,
-    ) -> Arc<Self> {
-        let rooms = EventRooms::new(config.rooms, config.recovery, history.clone(), last);
-        let alarm = Alarm::default();
-        Arc::new(Self {
-            access,
-            jobs: Jobs::new(config.progress, rooms.clone(), history.clone(), alarm.clone()),
-            can_recover: !config.recovery.window.is_zero(),
-            rooms,
-            profiles: config.profiles,
-            broadcasts: BroadcastIds::default(),
-            metrics,
-            alarm,
-            history,
-        })
-    }
 }
 
 /// A client's connection to the namespace of events.

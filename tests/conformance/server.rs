@@ -268,7 +268,7 @@ impl Protocol<Said> for EchoPlace {
     fn on_frame(&mut self, _now: Instant, said: Said) -> Result<usize, Refusal> {
         match said {
             Said::Event(event) => self.event(&event)?,
-            Said::Answer(..) => {}
+            Said::Answer(..) | Said::Goodbye => {}
         }
         Ok(1)
     }

@@ -61,6 +61,8 @@ pub(super) struct EventsPlace {
     live: LiveSocket,
     /// Why everything ends as soon as it has no page.
     ended: Option<Refusal>,
+    /// The client leaves, and does not come back to this place.
+    has_left: bool,
     context: Arc<ServerContext>,
 }
 
@@ -112,6 +114,7 @@ impl EventsPlace {
             renewing: None,
             live,
             ended: None,
+            has_left: false,
             context: context.clone(),
         }
     }
@@ -217,9 +220,9 @@ impl EventsPlace {
             };
             let (socket, doing) = (self.join.events.clone(), call.clone());
             let work = Box::pin(async move {
-                let payload = doing.payload.clone();
+                let (name, payload) = (doing.name.clone(), doing.payload.clone());
                 let work = (profile.handle)(socket.clone(), doing);
-                socket.attend(&payload, work).await
+                socket.attend((&name, &payload), work).await
             });
             self.calling = Some(Calling {
                 profile,
@@ -314,9 +317,14 @@ impl EventsPlace {
 
 impl Protocol<Said> for EventsPlace {
     fn on_frame(&mut self, now: Instant, said: Said) -> Result<usize, Refusal> {
-        let Said::Event(mut event) = said else {
+        let mut event = match said {
+            Said::Event(event) => event,
             // Nothing is asked for that needs an answer.
-            return Ok(1);
+            Said::Answer(..) => return Ok(1),
+            Said::Goodbye => {
+                self.has_left = true;
+                return Ok(1);
+            }
         };
         match events::decode(&mut event.arguments, &self.gate) {
             Ok(Some(request)) => self.request(now, request, event.ack),
@@ -394,9 +402,10 @@ impl Protocol<Said> for EventsPlace {
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
         // They hold on to seats.
         drop((self.renewing, self.calling));
-        match departure {
-            Departure::Clean => self.join.events.disconnect(),
-            Departure::Lost => self.join.events.lose(),
+        // Whatever has become of the transport, who has not said goodbye may come back.
+        match self.has_left || self.ended.is_some() {
+            true => self.join.events.disconnect(),
+            false => self.join.events.lose(),
         }
         let pages = self.pages;
         Box::pin(async move {

@@ -203,7 +203,11 @@ impl PageSession {
                 let work = join.open(self.page.clone());
                 self.state = State::Opening { work, request, ack };
             }
-            PageRequest::Leave => left(&self.page, ack, frames),
+            PageRequest::Leave => {
+                // It may still hear events of a page that it had open before its connection was lost.
+                self.events.set_page(&self.room, false);
+                left(&self.page, ack, frames);
+            }
             PageRequest::Delta(_) | PageRequest::Sync(_) | PageRequest::Awareness(_) => {
                 let refusal = Refusal::new(RefusalCode::Conflict, "join the page first");
                 refused(ack, Some(&self.page), &refusal, None, frames);

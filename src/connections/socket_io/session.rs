@@ -154,9 +154,10 @@ impl SocketIo {
                 PacketData::EventAck(arguments, id) | PacketData::BinaryAck(arguments, id),
                 Some(Placed { place, .. }),
             ) => place.on_frame(now, Said::Answer(id, arguments)).map(drop),
-            (PacketData::Disconnect, Some(_)) => {
+            (PacketData::Disconnect, Some(Placed { place, .. })) => {
+                let said = place.on_frame(now, Said::Goodbye).map(drop);
                 self.give_up(now, &ns, Departure::Clean);
-                Ok(())
+                said
             }
             _ => Err(Refusal::malformed(
                 "a packet that does not fit the state of its namespace",

@@ -35,12 +35,19 @@ impl EventSocket {
     }
 
     /// Does what an event wants, tells what was missed in the rooms that it enters, and waits until what it has told is stored.
-    pub async fn attend(&self, payload: &Json, work: impl Future<Output = Answer>) -> Answer {
-        let since = match payload.get("since") {
-            None | Some(Json::Null) => None,
-            Some(since) => Some(
-                Since::deserialize(since).map_err(|error| Refusal::malformed(format!("since: {error}")))?,
-            ),
+    pub async fn attend(
+        &self,
+        (event, payload): (&str, &Json),
+        work: impl Future<Output = Answer>,
+    ) -> Answer {
+        // The field of this name is another one's in events that enter nothing.
+        let enters = event.contains("join") || event.contains("subscribe");
+        let since = match payload.get("since").filter(|since| enters && !since.is_null()) {
+            Some(since) => {
+                let read = Since::deserialize(since);
+                Some(read.map_err(|error| Refusal::malformed(format!("since: {error}")))?)
+            }
+            None => None,
         };
         lock(&self.entered).clear();
         if since.is_some() {
@@ -69,7 +76,7 @@ impl EventSocket {
             return body;
         };
         let history = &self.services.history;
-        let offset = self.services.rooms.last_offset();
+        let offset = self.services.rooms.mark();
         fields.insert("epoch".to_owned(), history.epoch().as_str().into());
         fields.insert("offset".to_owned(), offset.into());
         let Some(since) = since else {
