@@ -4,8 +4,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use futures_util::future::BoxFuture;
 
-use super::{Answer, Broadcast, Call, EventServices, EventSocket, pagespace};
-use crate::rooms::Refusal;
+use super::{Answer, Broadcast, Call, EventServices, EventSocket, inbox, indexer, pagespace};
+use crate::{protocols::events::is_of_documents, rooms::Refusal};
 
 /// The vocabulary of one application.
 pub struct Profile {
@@ -27,7 +27,10 @@ pub struct Profile {
 pub type BroadcastWork = BoxFuture<'static, Result<usize, Refusal>>;
 
 /// All vocabularies that there are.
-static ALL: [&Profile; 1] = [&pagespace::PROFILE];
+static ALL: [&Profile; 2] = [&pagespace::PROFILE, &indexer::PROFILE];
+
+/// Vocabularies of the server's own, which are always spoken.
+static OWN: [&Profile; 1] = [&inbox::PROFILE];
 
 /// The vocabularies that are spoken, as they are configured: names separated by commas.
 #[derive(Clone)]
@@ -64,7 +67,14 @@ impl FromStr for Profiles {
 impl Profiles {
     /// The profile that an event is of.
     pub fn of(&self, event: &str) -> Option<&'static Profile> {
-        self.0.iter().find(|profile| (profile.speaks)(event)).copied()
+        let mut all = self.0.iter().chain(&OWN);
+        all.find(|profile| (profile.speaks)(event)).copied()
+    }
+
+    /// Whether an event is one of the server's own or of any vocabulary that there is.
+    pub fn is_known(event: &str) -> bool {
+        let mut all = ALL.iter().chain(&OWN);
+        is_of_documents(event) || all.any(|profile| (profile.speaks)(event))
     }
 
     /// What an event of a backend wants done, where that is more than to be told.
@@ -95,7 +105,10 @@ mod tests {
 
     #[test]
     fn profiles_are_named_in_the_configuration() {
-        assert_eq!(format!("{:?}", Profiles::default()), r#"["pagespace"]"#);
+        assert_eq!(
+            format!("{:?}", Profiles::default()),
+            r#"["pagespace", "indexer"]"#
+        );
         let none: Profiles = "".parse().expect("none");
         assert!(none.of("join_channel").is_none());
         let one: Profiles = " pagespace ,".parse().expect("one");

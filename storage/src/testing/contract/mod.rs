@@ -15,12 +15,14 @@ use crate::{
 
 mod access;
 mod batches;
+mod events;
 mod reading;
 mod sharing;
 mod snapshots;
 
 pub use access::*;
 pub use batches::*;
+pub use events::*;
 pub use reading::*;
 pub use sharing::*;
 pub use snapshots::*;
@@ -89,6 +91,10 @@ macro_rules! store_contract {
             a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
             users_are_signed_out_and_blocked
             the_audit_log_is_read_newest_first_and_forgotten_by_time
+            kept_events_come_back_by_room_in_order_and_byte_for_byte
+            of_each_name_in_a_room_the_newest_events_are_kept
+            events_and_ids_are_forgotten_by_time
+            the_last_state_of_a_room_replaces_the_one_before
         }
     };
     ($place:expr; $($promise:ident)*) => { $(
