@@ -1,0 +1,93 @@
+//! The authors of whole contents of one page, and in which forms they write.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{BuildHasher, RandomState},
+};
+
+use bytes::Bytes;
+use crdt::ClientId;
+
+use super::{Refusal, RefusalCode, Shape, SocketId, Versions, Wording};
+
+/// Forms in which one page is saved at a time.
+const MAX_SHAPES: usize = 4;
+/// Users whose client ids are remembered at a page.
+const MAX_CLIENTS: usize = 1000;
+
+/// Who writes at a page, and what they have.
+pub(super) struct State {
+    pub(super) shapes: BTreeMap<Shape, Versions>,
+    pub(super) authors: BTreeMap<SocketId, Author>,
+    /// Who came and is to be sent what the page has.
+    pub(super) arriving: BTreeSet<SocketId>,
+    /// The client ids under which the users' saves are written: an id belongs to one user.
+    pub(super) clients: BTreeMap<String, ClientId>,
+    /// The state that was read last.
+    pub(super) read: Option<Bytes>,
+}
+
+/// An author.
+#[derive(Clone)]
+pub(super) struct Author {
+    /// How it is told.
+    pub(super) wording: Wording,
+    /// In which form it writes.
+    pub(super) shape: Shape,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            shapes: BTreeMap::new(),
+            authors: BTreeMap::new(),
+            arriving: BTreeSet::new(),
+            clients: BTreeMap::new(),
+            read: None,
+        }
+    }
+
+    pub(super) fn client_of(&mut self, user: &str) -> ClientId {
+        if self.clients.len() >= MAX_CLIENTS && !self.clients.contains_key(user) {
+            self.clients.clear();
+        }
+        *self.clients.entry(user.to_owned()).or_insert_with(new_client)
+    }
+
+    /// Gives whether there is an author left.
+    pub(super) fn leave(&mut self, author: SocketId) -> bool {
+        self.authors.remove(&author);
+        self.arriving.remove(&author);
+        self.shapes.retain(|_, versions| versions.went(author));
+        !self.authors.is_empty()
+    }
+
+    pub(super) fn is_arriving(&self, author: SocketId) -> bool {
+        self.arriving.contains(&author)
+    }
+
+    /// The author goes on in another form.
+    pub(super) fn take_shape(&mut self, id: SocketId, shape: &Shape) -> Result<(), Refusal> {
+        let author = self.authors.get_mut(&id);
+        let author = author.ok_or_else(|| Refusal::new(RefusalCode::Conflict, "join the page first"))?;
+        if author.shape == *shape {
+            return Ok(());
+        }
+        if !self.shapes.contains_key(shape) && self.shapes.len() >= MAX_SHAPES {
+            return Err(Refusal::new(
+                RefusalCode::Conflict,
+                "the page is being saved in too many forms",
+            ));
+        }
+        author.shape = shape.clone();
+        self.arriving.insert(id);
+        self.shapes.retain(|_, versions| versions.went(id));
+        Ok(())
+    }
+}
+
+/// A client id that no other desk and no client has.
+fn new_client() -> ClientId {
+    // The keys of a hasher are the system's random numbers. Ids have 32 bits, as Yjs draws them.
+    ClientId(RandomState::new().hash_one(0_u8) & 0xffff_ffff)
+}

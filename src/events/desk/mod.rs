@@ -1,0 +1,183 @@
+//! Whole contents of pages: the desk of a page makes edits of what older clients save, and sends them what comes of it and of the edits
+//! of others.
+//!
+//! ```text
+//!  save ──► bases (what its author may have had) ──► reader: merge ──► update ──► the author's seat in the room
+//!                                                                                        │ stored
+//!  authors ◄── page_updated ◄── versions ◄── content ◄── reader ◄── changed ◄────────────┴── edits of others
+//! ```
+//!
+//! Saves of a page are merged one after the other: each is stored before the next one is made, so that none is made from a content that
+//! lacks another. Their edits are written under one client id for each user, which is given up when it is not known whether an edit was
+//! taken in.
+
+mod authors;
+mod bases;
+mod page;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use crdt::Format;
+use serde_json::Value as Json;
+use storage::{PageId, Seq};
+
+use self::{authors::Author, page::Desk};
+use super::{EventRooms, SocketId, VersionLimits, Versions, Way, event_text};
+use crate::{
+    protocols::events::{ContentSave, Shape, Wording},
+    reader::Readers,
+    rooms::{Refusal, RefusalCode, Registry},
+};
+
+/// How whole contents are kept and written.
+#[derive(Clone, Copy, Debug)]
+pub struct ContentConfig {
+    /// How the first content of an empty page is written when nothing says it.
+    pub default_format: Format,
+    /// Versions that are kept of a page for finding what a save was made from.
+    pub versions: VersionLimits,
+}
+
+/// A save as edits, which are to be stored through the author's own seat.
+pub struct PreparedSave {
+    /// The edits; empty when the page has all of it.
+    pub update: Bytes,
+    saved: Arc<Json>,
+    base: Option<Json>,
+    merged: Arc<Json>,
+    user: String,
+    shape: Shape,
+    /// The sequence number of what it was merged into.
+    seq: Seq,
+    desk: Arc<Desk>,
+    _turn: tokio::sync::OwnedMutexGuard<()>,
+    is_stored: bool,
+}
+
+/// The desks of the pages that have authors of whole contents.
+pub struct Desks {
+    registry: Registry,
+    readers: Readers,
+    rooms: EventRooms,
+    config: ContentConfig,
+    desks: Mutex<BTreeMap<PageId, Arc<Desk>>>,
+}
+
+impl Desks {
+    /// No desks yet.
+    pub fn new(registry: Registry, readers: Readers, rooms: EventRooms, config: ContentConfig) -> Arc<Self> {
+        Arc::new(Self {
+            registry,
+            readers,
+            rooms,
+            config,
+            desks: Mutex::default(),
+        })
+    }
+
+    /// A socket is an author of whole contents of a page that it has a seat in. It is sent what the page has, if that is anything, and
+    /// then what comes of it.
+    pub fn enter(self: &Arc<Self>, page: &PageId, author: SocketId, wording: Wording) {
+        let desk = {
+            let mut desks = lock(&self.desks);
+            let desk = desks.entry(page.clone()).or_insert_with(|| {
+                let desk = Arc::new(Desk::new(page, Arc::downgrade(self)));
+                tokio::spawn(desk.clone().run());
+                desk
+            });
+            // Within the lock, so that it is not given up just now.
+            let mut state = lock(&desk.state);
+            state.authors.entry(author).or_insert(Author {
+                wording,
+                shape: Shape::default(),
+            });
+            state.arriving.insert(author);
+            desk.clone()
+        };
+        desk.changed.notify_one();
+    }
+
+    /// A socket is no author any more.
+    pub fn leave(&self, page: &PageId, author: SocketId) {
+        let mut desks = lock(&self.desks);
+        let Some(desk) = desks.get(page) else {
+            return;
+        };
+        if !lock(&desk.state).leave(author) {
+            desk.stop.cancel();
+            desks.remove(page);
+        }
+    }
+
+    /// Somebody has edited a page.
+    pub fn changed(&self, page: &PageId) {
+        if let Some(desk) = lock(&self.desks).get(page) {
+            desk.changed.notify_one();
+        }
+    }
+
+    /// Makes edits of a save. The next save of the page waits until they are stored, or given up.
+    ///
+    /// # Errors
+    /// When the save contradicts what the page holds, its base is not known, or the page cannot be read, or not now.
+    pub async fn prepare(
+        &self,
+        page: &PageId,
+        (author, user): (SocketId, String),
+        save: ContentSave,
+    ) -> Result<PreparedSave, Refusal> {
+        let desk = lock(&self.desks).get(page).cloned();
+        let desk = desk.ok_or_else(|| Refusal::new(RefusalCode::Conflict, "join the page first"))?;
+        let turn = desk.turn.clone().lock_owned().await;
+        lock(&desk.state).take_shape(author, &save.shape)?;
+        if lock(&desk.state).is_arriving(author) {
+            desk.refresh(self).await?;
+        }
+        desk.prepare(self, (author, user), save, turn).await
+    }
+}
+
+impl PreparedSave {
+    /// The edits have been stored, or there were none. The author is sent the outcome when it is another content than it has saved,
+    /// and the others are sent it in any case. Gives the sequence number.
+    pub fn stored(mut self, author: SocketId, seq: Option<Seq>) -> Seq {
+        self.is_stored = true;
+        let seq = seq.unwrap_or(self.seq);
+        let desk = self.desk.clone();
+        let Some(desks) = desk.desks.upgrade() else {
+            return seq;
+        };
+        {
+            let mut state = lock(&desk.state);
+            if let Some(versions) = state.shapes.get_mut(&self.shape) {
+                versions.saved(author, &self.saved, self.base.as_ref());
+                versions.learn(seq, &self.merged);
+            }
+        }
+        desk.send(&desks, &self.shape, Some(&self.user));
+        if !self.update.is_empty() {
+            desk.tell_channel(&desks, author, &self, seq);
+        }
+        // Whoever saves in another form is sent it in that form.
+        desk.changed.notify_one();
+        seq
+    }
+}
+
+impl Drop for PreparedSave {
+    fn drop(&mut self) {
+        if !self.is_stored {
+            // Its edits may have been taken in all the same.
+            lock(&self.desk.state).clients.remove(&self.user);
+        }
+    }
+}
+
+fn lock<T>(guarded: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
+    guarded.lock().unwrap_or_else(PoisonError::into_inner)
+}
