@@ -17,6 +17,8 @@
 //!    └────────── outbox ◄───────────────────┘      http, auth and access stand beside connections
 //! ```
 //!
+//! Beside pages there are [rooms without a document](events::Rooms), in which applications tell each other events in their own vocabularies.
+//!
 //! What a page says as text or JSON is read in workers, processes of their own that may die ([`reader`]): a document library that breaks
 //! on what somebody has sent breaks nothing else.
 //!
@@ -85,6 +87,7 @@ pub mod costs {}
 pub mod cli;
 pub mod config;
 pub mod connections;
+pub mod events;
 pub mod http;
 pub mod protocols;
 pub mod reader;

@@ -27,6 +27,7 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
+    events::{EventServices, run_clock},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
@@ -152,12 +153,23 @@ impl Server {
             stall: config.session.max_stall,
             head: config.http_keepalive,
         };
+        let events = EventServices::new(
+            access.clone(),
+            config.event_rooms,
+            config.profiles,
+            metrics.clone(),
+        );
+        let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
+        background.spawn("clock of events", clock);
         let router = http::router(Parts {
             broadcast_secret: config.broadcast_secret,
+            indexer_token: config.indexer_token,
             admissions: admissions.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            own_pages: config.own_pages,
             public_url: config.public_url,
             around: Arc::new(ServerContext {
+                events,
                 access,
                 registry: registry.clone(),
                 writer,

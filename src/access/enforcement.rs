@@ -16,7 +16,7 @@ use storage::{EVERYBODY, PageId};
 
 use crate::{
     auth::{Identity, expired},
-    rooms::{Refusal, RefusalCode, Role},
+    rooms::{Refusal, RefusalCode, Role, RoomName},
 };
 
 /// A decision that cannot be made, because a source fails, is tried again for this long; then its holder has to go.
@@ -41,7 +41,9 @@ pub struct Decision {
 pub struct Newcomer<H> {
     /// Where orders about it go.
     pub handle: H,
-    /// The page of a seat; a socket is of no page.
+    /// The room of a seat; a socket is in none.
+    pub room: Option<RoomName>,
+    /// What the sources are asked for it.
     pub page: Option<PageId>,
     /// Whose it is.
     pub identity: Arc<Identity>,
@@ -56,7 +58,7 @@ pub struct Question {
     pub holder: HolderId,
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// The page of its seat. Of a socket it is only asked whether its user may enter.
+    /// The page that it is about. Of a socket it is only asked whether its user may enter.
     pub page: Option<PageId>,
     /// Questions are counted, so that the latest answer stands.
     number: u64,
@@ -82,13 +84,16 @@ pub struct Held<H> {
     pub handle: H,
     /// Whose it is.
     pub user: Option<Arc<str>>,
-    /// The page of its seat.
+    /// The room of its seat.
+    pub room: Option<RoomName>,
+    /// The page that the sources are asked for it.
     pub page: Option<PageId>,
 }
 
 #[derive(Debug)]
 struct Holder<H> {
     handle: H,
+    room: Option<RoomName>,
     page: Option<PageId>,
     identity: Arc<Identity>,
     role: Role,
@@ -115,6 +120,7 @@ impl<H: Clone> Holder<H> {
         Held {
             handle: self.handle.clone(),
             user: self.identity.user.clone(),
+            room: self.room.clone(),
             page: self.page.clone(),
         }
     }
@@ -182,6 +188,7 @@ impl<H: Clone> Enforcement<H> {
     pub fn enter(&mut self, newcomer: Newcomer<H>) -> HolderId {
         let Newcomer {
             handle,
+            room,
             page,
             identity,
             decision,
@@ -190,6 +197,7 @@ impl<H: Clone> Enforcement<H> {
         let holder = Holder {
             handle,
             ends_with_token: page.is_some(),
+            room,
             page,
             identity,
             role: decision.role,
@@ -245,11 +253,11 @@ impl<H: Clone> Enforcement<H> {
         concerned.into_iter().filter_map(again).collect()
     }
 
-    /// Sends holders away, of a user or of all but one, from a page, or from all and with their sockets.
+    /// Sends holders away, of a user or of all but one, from a room, or from all and with their sockets.
     pub fn send_away(
         &mut self,
         user: Option<&str>,
-        page: Option<&str>,
+        room: Option<&RoomName>,
         except: Option<&str>,
         refusal: &Refusal,
     ) -> Vec<Order<H>> {
@@ -257,7 +265,7 @@ impl<H: Clone> Enforcement<H> {
             let of = holder.identity.user.as_deref();
             user.is_none_or(|user| of == Some(user))
                 && (except.is_none() || of != except)
-                && page.is_none_or(|page| holder.page.as_ref().is_some_and(|one| one.as_str() == page))
+                && room.is_none_or(|room| holder.room.as_ref() == Some(room))
         });
         let removed = concerned.into_iter().filter_map(|id| {
             let order = self.holders.get_mut(&id)?.remove(refusal.clone());
@@ -458,6 +466,7 @@ mod tests {
         let mut enforcement = Enforcement::default();
         let id = enforcement.enter(Newcomer {
             handle: "ada",
+            room: None,
             page: Some(PageId::new("team/a").expect("a page id")),
             identity: identity("ada", expires_at),
             decision: may(Role::Edit),
@@ -556,6 +565,7 @@ mod tests {
         let (mut all, _) = ada(None);
         let bob = all.enter(Newcomer {
             handle: "bob",
+            room: None,
             page: None,
             identity: identity("bob", None),
             decision: may(Role::View),
@@ -636,6 +646,7 @@ mod tests {
         let mut all = Enforcement::default();
         let id = all.enter(Newcomer {
             handle: "ada",
+            room: None,
             page: None,
             identity: identity("ada", Some(1_000)),
             decision: may(Role::View),

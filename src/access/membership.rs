@@ -31,6 +31,8 @@ pub struct Membership {
     pub(super) address: Option<IpAddr>,
     pub(super) until: Option<SystemTime>,
     pub(super) stamp: Stamp,
+    /// What was asked for.
+    pub(super) asked: PageId,
 }
 
 impl Access {
@@ -62,6 +64,7 @@ impl Access {
             socket: None,
             address: None,
             stamp,
+            asked: page.clone(),
         })
     }
 

@@ -61,7 +61,7 @@ use self::{
 pub use self::{
     audit::{Audit, Note},
     enforcement::{Decision, Enforcement, Held, HolderId, Newcomer, Order, PATIENCE, PAUSE, Question},
-    live::{LiveSeat, LiveSocket},
+    live::{LiveSeat, LiveSocket, RoomControl, RoomSeat},
     membership::Membership,
     rates::{Rate, RateLimits, Rates},
     seats::SeatLimits,

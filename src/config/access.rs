@@ -84,6 +84,14 @@ pub(super) struct AccessSettings {
         hide_env_values = true
     )]
     broadcast_secret: Option<Secret>,
+    /// What a worker shows as its bearer token that tells events in workspaces (`workspace:…`) and nowhere else, at least 32 bytes.
+    #[arg(
+        long,
+        env = "INDEXER_SERVICE_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    indexer_token: Option<Secret>,
     /// How long the audit log is kept in the store; 0 keeps none there.
     #[arg(
         long,
@@ -194,6 +202,11 @@ impl AccessSettings {
             problems.push("JWT_SECRET and REALTIME_BROADCAST_SECRET are the same: whoever knows one must not know the other".to_owned());
         }
         self.broadcast_secret.clone()
+    }
+
+    pub(super) fn indexer_token(&self, problems: &mut Vec<String>) -> Option<Secret> {
+        check_length("INDEXER_SERVICE_TOKEN", self.indexer_token.as_ref(), problems);
+        self.indexer_token.clone()
     }
 }
 

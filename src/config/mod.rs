@@ -17,13 +17,14 @@ use storage::StoreOptions;
 
 use crate::{
     access::AccessConfig,
-    auth::{Authenticator, PublicUrl, Secret},
+    auth::{Authenticator, Origin, PublicUrl, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
         hocuspocus::PendingAuthLimits,
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
+    events::{Profiles, RoomLimits},
     reader::ReaderConfig,
     rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
@@ -95,6 +96,8 @@ pub struct Config {
     pub address: SocketAddr,
     /// Whether `/` serves the demo.
     pub demo: bool,
+    /// Where the application's own pages come from.
+    pub own_pages: Vec<Origin>,
     /// Where clients reach the server, if that is said.
     pub public_url: Option<PublicUrl>,
     /// How long an HTTP connection stays open between two requests.
@@ -113,6 +116,8 @@ pub struct Config {
     pub access: AccessConfig,
     /// What backends sign their messages with.
     pub broadcast_secret: Option<Secret>,
+    /// What a worker shows that speaks to workspaces alone.
+    pub indexer_token: Option<Secret>,
     /// The rooms.
     pub registry: RegistryConfig,
     /// The connections.
@@ -133,6 +138,10 @@ pub struct Config {
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
+    /// The applications' vocabularies that are spoken.
+    pub profiles: Profiles,
+    /// Limits of rooms without a document.
+    pub event_rooms: RoomLimits,
     /// Limits before anybody is let in, where a protocol shows its token after connecting.
     pub lobby: PendingAuthLimits,
     /// The processes in which pages are read.
@@ -150,6 +159,7 @@ impl Settings {
             &mut problems,
         );
         let broadcast_secret = self.access.broadcast_secret(&self.auth, &mut problems);
+        let indexer_token = self.access.indexer_token(&mut problems);
         let trusted_proxies = self.listen.proxies(&mut problems);
         let readers = self.readers.check(&mut problems);
         self.check_numbers(&mut problems);
@@ -163,6 +173,7 @@ impl Settings {
         Ok(Config {
             address: SocketAddr::new(self.listen.host, self.listen.port),
             demo: self.listen.demo,
+            own_pages: self.auth.own_pages(),
             public_url: self.listen.public_url.clone(),
             http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds),
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
@@ -172,6 +183,7 @@ impl Settings {
             authenticator,
             access,
             broadcast_secret,
+            indexer_token,
             registry: RegistryConfig {
                 room: self.room().into(),
                 mailbox: self.limits.room_mailbox.max(1),
@@ -191,6 +203,11 @@ impl Settings {
                 .socket_io
                 .engine(self.session(), self.limits.max_message_bytes),
             socket_io: self.socket_io(),
+            profiles: self.socket_io.profiles(),
+            event_rooms: RoomLimits {
+                per_socket: self.socket_io.max_rooms(),
+                members: self.limits.max_connections_per_room,
+            },
             lobby: self.limits.lobby(),
             readers,
         })

@@ -1,10 +1,11 @@
 //! What connections need of the server.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::SessionConfig;
 use crate::{
     access::Access,
+    events::EventServices,
     rooms::{Refusal, RefusalCode, Registry, StoreWriter},
     telemetry::Metrics,
 };
@@ -16,6 +17,8 @@ pub struct ServerContext {
     pub access: Access,
     /// The rooms.
     pub registry: Registry,
+    /// The rooms without a document, and what their vocabularies need.
+    pub events: Arc<EventServices>,
     /// The store's writer, which may ask connections to wait.
     pub writer: StoreWriter,
     /// The numbers.

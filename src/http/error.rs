@@ -79,7 +79,7 @@ impl HttpError {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let Refusal { code, message } = self.refusal();
+        let Refusal { code, message, .. } = self.refusal();
         let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
         let status = match self {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,

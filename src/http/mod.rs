@@ -2,10 +2,11 @@
 
 mod audit;
 mod body;
+mod bridge;
 mod demo;
 mod error;
 mod health;
-mod kick;
+mod page_state;
 mod pages;
 mod permissions;
 mod socket;
@@ -46,7 +47,7 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Identity, PublicUrl, Secret, client_address},
+    auth::{Authenticator, Credential, Identity, Origin, PublicUrl, Secret, client_address},
     connections::{
         Admissions, Peer, ServerContext,
         engine_io::{Engine, EngineConfig},
@@ -65,10 +66,14 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// What backends sign their messages with.
     pub broadcast_secret: Option<Secret>,
+    /// What a worker shows that speaks to workspaces alone.
+    pub indexer_token: Option<Secret>,
     /// How many connections there are.
     pub admissions: Admissions,
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where the application's own pages come from.
+    pub own_pages: Vec<Origin>,
     /// Where clients reach the server, if that is said.
     pub public_url: Option<PublicUrl>,
     /// What connections need.
@@ -260,7 +265,9 @@ pub fn router(parts: Parts) -> Router {
         .layer(limit);
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
-        .route("/api/kick", post(kick::kick))
+        .route("/api/broadcast", post(bridge::broadcast))
+        .route("/api/broadcast/batch", post(bridge::broadcast_batch))
+        .route("/api/kick", post(bridge::kick))
         .route("/hocuspocus", get(socket::hocuspocus))
         .route("/hocuspocus/{*rest}", get(socket::hocuspocus))
         .route("/hocuspocus/", get(socket::hocuspocus))
@@ -318,6 +325,7 @@ fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
         parts.socket_io,
         parts.admissions.clone(),
         parts.trusted_proxies.clone(),
+        parts.own_pages.clone(),
         parts.around.clone(),
         parts.draining.clone(),
     );
@@ -345,7 +353,7 @@ fn cors(authenticator: &Authenticator) -> CorsLayer {
             header::IF_MATCH,
             header::IF_NONE_MATCH,
         ])
-        .expose_headers([header::ETAG, pages::SEQ_HEADER, pages::STATE_VECTOR_HEADER])
+        .expose_headers([header::ETAG, page_state::SEQ_HEADER, pages::STATE_VECTOR_HEADER])
 }
 
 #[expect(clippy::disallowed_methods, reason = "requests meet the clock here")]

@@ -1,6 +1,8 @@
 //! Why something is refused: one list of codes for every protocol, each with a sentence for people.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use serde_json::Value as Json;
 
 /// The reason of a refusal, the same in every protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +86,19 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// The sentence: lower case, no full stop.
     pub message: Cow<'static, str>,
+    /// What a backend has to say of it to the programs of those it concerns.
+    pub notice: Option<Arc<Notice>>,
+}
+
+/// What a backend says to the programs of those it sends away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The room, as the backend spells it.
+    pub room: String,
+    /// Why, in a word of the application.
+    pub reason: String,
+    /// What else the application wants its programs to know.
+    pub metadata: Option<Json>,
 }
 
 impl Refusal {
@@ -92,6 +107,7 @@ impl Refusal {
         Self {
             code,
             message: message.into(),
+            notice: None,
         }
     }
 

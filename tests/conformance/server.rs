@@ -22,8 +22,9 @@ use pageroom::{
     connections::{
         PatientStream, Protocol, ServerContext, SessionConfig, Work,
         engine_io::{Engine, EngineConfig, Server},
-        socket_io::{Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
+        socket_io::{ConnectError, Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
     },
+    events::EventServices,
     http::engine_routes,
     protocols::{
         Frame,
@@ -131,6 +132,12 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
         ending,
     )?;
     Ok(Arc::new(ServerContext {
+        events: EventServices::new(
+            access.clone(),
+            config.event_rooms,
+            config.profiles,
+            metrics.clone(),
+        ),
         access,
         registry,
         writer,
@@ -203,7 +210,7 @@ impl Server for Echoing {
 struct EchoNamespaces;
 
 impl Namespaces for EchoNamespaces {
-    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>> {
+    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Place, ConnectError>> {
         let connected = match name.as_str() {
             "/" | "/custom" => {
                 let auth: Result<serde_json::Value, _> = CommonParser.decode_default(auth);
@@ -217,7 +224,7 @@ impl Namespaces for EchoNamespaces {
                 let namespace = name.clone();
                 Ok(Box::new(EchoPlace { namespace, frames }) as Place)
             }
-            _ => Err("Invalid namespace".to_owned()),
+            _ => Err("Invalid namespace".into()),
         };
         Box::pin(std::future::ready(connected))
     }

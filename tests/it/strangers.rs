@@ -53,6 +53,8 @@ async fn nobody_waits_for_the_body_of_a_stranger() {
         ("POST /doc/page/update", String::new()),
         ("POST /doc/new", String::new()),
         ("POST /api/kick", String::new()),
+        ("POST /api/broadcast", String::new()),
+        ("POST /api/broadcast/batch", String::new()),
         ("POST /api/kick", "X-Broadcast-Signature: nonsense\r\n".to_owned()),
         (
             "POST /api/kick",

@@ -151,6 +151,7 @@ impl World {
         let access = &mut self.processes[connection.process].access;
         let holder = access.enforcement.enter(Newcomer {
             handle: id,
+            room: None,
             page: Some(self.pages[connection.page].clone()),
             identity,
             decision,

@@ -26,13 +26,15 @@ use super::{
 };
 use crate::{
     auth::{Identity, now},
-    rooms::{Departure, Outbox, Refusal, Role, Seat, SeatHandle, Viewer},
+    rooms::{Departure, Outbox, Refusal, Role, RoomName, Seat, SeatHandle, Viewer},
 };
 
 /// The seats that are taken, and the sockets.
 #[derive(Default)]
 pub(super) struct Live {
     enforcement: Mutex<Enforcement<Arc<Holding>>>,
+    /// Orders are carried out in the order in which they are given.
+    turn: Mutex<()>,
     /// Something has to be done earlier than it had.
     earlier: Notify,
 }
@@ -63,6 +65,13 @@ struct Holding {
 enum Place {
     /// A seat in the room of a page.
     Seat(SeatHandle),
+    /// A place in a room without a document.
+    Room {
+        /// The way to it.
+        control: Arc<dyn RoomControl>,
+        /// Why it has been sent away.
+        removed: Mutex<Option<Refusal>>,
+    },
     /// A socket, until it is told why it ends.
     Socket(Mutex<Option<oneshot::Sender<Refusal>>>),
 }
@@ -115,6 +124,35 @@ impl LiveSocket {
     }
 }
 
+/// The way to somebody in a room without a document.
+pub trait RoomControl: Send + Sync {
+    /// It may not be there any more.
+    fn remove(&self, refusal: &Refusal);
+}
+
+/// A place in a room without a document, whose role follows every change.
+pub struct RoomSeat(Registration);
+
+impl RoomSeat {
+    /// What its holder may do now.
+    pub fn role(&self) -> Role {
+        self.0.role()
+    }
+
+    /// Why its holder was sent away, if that is so.
+    pub fn removed(&self) -> Option<Refusal> {
+        match &self.0.holding.place {
+            Place::Room { removed, .. } => removed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            Place::Seat(_) | Place::Socket(_) => None,
+        }
+    }
+
+    /// Its holder has shown a fresh token of the same user: what it may do follows that one from now on.
+    pub async fn renew(&self, identity: Arc<Identity>) -> Result<(), Refusal> {
+        self.0.renew(identity).await
+    }
+}
+
 /// Being among the seats that are taken, or the sockets.
 struct Registration {
     id: HolderId,
@@ -136,6 +174,20 @@ impl Registration {
         let left = expires.and_then(|at| at.duration_since(now()).ok());
         Poll::Ready(left.unwrap_or_default())
     }
+
+    fn role(&self) -> Role {
+        let live = &self.access.0.live;
+        let role = live.with(|enforcement| Some(enforcement.standing(self.id)?.0));
+        role.unwrap_or(Role::View)
+    }
+
+    async fn renew(&self, identity: Arc<Identity>) -> Result<(), Refusal> {
+        let live = &self.access.0.live;
+        let question = live.with(|enforcement| enforcement.renew(now(), self.id, identity))?;
+        self.holding.asks.store(false, Ordering::Release);
+        self.access.decide_all(question).await;
+        Ok(())
+    }
 }
 
 impl LiveSeat {
@@ -147,12 +199,7 @@ impl LiveSeat {
 
     /// What the member may do now.
     pub fn role(&self) -> Role {
-        let Registration { id, access, .. } = &self.registration;
-        let role = access
-            .0
-            .live
-            .with(|enforcement| Some(enforcement.standing(*id)?.0));
-        role.unwrap_or(Role::View)
+        self.registration.role()
     }
 
     /// Wants its member asked for a fresh token so long before the one it has shown ends.
@@ -171,12 +218,7 @@ impl LiveSeat {
 
     /// The member has shown a fresh token of the same user: what it may do follows that one from now on.
     pub async fn renew(&self, membership: Membership) -> Result<(), Refusal> {
-        let Registration { id, holding, access } = &self.registration;
-        let live = &access.0.live;
-        let question = live.with(|enforcement| enforcement.renew(now(), *id, membership.identity))?;
-        holding.asks.store(false, Ordering::Release);
-        access.decide_all(question).await;
-        Ok(())
+        self.registration.renew(membership.identity).await
     }
 }
 
@@ -244,7 +286,8 @@ impl Access {
         let seat = joining.await?;
         let place = Place::Seat(seat.handle());
         let decision = Decision { role, until };
-        let registration = self.register(place, Some(page), identity, decision);
+        let of = Some((RoomName::of_page(page), page.clone()));
+        let registration = self.register(place, of, identity, decision);
         // Whatever changes from here on finds the seat; what has changed since the decision is looked for now.
         if self.stamp(user.as_deref()) != stamp {
             self.decide_again(&registration).await;
@@ -254,6 +297,35 @@ impl Access {
             registration,
             _permit: permit,
         })
+    }
+
+    /// Notes that somebody has entered a room without a document. Until that is given back, its role follows every change.
+    pub async fn watch_room(
+        &self,
+        room: &RoomName,
+        membership: Membership,
+        control: Arc<dyn RoomControl>,
+    ) -> RoomSeat {
+        let Membership {
+            role,
+            user,
+            identity,
+            until,
+            stamp,
+            asked,
+            ..
+        } = membership;
+        let place = Place::Room {
+            control,
+            removed: Mutex::default(),
+        };
+        let of = Some((room.clone(), asked));
+        let registration = self.register(place, of, identity, Decision { role, until });
+        // Whatever changes from here on finds it; what has changed since the decision is looked for now.
+        if self.stamp(user.as_deref()) != stamp {
+            self.decide_again(&registration).await;
+        }
+        RoomSeat(registration)
     }
 
     /// Keeps an eye on the socket of somebody who may enter: it is told when that ends, whether it is in a page or not.
@@ -269,10 +341,11 @@ impl Access {
     fn register(
         &self,
         place: Place,
-        page: Option<&PageId>,
+        of: Option<(RoomName, PageId)>,
         identity: Arc<Identity>,
         decision: Decision,
     ) -> Registration {
+        let (room, page) = of.unzip();
         let holding = Arc::new(Holding {
             place,
             asks: AtomicBool::new(false),
@@ -280,7 +353,8 @@ impl Access {
         });
         let newcomer = Newcomer {
             handle: holding.clone(),
-            page: page.cloned(),
+            room,
+            page,
             identity,
             decision,
         };

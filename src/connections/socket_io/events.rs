@@ -1,7 +1,7 @@
 //! A place in the namespace `/`: the events dialect over as many pages as the client wants to have open.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
@@ -9,7 +9,8 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use socketioxide_core::Value;
 use storage::PageId;
 
 use super::{
@@ -27,6 +28,7 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
+    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, is_shallow},
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -35,9 +37,18 @@ use crate::{
 /// A client is told this long before its token ends that it should bring a fresh one; of a shorter time, when half of it is over.
 const WARNING: Duration = Duration::from_secs(60);
 
+/// Largest event that carries no content, in bytes.
+const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// Events that may wait for the one before them.
+const MAX_CALLS: usize = 64;
+
 /// A client's place in the namespace `/`.
 pub(super) struct EventsPlace {
     join: JoinContext,
+    profiles: Profiles,
+    /// Events of applications, which are done one after the other.
+    calls: VecDeque<(&'static Profile, Call, Option<i64>)>,
+    calling: Option<Calling>,
     pages: BTreeMap<PageId, PageSession>,
     max_pages: usize,
     gate: crdt::Limits,
@@ -51,6 +62,14 @@ pub(super) struct EventsPlace {
     /// Why everything ends as soon as it has no page.
     ended: Option<Refusal>,
     context: Arc<ServerContext>,
+}
+
+/// An event of an application that is being done.
+struct Calling {
+    profile: &'static Profile,
+    call: Call,
+    ack: Option<i64>,
+    work: Work<Answer>,
 }
 
 struct Renewing {
@@ -68,15 +87,26 @@ impl EventsPlace {
     ) -> Self {
         let join = JoinContext {
             access: context.access.clone(),
-            identity,
+            identity: identity.clone(),
+            events: EventSocket::connect(
+                identity,
+                socket.clone(),
+                context.max_outbox_bytes,
+                context.events.clone(),
+            ),
             socket,
             address,
             max_outbox_bytes: context.max_outbox_bytes,
             patience: config.connect_timeout,
         };
         live.end_with_token(WARNING);
+        let profiles = context.events.profiles.clone();
+        profiles.connected(&join.events);
         Self {
             join,
+            profiles,
+            calls: VecDeque::new(),
+            calling: None,
             pages: BTreeMap::new(),
             max_pages: config.max_pages,
             gate: *context.registry.gate(),
@@ -121,11 +151,103 @@ impl EventsPlace {
                 return self.refuse(ack, Some(&page), &full, None);
             }
             Entry::Vacant(vacant) => {
-                let open = PageSession::new(vacant.key().clone());
+                let open = PageSession::new(vacant.key().clone(), &self.join.events);
                 vacant.insert(open)
             }
         };
         open.take(request, ack);
+    }
+
+    /// Takes an event of an application, if it is one.
+    fn call(&mut self, now: Instant, arguments: &mut Value, ack: Option<i64>) -> Result<(), Refusal> {
+        let size = match &*arguments {
+            Value::Str(text, _) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+        };
+        let name = events::name(arguments)?.to_owned();
+        let Some(profile) = self.profiles.of(&name) else {
+            // Applications have events of their own, which are nothing to us unless an answer is waited for.
+            return match ack {
+                None => Ok(()),
+                Some(_) => Err(Refusal::new(RefusalCode::NotFound, "there is no such event")),
+            };
+        };
+        if let Err(wait) = self.rate.try_spend(now) {
+            let refusal = Refusal::new(RefusalCode::RateLimited, "too many events in too short a time");
+            self.refuse(ack, None, &refusal, Some(wait));
+            return Ok(());
+        }
+        let mut call = Call {
+            name,
+            payload: Json::Null,
+        };
+        let payload = match size {
+            0..=MAX_EVENT_BYTES => events::payload(arguments),
+            _ => Err(Refusal::too_large(format!(
+                "an event has at most {MAX_EVENT_BYTES} bytes"
+            ))),
+        };
+        match payload {
+            Ok(payload) if is_shallow(&payload) => {
+                call.payload = payload;
+                self.calls.push_back((profile, call, ack));
+            }
+            Ok(_) => {
+                let refusal = Refusal::malformed(format!("values are nested {MAX_DEPTH} deep at most"));
+                self.called(profile, &call, ack, Err(refusal));
+            }
+            Err(refusal) => self.called(profile, &call, ack, Err(refusal)),
+        }
+        Ok(())
+    }
+
+    /// Goes on with the events of applications.
+    fn poll_calls(&mut self, context: &mut Context<'_>) {
+        loop {
+            if let Some(calling) = &mut self.calling {
+                let Poll::Ready(answer) = calling.work.as_mut().poll(context) else {
+                    return;
+                };
+                if let Some(Calling {
+                    profile, call, ack, ..
+                }) = self.calling.take()
+                {
+                    self.called(profile, &call, ack, answer);
+                }
+            }
+            let Some((profile, call, ack)) = self.calls.pop_front() else {
+                return;
+            };
+            let work = (profile.handle)(self.join.events.clone(), call.clone());
+            self.calling = Some(Calling {
+                profile,
+                call,
+                ack,
+                work,
+            });
+        }
+    }
+
+    /// Answers an event of an application, behind all that it has made its author hear.
+    fn called(&self, profile: &Profile, call: &Call, ack: Option<i64>, answer: Answer) {
+        if let Err(refusal) = &answer {
+            self.context.metrics.refused(refusal.code.as_str(), 1);
+        }
+        match (answer, ack) {
+            (Ok(_), None) => {}
+            (Err(refusal), None) => (profile.refused)(&self.join.events, call, &refusal),
+            (Ok(mut body), Some(ack)) => {
+                if let Some(fields) = body.as_object_mut() {
+                    fields.insert("ok".to_owned(), true.into());
+                }
+                self.join.events.push(&events::answer_text(ack, &body));
+            }
+            (Err(refusal), Some(ack)) => {
+                let error = crate::protocols::socket_io::refusal_body(&refusal);
+                let body = json!({ "ok": false, "error": error });
+                self.join.events.push(&events::answer_text(ack, &body));
+            }
+        }
     }
 
     /// Goes on with a fresh token of the same user.
@@ -133,6 +255,7 @@ impl EventsPlace {
         let context = self.context.clone();
         let before = self.join.identity.clone();
         let seats: Vec<_> = self.pages.values().filter_map(PageSession::seat).collect();
+        let rooms = self.join.events.seats();
         let address = self.join.address;
         let work = Box::pin(async move {
             let access = &context.access;
@@ -155,6 +278,9 @@ impl EventsPlace {
                     Err(refusal) => seat.handle().remove(refusal),
                 }
             }
+            for (_, room) in rooms {
+                room.renew(identity.clone()).await?;
+            }
             let live = access.watch_socket(identity.clone()).await;
             Ok((identity, live))
         });
@@ -172,7 +298,8 @@ impl EventsPlace {
         self.renewing = None;
         match renewed {
             Ok((identity, live)) => {
-                self.join.identity = identity;
+                self.join.identity = identity.clone();
+                self.join.events.renew(identity);
                 // The fresh token may be of after a sign-out.
                 (self.live, self.ended) = (live, None);
                 self.live.end_with_token(WARNING);
@@ -191,11 +318,10 @@ impl Protocol<Said> for EventsPlace {
         };
         match events::decode(&mut event.arguments, &self.gate) {
             Ok(Some(request)) => self.request(now, request, event.ack),
-            // Applications have events of their own, which are nothing to us unless somebody waits for an answer.
-            Ok(None) if event.ack.is_none() => {}
             Ok(None) => {
-                let refusal = Refusal::new(RefusalCode::NotFound, "there is no such event");
-                self.refuse(event.ack, None, &refusal, None);
+                if let Err(refusal) = self.call(now, &mut event.arguments, event.ack) {
+                    self.refuse(event.ack, None, &refusal, None);
+                }
             }
             Err(refusal) => self.refuse(event.ack, None, &refusal, None),
         }
@@ -204,6 +330,9 @@ impl Protocol<Said> for EventsPlace {
 
     fn poll_work(&mut self, context: &mut Context<'_>) {
         self.poll_renewing(context);
+        if self.renewing.is_none() {
+            self.poll_calls(context);
+        }
         if self.ended.is_none()
             && let Poll::Ready(refusal) = self.live.poll_ended(context)
         {
@@ -221,6 +350,7 @@ impl Protocol<Said> for EventsPlace {
     fn may_receive(&self) -> bool {
         let waiting: usize = self.replies.iter().map(Frame::size).sum();
         self.renewing.is_none()
+            && self.calls.len() < MAX_CALLS
             && waiting < MAX_REPLY_BYTES
             && self.pages.values().all(PageSession::may_receive)
     }
@@ -233,6 +363,14 @@ impl Protocol<Said> for EventsPlace {
         if !self.replies.is_empty() {
             frames.append(&mut self.replies);
             return Poll::Ready(Ok(()));
+        }
+        match self.join.events.outbox().poll_next(context) {
+            Poll::Ready(Ok(event)) => {
+                frames.push(Frame::SharedText(event));
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(refusal)) => return Poll::Ready(Err(refusal)),
+            Poll::Pending => {}
         }
         let said = self
             .rotation
@@ -251,9 +389,15 @@ impl Protocol<Said> for EventsPlace {
         }
     }
 
+    fn poll_over(&mut self, _context: &mut Context<'_>) -> Poll<Refusal> {
+        // Looked at in `poll_work`, which wakes for it.
+        self.ended.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
-        // It holds on to seats.
-        drop(self.renewing);
+        // They hold on to seats.
+        drop((self.renewing, self.calling));
+        self.join.events.disconnect();
         let pages = self.pages;
         Box::pin(async move {
             join_all(pages.into_values().map(|page| page.end(departure))).await;

@@ -20,9 +20,10 @@ use crate::{
         protocol::Work,
         seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, in_time, poll_answer},
     },
+    events::EventSocket,
     protocols::Frame,
-    protocols::events::{PageRequest, access_revoked, answer, refused},
-    rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode},
+    protocols::events::{PageRequest, answer, refused},
+    rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode, RoomName},
 };
 
 /// What may wait for a page that is being opened: requests, and their payload in bytes (one larger request alone passes).
@@ -33,6 +34,8 @@ const MAX_WAITING_BYTES: usize = 64 * 1024;
 pub(super) struct JoinContext {
     pub(super) access: Access,
     pub(super) identity: Arc<Identity>,
+    /// Its place in the rooms without a document.
+    pub(super) events: Arc<EventSocket>,
     /// What the client calls its connection.
     pub(super) socket: Arc<str>,
     /// Where it comes from.
@@ -68,6 +71,8 @@ impl JoinContext {
 /// A page that a client has asked for.
 pub(super) struct PageSession {
     page: PageId,
+    room: RoomName,
+    events: Arc<EventSocket>,
     state: State,
     /// What it wants done, with the number under which it waits for the answer.
     waiting: VecDeque<(PageRequest, Option<i64>)>,
@@ -89,8 +94,10 @@ enum State {
 }
 
 impl PageSession {
-    pub(super) fn new(page: PageId) -> Self {
+    pub(super) fn new(page: PageId, events: &Arc<EventSocket>) -> Self {
         Self {
+            room: RoomName::of_page(&page),
+            events: events.clone(),
             page,
             state: State::Closed,
             waiting: VecDeque::new(),
@@ -213,6 +220,7 @@ impl PageSession {
     ) {
         match opened {
             Ok(seat) => {
+                self.events.set_page(&self.room, true);
                 self.state = State::Open(Box::new(JoinedPage::new(&self.page, seat)));
                 self.request(PageRequest::Join(request), ack, frames);
             }
@@ -254,6 +262,7 @@ impl PageSession {
     /// Gives the seat back, and goes on waiting for what is to be answered. `told` as in [`State::Leaving`].
     fn leave(&mut self, told: Option<Option<i64>>) {
         if let State::Open(mut open) = std::mem::replace(&mut self.state, State::Closed) {
+            self.events.set_page(&self.room, false);
             let answers = open.seat.take_answers();
             // There are no more answers than numbers: each edit that the room has not been given lacks one.
             self.outstanding.extend(open.posted.drain(..).zip(answers));
@@ -336,7 +345,7 @@ impl PageSession {
         if refusal.code.is_retryable() || is_about_user {
             return Some(refusal);
         }
-        access_revoked(&self.page, &refusal, frames);
+        self.events.tell_revoked(&self.room, &refusal);
         None
     }
 

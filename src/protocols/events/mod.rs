@@ -153,6 +153,31 @@ pub fn decode(arguments: &mut Value, limits: &Limits) -> Result<Option<Request>,
     Ok(Some(Request::Page(page(&id)?, request)))
 }
 
+/// The name of an event.
+///
+/// # Errors
+/// When it has none.
+pub fn name(arguments: &Value) -> Result<&str, Refusal> {
+    CommonParser.read_event(arguments).map_err(malformed)
+}
+
+/// The first argument of an event behind its name; null without one.
+///
+/// # Errors
+/// When it is not JSON.
+pub fn payload(arguments: &mut Value) -> Result<Json, Refusal> {
+    let Value::Str(text, _) = arguments else {
+        return Err(malformed("an event is JSON"));
+    };
+    let arguments: Vec<Json> = serde_json::from_str(text).map_err(malformed)?;
+    Ok(arguments.into_iter().nth(1).unwrap_or_default())
+}
+
+/// The text of an answer, as bytes that can be queued.
+pub fn answer_text(ack: i64, body: &Json) -> Bytes {
+    format!("43{ack}[{body}]").into()
+}
+
 /// Writes an event.
 pub fn event(name: &str, body: &Json, frames: &mut Vec<Frame>) {
     // JSON and a name can always be written.
@@ -191,19 +216,6 @@ pub fn refused(
             event("error", &error, frames);
         }
     }
-}
-
-/// Tells a client that a page is closed to it from now on.
-pub fn access_revoked(page: &PageId, refusal: &Refusal, frames: &mut Vec<Frame>) {
-    let page = page.as_str();
-    let body = json!({
-        "room": page,
-        "pageId": page,
-        "reason": refusal.code.as_str(),
-        "message": refusal.message,
-        "metadata": { "pageId": page },
-    });
-    event("access_revoked", &body, frames);
 }
 
 /// Tells a client that its token ends soon.

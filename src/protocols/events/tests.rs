@@ -260,14 +260,6 @@ fn refusals_are_answers_or_events_of_their_own() {
         shown(|frames| refused(None, None, &refusal, None, frames)),
         [format!(r#"42["error",{{{error},"retryable":true}}]"#)]
     );
-    let forbidden = Refusal::new(RefusalCode::Forbidden, "gone");
-    assert_eq!(
-        shown(|frames| access_revoked(&page, &forbidden, frames)),
-        [concat!(
-            r#"42["access_revoked",{"message":"gone","metadata":{"pageId":"a"},"pageId":"a","#,
-            r#""reason":"forbidden","room":"a"}]"#
-        )]
-    );
     assert_eq!(
         shown(|frames| auth_expiring(Duration::from_secs(60), frames)),
         [r#"42["auth_expiring",{"expiresInMs":60000}]"#]

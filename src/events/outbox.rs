@@ -1,0 +1,126 @@
+//! The bounded queue of events towards one socket.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+
+use super::EventOutlet;
+use crate::rooms::Refusal;
+
+/// Beside its bytes, an event takes about this much of the queue.
+const OVERHEAD: usize = 64;
+
+/// The queue of events towards one socket. An event cannot be said again in another form, so a socket that does not read for as long
+/// as its queue takes to fill up has to connect again.
+pub struct EventOutbox {
+    state: Mutex<State>,
+    waker: AtomicWaker,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    is_over: bool,
+}
+
+impl EventOutbox {
+    /// An empty queue for `max_bytes`; 0 for no limit.
+    pub fn new(max_bytes: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            waker: AtomicWaker::new(),
+            max_bytes: if max_bytes == 0 { usize::MAX } else { max_bytes },
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next event, as a frame of the transport.
+    ///
+    /// # Errors
+    /// When the queue has been full: the socket must connect again.
+    pub fn poll_next(&self, context: &Context<'_>) -> Poll<Result<Bytes, Refusal>> {
+        self.waker.register(context.waker());
+        let mut state = self.state();
+        if state.is_over {
+            return Poll::Ready(Err(Refusal::unavailable(
+                "events came faster than they were read, connect again",
+            )));
+        }
+        match state.queue.pop_front() {
+            Some(event) => {
+                state.bytes -= event.len() + OVERHEAD;
+                Poll::Ready(Ok(event))
+            }
+            None => Poll::Pending,
+        }
+    }
+
+    /// Bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.state().bytes
+    }
+}
+
+impl EventOutlet for EventOutbox {
+    fn push(&self, event: &Bytes) {
+        let mut state = self.state();
+        if state.is_over {
+            return;
+        }
+        let size = event.len() + OVERHEAD;
+        if state.bytes > 0 && state.bytes + size > self.max_bytes {
+            *state = State {
+                is_over: true,
+                ..State::default()
+            };
+        } else {
+            state.bytes += size;
+            state.queue.push_back(event.clone());
+        }
+        drop(state);
+        self.waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_does_not_read_is_over_when_its_queue_is_full() {
+        let outbox = EventOutbox::new(200);
+        let context = Context::from_waker(Waker::noop());
+        let event = Bytes::from_static(b"42[\"x\"]");
+        outbox.push(&event);
+        outbox.push(&event);
+        assert_eq!(outbox.queued_bytes(), 2 * (event.len() + OVERHEAD));
+        assert_eq!(outbox.poll_next(&context), Poll::Ready(Ok(event.clone())));
+        outbox.push(&Bytes::from(vec![b'x'; 100]));
+        assert!(matches!(outbox.poll_next(&context), Poll::Ready(Err(_))));
+        assert_eq!(outbox.queued_bytes(), 0, "nothing is kept for it");
+        outbox.push(&event);
+        assert!(matches!(outbox.poll_next(&context), Poll::Ready(Err(_))));
+    }
+
+    #[test]
+    fn one_event_over_the_limit_passes_alone() {
+        let outbox = EventOutbox::new(10);
+        let context = Context::from_waker(Waker::noop());
+        outbox.push(&Bytes::from(vec![b'x'; 100]));
+        assert!(matches!(outbox.poll_next(&context), Poll::Ready(Ok(_))));
+        assert_eq!(outbox.poll_next(&context), Poll::Pending);
+    }
+}

@@ -1,0 +1,106 @@
+//! The vocabularies that are spoken: which application an event is of, and what is done with it.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+
+use super::{Answer, Broadcast, Call, EventServices, EventSocket, pagespace};
+use crate::rooms::Refusal;
+
+/// The vocabulary of one application.
+pub struct Profile {
+    /// Its name in the configuration.
+    pub name: &'static str,
+    /// Whether an event is one of its own.
+    pub speaks: fn(&str) -> bool,
+    /// A client has connected.
+    pub connected: fn(&EventSocket),
+    /// Does what an event wants. Events of a socket are done one after the other.
+    pub handle: fn(Arc<EventSocket>, Call) -> BoxFuture<'static, Answer>,
+    /// Does what an event of a backend wants, where that is more than to be told. Gives how many sockets are told.
+    pub broadcast: fn(&EventServices, &Broadcast) -> Option<BroadcastWork>,
+    /// Tells a client that does not wait for an answer why its event was refused, in the application's own words.
+    pub refused: fn(&EventSocket, &Call, &Refusal),
+}
+
+/// What an event of a backend has done: how many sockets were told.
+pub type BroadcastWork = BoxFuture<'static, Result<usize, Refusal>>;
+
+/// All vocabularies that there are.
+static ALL: [&Profile; 1] = [&pagespace::PROFILE];
+
+/// The vocabularies that are spoken, as they are configured: names separated by commas.
+#[derive(Clone)]
+pub struct Profiles(Arc<[&'static Profile]>);
+
+/// There is no profile of this name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no profile `{0}`; there are {all}", all = names())]
+pub struct UnknownProfile(String);
+
+fn names() -> String {
+    ALL.map(|profile| profile.name).join(", ")
+}
+
+impl Default for Profiles {
+    fn default() -> Self {
+        Self(ALL.into())
+    }
+}
+
+impl FromStr for Profiles {
+    type Err = UnknownProfile;
+
+    fn from_str(text: &str) -> Result<Self, UnknownProfile> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let profiles = names.map(|name| {
+            let found = ALL.iter().find(|profile| profile.name == name).copied();
+            found.ok_or_else(|| UnknownProfile(name.to_owned()))
+        });
+        profiles.collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl Profiles {
+    /// The profile that an event is of.
+    pub fn of(&self, event: &str) -> Option<&'static Profile> {
+        self.0.iter().find(|profile| (profile.speaks)(event)).copied()
+    }
+
+    /// What an event of a backend wants done, where that is more than to be told.
+    pub fn broadcast(&self, services: &EventServices, broadcast: &Broadcast) -> Option<BroadcastWork> {
+        self.0
+            .iter()
+            .find_map(|profile| (profile.broadcast)(services, broadcast))
+    }
+
+    /// A client has connected.
+    pub fn connected(&self, socket: &EventSocket) {
+        for profile in self.0.iter() {
+            (profile.connected)(socket);
+        }
+    }
+}
+
+impl fmt::Debug for Profiles {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|profile| profile.name);
+        formatter.debug_list().entries(names).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_named_in_the_configuration() {
+        assert_eq!(format!("{:?}", Profiles::default()), r#"["pagespace"]"#);
+        let none: Profiles = "".parse().expect("none");
+        assert!(none.of("join_channel").is_none());
+        let one: Profiles = " pagespace ,".parse().expect("one");
+        assert!(one.of("join_channel").is_some());
+        let unknown = "pagespace,pagespcae".parse::<Profiles>().err();
+        assert_eq!(unknown, Some(UnknownProfile("pagespcae".to_owned())));
+    }
+}

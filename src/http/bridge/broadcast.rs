@@ -1,0 +1,129 @@
+//! `POST /api/broadcast` and `POST /api/broadcast/batch`: a backend tells events in rooms.
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use subtle::ConstantTimeEq;
+
+use super::{body_of_backend, read, refused};
+use crate::{
+    events::{Broadcast, BroadcastError},
+    http::{App, body::UnreadBody},
+    rooms::{RefusalCode, RoomKind},
+};
+
+/// Events of one request.
+const MAX_BATCH: usize = 1000;
+
+/// The body of a request, and whether it may speak to workspaces alone.
+async fn body_of_speaker(
+    app: &App,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: UnreadBody,
+) -> Result<(Bytes, bool), Response> {
+    let bearer = headers.get(header::AUTHORIZATION);
+    let bearer = bearer.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if let (Some(token), Some(indexer)) = (bearer, &app.indexer_token)
+        && bool::from(token.ct_eq(indexer.expose().as_bytes()))
+    {
+        return Ok((read(body).await?, true));
+    }
+    let body = body_of_backend(app, headers, uri, body).await?;
+    Ok((body, false))
+}
+
+fn status(error: &BroadcastError) -> StatusCode {
+    match error {
+        BroadcastError::Json | BroadcastError::Payload => StatusCode::BAD_REQUEST,
+        BroadcastError::Audience | BroadcastError::Reserved => StatusCode::FORBIDDEN,
+        BroadcastError::Conflict => StatusCode::CONFLICT,
+        BroadcastError::Refused(refusal) => match refusal.code {
+            RefusalCode::Malformed => StatusCode::BAD_REQUEST,
+            RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            RefusalCode::NotFound | RefusalCode::PageDeleted => StatusCode::NOT_FOUND,
+            RefusalCode::Conflict => StatusCode::CONFLICT,
+            RefusalCode::Unauthenticated
+            | RefusalCode::TokenExpired
+            | RefusalCode::TokenRevoked
+            | RefusalCode::Forbidden
+            | RefusalCode::ReadOnly => StatusCode::FORBIDDEN,
+            RefusalCode::RoomFull
+            | RefusalCode::RateLimited
+            | RefusalCode::Unavailable
+            | RefusalCode::Draining
+            | RefusalCode::Internal => StatusCode::SERVICE_UNAVAILABLE,
+        },
+    }
+}
+
+fn check(broadcast: &Broadcast, is_indexer: bool) -> Result<(), BroadcastError> {
+    let is_allowed = !is_indexer || broadcast.room.kind() == RoomKind::Workspace;
+    is_allowed.then_some(()).ok_or(BroadcastError::Audience)
+}
+
+/// Tells one event.
+pub(in crate::http) async fn broadcast(
+    State(app): State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: UnreadBody,
+) -> Response {
+    let (body, is_indexer) = match body_of_speaker(&app, &headers, &uri, body).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let telling = async {
+        let broadcast = Broadcast::read(&body)?;
+        check(&broadcast, is_indexer)?;
+        app.around.events.broadcast(broadcast).await
+    };
+    match telling.await {
+        Ok(delivered) => Json(json!({ "success": true, "delivered": delivered })).into_response(),
+        Err(error) => refused(status(&error), &error.to_string()),
+    }
+}
+
+/// Tells many events, after all of them have been checked.
+pub(in crate::http) async fn broadcast_batch(
+    State(app): State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+    body: UnreadBody,
+) -> Response {
+    let (body, is_indexer) = match body_of_speaker(&app, &headers, &uri, body).await {
+        Ok(body) => body,
+        Err(answer) => return answer,
+    };
+    let at = |index: usize, error: &BroadcastError| {
+        let body = json!({ "error": error.to_string(), "index": index });
+        (status(error), Json(body)).into_response()
+    };
+    let events = match Broadcast::split(&body) {
+        Ok(events) if events.len() <= MAX_BATCH => events,
+        Ok(_) => return refused(StatusCode::BAD_REQUEST, "Invalid broadcast payload"),
+        Err(error) => return refused(status(&error), &error.to_string()),
+    };
+    let mut broadcasts = Vec::with_capacity(events.len());
+    for (index, event) in events.iter().enumerate() {
+        let read = Broadcast::read(event.get().as_bytes());
+        let checked = read.and_then(|broadcast| check(&broadcast, is_indexer).map(|()| broadcast));
+        match checked {
+            Ok(broadcast) => broadcasts.push(broadcast),
+            Err(error) => return at(index, &error),
+        }
+    }
+    let mut results = Vec::with_capacity(broadcasts.len());
+    for (index, broadcast) in broadcasts.into_iter().enumerate() {
+        match app.around.events.broadcast(broadcast).await {
+            Ok(delivered) => results.push(json!({ "delivered": delivered })),
+            Err(error) => return at(index, &error),
+        }
+    }
+    Json(json!({ "success": true, "results": results })).into_response()
+}

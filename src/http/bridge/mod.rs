@@ -1,0 +1,60 @@
+//! The bridge of backends: they tell events in rooms, and send users out of them.
+//!
+//! A backend signs the raw body (see [`signature`]), or shows its token. Status codes and bodies are
+//! those that backends of this kind of bridge know, not those of REST.
+
+mod broadcast;
+mod kick;
+
+use axum::{
+    Json,
+    body::Bytes,
+    http::{HeaderMap, StatusCode, Uri},
+    response::{IntoResponse, Response},
+};
+pub(super) use broadcast::{broadcast, broadcast_batch};
+pub(super) use kick::kick;
+use serde_json::json;
+
+use super::{App, body::UnreadBody, now};
+use crate::auth::signature;
+
+/// Largest body, in bytes.
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// Header with the signature of a body.
+const SIGNATURE: &str = "x-broadcast-signature";
+
+fn refused(status: StatusCode, error: &str) -> Response {
+    (status, Json(json!({ "error": error }))).into_response()
+}
+
+fn stranger() -> Response {
+    refused(StatusCode::UNAUTHORIZED, "Authentication failed")
+}
+
+/// Reads the body of a backend. What the headers say already is looked at first: nobody else's body is waited for.
+async fn body_of_backend(
+    app: &App,
+    headers: &HeaderMap,
+    uri: &Uri,
+    body: UnreadBody,
+) -> Result<Bytes, Response> {
+    let signature = match headers.get(SIGNATURE) {
+        Some(given) => match (given.to_str(), &app.broadcast_secret) {
+            (Ok(given), Some(secret)) if signature::may_hold(now(), given) => Some((secret, given)),
+            _ => return Err(stranger()),
+        },
+        None if app.allow_backend(headers, uri).await.is_ok() => None,
+        None => return Err(stranger()),
+    };
+    let body = read(body).await?;
+    match signature {
+        Some((secret, given)) if !signature::verify(secret, now(), given, &body) => Err(stranger()),
+        Some(_) | None => Ok(body),
+    }
+}
+
+async fn read(body: UnreadBody) -> Result<Bytes, Response> {
+    let body = body.at_most(MAX_BODY_BYTES).await;
+    body.ok_or_else(|| refused(StatusCode::PAYLOAD_TOO_LARGE, "Body too large"))
+}
