@@ -41,10 +41,10 @@ pub struct Decision {
 pub struct Newcomer<H> {
     /// Where orders about it go.
     pub handle: H,
-    /// The page of a seat, or what the sources are asked for a room without a document; a socket is of no page.
-    pub page: Option<PageId>,
-    /// The room that it is in.
+    /// The room of a seat; a socket is in none.
     pub room: Option<RoomName>,
+    /// What the sources are asked for it.
+    pub page: Option<PageId>,
     /// Whose it is.
     pub identity: Arc<Identity>,
     /// What was decided when it came.
@@ -58,7 +58,7 @@ pub struct Question {
     pub holder: HolderId,
     /// Who it is.
     pub identity: Arc<Identity>,
-    /// The page of its seat. Of a socket it is only asked whether its user may enter.
+    /// The page that it is about. Of a socket it is only asked whether its user may enter.
     pub page: Option<PageId>,
     /// Questions are counted, so that the latest answer stands.
     number: u64,
@@ -84,17 +84,17 @@ pub struct Held<H> {
     pub handle: H,
     /// Whose it is.
     pub user: Option<Arc<str>>,
-    /// The page of its seat.
-    pub page: Option<PageId>,
-    /// The room that it is in.
+    /// The room of its seat.
     pub room: Option<RoomName>,
+    /// The page that the sources are asked for it.
+    pub page: Option<PageId>,
 }
 
 #[derive(Debug)]
 struct Holder<H> {
     handle: H,
-    page: Option<PageId>,
     room: Option<RoomName>,
+    page: Option<PageId>,
     identity: Arc<Identity>,
     role: Role,
     /// When the decision must be made again.
@@ -120,8 +120,8 @@ impl<H: Clone> Holder<H> {
         Held {
             handle: self.handle.clone(),
             user: self.identity.user.clone(),
-            page: self.page.clone(),
             room: self.room.clone(),
+            page: self.page.clone(),
         }
     }
 
@@ -188,8 +188,8 @@ impl<H: Clone> Enforcement<H> {
     pub fn enter(&mut self, newcomer: Newcomer<H>) -> HolderId {
         let Newcomer {
             handle,
-            page,
             room,
+            page,
             identity,
             decision,
         } = newcomer;
@@ -197,8 +197,8 @@ impl<H: Clone> Enforcement<H> {
         let holder = Holder {
             handle,
             ends_with_token: page.is_some(),
-            page,
             room,
+            page,
             identity,
             role: decision.role,
             until: decision.until,
@@ -253,7 +253,7 @@ impl<H: Clone> Enforcement<H> {
         concerned.into_iter().filter_map(again).collect()
     }
 
-    /// Sends holders away, of a user or of all but one, from a page, or from all and with their sockets.
+    /// Sends holders away, of a user or of all but one, from a room, or from all and with their sockets.
     pub fn send_away(
         &mut self,
         user: Option<&str>,
@@ -466,8 +466,8 @@ mod tests {
         let mut enforcement = Enforcement::default();
         let id = enforcement.enter(Newcomer {
             handle: "ada",
+            room: None,
             page: Some(PageId::new("team/a").expect("a page id")),
-            room: RoomName::page("team/a"),
             identity: identity("ada", expires_at),
             decision: may(Role::Edit),
         });
@@ -565,8 +565,8 @@ mod tests {
         let (mut all, _) = ada(None);
         let bob = all.enter(Newcomer {
             handle: "bob",
-            page: None,
             room: None,
+            page: None,
             identity: identity("bob", None),
             decision: may(Role::View),
         });
@@ -646,8 +646,8 @@ mod tests {
         let mut all = Enforcement::default();
         let id = all.enter(Newcomer {
             handle: "ada",
-            page: None,
             room: None,
+            page: None,
             identity: identity("ada", Some(1_000)),
             decision: may(Role::View),
         });

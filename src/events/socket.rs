@@ -346,8 +346,6 @@ impl RoomControl for Control {
             socket.forget(&self.room);
             socket.tell_revoked(&self.room, refusal);
         }
-        // The seat, and the socket if this is the last that is left of it, are given up when all that are being sent away have been.
-        tokio::spawn(async move { drop((seat, socket)) });
     }
 }
 

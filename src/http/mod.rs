@@ -6,6 +6,7 @@ mod bridge;
 mod demo;
 mod error;
 mod health;
+mod page_state;
 mod pages;
 mod permissions;
 mod socket;
@@ -353,7 +354,7 @@ fn cors(authenticator: &Authenticator) -> CorsLayer {
             header::IF_MATCH,
             header::IF_NONE_MATCH,
         ])
-        .expose_headers([header::ETAG, pages::SEQ_HEADER, pages::STATE_VECTOR_HEADER])
+        .expose_headers([header::ETAG, page_state::SEQ_HEADER, pages::STATE_VECTOR_HEADER])
 }
 
 #[expect(clippy::disallowed_methods, reason = "requests meet the clock here")]

@@ -6,22 +6,24 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, request::Parts},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request::Parts},
+    response::Response,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::{PageId, PageRecord, Seq};
 
-use super::{App, HttpError, body::UnreadBody};
+use super::{
+    App, HttpError,
+    body::UnreadBody,
+    page_state::{answer, head, tag, unchanged, view},
+};
 use crate::{
     reader::{Form, ReadError},
-    rooms::{Refusal, RefusalCode, Role, Room, heavily, open_document},
+    rooms::{Refusal, RefusalCode, Role},
 };
 
-/// The sequence number up to which the answer is stored.
-pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
 /// The state vector of the answer, base64url.
 pub(super) const STATE_VECTOR_HEADER: HeaderName = HeaderName::from_static("x-pageroom-state-vector");
 
@@ -306,20 +308,6 @@ async fn check_conditions(app: &App, page: &PageId, headers: &HeaderMap) -> Resu
     }
 }
 
-/// The tag of the state in which a page is; `None` when there is no such page.
-async fn tag(app: &App, page: &PageId) -> Result<Option<String>, HttpError> {
-    let live = app
-        .around
-        .registry
-        .read(page, |room| read_room(room, &|_| Ok(())));
-    if let Some(live) = live.await {
-        let (view, _) = live.map_err(HttpError::Broken)?;
-        return Ok(view.map(|view| view.etag));
-    }
-    let record = app.store.page(page).await?;
-    Ok(record.map(|record| etag(&record.generation.0, record.seq, false)))
-}
-
 /// The merged document as one update, which is empty for a page that does not exist.
 pub(super) async fn whole(app: &App, page: &PageId) -> Result<Bytes, HttpError> {
     let merged = view(app, page, crdt::Document::encode).await?;
@@ -353,127 +341,4 @@ pub(super) async fn post_stateless(
     }
     let delivered = app.around.registry.announce(&page, payload.into()).await;
     Ok(Json(json!({ "delivered": delivered })))
-}
-
-/// Something read from a page, and which state of the page it is.
-struct View<T> {
-    value: T,
-    seq: u64,
-    etag: String,
-}
-
-/// The number and the tag of a page's state, without reading the page. `None` when there is no such page.
-async fn head(app: &App, page: &PageId) -> Result<Option<(Seq, String)>, HttpError> {
-    let live = app.around.registry.read(page, |room| {
-        let generation = room.generation()?;
-        let tag = etag(&generation.0, room.seq(), !room.is_settled());
-        Some((room.seq(), tag))
-    });
-    if let Some(head) = live.await {
-        return Ok(head);
-    }
-    let record = app.store.page(page).await?;
-    Ok(record.map(|record| (record.seq, etag(&record.generation.0, record.seq, false))))
-}
-
-/// Reads a page from its room if it is open, else from the store; also says how many connections it has. `None` when there
-/// is no such page.
-async fn view<T: Send + 'static>(
-    app: &App,
-    page: &PageId,
-    read: impl Fn(&mut crdt::Document) -> Result<T, crdt::ApplyError> + Send + Sync + 'static,
-) -> Result<Option<(View<T>, usize)>, HttpError> {
-    let read = std::sync::Arc::new(read);
-    let from_room = read.clone();
-    let live = app
-        .around
-        .registry
-        .read(page, move |room| read_room(room, &*from_room))
-        .await;
-    if let Some(live) = live {
-        let (view, connections) = live.map_err(HttpError::Broken)?;
-        return Ok(view.map(|view| (view, connections)));
-    }
-    let Some(stored) = app.store.load(page).await? else {
-        return Ok(None);
-    };
-    if stored.record.deleted_at.is_some() {
-        // It was asked for before; this is what was read.
-        return Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted").into());
-    }
-    let etag = etag(&stored.record.generation.0, stored.record.seq, false);
-    let seq = stored.record.seq;
-    let mut document = open_document(app.gate, stored.snapshot, stored.log).map_err(HttpError::Damaged)?;
-    let value = heavily(true, || read(&mut document)).map_err(HttpError::Broken)?;
-    Ok(Some((View { value, seq, etag }, 0)))
-}
-
-type Read<T> = (Option<View<T>>, usize);
-
-fn read_room<T>(
-    room: &mut Room,
-    read: &(impl Fn(&mut crdt::Document) -> Result<T, crdt::ApplyError> + ?Sized),
-) -> Result<Read<T>, crdt::ApplyError> {
-    let connections = room.member_count();
-    let Some(generation) = room.generation().map(|generation| generation.0.clone()) else {
-        // Nothing has been stored yet: the page does not exist before its first edit is durable.
-        return Ok((None, connections));
-    };
-    let (seq, settled) = (room.seq(), room.is_settled());
-    let value = read(room.document())?;
-    Ok((
-        Some(View {
-            value,
-            seq,
-            etag: etag(&generation, seq, !settled),
-        }),
-        connections,
-    ))
-}
-
-/// The tag of a state. While edits are on their way to the store the state is ahead of its sequence number, so the tag is one
-/// that never matches.
-fn etag(generation: &str, seq: u64, ahead: bool) -> String {
-    match ahead {
-        false => format!("\"{generation}-{seq}\""),
-        true => format!("W/\"{generation}-{seq}+\""),
-    }
-}
-
-fn unchanged(headers: &HeaderMap, etag: &str) -> bool {
-    let Some(known) = headers
-        .get(header::IF_NONE_MATCH)
-        .and_then(|known| known.to_str().ok())
-    else {
-        return false;
-    };
-    !etag.starts_with("W/")
-        && known
-            .split(',')
-            .map(str::trim)
-            .any(|known| known == "*" || known == etag)
-}
-
-/// Answers with a state of a page, or that whoever asks has it already.
-fn answer(
-    asked: &HeaderMap,
-    content_type: &'static str,
-    body: impl IntoResponse,
-    etag: &str,
-    seq: u64,
-) -> Response {
-    let mut answer = match unchanged(asked, etag) {
-        true => StatusCode::NOT_MODIFIED.into_response(),
-        false => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
-    };
-    let headers = answer.headers_mut();
-    if let Ok(etag) = HeaderValue::from_str(etag) {
-        headers.insert(header::ETAG, etag);
-    }
-    headers.insert(SEQ_HEADER, seq.into());
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, no-cache"),
-    );
-    answer
 }

@@ -1,24 +1,36 @@
 //! Slow readers: they cost a bounded amount of memory, catch up by state vector, and are hung up on when they never read.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use tokio::net::TcpSocket;
+use hyper::Method;
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{
-    client::Client,
-    database::Database,
-    process::Process,
-    replica::{Replica, deletion},
-    server::TestServer,
-    socket::Socket,
+use crate::{
+    access::{AT_ONCE, backend, locked, now},
+    support::{
+        client::Client,
+        database::Database,
+        process::Process,
+        provider::Provider,
+        replica::{Replica, deletion},
+        server::TestServer,
+        socket::Socket,
+        socket_io::{Session, place},
+        token::token,
+    },
 };
 
-/// A member whose machine takes next to nothing that it does not read.
-async fn slow_reader(address: std::net::SocketAddr, author: u64) -> Client {
+/// A connection of a machine that takes next to nothing that it does not read.
+async fn small_stream(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
-    let stream = socket.connect(address).await.expect("a server that listens");
-    let mut client = Client::new(Socket::over(stream, "/ws/page").await, Replica::new(author));
+    socket.connect(address).await.expect("a server that listens")
+}
+
+async fn slow_reader(address: SocketAddr, author: u64) -> Client {
+    let socket = Socket::over(small_stream(address).await, "/ws/page").await;
+    let mut client = Client::new(socket, Replica::new(author));
     client.ask().await;
     client.until("the answer to step 1", |client| client.synced).await;
     client
@@ -98,6 +110,72 @@ async fn who_never_reads_is_hung_up_on() {
     );
     let back = Client::join_as(Socket::open(server.address, "/ws/page").await, stalled.replica).await;
     assert_eq!(back.replica.text(), ada.replica.text());
+}
+
+/// What a slow reader holds on to, while it reads nothing.
+enum Slow {
+    Client(Client),
+    Provider(Provider),
+    Session(Session),
+}
+
+#[tokio::test]
+async fn who_reads_nothing_and_is_blocked_is_hung_up_on_at_once() {
+    let bob = token("bob", &json!({ "*": "edit" }));
+    for protocol in ["y-websocket", "Hocuspocus", "y-socket.io", "events"] {
+        let server = locked(&["--max-outbox-bytes", "65536"]).await;
+        let path = format!("/ws/page?token={}", token("ada", &json!({ "*": "edit" })));
+        let mut ada = Client::join_at(server.address, &path, 1).await;
+        let stream = small_stream(server.address).await;
+        let slow = match protocol {
+            "y-websocket" => {
+                let socket = Socket::over(stream, &format!("/ws/page?token={bob}")).await;
+                Slow::Client(Client::join_as(socket, Replica::new(2)).await)
+            }
+            "Hocuspocus" => {
+                let mut provider = Provider::over(Socket::over(stream, "/hocuspocus").await);
+                provider.enter("page", &bob).await;
+                Slow::Provider(provider)
+            }
+            "y-socket.io" => {
+                let mut session = Session::over(stream).await;
+                let auth = json!({ "token": bob });
+                session.say(&format!("40/yjs|page,{auth}")).await;
+                session.until_text("40/yjs|page,").await;
+                session.emit("page", "sync-step-1", Some(7), &[0]).await;
+                session.until_text("/yjs|page,7").await;
+                Slow::Session(session)
+            }
+            _ => {
+                let mut session = Session::over(stream).await;
+                session.say(&format!("40{}", json!({ "token": bob }))).await;
+                session.until_text("40{").await;
+                let page = json!({ "pageId": "page", "stateVector": place(0) });
+                session.send("join_page", Some(1), &page, &[&[0]]).await;
+                session.until_told("1").await;
+                Slow::Session(session)
+            }
+        };
+        // More than any socket buffer holds.
+        let part = "x".repeat(1_000_000);
+        for _ in 0..12 {
+            ada.write_durably(&part).await;
+        }
+        let since = now();
+        let blocked = backend(&server, Method::PUT, "/api/users/bob/block", Value::Null).await;
+        assert_eq!(blocked.status, 204);
+        server.until_metric("pageroom_connections_open", 1.0).await;
+        assert!(
+            since.elapsed() < AT_ONCE,
+            "{protocol} after {:?}",
+            since.elapsed()
+        );
+        match slow {
+            Slow::Client(slow) => drop(slow),
+            Slow::Provider(slow) => drop(slow),
+            Slow::Session(slow) => drop(slow),
+        }
+    }
 }
 
 #[tokio::test]

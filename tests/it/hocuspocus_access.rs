@@ -387,3 +387,25 @@ async fn what_a_viewer_typed_counts_as_saved_once_it_is() {
     ada.settle("d").await;
     assert!(!ada.told("d").iter().any(|word| matches!(word, Word::Status(_))));
 }
+
+#[tokio::test]
+async fn what_is_under_way_to_a_page_that_closes_is_refused_and_ends_no_other() {
+    let server = locked(&[]).await;
+    grant(&server, "one", "ada", "edit").await;
+    grant(&server, "two", "ada", "edit").await;
+    let mut ada = member(&server, &["one", "two"], &bare("ada")).await;
+    revoke(&server, "one", "ada").await;
+    ada.until("one", closed("forbidden")).await;
+    // Far more than may be said before a token is shown, by somebody who has not heard yet.
+    const LATE: u32 = 300;
+    for clock in 0..LATE {
+        ada.edit("one", &insertion(3, clock, "x")).await;
+    }
+    assert_eq!(ada.statuses("one", LATE as usize).await, [0; LATE as usize]);
+    ada.edit("two", &insertion(4, 0, "y")).await;
+    assert_eq!(ada.statuses("two", 1).await, [1]);
+    // With a token that is good again the page opens again.
+    grant(&server, "one", "ada", "edit").await;
+    ada.show_token_and_version("one", &bare("ada")).await;
+    ada.until("one", scope(READ_WRITE)).await;
+}

@@ -8,7 +8,7 @@ use std::{
     ops::Deref,
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -33,6 +33,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Live {
     enforcement: Mutex<Enforcement<Arc<Holding>>>,
+    /// Orders are carried out in the order in which they are given.
+    turn: Mutex<()>,
     /// Something has to be done earlier than it had.
     earlier: Notify,
 }
@@ -63,8 +65,13 @@ struct Holding {
 enum Place {
     /// A seat in the room of a page.
     Seat(SeatHandle),
-    /// A place in a room without a document, and why it was taken away.
-    Room(Arc<dyn RoomControl>, OnceLock<Refusal>),
+    /// A place in a room without a document.
+    Room {
+        /// The way to it.
+        control: Arc<dyn RoomControl>,
+        /// Why it has been sent away.
+        removed: Mutex<Option<Refusal>>,
+    },
     /// A socket, until it is told why it ends.
     Socket(Mutex<Option<oneshot::Sender<Refusal>>>),
 }
@@ -119,7 +126,7 @@ impl LiveSocket {
 
 /// The way to somebody in a room without a document.
 pub trait RoomControl: Send + Sync {
-    /// It may not be there any more. Must neither wait nor give up its [`RoomSeat`]: others are being sent away.
+    /// It may not be there any more.
     fn remove(&self, refusal: &Refusal);
 }
 
@@ -135,15 +142,12 @@ impl RoomSeat {
     /// Why its holder was sent away, if that is so.
     pub fn removed(&self) -> Option<Refusal> {
         match &self.0.holding.place {
-            Place::Room(_, removed) => removed.get().cloned(),
+            Place::Room { removed, .. } => removed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             Place::Seat(_) | Place::Socket(_) => None,
         }
     }
 
     /// Its holder has shown a fresh token of the same user: what it may do follows that one from now on.
-    ///
-    /// # Errors
-    /// When it is of another user.
     pub async fn renew(&self, identity: Arc<Identity>) -> Result<(), Refusal> {
         self.0.renew(identity).await
     }
@@ -157,22 +161,6 @@ struct Registration {
 }
 
 impl Registration {
-    /// What the holder may do now.
-    fn role(&self) -> Role {
-        let live = &self.access.0.live;
-        let role = live.with(|enforcement| Some(enforcement.standing(self.id)?.0));
-        role.unwrap_or(Role::View)
-    }
-
-    /// The holder has shown a fresh token of the same user.
-    async fn renew(&self, identity: Arc<Identity>) -> Result<(), Refusal> {
-        let live = &self.access.0.live;
-        let question = live.with(|enforcement| enforcement.renew(now(), self.id, identity))?;
-        self.holding.asks.store(false, Ordering::Release);
-        self.access.decide_all(question).await;
-        Ok(())
-    }
-
     /// Says once, when it is time to ask for a fresh token, how long the old one still lasts.
     fn poll_ask(&self, context: &mut Context<'_>) -> Poll<Duration> {
         self.holding.asker.register(context.waker());
@@ -185,6 +173,20 @@ impl Registration {
         });
         let left = expires.and_then(|at| at.duration_since(now()).ok());
         Poll::Ready(left.unwrap_or_default())
+    }
+
+    fn role(&self) -> Role {
+        let live = &self.access.0.live;
+        let role = live.with(|enforcement| Some(enforcement.standing(self.id)?.0));
+        role.unwrap_or(Role::View)
+    }
+
+    async fn renew(&self, identity: Arc<Identity>) -> Result<(), Refusal> {
+        let live = &self.access.0.live;
+        let question = live.with(|enforcement| enforcement.renew(now(), self.id, identity))?;
+        self.holding.asks.store(false, Ordering::Release);
+        self.access.decide_all(question).await;
+        Ok(())
     }
 }
 
@@ -284,8 +286,8 @@ impl Access {
         let seat = joining.await?;
         let place = Place::Seat(seat.handle());
         let decision = Decision { role, until };
-        let room = RoomName::of_page(page);
-        let registration = self.register(place, Some((page.clone(), room)), identity, decision);
+        let of = Some((RoomName::of_page(page), page.clone()));
+        let registration = self.register(place, of, identity, decision);
         // Whatever changes from here on finds the seat; what has changed since the decision is looked for now.
         if self.stamp(user.as_deref()) != stamp {
             self.decide_again(&registration).await;
@@ -313,9 +315,12 @@ impl Access {
             asked,
             ..
         } = membership;
-        let place = Place::Room(control, OnceLock::new());
-        let decision = Decision { role, until };
-        let registration = self.register(place, Some((asked, room.clone())), identity, decision);
+        let place = Place::Room {
+            control,
+            removed: Mutex::default(),
+        };
+        let of = Some((room.clone(), asked));
+        let registration = self.register(place, of, identity, Decision { role, until });
         // Whatever changes from here on finds it; what has changed since the decision is looked for now.
         if self.stamp(user.as_deref()) != stamp {
             self.decide_again(&registration).await;
@@ -336,20 +341,20 @@ impl Access {
     fn register(
         &self,
         place: Place,
-        of: Option<(PageId, RoomName)>,
+        of: Option<(RoomName, PageId)>,
         identity: Arc<Identity>,
         decision: Decision,
     ) -> Registration {
+        let (room, page) = of.unzip();
         let holding = Arc::new(Holding {
             place,
             asks: AtomicBool::new(false),
             asker: AtomicWaker::new(),
         });
-        let (page, room) = of.unzip();
         let newcomer = Newcomer {
             handle: holding.clone(),
-            page,
             room,
+            page,
             identity,
             decision,
         };

@@ -13,7 +13,7 @@ use super::{Holding, Place, may_enter};
 use crate::{
     access::{
         Access, Note,
-        enforcement::{Held, Order, PAUSE, Question},
+        enforcement::{Enforcement, Held, Order, PAUSE, Question},
     },
     auth::{now, revoked},
     rooms::{Refusal, RoomName},
@@ -60,16 +60,16 @@ impl Access {
         refusal: &Refusal,
     ) -> Vec<RoomName> {
         self.forget(user);
-        self.0.live.with(|enforcement| {
+        let mut rooms = Vec::new();
+        self.carry_out(|enforcement| {
             let orders = enforcement.send_away(user, room, except, refusal);
-            let rooms = orders.iter().filter_map(|order| match order {
+            rooms.extend(orders.iter().filter_map(|order| match order {
                 Order::Remove(held, _) => held.room.clone(),
                 Order::Decide(_) | Order::ChangeRole(..) | Order::AskForToken(_) => None,
-            });
-            let rooms = rooms.collect();
-            self.carry_out(orders);
-            rooms
-        })
+            }));
+            orders
+        });
+        rooms
     }
 
     /// Watches the times that seats are limited to, and hears what the database announces. Runs until the server stops.
@@ -99,10 +99,7 @@ impl Access {
                 () = tokio::time::sleep(wait) => {}
                 () = self.0.live.earlier.notified() => continue,
             }
-            let questions = self.0.live.with(|enforcement| {
-                let orders = enforcement.tick(now());
-                self.carry_out(orders)
-            });
+            let questions = self.carry_out(|enforcement| enforcement.tick(now()));
             if !questions.is_empty() {
                 // A source that is slow for one must not hold up the next ones.
                 let access = self.clone();
@@ -162,25 +159,28 @@ impl Access {
                     .await
                     .map(|()| may_enter()),
             };
-            self.0.live.with(|enforcement| {
-                let order = enforcement.decided(now(), &question, answer);
-                self.carry_out(order);
-            });
+            self.carry_out(|enforcement| enforcement.decided(now(), &question, answer));
         });
         deciding.await;
     }
 
-    /// Does what needs no waiting, in the order in which it was decided, and gives back what the sources have to be asked.
-    fn carry_out(&self, orders: impl IntoIterator<Item = Order<Arc<Holding>>>) -> Vec<Question> {
+    /// Does what is ordered and needs no waiting, and gives back what the sources have to be asked. What is held may be given back
+    /// meanwhile, by whoever is sent away too.
+    fn carry_out<O>(&self, order: impl FnOnce(&mut Enforcement<Arc<Holding>>) -> O) -> Vec<Question>
+    where
+        O: IntoIterator<Item = Order<Arc<Holding>>>,
+    {
+        let live = &self.0.live;
+        let _turn = live.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let mut questions = Vec::new();
-        for order in orders {
+        for order in live.with(order) {
             match order {
                 Order::Decide(question) => questions.push(question),
                 Order::ChangeRole(held, role) => {
                     if let Place::Seat(seat) = &held.handle.place {
                         seat.change_role(role);
-                        self.note_on(&held, "change_role", "ok", role.as_str());
                     }
+                    self.note_on(&held, "change_role", "ok", role.as_str());
                 }
                 Order::Remove(held, refusal) => self.remove(&held, refusal),
                 Order::AskForToken(held) => {
@@ -198,10 +198,9 @@ impl Access {
                 self.note_on(held, "remove", refusal.code.as_str(), "");
                 seat.remove(refusal);
             }
-            Place::Room(control, removed) => {
+            Place::Room { control, removed } => {
                 self.note_on(held, "remove", refusal.code.as_str(), "");
-                // It may be removed while it is being entered.
-                let _ = removed.set(refusal.clone());
+                *removed.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal.clone());
                 control.remove(&refusal);
             }
             Place::Socket(end) => {

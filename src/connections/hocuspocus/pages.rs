@@ -168,9 +168,10 @@ impl Hocuspocus {
         }
     }
 
-    /// A page that was open is closed to the client.
+    /// A page that was open is closed to the client. What is under way to it is refused, and not taken for the beginning of something.
     fn close(&mut self, address: &str, refusal: &Refusal) {
-        self.remove(address);
+        self.pending.denied(address);
+        self.take_out(address);
         self.tell_closed(address, refusal);
     }
 

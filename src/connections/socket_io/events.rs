@@ -399,6 +399,11 @@ impl Protocol<Said> for EventsPlace {
         }
     }
 
+    fn poll_over(&mut self, _context: &mut Context<'_>) -> Poll<Refusal> {
+        // Looked at in `poll_work`, which wakes for it.
+        self.ended.clone().map_or(Poll::Pending, Poll::Ready)
+    }
+
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
         // They hold on to seats.
         drop((self.renewing, self.calling));

@@ -104,6 +104,10 @@ impl Protocol<place::Said> for PagePlace {
         }
     }
 
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        self.seat.poll_expelled(context)
+    }
+
     fn next_deadline(&self) -> Option<Instant> {
         (self.dialect.holds_question() && !self.is_time).then_some(self.ask_at)
     }

@@ -29,7 +29,7 @@ use crate::{
     connections::{
         context::or_any,
         driver::now,
-        protocol::{Protocol, Work},
+        protocol::{Protocol, Work, poll_all_over},
         rotation::Rotation,
     },
     protocols::Frame,
@@ -325,6 +325,14 @@ impl Protocol for SocketIo {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        poll_all_over(
+            self.places
+                .values_mut()
+                .map(|placed| placed.place.poll_over(context)),
+        )
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -51,6 +51,14 @@ impl Provider {
         }
     }
 
+    /// Speaks over a socket that is open.
+    pub(crate) fn over(socket: Socket) -> Self {
+        Self {
+            socket,
+            heard: VecDeque::new(),
+        }
+    }
+
     /// Opens a socket with a query and headers of its own.
     pub(crate) async fn open_with(
         server: &TestServer,

@@ -45,7 +45,12 @@ pub(crate) struct Session {
 impl Session {
     /// Opens a session and takes in its opening packet.
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("a server that listens");
+        Self::over(TcpStream::connect(address).await.expect("a server that listens")).await
+    }
+
+    /// The same over a TCP connection that is there already.
+    pub(crate) async fn over(stream: TcpStream) -> Self {
+        let address = stream.peer_addr().expect("a peer");
         let url = format!("ws://{address}/socket.io/?EIO=4&transport=websocket");
         let handshake = tokio_tungstenite::client_async(url, stream);
         let (stream, _) = soon("a handshake", handshake).await.expect("a handshake");
