@@ -317,4 +317,24 @@ mod tests {
         let [first, _, last] = sent.map(|message| Incoming::Message(Message::Binary(message)));
         assert_eq!(read, [first, overlong, last]);
     }
+
+    #[tokio::test]
+    async fn of_a_message_over_a_small_limit_no_more_is_kept_than_the_limit() {
+        for limit in [1, 100, 1000] {
+            let (mut server, mut client) = pair().await;
+            server.outlive_overlong();
+            server.limit_messages(limit);
+            client.send(Message::Binary(payload(2000))).await.unwrap();
+            client.send(Message::Binary(payload(limit))).await.unwrap();
+            let overlong = poll_fn(|context| server.poll_read(context)).await.unwrap();
+            let expected = Incoming::Overlong {
+                beginning: payload(limit),
+                size: 2000,
+                limit,
+            };
+            assert_eq!(overlong, expected);
+            let next = poll_fn(|context| server.poll_read(context)).await.unwrap();
+            assert_eq!(next, Incoming::Message(Message::Binary(payload(limit))));
+        }
+    }
 }

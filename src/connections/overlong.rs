@@ -163,8 +163,12 @@ impl Cutter {
             }
             self.passed += 1;
         }
+        // Whoever reads behind this has the same limit.
+        let beginning = self
+            .limit
+            .map_or(BEGINNING_BYTES, |limit| limit.min(BEGINNING_BYTES));
         match self.is_cut {
-            true => BEGINNING_BYTES.saturating_sub(before).min(length),
+            true => beginning.saturating_sub(before).min(length),
             false => length,
         }
     }
