@@ -1,7 +1,10 @@
 //! Readable views of a document: its root types, as JSON and as plain text.
 
+pub(crate) mod html;
+pub(crate) mod nodes;
+pub(crate) mod prosemirror;
 mod script;
-mod xml;
+pub(crate) mod xml;
 
 use serde_json::Value;
 use yrs::branch::BranchPtr;
@@ -121,7 +124,7 @@ fn object(transaction: &impl ReadTxn, map: &MapRef) -> Value {
 }
 
 /// As `JSON.stringify` writes what `toJSON` gives: bytes are an object by index.
-fn json(any: &Any) -> Value {
+pub(crate) fn json(any: &Any) -> Value {
     match any {
         Any::Array(values) => values.iter().map(json).collect(),
         Any::Map(entries) => Value::Object(

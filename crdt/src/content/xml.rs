@@ -113,7 +113,7 @@ fn shown(transaction: &impl ReadTxn, value: &Out) -> String {
 
 /// The nodes in a list, read as a text with embedded objects: the library's walk over lists never ends when there
 /// is a character beyond the Basic Multilingual Plane in one, and its walk over XML nodes ends at the first that is none.
-fn children(transaction: &impl ReadTxn, parent: BranchPtr) -> impl Iterator<Item = Out> {
+pub(crate) fn children(transaction: &impl ReadTxn, parent: BranchPtr) -> impl Iterator<Item = Out> {
     TextRef::from(parent)
         .diff(transaction, YChange::identity)
         .into_iter()
@@ -208,6 +208,6 @@ impl Lines {
 }
 
 /// The list of a node's children.
-pub(super) fn branch(node: &impl AsRef<Branch>) -> BranchPtr {
+pub(crate) fn branch(node: &impl AsRef<Branch>) -> BranchPtr {
     BranchPtr::from(node.as_ref())
 }

@@ -37,7 +37,7 @@ impl Hunk {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Atom {
     Character(char),
-    Node(u32),
+    Node(u64),
 }
 
 impl Atom {
@@ -255,8 +255,9 @@ pub(super) fn hunks_between(pairs: &[(usize, usize)], old_length: usize, new_len
 pub(super) struct Mapping {
     /// For each token its place, if it is still there.
     kept: Vec<Option<usize>>,
+    /// For each token of the later content its place in the earlier one, if it was there.
+    before: Vec<Option<usize>>,
     hunks: Vec<Hunk>,
-    new_length: usize,
 }
 
 impl Mapping {
@@ -271,11 +272,17 @@ impl Mapping {
         }
         let rest = old_length - kept.len();
         kept.extend((at..at + rest).map(Some));
-        Self {
-            kept,
-            hunks,
-            new_length,
+        let mut before = vec![None; new_length];
+        for (old, new) in kept.iter().enumerate() {
+            if let Some(place) = new.and_then(|new| before.get_mut(new)) {
+                *place = Some(old);
+            }
         }
+        Self { kept, before, hunks }
+    }
+
+    pub(super) fn before(&self, new: usize) -> Option<usize> {
+        self.before.get(new).copied().flatten()
     }
 
     pub(super) fn kept(&self, old: usize) -> Option<usize> {
@@ -294,7 +301,7 @@ impl Mapping {
                 let around = self.hunks.partition_point(|hunk| hunk.old.end < old);
                 self.hunks
                     .get(around)
-                    .map_or(self.new_length, |hunk| hunk.new.end)
+                    .map_or(self.before.len(), |hunk| hunk.new.end)
             }
         }
     }

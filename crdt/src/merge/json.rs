@@ -436,7 +436,7 @@ fn has_several_words(text: &str) -> bool {
     text.split_whitespace().nth(1).is_some()
 }
 
-fn any(value: &Value) -> Any {
+pub(super) fn any(value: &Value) -> Any {
     match value {
         Value::Null => Any::Null,
         Value::Bool(value) => Any::Bool(*value),
@@ -512,7 +512,9 @@ impl Merging {
             }
             (Some(Out::YText(inner)), Value::String(saved)) => {
                 let base = base.and_then(Value::as_str);
-                text::merge(transaction, &inner, base, saved, self.deletes || base.is_none());
+                if !text::merge(transaction, &inner, base, saved, self.deletes || base.is_none()) {
+                    map.insert(transaction, key, TextPrelim::new(saved.as_str()));
+                }
             }
             (Some(Out::YArray(list)), Value::Array(saved_list)) => {
                 let things = Things::new(list);
@@ -632,7 +634,7 @@ fn longest_rising(numbers: &[usize]) -> Vec<usize> {
 }
 
 /// Whether two values are the same to a program, for which 1 and 1.0 are.
-fn is_same(left: &Value, right: &Value) -> bool {
+pub(super) fn is_same(left: &Value, right: &Value) -> bool {
     match (left, right) {
         (Value::Number(left), Value::Number(right)) => left == right || left.as_f64() == right.as_f64(),
         (Value::Array(left), Value::Array(right)) => {

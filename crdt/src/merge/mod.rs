@@ -16,7 +16,9 @@
 mod base;
 mod diff;
 mod json;
+mod live;
 mod text;
+mod tree;
 
 use std::borrow::Cow;
 
@@ -29,9 +31,11 @@ use yrs::{GetString, TransactionMut, WriteTxn};
 pub use base::{Candidate, nearest};
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER};
 
-use crate::content::{self, FieldType};
+use crate::content::nodes::{self, Unit};
+use crate::content::{self, FieldType, html, prosemirror, xml};
 use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
+use json::is_same;
 
 /// How a whole content is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -169,8 +173,8 @@ impl View {
         let (field, format) = self.target(save)?;
         self.edit(client, |transaction| match format {
             Format::Text => merge_text(transaction, field, save),
-            Format::Html | Format::Prosemirror => Err(MergeRefusal::malformed("not yet")),
-            Format::Json => Err(MergeRefusal::malformed("an object is saved by its properties")),
+            Format::Html | Format::Prosemirror => merge_nodes(transaction, field, format, save),
+            Format::Json => Err(MergeRefusal::malformed("an object is saved by its properties").into()),
         })
     }
 
@@ -179,7 +183,26 @@ impl View {
     /// # Errors
     /// When there is no such thing on the page, or the page cannot be read.
     pub fn merge_component(&self, client: ClientId, change: &ComponentChange) -> Result<Merged, MergeError> {
-        self.edit(client, |transaction| json::merge(transaction, change))
+        self.edit(client, |transaction| Ok(json::merge(transaction, change)?))
+    }
+
+    /// What a root type holds, in a format of whole contents. `None` when there is no such field or it holds something else.
+    ///
+    /// # Errors
+    /// When it cannot be shown.
+    pub fn whole(&self, field: &str, format: Format) -> Result<Option<Value>, ViewError> {
+        let kind = self.kind_of(field);
+        if kind == FieldType::Unknown || !format.fits(kind) {
+            return Ok(None);
+        }
+        match format {
+            Format::Text => Ok(self.text(Some(field))?.map(Value::String)),
+            Format::Json => self.json(Some(field)),
+            Format::Html | Format::Prosemirror => self.read(field, |transaction| {
+                let parent = content::root(transaction, field)?;
+                Some(format.written(&nodes::read(transaction, parent)))
+            }),
+        }
     }
 
     /// The whole content of the page, or of one root type. `None` when there is nothing.
@@ -323,7 +346,7 @@ impl View {
     fn edit(
         &self,
         client: ClientId,
-        edit: impl FnOnce(&mut TransactionMut<'_>) -> Result<Outcome, MergeRefusal>,
+        edit: impl FnOnce(&mut TransactionMut<'_>) -> Result<Outcome, MergeError>,
     ) -> Result<Merged, MergeError> {
         let mut outcome = None;
         let update = self.edited(client, |transaction| outcome = Some(edit(transaction)))?;
@@ -421,12 +444,14 @@ fn merge_text(
     transaction: &mut TransactionMut<'_>,
     field: String,
     save: &Save,
-) -> Result<Outcome, MergeRefusal> {
+) -> Result<Outcome, MergeError> {
     let text = transaction.get_or_insert_text(&*field);
     let base = Base::of(save, &text.get_string(transaction));
     let saved = string(&save.content, "plain text")?;
     let begun_with = base.candidate.and_then(|(_, content)| content.as_str());
-    text::merge(transaction, &text, begun_with, saved, base.is_certain);
+    if !text::merge(transaction, &text, begun_with, saved, base.is_certain) {
+        return Err(ViewError::Field { name: field }.into());
+    }
     let content = text.get_string(transaction);
     Ok(Outcome {
         differs: content != saved,
@@ -435,4 +460,62 @@ fn merge_text(
         format: Format::Text,
         base: base.index(),
     })
+}
+
+fn merge_nodes(
+    transaction: &mut TransactionMut<'_>,
+    field: String,
+    format: Format,
+    save: &Save,
+) -> Result<Outcome, MergeError> {
+    let fragment = transaction.get_or_insert_xml_fragment(&*field);
+    let parent = xml::branch(&fragment);
+    let current = nodes::read(transaction, parent);
+    let now = format.written(&current);
+    let base = Base::of(save, &shown(&now));
+    let saved = format.parsed(&save.content)?;
+    // What the page holds, as the author can have seen it.
+    let begun_with = format.parsed(base.candidate.map_or(&now, |(_, content)| content))?;
+    let mut merge = tree::Merge {
+        transaction,
+        deletes: base.is_certain,
+        failed: false,
+    };
+    merge.children(parent, &begun_with, &current, &saved);
+    if merge.failed {
+        return Err(ViewError::Field { name: field }.into());
+    }
+    let content = format.written(&nodes::read(transaction, parent));
+    Ok(Outcome {
+        differs: content != format.written(&saved),
+        content,
+        field,
+        format,
+        base: base.index(),
+    })
+}
+
+impl Format {
+    /// Rich text in this form.
+    fn written(self, units: &[Unit]) -> Value {
+        match self {
+            Self::Prosemirror => prosemirror::write(units),
+            Self::Html => Value::String(html::write(units)),
+            Self::Text | Self::Json => Value::Null,
+        }
+    }
+
+    /// Rich text from this form.
+    fn parsed(self, content: &Value) -> Result<Vec<Unit>, MergeRefusal> {
+        match (self, content) {
+            (Self::Prosemirror, Value::String(json)) => {
+                let document =
+                    serde_json::from_str(json).map_err(|error| MergeRefusal::malformed(error.to_string()))?;
+                prosemirror::parse(&document).map_err(MergeRefusal::malformed)
+            }
+            (Self::Prosemirror, document) => prosemirror::parse(document).map_err(MergeRefusal::malformed),
+            (Self::Html, content) => html::parse(string(content, "HTML")?).map_err(MergeRefusal::malformed),
+            (Self::Text | Self::Json, _) => Ok(Vec::new()),
+        }
+    }
 }

@@ -12,7 +12,7 @@ fn current_atoms(transaction: &TransactionMut<'_>, text: &TextRef) -> Vec<Atom> 
         if let Out::Any(Any::String(characters)) = piece.insert {
             found.extend(characters.chars().map(Atom::Character));
         } else {
-            found.push(Atom::Node(found.len() as u32));
+            found.push(Atom::Node(found.len() as u64));
         }
     }
     found
@@ -27,15 +27,19 @@ fn units(atoms: &[Atom]) -> u32 {
     atoms.iter().map(units).sum()
 }
 
-/// Merges a save into a text. What is in the text and no plain text can show is not touched.
+/// Merges a save into a text. What is in the text and no plain text can show is not touched. Says whether it could: a text may hold
+/// values that look like characters and do not take as much room.
 pub(super) fn merge(
     transaction: &mut TransactionMut<'_>,
     text: &TextRef,
     base: Option<&str>,
     saved: &str,
     deletes: bool,
-) {
+) -> bool {
     let current = current_atoms(transaction, text);
+    if units(&current) != text.len(transaction) {
+        return false;
+    }
     let saved = atoms(saved);
     let base = match base {
         Some(base) => atoms(base),
@@ -44,6 +48,7 @@ pub(super) fn merge(
     let mapping = Mapping::new(difference(&base, &current), base.len(), current.len());
     let edits = carried_over(&mapping, &difference(&base, &saved), deletes);
     apply(transaction, text, &current, &saved, &edits);
+    true
 }
 
 fn characters(atoms: &[Atom]) -> Vec<Atom> {

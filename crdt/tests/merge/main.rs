@@ -3,5 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first error")]
 
 mod component;
+mod html;
 mod page;
 mod text;
+mod tree;

@@ -1,0 +1,216 @@
+//! What goes into HTML comes out of it.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{parse, write};
+use crate::content::nodes::{Node, Unit};
+use crate::content::prosemirror;
+
+#[test]
+fn documents_come_out_as_they_went_in() {
+    for html in [
+        "",
+        "<p></p>",
+        "<p>One <strong>two</strong> <em>three</em></p><h2>Four</h2>",
+        "<p>a &amp; b &lt;c&gt; \"d\" 'e'&nbsp;f</p>",
+        "<p>x <a href=\"https://example.org/?a=1&amp;b=2\" rel=\"noopener\" target=\"_blank\">link <strong>bold</strong></a></p>",
+        "<ul><li><p>one</p><ul><li><p>inner</p></li></ul></li><li><p>two</p></li></ul>",
+        "<ol start=\"3\"><li><p>three</p></li></ol>",
+        "<ul data-type=\"taskList\"><li data-checked=\"true\" data-type=\"taskItem\"><label><input type=\"checkbox\" checked=\"checked\">\
+         <span></span></label><div><p>done</p></div></li><li data-checked=\"false\" data-type=\"taskItem\"><label>\
+         <input type=\"checkbox\"><span></span></label><div><p>open</p></div></li></ul>",
+        "<table><tbody><tr><th colspan=\"2\" rowspan=\"1\"><p>head</p></th></tr><tr><td colspan=\"1\" colwidth=\"100\" rowspan=\"1\">\
+         <p>a</p></td><td colspan=\"1\" rowspan=\"1\"><p>b</p></td></tr></tbody></table>",
+        "<pre><code class=\"language-rust\">fn main() {\n    \"&lt;p&gt;\";\n}</code></pre><pre><code>\n</code></pre>",
+        "<blockquote><p>said</p><hr><p>by<br>her</p></blockquote>",
+        "<img alt=\"a cat\" src=\"cat.png\"><p>in <img src=\"x.png\"> line</p>",
+        "<p><span data-type=\"mention\" data-id=\"7\" data-label=\"Ada\" data-mention-suggestion-char=\"@\">@Ada</span> hello</p>",
+        "<section class=\"hero\" id=\"top\"><p>kept</p></section><my-widget size=\"3\">text</my-widget>",
+        "<p class=\"lead\" style=\"text-align: center\">attributes</p>",
+        "<p>H<sub>2</sub>O and <code>code</code> <u>u</u> <s>s</s> <mark>m</mark></p>",
+        "<div data-node=\"customNode\" data-attributes=\"{&quot;camelCase&quot;:1,&quot;list&quot;:[true]}\"><p>in it</p></div>",
+        "<p>two  spaces and one at the end </p>",
+        "<details><summary>more</summary><p>text</p></details>",
+        "<p><small>small <strong>print</strong></small></p>",
+    ] {
+        let units = parse(html).expect(html);
+        let wrapped = if html.contains("</my-widget>") {
+            html.replace("<my-widget", "<p><my-widget")
+                .replace("</my-widget>", "</my-widget></p>")
+        } else {
+            html.to_owned()
+        };
+        assert_eq!(write(&units), wrapped);
+    }
+}
+
+#[test]
+fn tag_soup_becomes_a_tree() {
+    for (soup, html) in [
+        ("text", "<p>text</p>"),
+        ("<p>one<p>two", "<p>one</p><p>two</p>"),
+        (
+            "<b>bold<i>both</b>italic</i>",
+            "<p><strong>bold<em>both</em></strong><em>italic</em></p>",
+        ),
+        (
+            "<ul><li>a<li>b</ul>",
+            "<ul><li><p>a</p></li><li><p>b</p></li></ul>",
+        ),
+        ("<p>a</b></i></p></div>", "<p>a</p>"),
+        (
+            "<table><tr><td>a<td>b<tr><td>c</table>",
+            "<table><tbody><tr><td><p>a</p></td><td><p>b</p></td></tr><tr><td><p>c</p></td></tr></tbody></table>",
+        ),
+        (
+            "<html><head><title>t</title><style>p{}</style></head><body>\n <p>\n  a\n  b\n </p>\n</body></html>",
+            "<p>a b</p>",
+        ),
+        ("<!-- c --><p>x<script>alert(1)</script></p>", "<p>x</p>"),
+        ("<p>a<br class=\"ProseMirror-trailingBreak\"></p>", "<p>a</p>"),
+        (
+            "<a href=x>one<a href=y>two</a>",
+            "<p><a href=\"x\">one</a><a href=\"y\">two</a></p>",
+        ),
+        (
+            "<b>in<p>block</p></b>",
+            "<p><strong>in</strong></p><p><strong>block</strong></p>",
+        ),
+        ("a < b && c", "<p>a &lt; b &amp;&amp; c</p>"),
+        (
+            "<ul data-type=taskList><li data-type=taskItem data-checked=true><p>x</p></li></ul>",
+            "<ul data-type=\"taskList\"><li data-checked=\"true\" data-type=\"taskItem\"><label><input type=\"checkbox\" checked=\"checked\"><span></span></label><div><p>x</p></div></li></ul>",
+        ),
+    ] {
+        let units = parse(soup).expect(soup);
+        assert_eq!(write(&units), html);
+        assert_eq!(write(&parse(html).expect(html)), html, "and stays it");
+    }
+    assert!(parse(&"<div>".repeat(100_000)).is_err(), "bounded");
+}
+
+const NAMES: [&str; 26] = [
+    "paragraph",
+    "heading",
+    "blockquote",
+    "bulletList",
+    "orderedList",
+    "listItem",
+    "taskList",
+    "taskItem",
+    "codeBlock",
+    "horizontalRule",
+    "hardBreak",
+    "image",
+    "table",
+    "tableRow",
+    "tableCell",
+    "tableHeader",
+    "mention",
+    "div",
+    "span",
+    "p",
+    "li",
+    "script",
+    "customNode",
+    "x-y",
+    "svg",
+    "a",
+];
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        "[a-z<>&\"' ]{0,6}".prop_map(Value::from),
+        (0..9_i64).prop_map(Value::from),
+        Just(json!(true)),
+        Just(json!({ "a": [1, "b"] })),
+    ]
+}
+
+fn attributes() -> impl Strategy<Value = BTreeMap<String, Value>> {
+    let names = prop::sample::select(vec![
+        "id",
+        "level",
+        "href",
+        "class",
+        "style",
+        "checked",
+        "language",
+        "colspan",
+        "colwidth",
+        "camelCase",
+        "data-type",
+        "data-node",
+        "data-id",
+        "data-checked",
+        "label",
+        "b\"d",
+        "data-attributes",
+    ]);
+    prop::collection::btree_map(names.prop_map(str::to_owned), value(), 0..3)
+}
+
+/// Text of which white space is read as it is.
+fn text() -> impl Strategy<Value = Vec<Unit>> {
+    let names = prop::sample::select(vec!["bold", "italic", "link", "code", "comment"]);
+    let marks = prop::collection::btree_map(names.prop_map(str::to_owned), attributes(), 0..3);
+    ("[a-z<>&🌍é\u{a0}]{1,6}", marks).prop_map(|(text, marks)| {
+        let marks = marks
+            .into_iter()
+            .map(|(name, attributes)| (name, Value::Object(attributes.into_iter().collect())));
+        let marks = Rc::new(marks.collect::<BTreeMap<_, _>>());
+        text.chars()
+            .map(|character| Unit::Character(character, marks.clone()))
+            .collect()
+    })
+}
+
+fn tree() -> impl Strategy<Value = Vec<Unit>> {
+    let node = |children: Vec<Vec<Unit>>, name: &str, attributes: BTreeMap<String, Value>| {
+        vec![Unit::Node(Node::new(
+            name,
+            attributes,
+            children.into_iter().flatten().collect(),
+        ))]
+    };
+    let names = || prop::sample::select(NAMES.to_vec());
+    let leaf = prop_oneof![
+        text(),
+        (names(), attributes()).prop_map(move |(name, attributes)| node(Vec::new(), name, attributes))
+    ];
+    leaf.prop_recursive(4, 24, 4, move |inner| {
+        (prop::collection::vec(inner, 0..4), names(), attributes())
+            .prop_map(move |(children, name, attributes)| node(children, name, attributes))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_is_in_a_page_comes_out_of_its_html(units in tree()) {
+        // At the top there are blocks.
+        let units = vec![Unit::Node(Node::new("section", BTreeMap::new(), units))];
+        let html = write(&units);
+        let again = parse(&html).expect("HTML");
+        prop_assert_eq!(prosemirror::write(&again), prosemirror::write(&units), "{}", html);
+    }
+
+    #[test]
+    fn whatever_is_said_to_be_html_becomes_something_that_stays(soup in "(<(/?)(p|b|i|a href=x|ul|li|table|tr|td|div|pre|code|br|span|h1|span data-node=\"x\")>|[a-z &\n]{1,4}){0,12}") {
+        let html = write(&parse(&soup).expect("HTML"));
+        let again = write(&parse(&html).expect("HTML"));
+        prop_assert_eq!(again, html, "{}", soup);
+    }
+
+    #[test]
+    fn documents_of_prosemirror_come_out_as_they_went_in(units in tree()) {
+        let document = prosemirror::write(&units);
+        let again = prosemirror::parse(&document).expect("a document");
+        prop_assert_eq!(prosemirror::write(&again), document);
+    }
+}

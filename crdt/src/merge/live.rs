@@ -1,0 +1,394 @@
+//! Edits of the nodes and texts of a document, as y-prosemirror would make them: a run of characters is one text, each mark a format of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use serde_json::Value;
+use yrs::branch::BranchPtr;
+use yrs::types::Attrs;
+use yrs::{
+    Any, Out, Text, TextRef, TransactionMut, Xml, XmlElementPrelim, XmlElementRef, XmlFragment,
+    XmlFragmentRef, XmlTextPrelim, XmlTextRef,
+};
+
+use super::is_same;
+use super::json::any;
+use crate::content::nodes::{Marks, Node, Unit, is_text, read_text};
+use crate::content::xml;
+
+/// A change of the units in a root type or an element. Places are those before any change.
+#[derive(Debug)]
+pub(super) enum Change {
+    Insert(usize, Vec<Unit>),
+    Delete(usize),
+    /// Marks of a character are set or taken away.
+    Mark(usize, Vec<(String, Option<Value>)>),
+}
+
+/// How many units of UTF-16 some units take in a list.
+fn width(units: &[Unit]) -> u32 {
+    let width = |unit: &Unit| match unit {
+        Unit::Character(character, _) => character.len_utf16() as u32,
+        Unit::Node(_) | Unit::Other => 1,
+    };
+    units.iter().map(width).sum()
+}
+
+fn text_of(units: &[Unit]) -> String {
+    let characters = units.iter().filter_map(|unit| match unit {
+        Unit::Character(character, _) => Some(*character),
+        Unit::Node(_) | Unit::Other => None,
+    });
+    characters.collect()
+}
+
+/// What a child of an element is.
+#[derive(Debug)]
+enum Kind {
+    Text(XmlTextRef),
+    /// Characters that are in the element itself.
+    Bare,
+    Single,
+}
+
+/// A child of an element, with the units that it holds.
+#[derive(Debug)]
+struct Segment {
+    kind: Kind,
+    units: Range<usize>,
+    /// Where it is in the list of children.
+    place: u32,
+}
+
+/// The children of an element; `None` when one of them does not take as much room as what is seen of it: a text may hold values that
+/// look like characters.
+fn segments(transaction: &TransactionMut<'_>, parent: BranchPtr) -> Option<Vec<Segment>> {
+    let (mut at, mut place) = (0, 0);
+    let mut segments = Vec::new();
+    for child in xml::children(transaction, parent) {
+        let (kind, length, width) = match child {
+            Out::YXmlText(text) => {
+                let units = read_text(transaction, &text);
+                if TextRef::from(xml::branch(&text)).len(transaction) != width(&units) {
+                    return None;
+                }
+                (Kind::Text(text), units.len(), 1)
+            }
+            Out::Any(Any::String(text)) => {
+                let length = text.chars().count();
+                (Kind::Bare, length, text.encode_utf16().count() as u32)
+            }
+            Out::Any(_)
+            | Out::YText(_)
+            | Out::YArray(_)
+            | Out::YMap(_)
+            | Out::YXmlElement(_)
+            | Out::YXmlFragment(_)
+            | Out::YDoc(_)
+            | Out::UndefinedRef(_) => (Kind::Single, 1, 1),
+        };
+        segments.push(Segment {
+            kind,
+            units: at..at + length,
+            place,
+        });
+        (at, place) = (at + length, place + width);
+    }
+    (TextRef::from(parent).len(transaction) == place).then_some(segments)
+}
+
+/// Makes changes of the units in `parent`, which are `current`. Says whether it could.
+pub(super) fn apply(
+    transaction: &mut TransactionMut<'_>,
+    parent: BranchPtr,
+    current: &[Unit],
+    changes: Vec<Change>,
+) -> bool {
+    if changes.is_empty() {
+        return true;
+    }
+    let Some(segments) = segments(transaction, parent) else {
+        return false;
+    };
+    let mut inserted: BTreeMap<usize, Vec<Unit>> = BTreeMap::new();
+    let mut deleted = BTreeSet::new();
+    let mut marked: BTreeMap<usize, Vec<(String, Option<Value>)>> = BTreeMap::new();
+    for change in changes {
+        match change {
+            Change::Insert(at, units) => inserted.entry(at).or_default().extend(units),
+            Change::Delete(at) => drop(deleted.insert(at)),
+            Change::Mark(at, marks) => drop(marked.insert(at, marks)),
+        }
+    }
+    let mut editing = Editing {
+        parent,
+        segments,
+        current,
+        transaction,
+    };
+    // From the end, so that the places before stay what they are.
+    let mut end = current.len();
+    for at in (0..=current.len()).rev() {
+        let goes = deleted.contains(&at);
+        if !goes && at < end {
+            editing.delete(at + 1..end);
+            end = at;
+        }
+        if let Some(units) = inserted.get(&at) {
+            editing.delete(at..end.max(at));
+            editing.insert(at, units);
+            end = at;
+        } else if at == 0 {
+            editing.delete(0..end);
+        }
+    }
+    let mut target = Vec::with_capacity(current.len());
+    for at in 0..=current.len() {
+        target.extend(inserted.remove(&at).unwrap_or_default());
+        match current.get(at) {
+            Some(unit) if !deleted.contains(&at) => target.push(with_marks(unit, marked.get(&at))),
+            _ => {}
+        }
+    }
+    !target.iter().any(is_text) || format(transaction, parent, &target)
+}
+
+fn with_marks(unit: &Unit, changes: Option<&Vec<(String, Option<Value>)>>) -> Unit {
+    match (unit, changes) {
+        (Unit::Character(character, marks), Some(changes)) => {
+            let mut marks = BTreeMap::clone(marks);
+            for (name, value) in changes {
+                match value {
+                    Some(value) => marks.insert(name.clone(), value.clone()),
+                    None => marks.remove(name),
+                };
+            }
+            Unit::Character(*character, Marks::new(marks))
+        }
+        (unit, _) => unit.clone(),
+    }
+}
+
+struct Editing<'a, 'doc> {
+    transaction: &'a mut TransactionMut<'doc>,
+    parent: BranchPtr,
+    segments: Vec<Segment>,
+    current: &'a [Unit],
+}
+
+impl Editing<'_, '_> {
+    fn width(&self, units: Range<usize>) -> u32 {
+        width(self.current.get(units).unwrap_or_default())
+    }
+
+    /// Takes out units. Texts stay where they are when they are empty, for what others write into them.
+    fn delete(&mut self, units: Range<usize>) {
+        if units.is_empty() {
+            return;
+        }
+        let touched = self
+            .segments
+            .partition_point(|segment| segment.units.end <= units.start);
+        let behind = self
+            .segments
+            .partition_point(|segment| segment.units.start < units.end);
+        for index in (touched..behind).rev() {
+            let Some(segment) = self.segments.get(index) else {
+                continue;
+            };
+            let part = segment.units.start.max(units.start)..segment.units.end.min(units.end);
+            let offset = self.width(segment.units.start..part.start);
+            let length = self.width(part);
+            let (list, at) = match &segment.kind {
+                Kind::Text(text) => (TextRef::from(xml::branch(text)), offset),
+                Kind::Bare => (TextRef::from(self.parent), segment.place + offset),
+                Kind::Single => (TextRef::from(self.parent), segment.place),
+            };
+            if length > 0 {
+                list.remove_range(self.transaction, at, length);
+            }
+        }
+    }
+
+    /// Puts units in before the unit `at`. What is behind it has been changed already, and the end of the text that it is in, too.
+    fn insert(&mut self, at: usize, units: &[Unit]) {
+        let first_node = units
+            .iter()
+            .position(|unit| !is_text(unit))
+            .unwrap_or(units.len());
+        let last_node = units
+            .iter()
+            .rposition(|unit| !is_text(unit))
+            .map_or(units.len(), |last| last + 1);
+        let (lead, rest) = units.split_at(first_node);
+        let (nodes, trail) = rest.split_at(last_node.saturating_sub(first_node).min(rest.len()));
+        let (mut nodes, mut trail) = (nodes.to_vec(), trail.to_vec());
+        let left = self
+            .segments
+            .iter()
+            .rposition(|segment| segment.units.start < at && at <= segment.units.end);
+        let is_list = |segment: &Segment| matches!(segment.kind, Kind::Text(_));
+        let right = self
+            .segments
+            .iter()
+            .position(|segment| segment.units.start == at && is_list(segment));
+        let place = self.place(at, left);
+        match left.and_then(|left| self.segments.get(left)) {
+            Some(Segment {
+                kind: Kind::Text(text),
+                units,
+                ..
+            }) => {
+                let (text, offset) = (text.clone(), self.width(units.start..at));
+                if !nodes.is_empty() && at < units.end {
+                    // The text is divided.
+                    let tail = self.cut(&text, at - units.start, offset);
+                    trail.extend(tail);
+                    nodes.append(&mut trail);
+                }
+                insert_text(self.transaction, &TextRef::from(xml::branch(&text)), offset, lead);
+            }
+            Some(Segment { kind: Kind::Bare, .. }) => {
+                insert_text(self.transaction, &TextRef::from(self.parent), place, lead);
+                let place = place + width(lead);
+                return self.write(place, nodes, trail, None);
+            }
+            Some(_) | None if nodes.is_empty() => trail.splice(0..0, lead.iter().cloned()).for_each(drop),
+            Some(_) | None => nodes.splice(0..0, lead.iter().cloned()).for_each(drop),
+        }
+        self.write(place, nodes, trail, right);
+    }
+
+    /// Where in the list of children something goes that is put before the unit `at`.
+    fn place(&self, at: usize, left: Option<usize>) -> u32 {
+        match left.and_then(|left| self.segments.get(left)) {
+            Some(Segment {
+                kind: Kind::Bare,
+                units,
+                place,
+            }) => place + self.width(units.start..at),
+            Some(segment) => segment.place + 1,
+            None => 0,
+        }
+    }
+
+    /// Takes the end out of a text.
+    fn cut(&mut self, text: &XmlTextRef, from: usize, offset: u32) -> Vec<Unit> {
+        let mut units = read_text(self.transaction, text);
+        let tail = units.split_off(from.min(units.len()));
+        let list = TextRef::from(xml::branch(text));
+        if width(&tail) > 0 {
+            list.remove_range(self.transaction, offset, width(&tail));
+        }
+        tail
+    }
+
+    /// Writes nodes, and characters behind them, into the text on the right if there is one.
+    fn write(&mut self, place: u32, mut nodes: Vec<Unit>, trail: Vec<Unit>, right: Option<usize>) {
+        match right.and_then(|right| self.segments.get(right)) {
+            Some(Segment {
+                kind: Kind::Text(text),
+                ..
+            }) => insert_text(self.transaction, &TextRef::from(xml::branch(text)), 0, &trail),
+            Some(_) | None => nodes.extend(trail),
+        }
+        write_children(self.transaction, self.parent, place, &nodes);
+    }
+}
+
+fn insert_text(transaction: &mut TransactionMut<'_>, list: &TextRef, at: u32, units: &[Unit]) {
+    list.insert(transaction, at, &text_of(units));
+}
+
+/// Writes units into a list of children.
+fn write_children(transaction: &mut TransactionMut<'_>, parent: BranchPtr, mut place: u32, units: &[Unit]) {
+    let list = XmlFragmentRef::from(parent);
+    for group in units.chunk_by(|left, right| is_text(left) && is_text(right)) {
+        match group {
+            [Unit::Node(node)] => write_node(transaction, &list, place, node),
+            [Unit::Other] => continue,
+            text => {
+                let written = list.insert(transaction, place, XmlTextPrelim::new(text_of(text)));
+                format_text(transaction, &written, text);
+            }
+        }
+        place += 1;
+    }
+}
+
+fn write_node(transaction: &mut TransactionMut<'_>, list: &XmlFragmentRef, place: u32, node: &Node) {
+    let element = list.insert(transaction, place, XmlElementPrelim::empty(node.name.as_str()));
+    for (name, value) in &node.attributes {
+        element.insert_attribute(transaction, name.as_str(), any(value));
+    }
+    write_children(transaction, xml::branch(&element), 0, &node.children);
+}
+
+/// Sets an attribute of a node, or takes it away.
+pub(super) fn set_attribute(
+    transaction: &mut TransactionMut<'_>,
+    element: &XmlElementRef,
+    current: &Node,
+    name: &str,
+    value: Option<Value>,
+) {
+    match (current.attributes.get(name), value) {
+        (Some(current), Some(value)) if is_same(current, &value) => {}
+        (_, Some(value)) => drop(element.insert_attribute(transaction, name, any(&value))),
+        (Some(_), None) => element.remove_attribute(transaction, &name),
+        (None, None) => {}
+    }
+}
+
+/// Gives the characters in `parent` the marks that they should have. Says whether they are the characters that were planned.
+fn format(transaction: &mut TransactionMut<'_>, parent: BranchPtr, target: &[Unit]) -> bool {
+    let segments = segments(transaction, parent).unwrap_or_default();
+    for segment in &segments {
+        if let Kind::Text(text) = &segment.kind {
+            let target = target.get(segment.units.clone()).unwrap_or_default();
+            format_text(transaction, text, target);
+        }
+    }
+    segments.last().is_some_and(|last| last.units.end == target.len())
+}
+
+/// Gives the characters of a text their marks. One mark after the other, so that the same edits come in the same order each time.
+fn format_text(transaction: &mut TransactionMut<'_>, text: &XmlTextRef, target: &[Unit]) {
+    let now = read_text(transaction, text);
+    let mut names = BTreeSet::new();
+    for (now, target) in now.iter().zip(target) {
+        if let (Unit::Character(_, now), Unit::Character(_, target)) = (now, target)
+            && now != target
+        {
+            names.extend(now.keys().chain(target.keys()).cloned());
+        }
+    }
+    for name in names {
+        let mut place = 0;
+        let mut open: Option<(u32, u32, Option<Value>)> = None;
+        let mut ranges = Vec::new();
+        for (now, target) in now.iter().zip(target) {
+            let width = width(std::slice::from_ref(target));
+            let change = match (now, target) {
+                (Unit::Character(_, now), Unit::Character(_, target))
+                    if now.get(&name) != target.get(&name) =>
+                {
+                    Some(target.get(&name).cloned())
+                }
+                _ => None,
+            };
+            match (&mut open, change) {
+                (Some((_, end, value)), Some(change)) if *end == place && *value == change => *end += width,
+                (open, Some(change)) => ranges.extend(open.replace((place, place + width, change))),
+                (_, None) => {}
+            }
+            place += width;
+        }
+        ranges.extend(open);
+        for (start, end, value) in ranges {
+            let value = value.as_ref().map_or(Any::Null, any);
+            let format = Attrs::from([(name.as_str().into(), value)]);
+            text.format(transaction, start, end - start, format);
+        }
+    }
+}
