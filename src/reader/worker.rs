@@ -241,7 +241,7 @@ fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewE
             format,
             default_format,
             field,
-        } => match view.whole(*format, *default_format, field.as_deref()) {
+        } => match view.content(*format, *default_format, field.as_deref()) {
             Ok(Some(whole)) => {
                 let Whole {
                     content,

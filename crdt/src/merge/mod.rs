@@ -209,7 +209,7 @@ impl View {
     ///
     /// # Errors
     /// When it holds something else than this format can show, or cannot be shown.
-    pub fn whole(
+    pub fn content(
         &self,
         format: Option<Format>,
         default_format: Format,
@@ -237,13 +237,7 @@ impl View {
         if self.is_blank(&field)? {
             return Ok(None);
         }
-        let content = match format {
-            Format::Text => self.json(Some(&field))?.unwrap_or_default(),
-            Format::Html | Format::Prosemirror | Format::Json => {
-                return Err(MergeRefusal::malformed("not yet").into());
-            }
-        };
-        Ok(Some(Whole {
+        Ok(self.whole(&field, format)?.map(|content| Whole {
             content,
             format,
             field,
