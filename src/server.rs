@@ -155,7 +155,8 @@ impl Server {
         };
         let rules = config.events.rules.clone();
         let history = History::start(store.clone(), rules, ending.clone(), &background).await?;
-        let events = EventServices::new(access.clone(), config.events, history, metrics.clone());
+        let pages = (registry.clone(), readers.clone());
+        let events = EventServices::new(access.clone(), pages, config.events, history, metrics.clone());
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
         background.spawn("clock of events", clock);
         let router = http::router(Parts {

@@ -27,7 +27,10 @@ pub use content::FieldType;
 pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
-pub use merge::{COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, Merged, ORDER, Save};
+pub use merge::{
+    COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, ORDER, Save,
+    Whole, nearest,
+};
 pub use message::Message;
 pub use pending::PendingFull;
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};

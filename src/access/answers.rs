@@ -13,7 +13,7 @@ use std::{
 use moka::future::Cache;
 use storage::{EVERYBODY, PageId, UserRecord};
 
-use super::sources::Decision;
+use super::Decision;
 use crate::rooms::Refusal;
 
 /// Answers that are kept, at most.

@@ -8,9 +8,8 @@ use std::{
 use storage::{PageId, StoreError};
 
 use super::{
-    Access,
+    Access, Decision,
     answers::{Answer, Question, SOURCE_TIMEOUT, Version},
-    sources::Decision,
 };
 use crate::{
     auth::{Credential, Identity, Kind, expired, is_opaque, now, revoked},

@@ -38,6 +38,7 @@
 mod answers;
 mod audit;
 mod decisions;
+mod enforcement;
 mod live;
 mod membership;
 mod rates;
@@ -59,6 +60,7 @@ use self::{
 };
 pub use self::{
     audit::{Audit, Note},
+    enforcement::{Decision, Enforcement, Held, HolderId, Newcomer, Order, PATIENCE, PAUSE, Question},
     live::{LiveSeat, LiveSocket, RoomControl, RoomSeat},
     membership::Membership,
     rates::{Rate, RateLimits, Rates},

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::json;
 use storage::{Application, EVERYBODY, PageId, Permission, SharedStore};
 
+use super::Decision;
 use crate::{
     auth::{Secret, signature},
     rooms::{Refusal, Role},
@@ -54,14 +55,6 @@ impl FromStr for SourceName {
             other => Err(format!("`{other}` is no source: token, store, sql or webhook")),
         }
     }
-}
-
-/// What a source said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Decision {
-    pub(super) role: Role,
-    /// Until when it holds without being asked again.
-    pub(super) until: Option<SystemTime>,
 }
 
 /// A source that is not the token.

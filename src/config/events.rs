@@ -1,18 +1,69 @@
-//! What is kept, relayed and told again in rooms without a document.
+//! Settings of rooms without a document: what is spoken, kept, relayed and told again in them; and of whole contents of pages.
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use crdt::Format;
 
-use crate::events::{EventRules, Profiles, ProgressPace, RecoveryLimits};
+use crate::events::{
+    ContentConfig, EventConfig, EventRules, Profiles, ProgressPace, RecoveryLimits, RoomLimits, VersionLimits,
+};
 
 /// Largest file of rules, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// How the first content of an empty page is written.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ContentFormat {
+    Text,
+    Html,
+    Prosemirror,
+}
 
 /// Events.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Events")]
 pub(super) struct EventSettings {
+    /// The applications' vocabularies that are spoken over Socket.IO, separated by commas.
+    #[arg(
+        long,
+        env = "PAGEROOM_PROFILES",
+        default_value = "pagespace,indexer",
+        value_name = "NAMES"
+    )]
+    profiles: String,
+    /// Rooms without a document that one connection may be in; 0 for no limit.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_ROOMS_PER_CONNECTION",
+        default_value_t = 1000,
+        value_name = "COUNT"
+    )]
+    max_rooms_per_connection: usize,
+    /// What the first whole content of an empty page is when nothing says it. An object is always ProseMirror's.
+    #[arg(
+        long,
+        env = "PAGEROOM_CONTENT_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    content_format: ContentFormat,
+    /// Whole contents that are kept of a page for finding out what a client's save was made from.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONTENT_VERSIONS",
+        default_value_t = 64,
+        value_name = "COUNT"
+    )]
+    max_content_versions: usize,
+    /// Their bytes together, of one page.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CONTENT_VERSION_BYTES",
+        default_value_t = 8 << 20,
+        value_name = "BYTES"
+    )]
+    max_content_version_bytes: usize,
     /// A JSON file with rules: which events clients may tell each other, and which events are kept for those who come later.
     #[arg(long, env = "PAGEROOM_EVENTS_FILE", value_name = "FILE")]
     events_file: Option<PathBuf>,
@@ -51,8 +102,37 @@ pub(super) struct EventSettings {
 }
 
 impl EventSettings {
+    /// Says what is wrong, and how rooms and contents are kept.
+    pub(super) fn check(&self, members: usize, problems: &mut Vec<String>) -> EventConfig {
+        let profiles = self.profiles.parse::<Profiles>().unwrap_or_else(|error| {
+            problems.push(format!("PAGEROOM_PROFILES: {error}"));
+            Profiles::default()
+        });
+        EventConfig {
+            rooms: RoomLimits {
+                per_socket: self.max_rooms_per_connection,
+                members,
+            },
+            profiles,
+            recovery: self.recovery(),
+            rules: self.rules(problems),
+            progress: self.progress(),
+            content: ContentConfig {
+                default_format: match self.content_format {
+                    ContentFormat::Text => Format::Text,
+                    ContentFormat::Html => Format::Html,
+                    ContentFormat::Prosemirror => Format::Prosemirror,
+                },
+                versions: VersionLimits {
+                    count: self.max_content_versions,
+                    bytes: self.max_content_version_bytes,
+                },
+            },
+        }
+    }
+
     /// What is remembered for connections that come back.
-    pub(super) fn recovery(&self) -> RecoveryLimits {
+    fn recovery(&self) -> RecoveryLimits {
         RecoveryLimits {
             window: Duration::from_secs(self.recovery_seconds),
             max_bytes: self.max_recovery_bytes,
@@ -60,7 +140,7 @@ impl EventSettings {
     }
 
     /// How often progress is told.
-    pub(super) fn progress(&self) -> ProgressPace {
+    fn progress(&self) -> ProgressPace {
         ProgressPace {
             pages: self.progress_pages,
             time: Duration::from_secs(self.progress_seconds),
@@ -68,7 +148,7 @@ impl EventSettings {
     }
 
     /// Reads the rules.
-    pub(super) fn rules(&self, problems: &mut Vec<String>) -> EventRules {
+    fn rules(&self, problems: &mut Vec<String>) -> EventRules {
         for (name, value) in [
             ("PAGEROOM_RECOVERY_SECONDS", self.recovery_seconds),
             ("PAGEROOM_PROGRESS_SECONDS", self.progress_seconds),

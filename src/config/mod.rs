@@ -25,7 +25,7 @@ use crate::{
         hocuspocus::PendingAuthLimits,
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
-    events::{EventConfig, RoomLimits},
+    events::EventConfig,
     reader::ReaderConfig,
     rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
@@ -141,7 +141,7 @@ pub struct Config {
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
     pub socket_io: SocketIoConfig,
-    /// Rooms without a document.
+    /// Rooms without a document, and whole contents.
     pub events: EventConfig,
     /// Limits before anybody is let in, where a protocol shows its token after connecting.
     pub lobby: PendingAuthLimits,
@@ -165,7 +165,9 @@ impl Settings {
         let readers = self.readers.check(&mut problems);
         self.check_numbers(&mut problems);
         self.socket_io.check(&mut problems);
-        let rules = self.events.rules(&mut problems);
+        let events = self
+            .events
+            .check(self.limits.max_connections_per_room, &mut problems);
         if let Err(error) = storage::check_address(self.store.database_url.expose()) {
             problems.push(error.to_string());
         }
@@ -205,16 +207,7 @@ impl Settings {
                 .socket_io
                 .engine(self.session(), self.limits.max_message_bytes),
             socket_io: self.socket_io(),
-            events: EventConfig {
-                rooms: RoomLimits {
-                    per_socket: self.socket_io.max_rooms(),
-                    members: self.limits.max_connections_per_room,
-                },
-                recovery: self.events.recovery(),
-                profiles: self.socket_io.profiles(),
-                rules,
-                progress: self.events.progress(),
-            },
+            events,
             lobby: self.limits.lobby(),
             readers,
         })

@@ -207,6 +207,10 @@ impl<L: Link> Driver<L> {
             }
             has_read = true;
         }
+        if self.link.has_come() {
+            // A large message may take longer than silence may.
+            self.session.heard(now());
+        }
         match has_read {
             true => Poll::Ready(Ok(messages)),
             false => Poll::Pending,
@@ -246,7 +250,7 @@ impl<L: Link> Driver<L> {
                 Poll::Pending => break false,
             }
         };
-        if is_blocked && let Some(refusal) = self.protocol.is_over() {
+        if is_blocked && let Poll::Ready(refusal) = self.protocol.poll_over(context) {
             return Err(Ended::Refused(refusal));
         }
         self.flush(context, is_blocked)

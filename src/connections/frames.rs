@@ -160,6 +160,11 @@ impl FrameSocket {
         self.0.get_ref().written_bytes
     }
 
+    /// Bytes read so far, of messages that are not complete too.
+    pub(super) fn read_bytes(&self) -> u64 {
+        self.0.get_ref().read_bytes
+    }
+
     /// Writes what waits; ready when nothing waits any more.
     pub(super) fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.get_mut().poll_drain(context)

@@ -56,6 +56,9 @@ pub(super) trait Link: Send {
     /// Whether the peer has taken something since this was asked the last time, be it a part of a message.
     fn has_moved(&mut self) -> bool;
 
+    /// Whether something of the peer has come since this was asked the last time, be it a part of a message.
+    fn has_come(&mut self) -> bool;
+
     /// What the peer sends next.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, Ended>>;
 

@@ -150,6 +150,10 @@ impl<D: Dialect + 'static> Protocol for OnePage<D> {
         }
     }
 
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        self.seat.poll_expelled(context)
+    }
+
     fn keep_alive(&self) -> Option<Bytes> {
         Some(D::keep_alive())
     }

@@ -54,9 +54,9 @@ pub trait Protocol<Incoming = Frame>: Send {
         frames: &mut Vec<Frame>,
     ) -> Poll<Result<(), Refusal>>;
 
-    /// Why it is over, if it is, also while the peer does not read.
-    fn is_over(&self) -> Option<Refusal> {
-        None
+    /// Why it is over, if the peer may not hear anything more: a peer that reads nothing is not waited for then.
+    fn poll_over(&mut self, _context: &mut Context<'_>) -> Poll<Refusal> {
+        Poll::Pending
     }
 
     /// A frame that changes nothing, for clients that hang up on a silent server.
@@ -84,4 +84,16 @@ pub trait Protocol<Incoming = Frame>: Send {
 
     /// Gives back what it holds. What was received counts, also when the peer said goodbye or nonsense right behind it.
     fn end(self: Box<Self>, departure: Departure) -> Work<()>;
+}
+
+/// Why all parts of a protocol are over, if there are some and all are. All are asked, so that each wakes the task.
+pub(super) fn poll_all_over(parts: impl Iterator<Item = Poll<Refusal>>) -> Poll<Refusal> {
+    let (mut first, mut are_all) = (None, true);
+    for part in parts {
+        match part {
+            Poll::Ready(refusal) => first = first.or(Some(refusal)),
+            Poll::Pending => are_all = false,
+        }
+    }
+    first.filter(|_| are_all).map_or(Poll::Pending, Poll::Ready)
 }

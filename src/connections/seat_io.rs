@@ -258,6 +258,11 @@ impl SeatIo {
         }
     }
 
+    /// Why the member was sent away, if it was and may hear nothing more.
+    pub(crate) fn poll_expelled(&self, context: &mut Context<'_>) -> Poll<Refusal> {
+        self.outbox.poll_expelled(context)
+    }
+
     /// How many answers are to come to what the room has been given.
     pub(crate) fn answers(&self) -> usize {
         self.posted.len()

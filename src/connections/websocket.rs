@@ -38,14 +38,19 @@ const GOODBYE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct WebSocket {
     socket: FrameSocket,
-    /// Bytes that had been written when [`Link::has_moved`] was asked.
+    /// Bytes that had been written when [`Link::has_moved`] was asked, and read when [`Link::has_come`] was.
     seen_bytes: u64,
+    heard_bytes: u64,
 }
 
 impl WebSocket {
     pub(super) fn new(socket: FrameSocket) -> Self {
         let seen_bytes = socket.written_bytes();
-        Self { socket, seen_bytes }
+        Self {
+            socket,
+            seen_bytes,
+            heard_bytes: 0,
+        }
     }
 
     fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
@@ -94,6 +99,11 @@ impl Link for WebSocket {
     fn has_moved(&mut self) -> bool {
         let written = self.socket.written_bytes();
         std::mem::replace(&mut self.seen_bytes, written) != written
+    }
+
+    fn has_come(&mut self) -> bool {
+        let read = self.socket.read_bytes();
+        std::mem::replace(&mut self.heard_bytes, read) != read
     }
 
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<Received, Ended>> {

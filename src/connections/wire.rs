@@ -45,6 +45,7 @@ pub(super) struct Wire {
     queue: VecDeque<Frame>,
     pub(super) queued_bytes: usize,
     pub(super) written_bytes: u64,
+    pub(super) read_bytes: u64,
     /// What was read before the handshake had ended.
     unread: Bytes,
     /// Leaves out what is too long of messages over the limit, if they do not end the connection.
@@ -78,6 +79,7 @@ impl Wire {
             queue: VecDeque::new(),
             queued_bytes: 0,
             written_bytes: 0,
+            read_bytes: 0,
             unread,
             cutter: None,
             is_overrun: false,
@@ -176,7 +178,10 @@ impl Wire {
         let mut buffer = ReadBuf::new(buffer);
         let waker = self.waker.clone();
         match Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&waker), &mut buffer)? {
-            Poll::Ready(()) => Ok(buffer.filled().len()),
+            Poll::Ready(()) => {
+                self.read_bytes += buffer.filled().len() as u64;
+                Ok(buffer.filled().len())
+            }
             Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
         }
     }

@@ -201,6 +201,19 @@ impl EventRooms {
         Told { count, stored_at }
     }
 
+    /// The sockets that are in a room in one way, whether or not in another one too.
+    pub fn members_by(&self, room: &RoomName, way: Way) -> Vec<SocketId> {
+        self.rooms().members_by(room, way)
+    }
+
+    /// Gives some sockets a text that is encoded already.
+    pub fn push(&self, sockets: &[SocketId], text: &Bytes) {
+        let rooms = self.rooms();
+        for socket in sockets {
+            rooms.push(*socket, text);
+        }
+    }
+
     /// How many sockets there are, and how many rooms have members.
     pub fn counts(&self) -> (usize, usize) {
         let rooms = self.rooms();

@@ -14,6 +14,7 @@
 
 mod broadcast;
 mod call;
+mod desk;
 mod hall;
 mod history;
 mod inbox;
@@ -29,10 +30,12 @@ mod rules;
 mod services;
 mod socket;
 mod ticker;
+mod versions;
 
 use broadcast::is_momentary;
 pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, Done, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
+pub use desk::{ContentConfig, Desks, PreparedSave};
 pub use hall::{EventRooms, Told, event_text};
 pub use history::{Found, GivenId, History, Since};
 pub use inbox::missed_messages;
@@ -47,3 +50,4 @@ pub use rules::{EventRules, Keep, RelayRule};
 pub use services::EventConfig;
 pub use socket::{EventServices, EventSocket, LostSession};
 pub use ticker::{Alarm, Timed, run_clock};
+pub use versions::{Bases, VersionLimits, Versions};

@@ -206,6 +206,15 @@ impl Rooms {
         }
     }
 
+    /// The sockets that are in a room in one way, whether or not in another one too.
+    pub fn members_by(&self, room: &RoomName, way: Way) -> Vec<SocketId> {
+        let is_by = |id: &SocketId| {
+            let ways = self.sockets.get(id).and_then(|socket| socket.rooms.get(room));
+            ways.is_some_and(|ways| ways.contains(&way))
+        };
+        self.members(room).filter(is_by).collect()
+    }
+
     /// The offset of an event that is told now.
     pub fn next_offset(&mut self, now: u64) -> u64 {
         self.recent.next(now)
@@ -359,7 +368,8 @@ impl Rooms {
         }
     }
 
-    fn push(&self, id: SocketId, event: &Bytes) -> usize {
+    /// Gives a socket a text. Gives how many sockets have got it.
+    pub fn push(&self, id: SocketId, event: &Bytes) -> usize {
         let socket = self.sockets.get(&id);
         socket.map_or(0, |socket| {
             socket.outlet.push(event);

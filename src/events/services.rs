@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{
-    Alarm, BroadcastIds, EventRooms, EventRules, EventServices, History, Jobs, Profiles, ProgressPace,
-    RecoveryLimits, RoomLimits, Timed,
+    Alarm, BroadcastIds, ContentConfig, Desks, EventRooms, EventRules, EventServices, History, Jobs,
+    Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed,
 };
-use crate::{access::Access, telemetry::Metrics};
+use crate::{access::Access, reader::Readers, rooms::Registry, telemetry::Metrics};
 
 /// What is configured of rooms without a document.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct EventConfig {
     pub rules: EventRules,
     /// How often progress is told.
     pub progress: ProgressPace,
+    /// How whole contents are kept.
+    pub content: ContentConfig,
 }
 
 impl EventServices {
@@ -32,6 +34,7 @@ impl EventServices {
     /// Rooms without members, for the vocabularies that are spoken. Events are kept in a history; offsets come behind `last`.
     pub fn new(
         access: Access,
+        (registry, readers): (Registry, Readers),
         config: EventConfig,
         (history, last): (History, u64),
         metrics: Metrics,
@@ -40,6 +43,7 @@ impl EventServices {
         let alarm = Alarm::default();
         Arc::new(Self {
             access,
+            desks: Desks::new(registry, readers, rooms.clone(), config.content),
             jobs: Jobs::new(config.progress, rooms.clone(), history.clone(), alarm.clone()),
             can_recover: !config.recovery.window.is_zero(),
             rooms,

@@ -18,8 +18,8 @@ mod returning;
 pub use returning::LostSession;
 
 use super::{
-    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, History, Jobs, Profiles, RoomError, SocketId,
-    Way, event_text, not_found,
+    Alarm, BroadcastIds, Desks, EventOutbox, EventOutlet, EventRooms, History, Jobs, Profiles, RoomError,
+    SocketId, Way, event_text, not_found,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
@@ -42,6 +42,8 @@ pub struct EventServices {
     pub broadcasts: BroadcastIds,
     /// The numbers.
     pub metrics: Metrics,
+    /// Where whole contents of pages are merged.
+    pub desks: Arc<Desks>,
     /// Wakes the clock of the parts below.
     pub alarm: Alarm,
     /// The events that are kept.
@@ -344,6 +346,8 @@ impl RoomControl for Control {
             socket.forget(&self.room);
             socket.tell_revoked(&self.room, refusal);
         }
+        // The seat, and the socket if this is the last that is left of it, are given up when all that are being sent away have been.
+        tokio::spawn(async move { drop((seat, socket)) });
     }
 }
 

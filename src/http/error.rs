@@ -65,14 +65,7 @@ impl HttpError {
                 tracing::error!(%error, "a page broke while it was read");
                 Refusal::new(RefusalCode::Internal, "the page cannot be read")
             }
-            Self::Unread(error) => match error {
-                ReadError::Unreadable { .. } | ReadError::Unshown { .. } => {
-                    Refusal::new(RefusalCode::Internal, error.to_string())
-                }
-                ReadError::Busy | ReadError::Unavailable { .. } => {
-                    Refusal::unavailable("pages cannot be read just now, try again")
-                }
-            },
+            Self::Unread(error) => error.refusal(),
         }
     }
 }

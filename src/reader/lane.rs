@@ -11,7 +11,7 @@ use super::{
     ReadError, ReaderConfig,
     marks::Marks,
     process::{Process, Wanted},
-    protocol::Answer,
+    protocol::{Answer, Ask},
 };
 
 /// A worker may have ended for reasons of its own, so a question is put to a second one.
@@ -86,6 +86,11 @@ impl Lane {
         }
         let reason = match self.ask(wanted).await {
             Ok((Answer::Unreadable { reason }, _)) => reason.into(),
+            // What is merged may be to blame, and the page not.
+            Err(ReadError::Unreadable { reason }) if matches!(wanted.ask, Ask::Merge { .. }) => {
+                let reason = reason.to_string();
+                return Err(ReadError::Unshown { reason });
+            }
             Err(ReadError::Unreadable { reason }) => reason,
             Ok((Answer::Unshown { reason }, _)) => return Err(ReadError::Unshown { reason }),
             Ok(answered) => {

@@ -29,11 +29,14 @@ mod worker;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use crdt::MergeRefusal;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use pool::Readers;
 pub use worker::{WorkerError, serve};
+
+use crate::rooms::{Refusal, RefusalCode};
 
 /// From here on a state is gone through beside the runtime.
 const LARGE_STATE: u64 = 256 << 10;
@@ -58,6 +61,15 @@ pub struct Readable {
     pub content: Value,
     /// The plain text of all root types that have text.
     pub text: String,
+}
+
+/// What is to be merged into a page.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub enum Change {
+    /// A save of a whole content.
+    Save(crdt::Save),
+    /// A change of a component.
+    Component(crdt::ComponentChange),
 }
 
 /// In which form a page is read.
@@ -106,6 +118,17 @@ impl From<Vec<Bytes>> for State {
     }
 }
 
+/// Why nothing was merged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// The save is refused. Its author's fault.
+    #[error(transparent)]
+    Refused(#[from] MergeRefusal),
+    /// The page was not read.
+    #[error(transparent)]
+    Unread(#[from] ReadError),
+}
+
 /// Why a page was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -130,4 +153,34 @@ pub enum ReadError {
         /// What the system said.
         reason: String,
     },
+}
+
+impl ReadError {
+    /// The same as every protocol tells it.
+    pub fn refusal(&self) -> Refusal {
+        match self {
+            Self::Unreadable { .. } | Self::Unshown { .. } => {
+                Refusal::new(RefusalCode::Internal, self.to_string())
+            }
+            Self::Busy | Self::Unavailable { .. } => {
+                Refusal::unavailable("pages cannot be read just now, try again")
+            }
+        }
+    }
+}
+
+impl MergeError {
+    /// The same as every protocol tells it.
+    pub fn refusal(&self) -> Refusal {
+        let refused = match self {
+            Self::Refused(refused) => refused,
+            Self::Unread(error) => return error.refusal(),
+        };
+        let code = match refused {
+            MergeRefusal::Conflict { .. } => RefusalCode::Conflict,
+            MergeRefusal::Malformed { .. } => RefusalCode::Malformed,
+            MergeRefusal::NotFound { .. } => RefusalCode::NotFound,
+        };
+        Refusal::new(code, refused.to_string())
+    }
 }

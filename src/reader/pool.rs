@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use crdt::{ClientId, Format, MergeRefusal, Merged, Whole};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use storage::PageId;
@@ -15,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Form, LARGE_STATE, ReadError, Readable, ReaderConfig, State,
+    Change, Form, LARGE_STATE, MergeError, ReadError, Readable, ReaderConfig, State,
     lane::{Job, Lane},
     marks::Marks,
     process::Wanted,
@@ -106,15 +107,97 @@ impl Readers {
         }
     }
 
+    /// The edits under `client` that a save, or a change of a component, is of a page. They become a part of it when their update is
+    /// applied.
+    ///
+    /// # Errors
+    /// When it is refused, or the page cannot be read, or not now.
+    pub async fn merge(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        client: ClientId,
+        change: &Change,
+    ) -> Result<Merged, MergeError> {
+        let asked = serde_json::to_vec(change).map_err(|error| MergeRefusal::Malformed {
+            reason: error.to_string(),
+        })?;
+        let ask = Ask::Merge { client: client.0 };
+        match self.ask_with(page, state.into(), ask, asked.into()).await? {
+            (
+                Answer::Merged {
+                    update,
+                    field,
+                    format,
+                    base,
+                    differs,
+                },
+                mut body,
+            ) => {
+                let content = body.split_off(update.min(body.len()));
+                Ok(Merged {
+                    update: body.into(),
+                    content: serde_json::from_slice(&content).unwrap_or(Value::Null),
+                    field,
+                    format,
+                    base,
+                    differs,
+                })
+            }
+            (Answer::Refused(refusal), _) => Err(refusal.into()),
+            (answer, _) => Err(beside(&answer).into()),
+        }
+    }
+
+    /// The whole content of a page, or of one field. `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When the page holds something else than the format can show, or cannot be read, or not now.
+    pub async fn whole(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        format: Option<Format>,
+        default_format: Format,
+        field: Option<String>,
+    ) -> Result<Option<Whole>, MergeError> {
+        let ask = Ask::Whole {
+            format,
+            default_format,
+            field,
+        };
+        match self.ask(page, state.into(), ask).await? {
+            (Answer::Whole { format, field }, body) => Ok(Some(Whole {
+                content: serde_json::from_slice(&body).unwrap_or_default(),
+                format,
+                field,
+            })),
+            (Answer::Nothing, _) => Ok(None),
+            (Answer::Refused(refusal), _) => Err(refusal.into()),
+            (answer, _) => Err(beside(&answer).into()),
+        }
+    }
+
     /// Whether the page could not be read when that was tried last.
     pub fn is_unreadable(&self, page: &PageId) -> bool {
         self.0.marks.is_marked(page.as_str())
     }
 
     async fn ask(&self, page: &PageId, state: State, ask: Ask) -> Result<(Answer, Vec<u8>), ReadError> {
+        self.ask_with(page, state, ask, Bytes::new()).await
+    }
+
+    async fn ask_with(
+        &self,
+        page: &PageId,
+        state: State,
+        ask: Ask,
+        asked: Bytes,
+    ) -> Result<(Answer, Vec<u8>), ReadError> {
         let version = digest(&state).await;
         let forbidden = self.0.marks.forbids(page.as_str(), &version, Instant::now());
-        let too_large = (state.len() > self.0.config.memory).then(|| TOO_LARGE.into());
+        let too_large =
+            (state.len().saturating_add(asked.len() as u64) > self.0.config.memory).then(|| TOO_LARGE.into());
         if let Some(reason) = forbidden.or(too_large) {
             return Err(ReadError::Unreadable { reason });
         }
@@ -126,6 +209,7 @@ impl Readers {
                 version: version.clone(),
                 state,
                 ask,
+                asked,
             },
             reply,
         };

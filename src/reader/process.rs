@@ -95,6 +95,8 @@ pub(super) struct Wanted {
     pub(super) version: Arc<str>,
     pub(super) state: State,
     pub(super) ask: Ask,
+    /// What belongs to the question and is too long for its head.
+    pub(super) asked: Bytes,
 }
 
 impl Process {
@@ -183,8 +185,10 @@ impl Process {
             version: wanted.version.to_string(),
             state: sent.given.take(),
             ask: wanted.ask.clone(),
+            asked: wanted.asked.len() as u64,
         };
-        protocol::send(&mut self.input, &question, sent.parts.iter().map(|part| &**part)).await?;
+        let body = sent.parts.iter().chain([&wanted.asked]).map(|part| &**part);
+        protocol::send(&mut self.input, &question, body).await?;
         sent.given = question.state;
         protocol::receive(&mut self.output, self.max_body).await
     }

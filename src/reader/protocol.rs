@@ -6,6 +6,7 @@
 
 use std::io::{self, Read, Write};
 
+use crdt::{Format, MergeRefusal};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -27,6 +28,8 @@ pub(super) struct Question {
     /// What the body is; `None` when the worker should have this state.
     pub(super) state: Option<Given>,
     pub(super) ask: Ask,
+    /// How many bytes at the end of the body belong to the question and not to the state.
+    pub(super) asked: u64,
 }
 
 /// How a body makes a state.
@@ -56,6 +59,14 @@ pub(super) enum Ask {
     Readable,
     /// The names and types of its root types.
     Fields,
+    /// The whole content of it, or of one field.
+    Whole {
+        format: Option<Format>,
+        default_format: Format,
+        field: Option<String>,
+    },
+    /// The edits under this client id that a save is; the body ends with it.
+    Merge { client: u64 },
 }
 
 /// What a worker answers.
@@ -71,6 +82,20 @@ pub(super) enum Answer {
     Readable { json: usize },
     /// The body is a list of names and types, as JSON.
     Fields,
+    /// The body is the content, as JSON.
+    Whole { format: Format, field: String },
+    /// The page has no such content.
+    Nothing,
+    /// The body is an update of this length and then the content that there is with it, as JSON.
+    Merged {
+        update: usize,
+        field: String,
+        format: Format,
+        base: Option<usize>,
+        differs: bool,
+    },
+    /// What was to be merged is refused.
+    Refused(MergeRefusal),
     /// No document can be made of the state.
     Unreadable { reason: String },
     /// What was asked for cannot be shown.
@@ -180,6 +205,7 @@ mod tests {
             version: "v".to_owned(),
             state: Some(Given::Whole(vec![3])),
             ask: Ask::Readable,
+            asked: 0,
         };
         let mut frame = Vec::new();
         write(&mut frame, &question, b"abc").expect("a frame");

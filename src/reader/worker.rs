@@ -7,11 +7,11 @@ use std::{
     thread,
 };
 
-use crdt::{View, ViewError};
+use crdt::{ClientId, MergeError, MergeRefusal, View, ViewError, Whole};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
-    Form,
+    Change, Form,
     protocol::{self, Answer, Ask, Given, Question, Reply},
 };
 
@@ -129,6 +129,11 @@ impl Warm {
     }
 
     fn answer(&mut self, question: &Question, body: &[u8]) -> (Reply, Vec<u8>) {
+        let state = body.len()
+            - usize::try_from(question.asked)
+                .unwrap_or(usize::MAX)
+                .min(body.len());
+        let (body, asked) = body.split_at(state);
         let kept = self.take(&question.page);
         let page = match (kept, &question.state) {
             (Some(page), None) if page.version == question.version => Ok(page),
@@ -146,7 +151,7 @@ impl Warm {
             Ok(page) => page,
             Err(answer) => return (Reply { answer, knows: None }, Vec::new()),
         };
-        let (answer, body) = read(&page.view, &question.ask).unwrap_or_else(|error| {
+        let (answer, body) = read(&page.view, &question.ask, asked).unwrap_or_else(|error| {
             let reason = error.to_string();
             (Answer::Unshown { reason }, Vec::new())
         });
@@ -208,7 +213,7 @@ fn open(parts: &[u64], mut body: &[u8]) -> Result<View, ViewError> {
     Ok(view)
 }
 
-fn read(view: &View, ask: &Ask) -> Result<(Answer, Vec<u8>), ViewError> {
+fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
     Ok(match ask {
         Ask::Content { form, field } => {
             let content = match form {
@@ -232,7 +237,52 @@ fn read(view: &View, ask: &Ask) -> Result<(Answer, Vec<u8>), ViewError> {
             let fields: Vec<_> = fields.iter().map(|(name, kind)| (name, kind.name())).collect();
             (Answer::Fields, serde_json::json!(fields).to_string().into_bytes())
         }
+        Ask::Whole {
+            format,
+            default_format,
+            field,
+        } => match view.whole(*format, *default_format, field.as_deref()) {
+            Ok(Some(whole)) => {
+                let Whole {
+                    content,
+                    format,
+                    field,
+                } = whole;
+                (Answer::Whole { format, field }, content.to_string().into_bytes())
+            }
+            Ok(None) => (Answer::Nothing, Vec::new()),
+            Err(MergeError::Refused(refusal)) => (Answer::Refused(refusal), Vec::new()),
+            Err(MergeError::View(error)) => return Err(error),
+        },
+        Ask::Merge { client } => merge(view, ClientId(*client), asked)?,
     })
+}
+
+fn merge(view: &View, client: ClientId, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
+    let merged = match serde_json::from_slice(asked) {
+        Ok(Change::Save(save)) => view.merge(client, &save),
+        Ok(Change::Component(change)) => view.merge_component(client, &change),
+        Err(error) => Err(MergeRefusal::Malformed {
+            reason: error.to_string(),
+        }
+        .into()),
+    };
+    match merged {
+        Ok(merged) => {
+            let mut body = Vec::from(merged.update);
+            let answer = Answer::Merged {
+                update: body.len(),
+                field: merged.field,
+                format: merged.format,
+                base: merged.base,
+                differs: merged.differs,
+            };
+            body.extend(merged.content.to_string().into_bytes());
+            Ok((answer, body))
+        }
+        Err(MergeError::Refused(refusal)) => Ok((Answer::Refused(refusal), Vec::new())),
+        Err(MergeError::View(error)) => Err(error),
+    }
 }
 
 #[cfg(test)]
@@ -258,6 +308,7 @@ mod tests {
                 form: Form::Text,
                 field: None,
             },
+            asked: 0,
         };
         warm.answer(&question, body)
     }

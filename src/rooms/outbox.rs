@@ -182,6 +182,16 @@ impl Outbox {
         }
     }
 
+    /// Waits until the member is expelled, in the place of [`Self::poll_next`] while its connection takes nothing.
+    pub fn poll_expelled(&self, context: &Context<'_>) -> Poll<Refusal> {
+        self.waker.register(context.waker());
+        let state = self.state();
+        match state.close.as_ref().filter(|_| state.shut) {
+            Some(refusal) => Poll::Ready(refusal.clone()),
+            None => Poll::Pending,
+        }
+    }
+
     /// Bytes that wait.
     pub fn queued_bytes(&self) -> usize {
         self.state().bytes

@@ -109,7 +109,8 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
     let (metrics, supervisor) = (Metrics::new(), Supervisor::default());
     let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone());
     supervisor.spawn("writer", writing);
-    let (gate, view) = (config.registry.room.gate, Arc::new(Readers::new(config.readers)));
+    let readers = Readers::new(config.readers);
+    let (gate, view) = (config.registry.room.gate, Arc::new(readers.clone()));
     let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
     supervisor.spawn("compactor", compacting);
     let doors = (writer.clone(), compactor);
@@ -134,7 +135,13 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
     let rules = config.events.rules.clone();
     let history = History::start(store, rules, ending, &supervisor).await?;
     Ok(Arc::new(ServerContext {
-        events: EventServices::new(access.clone(), config.events, history, metrics.clone()),
+        events: EventServices::new(
+            access.clone(),
+            (registry.clone(), readers),
+            config.events,
+            history,
+            metrics.clone(),
+        ),
         access,
         registry,
         writer,

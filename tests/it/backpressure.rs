@@ -100,6 +100,21 @@ async fn who_never_reads_is_hung_up_on() {
     assert_eq!(back.replica.text(), ada.replica.text());
 }
 
+#[tokio::test]
+async fn a_message_may_take_longer_than_silence_may() {
+    let flags = ["--keepalive-seconds", "1", "--connection-timeout-seconds", "2"];
+    let server = TestServer::start(&flags).await;
+    let mut slow = Client::join(&server, "page", 1).await;
+    let update = slow.replica.write(&"x".repeat(1 << 20));
+    let message = crdt::message::update(&update);
+    // Over three seconds, in which it can answer no ping.
+    let (piece, pause) = (message.len() / 60, Duration::from_millis(50));
+    slow.socket.say_slowly(&message, piece, pause).await;
+    slow.until_acknowledged().await;
+    let reader = Client::join(&server, "page", 2).await;
+    assert_eq!(reader.replica.text().len(), 1 << 20);
+}
+
 /// Resident memory of a process, in bytes.
 fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("Linux");

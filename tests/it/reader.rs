@@ -3,9 +3,9 @@
 use std::{fs, net::SocketAddr, process::Command};
 
 use bytes::Bytes;
-use crdt::encoding::Write;
+use crdt::{Candidate, ClientId, Format, MergeRefusal, Save, encoding::Write};
 use hyper::StatusCode;
-use pageroom::reader::{Form, ReadError, ReaderConfig, Readers};
+use pageroom::reader::{Change, Form, MergeError, ReadError, ReaderConfig, Readers};
 use serde_json::json;
 use storage::PageId;
 
@@ -355,4 +355,78 @@ async fn what_is_read_is_what_yjs_shows() {
         assert_eq!(posted.status, StatusCode::OK);
         assert_eq!(content(address, page).await.json(), shown);
     }
+}
+
+fn save(content: &str, candidates: &[&str]) -> Change {
+    let candidates = candidates.iter().map(|content| Candidate {
+        content: json!(content),
+        is_certain: true,
+    });
+    Change::Save(Save {
+        content: json!(content),
+        format: None,
+        default_format: Format::Text,
+        field: Some("text".to_owned()),
+        candidates: candidates.collect(),
+        had_current: false,
+    })
+}
+
+#[tokio::test]
+async fn a_save_of_a_whole_content_is_merged_into_a_warm_page() {
+    let readers = readers(256 << 20);
+    let page = page("page");
+    let mut replica = Replica::new(1);
+    let state = replica.write("hello ada");
+    readers.fields(&page, state.clone()).await.expect("fields");
+    let change = save("hello bob", &["hello"]);
+    let merged = readers
+        .merge(&page, state.clone(), ClientId(7), &change)
+        .await
+        .expect("edits");
+    assert_eq!(
+        (merged.content, merged.base, merged.differs, merged.field.as_str()),
+        (json!("hello bob ada"), Some(0), true, "text")
+    );
+    // The page that the worker has kept is what it was, and with the edits it is what was said.
+    let text = readers.content(&page, state.clone(), Form::Text, None).await;
+    assert_eq!(text, Ok(Some("hello ada".to_owned())));
+    let again = save("hello ada", &["hello ada"]);
+    let same = readers
+        .merge(&page, state.clone(), ClientId(8), &again)
+        .await
+        .expect("edits");
+    assert!(same.update.is_empty() && !same.differs, "{same:?}");
+    let Change::Save(other) = save("<p>hello</p>", &[]) else {
+        panic!("a save")
+    };
+    let other = Change::Save(Save {
+        format: Some(Format::Html),
+        ..other
+    });
+    let refused = readers.merge(&page, state.clone(), ClientId(9), &other).await;
+    let held = "text".to_owned();
+    assert_eq!(refused, Err(MergeRefusal::Conflict { held }.into()));
+    let with_edits = vec![state, merged.update];
+    let text = readers.content(&page, with_edits, Form::Text, None).await;
+    assert_eq!(text, Ok(Some("hello bob ada".to_owned())));
+}
+
+#[tokio::test]
+async fn a_page_is_not_to_blame_for_a_save_that_no_worker_can_merge() {
+    let readers = readers(24 << 20);
+    let page = page("page");
+    let mut replica = Replica::new(1);
+    let state = replica.write("hello");
+    let long = "a b c d e f g ".repeat(1 << 20);
+    let merged = readers
+        .merge(&page, state.clone(), ClientId(7), &save(&long, &["hello"]))
+        .await;
+    assert!(
+        matches!(merged, Err(MergeError::Unread(ReadError::Unshown { .. }))),
+        "{merged:?}"
+    );
+    assert!(!readers.is_unreadable(&page));
+    let text = readers.content(&page, state, Form::Text, None).await;
+    assert_eq!(text, Ok(Some("hello".to_owned())));
 }

@@ -9,6 +9,7 @@ use std::{
 use bytes::Bytes;
 use crdt::testing::Random;
 use pageroom::{
+    access::HolderId,
     connections::{Session, SessionConfig},
     protocols::{Dialect, y_websocket::YWebsocket},
     rooms::{MemberId, Next, Outbox, Refusal, ServerMessage},
@@ -48,6 +49,11 @@ pub(crate) struct Connection {
     pub(crate) epoch: u64,
     pub(crate) page: usize,
     pub(crate) session: Session,
+    /// When it was opened, and when the token ends that was shown then.
+    pub(crate) opened: Instant,
+    pub(crate) token_ends: Option<Instant>,
+    /// Its number among those whose rights are watched.
+    pub(crate) holder: Option<HolderId>,
     /// `None` before the handshake has arrived and after the server has hung up.
     pub(crate) server: Option<ServerSide>,
     /// The client reads.
@@ -97,6 +103,9 @@ impl Connection {
             epoch,
             page,
             session: Session::new(now, session_config()),
+            opened: now,
+            token_ends: None,
+            holder: None,
             server: None,
             reads: true,
             silent: false,

@@ -155,6 +155,9 @@ const KINDS: &[Kind] = &[
     sometimes(8, |random, _| Operation::StoreLosesAnswers {
         times: random.random_range(1..4),
     }),
+    sometimes(5, |_, _| Operation::SourcesFail),
+    sometimes(5, |_, _| Operation::SourcesHang),
+    sometimes(12, |_, _| Operation::SourcesAnswer),
     sometimes(5, |random, _| Operation::LoadsFail {
         times: random.random_range(1..4),
     }),

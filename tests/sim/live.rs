@@ -177,7 +177,8 @@ impl Live {
         (document.state_vector().clone(), bytes)
     }
 
-    pub(crate) fn obey(&mut self, now: Instant, command: Command) {
+    pub(crate) fn obey(&mut self, around: &Around<'_>, command: Command) {
+        let now = around.now;
         match command {
             Command::Join {
                 member,
@@ -188,7 +189,10 @@ impl Live {
                 posts,
             } => self.join(now, member, (role, user), outbox, (own, posts)),
             Command::Said { member, messages } => {
-                let may_write = self.seats.get(&member).is_some_and(|seat| seat.role.may_edit());
+                let may_write = self.seats.get(&member).is_some_and(|seat| {
+                    let has_lost = |own| around.rights.has_lost_writing(own, now);
+                    seat.role.may_edit() && !seat.own.is_some_and(has_lost)
+                });
                 // To answer a question the document is encoded, and its size is known better then.
                 let asks = messages
                     .iter()

@@ -15,6 +15,7 @@
     reason = "operations, effects and commands are sorted here, and the rest goes on to who carries it out"
 )]
 
+mod access;
 mod client;
 mod connection;
 mod disk;

@@ -6,7 +6,6 @@ use crdt::{
     message,
     testing::{Random, Replica},
 };
-use pageroom::rooms::{Change, Refusal, RefusalCode, Role};
 
 use crate::{
     connection::Up,
@@ -71,11 +70,8 @@ impl World {
             Operation::Query { client } => self.client_sends(client, message::query_awareness()),
             Operation::Revoke { client } => self.decide(client, false),
             Operation::Grant { client } => self.decide(client, true),
-            Operation::SignOut { client } => self.send_away(client, RefusalCode::TokenRevoked),
-            Operation::Block { client } => {
-                self.block(client, true);
-                self.send_away(client, RefusalCode::Forbidden);
-            }
+            Operation::SignOut { client } => self.sign_out(client),
+            Operation::Block { client } => self.block(client, true),
             Operation::Unblock { client } => self.block(client, false),
             Operation::Trespass { client, seed } => self.trespass(client, seed),
             Operation::Forge { client, seed } => self.forge(client, seed),
@@ -99,6 +95,15 @@ impl World {
             }
             Operation::StoreLosesAnswers { times } => self.disk.losing_answers = times,
             Operation::LoadsFail { times } => self.disk.failing_loads = times,
+            Operation::SourcesFail => {
+                self.rights.fails = true;
+                self.rights.note_trouble(self.now);
+            }
+            Operation::SourcesHang => {
+                self.rights.hangs = true;
+                self.rights.note_trouble(self.now);
+            }
+            Operation::SourcesAnswer => self.sources_answer(),
             Operation::Crash { process, down_ms } => {
                 if self.processes[process].up {
                     self.crash(process);
@@ -161,67 +166,6 @@ impl World {
         let now = self.now;
         let update = self.clients[client].presence.set(now, state.as_deref());
         self.client_sends(client, message::awareness(&update));
-    }
-
-    /// Somebody who decides gives a client the right to write, or takes it away. The room hears of that at once, past everything that
-    /// the client has said and that waits.
-    pub(crate) fn decide(&mut self, client: usize, may_write: bool) {
-        let decided = &mut self.clients[client];
-        if !decided.settings.may_edit || decided.may_write == may_write {
-            return;
-        }
-        decided.may_write = may_write;
-        let Some(id) = decided.connection else { return };
-        let Some(connection) = self.connections.get(&id) else {
-            return;
-        };
-        let Some(seat) = &connection.server else { return };
-        let (process, page, member) = (connection.process, connection.page, seat.member);
-        let role = if may_write { Role::Edit } else { Role::View };
-        self.processes[process].change(self.now, page, member, Change::Role(role));
-        self.run_room(process, page);
-    }
-
-    /// The clients of the user of a client; guests are nobody's.
-    fn clients_of_user(&self, client: usize) -> Vec<usize> {
-        let user = self.clients[client].settings.user;
-        let is_theirs = |client: &usize| user.is_some() && self.clients[*client].settings.user == user;
-        (0..self.clients.len()).filter(is_theirs).collect()
-    }
-
-    /// Lets a user enter from now on or not.
-    pub(crate) fn block(&mut self, client: usize, is_blocked: bool) {
-        for client in self.clients_of_user(client) {
-            self.clients[client].is_blocked = is_blocked;
-        }
-    }
-
-    /// Whatever a user has open is closed, past everything that waits in either direction.
-    fn send_away(&mut self, client: usize, code: RefusalCode) {
-        for client in self.clients_of_user(client) {
-            let theirs = self
-                .connections
-                .values()
-                .filter(|connection| connection.client == client);
-            let seats: Vec<_> = theirs
-                .filter_map(|connection| {
-                    let seat = connection.server.clone()?;
-                    let is_here = self.processes[connection.process].epoch == connection.epoch;
-                    is_here.then_some((connection.process, connection.page, seat))
-                })
-                .collect();
-            for (process, page, seat) in seats {
-                let refusal = Refusal::new(code, "you may not be here any more");
-                seat.outbox.expel(refusal.clone());
-                let change = Change::Removed(refusal);
-                self.processes[process].change(self.now, page, seat.member, change);
-                self.run_room(process, page);
-                let stays = self.processes[process]
-                    .live(page)
-                    .is_some_and(|live| live.room().members().contains(&seat.member));
-                assert!(!stays, "{:?} stays although it was sent away", seat.member);
-            }
-        }
     }
 
     /// One tab takes over what another one has, by a way that is not ours.

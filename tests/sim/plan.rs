@@ -47,6 +47,9 @@ pub(crate) struct ClientSettings {
     /// Asks behind each edit to be told when everything is stored.
     #[serde(default)]
     pub(crate) marks: bool,
+    /// How long its tokens last.
+    #[serde(default)]
+    pub(crate) token_ms: Option<u64>,
 }
 
 impl ClientSettings {
@@ -186,6 +189,12 @@ pub(crate) enum Operation {
     StoreLosesAnswers {
         times: u32,
     },
+    /// Whoever is asked what somebody may do fails, from now on.
+    SourcesFail,
+    /// It does not answer.
+    SourcesHang,
+    /// It answers again.
+    SourcesAnswer,
     /// The next loads fail.
     LoadsFail {
         times: u32,
@@ -264,6 +273,7 @@ impl Settings {
                     posts,
                     is_told_outcomes,
                     marks: dialect == 4,
+                    token_ms: random.random_bool(0.3).then(|| random.random_range(500..30_000)),
                 }
             })
             .collect();

@@ -33,8 +33,10 @@ impl World {
     /// No more faults: processes run, the store answers, links carry, everybody wants to be there.
     fn heals(&mut self) {
         self.disk.heal();
+        self.sources_answer();
         self.resume_store();
         for client in 0..self.clients.len() {
+            self.clients[client].settings.token_ms = None;
             self.decide(client, true);
             self.block(client, false);
         }

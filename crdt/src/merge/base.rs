@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::diff::{atoms, difference, hunks, is_of_word};
 
 /// A content that the author of a save may have begun with.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The whole content, in the form of the save.
     pub content: serde_json::Value,
@@ -88,7 +90,7 @@ struct Compared<'a> {
 }
 
 /// The index of the text that is nearest to `saved`; of equally near ones the first.
-pub(super) fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Option<usize> {
+pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Option<usize> {
     let saved_words = words(saved);
     let mut counts = BTreeMap::new();
     for word in &saved_words {
@@ -114,7 +116,10 @@ pub(super) fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str
             distance: Distance::between(&words(content), &saved_words),
         })
         .collect();
-    compared.sort_by_key(|compared| (compared.distance.cost(), compared.index));
+    compared.sort_by_key(|compared| {
+        let between = middle(compared.content, saved);
+        (compared.distance.cost(), between, compared.index)
+    });
     let (best, others) = compared.split_first()?;
     // Nearer only by a coincidence, and then what others have just written would go.
     let rival = others.iter().find(|other| {
@@ -123,6 +128,16 @@ pub(super) fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str
             && deletes_what_is_new(best.content, saved, other.content)
     });
     Some(rival.unwrap_or(best).index)
+}
+
+/// How much there is between what two texts begin and end with in common: which of two is nearer that differ in no word more.
+fn middle(from: &str, to: &str) -> usize {
+    let is_same = |(one, other): &(u8, u8)| one == other;
+    let begin = from.bytes().zip(to.bytes()).take_while(is_same).count();
+    let longest = from.len().min(to.len()) - begin;
+    let ends = from.bytes().rev().zip(to.bytes().rev()).take(longest);
+    let end = ends.take_while(is_same).count();
+    INSERTED * (to.len() - begin - end) + (from.len() - begin - end)
 }
 
 /// Whether something that is in `from` and not yet in `earlier` is not in `saved`.
@@ -162,6 +177,8 @@ mod tests {
         // A word that two authors happened to write makes nobody delete the words of the other one.
         is_nearest(["one two by bob", "one two"], "one two by ada", 1);
         is_nearest(["one two by bob", "one two"], "one two by bobby", 0);
+        // Where no word tells, what is between them does.
+        is_nearest(["a b c", "a b c!"], "a c!", 1);
         // The same again.
         is_nearest(["x", "a b", "a b"], "a b", 1);
         assert_eq!(nearest([].into_iter(), "a"), None);

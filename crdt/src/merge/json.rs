@@ -17,6 +17,7 @@
 use std::collections::BTreeSet;
 
 use fractional_index::FractionalIndex;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map as Object, Value};
 use yrs::types::text::YChange;
 use yrs::{
@@ -25,7 +26,7 @@ use yrs::{
 };
 
 use super::base::Candidate;
-use super::{Base, Format, MergeError, Outcome, text};
+use super::{Base, Format, MergeRefusal, Outcome, text};
 use crate::content;
 
 /// The root map of a component's page.
@@ -42,7 +43,7 @@ const COLUMN: &str = "columnIndex";
 const MAX_DEPTH: usize = 32;
 
 /// A change of a component.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ComponentChange {
     /// Some of its properties, each in the author's copy of it; or those of a thing in it.
     Update {
@@ -81,7 +82,7 @@ pub enum ComponentChange {
 pub(super) fn merge(
     transaction: &mut TransactionMut<'_>,
     change: &ComponentChange,
-) -> Result<Outcome, MergeError> {
+) -> Result<Outcome, MergeRefusal> {
     let root = transaction.get_or_insert_map(COMPONENT_FIELD);
     let mut outcome = Outcome {
         content: Value::Null,
@@ -118,7 +119,7 @@ pub(super) fn merge(
         ComponentChange::Create { path, list, thing } => {
             let target = inside(transaction, &root, path)?;
             let id = (thing.get(ID).and_then(id_of))
-                .ok_or_else(|| MergeError::malformed("a thing in a list has an `id`"))?;
+                .ok_or_else(|| MergeRefusal::malformed("a thing in a list has an `id`"))?;
             let things = Things::in_property(transaction, &target, list)?;
             match things.find(transaction, &id) {
                 Some(known) => {
@@ -143,14 +144,14 @@ pub(super) fn merge(
     Ok(outcome)
 }
 
-fn not_found(path: &[String]) -> MergeError {
-    MergeError::NotFound {
+fn not_found(path: &[String]) -> MergeRefusal {
+    MergeRefusal::NotFound {
         id: path.last().cloned().unwrap_or_default(),
     }
 }
 
 /// The map with these ids, each anywhere in the one before.
-fn inside(transaction: &TransactionMut<'_>, root: &MapRef, path: &[String]) -> Result<MapRef, MergeError> {
+fn inside(transaction: &TransactionMut<'_>, root: &MapRef, path: &[String]) -> Result<MapRef, MergeRefusal> {
     match path.is_empty() {
         true => Ok(root.clone()),
         false => (found(transaction, root, path))
@@ -237,14 +238,14 @@ impl Things {
         transaction: &mut TransactionMut<'_>,
         map: &MapRef,
         key: &str,
-    ) -> Result<Self, MergeError> {
+    ) -> Result<Self, MergeRefusal> {
         match map.get(transaction, key) {
             Some(Out::YArray(list)) => Ok(Self::new(list)),
             None | Some(Out::Any(Any::Null | Any::Undefined)) => {
                 Ok(Self::new(map.insert(transaction, key, ArrayPrelim::default())))
             }
-            Some(_) => Err(MergeError::Conflict {
-                held: "no list of things",
+            Some(_) => Err(MergeRefusal::Conflict {
+                held: "no list of things".to_owned(),
             }),
         }
     }

@@ -21,11 +21,12 @@ mod text;
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map as Object, Value};
 use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
 
-pub use base::Candidate;
+pub use base::{Candidate, nearest};
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER};
 
 use crate::content::{self, FieldType};
@@ -33,7 +34,7 @@ use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
 
 /// How a whole content is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Plain text.
@@ -66,7 +67,7 @@ impl Format {
 }
 
 /// A save of a whole content.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Save {
     /// The content: a string, or an object where it is ProseMirror's.
     pub content: Value,
@@ -83,7 +84,7 @@ pub struct Save {
 }
 
 /// What has become of a save.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Merged {
     /// The edits, as one update; empty when there is nothing to change.
     pub update: Bytes,
@@ -99,14 +100,25 @@ pub struct Merged {
     pub differs: bool,
 }
 
-/// Why a save is not merged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum MergeError {
+/// A whole content of a page.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    /// The content: a string, or an object where it is ProseMirror's or a component's.
+    pub content: Value,
+    /// How it is written.
+    pub format: Format,
+    /// The root type that holds it.
+    pub field: String,
+}
+
+/// Why a save is not merged: its author's fault.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum MergeRefusal {
     /// The page holds something else than what is saved.
-    #[error("the page holds {held}, which a content of this format cannot be merged into")]
+    #[error("the page holds {held}, into which this content cannot be merged")]
     Conflict {
         /// What it holds.
-        held: &'static str,
+        held: String,
     },
     /// The content is not of the format that it is said to be.
     #[error("the content is malformed: {reason}")]
@@ -120,17 +132,31 @@ pub enum MergeError {
         /// The id.
         id: String,
     },
-    /// The document cannot be read.
-    #[error(transparent)]
-    View(#[from] ViewError),
 }
 
-impl MergeError {
+impl MergeRefusal {
     fn malformed(reason: impl Into<String>) -> Self {
         Self::Malformed {
             reason: reason.into(),
         }
     }
+
+    fn conflict(held: FieldType) -> Self {
+        Self::Conflict {
+            held: held.name().to_owned(),
+        }
+    }
+}
+
+/// Why a save was not merged.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MergeError {
+    /// It is refused.
+    #[error(transparent)]
+    Refused(#[from] MergeRefusal),
+    /// The document cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
 }
 
 impl View {
@@ -143,8 +169,8 @@ impl View {
         let (field, format) = self.target(save)?;
         self.edit(client, |transaction| match format {
             Format::Text => merge_text(transaction, field, save),
-            Format::Html | Format::Prosemirror => Err(MergeError::malformed("not yet")),
-            Format::Json => Err(MergeError::malformed("an object is saved by its properties")),
+            Format::Html | Format::Prosemirror => Err(MergeRefusal::malformed("not yet")),
+            Format::Json => Err(MergeRefusal::malformed("an object is saved by its properties")),
         })
     }
 
@@ -154,6 +180,51 @@ impl View {
     /// When there is no such thing on the page, or the page cannot be read.
     pub fn merge_component(&self, client: ClientId, change: &ComponentChange) -> Result<Merged, MergeError> {
         self.edit(client, |transaction| json::merge(transaction, change))
+    }
+
+    /// The whole content of the page, or of one root type. `None` when there is nothing.
+    ///
+    /// # Errors
+    /// When it holds something else than this format can show, or cannot be shown.
+    pub fn whole(
+        &self,
+        format: Option<Format>,
+        default_format: Format,
+        field: Option<&str>,
+    ) -> Result<Option<Whole>, MergeError> {
+        if format == Some(Format::Json) {
+            let content = self.component()?;
+            let is_empty = content.as_object().is_none_or(Object::is_empty);
+            return Ok((!is_empty).then(|| Whole {
+                content,
+                format: Format::Json,
+                field: COMPONENT_FIELD.to_owned(),
+            }));
+        }
+        let asked = Save {
+            content: Value::Null,
+            format,
+            default_format,
+            field: field.map(str::to_owned),
+            candidates: Vec::new(),
+            had_current: false,
+        };
+        let (field, format) = self.target(&asked)?;
+        let field = field.to_owned();
+        if self.is_blank(&field)? {
+            return Ok(None);
+        }
+        let content = match format {
+            Format::Text => self.json(Some(&field))?.unwrap_or_default(),
+            Format::Html | Format::Prosemirror | Format::Json => {
+                return Err(MergeRefusal::malformed("not yet").into());
+            }
+        };
+        Ok(Some(Whole {
+            content,
+            format,
+            field,
+        }))
     }
 
     /// A component as JSON, with the things of its lists in their order.
@@ -203,7 +274,7 @@ impl View {
                 };
                 if is_other {
                     let held = if text { FieldType::Text } else { FieldType::Xml };
-                    return Err(MergeError::Conflict { held: held.name() });
+                    return Err(MergeRefusal::conflict(held).into());
                 }
                 (format.usual_field(), format)
             }
@@ -211,7 +282,7 @@ impl View {
         let kind = self.kind_of(field);
         match format.fits(kind) {
             true => Ok((field.to_owned(), format)),
-            false => Err(MergeError::Conflict { held: kind.name() }),
+            false => Err(MergeRefusal::conflict(kind).into()),
         }
     }
 
@@ -252,11 +323,11 @@ impl View {
     fn edit(
         &self,
         client: ClientId,
-        edit: impl FnOnce(&mut TransactionMut<'_>) -> Result<Outcome, MergeError>,
+        edit: impl FnOnce(&mut TransactionMut<'_>) -> Result<Outcome, MergeRefusal>,
     ) -> Result<Merged, MergeError> {
-        let mut outcome = Err(MergeError::View(ViewError::Failed));
-        let update = self.edited(client, |transaction| outcome = edit(transaction))?;
-        let outcome = outcome?;
+        let mut outcome = None;
+        let update = self.edited(client, |transaction| outcome = Some(edit(transaction)))?;
+        let outcome = outcome.ok_or(ViewError::Failed)??;
         Ok(Merged {
             update,
             content: outcome.content,
@@ -283,7 +354,7 @@ impl<'a> Base<'a> {
             .collect();
         let current = (save.had_current || contents.is_empty()).then_some(current);
         let with_current = contents.iter().map(|content| &**content).chain(current);
-        let nearest = base::nearest(with_current, &shown(&save.content));
+        let nearest = nearest(with_current, &shown(&save.content));
         match nearest.and_then(|index| Some((index, save.candidates.get(index)?))) {
             Some((index, candidate)) => Self {
                 candidate: Some((index, &candidate.content)),
@@ -314,7 +385,7 @@ impl<'a> Base<'a> {
             .collect();
         let current = (had_current || contents.is_empty()).then(|| part(current));
         let with_current = contents.iter().map(String::as_str).chain(current.as_deref());
-        let nearest = base::nearest(with_current, &part(updates));
+        let nearest = nearest(with_current, &part(updates));
         match nearest.and_then(|index| Some((index, candidates.get(index)?))) {
             Some((index, candidate)) => Self {
                 candidate: Some((index, &candidate.content)),
@@ -340,17 +411,17 @@ fn shown(content: &Value) -> Cow<'_, str> {
     }
 }
 
-fn string<'a>(content: &'a Value, what: &str) -> Result<&'a str, MergeError> {
+fn string<'a>(content: &'a Value, what: &str) -> Result<&'a str, MergeRefusal> {
     content
         .as_str()
-        .ok_or_else(|| MergeError::malformed(format!("{what} is a string")))
+        .ok_or_else(|| MergeRefusal::malformed(format!("{what} is a string")))
 }
 
 fn merge_text(
     transaction: &mut TransactionMut<'_>,
     field: String,
     save: &Save,
-) -> Result<Outcome, MergeError> {
+) -> Result<Outcome, MergeRefusal> {
     let text = transaction.get_or_insert_text(&*field);
     let base = Base::of(save, &text.get_string(transaction));
     let saved = string(&save.content, "plain text")?;

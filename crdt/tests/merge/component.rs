@@ -1,7 +1,7 @@
 //! Components are merged key by key, thing by thing and word by word, and what is deleted stays deleted.
 
 use crate::page::{Page, certain};
-use pageroom_crdt::{Candidate, ComponentChange, MergeError};
+use pageroom_crdt::{Candidate, ComponentChange, MergeError, MergeRefusal};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -19,6 +19,10 @@ fn update(path: &[&str], updates: Value, candidates: Vec<Candidate>) -> Componen
 
 fn owned(path: &[&str]) -> Vec<String> {
     path.iter().map(|id| (*id).to_owned()).collect()
+}
+
+fn not_found(id: &str) -> MergeError {
+    MergeRefusal::NotFound { id: id.to_owned() }.into()
 }
 
 fn page_of(data: Value) -> Page {
@@ -160,20 +164,14 @@ fn things_are_created_updated_moved_and_deleted_by_their_ids() {
         },
         update(&["r1", "c1"], json!({ "a": 3 }), Vec::new()),
     ] {
-        assert_eq!(
-            page.change(&gone).unwrap_err(),
-            MergeError::NotFound { id: "c1".to_owned() }
-        );
+        assert_eq!(page.change(&gone).unwrap_err(), not_found("c1"));
     }
     let nowhere = create(&["r9"], "components", json!({ "id": "c" }));
-    assert_eq!(
-        page.change(&nowhere).unwrap_err(),
-        MergeError::NotFound { id: "r9".to_owned() }
-    );
+    assert_eq!(page.change(&nowhere).unwrap_err(), not_found("r9"));
     let nameless = create(&["r1"], "components", json!({}));
     assert!(matches!(
         page.change(&nameless).unwrap_err(),
-        MergeError::Malformed { .. }
+        MergeError::Refused(MergeRefusal::Malformed { .. })
     ));
 }
 

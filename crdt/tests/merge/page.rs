@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use pageroom_crdt::{
-    Candidate, ClientId, ComponentChange, Document, Format, Limits, MergeError, Merged, Save, Update, View,
+    Candidate, ClientId, ComponentChange, Document, Format, Limits, MergeError, MergeRefusal, Merged, Save,
+    Update, View,
 };
 use serde_json::Value;
 
@@ -29,6 +30,13 @@ pub(crate) fn save(content: Value, format: Format) -> Save {
         candidates: Vec::new(),
         had_current: false,
     }
+}
+
+pub(crate) fn conflict(held: &str) -> MergeError {
+    MergeRefusal::Conflict {
+        held: held.to_owned(),
+    }
+    .into()
 }
 
 pub(crate) struct Page {

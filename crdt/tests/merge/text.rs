@@ -1,8 +1,8 @@
 //! Saves of whole texts become edits of the live document: nothing that anybody wrote is lost or there twice.
 
-use crate::page::{Page, certain, save, uncertain};
+use crate::page::{Page, certain, conflict, save, uncertain};
 use pageroom_crdt::testing::Replica;
-use pageroom_crdt::{ClientId, Format, MergeError, Save};
+use pageroom_crdt::{ClientId, Format, Save};
 use proptest::prelude::*;
 use serde_json::json;
 use yrs::updates::decoder::Decode;
@@ -109,7 +109,7 @@ fn a_page_of_one_kind_takes_no_save_of_another() {
     let mut page = page_of("text");
     for format in [Format::Html, Format::Prosemirror] {
         let refused = page.view().merge(ClientId(9), &save(json!("<p>x</p>"), format));
-        assert_eq!(refused.unwrap_err(), MergeError::Conflict { held: "text" });
+        assert_eq!(refused.unwrap_err(), conflict("text"));
     }
     // What does not say its format has the one of the page.
     let unsaid = Save {
@@ -125,7 +125,7 @@ fn a_page_of_one_kind_takes_no_save_of_another() {
         ..save(json!("<p>x</p>"), Format::Html)
     };
     let refused = page.view().merge(ClientId(9), &named);
-    assert_eq!(refused.unwrap_err(), MergeError::Conflict { held: "text" });
+    assert_eq!(refused.unwrap_err(), conflict("text"));
 }
 
 #[test]

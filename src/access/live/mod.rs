@@ -1,174 +1,72 @@
-//! The seats that are taken, and the sockets of users that may be in no page, with the tokens that were shown for them.
+//! The seats that are taken, and the sockets of users that may be in no page, with what [`Enforcement`] says of them carried out.
 //!
 //! This is the only clock for tokens: it ends seats and sockets, and says when to ask for a fresh token.
 
-mod enforcement;
+mod watch;
 
 use std::{
-    collections::HashMap,
     ops::Deref,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
 use storage::PageId;
 use tokio::sync::{Notify, oneshot};
 
-use super::{Access, Membership, seats::SeatPermit};
+use super::{
+    Access, Membership,
+    enforcement::{Decision, Enforcement, HolderId, Newcomer},
+    seats::SeatPermit,
+};
 use crate::{
     auth::{Identity, now},
-    rooms::{Departure, Outbox, Refusal, RefusalCode, Role, RoomName, Seat, SeatHandle, Viewer},
+    rooms::{Departure, Outbox, Refusal, Role, RoomName, Seat, SeatHandle, Viewer},
 };
 
 /// The seats that are taken, and the sockets.
 #[derive(Default)]
 pub(super) struct Live {
-    entries: Mutex<HashMap<u64, Arc<Entry>>>,
-    next: AtomicU64,
-    /// Somebody took a seat, or kept one, for a limited time.
-    limited: Notify,
+    enforcement: Mutex<Enforcement<Arc<Holding>>>,
+    /// Something has to be done earlier than it had.
+    earlier: Notify,
 }
 
-/// A seat that is taken, or a socket.
-struct Entry {
-    place: Held,
-    standing: Mutex<Standing>,
-    /// One decision at a time, so that the last one stands.
-    turn: tokio::sync::Mutex<()>,
+impl Live {
+    /// Looks at what is held, or changes it.
+    fn with<T>(&self, change: impl FnOnce(&mut Enforcement<Arc<Holding>>) -> T) -> T {
+        let mut enforcement = self.enforcement.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = enforcement.next_deadline();
+        let changed = change(&mut enforcement);
+        let next = enforcement.next_deadline();
+        if next.is_some_and(|next| before.is_none_or(|before| next < before)) {
+            self.earlier.notify_one();
+        }
+        changed
+    }
+}
+
+/// Where orders about a seat or a socket go.
+struct Holding {
+    place: Place,
     /// It is time to ask for a fresh token.
     asks: AtomicBool,
     asker: AtomicWaker,
 }
 
 /// What somebody holds.
-enum Held {
+enum Place {
     /// A seat in the room of a page.
-    Seat(PageId, SeatHandle),
-    /// A place in a room without a document.
-    Room {
-        /// What the sources are asked for it.
-        asked: PageId,
-        /// The room.
-        room: RoomName,
-        /// The way to it.
-        control: Arc<dyn RoomControl>,
-        /// Why it has been sent away.
-        removed: Mutex<Option<Refusal>>,
-    },
+    Seat(SeatHandle),
+    /// A place in a room without a document, and why it was taken away.
+    Room(Arc<dyn RoomControl>, OnceLock<Refusal>),
     /// A socket, until it is told why it ends.
     Socket(Mutex<Option<oneshot::Sender<Refusal>>>),
-}
-
-/// What its member is and may do.
-#[derive(Clone)]
-struct Standing {
-    identity: Arc<Identity>,
-    role: Role,
-    /// When the decision must be made again.
-    until: Option<SystemTime>,
-    /// How long before the token ends its member wants to be asked for a fresh one.
-    ask_ahead: Option<Duration>,
-    /// When that is.
-    ask_at: Option<SystemTime>,
-}
-
-impl Standing {
-    fn new(identity: Arc<Identity>, role: Role, until: Option<SystemTime>) -> Self {
-        Self {
-            identity,
-            role,
-            until,
-            ask_ahead: None,
-            ask_at: None,
-        }
-    }
-
-    /// Sets when to ask for a fresh token; of one that does not last that long, when half of its time is over.
-    fn set_asking(&mut self, now: SystemTime) {
-        self.ask_at = self.ask_ahead.and_then(|ahead| {
-            let left = self.identity.expires_at?.duration_since(now).unwrap_or_default();
-            Some(now + left.saturating_sub(ahead).max(left / 2))
-        });
-    }
-}
-
-impl Entry {
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What the sources are asked for it, if it is in a room.
-    fn page(&self) -> Option<&PageId> {
-        match &self.place {
-            Held::Seat(page, _) | Held::Room { asked: page, .. } => Some(page),
-            Held::Socket(_) => None,
-        }
-    }
-
-    /// The room that it is in.
-    fn room(&self) -> Option<RoomName> {
-        match &self.place {
-            Held::Seat(page, _) => Some(RoomName::of_page(page)),
-            Held::Room { room, .. } => Some(room.clone()),
-            Held::Socket(_) => None,
-        }
-    }
-
-    fn is_due(&self, now: SystemTime) -> bool {
-        self.standing().until.is_some_and(|until| until <= now)
-    }
-
-    /// Tells its member that it is time to ask for a fresh token, if it is.
-    fn ask_if_due(&self, now: SystemTime) {
-        if self.standing().ask_at.take_if(|at| *at <= now).is_some() {
-            self.asks.store(true, Ordering::Release);
-            self.asker.wake();
-        }
-    }
-
-    /// Says once, when it is time to ask for a fresh token, how long the old one still lasts.
-    fn poll_ask(&self, context: &mut Context<'_>) -> Poll<Duration> {
-        self.asker.register(context.waker());
-        if !self.asks.swap(false, Ordering::Acquire) {
-            return Poll::Pending;
-        }
-        let expires = self.standing().identity.expires_at;
-        let left = expires.and_then(|at| at.duration_since(now()).ok());
-        Poll::Ready(left.unwrap_or_default())
-    }
-}
-
-impl Live {
-    fn entries(&self) -> MutexGuard<'_, HashMap<u64, Arc<Entry>>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn those(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<Arc<Entry>> {
-        let entries = self.entries();
-        entries.values().filter(|entry| wanted(entry)).cloned().collect()
-    }
-
-    fn next_deadline(&self) -> Option<SystemTime> {
-        self.entries()
-            .values()
-            .filter_map(|entry| {
-                let standing = entry.standing();
-                earlier(standing.until, standing.ask_at)
-            })
-            .min()
-    }
-
-    fn ask_those_due(&self, now: SystemTime) {
-        for entry in self.entries().values() {
-            entry.ask_if_due(now);
-        }
-    }
 }
 
 /// A seat whose role follows every change.
@@ -187,24 +85,27 @@ pub struct LiveSocket {
 impl LiveSocket {
     /// Whose it is.
     pub fn user(&self) -> Option<Arc<str>> {
-        self.registration.entry.standing().identity.user.clone()
+        let id = self.registration.id;
+        let live = &self.registration.access.0.live;
+        live.with(|enforcement| {
+            enforcement
+                .standing(id)
+                .and_then(|(_, identity)| identity.user.clone())
+        })
     }
 
     /// Ends it with the token, and asks for a fresh one so long before.
     pub fn end_with_token(&self, ahead: Duration) {
-        let Registration { entry, access, .. } = &self.registration;
-        {
-            let mut standing = entry.standing();
-            standing.until = standing.identity.expires_at;
-            standing.ask_ahead = Some(ahead);
-            standing.set_asking(now());
-        }
-        access.0.live.limited.notify_one();
+        let Registration { id, access, .. } = &self.registration;
+        access.0.live.with(|enforcement| {
+            enforcement.end_with_token(*id);
+            enforcement.ask_ahead(now(), *id, ahead);
+        });
     }
 
     /// Says once, when it is time to ask for a fresh token, how long the old one still lasts.
     pub fn poll_ask(&self, context: &mut Context<'_>) -> Poll<Duration> {
-        self.registration.entry.poll_ask(context)
+        self.registration.poll_ask(context)
     }
 
     /// Why it is to end. Must not be asked again then.
@@ -218,7 +119,7 @@ impl LiveSocket {
 
 /// The way to somebody in a room without a document.
 pub trait RoomControl: Send + Sync {
-    /// It may not be there any more.
+    /// It may not be there any more. Must neither wait nor give up its [`RoomSeat`]: others are being sent away.
     fn remove(&self, refusal: &Refusal);
 }
 
@@ -228,30 +129,63 @@ pub struct RoomSeat(Registration);
 impl RoomSeat {
     /// What its holder may do now.
     pub fn role(&self) -> Role {
-        self.0.entry.standing().role
+        self.0.role()
     }
 
     /// Why its holder was sent away, if that is so.
     pub fn removed(&self) -> Option<Refusal> {
-        match &self.0.entry.place {
-            Held::Room { removed, .. } => removed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Held::Seat(..) | Held::Socket(_) => None,
+        match &self.0.holding.place {
+            Place::Room(_, removed) => removed.get().cloned(),
+            Place::Seat(_) | Place::Socket(_) => None,
         }
     }
 
     /// Its holder has shown a fresh token of the same user: what it may do follows that one from now on.
-    pub async fn renew(&self, identity: Arc<Identity>) {
-        let Registration { entry, access, .. } = &self.0;
-        entry.standing().identity = identity;
-        access.decide_again(entry).await;
+    ///
+    /// # Errors
+    /// When it is of another user.
+    pub async fn renew(&self, identity: Arc<Identity>) -> Result<(), Refusal> {
+        self.0.renew(identity).await
     }
 }
 
 /// Being among the seats that are taken, or the sockets.
 struct Registration {
-    id: u64,
-    entry: Arc<Entry>,
+    id: HolderId,
+    holding: Arc<Holding>,
     access: Access,
+}
+
+impl Registration {
+    /// What the holder may do now.
+    fn role(&self) -> Role {
+        let live = &self.access.0.live;
+        let role = live.with(|enforcement| Some(enforcement.standing(self.id)?.0));
+        role.unwrap_or(Role::View)
+    }
+
+    /// The holder has shown a fresh token of the same user.
+    async fn renew(&self, identity: Arc<Identity>) -> Result<(), Refusal> {
+        let live = &self.access.0.live;
+        let question = live.with(|enforcement| enforcement.renew(now(), self.id, identity))?;
+        self.holding.asks.store(false, Ordering::Release);
+        self.access.decide_all(question).await;
+        Ok(())
+    }
+
+    /// Says once, when it is time to ask for a fresh token, how long the old one still lasts.
+    fn poll_ask(&self, context: &mut Context<'_>) -> Poll<Duration> {
+        self.holding.asker.register(context.waker());
+        if !self.holding.asks.swap(false, Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        let expires = self.access.0.live.with(|enforcement| {
+            let (_, identity) = enforcement.standing(self.id)?;
+            identity.expires_at
+        });
+        let left = expires.and_then(|at| at.duration_since(now()).ok());
+        Poll::Ready(left.unwrap_or_default())
+    }
 }
 
 impl LiveSeat {
@@ -263,42 +197,26 @@ impl LiveSeat {
 
     /// What the member may do now.
     pub fn role(&self) -> Role {
-        self.registration.entry.standing().role
+        self.registration.role()
     }
 
     /// Wants its member asked for a fresh token so long before the one it has shown ends.
     pub fn ask_ahead(&self, ahead: Duration) {
-        let Registration { entry, access, .. } = &self.registration;
-        {
-            let mut standing = entry.standing();
-            standing.ask_ahead = Some(ahead);
-            standing.set_asking(now());
-        }
-        access.0.live.limited.notify_one();
+        let Registration { id, access, .. } = &self.registration;
+        access
+            .0
+            .live
+            .with(|enforcement| enforcement.ask_ahead(now(), *id, ahead));
     }
 
     /// Says once, when it is time to ask for a fresh token, how long the old one still lasts.
     pub fn poll_ask(&self, context: &mut Context<'_>) -> Poll<Duration> {
-        self.registration.entry.poll_ask(context)
+        self.registration.poll_ask(context)
     }
 
     /// The member has shown a fresh token of the same user: what it may do follows that one from now on.
     pub async fn renew(&self, membership: Membership) -> Result<(), Refusal> {
-        let Registration { entry, access, .. } = &self.registration;
-        {
-            let mut standing = entry.standing();
-            if standing.identity.user != membership.user {
-                return Err(Refusal::new(
-                    RefusalCode::Forbidden,
-                    "a connection stays with the user who opened it",
-                ));
-            }
-            standing.identity = membership.identity;
-            standing.set_asking(now());
-        }
-        entry.asks.store(false, Ordering::Release);
-        access.decide_again(entry).await;
-        Ok(())
+        self.registration.renew(membership.identity).await
     }
 }
 
@@ -312,12 +230,8 @@ impl Deref for LiveSeat {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.access.0.live.entries().remove(&self.id);
+        self.access.0.live.with(|enforcement| enforcement.leave(self.id));
     }
-}
-
-fn earlier(one: Option<SystemTime>, other: Option<SystemTime>) -> Option<SystemTime> {
-    [one, other].into_iter().flatten().min()
 }
 
 impl Access {
@@ -368,15 +282,13 @@ impl Access {
             .registry
             .join(page, role, viewer, badge.map(Arc::new), outbox);
         let seat = joining.await?;
-        let until = earlier(until, identity.expires_at);
-        let standing = Standing::new(identity, role, until);
-        let is_limited = standing.until.is_some();
-        let registration = self.register(Held::Seat(page.clone(), seat.handle()), standing);
+        let place = Place::Seat(seat.handle());
+        let decision = Decision { role, until };
+        let room = RoomName::of_page(page);
+        let registration = self.register(place, Some((page.clone(), room)), identity, decision);
         // Whatever changes from here on finds the seat; what has changed since the decision is looked for now.
         if self.stamp(user.as_deref()) != stamp {
-            self.decide_again(&registration.entry).await;
-        } else if is_limited {
-            self.0.live.limited.notify_one();
+            self.decide_again(&registration).await;
         }
         Ok(LiveSeat {
             seat,
@@ -401,21 +313,12 @@ impl Access {
             asked,
             ..
         } = membership;
-        let until = earlier(until, identity.expires_at);
-        let standing = Standing::new(identity, role, until);
-        let is_limited = standing.until.is_some();
-        let place = Held::Room {
-            asked,
-            room: room.clone(),
-            control,
-            removed: Mutex::default(),
-        };
-        let registration = self.register(place, standing);
+        let place = Place::Room(control, OnceLock::new());
+        let decision = Decision { role, until };
+        let registration = self.register(place, Some((asked, room.clone())), identity, decision);
         // Whatever changes from here on finds it; what has changed since the decision is looked for now.
         if self.stamp(user.as_deref()) != stamp {
-            self.decide_again(&registration.entry).await;
-        } else if is_limited {
-            self.0.live.limited.notify_one();
+            self.decide_again(&registration).await;
         }
         RoomSeat(registration)
     }
@@ -423,28 +326,51 @@ impl Access {
     /// Keeps an eye on the socket of somebody who may enter: it is told when that ends, whether it is in a page or not.
     pub async fn watch_socket(&self, identity: Arc<Identity>) -> LiveSocket {
         let (end, ended) = oneshot::channel();
-        let standing = Standing::new(identity, Role::View, None);
-        let registration = self.register(Held::Socket(Mutex::new(Some(end))), standing);
+        let place = Place::Socket(Mutex::new(Some(end)));
+        let registration = self.register(place, None, identity, may_enter());
         // What has changed since it was identified is looked for now.
-        self.decide_again(&registration.entry).await;
+        self.decide_again(&registration).await;
         LiveSocket { ended, registration }
     }
 
-    fn register(&self, place: Held, standing: Standing) -> Registration {
-        let entry = Arc::new(Entry {
+    fn register(
+        &self,
+        place: Place,
+        of: Option<(PageId, RoomName)>,
+        identity: Arc<Identity>,
+        decision: Decision,
+    ) -> Registration {
+        let holding = Arc::new(Holding {
             place,
-            standing: Mutex::new(standing),
-            turn: tokio::sync::Mutex::default(),
             asks: AtomicBool::new(false),
             asker: AtomicWaker::new(),
         });
-        let live = &self.0.live;
-        let id = live.next.fetch_add(1, Ordering::Relaxed);
-        live.entries().insert(id, entry.clone());
+        let (page, room) = of.unzip();
+        let newcomer = Newcomer {
+            handle: holding.clone(),
+            page,
+            room,
+            identity,
+            decision,
+        };
         Registration {
-            id,
-            entry,
+            id: self.0.live.with(|enforcement| enforcement.enter(newcomer)),
+            holding,
             access: self.clone(),
         }
+    }
+
+    async fn decide_again(&self, registration: &Registration) {
+        let live = &self.0.live;
+        let question = live.with(|enforcement| enforcement.decide_again(now(), registration.id));
+        self.decide_all(question).await;
+    }
+}
+
+/// What is decided of a socket: that its user may enter.
+fn may_enter() -> Decision {
+    Decision {
+        role: Role::View,
+        until: None,
     }
 }

@@ -178,6 +178,14 @@ impl Link for Transport {
         }
     }
 
+    fn has_come(&mut self) -> bool {
+        match &mut self.carrier {
+            Carrier::WebSocket(socket) => socket.has_come(),
+            // A post is handed over whole, and has a time limit of its own.
+            Carrier::Polling(_) => false,
+        }
+    }
+
     fn has_moved(&mut self) -> bool {
         let has_moved = match &mut self.carrier {
             Carrier::WebSocket(socket) => socket.has_moved(),

@@ -31,7 +31,7 @@ use super::{
     context::ServerContext,
     driver::{Driving, now, run},
     handshake::accepted,
-    protocol::{Protocol, Work},
+    protocol::{Protocol, Work, poll_all_over},
     rotation::Rotation,
     websocket::{MAX_STRANGER_BYTES, WebSocket},
 };
@@ -258,8 +258,12 @@ impl Protocol for Hocuspocus {
         self.pending.is_known()
     }
 
-    fn is_over(&self) -> Option<Refusal> {
-        self.hang_up.clone()
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        if let Some(refusal) = &self.hang_up {
+            return Poll::Ready(refusal.clone());
+        }
+        // While the client may hear of one page, the others end only when it can be told.
+        poll_all_over(self.pages.values_mut().map(|page| page.poll_expelled(context)))
     }
 
     fn keep_alive(&self) -> Option<Bytes> {

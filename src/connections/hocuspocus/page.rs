@@ -165,6 +165,14 @@ impl Page {
         }
     }
 
+    /// Why its member was sent away, if it was and may hear nothing more.
+    pub(super) fn poll_expelled(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
+        match self.joined() {
+            Some(joined) => joined.seat.poll_expelled(context),
+            None => Poll::Pending,
+        }
+    }
+
     /// The frame of a message; `None` for one that is said otherwise. It is written once for everybody at the plain address, and a
     /// session's is that one behind another beginning.
     pub(super) fn frame(&self, message: &Outgoing) -> Option<Frame> {

@@ -284,7 +284,7 @@ impl EventsPlace {
                 }
             }
             for (_, room) in rooms {
-                room.renew(identity.clone()).await;
+                room.renew(identity.clone()).await?;
             }
             let live = access.watch_socket(identity.clone()).await;
             Ok((identity, live))

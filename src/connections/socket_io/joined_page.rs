@@ -6,10 +6,11 @@ use bytes::Bytes;
 use storage::PageId;
 
 use crate::{
-    connections::seat_io::SeatIo,
+    connections::{protocol::Work, seat_io::SeatIo},
+    events::{Desks, PreparedSave, SocketId},
     protocols::{
         Frame,
-        events::{Joined, PageWords, refused},
+        events::{Joined, PageWords, Wording, refused},
         socket_io::{SLOT, attachment},
     },
     rooms::{ClientMessage, Outgoing, Refusal, RefusalCode, ServerMessage},
@@ -37,8 +38,44 @@ pub(super) struct JoinedPage {
     /// Questions for what somebody lacks. Only the first is with the room: its answer has no number on it.
     pub(super) questions: VecDeque<Question>,
     pub(super) is_asked: bool,
-    /// Numbers of the edits that are to be answered, in their order.
-    pub(super) posted: VecDeque<Option<i64>>,
+    /// The edits that are to be answered, in their order.
+    pub(super) posted: VecDeque<PostedEdit>,
+    /// It is sent whole contents.
+    pub(super) authorship: Option<Authorship>,
+    /// A save of a whole content that is being made edits of, with the number under which the client waits for the answer.
+    pub(super) saving: Option<(Work<Result<PreparedSave, Refusal>>, Option<i64>, Wording)>,
+}
+
+/// An edit that is to be answered.
+pub(super) struct PostedEdit {
+    /// The number under which the client waits for the answer.
+    pub(super) ack: Option<i64>,
+    /// The save that it is of.
+    pub(super) save: Option<(PreparedSave, Wording)>,
+}
+
+/// Being an author of whole contents of a page, until this is dropped.
+pub(super) struct Authorship {
+    desks: Arc<Desks>,
+    page: PageId,
+    author: SocketId,
+}
+
+impl Authorship {
+    pub(super) fn new(desks: &Arc<Desks>, page: &PageId, author: SocketId, wording: Wording) -> Self {
+        desks.enter(page, author, wording);
+        Self {
+            desks: desks.clone(),
+            page: page.clone(),
+            author,
+        }
+    }
+}
+
+impl Drop for Authorship {
+    fn drop(&mut self) {
+        self.desks.leave(&self.page, self.author);
+    }
 }
 
 pub(super) struct Arrival {
@@ -68,6 +105,8 @@ impl JoinedPage {
             questions: VecDeque::new(),
             is_asked: false,
             posted: VecDeque::new(),
+            authorship: None,
+            saving: None,
         }
     }
 
@@ -84,9 +123,9 @@ impl JoinedPage {
         self.seat.poll_work(context);
     }
 
-    /// Whether the room has yet to answer something that is not an edit.
+    /// Whether the room has yet to answer something that is not an edit, or a save is yet to become one.
     pub(super) fn has_questions(&self) -> bool {
-        !self.arriving.is_empty() || !self.questions.is_empty()
+        !self.arriving.is_empty() || !self.questions.is_empty() || self.saving.is_some()
     }
 
     pub(super) fn ask(
@@ -125,6 +164,9 @@ impl JoinedPage {
                 }
             }
             ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
+                if let Some(Authorship { desks, page, .. }) = &self.authorship {
+                    desks.changed(page);
+                }
                 if self.is_synced {
                     self.words.delta(message.wire(SLOT, attachment), frames);
                 }

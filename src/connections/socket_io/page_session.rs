@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde_json::json;
 use storage::{PageId, Seq};
 
-use super::joined_page::{Arrival, JoinedPage};
+use super::joined_page::{Arrival, Authorship, JoinedPage, PostedEdit};
 use crate::{
     access::{Access, LiveSeat},
     auth::Identity,
@@ -20,9 +19,9 @@ use crate::{
         protocol::Work,
         seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, in_time, poll_answer},
     },
-    events::EventSocket,
+    events::{EventSocket, PreparedSave},
     protocols::Frame,
-    protocols::events::{PageRequest, answer, refused},
+    protocols::events::{ContentSave, PageRequest, Wording, answer, event, refused},
     rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode, RoomName},
 };
 
@@ -78,15 +77,15 @@ pub(super) struct PageSession {
     waiting: VecDeque<(PageRequest, Option<i64>)>,
     waiting_bytes: usize,
     /// Edits of before it left that are to be answered.
-    outstanding: VecDeque<(Option<i64>, Answer)>,
+    outstanding: VecDeque<(PostedEdit, Answer)>,
 }
 
 enum State {
     Closed,
     Opening {
         work: Work<Result<SeatIo, Refusal>>,
-        request: Option<Bytes>,
-        ack: Option<i64>,
+        /// What is wanted of the page once it is open.
+        request: Option<(PageRequest, Option<i64>)>,
     },
     Open(Box<JoinedPage>),
     /// `Some` with the number under which the client waits to hear that it has left, if it does.
@@ -153,12 +152,12 @@ impl PageSession {
                     };
                     self.request_unjoined(request, ack, join, frames);
                 }
-                State::Opening { work, request, ack } => {
+                State::Opening { work, request } => {
                     let Poll::Ready(opened) = work.as_mut().poll(context) else {
                         return;
                     };
-                    let (request, ack) = (request.take(), *ack);
-                    self.opened(opened, request, ack, frames);
+                    let request = request.take();
+                    self.opened(opened, request, frames);
                 }
                 State::Leaving(work, told) => {
                     if work.as_mut().poll(context).is_pending() {
@@ -171,6 +170,15 @@ impl PageSession {
                 }
                 State::Open(open) => {
                     open.poll_work(context);
+                    if let Some((saving, ack, wording)) = &mut open.saving {
+                        let Poll::Ready(prepared) = saving.as_mut().poll(context) else {
+                            return;
+                        };
+                        let (ack, wording) = (*ack, *wording);
+                        open.saving = None;
+                        self.prepared(prepared, ack, wording, frames);
+                        continue;
+                    }
                     let leaves = matches!(self.waiting.front(), Some((PageRequest::Leave, _)));
                     if !open.seat.may_send() || (leaves && open.has_questions()) {
                         return;
@@ -199,16 +207,22 @@ impl PageSession {
         frames: &mut Vec<Frame>,
     ) {
         match request {
-            PageRequest::Join(request) => {
-                let work = join.open(self.page.clone());
-                self.state = State::Opening { work, request, ack };
+            // Who listens to a page's channel saves it without having joined the page.
+            PageRequest::Join(_) | PageRequest::Save(_, Wording::DocumentUpdate) => {
+                self.state = State::Opening {
+                    work: join.open(self.page.clone()),
+                    request: Some((request, ack)),
+                };
             }
             PageRequest::Leave => {
                 // It may still hear events of a page that it had open before its connection was lost.
                 self.events.set_page(&self.room, false);
                 left(&self.page, ack, frames);
             }
-            PageRequest::Delta(_) | PageRequest::Sync(_) | PageRequest::Awareness(_) => {
+            PageRequest::Delta(_)
+            | PageRequest::Sync(_)
+            | PageRequest::Awareness(_)
+            | PageRequest::Save(_, Wording::PageUpdated) => {
                 let refusal = Refusal::new(RefusalCode::Conflict, "join the page first");
                 refused(ack, Some(&self.page), &refusal, None, frames);
             }
@@ -218,19 +232,26 @@ impl PageSession {
     fn opened(
         &mut self,
         opened: Result<SeatIo, Refusal>,
-        request: Option<Bytes>,
-        ack: Option<i64>,
+        request: Option<(PageRequest, Option<i64>)>,
         frames: &mut Vec<Frame>,
     ) {
         match opened {
             Ok(seat) => {
                 self.events.set_page(&self.room, true);
                 self.state = State::Open(Box::new(JoinedPage::new(&self.page, seat)));
-                self.request(PageRequest::Join(request), ack, frames);
+                if let Some((request, ack)) = request {
+                    self.request(request, ack, frames);
+                }
             }
             Err(refusal) => {
-                refused(ack, Some(&self.page), &refusal, None, frames);
                 self.state = State::Closed;
+                match request {
+                    Some((PageRequest::Save(_, wording), ack)) => {
+                        self.save_refused(ack, wording, &refusal, frames);
+                    }
+                    Some((_, ack)) => refused(ack, Some(&self.page), &refusal, None, frames),
+                    None => {}
+                }
             }
         }
     }
@@ -242,6 +263,10 @@ impl PageSession {
         };
         match request {
             PageRequest::Join(None) => {
+                self.write(Wording::PageUpdated);
+                let State::Open(open) = &mut self.state else {
+                    return;
+                };
                 open.arriving.push(Arrival { ack, synced: None });
                 open.tell_joined(frames);
             }
@@ -251,7 +276,7 @@ impl PageSession {
             }
             PageRequest::Sync(state_vector) => open.ask(&self.page, ack, state_vector, false, frames),
             PageRequest::Delta(update) => {
-                open.posted.push_back(ack);
+                open.posted.push_back(PostedEdit { ack, save: None });
                 // The answers come in the order of the posts, so none needs a number.
                 open.seat.post(update, 0);
             }
@@ -259,7 +284,80 @@ impl PageSession {
                 open.seat.send(ClientMessage::Awareness(update));
                 answer(ack, &json!({ "ok": true }), frames);
             }
+            PageRequest::Save(save, wording) => self.save(*save, wording, ack, frames),
             PageRequest::Leave => self.leave(Some(ack)),
+        }
+    }
+
+    /// The client is sent whole contents from now on.
+    fn write(&mut self, wording: Wording) {
+        if let State::Open(open) = &mut self.state {
+            open.authorship.get_or_insert_with(|| {
+                let desks = &self.events.services().desks;
+                Authorship::new(desks, &self.page, self.events.id(), wording)
+            });
+        }
+    }
+
+    /// Has edits made of a save.
+    fn save(&mut self, save: ContentSave, wording: Wording, ack: Option<i64>, frames: &mut Vec<Frame>) {
+        self.write(wording);
+        let State::Open(open) = &mut self.state else {
+            return;
+        };
+        if !open.seat.seat().role().may_edit() {
+            return self.save_refused(ack, wording, &Refusal::read_only(), frames);
+        }
+        let (desks, page, author) = (
+            self.events.services().desks.clone(),
+            self.page.clone(),
+            (self.events.id(), self.events.user_id()),
+        );
+        let preparing = Box::pin(async move { desks.prepare(&page, author, save).await });
+        open.saving = Some((preparing, ack, wording));
+    }
+
+    /// Posts the edits of a save.
+    fn prepared(
+        &mut self,
+        prepared: Result<PreparedSave, Refusal>,
+        ack: Option<i64>,
+        wording: Wording,
+        frames: &mut Vec<Frame>,
+    ) {
+        let State::Open(open) = &mut self.state else {
+            return;
+        };
+        match prepared {
+            Err(refusal) => self.save_refused(ack, wording, &refusal, frames),
+            Ok(prepared) if prepared.update.is_empty() => {
+                let seq = prepared.stored(self.events.id(), None);
+                answer(ack, &json!({ "ok": true, "seq": seq }), frames);
+            }
+            Ok(prepared) => {
+                let update = prepared.update.clone();
+                let save = Some((prepared, wording));
+                open.posted.push_back(PostedEdit { ack, save });
+                open.seat.post(update, 0);
+            }
+        }
+    }
+
+    fn save_refused(&self, ack: Option<i64>, wording: Wording, refusal: &Refusal, frames: &mut Vec<Frame>) {
+        match (wording, ack) {
+            (Wording::DocumentUpdate, None) => {
+                let message = match refusal.code {
+                    RefusalCode::Forbidden => "Access denied: No access to this page",
+                    RefusalCode::ReadOnly => "Access denied: Requires edit permission",
+                    RefusalCode::Unavailable => "Access denied: Authorization check failed",
+                    _ => &refusal.message,
+                };
+                let body = json!({ "event": wording.event(), "message": message });
+                event("error", &body, frames);
+            }
+            (Wording::DocumentUpdate | Wording::PageUpdated, _) => {
+                refused(ack, Some(&self.page), refusal, None, frames);
+            }
         }
     }
 
@@ -281,12 +379,11 @@ impl PageSession {
         context: &mut Context<'_>,
         frames: &mut Vec<Frame>,
     ) -> Poll<Result<(), Refusal>> {
-        while let Some((ack, answer)) = self.outstanding.front_mut()
+        while let Some((_, answer)) = self.outstanding.front_mut()
             && let Poll::Ready(stored) = poll_answer(answer, context)
+            && let Some((edit, _)) = self.outstanding.pop_front()
         {
-            let ack = *ack;
-            self.outstanding.pop_front();
-            self.stored(ack, stored, frames);
+            self.stored(edit, stored, frames);
             if !frames.is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -298,8 +395,9 @@ impl PageSession {
             match open.seat.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(SeatEvent::Posted(_, stored)) => {
-                    let ack = open.posted.pop_front().flatten();
-                    self.stored(ack, stored, frames);
+                    if let Some(edit) = open.posted.pop_front() {
+                        self.stored(edit, stored, frames);
+                    }
                 }
                 // Each edit is answered by itself.
                 Poll::Ready(SeatEvent::Receipt { .. } | SeatEvent::TokenEnds) => {}
@@ -315,10 +413,17 @@ impl PageSession {
     }
 
     /// Tells what has become of an edit.
-    fn stored(&self, ack: Option<i64>, stored: Result<Seq, Refusal>, frames: &mut Vec<Frame>) {
-        match stored {
-            Ok(seq) => answer(ack, &json!({ "ok": true, "seq": seq }), frames),
-            Err(refusal) => refused(ack, Some(&self.page), &refusal, None, frames),
+    fn stored(&self, edit: PostedEdit, stored: Result<Seq, Refusal>, frames: &mut Vec<Frame>) {
+        let PostedEdit { ack, save } = edit;
+        match (stored, save) {
+            (Ok(seq), save) => {
+                if let Some((save, _)) = save {
+                    save.stored(self.events.id(), Some(seq));
+                }
+                answer(ack, &json!({ "ok": true, "seq": seq }), frames);
+            }
+            (Err(refusal), Some((_, wording))) => self.save_refused(ack, wording, &refusal, frames),
+            (Err(refusal), None) => refused(ack, Some(&self.page), &refusal, None, frames),
         }
     }
 
@@ -333,7 +438,9 @@ impl PageSession {
         // An edit that is still on its way to the room will not be taken in.
         let given = open.seat.answers();
         let unheard = open.posted.split_off(given.min(open.posted.len()));
-        for ack in arriving.chain(asking).chain(unheard).flatten() {
+        let unheard = unheard.into_iter().map(|edit| edit.ack);
+        let saving = open.saving.take().map(|(_, ack, _)| ack);
+        for ack in arriving.chain(asking).chain(unheard).chain(saving).flatten() {
             refused(Some(ack), Some(&self.page), &refusal, None, frames);
         }
         let has_joined = open.has_joined;

@@ -5,10 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::config::SocketIoConfig;
-use crate::{
-    connections::{SessionConfig, engine_io::EngineConfig},
-    events::Profiles,
-};
+use crate::connections::{SessionConfig, engine_io::EngineConfig};
 
 /// How long a client may take to change from polling to a WebSocket.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,22 +52,6 @@ pub struct SocketIoSettings {
         value_name = "COUNT"
     )]
     max_events_burst: u32,
-    /// The applications' vocabularies that are spoken, separated by commas.
-    #[arg(
-        long,
-        env = "PAGEROOM_PROFILES",
-        default_value = "pagespace,indexer",
-        value_name = "NAMES"
-    )]
-    profiles: String,
-    /// Rooms without a document that one connection may be in; 0 for no limit.
-    #[arg(
-        long,
-        env = "PAGEROOM_MAX_ROOMS_PER_CONNECTION",
-        default_value_t = 1000,
-        value_name = "COUNT"
-    )]
-    max_rooms_per_connection: usize,
 }
 
 impl SocketIoSettings {
@@ -84,19 +65,6 @@ impl SocketIoSettings {
                 problems.push(format!("{name} must be between 1 and 3600"));
             }
         }
-        if let Err(error) = self.profiles.parse::<Profiles>() {
-            problems.push(format!("PAGEROOM_PROFILES: {error}"));
-        }
-    }
-
-    /// The applications' vocabularies that are spoken.
-    pub fn profiles(&self) -> Profiles {
-        self.profiles.parse().unwrap_or_default()
-    }
-
-    /// Rooms without a document that one connection may be in; 0 for no limit.
-    pub fn max_rooms(&self) -> usize {
-        self.max_rooms_per_connection
     }
 
     /// How sessions are kept.

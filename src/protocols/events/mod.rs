@@ -9,6 +9,8 @@
 //! Updates, state vectors and awareness updates are attachments. What many are told is encoded once: the text of an event with an
 //! attachment is the same for each such event of a page, and the attachment is shared by all who get it.
 
+mod content;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
@@ -18,6 +20,8 @@ use serde_json::{Value as Json, json};
 use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::{PageId, Seq};
+
+pub use content::{ContentSave, FormatName, Shape, Wording};
 
 use super::{
     Frame,
@@ -55,6 +59,8 @@ pub enum PageRequest {
     Sync(Bytes),
     /// To show something of itself.
     Awareness(Bytes),
+    /// To save a whole content.
+    Save(Box<ContentSave>, Wording),
 }
 
 impl PageRequest {
@@ -64,6 +70,7 @@ impl PageRequest {
             Self::Join(Some(bytes)) | Self::Delta(bytes) | Self::Sync(bytes) | Self::Awareness(bytes) => {
                 bytes.len()
             }
+            Self::Save(save, _) => save.payload_bytes(),
             Self::Join(None) | Self::Leave => 0,
         }
     }
@@ -164,10 +171,20 @@ pub fn decode(arguments: &mut Value, limits: &Limits) -> Result<Option<Request>,
             awareness::check(&update).map_err(malformed)?;
             (page, PageRequest::Awareness(update))
         }
+        "page_updated" => return save(arguments, Wording::PageUpdated),
+        "document_update" => return save(arguments, Wording::DocumentUpdate),
         "auth:refresh" => return Ok(Some(Request::Refresh(read::<WithToken>(arguments)?.token))),
         _ => return Ok(None),
     };
     Ok(Some(Request::Page(page(&id)?, request)))
+}
+
+fn save(arguments: &mut Value, wording: Wording) -> Result<Option<Request>, Refusal> {
+    let (page, save) = content::save(arguments)?;
+    Ok(Some(Request::Page(
+        page,
+        PageRequest::Save(Box::new(save), wording),
+    )))
 }
 
 /// The name of an event.

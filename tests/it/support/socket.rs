@@ -1,11 +1,11 @@
 //! A WebSocket as a y-websocket client has it: one message in each received frame, or the test fails.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use crdt::Message;
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{self, client::IntoClientRequest, http::HeaderValue},
@@ -85,6 +85,21 @@ impl Socket {
     /// Sends what was queued.
     pub(crate) async fn flush(&mut self) -> Result<(), tungstenite::Error> {
         self.stream.flush().await
+    }
+
+    /// Sends a binary frame in pieces of so many bytes, with a pause behind each. Nothing else can be said meanwhile.
+    pub(crate) async fn say_slowly(&mut self, payload: &[u8], piece: usize, pause: Duration) {
+        let length = payload.len() as u64;
+        // Masked with a mask that changes nothing (RFC 6455 §5.2).
+        let mut frame = vec![0x82, 0xff];
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(payload);
+        for piece in frame.chunks(piece) {
+            let sent = self.stream.get_mut().write_all(piece);
+            soon("the server to read", sent).await.expect("a connection");
+            tokio::time::sleep(pause).await;
+        }
     }
 
     /// Sends a text frame.

@@ -18,7 +18,14 @@ use storage::{Committed, PageCommit, PageId, Seq, StoredPage};
 
 pub(crate) use self::door::Command;
 use self::door::Door;
-use crate::{disk::Disk, live::Live, plan::Settings, properties, trace::Trace};
+use crate::{
+    access::{Access, Rights},
+    disk::Disk,
+    live::Live,
+    plan::Settings,
+    properties,
+    trace::Trace,
+};
 
 /// Commands taken from a mailbox at once.
 const MAX_BATCH: usize = 256;
@@ -33,6 +40,7 @@ pub(crate) struct Around<'a> {
     pub(crate) now: Instant,
     pub(crate) disk: &'a mut Disk,
     pub(crate) trace: &'a mut Trace,
+    pub(crate) rights: &'a Rights,
 }
 
 /// A request of a room to the store's writer.
@@ -67,6 +75,7 @@ pub(crate) struct Process {
     last_lane: u64,
     /// Answers to backends, for the world to pick up.
     pub(crate) answered: Vec<Answer>,
+    pub(crate) access: Access,
 }
 
 fn batching() -> Batching<Request> {
@@ -93,6 +102,7 @@ impl Process {
             alone: BTreeMap::new(),
             last_lane: 0,
             answered: Vec::new(),
+            access: Access::default(),
         }
     }
 
@@ -104,6 +114,7 @@ impl Process {
         self.up = false;
         self.draining = false;
         self.slots = Slots::default();
+        self.access = Access::default();
         self.batching = batching();
         self.alone.clear();
     }

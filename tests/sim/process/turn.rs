@@ -27,7 +27,7 @@ impl Process {
             if command.is_leased() {
                 self.slots.release(&self.pages[page], slot);
             }
-            live.obey(around.now, command);
+            live.obey(around, command);
             live.look(around);
         }
         let mut turn = Turn {

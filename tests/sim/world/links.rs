@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pageroom::{
     connections::Step,
     protocols::{Dialect, y_websocket::YWebsocket},
-    rooms::{ClientMessage, Departure, MemberId, Refusal, RefusalCode, Role},
+    rooms::{ClientMessage, Departure, MemberId, Refusal},
 };
 
 use super::{Event, World};
@@ -63,24 +63,24 @@ impl World {
         if self.processes[process].draining {
             return self.send_down(id, Down::Close(Refusal::draining()));
         }
-        let client = &self.clients[connection.client];
-        if client.is_blocked {
-            let refusal = Refusal::new(RefusalCode::Forbidden, "you may not enter");
-            return self.send_down(id, Down::Close(refusal));
-        }
+        let index = connection.client;
+        let (identity, decision) = match self.admit(index) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return self.send_down(id, Down::Close(refusal)),
+        };
+        let client = &self.clients[index];
         let posts = client.settings.posts;
         let (member, outbox) = self.processes[process].new_member(client.settings.counts());
-        connection.server = Some(ServerSide {
+        let server = ServerSide {
             member,
             outbox: outbox.clone(),
-        });
+        };
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.server = Some(server);
+        }
         let join = Command::Join {
             member,
-            role: if client.settings.may_edit && client.may_write {
-                Role::Edit
-            } else {
-                Role::View
-            },
+            role: decision.role,
             user: client.user().map(Into::into),
             outbox,
             own: Some(client.id()),
@@ -93,6 +93,7 @@ impl World {
             )
         });
         self.open_room(process, page, join);
+        self.holds_seat(id, identity, decision);
     }
 
     pub(crate) fn send_up(&mut self, id: u64, up: Up) {
@@ -158,6 +159,7 @@ impl World {
 
     /// The server's end of a connection is over.
     pub(super) fn leave_room(&mut self, id: u64, departure: Departure) {
+        self.leaves_seat(id);
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };

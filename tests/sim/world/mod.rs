@@ -10,9 +10,14 @@ use std::{
 
 use bytes::Bytes;
 use crdt::testing::{Random, Replica};
+use pageroom::{
+    access::{Decision, Question},
+    rooms::Refusal,
+};
 use storage::{Committed, PageId};
 
 use crate::{
+    access::{Announced, Rights},
     client::Client,
     connection::{Connection, Down, Up},
     disk::Disk,
@@ -22,7 +27,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-enum Event {
+pub(crate) enum Event {
     /// A handshake arrives.
     Opened(u64),
     Up(u64, Up),
@@ -38,6 +43,25 @@ enum Event {
     Begin {
         process: usize,
         epoch: u64,
+    },
+    /// A question comes to a source of rights.
+    SourceAsked {
+        process: usize,
+        epoch: u64,
+        question: Question,
+    },
+    /// Its answer comes back.
+    SourceAnswered {
+        process: usize,
+        epoch: u64,
+        question: Question,
+        answer: Result<Decision, Refusal>,
+    },
+    /// A process hears that another one has changed what somebody may do.
+    Announced {
+        process: usize,
+        epoch: u64,
+        change: Announced,
     },
     /// A transaction becomes durable, or not: of a batch, or of what is stored alone in a lane.
     Sync {
@@ -88,6 +112,7 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     /// Processes that are not started again.
     pub(crate) gone: Vec<usize>,
+    pub(crate) rights: Rights,
     pub(crate) strangers: u64,
     random: Random,
     events: BTreeMap<(Instant, u64), Event>,
@@ -124,6 +149,7 @@ impl World {
             posts: Vec::new(),
             trace: Trace::new(start, in_words),
             gone: Vec::new(),
+            rights: Rights::new(start),
             strangers: 0,
             random: Random::new(settings.seed),
             events: BTreeMap::new(),
@@ -135,7 +161,18 @@ impl World {
         }
     }
 
-    fn at(&mut self, when: Instant, event: Event) {
+    /// How long a question takes to a source, or its answer back.
+    pub(crate) fn source_latency(&mut self) -> Duration {
+        Duration::from_micros(u64::from(self.random.below(40_000)))
+    }
+
+    /// The sources answer again.
+    pub(crate) fn sources_answer(&mut self) {
+        self.rights.note_trouble(self.now);
+        (self.rights.fails, self.rights.hangs) = (false, false);
+    }
+
+    pub(crate) fn at(&mut self, when: Instant, event: Event) {
         self.next_event += 1;
         self.events.insert((when.max(self.now), self.next_event), event);
     }
@@ -164,6 +201,7 @@ impl World {
 
     fn next_moment(&mut self) -> Option<Instant> {
         let event = self.events.keys().next().map(|(when, _)| *when);
+        let access = self.next_access_deadline();
         let rooms = self
             .processes
             .iter_mut()
@@ -178,12 +216,14 @@ impl World {
         event
             .into_iter()
             .chain(rooms)
+            .chain(access)
             .chain(clients)
             .chain(sessions)
             .min()
     }
 
     fn happen(&mut self) {
+        self.rights.note_trouble(self.now);
         while let Some(entry) = self
             .events
             .first_entry()
@@ -192,6 +232,7 @@ impl World {
             let event = entry.remove();
             self.happens(event);
         }
+        self.look_after_access();
         for process in 0..self.processes.len() {
             while let Some((_, page)) = self.processes[process]
                 .next_room()
@@ -244,6 +285,7 @@ impl World {
                     now: self.now,
                     disk: &mut self.disk,
                     trace: &mut self.trace,
+                    rights: &self.rights,
                 };
                 self.processes[process].loaded(around, page, slot, stored);
                 self.after_room(process);
@@ -251,6 +293,34 @@ impl World {
             Event::Begin { process, epoch } => {
                 if self.processes[process].epoch == epoch {
                     self.begin_commit(process);
+                }
+            }
+            Event::SourceAsked {
+                process,
+                epoch,
+                question,
+            } => {
+                if self.processes[process].epoch == epoch {
+                    self.source_asked(process, question);
+                }
+            }
+            Event::SourceAnswered {
+                process,
+                epoch,
+                question,
+                answer,
+            } => {
+                if self.processes[process].epoch == epoch {
+                    self.source_answered(process, &question, answer);
+                }
+            }
+            Event::Announced {
+                process,
+                epoch,
+                change,
+            } => {
+                if self.processes[process].epoch == epoch {
+                    self.hears_of_change(process, &change);
                 }
             }
             Event::Sync { process, epoch, lane } => self.sync(process, epoch, lane),

@@ -19,6 +19,7 @@ impl World {
             now: self.now,
             disk: &mut self.disk,
             trace: &mut self.trace,
+            rights: &self.rights,
         };
         self.processes[process].run_room(around, page);
         self.after_room(process);

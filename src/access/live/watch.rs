@@ -1,0 +1,227 @@
+//! What changes, and the end of a token, do to seats and sockets: the sources are asked, and orders carried out.
+
+use std::{
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::{FutureExt, StreamExt, stream};
+use storage::{AccessChange, AccessListener, PageId};
+use tokio::sync::Semaphore;
+
+use super::{Holding, Place, may_enter};
+use crate::{
+    access::{
+        Access, Note,
+        enforcement::{Held, Order, PAUSE, Question},
+    },
+    auth::{now, revoked},
+    rooms::{Refusal, RoomName},
+};
+
+/// Decisions that are made again at once.
+const MAX_AT_ONCE: usize = 64;
+/// Longest sleep of the watch: clocks are set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// Announcements that are carried out one by one; more at once mean that everything may have changed.
+const MAX_ANNOUNCED: usize = 100;
+
+impl Access {
+    /// Something has changed: forgets what was answered, and decides again for every seat and socket concerned. Returns how many seats
+    /// there were when all of them have been told.
+    pub async fn changed(&self, change: &AccessChange) -> usize {
+        let (user, page) = (change.user.as_deref(), change.page.as_deref());
+        self.forget(user);
+        let live = &self.0.live;
+        let questions = live.with(|enforcement| enforcement.changed(now(), user, page));
+        let count = questions
+            .iter()
+            .filter(|question| question.page.is_some())
+            .count();
+        self.decide_all(questions).await;
+        count
+    }
+
+    /// Signs a user out everywhere: raises the version that tokens must have, and sends all connections away.
+    pub async fn sign_out(&self, user: &str) -> Result<u64, storage::StoreError> {
+        let version = self.0.store.sign_out(user, now()).await?;
+        self.forget(Some(user));
+        self.send_away(Some(user), None, None, &revoked());
+        Ok(version)
+    }
+
+    /// Sends members away, of a user or of all but one, from a room, or from all and with their sockets; returns the rooms, one for each
+    /// member. Whether they may come back is asked anew.
+    pub fn send_away(
+        &self,
+        user: Option<&str>,
+        room: Option<&RoomName>,
+        except: Option<&str>,
+        refusal: &Refusal,
+    ) -> Vec<RoomName> {
+        self.forget(user);
+        self.0.live.with(|enforcement| {
+            let orders = enforcement.send_away(user, room, except, refusal);
+            let rooms = orders.iter().filter_map(|order| match order {
+                Order::Remove(held, _) => held.room.clone(),
+                Order::Decide(_) | Order::ChangeRole(..) | Order::AskForToken(_) => None,
+            });
+            let rooms = rooms.collect();
+            self.carry_out(orders);
+            rooms
+        })
+    }
+
+    /// Watches the times that seats are limited to, and hears what the database announces. Runs until the server stops.
+    pub async fn watch(self) {
+        let stop = self.0.stop.clone();
+        let listening = async {
+            match self.0.store.access_listener() {
+                Some(listener) => self.listen(listener).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.watch_times() => {}
+            () = listening => {}
+        }
+    }
+
+    async fn watch_times(&self) {
+        loop {
+            let next = self.0.live.with(|enforcement| enforcement.next_deadline());
+            let wait = next.map_or(LONGEST_SLEEP, |deadline| {
+                let left: Duration = deadline.duration_since(now()).unwrap_or_default();
+                left.min(LONGEST_SLEEP)
+            });
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.0.live.earlier.notified() => continue,
+            }
+            let questions = self.0.live.with(|enforcement| {
+                let orders = enforcement.tick(now());
+                self.carry_out(orders)
+            });
+            if !questions.is_empty() {
+                // A source that is slow for one must not hold up the next ones.
+                let access = self.clone();
+                tokio::spawn(async move { access.decide_all(questions).await });
+            }
+        }
+    }
+
+    async fn listen(&self, mut listener: AccessListener) {
+        let mut is_silent = false;
+        let carrying_out = Arc::new(Semaphore::new(MAX_AT_ONCE));
+        loop {
+            let mut changes = match listener.next().await {
+                Ok(change) => vec![change],
+                Err(error) => {
+                    if !std::mem::replace(&mut is_silent, true) {
+                        tracing::warn!(%error, "changes of permissions that others make are not heard now");
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            is_silent = false;
+            // What has been announced meanwhile is carried out together, and once.
+            while changes.len() <= MAX_ANNOUNCED
+                && let Some(Ok(change)) = listener.next().now_or_never()
+            {
+                if !changes.contains(&change) {
+                    changes.push(change);
+                }
+            }
+            if changes.len() > MAX_ANNOUNCED {
+                changes = vec![AccessChange::default()];
+            }
+            for change in changes {
+                // A source that is slow for one must not hold up the next ones.
+                self.forget(change.user.as_deref());
+                let Ok(place) = carrying_out.clone().acquire_owned().await else {
+                    return;
+                };
+                let access = self.clone();
+                tokio::spawn(async move {
+                    access.changed(&change).await;
+                    drop(place);
+                });
+            }
+        }
+    }
+
+    /// Asks the sources, and does what follows. Returns when everything has been asked once.
+    pub(super) async fn decide_all(&self, questions: impl IntoIterator<Item = Question>) {
+        let deciding = stream::iter(questions).for_each_concurrent(MAX_AT_ONCE, async |question| {
+            let answer = match &question.page {
+                Some(page) => self.decide(&question.identity, page, now()).await,
+                None => self
+                    .check_standing(&question.identity, now())
+                    .await
+                    .map(|()| may_enter()),
+            };
+            self.0.live.with(|enforcement| {
+                let order = enforcement.decided(now(), &question, answer);
+                self.carry_out(order);
+            });
+        });
+        deciding.await;
+    }
+
+    /// Does what needs no waiting, in the order in which it was decided, and gives back what the sources have to be asked.
+    fn carry_out(&self, orders: impl IntoIterator<Item = Order<Arc<Holding>>>) -> Vec<Question> {
+        let mut questions = Vec::new();
+        for order in orders {
+            match order {
+                Order::Decide(question) => questions.push(question),
+                Order::ChangeRole(held, role) => {
+                    if let Place::Seat(seat) = &held.handle.place {
+                        seat.change_role(role);
+                        self.note_on(&held, "change_role", "ok", role.as_str());
+                    }
+                }
+                Order::Remove(held, refusal) => self.remove(&held, refusal),
+                Order::AskForToken(held) => {
+                    held.handle.asks.store(true, Ordering::Release);
+                    held.handle.asker.wake();
+                }
+            }
+        }
+        questions
+    }
+
+    fn remove(&self, held: &Held<Arc<Holding>>, refusal: Refusal) {
+        match &held.handle.place {
+            Place::Seat(seat) => {
+                self.note_on(held, "remove", refusal.code.as_str(), "");
+                seat.remove(refusal);
+            }
+            Place::Room(control, removed) => {
+                self.note_on(held, "remove", refusal.code.as_str(), "");
+                // It may be removed while it is being entered.
+                let _ = removed.set(refusal.clone());
+                control.remove(&refusal);
+            }
+            Place::Socket(end) => {
+                let end = end.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(end) = end {
+                    // It may have ended by itself.
+                    let _ = end.send(refusal);
+                }
+            }
+        }
+    }
+
+    fn note_on(&self, held: &Held<Arc<Holding>>, action: &str, outcome: &str, detail: &str) {
+        self.note(Note {
+            action,
+            outcome,
+            user: held.user.as_deref(),
+            page: held.page.as_ref().map(PageId::as_str),
+            detail,
+            ..Note::default()
+        });
+    }
+}

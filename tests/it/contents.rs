@@ -1,0 +1,237 @@
+//! Whole contents that older clients save: each becomes edits of the live page, and none overwrites another.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    client::Client,
+    server::TestServer,
+    socket_io::{Session, Told},
+    token::{SECRET, token},
+};
+
+const LOCKED: [&str; 2] = ["--jwt-secret", SECRET];
+
+async fn user(server: &TestServer, name: &str, role: &str) -> Session {
+    let auth = json!({ "token": token(name, &json!({ "*": role })) });
+    Session::connect(server.address, &auth).await.0
+}
+
+async fn ask(session: &mut Session, event: &str, body: Value) -> Value {
+    session.send(event, Some(7), &body, &[]).await;
+    session.until_told("7").await.body
+}
+
+async fn join(session: &mut Session, page: &str) {
+    let answer = ask(session, "join_page", json!(page)).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+}
+
+/// Saves without waiting for the answer.
+async fn begin_to_save(session: &mut Session, page: &str, content: &str) {
+    let body = json!({ "pageId": page, "content": content });
+    session.send("page_updated", Some(9), &body, &[]).await;
+}
+
+async fn save(session: &mut Session, page: &str, content: &str) {
+    begin_to_save(session, page, content).await;
+    saved(session).await;
+}
+
+async fn saved(session: &mut Session) {
+    let answer = session.until_told("9").await.body;
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert!(answer["seq"].as_u64() > Some(0), "{answer}");
+}
+
+/// Waits until a client has been sent a content, and gives how it was told.
+async fn until_content(session: &mut Session, content: &str) -> Told {
+    loop {
+        let told = session.told().await;
+        if ["page_updated", "document_update"].contains(&told.what.as_str())
+            && told.body["content"] == content
+        {
+            return told;
+        }
+    }
+}
+
+/// Asks something that is answered at once, and gives the contents that were sent until then.
+async fn contents_until_now(session: &mut Session) -> Vec<String> {
+    session.send("join", Some(8), &json!("x"), &[]).await;
+    let mut contents = Vec::new();
+    loop {
+        let told = session.told().await;
+        match told.what.as_str() {
+            "8" => return contents,
+            "page_updated" => contents.push(told.body["content"].as_str().unwrap_or_default().to_owned()),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_joins_is_sent_what_the_page_has_and_nothing_of_an_empty_page() {
+    let server = TestServer::start(&LOCKED).await;
+    let mut ada = user(&server, "ada", "edit").await;
+    join(&mut ada, "p").await;
+    save(&mut ada, "p", "one two").await;
+    let mut ben = user(&server, "ben", "view").await;
+    join(&mut ben, "p").await;
+    let told = until_content(&mut ben, "one two").await;
+    assert_eq!(told.what, "page_updated");
+    assert_eq!(told.body["userId"], Value::Null);
+    assert_eq!(told.body["pageId"], "p");
+    assert!(told.body["version"].as_u64() > Some(0));
+    assert_eq!(
+        contents_until_now(&mut ada).await,
+        [""; 0],
+        "what it has saved came out as it is"
+    );
+}
+
+#[tokio::test]
+async fn a_save_becomes_edits_that_yjs_clients_get_and_their_edits_become_contents() {
+    let server = TestServer::start(&[]).await;
+    let mut yjs = Client::join(&server, "p", 1).await;
+    yjs.write_durably("hello world").await;
+    let mut ada = Session::connect(server.address, &Value::Null).await.0;
+    join(&mut ada, "p").await;
+    let of = |content: &str| json!({ "pageId": "p", "content": content, "format": "text", "field": "text" });
+    assert_eq!(ask(&mut ada, "page_updated", of("hello world")).await["ok"], true);
+    assert_eq!(
+        ask(&mut ada, "page_updated", of("hello brave world")).await["ok"],
+        true
+    );
+    yjs.until_text("hello brave world").await;
+    yjs.write_durably("!").await;
+    let told = until_content(&mut ada, "hello brave world!").await;
+    assert_eq!(told.body["field"], "text");
+    // What another client deleted and this one did not see goes.
+    assert_eq!(
+        ask(&mut ada, "page_updated", of("hello world!")).await["ok"],
+        true
+    );
+    yjs.until_text("hello world!").await;
+}
+
+#[tokio::test]
+async fn saves_that_cross_are_both_in_the_page_once() {
+    let server = TestServer::start(&LOCKED).await;
+    let (mut ada, mut ben) = (
+        user(&server, "ada", "edit").await,
+        user(&server, "ben", "edit").await,
+    );
+    join(&mut ada, "p").await;
+    save(&mut ada, "p", "one two three").await;
+    join(&mut ben, "p").await;
+    until_content(&mut ben, "one two three").await;
+    begin_to_save(&mut ada, "p", "ONE two three").await;
+    begin_to_save(&mut ben, "p", "one two three four").await;
+    saved(&mut ada).await;
+    saved(&mut ben).await;
+    until_content(&mut ada, "ONE two three four").await;
+    let told = until_content(&mut ben, "ONE two three four").await;
+    assert!(["ada", "ben"].contains(&told.body["userId"].as_str().expect("a user")));
+    // A client that has not looked goes on from its own copy, for as long as it likes.
+    for words in ["one two three four five", "one two three four five six"] {
+        save(&mut ben, "p", words).await;
+    }
+    until_content(&mut ada, "ONE two three four five six").await;
+    // One save sent three times is one save.
+    for _ in 0..3 {
+        save(&mut ada, "p", "ONE two three four five six seven").await;
+    }
+    until_content(&mut ben, "ONE two three four five six seven").await;
+    assert_eq!(contents_until_now(&mut ada).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn two_clients_with_the_applications_copy_of_an_empty_page_do_not_double_it() {
+    let server = TestServer::start(&LOCKED).await;
+    let (mut ada, mut ben) = (
+        user(&server, "ada", "edit").await,
+        user(&server, "ben", "edit").await,
+    );
+    join(&mut ada, "p").await;
+    join(&mut ben, "p").await;
+    begin_to_save(&mut ada, "p", "the copy of the application, by Ada").await;
+    begin_to_save(&mut ben, "p", "now the copy of the application").await;
+    saved(&mut ada).await;
+    saved(&mut ben).await;
+    let expected = "now the copy of the application, by Ada";
+    until_content(&mut ada, expected).await;
+    until_content(&mut ben, expected).await;
+}
+
+#[tokio::test]
+async fn who_may_not_edit_saves_nothing_and_hears_why() {
+    let server = TestServer::start(&LOCKED).await;
+    let mut eve = user(&server, "eve", "view").await;
+    let refused = ask(&mut eve, "page_updated", json!({ "pageId": "p", "content": "x" })).await;
+    assert_eq!(refused["error"]["code"], "conflict", "it has not joined");
+    join(&mut eve, "p").await;
+    let refused = ask(&mut eve, "page_updated", json!({ "pageId": "p", "content": "x" })).await;
+    assert_eq!(refused["error"]["code"], "read_only");
+    for content in [json!(null), json!(7), json!(["x"])] {
+        let body = json!({ "pageId": "p", "content": content });
+        let refused = ask(&mut eve, "page_updated", body).await;
+        assert_eq!(refused["error"]["code"], "malformed");
+    }
+    eve.send(
+        "document_update",
+        None,
+        &json!({ "pageId": "p", "content": "x" }),
+        &[],
+    )
+    .await;
+    let told = eve.until_told("error").await;
+    assert_eq!(
+        told.body,
+        json!({ "event": "document_update", "message": "Access denied: Requires edit permission" })
+    );
+}
+
+#[tokio::test]
+async fn a_version_that_a_client_names_is_the_base_and_an_unknown_one_changes_nothing() {
+    let server = TestServer::start(&LOCKED).await;
+    let (mut ada, mut ben) = (
+        user(&server, "ada", "edit").await,
+        user(&server, "ben", "edit").await,
+    );
+    join(&mut ada, "p").await;
+    save(&mut ada, "p", "one two").await;
+    join(&mut ben, "p").await;
+    let version = until_content(&mut ben, "one two").await.body["version"].clone();
+    save(&mut ada, "p", "one two three").await;
+    let body = json!({ "pageId": "p", "content": "two", "baseVersion": version });
+    assert_eq!(ask(&mut ben, "page_updated", body).await["ok"], true);
+    until_content(&mut ada, "two three").await;
+    let body = json!({ "pageId": "p", "content": "", "baseVersion": 12345 });
+    assert_eq!(
+        ask(&mut ben, "page_updated", body).await["error"]["code"],
+        "conflict"
+    );
+    // A counter of the client's own is none.
+    let body = json!({ "pageId": "p", "content": "two three four", "version": 12345 });
+    assert_eq!(ask(&mut ada, "page_updated", body).await["ok"], true);
+    until_content(&mut ben, "two three four").await;
+}
+
+#[tokio::test]
+async fn who_listens_to_the_channel_of_a_page_saves_it_and_hears_what_others_save() {
+    let server = TestServer::start(&LOCKED).await;
+    let (mut ada, mut ben) = (
+        user(&server, "ada", "edit").await,
+        user(&server, "ben", "edit").await,
+    );
+    for session in [&mut ada, &mut ben] {
+        assert_eq!(ask(session, "join_channel", json!("p")).await["ok"], true);
+    }
+    let body = json!({ "pageId": "p", "content": "by Ada" });
+    assert_eq!(ask(&mut ada, "document_update", body).await["ok"], true);
+    let told = until_content(&mut ben, "by Ada").await;
+    assert_eq!(
+        (told.what.as_str(), &told.body["userId"]),
+        ("document_update", &json!("ada"))
+    );
+}
