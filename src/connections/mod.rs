@@ -20,13 +20,12 @@ mod rotation;
 mod seat_io;
 mod session;
 pub mod socket_io;
-mod token_bucket;
 pub mod websocket;
 mod wire;
 
+pub use crate::events::TokenBucket;
 pub use admission::{Admissions, ConnectionLimits, ConnectionSlot, HttpPermit, Peer};
 pub use context::ServerContext;
 pub use patient::PatientStream;
 pub use protocol::{Protocol, Work};
 pub use session::{Session, SessionConfig, Step};
-pub use token_bucket::TokenBucket;

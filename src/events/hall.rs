@@ -214,6 +214,19 @@ impl EventRooms {
         }
     }
 
+    /// Tells one socket an event that it hears later if its connection is lost now.
+    pub fn tell_one(&self, id: SocketId, name: &str, payload: &impl Serialize) {
+        let payload = match serde_json::to_string(payload) {
+            Ok(payload) => payload,
+            // Values of ours and of JSON can always be written.
+            Err(error) => return tracing::error!(%error, event = name, "an event cannot be written"),
+        };
+        let mut all = self.rooms();
+        let offset = all.next_offset(micros_of(now()));
+        let text = text_with_offset(name, &payload, &self.0.history.epoch().write(offset));
+        all.tell_one(offset, id, &text);
+    }
+
     /// How many sockets there are, and how many rooms have members.
     pub fn counts(&self) -> (usize, usize) {
         let rooms = self.rooms();

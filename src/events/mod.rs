@@ -30,6 +30,7 @@ mod rules;
 mod services;
 mod socket;
 mod ticker;
+mod token_bucket;
 mod versions;
 
 use broadcast::is_momentary;
@@ -50,4 +51,5 @@ pub use rules::{EventRules, Keep, RelayRule};
 pub use services::EventConfig;
 pub use socket::{EventServices, EventSocket, LostSession};
 pub use ticker::{Alarm, Timed, run_clock};
+pub use token_bucket::TokenBucket;
 pub use versions::{Bases, VersionLimits, Versions};

@@ -19,6 +19,8 @@ use crate::rooms::RoomName;
 const OVERHEAD: usize = 128;
 /// Sessions that are remembered after their connections were lost.
 const MAX_LOST_SESSIONS: usize = 10_000;
+/// Events for one session alone that are remembered.
+const MAX_OWN_EVENTS: usize = 100;
 /// Events that are remembered of one room.
 const MAX_ROOM_EVENTS: usize = 1000;
 
@@ -80,6 +82,16 @@ struct Session {
     /// The first of its sockets, by which what it has told itself is known.
     first: SocketId,
     state: State,
+    /// What it alone was told.
+    own: Own,
+}
+
+/// What one session alone was told.
+#[derive(Clone, Default)]
+pub(super) struct Own {
+    events: VecDeque<(u64, Bytes)>,
+    /// The largest offset that is there no longer.
+    forgotten: u64,
 }
 
 enum State {
@@ -92,6 +104,7 @@ pub(super) struct Returning {
     pub(super) name: Arc<str>,
     pub(super) first: SocketId,
     pub(super) rooms: BTreeMap<RoomName, Stay>,
+    pub(super) own: Own,
 }
 
 impl Recent {
@@ -181,10 +194,15 @@ impl Recent {
     }
 
     /// A session begins, or goes on, over a socket.
-    pub(super) fn begin(&mut self, name: SessionName, first: SocketId, socket: SocketId) {
+    pub(super) fn begin(&mut self, name: SessionName, (first, own): (SocketId, Own), socket: SocketId) {
         if self.window > 0 {
             let state = State::Live(socket);
-            let session = Session { name, first, state };
+            let session = Session {
+                name,
+                first,
+                state,
+                own,
+            };
             self.sessions.insert(session.name.secret.clone(), session);
         }
     }
@@ -204,6 +222,20 @@ impl Recent {
             }
         }
         rooms.into_keys().collect()
+    }
+
+    /// Notes an event that a session alone is told.
+    pub(super) fn note_own(&mut self, offset: u64, secret: &Arc<str>, event: &Bytes) {
+        let Some(session) = self.sessions.get_mut(secret) else {
+            return;
+        };
+        let own = &mut session.own;
+        own.events.push_back((offset, event.clone()));
+        if own.events.len() > MAX_OWN_EVENTS
+            && let Some((forgotten, _)) = own.events.pop_front()
+        {
+            own.forgotten = forgotten;
+        }
     }
 
     /// The socket of a session was lost, which may come back.
@@ -235,6 +267,7 @@ impl Recent {
                 name: session.name.name.clone(),
                 first: session.first,
                 rooms: rooms.clone(),
+                own: session.own.clone(),
             }),
             State::Live(_) | State::Lost(..) => None,
         }
@@ -243,14 +276,15 @@ impl Recent {
     /// What a session has missed in these rooms behind an offset, in order; `None` where something is forgotten.
     pub(super) fn missed<'a>(
         &self,
-        session: SocketId,
+        (session, own): (SocketId, &Own),
         after: u64,
         rooms: impl Iterator<Item = (&'a RoomName, u64)>,
     ) -> Option<Vec<Bytes>> {
-        if after > self.last {
+        if after > self.last || own.forgotten > after {
             return None;
         }
-        let mut missed = BTreeMap::new();
+        let alone = own.events.iter().filter(|(offset, _)| *offset > after);
+        let mut missed: BTreeMap<u64, Bytes> = alone.cloned().collect();
         for (room, since) in rooms {
             let Some(log) = self.rooms.get(room) else {
                 continue;
@@ -317,7 +351,7 @@ mod tests {
             name: "n".into(),
             user: Some("ada".into()),
         };
-        recent.begin(name, SocketId(socket), SocketId(socket));
+        recent.begin(name, (SocketId(socket), Own::default()), SocketId(socket));
     }
 
     fn stays(rooms: &[&str], since: u64) -> BTreeMap<RoomName, Stay> {
@@ -342,7 +376,8 @@ mod tests {
 
     fn missed(recent: &Recent, after: u64, rooms: &[&str], since: u64) -> Option<Vec<Bytes>> {
         let rooms: Vec<_> = rooms.iter().map(|name| room(name)).collect();
-        recent.missed(SocketId(1), after, rooms.iter().map(|room| (room, since)))
+        let of = (SocketId(1), &Own::default());
+        recent.missed(of, after, rooms.iter().map(|room| (room, since)))
     }
 
     #[test]
@@ -447,6 +482,31 @@ mod tests {
         }
         assert_eq!(recent.sizes(), (0, 0, 0));
         assert!(recent.returning("t", Some(&ada)).is_none(), "it came too late");
+    }
+
+    #[test]
+    fn what_a_session_alone_was_told_comes_again_in_its_place() {
+        let mut recent = recent(1 << 20);
+        session(&mut recent, "s", 1);
+        let first = tell(&mut recent, MINUTE, "a", "1");
+        let alone = recent.next(MINUTE);
+        recent.note_own(alone, &"s".into(), &Bytes::from_static(b"2"));
+        tell(&mut recent, MINUTE, "a", "3");
+        recent.lose(MINUTE, &"s".into(), stays(&["a"], 0));
+        let heard = |recent: &Recent, after| {
+            let back = recent
+                .returning("s", Some(&"ada".into()))
+                .expect("it may come back");
+            let rooms = back.rooms.iter().map(|(room, (_, since))| (room, *since));
+            recent.missed((back.first, &back.own), after, rooms)
+        };
+        assert_eq!(heard(&recent, first).expect("no gap").concat(), b"23");
+        assert_eq!(heard(&recent, alone).expect("no gap").concat(), b"3");
+        for _ in 0..MAX_OWN_EVENTS {
+            let offset = recent.next(MINUTE);
+            recent.note_own(offset, &"s".into(), &Bytes::from_static(b"4"));
+        }
+        assert_eq!(heard(&recent, first), None, "beyond the count");
     }
 
     #[test]

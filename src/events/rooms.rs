@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::recent::{Recent, RecoveryLimits, SessionName, Stay};
+use super::recent::{Own, Recent, RecoveryLimits, SessionName, Stay};
 use crate::rooms::RoomName;
 
 /// A connection to the namespace of events, unique in the process.
@@ -252,11 +252,21 @@ impl Rooms {
         self.tell(rooms, except, event)
     }
 
+    /// Tells one socket an event with its offset, which it hears later if its connection is lost now.
+    pub fn tell_one(&mut self, offset: u64, id: SocketId, event: &Bytes) {
+        if let Some(socket) = self.sockets.get(&id) {
+            socket.outlet.push(event);
+            if let Some(secret) = &socket.secret {
+                self.recent.note_own(offset, secret, event);
+            }
+        }
+    }
+
     /// A socket begins a session that may go on over another one.
     pub fn begin_session(&mut self, id: SocketId, name: SessionName) {
         if let Some(socket) = self.sockets.get_mut(&id) {
             socket.secret = Some(name.secret.clone());
-            self.recent.begin(name, socket.first, id);
+            self.recent.begin(name, (socket.first, Own::default()), id);
         }
     }
 
@@ -319,7 +329,9 @@ impl Rooms {
         let stays: Vec<_> = back.rooms.iter().filter(|(room, _)| may_enter(room)).collect();
         let has_place = |(room, _): &(&RoomName, &Stay)| self.check(id, room, Way::Restored).is_ok();
         let rooms = stays.iter().map(|(room, (_, since))| (*room, *since));
-        let missed = self.recent.missed(back.first, after.unwrap_or(0), rooms);
+        let missed = self
+            .recent
+            .missed((back.first, &back.own), after.unwrap_or(0), rooms);
         let (Some(missed), true) = (missed, stays.iter().all(has_place)) else {
             return false;
         };
@@ -341,7 +353,7 @@ impl Rooms {
             for event in &missed {
                 socket.outlet.push(event);
             }
-            self.recent.begin(name, back.first, id);
+            self.recent.begin(name, (back.first, back.own), id);
         }
         true
     }

@@ -19,12 +19,11 @@ pub use returning::LostSession;
 
 use super::{
     Alarm, BroadcastIds, Desks, EventOutbox, EventOutlet, EventRooms, History, Jobs, Profiles, RoomError,
-    SocketId, Way, event_text, not_found,
+    SocketId, TokenBucket, Way, event_text, not_found,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
     auth::Identity,
-    connections::TokenBucket,
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
@@ -292,7 +291,8 @@ impl EventSocket {
                 body["metadata"] = metadata.clone();
             }
         }
-        self.tell("access_revoked", &body);
+        // Who has lost its connection without the server having noticed hears it when it comes back.
+        self.services.rooms.tell_one(self.id, "access_revoked", &body);
     }
 
     /// The socket has entered the page of a room, or has left it.

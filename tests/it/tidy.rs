@@ -621,7 +621,7 @@ const MIGRATIONS: &[(&str, u64)] = &[
     ),
     (
         "storage/migrations/postgres/0005_events.sql",
-        7_269_689_545_701_594_443,
+        15_761_490_521_604_363_595,
     ),
     (
         "storage/migrations/sqlite/0001_pages.sql",
@@ -637,7 +637,7 @@ const MIGRATIONS: &[(&str, u64)] = &[
     ),
     (
         "storage/migrations/sqlite/0005_events.sql",
-        4_291_414_447_708_125_955,
+        16_613_548_415_885_720_323,
     ),
 ];
 

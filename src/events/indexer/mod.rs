@@ -1,3 +1,4 @@
+//! The vocabulary of an indexer: a worker says how far a workspace is, and its members hear it.
 #![doc = include_str!("../indexer.md")]
 
 use std::{

@@ -16,8 +16,7 @@ use serde_json::{Value as Json, json};
 
 use super::{EventSocket, lock};
 use crate::{
-    connections::TokenBucket,
-    events::{Answer, RelayRule, Since},
+    events::{Answer, RelayRule, Since, TokenBucket},
     rooms::Refusal,
 };
 
