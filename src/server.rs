@@ -27,7 +27,7 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
-    events::{BroadcastIds, EventRooms, EventServices},
+    events::{Alarm, BroadcastIds, EventRooms, EventServices, run_clock},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
@@ -153,6 +153,16 @@ impl Server {
             stall: config.session.max_stall,
             head: config.http_keepalive,
         };
+        let events = Arc::new(EventServices {
+            access: access.clone(),
+            rooms: EventRooms::new(config.event_rooms),
+            profiles: config.profiles,
+            broadcasts: BroadcastIds::default(),
+            metrics: metrics.clone(),
+            alarm: Alarm::default(),
+        });
+        let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
+        background.spawn("clock of events", clock);
         let router = http::router(Parts {
             broadcast_secret: config.broadcast_secret,
             indexer_token: config.indexer_token,
@@ -160,13 +170,7 @@ impl Server {
             trusted_proxies: config.trusted_proxies.clone(),
             public_url: config.public_url,
             around: Arc::new(ServerContext {
-                events: Arc::new(EventServices {
-                    access: access.clone(),
-                    rooms: EventRooms::new(config.event_rooms),
-                    profiles: config.profiles,
-                    broadcasts: BroadcastIds::default(),
-                    metrics: metrics.clone(),
-                }),
+                events,
                 access,
                 registry: registry.clone(),
                 writer,

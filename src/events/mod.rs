@@ -20,6 +20,7 @@ mod pagespace;
 mod profiles;
 mod rooms;
 mod socket;
+mod ticker;
 
 pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
@@ -28,3 +29,4 @@ pub use outbox::EventOutbox;
 pub use profiles::{BroadcastWork, Profile, Profiles, UnknownProfile};
 pub use rooms::{EventOutlet, RoomError, RoomLimits, Rooms, SocketId, Way};
 pub use socket::{EventServices, EventSocket};
+pub use ticker::{Alarm, Timed, run_clock};

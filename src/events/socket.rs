@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    BroadcastIds, EventOutbox, EventOutlet, EventRooms, Profiles, RoomError, SocketId, Way, event_text,
-    not_found,
+    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, Profiles, RoomError, SocketId, Timed, Way,
+    event_text, not_found,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
@@ -33,6 +33,15 @@ pub struct EventServices {
     pub broadcasts: BroadcastIds,
     /// The numbers.
     pub metrics: Metrics,
+    /// Wakes the clock of the parts below.
+    pub alarm: Alarm,
+}
+
+impl EventServices {
+    /// The parts that change with time.
+    pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
+        Vec::new()
+    }
 }
 
 /// A client's connection to the namespace of events.
