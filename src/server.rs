@@ -27,7 +27,7 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
-    events::{Alarm, BroadcastIds, EventRooms, EventServices, run_clock},
+    events::{Alarm, BroadcastIds, EventRooms, EventServices, Presence, run_clock},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
@@ -136,11 +136,14 @@ impl Server {
             ending.clone(),
             &background,
         );
+        let (alarm, event_rooms) = (Alarm::default(), EventRooms::new(config.event_rooms));
+        let presence = Presence::new(event_rooms.clone(), alarm.clone(), config.typing_names);
+        let presence = Arc::new(presence);
         let access = Access::new(
             config.authenticator,
             &config.access,
             store.clone(),
-            registry.clone(),
+            (registry.clone(), presence.clone()),
             audit,
             ending.clone(),
         )?;
@@ -155,11 +158,12 @@ impl Server {
         };
         let events = Arc::new(EventServices {
             access: access.clone(),
-            rooms: EventRooms::new(config.event_rooms),
+            rooms: event_rooms,
             profiles: config.profiles,
             broadcasts: BroadcastIds::default(),
             metrics: metrics.clone(),
-            alarm: Alarm::default(),
+            alarm,
+            presence,
         });
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
         background.spawn("clock of events", clock);

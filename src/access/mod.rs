@@ -59,7 +59,7 @@ use self::{
 };
 pub use self::{
     audit::{Audit, Note},
-    live::{LiveSeat, LiveSocket, RoomControl, RoomSeat},
+    live::{Attendance, LiveSeat, LiveSocket, RoomControl, RoomSeat, Viewer},
     membership::Membership,
     rates::{Rate, RateLimits, Rates},
     seats::SeatLimits,
@@ -125,17 +125,18 @@ struct Parts {
     stamps_presence: bool,
     stamps: Stamps,
     live: Live,
+    attendance: Arc<dyn Attendance>,
     seats: Seats,
     stop: CancellationToken,
 }
 
 impl Access {
-    /// Access as it is configured, over a store and its rooms.
+    /// Access as it is configured, over a store and its rooms, with somebody who hears of every seat.
     pub fn new(
         authenticator: Authenticator,
         config: &AccessConfig,
         store: SharedStore,
-        registry: Registry,
+        (registry, attendance): (Registry, Arc<dyn Attendance>),
         audit: Audit,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
@@ -183,6 +184,7 @@ impl Access {
             stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
             live: Live::default(),
+            attendance,
             seats: Seats::new(config.seats),
             stop,
         })))

@@ -132,6 +132,8 @@ pub struct Config {
     pub profiles: Profiles,
     /// Limits of rooms without a document.
     pub event_rooms: RoomLimits,
+    /// Of those who type at a page, so many are named at a time.
+    pub typing_names: usize,
     /// Limits before anybody is let in, where a protocol shows its token after connecting.
     pub lobby: PendingAuthLimits,
     /// The processes in which pages are read.
@@ -193,6 +195,7 @@ impl Settings {
                 .engine(self.session(), self.limits.max_message_bytes),
             socket_io: self.socket_io(),
             profiles: self.socket_io.profiles(),
+            typing_names: self.socket_io.typing_names(),
             event_rooms: RoomLimits {
                 per_socket: self.socket_io.max_rooms(),
                 members: self.limits.max_connections_per_room,

@@ -87,6 +87,17 @@ impl EventRooms {
         self.rooms().tell(rooms, except, &text)
     }
 
+    /// Tells sockets what is encoded already, in this order.
+    pub(super) fn tell_each(&self, told: &[(SocketId, Bytes)]) {
+        if told.is_empty() {
+            return;
+        }
+        let rooms = self.rooms();
+        for (socket, event) in told {
+            rooms.push(*socket, event);
+        }
+    }
+
     /// How many sockets there are, and how many rooms have members.
     pub fn counts(&self) -> (usize, usize) {
         let rooms = self.rooms();

@@ -14,19 +14,33 @@
 
 mod broadcast;
 mod call;
+mod cursors;
+mod gestures;
 mod hall;
 mod outbox;
 mod pagespace;
+mod people;
+mod presence;
 mod profiles;
 mod rooms;
 mod socket;
 mod ticker;
+mod typing;
+mod viewers;
+mod watchers;
 
 pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
+pub use cursors::{Cursors, MAX_CURSOR_BYTES, color};
+pub use gestures::is_coalesced;
 pub use hall::{EventRooms, event_text};
 pub use outbox::EventOutbox;
+pub use people::{Changes, GRACE, People, Person, Place};
+pub use presence::Presence;
 pub use profiles::{BroadcastWork, Profile, Profiles, UnknownProfile};
 pub use rooms::{EventOutlet, RoomError, RoomLimits, Rooms, SocketId, Way};
 pub use socket::{EventServices, EventSocket};
 pub use ticker::{Alarm, Timed, run_clock};
+pub use typing::{TYPING_TIME, Typing};
+pub use viewers::{Listening, Told, Viewers};
+pub use watchers::{Form, Source, Watcher, Watchers};

@@ -184,7 +184,8 @@ impl Rooms {
         }
     }
 
-    fn push(&self, id: SocketId, event: &Bytes) -> usize {
+    /// Tells one socket an event. Gives how many are told.
+    pub fn push(&self, id: SocketId, event: &Bytes) -> usize {
         let socket = self.sockets.get(&id);
         socket.map_or(0, |socket| {
             socket.outlet.push(event);

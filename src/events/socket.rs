@@ -10,13 +10,13 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, Profiles, RoomError, SocketId, Timed, Way,
-    event_text, not_found,
+    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, Form, Presence, Profiles, RoomError, SocketId,
+    Timed, Way, event_text, not_found, people::Person,
 };
 use crate::{
-    access::{Access, RoomControl, RoomSeat},
+    access::{Access, RoomControl, RoomSeat, Viewer},
     auth::Identity,
-    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
+    rooms::{Departure, Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
 
@@ -35,12 +35,14 @@ pub struct EventServices {
     pub metrics: Metrics,
     /// Wakes the clock of the parts below.
     pub alarm: Alarm,
+    /// Who is at the pages, types there and points where.
+    pub presence: Arc<Presence>,
 }
 
 impl EventServices {
     /// The parts that change with time.
     pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
-        Vec::new()
+        vec![self.presence.clone()]
     }
 }
 
@@ -158,6 +160,7 @@ impl EventSocket {
         let rooms = &self.services.rooms;
         if let Some(role) = self.role(room) {
             rooms.enter(self.id, room, way).map_err(refusal)?;
+            self.appear(room, way);
             return Ok(role);
         }
         let asked = room.asked().ok_or_else(|| not_found("there is no such room"))?;
@@ -177,7 +180,10 @@ impl EventSocket {
         match self.take_if_removed(room) {
             // It was sent away between the decision and now.
             Some(refusal) => Err(refusal),
-            None => Ok(role),
+            None => {
+                self.appear(room, way);
+                Ok(role)
+            }
         }
     }
 
@@ -205,14 +211,53 @@ impl EventSocket {
         if left {
             lock(&self.seats).remove(room);
         }
+        self.disappear(room, way, left);
         left
     }
 
     /// Takes it out of a room in every way that it had asked for.
     fn forget(&self, room: &RoomName) {
         for way in [Way::Room, Way::Presence] {
-            self.services.rooms.leave(self.id, room, way);
+            let left = self.services.rooms.leave(self.id, room, way);
+            self.disappear(room, way, left);
         }
+    }
+
+    /// Its user over this socket, as others see it.
+    fn person(&self) -> Person {
+        Person::new(Viewer::new(&self.identity(), Some(self.name.clone())), "")
+    }
+
+    /// It is in the room of a page in one more way.
+    fn appear(&self, room: &RoomName, way: Way) {
+        if room.kind() == RoomKind::Page {
+            let presence = &self.services.presence;
+            presence.enter(room, self.id, self.person());
+            if way == Way::Presence {
+                presence.look(room, self.id, Some(self.person()));
+            }
+        }
+    }
+
+    /// It is in a room in one way less, or has left it with that.
+    fn disappear(&self, room: &RoomName, way: Way, has_left: bool) {
+        let presence = &self.services.presence;
+        match (room.kind(), way) {
+            (RoomKind::Page, _) if has_left => presence.leave(room, self.id, Departure::Clean),
+            (RoomKind::Page, Way::Presence) => presence.look(room, self.id, None),
+            (RoomKind::Page, Way::Page) => presence.open(room, self.id, None),
+            _ => {}
+        }
+    }
+
+    /// The ids of those at a page, the earliest first.
+    pub fn viewers(&self, room: &RoomName) -> Vec<Arc<str>> {
+        self.services.presence.users(room)
+    }
+
+    /// The client knows that it has opened a page, and hears in this form what changes about those who are there.
+    pub fn hear(&self, room: &RoomName, form: Form) {
+        self.services.presence.open(room, self.id, Some(form));
     }
 
     /// Tells the client that a room is closed to it from now on, with what a backend has to say of it: once until it enters again.
@@ -247,18 +292,20 @@ impl EventSocket {
     /// The socket has entered the page of a room, or has left it.
     pub fn set_page(&self, room: &RoomName, is_open: bool) {
         if !is_open {
-            self.services.rooms.leave(self.id, room, Way::Page);
-            return;
+            let left = self.services.rooms.leave(self.id, room, Way::Page);
+            return self.disappear(room, Way::Page, left);
         }
         lock(&self.revoked).remove(room);
         if let Err(error) = self.services.rooms.enter(self.id, room, Way::Page) {
             // The page's own limit has let it in.
             tracing::debug!(%error, "a page is open to a socket that hears no events of it");
         }
+        self.appear(room, Way::Page);
     }
 
     /// The connection has ended.
-    pub fn disconnect(&self) {
+    pub fn disconnect(&self, departure: Departure) {
+        self.services.presence.disconnect(self.id, departure);
         self.services.rooms.disconnect(self.id);
         lock(&self.seats).clear();
     }
@@ -266,6 +313,7 @@ impl EventSocket {
 
 impl Drop for EventSocket {
     fn drop(&mut self) {
+        self.services.presence.disconnect(self.id, Departure::Lost);
         self.services.rooms.disconnect(self.id);
     }
 }

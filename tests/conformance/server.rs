@@ -24,6 +24,7 @@ use pageroom::{
         engine_io::{Engine, EngineConfig, Server},
         socket_io::{Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
     },
+    events::{Alarm, BroadcastIds, EventRooms, EventServices, Presence},
     http::engine_routes,
     protocols::{
         Frame,
@@ -122,15 +123,27 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
         ending.clone(),
         &supervisor,
     );
+    let (alarm, rooms) = (Alarm::default(), EventRooms::new(config.event_rooms));
+    let presence = Arc::new(Presence::new(rooms.clone(), alarm.clone(), config.typing_names));
     let access = Access::new(
         config.authenticator,
         &config.access,
         store,
-        registry.clone(),
+        (registry.clone(), presence.clone()),
         audit,
         ending,
     )?;
+    let events = EventServices {
+        access: access.clone(),
+        rooms,
+        profiles: config.profiles,
+        broadcasts: BroadcastIds::default(),
+        metrics: metrics.clone(),
+        alarm,
+        presence,
+    };
     Ok(Arc::new(ServerContext {
+        events: Arc::new(events),
         access,
         registry,
         writer,

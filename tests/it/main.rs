@@ -8,6 +8,7 @@ mod awareness;
 mod backpressure;
 mod browsers;
 mod cli;
+mod event_presence;
 mod event_rooms;
 mod events;
 mod floods;

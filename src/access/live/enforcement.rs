@@ -13,7 +13,7 @@ use super::{Entry, Held, earlier};
 use crate::{
     access::{Access, Note},
     auth::{now, revoked},
-    rooms::{Refusal, RoomName},
+    rooms::{Departure, Refusal, RoomName},
 };
 
 /// Decisions that are made again at once.
@@ -231,9 +231,11 @@ impl Access {
             (standing.until, standing.ask_at) = (None, None);
         }
         match &entry.place {
-            Held::Seat(_, seat) => {
+            Held::Seat(page, seat) => {
                 self.note_on(entry, "remove", refusal.code.as_str(), "");
                 seat.remove(refusal);
+                // Whatever its connection is doing now.
+                self.0.attendance.went(page, entry.id, Departure::Clean);
             }
             Held::Room { control, removed, .. } => {
                 self.note_on(entry, "remove", refusal.code.as_str(), "");

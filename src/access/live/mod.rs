@@ -2,6 +2,7 @@
 //!
 //! This is the only clock for tokens: it ends seats and sockets, and says when to ask for a fresh token.
 
+mod attendance;
 mod enforcement;
 
 use std::{
@@ -20,10 +21,11 @@ use futures_util::task::AtomicWaker;
 use storage::PageId;
 use tokio::sync::{Notify, oneshot};
 
+pub use self::attendance::{Attendance, Viewer};
 use super::{Access, Membership, seats::SeatPermit};
 use crate::{
     auth::{Identity, now},
-    rooms::{Departure, Outbox, Refusal, RefusalCode, Role, RoomName, Seat, SeatHandle, Viewer},
+    rooms::{Departure, Outbox, Refusal, RefusalCode, Role, RoomName, Seat, SeatHandle},
 };
 
 /// The seats that are taken, and the sockets.
@@ -37,6 +39,7 @@ pub(super) struct Live {
 
 /// A seat that is taken, or a socket.
 struct Entry {
+    id: u64,
     place: Held,
     standing: Mutex<Standing>,
     /// One decision at a time, so that the last one stands.
@@ -249,7 +252,6 @@ impl RoomSeat {
 
 /// Being among the seats that are taken, or the sockets.
 struct Registration {
-    id: u64,
     entry: Arc<Entry>,
     access: Access,
 }
@@ -257,6 +259,7 @@ struct Registration {
 impl LiveSeat {
     /// Gives the seat back.
     pub async fn leave(self, departure: Departure) {
+        self.registration.went(departure);
         drop(self.registration);
         self.seat.leave(departure).await;
     }
@@ -310,9 +313,20 @@ impl Deref for LiveSeat {
     }
 }
 
+impl Registration {
+    /// Says that a seat was given back.
+    fn went(&self, departure: Departure) {
+        if let Held::Seat(page, _) = &self.entry.place {
+            self.access.0.attendance.went(page, self.entry.id, departure);
+        }
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.access.0.live.entries().remove(&self.id);
+        // A seat that was not given back belongs to a connection that was cut short.
+        self.went(Departure::Lost);
+        self.access.0.live.entries().remove(&self.entry.id);
     }
 }
 
@@ -329,11 +343,20 @@ impl Access {
         outbox: &Arc<Outbox>,
     ) -> Result<LiveSeat, Refusal> {
         let (user, address) = (membership.user.clone(), membership.address);
+        let viewer = Viewer::new(&membership.identity, membership.socket.clone());
         let joined = self.take_seat(page, membership, outbox).await;
         // A room that does not take somebody in hangs up at once.
         let refused = joined
             .as_ref()
             .map_or_else(|refusal| Some(refusal.clone()), |_| outbox.closing());
+        if let (Ok(seat), None) = (&joined, &refused) {
+            let number = seat.registration.entry.id;
+            self.0.attendance.came(page, number, viewer);
+            if outbox.closing().is_some() {
+                // It was sent away in between.
+                self.0.attendance.went(page, number, Departure::Clean);
+            }
+        }
         let came = refused.as_ref().map_or(Ok(()), Err);
         self.note_connect(user.as_deref(), Some(page), address, came);
         joined
@@ -351,22 +374,14 @@ impl Access {
             identity,
             until,
             stamp,
-            socket,
             ..
         } = membership;
-        let shown = |text: &Option<String>| text.as_deref().map(Arc::from);
-        let viewer = Viewer {
-            user: user.clone(),
-            name: shown(&identity.profile.name),
-            avatar_url: shown(&identity.profile.avatar_url),
-            socket,
-        };
         let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
         let permit = self.0.seats.take(page, user.as_ref(), role)?;
         let joining = self
             .0
             .registry
-            .join(page, role, viewer, badge.map(Arc::new), outbox);
+            .join(page, role, user.clone(), badge.map(Arc::new), outbox);
         let seat = joining.await?;
         let until = earlier(until, identity.expires_at);
         let standing = Standing::new(identity, role, until);
@@ -431,18 +446,18 @@ impl Access {
     }
 
     fn register(&self, place: Held, standing: Standing) -> Registration {
+        let live = &self.0.live;
+        let id = live.next.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry {
+            id,
             place,
             standing: Mutex::new(standing),
             turn: tokio::sync::Mutex::default(),
             asks: AtomicBool::new(false),
             asker: AtomicWaker::new(),
         });
-        let live = &self.0.live;
-        let id = live.next.fetch_add(1, Ordering::Relaxed);
         live.entries().insert(id, entry.clone());
         Registration {
-            id,
             entry,
             access: self.clone(),
         }

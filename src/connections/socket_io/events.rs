@@ -28,7 +28,7 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, is_shallow},
+    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, is_coalesced, is_shallow},
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -145,7 +145,9 @@ impl EventsPlace {
         let count = self.pages.len();
         let open = match self.pages.entry(page) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(vacant) if count >= self.max_pages && matches!(request, PageRequest::Join(_)) => {
+            Entry::Vacant(vacant)
+                if count >= self.max_pages && matches!(request, PageRequest::Join { .. }) =>
+            {
                 let page = vacant.into_key();
                 let full = Refusal::new(RefusalCode::RateLimited, "too many pages on one connection");
                 return self.refuse(ack, Some(&page), &full, None);
@@ -172,7 +174,9 @@ impl EventsPlace {
                 Some(_) => Err(Refusal::new(RefusalCode::NotFound, "there is no such event")),
             };
         };
-        if let Err(wait) = self.rate.try_spend(now) {
+        if !is_coalesced(&name)
+            && let Err(wait) = self.rate.try_spend(now)
+        {
             let refusal = Refusal::new(RefusalCode::RateLimited, "too many events in too short a time");
             self.refuse(ack, None, &refusal, Some(wait));
             return Ok(());
@@ -392,7 +396,7 @@ impl Protocol<Said> for EventsPlace {
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
         // They hold on to seats.
         drop((self.renewing, self.calling));
-        self.join.events.disconnect();
+        self.join.events.disconnect(departure);
         let pages = self.pages;
         Box::pin(async move {
             join_all(pages.into_values().map(|page| page.end(departure))).await;

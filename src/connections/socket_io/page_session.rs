@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde_json::json;
 use storage::{PageId, Seq};
 
@@ -20,7 +19,7 @@ use crate::{
         protocol::Work,
         seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, in_time, poll_answer},
     },
-    events::EventSocket,
+    events::{EventSocket, Form},
     protocols::Frame,
     protocols::events::{PageRequest, answer, refused},
     rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode, RoomName},
@@ -49,7 +48,6 @@ impl JoinContext {
     fn open(&self, page: PageId) -> Work<Result<SeatIo, Refusal>> {
         let (access, identity, socket) = (self.access.clone(), self.identity.clone(), self.socket.clone());
         let capabilities = Capabilities {
-            viewers: true,
             // Each edit is answered by itself, so hearing what it has written says nothing to it.
             receipts: true,
             ..Capabilities::default()
@@ -85,7 +83,7 @@ enum State {
     Closed,
     Opening {
         work: Work<Result<SeatIo, Refusal>>,
-        request: Option<Bytes>,
+        request: Option<PageRequest>,
         ack: Option<i64>,
     },
     Open(Box<JoinedPage>),
@@ -199,8 +197,9 @@ impl PageSession {
         frames: &mut Vec<Frame>,
     ) {
         match request {
-            PageRequest::Join(request) => {
+            PageRequest::Join { .. } => {
                 let work = join.open(self.page.clone());
+                let request = Some(request);
                 self.state = State::Opening { work, request, ack };
             }
             PageRequest::Leave => left(&self.page, ack, frames),
@@ -214,15 +213,18 @@ impl PageSession {
     fn opened(
         &mut self,
         opened: Result<SeatIo, Refusal>,
-        request: Option<Bytes>,
+        request: Option<PageRequest>,
         ack: Option<i64>,
         frames: &mut Vec<Frame>,
     ) {
         match opened {
             Ok(seat) => {
                 self.events.set_page(&self.room, true);
-                self.state = State::Open(Box::new(JoinedPage::new(&self.page, seat)));
-                self.request(PageRequest::Join(request), ack, frames);
+                let (room, events) = (self.room.clone(), self.events.clone());
+                self.state = State::Open(Box::new(JoinedPage::new(&self.page, seat, (room, events))));
+                if let Some(request) = request {
+                    self.request(request, ack, frames);
+                }
             }
             Err(refusal) => {
                 refused(ack, Some(&self.page), &refusal, None, frames);
@@ -237,13 +239,24 @@ impl PageSession {
             return;
         };
         match request {
-            PageRequest::Join(None) => {
-                open.arriving.push(Arrival { ack, synced: None });
-                open.tell_joined(frames);
-            }
-            PageRequest::Join(Some(state_vector)) => {
-                open.is_synced = true;
-                open.ask(&self.page, ack, state_vector, true, frames);
+            PageRequest::Join {
+                state_vector,
+                in_object,
+            } => {
+                open.form = match in_object {
+                    true => Form::Sets,
+                    false => Form::Each,
+                };
+                match state_vector {
+                    None => {
+                        open.arriving.push(Arrival { ack, synced: None });
+                        open.tell_joined(frames);
+                    }
+                    Some(state_vector) => {
+                        open.is_synced = true;
+                        open.ask(&self.page, ack, state_vector, true, frames);
+                    }
+                }
             }
             PageRequest::Sync(state_vector) => open.ask(&self.page, ack, state_vector, false, frames),
             PageRequest::Delta(update) => {

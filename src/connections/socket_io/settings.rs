@@ -71,6 +71,14 @@ pub struct SocketIoSettings {
         value_name = "COUNT"
     )]
     max_rooms_per_connection: usize,
+    /// Of those who type at a page, so many are named at a time; the others are counted.
+    #[arg(
+        long,
+        env = "PAGEROOM_TYPING_NAMES",
+        default_value_t = 20,
+        value_name = "COUNT"
+    )]
+    typing_names: usize,
 }
 
 impl SocketIoSettings {
@@ -83,6 +91,9 @@ impl SocketIoSettings {
             if !(1..=3600).contains(&value) {
                 problems.push(format!("{name} must be between 1 and 3600"));
             }
+        }
+        if !(1..=1000).contains(&self.typing_names) {
+            problems.push("PAGEROOM_TYPING_NAMES must be between 1 and 1000".to_owned());
         }
         if let Err(error) = self.profiles.parse::<Profiles>() {
             problems.push(format!("PAGEROOM_PROFILES: {error}"));
@@ -97,6 +108,11 @@ impl SocketIoSettings {
     /// Rooms without a document that one connection may be in; 0 for no limit.
     pub fn max_rooms(&self) -> usize {
         self.max_rooms_per_connection
+    }
+
+    /// Of those who type at a page, so many are named at a time.
+    pub fn typing_names(&self) -> usize {
+        self.typing_names
     }
 
     /// How sessions are kept.
