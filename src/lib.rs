@@ -61,7 +61,7 @@
 //! 2. A page is open in at most one room of a process.
 //! 3. What goes in comes out with the same content bytes; what comes early is stored as it is, told when it takes effect, and bounded.
 //! 4. Read-only members cannot change a page, in any dialect.
-//! 5. Every queue has a bound.
+//! 5. Every queue has a bound, and they are all in one [table](bounds).
 //! 6. Pure modules ask for no time, entropy or socket, and iterate over no hash map.
 //! 7. Bytes from outside never panic; `unsafe` is forbidden.
 //!
@@ -80,6 +80,8 @@
 
 pub mod access;
 pub mod auth;
+#[doc = include_str!("bounds.md")]
+pub mod bounds {}
 #[doc = include_str!("costs.md")]
 pub mod costs {}
 pub mod cli;

@@ -27,7 +27,7 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
-    events::{Alarm, BroadcastIds, EventRooms, EventServices, Presence, run_clock},
+    events::{EventServices, Presence, run_clock},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
@@ -59,7 +59,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long a client may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Buffer for the head of a request, in bytes.
-const HEAD_BYTES: usize = 32 * 1024;
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Pause when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of the time for a stop, this much is kept for saying goodbye.
@@ -136,9 +136,7 @@ impl Server {
             ending.clone(),
             &background,
         );
-        let (alarm, event_rooms) = (Alarm::default(), EventRooms::new(config.event_rooms));
-        let presence = Presence::new(event_rooms.clone(), alarm.clone(), config.typing_names);
-        let presence = Arc::new(presence);
+        let presence = Arc::new(Presence::new(config.event_rooms, config.typing_names));
         let access = Access::new(
             config.authenticator,
             &config.access,
@@ -156,15 +154,13 @@ impl Server {
             stall: config.session.max_stall,
             head: config.http_keepalive,
         };
-        let events = Arc::new(EventServices {
-            access: access.clone(),
-            rooms: event_rooms,
-            profiles: config.profiles,
-            broadcasts: BroadcastIds::default(),
-            metrics: metrics.clone(),
-            alarm,
+        let events = EventServices::new(
+            access.clone(),
             presence,
-        });
+            store.clone(),
+            config.profiles,
+            metrics.clone(),
+        );
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
         background.spawn("clock of events", clock);
         let router = http::router(Parts {
@@ -172,6 +168,7 @@ impl Server {
             indexer_token: config.indexer_token,
             admissions: admissions.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            own_pages: config.own_pages,
             public_url: config.public_url,
             around: Arc::new(ServerContext {
                 events,
@@ -323,7 +320,7 @@ impl Server {
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(head)
-            .max_buf_size(HEAD_BYTES)
+            .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(PatientStream::new(stream, stall)), service)
             .with_upgrades();
         self.tasks.spawn(async move {

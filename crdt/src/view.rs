@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use thiserror::Error;
 use yrs::updates::decoder::Decode;
-use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Transaction};
+use yrs::{Doc, OffsetKind, Options, ReadTxn, Transact, Transaction, TransactionMut};
 
 use crate::content::{FieldType, root_json, root_text};
 use crate::document::{keep_new, take_ready};
@@ -17,7 +17,7 @@ use crate::error::DecodeError;
 use crate::limits::Limits;
 use crate::pending::Pending;
 use crate::roots::Roots;
-use crate::state_vector::StateVector;
+use crate::state_vector::{ClientId, StateVector};
 use crate::structs::{StructStore, TakenIn};
 use crate::update::{Update, merge};
 
@@ -47,6 +47,20 @@ pub enum ViewError {
     Failed,
 }
 
+/// An update without structs and deletions.
+const NOTHING: [u8; 2] = [0, 0];
+
+/// An empty document of the library's.
+fn document(client: ClientId, keeps_deleted: bool) -> Doc {
+    // The library's defaults draw a random identity. Offsets are Yjs's, and it must not tidy up formatting: that would change the
+    // document.
+    let mut options = Options::with_guid_and_client_id("pageroom".into(), yrs::ClientID::new(client.0));
+    options.offset_kind = OffsetKind::Utf16;
+    options.cleanup_formatting = false;
+    options.skip_gc = keeps_deleted;
+    Doc::with_options(options)
+}
+
 /// A document made from updates, to be read.
 pub struct View {
     doc: Doc,
@@ -61,14 +75,9 @@ impl View {
     /// An empty document. With `keeps_deleted` it frees nothing that is deleted in it, which is the safer way: what the library frees
     /// it has been seen to use again.
     pub fn new(keeps_deleted: bool) -> Self {
-        // The library's defaults draw a random identity; nothing is written here, so none is needed. Offsets are Yjs's, and it must
-        // not tidy up formatting: that would change the document.
-        let mut options = Options::with_guid_and_client_id("pageroom".into(), yrs::ClientID::new(0));
-        options.offset_kind = OffsetKind::Utf16;
-        options.cleanup_formatting = false;
-        options.skip_gc = keeps_deleted;
         Self {
-            doc: Doc::with_options(options),
+            // Nothing is written here.
+            doc: document(ClientId(0), keeps_deleted),
             store: StructStore::new(true),
             pending: Pending::default(),
             roots: Roots::default(),
@@ -123,6 +132,33 @@ impl View {
             new.push(ready);
         });
         Ok((!new.is_empty()).then(|| merge(&new)))
+    }
+
+    /// Edits a copy of the document under `client` and gives the edits as one update, which is empty when there are none.
+    pub(crate) fn edited(
+        &self,
+        client: ClientId,
+        edit: impl FnOnce(&mut TransactionMut<'_>),
+    ) -> Result<Bytes, ViewError> {
+        if self.failed {
+            return Err(ViewError::Failed);
+        }
+        guarded(|| {
+            let whole = self.doc.try_transact().map_err(|_| ViewError::Failed)?;
+            let whole = whole.encode_diff_v1(&yrs::StateVector::default());
+            let whole = yrs::Update::decode_v1(&whole).map_err(|_| ViewError::Rejected)?;
+            let copy = document(client, true);
+            let mut opening = copy.try_transact_mut().map_err(|_| ViewError::Failed)?;
+            opening.apply_update(whole).map_err(|_| ViewError::Rejected)?;
+            drop(opening);
+            let mut editing = copy.try_transact_mut().map_err(|_| ViewError::Failed)?;
+            edit(&mut editing);
+            let update = editing.encode_update_v1();
+            Ok(match update.as_slice() == NOTHING {
+                true => Bytes::new(),
+                false => update.into(),
+            })
+        })
     }
 
     /// The root types in the order of their names, as far as their content tells what they are.
@@ -185,7 +221,11 @@ impl View {
             .map(|(_, kinds)| FieldType::of(kinds))
     }
 
-    fn read<T>(&self, name: &str, read: impl FnOnce(&Transaction<'_>) -> T) -> Result<T, ViewError> {
+    pub(crate) fn read<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce(&Transaction<'_>) -> T,
+    ) -> Result<T, ViewError> {
         if self.failed {
             return Err(ViewError::Failed);
         }

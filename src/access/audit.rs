@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use storage::{AuditEntry, FORGOTTEN_AT_ONCE, SharedStore};
+use storage::{AuditEntry, MAX_FORGOTTEN_AT_ONCE, SharedStore};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -242,7 +242,7 @@ async fn forget(store: SharedStore, retention: Duration, stop: CancellationToken
             && !stop.is_cancelled()
         {
             match store.forget_audit(before).await {
-                Ok(forgotten) if forgotten >= FORGOTTEN_AT_ONCE as u64 => {}
+                Ok(forgotten) if forgotten >= MAX_FORGOTTEN_AT_ONCE as u64 => {}
                 Ok(_) => break,
                 Err(error) => {
                     tracing::warn!(%error, "old notes of the audit log could not be forgotten yet");

@@ -27,7 +27,7 @@ use crate::{
 /// Longest time that a webhook may take.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer of a webhook, in bytes.
-const WEBHOOK_BYTES: usize = 16 * 1024;
+const MAX_WEBHOOK_BYTES: usize = 16 * 1024;
 
 /// A source of roles, as it is named in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -229,7 +229,9 @@ impl Webhook {
         match answer.status() {
             StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(None),
             StatusCode::OK => {
-                let body = Limited::new(answer.into_body(), WEBHOOK_BYTES).collect().await;
+                let body = Limited::new(answer.into_body(), MAX_WEBHOOK_BYTES)
+                    .collect()
+                    .await;
                 Ok(Some(
                     body.map_err(|error| WebhookError::Answer(error.to_string()))?
                         .to_bytes(),

@@ -204,6 +204,14 @@ impl AuthSettings {
         keys
     }
 
+    /// Where the application's own pages come from.
+    pub(super) fn own_pages(&self) -> Vec<Origin> {
+        let texts = self.web_app_url.iter();
+        // Those that are none have been refused.
+        let origins = texts.filter_map(|text| origin_of("WEB_APP_URL", text).parse().ok());
+        origins.collect()
+    }
+
     fn origins(&self, problems: &mut Vec<String>) -> Vec<Origin> {
         let given = [
             ("CORS_ORIGIN", &self.cors_origin),

@@ -9,6 +9,10 @@ use crate::{
     connections::hocuspocus::PendingAuthLimits,
 };
 
+/// What a client may send before it is known who it is, where a protocol shows its token after connecting: messages, and bytes.
+const MAX_PENDING_MESSAGES: usize = 100;
+const MAX_PENDING_BYTES: usize = 1 << 20;
+
 /// The limits.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Limits (0 switches one off)")]
@@ -234,8 +238,8 @@ impl LimitSettings {
     pub(super) fn lobby(&self) -> PendingAuthLimits {
         PendingAuthLimits {
             timeout: Duration::from_secs(self.auth_timeout_seconds),
-            max_messages: 100,
-            max_bytes: 1 << 20,
+            max_messages: MAX_PENDING_MESSAGES,
+            max_bytes: MAX_PENDING_BYTES,
             max_pages: self.max_pages_per_connection,
         }
     }

@@ -17,7 +17,7 @@ use storage::StoreOptions;
 
 use crate::{
     access::AccessConfig,
-    auth::{Authenticator, PublicUrl, Secret},
+    auth::{Authenticator, Origin, PublicUrl, Secret},
     connections::{
         ConnectionLimits, SessionConfig,
         engine_io::EngineConfig,
@@ -35,6 +35,14 @@ use self::{
     rooms::RoomSettings, store::StoreSettings,
 };
 pub(crate) use self::{auth::AuthSettings, environment::Environment};
+
+/// Pages in one transaction.
+const MAX_BATCH_PAGES: usize = 1000;
+/// Bytes of edits in one transaction; one larger request alone passes.
+const MAX_BATCH_BYTES: usize = 32 << 20;
+/// A page's log is replaced by a snapshot from this many rows on, and from this many bytes on.
+const MAX_LOG_ROWS: u64 = 5000;
+const MAX_LOG_BYTES: u64 = 16 << 20;
 
 /// Settings of the server, as they are given.
 #[derive(Args, Clone, Debug)]
@@ -88,6 +96,8 @@ pub struct Config {
     pub address: SocketAddr,
     /// Whether `/` serves the demo.
     pub demo: bool,
+    /// Where the application's own pages come from.
+    pub own_pages: Vec<Origin>,
     /// Where clients reach the server, if that is said.
     pub public_url: Option<PublicUrl>,
     /// How long an HTTP connection stays open between two requests.
@@ -165,6 +175,7 @@ impl Settings {
         Ok(Config {
             address: SocketAddr::new(self.listen.host, self.listen.port),
             demo: self.listen.demo,
+            own_pages: self.auth.own_pages(),
             public_url: self.listen.public_url.clone(),
             http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds),
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
@@ -234,8 +245,8 @@ impl Settings {
             batches: BatchLimits {
                 commit_interval: Duration::from_millis(self.store.commit_interval_milliseconds),
                 max_backoff: Duration::from_millis(self.store.store_retry_milliseconds.max(50)),
-                max_pages: 1000,
-                max_bytes: 32 << 20,
+                max_pages: MAX_BATCH_PAGES,
+                max_bytes: MAX_BATCH_BYTES,
             },
             max_unstored_bytes: self.store.max_unstored_bytes,
         }
@@ -254,8 +265,8 @@ impl Settings {
             },
             snapshots: SnapshotPolicy {
                 interval: Duration::from_secs(self.store.snapshot_interval_seconds),
-                max_log_rows: 5000,
-                max_log_bytes: 16 << 20,
+                max_log_rows: MAX_LOG_ROWS,
+                max_log_bytes: MAX_LOG_BYTES,
             },
             idle: Duration::from_secs(self.rooms.room_idle_seconds),
             max_window: Duration::from_millis(self.rooms.max_window_milliseconds),

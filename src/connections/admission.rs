@@ -27,7 +27,7 @@ pub struct ConnectionLimits {
 }
 
 /// HTTP connections beyond the limit, so that a full server still answers probes and says why it refuses.
-const SPARE: usize = 64;
+const MAX_SPARE: usize = 64;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -117,7 +117,7 @@ impl Admissions {
         let over = |limit: usize, count: usize| limit != 0 && count >= limit;
         if over(
             self.limits.total,
-            (counts.total + counts.http).saturating_sub(SPARE),
+            (counts.total + counts.http).saturating_sub(MAX_SPARE),
         ) {
             return None;
         }

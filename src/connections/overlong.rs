@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// What is kept of a message over the limit, in bytes.
 const BEGINNING_BYTES: u64 = 1024;
 /// So many bytes of one message are skipped at most.
-const MOST_SKIPPED: u64 = 1 << 30;
+const MAX_SKIPPED_BYTES: u64 = 1 << 30;
 /// Longest head of a frame, with its mask.
 const MAX_HEAD_BYTES: usize = 14;
 
@@ -154,7 +154,7 @@ impl Cutter {
         let is_over = self.limit.is_some_and(|limit| self.message_bytes > limit);
         self.is_cut |= is_over && self.is_binary;
         // What goes on for so long is not waited for: passed whole, it ends the connection.
-        if self.is_cut && self.message_bytes > MOST_SKIPPED {
+        if self.is_cut && self.message_bytes > MAX_SKIPPED_BYTES {
             return length;
         }
         if first & IS_LAST != 0 {

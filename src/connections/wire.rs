@@ -25,7 +25,7 @@ const MAX_COPIED_BYTES: usize = 512;
 /// Replies to control frames wait outside while more than this waits for a peer that does not read.
 pub(super) const MAX_BYTES_BEFORE_REPLIES: usize = 64 * 1024;
 /// A queue that was longer than this gives its memory back once it is empty.
-const KEPT_FRAMES: usize = 16;
+const MAX_KEPT_FRAMES: usize = 16;
 
 /// What kind of frame it is (RFC 6455 §11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Wire {
             }
             self.advance(written);
         }
-        if self.queue.capacity() > KEPT_FRAMES {
+        if self.queue.capacity() > MAX_KEPT_FRAMES {
             self.queue = VecDeque::new();
         }
         Poll::Ready(Ok(()))

@@ -1,11 +1,12 @@
-//! Typing and cursors, as clients say them.
+//! Typing, cursors and looking away, as clients say them.
 //!
 //! | event | |
 //! |---|---|
 //! | `typing_start`, `typing_stop` `{pageId}` | again at least every five seconds while it lasts |
 //! | `cursor_move` `{pageId, cursor}` | any JSON; `null` for nowhere |
+//! | `presence:activity` `{idle}` | whether the user looks away from all of it |
 //!
-//! Whoever says so is in the page's room, by whichever event it came there. Names and ids are those of its token. However often these
+//! Whoever types or points is in the page's room, by whichever event it came there. Names and ids are those of its token. However often these
 //! events come, they are not refused for that: the last one counts.
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::{Answer, Call, EventSocket, cursors::MAX_CURSOR_BYTES};
 use crate::rooms::{Refusal, RefusalCode, RoomName};
 
 /// The events.
-const EVENTS: [&str; 3] = ["typing_start", "typing_stop", "cursor_move"];
+const EVENTS: [&str; 4] = ["typing_start", "typing_stop", "cursor_move", "presence:activity"];
 
 /// Whether an event is one of these.
 pub(super) fn speaks(event: &str) -> bool {
@@ -37,8 +38,18 @@ struct OfPage {
     cursor: Json,
 }
 
+#[derive(Deserialize)]
+struct Activity {
+    idle: bool,
+}
+
 /// Does what one of these events wants.
 pub(super) fn handle(socket: &EventSocket, call: &Call) -> Answer {
+    if call.name == "presence:activity" {
+        let Activity { idle } = call.read()?;
+        socket.set_away(idle);
+        return Ok(json!({ "idle": idle }));
+    }
     let of_page = OfPage::deserialize(&call.payload);
     let OfPage { page_id, cursor } =
         of_page.map_err(|_| Refusal::malformed("Invalid payload: pageId required"))?;

@@ -252,7 +252,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_user_is_there_for_as_long_as_one_of_its_connections_is() {
-        let (mut people, now) = (People::default(), Instant::now());
+        let (mut people, now) = (People::default(), crate::events::ticker::now());
         people.came(Place::Seat(1), person("ada", "s1"));
         people.came(Place::Seat(2), person("ben", "s2"));
         people.came(Place::Socket(SocketId(1)), person("ada", "s3"));
@@ -273,7 +273,7 @@ pub(super) mod tests {
 
     #[test]
     fn whoever_loses_a_connection_has_a_moment_to_come_back() {
-        let (mut people, now) = (People::default(), Instant::now());
+        let (mut people, now) = (People::default(), crate::events::ticker::now());
         people.came(Place::Seat(1), person("ada", "s1"));
         people.came(Place::Seat(2), person("ben", "s2"));
         people.came(Place::Seat(3), person("guest:s3", "s3"));
@@ -298,7 +298,7 @@ pub(super) mod tests {
 
     #[test]
     fn whoever_has_come_and_gone_meanwhile_is_no_change() {
-        let (mut people, now) = (People::default(), Instant::now());
+        let (mut people, now) = (People::default(), crate::events::ticker::now());
         people.came(Place::Seat(1), person("ada", "s1"));
         people.went(now, Place::Seat(1), Departure::Clean);
         assert!(people.has_changes());

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use storage::PageId;
 
 use super::{
-    Alarm, EventRooms, SocketId, Timed,
+    Alarm, EventRooms, RoomLimits, SocketId, Timed,
     cursors::Cursors,
     people::{Person, Place},
     ticker::now,
@@ -108,14 +108,24 @@ impl Page {
 }
 
 impl Presence {
-    /// Presence that is told in these rooms. Of those who type, so many are named at a time.
-    pub fn new(rooms: EventRooms, alarm: Alarm, max_named: usize) -> Self {
+    /// Nobody yet, and rooms without members. Of those who type, so many are named at a time.
+    pub fn new(limits: RoomLimits, max_named: usize) -> Self {
         Self {
-            rooms,
-            alarm,
+            rooms: EventRooms::new(limits),
+            alarm: Alarm::default(),
             max_named,
             state: Mutex::default(),
         }
+    }
+
+    /// The rooms in which it is told.
+    pub fn rooms(&self) -> &EventRooms {
+        &self.rooms
+    }
+
+    /// Wakes its clock.
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -3,15 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
+use storage::SharedStore;
 
 use super::{
-    Alarm, BroadcastIds, EventOutbox, EventOutlet, EventRooms, Form, Presence, Profiles, RoomError, SocketId,
-    Timed, Way, event_text, not_found, people::Person,
+    Alarm, BroadcastIds, Drives, EventOutbox, EventOutlet, EventRooms, Form, Presence, Profiles, RoomError,
+    SocketId, Timed, Way, event_text, not_found, people::Person,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat, Viewer},
@@ -37,12 +39,35 @@ pub struct EventServices {
     pub alarm: Alarm,
     /// Who is at the pages, types there and points where.
     pub presence: Arc<Presence>,
+    /// Who is there in drives and workspaces.
+    pub drives: Arc<Drives>,
 }
 
 impl EventServices {
     /// The parts that change with time.
     pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
-        vec![self.presence.clone()]
+        vec![self.presence.clone(), self.drives.clone()]
+    }
+
+    /// What the vocabularies that are spoken need, with those who are at the pages. When members were last in a drive is kept in the store.
+    pub fn new(
+        access: Access,
+        presence: Arc<Presence>,
+        store: SharedStore,
+        profiles: Profiles,
+        metrics: Metrics,
+    ) -> Arc<Self> {
+        let (rooms, alarm) = (presence.rooms().clone(), presence.alarm().clone());
+        Arc::new(Self {
+            access,
+            drives: Arc::new(Drives::new(rooms.clone(), alarm.clone(), store)),
+            rooms,
+            profiles,
+            broadcasts: BroadcastIds::default(),
+            metrics,
+            alarm,
+            presence,
+        })
     }
 }
 
@@ -57,8 +82,12 @@ pub struct EventSocket {
     seats: Mutex<BTreeMap<RoomName, Arc<RoomSeat>>>,
     /// Rooms of which it knows already that they are closed to it.
     revoked: Mutex<BTreeSet<RoomName>>,
+    /// When its last event was noted.
+    touched: Mutex<Option<Instant>>,
 }
 
+/// Events of a socket are noted this often.
+const TOUCHED_EVERY: Duration = Duration::from_secs(1);
 /// Rooms that are remembered to be closed to a socket, at most.
 const MAX_REVOKED: usize = 1000;
 
@@ -85,6 +114,7 @@ impl EventSocket {
             services,
             seats: Mutex::default(),
             revoked: Mutex::default(),
+            touched: Mutex::default(),
         })
     }
 
@@ -182,6 +212,7 @@ impl EventSocket {
             Some(refusal) => Err(refusal),
             None => {
                 self.appear(room, way);
+                self.join(room).await;
                 Ok(role)
             }
         }
@@ -239,6 +270,32 @@ impl EventSocket {
         }
     }
 
+    /// It is among the members of a drive or a workspace, if its user has an account.
+    async fn join(&self, room: &RoomName) {
+        let user = self.identity().user.clone();
+        if let Some(user) = user.filter(|_| Drives::shows(room)) {
+            self.services.drives.enter(room, self.id, &user).await;
+            if !self.services.rooms.is_in(self.id, room) {
+                // It was sent away in between.
+                self.services.drives.leave(room, self.id, Departure::Clean);
+            }
+        }
+    }
+
+    /// Its client does something: it is not idle.
+    pub fn touch(&self, now: Instant) {
+        let mut touched = lock(&self.touched);
+        if touched.is_none_or(|at| now >= at + TOUCHED_EVERY) {
+            *touched = Some(now);
+            self.services.drives.touch(self.id);
+        }
+    }
+
+    /// Its program says that the user looks away, or back.
+    pub fn set_away(&self, is_away: bool) {
+        self.services.drives.set_away(self.id, is_away);
+    }
+
     /// It is in a room in one way less, or has left it with that.
     fn disappear(&self, room: &RoomName, way: Way, has_left: bool) {
         let presence = &self.services.presence;
@@ -246,6 +303,9 @@ impl EventSocket {
             (RoomKind::Page, _) if has_left => presence.leave(room, self.id, Departure::Clean),
             (RoomKind::Page, Way::Presence) => presence.look(room, self.id, None),
             (RoomKind::Page, Way::Page) => presence.open(room, self.id, None),
+            (RoomKind::Drive | RoomKind::Workspace, _) if has_left => {
+                self.services.drives.leave(room, self.id, Departure::Clean);
+            }
             _ => {}
         }
     }
@@ -306,6 +366,7 @@ impl EventSocket {
     /// The connection has ended.
     pub fn disconnect(&self, departure: Departure) {
         self.services.presence.disconnect(self.id, departure);
+        self.services.drives.disconnect(self.id, departure);
         self.services.rooms.disconnect(self.id);
         lock(&self.seats).clear();
     }
@@ -314,6 +375,7 @@ impl EventSocket {
 impl Drop for EventSocket {
     fn drop(&mut self) {
         self.services.presence.disconnect(self.id, Departure::Lost);
+        self.services.drives.disconnect(self.id, Departure::Lost);
         self.services.rooms.disconnect(self.id);
     }
 }
@@ -333,6 +395,14 @@ impl RoomControl for Control {
         let seat = lock(&socket.seats).remove(&self.room);
         if seat.is_some() {
             socket.forget(&self.room);
+            if let Some(user) = socket
+                .identity()
+                .user
+                .clone()
+                .filter(|_| Drives::shows(&self.room))
+            {
+                socket.services.drives.expel(&self.room, socket.id, &user);
+            }
             socket.tell_revoked(&self.room, refusal);
         }
     }

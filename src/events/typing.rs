@@ -198,7 +198,7 @@ mod tests {
         Stage {
             typing: Typing::default(),
             watchers: both(),
-            now: Instant::now(),
+            now: crate::events::ticker::now(),
         }
     }
 
@@ -224,7 +224,7 @@ mod tests {
         }
 
         /// What is told now: the events for each, and the ids and the count of the sets.
-        fn hears(&mut self) -> (Vec<(String, String)>, Option<(Vec<String>, u64)>) {
+        fn hears(&mut self) -> (Vec<(String, String)>, Named) {
             let text = |value: &Json| value.as_str().expect("a text").to_owned();
             let (mut each, mut set) = (Vec::new(), None);
             for (to, name, body) in self.told() {
@@ -244,6 +244,9 @@ mod tests {
         }
     }
 
+    /// The users that are named, and how many there are.
+    type Named = Option<(Vec<String>, u64)>;
+
     fn each(events: &[(&str, &str)]) -> Vec<(String, String)> {
         events
             .iter()
@@ -251,7 +254,7 @@ mod tests {
             .collect()
     }
 
-    fn set(users: &[&str], count: u64) -> Option<(Vec<String>, u64)> {
+    fn set(users: &[&str], count: u64) -> Named {
         Some((users.iter().map(|user| (*user).to_owned()).collect(), count))
     }
 

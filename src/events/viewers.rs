@@ -248,7 +248,7 @@ mod tests {
         fn new() -> Self {
             Self {
                 viewers: Viewers::new("p"),
-                now: Instant::now(),
+                now: crate::events::ticker::now(),
             }
         }
 

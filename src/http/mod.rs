@@ -46,7 +46,7 @@ use tower_http::{
 };
 
 use crate::{
-    auth::{Authenticator, Credential, Identity, PublicUrl, Secret, client_address},
+    auth::{Authenticator, Credential, Identity, Origin, PublicUrl, Secret, client_address},
     connections::{
         Admissions, Peer, ServerContext,
         engine_io::{Engine, EngineConfig},
@@ -71,6 +71,8 @@ pub struct Parts {
     pub admissions: Admissions,
     /// Proxies whose word about the client's address is taken.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where the application's own pages come from.
+    pub own_pages: Vec<Origin>,
     /// Where clients reach the server, if that is said.
     pub public_url: Option<PublicUrl>,
     /// What connections need.
@@ -322,6 +324,7 @@ fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
         parts.socket_io,
         parts.admissions.clone(),
         parts.trusted_proxies.clone(),
+        parts.own_pages.clone(),
         parts.around.clone(),
         parts.draining.clone(),
     );

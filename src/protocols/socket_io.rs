@@ -1,6 +1,7 @@
 //! Socket.IO packets as frames: a text with a head and arguments, then the attachments that the text has places for.
 
 use bytes::Bytes;
+use serde::Serialize;
 use serde_json::json;
 use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
@@ -34,6 +35,18 @@ pub fn attachment_event(namespace: &Str, event: &str, ack: Option<i64>) -> Str {
     match frames.into_iter().next() {
         Some(Frame::Text(text)) => text,
         Some(Frame::SharedText(_) | Frame::Binary(_) | Frame::Parts(..)) | None => Str::default(),
+    }
+}
+
+/// Writes why a client is not let in to a namespace. The parser's own packet has place for a sentence alone.
+pub fn connect_error(namespace: &str, error: &impl Serialize, frames: &mut Vec<Frame>) {
+    let namespace = match namespace {
+        "/" => String::new(),
+        named => format!("{named},"),
+    };
+    // Sentences and values can always be written.
+    if let Ok(error) = serde_json::to_string(error) {
+        frames.push(Frame::Text(format!("44{namespace}{error}").into()));
     }
 }
 

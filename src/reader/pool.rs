@@ -24,7 +24,7 @@ use super::{
 use crate::rooms::ReadableView;
 
 /// Questions that wait for one worker. Each holds a page's state, which it shares with the page's room where there is one.
-const QUEUE: usize = 64;
+const MAX_WAITING: usize = 64;
 
 /// What cannot even be sent is not tried.
 const TOO_LARGE: &str = "it is larger than the memory of a reader process";
@@ -44,7 +44,7 @@ impl Readers {
     pub fn new(config: ReaderConfig) -> Self {
         let (config, marks) = (Arc::new(config), Marks::default());
         let lanes = (0..config.workers.max(1)).map(|_| {
-            let (sender, jobs) = mpsc::channel(QUEUE);
+            let (sender, jobs) = mpsc::channel(MAX_WAITING);
             tokio::spawn(Lane::new(config.clone(), marks.clone()).run(jobs));
             sender
         });

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// Of how many pages it is remembered that the worker has them; then of none, which costs one more message for each.
-const REMEMBERED: usize = 1024;
+const MAX_REMEMBERED: usize = 1024;
 
 /// A page may always have been given this many bytes.
 const SMALL: u64 = 64 << 10;
@@ -161,7 +161,7 @@ impl Process {
 
     /// Notes what the worker has now, if it had `before`.
     fn note(&mut self, wanted: &Wanted, sent: &Sent, before: Option<Warm>, knows: Option<Vec<u8>>) {
-        if self.has.len() >= REMEMBERED {
+        if self.has.len() >= MAX_REMEMBERED {
             self.has.clear();
         }
         let (known, bytes) = before.map_or((None, 0), |before| (before.knows, before.bytes));

@@ -22,7 +22,7 @@ const STACK_BYTES: usize = 256 << 20;
 const WARM_PART: u64 = 32;
 
 /// Pages that are kept warm at most; it is searched from one end to the other.
-const WARM_PAGES: usize = 256;
+const MAX_WARM_PAGES: usize = 256;
 
 /// A page of more clients is sent whole each time, because the server remembers for each page how much is known of it.
 const MAX_KNOWN: usize = 1000;
@@ -167,7 +167,7 @@ impl Warm {
 
     fn make_room(&mut self, bytes: u64) {
         let mut kept: u64 = self.pages.iter().map(|page| page.bytes).sum();
-        while self.pages.len() >= WARM_PAGES || kept.saturating_add(bytes) > self.budget {
+        while self.pages.len() >= MAX_WARM_PAGES || kept.saturating_add(bytes) > self.budget {
             let Some(oldest) = self.pages.pop_front() else {
                 return;
             };

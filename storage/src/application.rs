@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Connections to an application's database.
-const CONNECTIONS: u32 = 4;
+const MAX_CONNECTIONS: u32 = 4;
 
 /// An application's own database. It is connected to at the first question, and again after a failure.
 pub struct Application {
@@ -91,7 +91,7 @@ impl Application {
                 let options =
                     options.map(|options| session_options(options, timeout).options([("timezone", "UTC")]));
                 // An application may give a server that is only read.
-                Place::Postgres(Connections::new(CONNECTIONS, options).also_read_only())
+                Place::Postgres(Connections::new(MAX_CONNECTIONS, options).also_read_only())
             }
             Some(("sqlite", _)) => {
                 let options: SqliteConnectOptions = url
@@ -101,7 +101,7 @@ impl Application {
                     .read_only(true)
                     .busy_timeout(timeout)
                     .disable_statement_logging();
-                Place::Sqlite(Connections::new(CONNECTIONS, [options]))
+                Place::Sqlite(Connections::new(MAX_CONNECTIONS, [options]))
             }
             _ => {
                 return Err(address(

@@ -10,8 +10,8 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    AuditEntry, Generation, LoggedUpdate, PageId, PageRecord, Permission, Seq, Snapshot, StoreError,
-    StoredPage, StoredSnapshot, UserRecord,
+    AuditEntry, Generation, LastSeen, LoggedUpdate, PageId, PageRecord, Permission, Seq, Snapshot,
+    StoreError, StoredPage, StoredSnapshot, UserRecord,
 };
 
 /// The head of a page's log.
@@ -220,6 +220,18 @@ pub(crate) fn permissions(rows: Vec<PermissionRow>) -> Vec<Permission> {
         user,
         role,
         expires_at: Option::map(expires, time),
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// A row of `last_seen`: room, user, time.
+pub(crate) type SeenRow = (String, String, i64);
+
+pub(crate) fn seen(rows: Vec<SeenRow>) -> Vec<LastSeen> {
+    let read = |(room, user, at)| LastSeen {
+        room,
+        user,
+        at: time(at),
     };
     rows.into_iter().map(read).collect()
 }

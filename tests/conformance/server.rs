@@ -22,9 +22,9 @@ use pageroom::{
     connections::{
         PatientStream, Protocol, ServerContext, SessionConfig, Work,
         engine_io::{Engine, EngineConfig, Server},
-        socket_io::{Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
+        socket_io::{ConnectError, Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
     },
-    events::{Alarm, BroadcastIds, EventRooms, EventServices, Presence},
+    events::{EventServices, Presence},
     http::engine_routes,
     protocols::{
         Frame,
@@ -123,27 +123,17 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
         ending.clone(),
         &supervisor,
     );
-    let (alarm, rooms) = (Alarm::default(), EventRooms::new(config.event_rooms));
-    let presence = Arc::new(Presence::new(rooms.clone(), alarm.clone(), config.typing_names));
+    let presence = Arc::new(Presence::new(config.event_rooms, config.typing_names));
     let access = Access::new(
         config.authenticator,
         &config.access,
-        store,
+        store.clone(),
         (registry.clone(), presence.clone()),
         audit,
         ending,
     )?;
-    let events = EventServices {
-        access: access.clone(),
-        rooms,
-        profiles: config.profiles,
-        broadcasts: BroadcastIds::default(),
-        metrics: metrics.clone(),
-        alarm,
-        presence,
-    };
     Ok(Arc::new(ServerContext {
-        events: Arc::new(events),
+        events: EventServices::new(access.clone(), presence, store, config.profiles, metrics.clone()),
         access,
         registry,
         writer,
@@ -216,7 +206,7 @@ impl Server for Echoing {
 struct EchoNamespaces;
 
 impl Namespaces for EchoNamespaces {
-    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>> {
+    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Place, ConnectError>> {
         let connected = match name.as_str() {
             "/" | "/custom" => {
                 let auth: Result<serde_json::Value, _> = CommonParser.decode_default(auth);
@@ -230,7 +220,7 @@ impl Namespaces for EchoNamespaces {
                 let namespace = name.clone();
                 Ok(Box::new(EchoPlace { namespace, frames }) as Place)
             }
-            _ => Err("Invalid namespace".to_owned()),
+            _ => Err("Invalid namespace".into()),
         };
         Box::pin(std::future::ready(connected))
     }

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 use crate::support::{
     client::Client,
     http::send,
-    server::{ADMIN_TOKEN, TestServer},
+    server::{ADMIN_TOKEN, TestServer, empty_store},
     socket_io::{Session, Told},
     token::{SECRET, token},
+    until,
 };
 
 const LOCKED: [&str; 4] = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
@@ -299,5 +300,60 @@ async fn whoever_is_sent_away_is_gone_from_all_of_it_at_once() {
     assert!(
         heard.iter().all(|told| told.what == "access_revoked"),
         "{heard:?}"
+    );
+}
+
+/// The next list or change of a drive that a session hears: users with their statuses.
+async fn members(session: &mut Session, event: &str) -> Vec<(String, String)> {
+    let body = session.until_told(event).await.body;
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let members = body["members"].as_array().expect("a list").iter();
+    members
+        .map(|member| {
+            assert!(text(&member["lastSeen"]).ends_with('Z'), "{member}");
+            (text(&member["userId"]), text(&member["status"]))
+        })
+        .collect()
+}
+
+fn status(user: &str, status: &str) -> (String, String) {
+    (user.to_owned(), status.to_owned())
+}
+
+#[tokio::test]
+async fn members_of_drives_and_workspaces_are_online_idle_or_offline_and_remembered() {
+    let store = empty_store().await;
+    let server = TestServer::start_on(store.clone(), &LOCKED).await;
+    let (event, told, room) = ("join_drive", "presence:drive", "d");
+    let (mut ada, mut ben) = (user(&server, "ada").await, user(&server, "ben").await);
+    ada.send(event, None, &json!(room), &[]).await;
+    assert_eq!(members(&mut ada, told).await, [status("ada", "online")]);
+    ben.send(event, None, &json!(room), &[]).await;
+    assert_eq!(
+        members(&mut ben, told).await,
+        [status("ada", "online"), status("ben", "online")]
+    );
+    assert_eq!(members(&mut ada, told).await, [status("ben", "online")]);
+    done(&mut ben, "presence:activity", json!({ "idle": true })).await;
+    assert_eq!(members(&mut ada, told).await, [status("ben", "idle")]);
+    let refused = ask(&mut ben, "presence:activity", json!({ "idle": 1 })).await;
+    assert_eq!(refused["error"]["code"], "malformed");
+    done(&mut ben, "presence:activity", json!({ "idle": false })).await;
+    assert_eq!(members(&mut ada, told).await, [status("ben", "online")]);
+    drop(ben);
+    assert_eq!(members(&mut ada, told).await, [status("ben", "offline")]);
+    let seen = || async { store.seen("drive:d", 10).await.expect("a store").len() };
+    until("both are stored", async || seen().await == 2).await;
+    drop(server);
+    let server = TestServer::start_on(store.clone(), &LOCKED).await;
+    let mut cleo = user(&server, "cleo").await;
+    cleo.send("join_drive", None, &json!("d"), &[]).await;
+    assert_eq!(
+        members(&mut cleo, "presence:drive").await,
+        [
+            status("ada", "offline"),
+            status("ben", "offline"),
+            status("cleo", "online")
+        ]
     );
 }

@@ -173,7 +173,10 @@ async fn who_may_not_is_told_why_and_read_only_members_change_nothing() {
     session.say("40/yjs|page,").await;
     assert_eq!(
         session.text().await,
-        "44/yjs|page,{\"message\":\"unauthenticated: Authentication error: a token is needed\"}"
+        concat!(
+            "44/yjs|page,{\"message\":\"Authentication error: No token provided\",",
+            "\"data\":{\"code\":\"unauthenticated\",\"retryable\":false}}"
+        )
     );
     session.say("40/elsewhere,").await;
     assert_eq!(
@@ -186,7 +189,10 @@ async fn who_may_not_is_told_why_and_read_only_members_change_nothing() {
         .await;
     assert_eq!(
         session.text().await,
-        "44/yjs|other,{\"message\":\"forbidden: you have no access to this page\"}"
+        concat!(
+            "44/yjs|other,{\"message\":\"you have no access to this page\",",
+            "\"data\":{\"code\":\"forbidden\",\"retryable\":false}}"
+        )
     );
     session.say(&format!("40/yjs|page,{{\"token\":\"{eve}\"}}")).await;
     assert!(session.text().await.starts_with("40/yjs|page,{\"sid\":"));

@@ -5,7 +5,7 @@ mod xml;
 
 use serde_json::Value;
 use yrs::branch::BranchPtr;
-use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, Transaction};
+use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef};
 
 use crate::roots::Kinds;
 
@@ -54,7 +54,7 @@ impl FieldType {
 }
 
 /// A root type. The library only knows its type once a program has opened it as one, and here none does.
-fn root(transaction: &Transaction<'_>, name: &str) -> Option<BranchPtr> {
+pub(crate) fn root(transaction: &impl ReadTxn, name: &str) -> Option<BranchPtr> {
     if let Out::UndefinedRef(branch) = transaction.get(name)? {
         Some(branch)
     } else {
@@ -62,7 +62,7 @@ fn root(transaction: &Transaction<'_>, name: &str) -> Option<BranchPtr> {
     }
 }
 
-pub(crate) fn root_json(transaction: &Transaction<'_>, name: &str, field: FieldType) -> Value {
+pub(crate) fn root_json(transaction: &impl ReadTxn, name: &str, field: FieldType) -> Value {
     match field {
         FieldType::Text => root(transaction, name).map(|text| string(transaction, &TextRef::from(text))),
         FieldType::Map => root(transaction, name).map(|map| object(transaction, &MapRef::from(map))),
@@ -73,7 +73,7 @@ pub(crate) fn root_json(transaction: &Transaction<'_>, name: &str, field: FieldT
     .unwrap_or(Value::Null)
 }
 
-pub(crate) fn root_text(transaction: &Transaction<'_>, name: &str, field: FieldType) -> Option<String> {
+pub(crate) fn root_text(transaction: &impl ReadTxn, name: &str, field: FieldType) -> Option<String> {
     match field {
         FieldType::Text => root(transaction, name).map(|text| TextRef::from(text).get_string(transaction)),
         FieldType::Xml => root(transaction, name).map(|nodes| xml::text(transaction, nodes)),
@@ -82,7 +82,7 @@ pub(crate) fn root_text(transaction: &Transaction<'_>, name: &str, field: FieldT
 }
 
 /// Nesting is bounded by the gate, so this may recurse.
-fn value(transaction: &Transaction<'_>, value: Out) -> Value {
+pub(crate) fn value(transaction: &impl ReadTxn, value: Out) -> Value {
     match value {
         Out::Any(any) => json(&any),
         Out::YText(text) => string(transaction, &text),
@@ -96,11 +96,11 @@ fn value(transaction: &Transaction<'_>, value: Out) -> Value {
     }
 }
 
-fn string(transaction: &Transaction<'_>, text: &TextRef) -> Value {
+fn string(transaction: &impl ReadTxn, text: &TextRef) -> Value {
     Value::String(text.get_string(transaction))
 }
 
-fn array(transaction: &Transaction<'_>, list: &ArrayRef) -> Value {
+fn array(transaction: &impl ReadTxn, list: &ArrayRef) -> Value {
     // No program puts characters into a list, and the library's walk over one might not end if there were any.
     let characters = TextRef::from(xml::branch(list)).get_string(transaction);
     if !characters.is_empty() {
@@ -112,7 +112,7 @@ fn array(transaction: &Transaction<'_>, list: &ArrayRef) -> Value {
 }
 
 /// The keys come out sorted.
-fn object(transaction: &Transaction<'_>, map: &MapRef) -> Value {
+fn object(transaction: &impl ReadTxn, map: &MapRef) -> Value {
     Value::Object(
         map.iter(transaction)
             .map(|(key, entry)| (key.to_owned(), value(transaction, entry)))

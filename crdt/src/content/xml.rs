@@ -2,39 +2,39 @@
 
 use yrs::branch::{Branch, BranchPtr};
 use yrs::types::text::YChange;
-use yrs::{Any, GetString, Out, Text, TextRef, Transaction, Xml, XmlElementRef, XmlTextRef};
+use yrs::{Any, GetString, Out, ReadTxn, Text, TextRef, Xml, XmlElementRef, XmlTextRef};
 
 use super::script;
 
 /// The nodes in a fragment, one after the other.
-pub(super) fn nodes(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
+pub(super) fn nodes(transaction: &impl ReadTxn, parent: BranchPtr) -> String {
     let mut out = String::new();
     write_nodes(&mut out, transaction, parent);
     out
 }
 
 /// An element with its attributes, in the order of their names, and everything in it.
-pub(super) fn element(transaction: &Transaction<'_>, element: &XmlElementRef) -> String {
+pub(super) fn element(transaction: &impl ReadTxn, element: &XmlElementRef) -> String {
     let mut out = String::new();
     write_element(&mut out, transaction, element);
     out
 }
 
 /// A text with its formatting as elements around it, in the order of their names.
-pub(super) fn formatted(transaction: &Transaction<'_>, text: &XmlTextRef) -> String {
+pub(super) fn formatted(transaction: &impl ReadTxn, text: &XmlTextRef) -> String {
     let mut out = String::new();
     write_formatted(&mut out, transaction, text);
     out
 }
 
 /// Nesting is bounded by the gate, so this may recurse.
-fn write_nodes(out: &mut String, transaction: &Transaction<'_>, parent: BranchPtr) {
+fn write_nodes(out: &mut String, transaction: &impl ReadTxn, parent: BranchPtr) {
     for node in children(transaction, parent) {
         write_node(out, transaction, &node);
     }
 }
 
-fn write_node(out: &mut String, transaction: &Transaction<'_>, node: &Out) {
+fn write_node(out: &mut String, transaction: &impl ReadTxn, node: &Out) {
     match node {
         Out::YXmlElement(element) => write_element(out, transaction, element),
         Out::YXmlText(text) => write_formatted(out, transaction, text),
@@ -46,7 +46,7 @@ fn write_node(out: &mut String, transaction: &Transaction<'_>, node: &Out) {
     }
 }
 
-fn write_element(out: &mut String, transaction: &Transaction<'_>, element: &XmlElementRef) {
+fn write_element(out: &mut String, transaction: &impl ReadTxn, element: &XmlElementRef) {
     let name = element.tag().to_lowercase();
     let mut attributes: Vec<_> = element.attributes(transaction).collect();
     attributes.sort_unstable_by(|left, right| left.0.cmp(right.0));
@@ -61,7 +61,7 @@ fn write_element(out: &mut String, transaction: &Transaction<'_>, element: &XmlE
 }
 
 /// Some editors keep their blocks as texts within a text, so what is in it need not be characters.
-fn write_formatted(out: &mut String, transaction: &Transaction<'_>, text: &XmlTextRef) {
+fn write_formatted(out: &mut String, transaction: &impl ReadTxn, text: &XmlTextRef) {
     for piece in text.diff(transaction, YChange::identity) {
         let formats = script::formats(&piece);
         let before = out.len();
@@ -100,7 +100,7 @@ fn close(out: &mut String, name: &str) {
     out.push('>');
 }
 
-fn shown(transaction: &Transaction<'_>, value: &Out) -> String {
+fn shown(transaction: &impl ReadTxn, value: &Out) -> String {
     match value {
         Out::Any(any) => script::string(any),
         Out::YText(text) => text.get_string(transaction),
@@ -113,7 +113,7 @@ fn shown(transaction: &Transaction<'_>, value: &Out) -> String {
 
 /// The nodes in a list, read as a text with embedded objects: the library's walk over lists never ends when there
 /// is a character beyond the Basic Multilingual Plane in one, and its walk over XML nodes ends at the first that is none.
-fn children(transaction: &Transaction<'_>, parent: BranchPtr) -> impl Iterator<Item = Out> {
+fn children(transaction: &impl ReadTxn, parent: BranchPtr) -> impl Iterator<Item = Out> {
     TextRef::from(parent)
         .diff(transaction, YChange::identity)
         .into_iter()
@@ -122,7 +122,7 @@ fn children(transaction: &Transaction<'_>, parent: BranchPtr) -> impl Iterator<I
 
 /// The plain text in XML nodes: what stands next to each other in one element is one line, and so is each of the texts that
 /// are all there is in a text or at the root.
-pub(super) fn text(transaction: &Transaction<'_>, parent: BranchPtr) -> String {
+pub(super) fn text(transaction: &impl ReadTxn, parent: BranchPtr) -> String {
     let mut lines = Lines::default();
     lines.read_text(transaction, parent);
     lines.close();
@@ -137,7 +137,7 @@ struct Lines {
 
 impl Lines {
     /// Reads what goes on in the open line, until a block ends it.
-    fn read(&mut self, transaction: &Transaction<'_>, parent: BranchPtr) {
+    fn read(&mut self, transaction: &impl ReadTxn, parent: BranchPtr) {
         for node in children(transaction, parent) {
             match node {
                 Out::YXmlText(text) => {
@@ -159,7 +159,7 @@ impl Lines {
 
     /// Reads a text, or a root, which may be one. With characters of its own it is a line, and without any it is made of
     /// blocks: some editors keep theirs as texts within a text.
-    fn read_text(&mut self, transaction: &Transaction<'_>, parent: BranchPtr) {
+    fn read_text(&mut self, transaction: &impl ReadTxn, parent: BranchPtr) {
         let is_line = children(transaction, parent).any(|node| matches!(node, Out::Any(Any::String(_))));
         if is_line {
             return self.read(transaction, parent);
@@ -180,7 +180,7 @@ impl Lines {
     }
 
     /// A text that is a block of its own. One in which there is nothing is an empty line.
-    fn block(&mut self, transaction: &Transaction<'_>, text: BranchPtr) {
+    fn block(&mut self, transaction: &impl ReadTxn, text: BranchPtr) {
         self.close();
         let before = self.done.len();
         self.read_text(transaction, text);
@@ -190,7 +190,7 @@ impl Lines {
         }
     }
 
-    fn element(&mut self, transaction: &Transaction<'_>, element: &XmlElementRef) {
+    fn element(&mut self, transaction: &impl ReadTxn, element: &XmlElementRef) {
         let in_line = self.open.is_some();
         self.close();
         let inside = branch(element);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Decisions that are made again at once.
-const AT_ONCE: usize = 64;
+const MAX_AT_ONCE: usize = 64;
 /// A decision that cannot be made, because a source fails, is tried again for this long; then its member has to go.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two tries.
@@ -128,7 +128,7 @@ impl Access {
 
     async fn listen(&self, mut listener: AccessListener) {
         let mut is_silent = false;
-        let carrying_out = Arc::new(Semaphore::new(AT_ONCE));
+        let carrying_out = Arc::new(Semaphore::new(MAX_AT_ONCE));
         loop {
             let mut changes = match listener.next().await {
                 Ok(change) => vec![change],
@@ -168,7 +168,7 @@ impl Access {
     }
 
     async fn decide_all_again(&self, entries: Vec<Arc<Entry>>) {
-        let deciding = stream::iter(entries).for_each_concurrent(AT_ONCE, async |entry| {
+        let deciding = stream::iter(entries).for_each_concurrent(MAX_AT_ONCE, async |entry| {
             self.decide_again(&entry).await;
         });
         deciding.await;

@@ -320,6 +320,7 @@ impl Protocol<Said> for EventsPlace {
             // Nothing is asked for that needs an answer.
             return Ok(1);
         };
+        self.join.events.touch(now);
         match events::decode(&mut event.arguments, &self.gate) {
             Ok(Some(request)) => self.request(now, request, event.ack),
             Ok(None) => {

@@ -15,7 +15,7 @@ mod settings;
 
 pub use self::{
     config::SocketIoConfig,
-    namespaces::Namespaces,
+    namespaces::{ConnectError, Namespaces},
     place::{Event, Place, Said},
     server::SocketIoServer,
     session::SocketIo,

@@ -8,7 +8,8 @@ use std::{
     },
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
 use socketioxide_core::{Sid, Str, Value, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::PageId;
@@ -28,9 +29,27 @@ use crate::{
 
 /// The namespaces, as one session sees them.
 pub trait Namespaces: Send {
-    /// Looks for a place in a namespace for the client `sid`; `auth` is the JSON it sent along. The error is the sentence for
-    /// the client.
-    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>>;
+    /// Looks for a place in a namespace for the client `sid`; `auth` is the JSON it sent along.
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, ConnectError>>;
+}
+
+/// How a client hears that it is not let in to a namespace.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ConnectError {
+    /// The sentence. Some programs compare it to know whether to fetch another token.
+    pub message: String,
+    /// What programs need not read from the sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Json>,
+}
+
+impl From<&str> for ConnectError {
+    fn from(message: &str) -> Self {
+        Self {
+            message: message.to_owned(),
+            data: None,
+        }
+    }
 }
 
 /// The namespaces of the server.
@@ -38,8 +57,11 @@ pub(super) struct ServerNamespaces {
     pub(super) config: SocketIoConfig,
     pub(super) context: Arc<ServerContext>,
     pub(super) draining: Arc<AtomicBool>,
-    /// What the request that opened the session proves, for namespaces to which nothing better is shown.
-    pub(super) credential: Option<Credential>,
+    /// What the request that opened the session proves, for namespaces to which nothing better is shown; or why its page may not
+    /// connect, which clients hear only here, whatever their transport.
+    pub(super) credential: Result<Option<Credential>, Refusal>,
+    /// The page is one of the application's own.
+    pub(super) is_own_page: bool,
     pub(super) address: IpAddr,
     /// The session's place among the connections.
     pub(super) slot: Arc<Mutex<ConnectionSlot>>,
@@ -54,17 +76,20 @@ struct Handshake {
 
 impl ServerNamespaces {
     /// The token of the handshake first, then what the request had.
-    fn credential(&self, auth: Option<&Value>) -> Option<Credential> {
+    fn credential(&self, auth: Option<&Value>) -> Result<Option<Credential>, Refusal> {
+        let proven = self.credential.clone()?;
         let handshake: Option<Handshake> = CommonParser.decode_default(auth).ok();
         let token = handshake.and_then(|handshake| handshake.token);
-        match token.filter(|token| !token.is_empty()) {
-            Some(token) => Some(Credential::Given(token)),
-            None => self.credential.clone(),
-        }
+        let token = token.filter(|token| !token.is_empty());
+        Ok(token.map(Credential::Given).or(proven))
     }
 
-    fn page(&self, page: PageId, namespace: &Str, auth: Option<&Value>) -> Work<Result<Place, Refusal>> {
-        let credential = self.credential(auth);
+    fn page(
+        &self,
+        page: PageId,
+        namespace: &Str,
+        credential: Option<Credential>,
+    ) -> Work<Result<Place, Refusal>> {
         let (context, slot, address) = (self.context.clone(), self.slot.clone(), self.address);
         let (namespace, patience) = (namespace.clone(), self.config.connect_timeout);
         Box::pin(async move {
@@ -78,8 +103,7 @@ impl ServerNamespaces {
         })
     }
 
-    fn events(&self, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, Refusal>> {
-        let credential = self.credential(auth);
+    fn events(&self, sid: Sid, credential: Option<Credential>) -> Work<Result<Place, Refusal>> {
         let (context, slot, address) = (self.context.clone(), self.slot.clone(), self.address);
         let config = self.config;
         Box::pin(async move {
@@ -101,12 +125,17 @@ impl ServerNamespaces {
 }
 
 impl Namespaces for ServerNamespaces {
-    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, String>> {
-        let joining = match y_socketio::page(name) {
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, ConnectError>> {
+        let credential = self.credential(auth);
+        let shown = Shown::of(&credential, self.is_own_page);
+        let joining = match (y_socketio::page(name), credential) {
             _ if self.draining.load(Ordering::Relaxed) => Err(Refusal::draining()),
-            Some(page) => page.map(|page| self.page(page, name, auth)),
-            None if name.as_str() == events::NAMESPACE => Ok(self.events(sid, auth)),
-            None => return Box::pin(async { Err("Invalid namespace".to_owned()) }),
+            (None, _) if name.as_str() != events::NAMESPACE => {
+                return Box::pin(async { Err("Invalid namespace".into()) });
+            }
+            (_, Err(refusal)) => Err(refusal),
+            (Some(page), Ok(credential)) => page.map(|page| self.page(page, name, credential)),
+            (None, Ok(credential)) => Ok(self.events(sid, credential)),
         };
         let (context, address, patience) = (self.context.clone(), self.address, self.config.connect_timeout);
         Box::pin(async move {
@@ -119,7 +148,7 @@ impl Namespaces for ServerNamespaces {
                 Err(refusal) => {
                     context.metrics.refused(refusal.code.as_str(), 1);
                     context.delay_bad_token(address, &refusal).await;
-                    Err(sentence(&refusal))
+                    Err(shown.error(&refusal))
                 }
             }
         })
@@ -133,18 +162,112 @@ fn attach_user(slot: &Mutex<ConnectionSlot>, user: Option<&Arc<str>>) -> Result<
         .attach_user(user)
 }
 
-/// How a client hears that it is not let in. Some programs look for these words to fetch another token.
-fn sentence(refusal: &Refusal) -> String {
-    let is_about_token = matches!(
-        refusal.code,
-        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
-    );
-    match is_about_token {
-        true => format!(
-            "{}: Authentication error: {}",
-            refusal.code.as_str(),
-            refusal.message
-        ),
-        false => refusal.to_string(),
+/// What a client has shown of who it is, as far as the sentence depends on it with which it is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// Nothing, from a page of the application.
+    NothingOnOwnPage,
+    /// Nothing.
+    Nothing,
+    /// Cookies.
+    Cookies,
+    /// A token.
+    Token,
+    /// Its page may not connect.
+    ForeignPage,
+}
+
+impl Shown {
+    fn of(credential: &Result<Option<Credential>, Refusal>, is_own_page: bool) -> Self {
+        match credential {
+            Err(_) => Self::ForeignPage,
+            Ok(None) if is_own_page => Self::NothingOnOwnPage,
+            Ok(None) => Self::Nothing,
+            Ok(Some(credential)) if credential.is_cookie() => Self::Cookies,
+            Ok(Some(_)) => Self::Token,
+        }
+    }
+
+    /// The words that clients of the applications compare to know whether to ask for another token or to show a login.
+    fn error(self, refusal: &Refusal) -> ConnectError {
+        let is_about_token = matches!(
+            refusal.code,
+            RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
+        );
+        let message = match self {
+            Self::ForeignPage if refusal.code == RefusalCode::Forbidden => "Origin not allowed".to_owned(),
+            Self::NothingOnOwnPage if is_about_token => "Authentication required".to_owned(),
+            Self::Nothing if is_about_token => "Authentication error: No token provided".to_owned(),
+            Self::Cookies if is_about_token => "Authentication failed".to_owned(),
+            Self::Token if is_about_token => "Authentication error: Invalid token".to_owned(),
+            Self::ForeignPage | Self::NothingOnOwnPage | Self::Nothing | Self::Cookies | Self::Token => {
+                refusal.message.clone().into_owned()
+            }
+        };
+        let data = json!({ "code": refusal.code.as_str(), "retryable": refusal.code.is_retryable() });
+        ConnectError {
+            message,
+            data: Some(data),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_hear_the_words_that_they_compare() {
+        let of = |code| Refusal::new(code, "why");
+        let cookies = || Ok(Some(Credential::Cookies(Vec::new())));
+        let token = || Ok(Some(Credential::Given("t".to_owned())));
+        let foreign = || Err(of(RefusalCode::Forbidden));
+        for (credential, is_own_page, code, expected) in [
+            (
+                Ok(None),
+                true,
+                RefusalCode::Unauthenticated,
+                "Authentication required",
+            ),
+            (
+                Ok(None),
+                false,
+                RefusalCode::Unauthenticated,
+                "Authentication error: No token provided",
+            ),
+            (
+                cookies(),
+                true,
+                RefusalCode::Unauthenticated,
+                "Authentication failed",
+            ),
+            (
+                cookies(),
+                true,
+                RefusalCode::TokenExpired,
+                "Authentication failed",
+            ),
+            (
+                token(),
+                true,
+                RefusalCode::TokenRevoked,
+                "Authentication error: Invalid token",
+            ),
+            (
+                token(),
+                false,
+                RefusalCode::TokenExpired,
+                "Authentication error: Invalid token",
+            ),
+            (token(), false, RefusalCode::Forbidden, "why"),
+            (Ok(None), true, RefusalCode::RateLimited, "why"),
+            (foreign(), false, RefusalCode::Forbidden, "Origin not allowed"),
+            (foreign(), false, RefusalCode::Draining, "why"),
+        ] {
+            let error = Shown::of(&credential, is_own_page).error(&of(code));
+            assert_eq!(error.message, expected, "{credential:?} {code:?}");
+            let data = json!({ "code": code.as_str(), "retryable": code.is_retryable() });
+            assert_eq!(error.data, Some(data));
+        }
     }
 }

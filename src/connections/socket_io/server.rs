@@ -8,12 +8,12 @@ use std::{
     },
 };
 
-use axum::http::request::Parts;
+use axum::http::{header, request::Parts};
 use ipnet::IpNet;
 
 use super::{config::SocketIoConfig, namespaces::ServerNamespaces, session::SocketIo};
 use crate::{
-    auth::client_address,
+    auth::{Origin, client_address},
     connections::{
         Admissions, Peer, context::ServerContext, driver::now, engine_io::Server, protocol::Protocol,
     },
@@ -28,6 +28,8 @@ struct Shared {
     config: SocketIoConfig,
     admissions: Admissions,
     trusted_proxies: Vec<IpNet>,
+    /// Where the application's own pages come from.
+    own_pages: Vec<Origin>,
     context: Arc<ServerContext>,
     draining: Arc<AtomicBool>,
 }
@@ -38,6 +40,7 @@ impl SocketIoServer {
         config: SocketIoConfig,
         admissions: Admissions,
         trusted_proxies: Vec<IpNet>,
+        own_pages: Vec<Origin>,
         context: Arc<ServerContext>,
         draining: Arc<AtomicBool>,
     ) -> Self {
@@ -45,6 +48,7 @@ impl SocketIoServer {
             config,
             admissions,
             trusted_proxies,
+            own_pages,
             context,
             draining,
         }))
@@ -71,7 +75,13 @@ impl SocketIoServer {
             .context
             .access
             .authenticator()
-            .credential(&request.headers, &request.uri)?;
+            .credential(&request.headers, &request.uri);
+        let is_own_page = request.headers.get(header::ORIGIN).is_some_and(|origin| {
+            shared
+                .own_pages
+                .iter()
+                .any(|own| own.as_str().as_bytes() == origin.as_bytes())
+        });
         let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         shared.context.access.rates().arrives(address)?;
         let namespaces = ServerNamespaces {
@@ -80,6 +90,7 @@ impl SocketIoServer {
             context: shared.context.clone(),
             draining: shared.draining.clone(),
             credential,
+            is_own_page,
             address,
         };
         Ok(Box::new(SocketIo::new(

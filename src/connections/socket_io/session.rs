@@ -21,7 +21,7 @@ use socketioxide_parser_common::CommonParser;
 
 use super::{
     config::{MAX_REPLY_BYTES, SocketIoConfig},
-    namespaces::Namespaces,
+    namespaces::{ConnectError, Namespaces},
     place::{Event, Place, Said},
 };
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
         rotation::Rotation,
     },
     protocols::Frame,
-    protocols::socket_io::{encode, malformed, refusal_answer, refusal_event},
+    protocols::socket_io::{connect_error, encode, malformed, refusal_answer, refusal_event},
     rooms::{Departure, Refusal, RefusalCode},
 };
 
@@ -71,7 +71,7 @@ struct Placed {
 struct Connecting {
     name: Str,
     sid: Sid,
-    work: Work<Result<Place, String>>,
+    work: Work<Result<Place, ConnectError>>,
 }
 
 impl SocketIo {
@@ -193,14 +193,14 @@ impl SocketIo {
     fn connect(&mut self, name: Str, auth: Option<&Value>) {
         if self.places.len() >= self.max_namespaces {
             let full = Refusal::new(RefusalCode::RateLimited, "too many namespaces on one connection");
-            return self.reply(Packet::connect_error(name, full.to_string()));
+            return self.refuse(&name, &full.to_string().as_str().into());
         }
         let sid = Sid::new();
         let work = self.namespaces.connect(&name, sid, auth);
         self.connecting = Some(Connecting { name, sid, work });
     }
 
-    fn connected(&mut self, name: Str, sid: Sid, place: Result<Place, String>) {
+    fn connected(&mut self, name: Str, sid: Sid, place: Result<Place, ConnectError>) {
         match place {
             Ok(place) => {
                 let hello = format!("{{\"sid\":\"{sid}\"}}");
@@ -213,8 +213,13 @@ impl SocketIo {
                 (self.early_messages, self.early_bytes) = (0, 0);
                 self.is_known = true;
             }
-            Err(message) => self.reply(Packet::connect_error(name, message)),
+            Err(error) => self.refuse(&name, &error),
         }
+    }
+
+    /// Tells a client that it is not let in to a namespace. The parser's own packet has no place for data.
+    fn refuse(&mut self, name: &Str, error: &ConnectError) {
+        self.replying(|frames| connect_error(name, error, frames));
     }
 
     /// Gives up the place in a namespace.

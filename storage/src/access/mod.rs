@@ -26,10 +26,10 @@ pub const EVERYBODY: &str = "*";
 /// which may be missing and then means all of them.
 pub const CHANNEL: &str = "pageroom_access";
 /// How many audit entries [`MemoryStore`](crate::MemoryStore) keeps.
-pub const MEMORY_AUDIT_ROWS: usize = 10_000;
+pub const MAX_MEMORY_AUDIT_ROWS: usize = 10_000;
 
 /// How many audit entries are forgotten at once.
-pub const FORGOTTEN_AT_ONCE: usize = 1000;
+pub const MAX_FORGOTTEN_AT_ONCE: usize = 1000;
 
 /// A role that somebody has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +72,17 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// More, for people.
     pub detail: String,
+}
+
+/// When a user was last in a room that shows who is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSeen {
+    /// The name of the room.
+    pub room: String,
+    /// The user.
+    pub user: String,
+    /// When; kept to the millisecond.
+    pub at: SystemTime,
 }
 
 /// Which audit entries are wanted; what is `None` does not matter.
@@ -137,9 +148,18 @@ pub trait AccessStore: Send + Sync + 'static {
     /// Reads the audit log, the newest entry first, each with its number.
     async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError>;
 
-    /// Forgets audit entries from before this time, the oldest first and at most [`FORGOTTEN_AT_ONCE`], and returns how many: others who
+    /// Forgets audit entries from before this time, the oldest first and at most [`MAX_FORGOTTEN_AT_ONCE`], and returns how many: others who
     /// write need not wait until all are gone.
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError>;
+
+    /// Notes when users were last in rooms, each user of a room once. An earlier time than what is known changes nothing.
+    async fn see(&self, seen: &[LastSeen]) -> Result<(), StoreError>;
+
+    /// Who was in a room, those of whom that is the shortest time ago first, at most `limit`.
+    async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError>;
+
+    /// Forgets that a user was in a room.
+    async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError>;
 
     /// Hears of changes that others make, where the database can announce them.
     fn access_listener(&self) -> Option<AccessListener> {

@@ -38,7 +38,7 @@ use session::{bring_up_to_date, check_server, check_session, opening};
 pub(crate) use session::{connect_options, describe, session_options};
 
 /// Pages that are stored alone at once.
-const LONE_PAGES: u32 = 2;
+const MAX_LONE_PAGES: u32 = 2;
 
 /// See the module.
 pub(crate) struct PostgresStore {
@@ -70,7 +70,7 @@ impl PostgresStore {
             timeout: options.timeout,
             connect: connect.clone(),
             writer: Connections::new(1, each(session::impatient)),
-            lone: Connections::new(LONE_PAGES, each(session::patient)),
+            lone: Connections::new(MAX_LONE_PAGES, each(session::patient)),
             compactor: Connections::new(1, each(plainly)),
             aside: Connections::new(1, each(plainly)),
             readers: Connections::new(options.readers.max(1), each(plainly)),

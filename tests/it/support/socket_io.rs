@@ -88,7 +88,9 @@ impl Session {
             None => Ok(session),
             Some(error) => {
                 let error: Value = serde_json::from_str(error).expect("JSON");
-                Err(error["message"].as_str().expect("a sentence").to_owned())
+                let message = error["message"].as_str().expect("a sentence");
+                let code = error["data"]["code"].as_str().expect("a code");
+                Err(format!("{code}: {message}"))
             }
         }
     }

@@ -1,0 +1,169 @@
+//! Which copy an author edited: of all that it can have had, the one from which its content is nearest.
+
+use std::collections::BTreeMap;
+
+use super::diff::{atoms, difference, hunks, is_of_word};
+
+/// A content that the author of a save may have begun with.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Candidate {
+    /// The whole content, in the form of the save.
+    pub content: serde_json::Value,
+    /// Whether what is in it and not in the save has been deleted by the author. Not so where the author may have begun with something
+    /// else that is not known: then nothing is deleted.
+    pub is_certain: bool,
+}
+
+/// How much dearer a word is that would have been put in than one that would have been taken out. An insertion that was none is
+/// there twice in the end, so it takes many deletions to make it the likelier one.
+const INSERTED: usize = 4;
+
+/// How many candidates are compared word by word: those that have the most words in common with the save.
+const MAX_COMPARED: usize = 8;
+
+/// So many words may be in two contents by coincidence.
+const COINCIDENCE: usize = 1;
+
+/// How many words have been put in and taken out between two contents.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Distance {
+    inserted: usize,
+    deleted: usize,
+}
+
+impl Distance {
+    fn between(from: &[&str], to: &[&str]) -> Self {
+        let hunks = hunks(from, to);
+        Self {
+            inserted: hunks.iter().map(|hunk| hunk.new.len()).sum(),
+            deleted: hunks.iter().map(|hunk| hunk.old.len()).sum(),
+        }
+    }
+
+    /// The same without regard to the order of the words, which is never more and quickly found.
+    fn at_least(from: &[&str], to: &BTreeMap<&str, usize>) -> Self {
+        let (mut left, mut deleted) = (to.clone(), 0);
+        for word in from {
+            match left.get_mut(word) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ => deleted += 1,
+            }
+        }
+        Self {
+            inserted: left.values().sum(),
+            deleted,
+        }
+    }
+
+    fn cost(self) -> usize {
+        INSERTED * self.inserted + self.deleted
+    }
+}
+
+/// The words of a text. What is between them says little of where it comes from.
+fn words(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let end = at + character.len_utf8();
+        let goes_on = characters.peek().is_some_and(|(_, next)| is_of_word(*next));
+        if is_of_word(character) && goes_on {
+            continue;
+        }
+        let word = text.get(start..end).unwrap_or_default();
+        start = end;
+        if character.is_alphanumeric() || character == '_' {
+            found.push(word);
+        }
+    }
+    found
+}
+
+/// A candidate that was compared word by word.
+struct Compared<'a> {
+    index: usize,
+    content: &'a str,
+    distance: Distance,
+}
+
+/// The index of the text that is nearest to `saved`; of equally near ones the first.
+pub(super) fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Option<usize> {
+    let saved_words = words(saved);
+    let mut counts = BTreeMap::new();
+    for word in &saved_words {
+        *counts.entry(*word).or_insert(0) += 1;
+    }
+    let mut by_bound = Vec::new();
+    for (index, candidate) in candidates.enumerate() {
+        if candidate == saved {
+            return Some(index);
+        }
+        by_bound.push((
+            Distance::at_least(&words(candidate), &counts).cost(),
+            index,
+            candidate,
+        ));
+    }
+    by_bound.sort_unstable();
+    by_bound.truncate(MAX_COMPARED);
+    let mut compared: Vec<_> = (by_bound.into_iter())
+        .map(|(_, index, content)| Compared {
+            index,
+            content,
+            distance: Distance::between(&words(content), &saved_words),
+        })
+        .collect();
+    compared.sort_by_key(|compared| (compared.distance.cost(), compared.index));
+    let (best, others) = compared.split_first()?;
+    // Nearer only by a coincidence, and then what others have just written would go.
+    let rival = others.iter().find(|other| {
+        other.distance.inserted <= best.distance.inserted + COINCIDENCE
+            && other.index > best.index
+            && deletes_what_is_new(best.content, saved, other.content)
+    });
+    Some(rival.unwrap_or(best).index)
+}
+
+/// Whether something that is in `from` and not yet in `earlier` is not in `saved`.
+fn deletes_what_is_new(from: &str, saved: &str, earlier: &str) -> bool {
+    let (from, saved, earlier) = (atoms(from), atoms(saved), atoms(earlier));
+    let new = difference(&earlier, &from);
+    let gone = difference(&from, &saved);
+    let mut new = new
+        .iter()
+        .map(|hunk| &hunk.new)
+        .filter(|range| !range.is_empty())
+        .peekable();
+    gone.iter().map(|hunk| &hunk.old).any(|gone| {
+        while new.next_if(|new| new.end <= gone.start).is_some() {}
+        new.peek()
+            .is_some_and(|new| new.start < gone.end && !gone.is_empty())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[track_caller]
+    fn is_nearest<const N: usize>(candidates: [&str; N], saved: &str, expected: usize) {
+        assert_eq!(nearest(candidates.into_iter(), saved), Some(expected), "{saved}");
+    }
+
+    #[test]
+    fn the_nearest_is_the_one_that_the_author_edited() {
+        // What it saved itself, though a longer version came meanwhile.
+        is_nearest(["a b c by others", "a b c"], "a b c d", 1);
+        // What it was sent: else the words of others would be there twice.
+        is_nearest(["a b c by others now", "a b c"], "a b c others now", 0);
+        // The order of the words counts.
+        is_nearest(["b a", "a b"], "a b c", 1);
+        // A word that two authors happened to write makes nobody delete the words of the other one.
+        is_nearest(["one two by bob", "one two"], "one two by ada", 1);
+        is_nearest(["one two by bob", "one two"], "one two by bobby", 0);
+        // The same again.
+        is_nearest(["x", "a b", "a b"], "a b", 1);
+        assert_eq!(nearest([].into_iter(), "a"), None);
+    }
+}

@@ -1,0 +1,439 @@
+//! Differences between two sequences, by words and then by characters, and edits of one copy carried over to another one.
+
+use std::hash::Hash;
+use std::ops::Range;
+
+use imara_diff::{Algorithm, Diff, InternedInput, Interner};
+
+/// A place where two sequences differ: `new` stands where `old` stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Hunk {
+    pub(super) old: Range<usize>,
+    pub(super) new: Range<usize>,
+}
+
+impl Hunk {
+    fn is_replacement(&self) -> bool {
+        !self.old.is_empty() && !self.new.is_empty()
+    }
+
+    /// One hunk from here to the end of `later`.
+    fn up_to(&self, later: &Self) -> Self {
+        Self {
+            old: self.old.start..later.old.end,
+            new: self.new.start..later.new.end,
+        }
+    }
+
+    fn moved(self, old: usize, new: usize) -> Self {
+        Self {
+            old: self.old.start + old..self.old.end + old,
+            new: self.new.start + new..self.new.end + new,
+        }
+    }
+}
+
+/// One unit of a content: a character, or something that stands in its place. Nodes that count as the same have the same number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Atom {
+    Character(char),
+    Node(u32),
+}
+
+impl Atom {
+    fn is_of_word(self) -> bool {
+        match self {
+            Self::Character(character) => is_of_word(character),
+            Self::Node(_) => false,
+        }
+    }
+}
+
+/// Characters that make up words. Scripts that put no spaces between words are compared by the character.
+pub(super) fn is_of_word(character: char) -> bool {
+    character.is_alphanumeric() && !is_without_spaces(character) || character == '_'
+}
+
+fn is_without_spaces(character: char) -> bool {
+    matches!(character, '\u{0e00}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{2e80}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9f}' | '\u{20000}'..='\u{3ffff}')
+}
+
+pub(super) fn atoms(text: &str) -> Vec<Atom> {
+    text.chars().map(Atom::Character).collect()
+}
+
+/// Up to so many tokens the smallest difference is looked for; beyond, a good one within bounded work.
+const MAX_MINIMAL: usize = 4000;
+
+/// Most hunks that a difference is made of. Whatever differs in more places is taken for one longer change around the shortest common
+/// parts, because each hunk is an edit of the document.
+const MAX_HUNKS: usize = 1000;
+
+/// Where two sequences of tokens differ.
+pub(super) fn hunks<T: Eq + Hash + Copy>(old: &[T], new: &[T]) -> Vec<Hunk> {
+    let (start, end) = common_ends(old, new);
+    let old_middle = old.get(start..old.len() - end).unwrap_or_default();
+    let new_middle = new.get(start..new.len() - end).unwrap_or_default();
+    if old_middle.is_empty() && new_middle.is_empty() {
+        return Vec::new();
+    }
+    if old_middle.is_empty() || new_middle.is_empty() {
+        let whole = Hunk {
+            old: 0..old_middle.len(),
+            new: 0..new_middle.len(),
+        };
+        return vec![whole.moved(start, start)];
+    }
+    let mut input = InternedInput {
+        before: Vec::new(),
+        after: Vec::new(),
+        interner: Interner::new(old_middle.len() + new_middle.len()),
+    };
+    input.update_before(old_middle.iter().copied());
+    input.update_after(new_middle.iter().copied());
+    let algorithm = match old_middle.len() + new_middle.len() <= MAX_MINIMAL {
+        true => Algorithm::MyersMinimal,
+        false => Algorithm::Histogram,
+    };
+    let diff = Diff::compute(algorithm, &input);
+    let found = diff.hunks().map(|hunk| {
+        Hunk {
+            old: hunk.before.start as usize..hunk.before.end as usize,
+            new: hunk.after.start as usize..hunk.after.end as usize,
+        }
+        .moved(start, start)
+    });
+    coarsened(found.collect(), MAX_HUNKS)
+}
+
+/// How many tokens are the same at the start and, behind those, at the end.
+fn common_ends<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
+    let start = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let rest = old.len().min(new.len()) - start;
+    let end = (old.iter().rev().zip(new.iter().rev()).take(rest))
+        .take_while(|(old, new)| old == new)
+        .count();
+    (start, end)
+}
+
+/// Joins hunks around the shortest common parts until there are at most `most`.
+fn coarsened(mut hunks: Vec<Hunk>, most: usize) -> Vec<Hunk> {
+    let mut shortest = 1;
+    while hunks.len() > most {
+        hunks = joined(hunks, |before, after| {
+            after.old.start - before.old.end <= shortest
+        });
+        shortest *= 2;
+    }
+    hunks
+}
+
+/// Joins neighbours of which `is_one` says that they are one change.
+fn joined(hunks: Vec<Hunk>, is_one: impl Fn(&Hunk, &Hunk) -> bool) -> Vec<Hunk> {
+    let mut done: Vec<Hunk> = Vec::with_capacity(hunks.len());
+    for hunk in hunks {
+        match done.last_mut() {
+            Some(before) if is_one(before, &hunk) => *before = before.up_to(&hunk),
+            _ => done.push(hunk),
+        }
+    }
+    done
+}
+
+/// Where two contents differ. Words that have nothing to do with each other are replaced whole, so that an insertion stays in one piece.
+pub(super) fn difference(old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
+    let (old_words, new_words) = (words(old), words(new));
+    let by_word = hunks(&old_words, &new_words);
+    let (old_starts, new_starts) = (starts(&old_words), starts(&new_words));
+    let at = |starts: &[usize], word: usize| starts.get(word).copied().unwrap_or_default();
+    let by_atom = by_word.into_iter().map(|hunk| Hunk {
+        old: at(&old_starts, hunk.old.start)..at(&old_starts, hunk.old.end),
+        new: at(&new_starts, hunk.new.start)..at(&new_starts, hunk.new.end),
+    });
+    // A space or a comma that changed words have in common does not make two changes of one. Which of several is the common one may be
+    // a coincidence, too.
+    let by_atom = joined(by_atom.collect(), |before, after| {
+        let common = old.get(before.old.end..after.old.start).unwrap_or_default();
+        before.up_to(after).is_replacement()
+            && common.len() <= 2
+            && common
+                .iter()
+                .all(|atom| matches!(atom, Atom::Character(_)) && !atom.is_of_word())
+    });
+    let refined = by_atom.into_iter().flat_map(|hunk| refined(old, new, hunk));
+    coarsened(refined.collect(), MAX_HUNKS)
+}
+
+/// The words of a content, and what is between them one by one.
+fn words(atoms: &[Atom]) -> Vec<&[Atom]> {
+    atoms
+        .chunk_by(|left, right| left.is_of_word() && right.is_of_word())
+        .collect()
+}
+
+fn starts(words: &[&[Atom]]) -> Vec<usize> {
+    let mut at = 0;
+    let mut starts = vec![0];
+    starts.extend(words.iter().map(|word| {
+        at += word.len();
+        at
+    }));
+    starts
+}
+
+/// A change of words as changes of characters.
+fn refined(old: &[Atom], new: &[Atom], hunk: Hunk) -> Vec<Hunk> {
+    if !hunk.is_replacement() {
+        return vec![hunk];
+    }
+    let old = old.get(hunk.old.clone()).unwrap_or_default();
+    let new = new.get(hunk.new.clone()).unwrap_or_default();
+    let (start, end) = common_ends(old, new);
+    let middle = Hunk {
+        old: start..old.len() - end,
+        new: start..new.len() - end,
+    };
+    let is_short = old.len() + new.len() <= MAX_MINIMAL;
+    let found = match middle.is_replacement() && is_short {
+        true => without_coincidences(old, hunks(old, new), new.len()),
+        false => vec![middle],
+    };
+    let moved = found
+        .into_iter()
+        .map(|found| found.moved(hunk.old.start, hunk.new.start));
+    moved.collect()
+}
+
+/// The same difference without the letters that another word happens to have too, and without what is between such words: a word of
+/// which less than three quarters are left is another one.
+fn without_coincidences(old: &[Atom], hunks: Vec<Hunk>, new_length: usize) -> Vec<Hunk> {
+    if hunks.iter().all(|hunk| hunk.new.is_empty()) {
+        return hunks;
+    }
+    let mapping = Mapping::new(hunks, old.len(), new_length);
+    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    // What is between words waits for whether one of its neighbours is left.
+    let (mut between, mut is_left) = (Vec::new(), true);
+    let mut start = 0;
+    for word in words(old) {
+        let range = start..start + word.len();
+        start = range.end;
+        let kept = range.filter_map(|old| Some((old, mapping.kept(old)?)));
+        if !word.iter().all(|atom| atom.is_of_word()) {
+            between.extend(kept);
+            continue;
+        }
+        let kept: Vec<_> = kept.collect();
+        let was_left = std::mem::replace(&mut is_left, 4 * kept.len() >= 3 * word.len());
+        let between = std::mem::take(&mut between);
+        pairs.extend(between.into_iter().filter(|_| was_left || is_left));
+        pairs.extend(kept.into_iter().filter(|_| is_left));
+    }
+    pairs.extend(between);
+    hunks_between(&pairs, old.len(), new_length)
+}
+
+/// The difference in which only these pairs are the same.
+pub(super) fn hunks_between(pairs: &[(usize, usize)], old_length: usize, new_length: usize) -> Vec<Hunk> {
+    let (mut old_at, mut new_at) = (0, 0);
+    let mut hunks = Vec::new();
+    for &(old, new) in pairs.iter().chain([&(old_length, new_length)]) {
+        if old_at < old || new_at < new {
+            hunks.push(Hunk {
+                old: old_at..old,
+                new: new_at..new,
+            });
+        }
+        (old_at, new_at) = (old + 1, new + 1);
+    }
+    hunks
+}
+
+/// Where each token of an earlier content is in a later one, and where something would go that is put between two of them.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    /// For each token its place, if it is still there.
+    kept: Vec<Option<usize>>,
+    hunks: Vec<Hunk>,
+    new_length: usize,
+}
+
+impl Mapping {
+    pub(super) fn new(hunks: Vec<Hunk>, old_length: usize, new_length: usize) -> Self {
+        let mut kept = Vec::with_capacity(old_length);
+        let mut at = 0;
+        for hunk in &hunks {
+            let same = hunk.old.start - kept.len();
+            kept.extend((at..at + same).map(Some));
+            kept.extend(hunk.old.clone().map(|_| None));
+            at = hunk.new.end;
+        }
+        let rest = old_length - kept.len();
+        kept.extend((at..at + rest).map(Some));
+        Self {
+            kept,
+            hunks,
+            new_length,
+        }
+    }
+
+    pub(super) fn kept(&self, old: usize) -> Option<usize> {
+        self.kept.get(old).copied().flatten()
+    }
+
+    /// Where that goes which stands before the token `old` of the earlier content: behind its left neighbour, or before its right one,
+    /// or behind what stands in place of both.
+    pub(super) fn gap(&self, old: usize) -> usize {
+        let left = old.checked_sub(1);
+        match (left, left.and_then(|left| self.kept(left)), self.kept(old)) {
+            (_, Some(left), _) => left + 1,
+            (None, _, _) => 0,
+            (Some(_), None, Some(right)) => right,
+            (Some(_), None, None) => {
+                let around = self.hunks.partition_point(|hunk| hunk.old.end < old);
+                self.hunks
+                    .get(around)
+                    .map_or(self.new_length, |hunk| hunk.new.end)
+            }
+        }
+    }
+}
+
+/// An edit of the current content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Edit {
+    /// These tokens go.
+    Delete(Range<usize>),
+    /// Before the token `at` come these tokens of the saved content.
+    Insert { at: usize, saved: Range<usize> },
+}
+
+/// What was changed between the base and the saved content, as edits of the current one, in its order. What somebody else has put in is not
+/// touched; what is gone already stays so. Without `deletes` nothing is deleted.
+pub(super) fn carried_over(current: &Mapping, saved: &[Hunk], deletes: bool) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for hunk in saved {
+        if !hunk.new.is_empty() {
+            edits.push(Edit::Insert {
+                at: current.gap(hunk.old.start),
+                saved: hunk.new.clone(),
+            });
+        }
+        let gone = hunk.old.clone().filter_map(|old| current.kept(old));
+        for at in gone.take(if deletes { usize::MAX } else { 0 }) {
+            match edits.last_mut() {
+                Some(Edit::Delete(range)) if range.end == at => range.end += 1,
+                _ => edits.push(Edit::Delete(at..at + 1)),
+            }
+        }
+    }
+    edits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Atom, Edit, Mapping, atoms, carried_over, difference};
+
+    fn text(atoms: &[Atom]) -> String {
+        let characters = atoms.iter().map(|atom| match atom {
+            Atom::Character(character) => *character,
+            Atom::Node(_) => '\u{fffc}',
+        });
+        characters.collect()
+    }
+
+    fn changes(old: &str, new: &str) -> Vec<(String, String)> {
+        let (old, new) = (atoms(old), atoms(new));
+        let hunks = difference(&old, &new);
+        let shown = hunks
+            .into_iter()
+            .map(|hunk| (text(&old[hunk.old]), text(&new[hunk.new])));
+        shown.collect()
+    }
+
+    fn merged(base: &str, current: &str, saved: &str) -> String {
+        let (base, current, saved) = (atoms(base), atoms(current), atoms(saved));
+        let mapping = Mapping::new(difference(&base, &current), base.len(), current.len());
+        let edits = carried_over(&mapping, &difference(&base, &saved), true);
+        let mut out = current.clone();
+        let mut shift = 0_isize;
+        for edit in edits {
+            match edit {
+                Edit::Delete(range) => {
+                    let start = range.start.strict_add_signed(shift);
+                    shift -= range.len() as isize;
+                    out.drain(start..start + range.len());
+                }
+                Edit::Insert { at, saved: range } => {
+                    let at = at.strict_add_signed(shift);
+                    shift += range.len() as isize;
+                    out.splice(at..at, saved[range].iter().copied());
+                }
+            }
+        }
+        text(&out)
+    }
+
+    #[test]
+    fn words_are_compared_whole_and_their_ends_by_the_character() {
+        for (old, new, expected) in [
+            ("", "", &[][..]),
+            ("the cat sat", "the car cat sat", &[("", "car ")]),
+            ("colour", "colours", &[("", "s")]),
+            ("a cat", "a tactic", &[("cat", "tactic")]),
+            (
+                "one two three",
+                "uno dos tres",
+                &[("one two three", "uno dos tres")],
+            ),
+            ("hello", "he[A]llo", &[("", "[A]")]),
+            ("helloworld", "he[A]llowo[B]rld", &[("", "[A]"), ("", "[B]")]),
+            ("これは本です", "これは古い本です", &[("", "古い")]),
+        ] {
+            let found = changes(old, new);
+            let found: Vec<_> = (found.iter())
+                .map(|(old, new)| (old.as_str(), new.as_str()))
+                .collect();
+            assert_eq!(found, expected, "{old} → {new}");
+        }
+    }
+
+    #[test]
+    fn both_sides_are_in_the_outcome() {
+        for (base, current, saved, outcome) in [
+            ("a c", "a b c", "a c d", "a b c d"),
+            ("a b c", "a c", "a b c d", "a c d"),
+            ("one two three", "one three", "one 2 three", "one 2three"),
+            ("color", "colour", "colors", "colours"),
+            ("keep gone keep", "keep goXne keep", "keep keep", "keep Xkeep"),
+            ("x", "", "x y", " y"),
+            ("", "theirs", "ours", "ourstheirs"),
+        ] {
+            assert_eq!(
+                merged(base, current, saved),
+                outcome,
+                "{base} → {current} | {saved}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_has_nothing_in_common_is_few_changes() {
+        let words = |seed: u64| {
+            let mut state = seed;
+            let mut out = String::new();
+            while out.len() < 400_000 {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                out.push_str(
+                    ["the ", "of ", "and ", "house ", "\n", "water ", "is "][(state >> 33) as usize % 7],
+                );
+                out.push_str(&format!("{:x} ", state >> 44));
+            }
+            out
+        };
+        let (old, new) = (atoms(&words(1)), atoms(&words(2)));
+        let hunks = difference(&old, &new);
+        assert!(hunks.len() <= super::MAX_HUNKS, "{}", hunks.len());
+    }
+}

@@ -1,0 +1,367 @@
+//! Saves of a whole content, as edits of the live document: what the author changed since the copy that it began with is carried over to
+//! what the page holds now.
+//!
+//! ```text
+//!             base ───────────► saved        what the author did
+//!              │                  │
+//!   others did │                  │ the same edits, of the current content
+//!              ▼                  ▼
+//!           current ──────────► outcome
+//! ```
+//!
+//! Each insertion of either side is in the outcome once and in one piece. What one side deleted is gone, except for what the other one wrote
+//! into it. Nothing that the author's copy could not show is touched: it is not in the base, so it counts as an insertion of others. The base
+//! is the nearest of the contents that the author may have begun with; when it is not certain, nothing is deleted.
+
+mod base;
+mod diff;
+mod json;
+mod text;
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde_json::{Map as Object, Value};
+use thiserror::Error;
+use yrs::{GetString, TransactionMut, WriteTxn};
+
+pub use base::Candidate;
+pub use json::{COMPONENT_FIELD, ComponentChange, ORDER};
+
+use crate::content::{self, FieldType};
+use crate::state_vector::ClientId;
+use crate::view::{View, ViewError};
+
+/// How a whole content is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Plain text.
+    Text,
+    /// HTML.
+    Html,
+    /// The JSON of a ProseMirror document.
+    Prosemirror,
+    /// A JSON object, of a component.
+    Json,
+}
+
+impl Format {
+    /// The root type that holds it where no other one is named.
+    pub fn usual_field(self) -> &'static str {
+        match self {
+            Self::Text => "content",
+            Self::Html | Self::Prosemirror => "default",
+            Self::Json => COMPONENT_FIELD,
+        }
+    }
+
+    fn fits(self, kind: FieldType) -> bool {
+        match self {
+            Self::Text => matches!(kind, FieldType::Text | FieldType::Unknown),
+            Self::Html | Self::Prosemirror => matches!(kind, FieldType::Xml | FieldType::Unknown),
+            Self::Json => matches!(kind, FieldType::Map | FieldType::Unknown),
+        }
+    }
+}
+
+/// A save of a whole content.
+#[derive(Debug, Clone)]
+pub struct Save {
+    /// The content: a string, or an object where it is ProseMirror's.
+    pub content: Value,
+    /// How it is written; else as what the page holds.
+    pub format: Option<Format>,
+    /// How it is written when the page is empty and nothing says it. An object is ProseMirror's.
+    pub default_format: Format,
+    /// The root type that it belongs to; else the usual one.
+    pub field: Option<String>,
+    /// The contents that the author may have begun with, the latest first.
+    pub candidates: Vec<Candidate>,
+    /// Whether what the page holds now is one of them, and which the author had for certain. It is the last resort where there is no other.
+    pub had_current: bool,
+}
+
+/// What has become of a save.
+#[derive(Debug, Clone)]
+pub struct Merged {
+    /// The edits, as one update; empty when there is nothing to change.
+    pub update: Bytes,
+    /// What the root type holds afterwards, in the form of the save.
+    pub content: Value,
+    /// The root type.
+    pub field: String,
+    /// The form of the save.
+    pub format: Format,
+    /// Which of the candidates was taken for the copy that the author began with; else it was the current content.
+    pub base: Option<usize>,
+    /// Whether the page holds something else now than what was saved.
+    pub differs: bool,
+}
+
+/// Why a save is not merged.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MergeError {
+    /// The page holds something else than what is saved.
+    #[error("the page holds {held}, which a content of this format cannot be merged into")]
+    Conflict {
+        /// What it holds.
+        held: &'static str,
+    },
+    /// The content is not of the format that it is said to be.
+    #[error("the content is malformed: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such thing on the page.
+    #[error("there is nothing with the id `{id}`")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+    /// The document cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+impl MergeError {
+    fn malformed(reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            reason: reason.into(),
+        }
+    }
+}
+
+impl View {
+    /// Makes edits under `client` of a save of a whole content. The document itself stays as it is: the edits become a part of it when
+    /// their update is applied.
+    ///
+    /// # Errors
+    /// When the content is not what it is said to be, or the page holds something else, or cannot be read.
+    pub fn merge(&self, client: ClientId, save: &Save) -> Result<Merged, MergeError> {
+        let (field, format) = self.target(save)?;
+        self.edit(client, |transaction| match format {
+            Format::Text => merge_text(transaction, field, save),
+            Format::Html | Format::Prosemirror => Err(MergeError::malformed("not yet")),
+            Format::Json => Err(MergeError::malformed("an object is saved by its properties")),
+        })
+    }
+
+    /// Makes an edit under `client` of a component, which is a map in a root type of its own.
+    ///
+    /// # Errors
+    /// When there is no such thing on the page, or the page cannot be read.
+    pub fn merge_component(&self, client: ClientId, change: &ComponentChange) -> Result<Merged, MergeError> {
+        self.edit(client, |transaction| json::merge(transaction, change))
+    }
+
+    /// A component as JSON, with the things of its lists in their order.
+    ///
+    /// # Errors
+    /// When it cannot be shown.
+    pub fn component(&self) -> Result<Value, ViewError> {
+        self.read(COMPONENT_FIELD, |transaction| {
+            match content::root(transaction, COMPONENT_FIELD) {
+                Some(map) => Value::Object(json::shown_map(transaction, &map.into())),
+                None => Value::Object(Object::new()),
+            }
+        })
+    }
+
+    /// The root type that a save belongs to and the format in which it is written.
+    fn target(&self, save: &Save) -> Result<(String, Format), MergeError> {
+        let holds = |format: Format| -> Result<bool, MergeError> {
+            let field = format.usual_field();
+            Ok(format.fits(self.kind_of(field)) && !self.is_blank(field)?)
+        };
+        let written = match (save.format, &save.content) {
+            (Some(format), _) => Some(format),
+            (None, Value::Object(_)) => Some(Format::Prosemirror),
+            (None, _) => None,
+        };
+        let (field, format) = match (&save.field, written) {
+            (Some(field), Some(format)) => (field.as_str(), format),
+            (Some(field), None) => (
+                field.as_str(),
+                format_of(self.kind_of(field), save.default_format),
+            ),
+            (None, written) => {
+                let held = [Format::Text, Format::Html].map(|format| (format, holds(format)));
+                let [(_, text), (_, nodes)] = held;
+                let (text, nodes) = (text?, nodes?);
+                let format = match written {
+                    Some(format) => format,
+                    None if text && !nodes => format_of(FieldType::Text, save.default_format),
+                    None if nodes && !text => format_of(FieldType::Xml, save.default_format),
+                    None => save.default_format,
+                };
+                let is_other = match format {
+                    Format::Text => nodes && !text,
+                    Format::Html | Format::Prosemirror => text && !nodes,
+                    Format::Json => false,
+                };
+                if is_other {
+                    let held = if text { FieldType::Text } else { FieldType::Xml };
+                    return Err(MergeError::Conflict { held: held.name() });
+                }
+                (format.usual_field(), format)
+            }
+        };
+        let kind = self.kind_of(field);
+        match format.fits(kind) {
+            true => Ok((field.to_owned(), format)),
+            false => Err(MergeError::Conflict { held: kind.name() }),
+        }
+    }
+
+    fn kind_of(&self, field: &str) -> FieldType {
+        let fields = self.fields();
+        let found = fields.iter().find(|(name, _)| name == field);
+        found.map_or(FieldType::Unknown, |(_, kind)| *kind)
+    }
+
+    fn is_blank(&self, field: &str) -> Result<bool, ViewError> {
+        Ok(match self.json(Some(field))? {
+            None | Some(Value::Null) => true,
+            Some(content) => content == "",
+        })
+    }
+}
+
+/// The format of what a root type holds; where two are possible the default one if it is one of them.
+fn format_of(kind: FieldType, default: Format) -> Format {
+    match kind {
+        FieldType::Text => Format::Text,
+        FieldType::Xml if matches!(default, Format::Text | Format::Json) => Format::Html,
+        FieldType::Xml | FieldType::Map | FieldType::Array | FieldType::Unknown => default,
+    }
+}
+
+/// The outcome of an edit, before its update is known.
+struct Outcome {
+    content: Value,
+    field: String,
+    format: Format,
+    base: Option<usize>,
+    differs: bool,
+}
+
+impl View {
+    /// Edits a copy of the document.
+    fn edit(
+        &self,
+        client: ClientId,
+        edit: impl FnOnce(&mut TransactionMut<'_>) -> Result<Outcome, MergeError>,
+    ) -> Result<Merged, MergeError> {
+        let mut outcome = Err(MergeError::View(ViewError::Failed));
+        let update = self.edited(client, |transaction| outcome = edit(transaction))?;
+        let outcome = outcome?;
+        Ok(Merged {
+            update,
+            content: outcome.content,
+            field: outcome.field,
+            format: outcome.format,
+            base: outcome.base,
+            differs: outcome.differs,
+        })
+    }
+}
+
+/// The copy that an author began with.
+struct Base<'a> {
+    /// Its index among the candidates and its content; else it is what the page holds now.
+    candidate: Option<(usize, &'a Value)>,
+    is_certain: bool,
+}
+
+impl<'a> Base<'a> {
+    /// The nearest of what an author may have begun with, with what the page holds now.
+    fn of(save: &'a Save, current: &str) -> Self {
+        let contents: Vec<_> = (save.candidates.iter())
+            .map(|candidate| shown(&candidate.content))
+            .collect();
+        let current = (save.had_current || contents.is_empty()).then_some(current);
+        let with_current = contents.iter().map(|content| &**content).chain(current);
+        let nearest = base::nearest(with_current, &shown(&save.content));
+        match nearest.and_then(|index| Some((index, save.candidates.get(index)?))) {
+            Some((index, candidate)) => Self {
+                candidate: Some((index, &candidate.content)),
+                is_certain: candidate.is_certain,
+            },
+            None => Self {
+                candidate: None,
+                is_certain: save.had_current,
+            },
+        }
+    }
+
+    /// The same of an object of which only some properties were saved: the others say nothing.
+    fn of_properties(
+        updates: &Object<String, Value>,
+        candidates: &'a [Candidate],
+        had_current: bool,
+        current: &Object<String, Value>,
+    ) -> Self {
+        let part = |object: &Object<String, Value>| {
+            let known = object.iter().filter(|(key, _)| updates.contains_key(*key));
+            let part: Object<_, _> = known.map(|(key, value)| (key.clone(), value.clone())).collect();
+            Value::Object(part).to_string()
+        };
+        let nothing = Object::new();
+        let contents: Vec<_> = (candidates.iter())
+            .map(|candidate| part(candidate.content.as_object().unwrap_or(&nothing)))
+            .collect();
+        let current = (had_current || contents.is_empty()).then(|| part(current));
+        let with_current = contents.iter().map(String::as_str).chain(current.as_deref());
+        let nearest = base::nearest(with_current, &part(updates));
+        match nearest.and_then(|index| Some((index, candidates.get(index)?))) {
+            Some((index, candidate)) => Self {
+                candidate: Some((index, &candidate.content)),
+                is_certain: candidate.is_certain,
+            },
+            None => Self {
+                candidate: None,
+                is_certain: had_current,
+            },
+        }
+    }
+
+    fn index(&self) -> Option<usize> {
+        self.candidate.map(|(index, _)| index)
+    }
+}
+
+/// A content as text, for its words to be compared.
+fn shown(content: &Value) -> Cow<'_, str> {
+    match content.as_str() {
+        Some(text) => Cow::Borrowed(text),
+        None => Cow::Owned(content.to_string()),
+    }
+}
+
+fn string<'a>(content: &'a Value, what: &str) -> Result<&'a str, MergeError> {
+    content
+        .as_str()
+        .ok_or_else(|| MergeError::malformed(format!("{what} is a string")))
+}
+
+fn merge_text(
+    transaction: &mut TransactionMut<'_>,
+    field: String,
+    save: &Save,
+) -> Result<Outcome, MergeError> {
+    let text = transaction.get_or_insert_text(&*field);
+    let base = Base::of(save, &text.get_string(transaction));
+    let saved = string(&save.content, "plain text")?;
+    let begun_with = base.candidate.and_then(|(_, content)| content.as_str());
+    text::merge(transaction, &text, begun_with, saved, base.is_certain);
+    let content = text.get_string(transaction);
+    Ok(Outcome {
+        differs: content != saved,
+        content: Value::String(content),
+        field,
+        format: Format::Text,
+        base: base.index(),
+    })
+}

@@ -1,0 +1,7 @@
+//! Saves of whole contents become edits of the live document.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first error")]
+
+mod component;
+mod page;
+mod text;
