@@ -11,7 +11,7 @@ use crdt::Document;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pageroom::rooms::{
     ClientMessage, Effect, Input, Loaded, MemberId, Next, Outbox, Outgoing, Role, Room, RoomConfig,
-    ServerMessage, SnapshotPolicy, Viewer,
+    ServerMessage, SnapshotPolicy,
 };
 use pageroom_load::replica::Replica;
 use storage::{Committed, Generation, PageId};
@@ -72,7 +72,7 @@ impl World {
             world.give(Input::Joined {
                 member: MemberId(member),
                 role: Role::Edit,
-                viewer: Viewer::default(),
+                user: None,
                 badge: None,
                 outlet: world.outboxes[member as usize].clone(),
             });
@@ -153,8 +153,7 @@ fn wire(message: &Outgoing) -> Bytes {
         | ServerMessage::Receipts { .. }
         | ServerMessage::QueryAwareness
         | ServerMessage::Stateless(_)
-        | ServerMessage::Mark(_)
-        | ServerMessage::Viewers(_) => Bytes::new(),
+        | ServerMessage::Mark(_) => Bytes::new(),
     })
 }
 

@@ -27,7 +27,7 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
-    events::{EventServices, History, run_clock},
+    events::{EventRooms, EventServices, History, Presence, run_clock},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
@@ -136,11 +136,16 @@ impl Server {
             ending.clone(),
             &background,
         );
+        let rules = config.events.rules.clone();
+        let (history, last) = History::start(store.clone(), rules, ending.clone(), &background).await?;
+        let (limits, recovery) = (config.events.rooms, config.events.recovery);
+        let rooms = EventRooms::new(limits, recovery, history.clone(), last);
+        let presence = Arc::new(Presence::new(rooms, config.events.typing_names));
         let access = Access::new(
             config.authenticator,
             &config.access,
             store.clone(),
-            registry.clone(),
+            (registry.clone(), presence.clone()),
             audit,
             ending.clone(),
         )?;
@@ -153,10 +158,14 @@ impl Server {
             stall: config.session.max_stall,
             head: config.http_keepalive,
         };
-        let rules = config.events.rules.clone();
-        let history = History::start(store.clone(), rules, ending.clone(), &background).await?;
-        let pages = (registry.clone(), readers.clone());
-        let events = EventServices::new(access.clone(), pages, config.events, history, metrics.clone());
+        let events = EventServices::new(
+            access.clone(),
+            presence,
+            (registry.clone(), readers.clone()),
+            (store.clone(), history),
+            config.events,
+            metrics.clone(),
+        );
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
         background.spawn("clock of events", clock);
         let router = http::router(Parts {

@@ -61,7 +61,7 @@ use self::{
 pub use self::{
     audit::{Audit, Note},
     enforcement::{Decision, Enforcement, Held, HolderId, Newcomer, Order, PATIENCE, PAUSE, Question},
-    live::{LiveSeat, LiveSocket, RoomControl, RoomSeat},
+    live::{Attendance, LiveSeat, LiveSocket, RoomControl, RoomSeat, Viewer},
     membership::Membership,
     rates::{Rate, RateLimits, Rates},
     seats::SeatLimits,
@@ -127,17 +127,18 @@ struct Parts {
     stamps_presence: bool,
     stamps: Stamps,
     live: Live,
+    attendance: Arc<dyn Attendance>,
     seats: Seats,
     stop: CancellationToken,
 }
 
 impl Access {
-    /// Access as it is configured, over a store and its rooms.
+    /// Access as it is configured, over a store and its rooms, with somebody who hears of every seat.
     pub fn new(
         authenticator: Authenticator,
         config: &AccessConfig,
         store: SharedStore,
-        registry: Registry,
+        (registry, attendance): (Registry, Arc<dyn Attendance>),
         audit: Audit,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
@@ -185,6 +186,7 @@ impl Access {
             stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
             live: Live::default(),
+            attendance,
             seats: Seats::new(config.seats),
             stop,
         })))

@@ -64,6 +64,14 @@ pub(super) struct EventSettings {
         value_name = "BYTES"
     )]
     max_content_version_bytes: usize,
+    /// Of those who type at a page, so many are named at a time; the others are counted.
+    #[arg(
+        long,
+        env = "PAGEROOM_TYPING_NAMES",
+        default_value_t = 20,
+        value_name = "COUNT"
+    )]
+    typing_names: usize,
     /// A JSON file with rules: which events clients may tell each other, and which events are kept for those who come later.
     #[arg(long, env = "PAGEROOM_EVENTS_FILE", value_name = "FILE")]
     events_file: Option<PathBuf>,
@@ -108,7 +116,11 @@ impl EventSettings {
             problems.push(format!("PAGEROOM_PROFILES: {error}"));
             Profiles::default()
         });
+        if !(1..=1000).contains(&self.typing_names) {
+            problems.push("PAGEROOM_TYPING_NAMES must be between 1 and 1000".to_owned());
+        }
         EventConfig {
+            typing_names: self.typing_names,
             rooms: RoomLimits {
                 per_socket: self.max_rooms_per_connection,
                 members,

@@ -227,6 +227,17 @@ impl EventRooms {
         all.tell_one(offset, id, &text);
     }
 
+    /// Tells sockets what is encoded already, in this order.
+    pub(super) fn tell_each(&self, told: &[(SocketId, Bytes)]) {
+        if told.is_empty() {
+            return;
+        }
+        let rooms = self.rooms();
+        for (socket, event) in told {
+            rooms.push(*socket, event);
+        }
+    }
+
     /// How many sockets there are, and how many rooms have members.
     pub fn counts(&self) -> (usize, usize) {
         let rooms = self.rooms();

@@ -10,11 +10,16 @@
 //!
 //! A [room](Rooms) has a name out of [one grammar](crate::rooms::RoomName), members, and nothing in the store. Its members are let in by
 //! the same sources of access as those of pages, asked under the room's own name, and are sent away by the same changes.
+//! [`Presence`] knows who is at the pages over connections of every protocol, who types there and where the cursors are; [`Drives`] knows who of
+//! drives and workspaces is online, idle or away. What they are made of is pure, with the time as an argument.
 //! A *profile* is the vocabulary of one application; all that are configured are spoken at once, since their events have different names.
 
 mod broadcast;
 mod call;
+mod cursors;
 mod desk;
+mod drives;
+mod gestures;
 mod hall;
 mod history;
 mod inbox;
@@ -22,6 +27,8 @@ mod indexer;
 mod offset;
 mod outbox;
 mod pagespace;
+mod people;
+mod presence;
 mod profiles;
 mod recent;
 mod relay;
@@ -29,20 +36,29 @@ mod rooms;
 mod rules;
 mod services;
 mod socket;
+mod statuses;
 mod ticker;
 mod token_bucket;
+mod typing;
 mod versions;
+mod viewers;
+mod watchers;
 
 use broadcast::is_momentary;
 pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, Done, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
+pub use cursors::{Cursors, MAX_CURSOR_BYTES, color};
 pub use desk::{ContentConfig, Desks, PreparedSave};
+pub use drives::{Drives, IDLE_AFTER};
+pub use gestures::is_coalesced;
 pub use hall::{EventRooms, Told, event_text};
 pub use history::{Found, GivenId, History, Since};
 pub use inbox::missed_messages;
 pub use indexer::{Jobs, ProgressPace};
 pub use offset::Epoch;
 pub use outbox::EventOutbox;
+pub use people::{Changes, GRACE, People, Person, Place};
+pub use presence::Presence;
 pub use profiles::{BroadcastWork, Profile, Profiles, UnknownProfile};
 pub use recent::{RecoveryLimits, SessionName};
 pub(crate) use relay::PROFILE as RELAY;
@@ -50,6 +66,10 @@ pub use rooms::{EventOutlet, RoomError, RoomLimits, Rooms, SocketId, Way};
 pub use rules::{EventRules, Keep, RelayRule};
 pub use services::EventConfig;
 pub use socket::{EventServices, EventSocket, LostSession};
+pub use statuses::{Status, Statuses};
 pub use ticker::{Alarm, Timed, run_clock};
 pub use token_bucket::TokenBucket;
+pub use typing::{TYPING_TIME, Typing};
 pub use versions::{Bases, VersionLimits, Versions};
+pub use viewers::{Letters, Listening, Viewers};
+pub use watchers::{Form, Source, Watcher, Watchers};

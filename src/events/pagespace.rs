@@ -10,7 +10,7 @@
 //! | `join_activity_drive`, `join_activity_page`, and their leaves, `"id"` | `activity:drive:ID`, `activity:page:ID` |
 //! | `presence:join_page`, `presence:leave_page` `{pageId}` | the page, among those who look at it |
 //!
-//! `join` and `leave` do nothing: clients of a version send them for rooms that they are in anyway. Refused events keep the connection; the
+//! [Typing and cursors](gestures) of pages belong to it as well. `join` and `leave` do nothing: clients of a version send them for rooms that they are in anyway. Refused events keep the connection; the
 //! reason is in the acknowledgement, and without one a malformed event is answered by `validation_error {event, error}`.
 //! `shell:connect` has no server here, and says so.
 
@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Answer, Call, EventSocket, Profile, Way, not_found};
+use super::{Answer, Call, EventSocket, Profile, Way, gestures, not_found};
 use crate::rooms::{Refusal, RefusalCode, RoomName, is_id};
 
 pub(super) static PROFILE: Profile = Profile {
@@ -102,7 +102,7 @@ fn speaks(event: &str) -> bool {
         "shell:resize",
         "shell:disconnect",
     ];
-    topic(event).is_some() || others.contains(&event)
+    topic(event).is_some() || others.contains(&event) || gestures::speaks(event)
 }
 
 fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
@@ -125,6 +125,7 @@ fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
                 socket.leave(&room, Way::Presence);
                 Ok(json!({ "pageId": room.id() }))
             }
+            event if gestures::speaks(event) => gestures::handle(&socket, &call),
             "join" | "leave" => Ok(json!({})),
             _ => shell(&socket, &call),
         }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use storage::SharedStore;
+
 use super::{
-    Alarm, BroadcastIds, ContentConfig, Desks, EventRooms, EventRules, EventServices, History, Jobs,
-    Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed,
+    BroadcastIds, ContentConfig, Desks, Drives, EventRules, EventServices, History, Jobs, Presence, Profiles,
+    ProgressPace, RecoveryLimits, RoomLimits, Timed,
 };
 use crate::{access::Access, reader::Readers, rooms::Registry, telemetry::Metrics};
 
@@ -13,6 +15,8 @@ use crate::{access::Access, reader::Readers, rooms::Registry, telemetry::Metrics
 pub struct EventConfig {
     /// Limits of the rooms.
     pub rooms: RoomLimits,
+    /// Of those who type at a page, so many are named at a time.
+    pub typing_names: usize,
     /// What is remembered for connections that come back.
     pub recovery: RecoveryLimits,
     /// The vocabularies that are spoken.
@@ -28,22 +32,28 @@ pub struct EventConfig {
 impl EventServices {
     /// The parts that change with time.
     pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
-        vec![Arc::new(self.jobs.clone())]
+        vec![
+            Arc::new(self.jobs.clone()),
+            self.presence.clone(),
+            self.drives.clone(),
+        ]
     }
 
-    /// Rooms without members, for the vocabularies that are spoken. Events are kept in a history; offsets come behind `last`.
+    /// What the vocabularies that are spoken need, with those who are at the pages. Events are kept in a history, and in the store when
+    /// members were last in a drive.
     pub fn new(
         access: Access,
+        presence: Arc<Presence>,
         (registry, readers): (Registry, Readers),
+        (store, history): (SharedStore, History),
         config: EventConfig,
-        (history, last): (History, u64),
         metrics: Metrics,
     ) -> Arc<Self> {
-        let rooms = EventRooms::new(config.rooms, config.recovery, history.clone(), last);
-        let alarm = Alarm::default();
+        let (rooms, alarm) = (presence.rooms().clone(), presence.alarm().clone());
         Arc::new(Self {
             access,
             desks: Desks::new(registry, readers, rooms.clone(), config.content),
+            drives: Arc::new(Drives::new(rooms.clone(), alarm.clone(), store)),
             jobs: Jobs::new(config.progress, rooms.clone(), history.clone(), alarm.clone()),
             can_recover: !config.recovery.window.is_zero(),
             rooms,
@@ -52,6 +62,7 @@ impl EventServices {
             metrics,
             alarm,
             history,
+            presence,
         })
     }
 }

@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -18,13 +19,13 @@ mod returning;
 pub use returning::LostSession;
 
 use super::{
-    Alarm, BroadcastIds, Desks, EventOutbox, EventOutlet, EventRooms, History, Jobs, Profiles, RoomError,
-    SocketId, TokenBucket, Way, event_text, not_found,
+    Alarm, BroadcastIds, Desks, Drives, EventOutbox, EventOutlet, EventRooms, Form, History, Jobs, Presence,
+    Profiles, RoomError, SocketId, TokenBucket, Way, event_text, not_found, people::Person,
 };
 use crate::{
-    access::{Access, RoomControl, RoomSeat},
+    access::{Access, RoomControl, RoomSeat, Viewer},
     auth::Identity,
-    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
+    rooms::{Departure, Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
 
@@ -51,6 +52,10 @@ pub struct EventServices {
     pub jobs: Jobs,
     /// Connections that were lost may go on.
     pub can_recover: bool,
+    /// Who is at the pages, types there and points where.
+    pub presence: Arc<Presence>,
+    /// Who is there in drives and workspaces.
+    pub drives: Arc<Drives>,
 }
 
 /// A client's connection to the namespace of events.
@@ -70,8 +75,12 @@ pub struct EventSocket {
     kept: AtomicU64,
     /// How fast it may go on with events that are relayed.
     relayed: Mutex<BTreeMap<String, TokenBucket>>,
+    /// When its last event was noted.
+    touched: Mutex<Option<Instant>>,
 }
 
+/// Events of a socket are noted this often.
+const TOUCHED_EVERY: Duration = Duration::from_secs(1);
 /// Rooms that are remembered to be closed to a socket, at most.
 const MAX_REVOKED: usize = 1000;
 
@@ -116,6 +125,7 @@ impl EventSocket {
             entered: Mutex::default(),
             kept: AtomicU64::new(0),
             relayed: Mutex::default(),
+            touched: Mutex::default(),
         })
     }
 
@@ -205,6 +215,7 @@ impl EventSocket {
         if let Some(role) = self.role(room) {
             rooms.enter(self.id, room, way).map_err(refusal)?;
             lock(&self.entered).insert(room.clone());
+            self.appear(room, way);
             return Ok(role);
         }
         let asked = room.asked().ok_or_else(|| not_found("there is no such room"))?;
@@ -226,6 +237,8 @@ impl EventSocket {
             Some(refusal) => Err(refusal),
             None => {
                 lock(&self.entered).insert(room.clone());
+                self.appear(room, way);
+                self.join(room).await;
                 Ok(role)
             }
         }
@@ -255,14 +268,82 @@ impl EventSocket {
         if left {
             lock(&self.seats).remove(room);
         }
+        self.disappear(room, way, left);
         left
     }
 
     /// Takes it out of a room in every way that it had asked for.
     fn forget(&self, room: &RoomName) {
         for way in [Way::Room, Way::Presence, Way::Restored] {
-            self.services.rooms.leave(self.id, room, way);
+            let left = self.services.rooms.leave(self.id, room, way);
+            self.disappear(room, way, left);
         }
+    }
+
+    /// Its user over this socket, as others see it.
+    fn person(&self) -> Person {
+        Person::new(Viewer::new(&self.identity(), Some(self.name.clone())), "")
+    }
+
+    /// It is in the room of a page in one more way.
+    fn appear(&self, room: &RoomName, way: Way) {
+        if room.kind() == RoomKind::Page {
+            let presence = &self.services.presence;
+            presence.enter(room, self.id, self.person());
+            if way == Way::Presence {
+                presence.look(room, self.id, Some(self.person()));
+            }
+        }
+    }
+
+    /// It is among the members of a drive or a workspace, if its user has an account.
+    async fn join(&self, room: &RoomName) {
+        let user = self.identity().user.clone();
+        if let Some(user) = user.filter(|_| Drives::shows(room)) {
+            self.services.drives.enter(room, self.id, &user).await;
+            if !self.services.rooms.is_in(self.id, room) {
+                // It was sent away in between.
+                self.services.drives.leave(room, self.id, Departure::Clean);
+            }
+        }
+    }
+
+    /// Its client does something: it is not idle.
+    pub fn touch(&self, now: Instant) {
+        let mut touched = lock(&self.touched);
+        if touched.is_none_or(|at| now >= at + TOUCHED_EVERY) {
+            *touched = Some(now);
+            self.services.drives.touch(self.id);
+        }
+    }
+
+    /// Its program says that the user looks away, or back.
+    pub fn set_away(&self, is_away: bool) {
+        self.services.drives.set_away(self.id, is_away);
+    }
+
+    /// It is in a room in one way less, or has left it with that.
+    fn disappear(&self, room: &RoomName, way: Way, has_left: bool) {
+        let presence = &self.services.presence;
+        match (room.kind(), way) {
+            (RoomKind::Page, _) if has_left => presence.leave(room, self.id, Departure::Clean),
+            (RoomKind::Page, Way::Presence) => presence.look(room, self.id, None),
+            (RoomKind::Page, Way::Page) => presence.open(room, self.id, None),
+            (RoomKind::Drive | RoomKind::Workspace, _) if has_left => {
+                self.services.drives.leave(room, self.id, Departure::Clean);
+            }
+            _ => {}
+        }
+    }
+
+    /// The ids of those at a page, the earliest first.
+    pub fn viewers(&self, room: &RoomName) -> Vec<Arc<str>> {
+        self.services.presence.users(room)
+    }
+
+    /// The client knows that it has opened a page, and hears in this form what changes about those who are there.
+    pub fn hear(&self, room: &RoomName, form: Form) {
+        self.services.presence.open(room, self.id, Some(form));
     }
 
     /// Tells the client that a room is closed to it from now on, with what a backend has to say of it: once until it enters again.
@@ -298,7 +379,8 @@ impl EventSocket {
     /// The socket has entered the page of a room, or has left it.
     pub fn set_page(&self, room: &RoomName, is_open: bool) {
         if !is_open {
-            self.services.rooms.leave(self.id, room, Way::Page);
+            let left = self.services.rooms.leave(self.id, room, Way::Page);
+            self.disappear(room, Way::Page, left);
             self.leave(room, Way::Restored);
             return;
         }
@@ -308,16 +390,21 @@ impl EventSocket {
             tracing::debug!(%error, "a page is open to a socket that hears no events of it");
         }
         self.leave(room, Way::Restored);
+        self.appear(room, Way::Page);
     }
 
     /// The connection has ended without a goodbye.
     pub fn lose(&self) {
+        self.services.presence.disconnect(self.id, Departure::Lost);
+        self.services.drives.disconnect(self.id, Departure::Lost);
         self.services.rooms.lose(self.id);
         lock(&self.seats).clear();
     }
 
     /// The connection has ended.
-    pub fn disconnect(&self) {
+    pub fn disconnect(&self, departure: Departure) {
+        self.services.presence.disconnect(self.id, departure);
+        self.services.drives.disconnect(self.id, departure);
         self.services.rooms.disconnect(self.id);
         lock(&self.seats).clear();
     }
@@ -325,6 +412,8 @@ impl EventSocket {
 
 impl Drop for EventSocket {
     fn drop(&mut self) {
+        self.services.presence.disconnect(self.id, Departure::Lost);
+        self.services.drives.disconnect(self.id, Departure::Lost);
         self.services.rooms.disconnect(self.id);
     }
 }
@@ -344,6 +433,14 @@ impl RoomControl for Control {
         let seat = lock(&socket.seats).remove(&self.room);
         if seat.is_some() {
             socket.forget(&self.room);
+            if let Some(user) = socket
+                .identity()
+                .user
+                .clone()
+                .filter(|_| Drives::shows(&self.room))
+            {
+                socket.services.drives.expel(&self.room, socket.id, &user);
+            }
             socket.tell_revoked(&self.room, refusal);
         }
     }

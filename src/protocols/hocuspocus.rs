@@ -235,8 +235,7 @@ pub fn encode(address: &str, message: &ServerMessage) -> Bytes {
         ServerMessage::Stored(_)
         | ServerMessage::Receipts { .. }
         | ServerMessage::Refused(_)
-        | ServerMessage::Mark(_)
-        | ServerMessage::Viewers(_) => Bytes::new(),
+        | ServerMessage::Mark(_) => Bytes::new(),
     }
 }
 

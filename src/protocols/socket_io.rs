@@ -86,8 +86,7 @@ pub fn attachment(message: &ServerMessage) -> Bytes {
         | ServerMessage::Receipts { .. }
         | ServerMessage::QueryAwareness
         | ServerMessage::Stateless(_)
-        | ServerMessage::Mark(_)
-        | ServerMessage::Viewers(_) => Bytes::new(),
+        | ServerMessage::Mark(_) => Bytes::new(),
     }
 }
 

@@ -176,8 +176,7 @@ impl YSocketIo {
             | ServerMessage::Receipts { .. }
             | ServerMessage::QueryAwareness
             | ServerMessage::Stateless(_)
-            | ServerMessage::Mark(_)
-            | ServerMessage::Viewers(_) => {}
+            | ServerMessage::Mark(_) => {}
             ServerMessage::Refused(refusal) => refusal_event(&self.namespace, refusal, frames),
         }
     }

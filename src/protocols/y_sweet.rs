@@ -55,8 +55,7 @@ impl Dialect for YSweet {
             | ServerMessage::Refused(_)
             | ServerMessage::Receipts { .. }
             | ServerMessage::QueryAwareness
-            | ServerMessage::Stateless(_)
-            | ServerMessage::Viewers(_) => YWebsocket::encode(message),
+            | ServerMessage::Stateless(_) => YWebsocket::encode(message),
         }
     }
 

@@ -49,8 +49,7 @@ impl Dialect for YWebsocket {
             ServerMessage::Receipts { .. }
             | ServerMessage::QueryAwareness
             | ServerMessage::Stateless(_)
-            | ServerMessage::Mark(_)
-            | ServerMessage::Viewers(_) => Bytes::new(),
+            | ServerMessage::Mark(_) => Bytes::new(),
         }
     }
 

@@ -13,7 +13,6 @@ use storage::{PageCommit, Seq};
 
 use super::{
     Change, CompactRequest, Count, Effect, Input, MemberId, Outlet, Refusal, RequestId, Role, Room, Standing,
-    Viewer,
 };
 
 /// What a room needs of the world.
@@ -47,8 +46,8 @@ pub struct Newcomer {
     pub member: MemberId,
     /// What the member may do.
     pub role: Role,
-    /// Whose connection it is, and how others see it.
-    pub viewer: Viewer,
+    /// Whose connection it is.
+    pub user: Option<Arc<str>>,
     /// Says in its presence who it is, where the server does that.
     pub badge: Option<Arc<Badge>>,
     /// The way to it.
@@ -113,7 +112,7 @@ impl<R> Host<R> {
         let Newcomer {
             member,
             role,
-            viewer,
+            user,
             badge,
             outlet,
             standing,
@@ -122,7 +121,7 @@ impl<R> Host<R> {
         let joined = Input::Joined {
             member,
             role,
-            viewer,
+            user,
             badge,
             outlet,
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crdt::Badge;
 use storage::{Committed, LoggedUpdate, Seq};
 
-use super::{ClientMessage, Outlet, Refusal, Role, Viewer};
+use super::{ClientMessage, Outlet, Refusal, Role};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +34,8 @@ pub enum Input {
         member: MemberId,
         /// What it may do.
         role: Role,
-        /// Whose connection it is, and how others see it.
-        viewer: Viewer,
+        /// Whose connection it is.
+        user: Option<Arc<str>>,
         /// Says in its presence who it is, where the server does that.
         badge: Option<Arc<Badge>>,
         /// The way to it.

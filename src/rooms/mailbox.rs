@@ -7,7 +7,7 @@ use crdt::Badge;
 use storage::Seq;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, Standing, Viewer};
+use super::{ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, Standing};
 
 /// The answer to a request: the sequence number up to which the page is stored, or why it was refused.
 pub(super) type Reply = oneshot::Sender<Result<Seq, Refusal>>;
@@ -48,7 +48,7 @@ pub(super) struct Announce {
 #[derive(Debug)]
 pub(super) struct Join {
     pub(super) role: Role,
-    pub(super) viewer: Viewer,
+    pub(super) user: Option<Arc<str>>,
     pub(super) badge: Option<Arc<Badge>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,

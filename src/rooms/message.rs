@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use crdt::AwarenessChange;
 
-use super::{MemberId, Refusal, Viewer};
+use super::Refusal;
 
 /// What a member says to its room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +71,6 @@ pub enum ServerMessage {
     Stateless(Bytes),
     /// What the member said as a mark: everything that it had then is durable.
     Mark(Bytes),
-    /// Everybody who has the page open, the earliest first. For members whose protocol has words for it.
-    Viewers(Vec<(MemberId, Viewer)>),
 }
 
 /// What a member's protocol has words for, beside documents and presence.
@@ -84,8 +82,6 @@ pub struct Capabilities {
     pub stateless: bool,
     /// It does not say back by itself what it hears of its own presence, but when it is asked.
     pub asked: bool,
-    /// It is told who has the page open.
-    pub viewers: bool,
 }
 
 /// How many dialects can keep a wire form beside a message.
@@ -136,7 +132,6 @@ impl Outgoing {
                 .sum(),
             ServerMessage::Refused(refusal) => refusal.message.len(),
             ServerMessage::Receipts { .. } | ServerMessage::QueryAwareness => 0,
-            ServerMessage::Viewers(viewers) => viewers.len() * OVERHEAD,
         };
         payload + OVERHEAD
     }

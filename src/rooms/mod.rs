@@ -41,7 +41,7 @@ pub use outbox::{Next, Outbox, Pushed};
 pub use outlet::Outlet;
 pub use refusal::{Notice, Refusal, RefusalCode};
 pub use registry::{Registry, RegistryConfig};
-pub use role::{Role, Viewer};
+pub use role::Role;
 pub use room::{Loaded, Room, RoomConfig, SnapshotPolicy};
 pub use seat::{Permit, Seat, SeatHandle};
 pub use slots::{SlotId, Slots};

@@ -2,8 +2,7 @@
 //!
 //! Document messages leave in order. When they would exceed the limit, they are dropped from there on and the member is
 //! *behind*: once everything queued has left, the room is asked for one diff from what the member had. Awareness waits beside
-//! the queue, latest state per client id, and leaves when the queue is empty; so does the list of viewers, of which only the
-//! latest waits. Of solicited answers (steps 1 and 2, marks) only
+//! the queue, latest state per client id, and leaves when the queue is empty. Of solicited answers (steps 1 and 2, marks) only
 //! the newest waits, because it contains all that an older unsent one would have brought. So memory is bounded whatever a member
 //! asks for and however slowly it reads.
 //!
@@ -73,8 +72,6 @@ struct State {
     presence: Option<Presence>,
     /// Asks the member about its presence, behind what it is told of it.
     question: Option<Arc<Outgoing>>,
-    /// Who has the page open, as last told; leaves when the queue is empty.
-    viewers: Option<Arc<Outgoing>>,
     behind: bool,
     caught_up_told: bool,
     close: Option<Refusal>,
@@ -248,10 +245,6 @@ impl State {
                 }
             }
             ServerMessage::Refused(_) => {}
-            ServerMessage::Viewers(_) => {
-                self.viewers = Some(message.clone());
-                return Pushed::Queued;
-            }
         }
         self.bytes += message.size();
         self.queue.push_back(message.clone());
@@ -353,9 +346,6 @@ impl State {
             self.caught_up_told = true;
             return Some(Next::CaughtUp);
         }
-        if let Some(viewers) = self.viewers.take() {
-            return Some(Next::Message(viewers));
-        }
         let presence = self.next_presence();
         presence.or_else(|| self.question.take()).map(Next::Message)
     }
@@ -376,7 +366,6 @@ fn changes_of(message: &Outgoing) -> BTreeMap<ClientId, AwarenessChange> {
         | ServerMessage::Receipts { .. }
         | ServerMessage::QueryAwareness
         | ServerMessage::Stateless(_)
-        | ServerMessage::Mark(_)
-        | ServerMessage::Viewers(_) => BTreeMap::new(),
+        | ServerMessage::Mark(_) => BTreeMap::new(),
     }
 }

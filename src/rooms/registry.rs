@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     Compactor, MemberId, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle, SlotId, Slots,
-    StoreWriter, Viewer,
+    StoreWriter,
     mailbox::{Announce, Command, Join, Post, Reading},
     seat::MAX_LARGE_KIB,
     standing::{Calls, Standing},
@@ -95,12 +95,12 @@ impl Registry {
         }))
     }
 
-    /// Takes a seat in the room of `page`, opening it if it is not open, for somebody whom others see as `viewer`.
+    /// Takes a seat in the room of `page`, opening it if it is not open, for a user or a guest.
     pub async fn join(
         &self,
         page: &PageId,
         role: Role,
-        viewer: Viewer,
+        user: Option<Arc<str>>,
         badge: Option<Arc<Badge>>,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
@@ -110,7 +110,7 @@ impl Registry {
             let standing = Arc::new(Standing::default());
             let join = Join {
                 role,
-                viewer: viewer.clone(),
+                user: user.clone(),
                 badge: badge.clone(),
                 outbox: outbox.clone(),
                 standing: standing.clone(),

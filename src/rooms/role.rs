@@ -1,6 +1,4 @@
-//! What a user may do with a page, and how others see it.
-
-use std::sync::Arc;
+//! What a user may do with a page.
 
 /// What a user may do with a page; each role may do what the ones before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,17 +39,4 @@ impl Role {
             _ => None,
         }
     }
-}
-
-/// How others see a member.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Viewer {
-    /// The user; `None` for guests.
-    pub user: Option<Arc<str>>,
-    /// The user's name.
-    pub name: Option<Arc<str>>,
-    /// Address of a picture of the user.
-    pub avatar_url: Option<Arc<str>>,
-    /// What the client calls its connection, where it calls it anything.
-    pub socket: Option<Arc<str>>,
 }

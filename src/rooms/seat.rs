@@ -45,6 +45,11 @@ pub struct Permit<'a> {
 }
 
 impl SeatHandle {
+    /// The seat's number.
+    pub fn member(&self) -> MemberId {
+        self.member
+    }
+
     /// Gives the member another role. Nothing that it said before and that its room has not taken in yet is judged by the old one.
     pub fn change_role(&self, role: Role) {
         self.standing.set(Change::Role(role));

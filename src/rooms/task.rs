@@ -245,7 +245,7 @@ impl RoomTask {
     fn join(&mut self, join: Join) {
         let Join {
             role,
-            viewer,
+            user,
             badge,
             outbox,
             standing,
@@ -255,7 +255,7 @@ impl RoomTask {
         let newcomer = Newcomer {
             member,
             role,
-            viewer,
+            user,
             badge,
             outlet: outbox,
             standing,

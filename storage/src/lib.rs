@@ -48,7 +48,7 @@ pub mod testing;
 
 pub use access::{
     AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
-    MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission, UserRecord,
+    LastSeen, MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission, UserRecord,
 };
 pub use application::{Application, PageSpaceSession};
 pub use error::StoreError;

@@ -12,8 +12,9 @@ use async_trait::async_trait;
 
 use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
-    EventStore, EventTables, Generation, KeptQuery, LoggedUpdate, PageCommit, PageId, PageRecord, Permission,
-    ReadEvent, Seq, Snapshot, Store, StoreError, StoredPage, StoredSnapshot, UserRecord, batch, readable,
+    EventStore, EventTables, Generation, KeptQuery, LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord,
+    Permission, ReadEvent, Seq, Snapshot, Store, StoreError, StoredPage, StoredSnapshot, UserRecord, batch,
+    readable,
 };
 
 /// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
@@ -279,6 +280,20 @@ impl AccessStore for MemoryStore {
 
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
         Ok(self.access().forget_audit(before))
+    }
+
+    async fn see(&self, seen: &[LastSeen]) -> Result<(), StoreError> {
+        self.access().see(seen);
+        Ok(())
+    }
+
+    async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError> {
+        Ok(self.access().seen(room, limit))
+    }
+
+    async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        self.access().forget_seen(room, user);
+        Ok(())
     }
 }
 

@@ -10,8 +10,8 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    AuditEntry, EventId, Generation, LoggedUpdate, PageId, PageRecord, Permission, ReadEvent, Seq, Snapshot,
-    StoreError, StoredPage, StoredSnapshot, UserRecord,
+    AuditEntry, EventId, Generation, LastSeen, LoggedUpdate, PageId, PageRecord, Permission, ReadEvent, Seq,
+    Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord,
 };
 
 /// The head of a page's log.
@@ -250,6 +250,18 @@ pub(crate) fn permissions(rows: Vec<PermissionRow>) -> Vec<Permission> {
         user,
         role,
         expires_at: Option::map(expires, time),
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// A row of `last_seen`: room, user, time.
+pub(crate) type SeenRow = (String, String, i64);
+
+pub(crate) fn seen(rows: Vec<SeenRow>) -> Vec<LastSeen> {
+    let read = |(room, user, at)| LastSeen {
+        room,
+        user,
+        at: time(at),
     };
     rows.into_iter().map(read).collect()
 }

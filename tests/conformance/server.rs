@@ -24,7 +24,7 @@ use pageroom::{
         engine_io::{Engine, EngineConfig, Server},
         socket_io::{ConnectError, Connected, Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
     },
-    events::{EventServices, History},
+    events::{EventRooms, EventServices, History, Presence},
     http::engine_routes,
     protocols::{
         Frame,
@@ -124,22 +124,26 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
         ending.clone(),
         &supervisor,
     );
+    let rules = config.events.rules.clone();
+    let (history, last) = History::start(store.clone(), rules, ending.clone(), &supervisor).await?;
+    let (limits, recovery) = (config.events.rooms, config.events.recovery);
+    let rooms = EventRooms::new(limits, recovery, history.clone(), last);
+    let presence = Arc::new(Presence::new(rooms, config.events.typing_names));
     let access = Access::new(
         config.authenticator,
         &config.access,
         store.clone(),
-        registry.clone(),
+        (registry.clone(), presence.clone()),
         audit,
-        ending.clone(),
+        ending,
     )?;
-    let rules = config.events.rules.clone();
-    let history = History::start(store, rules, ending, &supervisor).await?;
     Ok(Arc::new(ServerContext {
         events: EventServices::new(
             access.clone(),
+            presence,
             (registry.clone(), readers),
+            (store, history),
             config.events,
-            history,
             metrics.clone(),
         ),
         access,

@@ -95,14 +95,16 @@ async fn a_joiner_hears_that_it_has_joined_what_it_lacks_and_who_is_there() {
     assert!(viewers.len() == 2 && viewers.contains(&json!(me)), "{viewers:?}");
     assert_eq!(text_of(&answer.attachments[0]), "hello");
     assert_eq!(answer.attachments[1], ada.replica.state_vector());
-    let updated = ben.told().await;
-    assert_eq!(updated.what, "viewers_updated");
-    assert_eq!(updated.body["viewers"], answer.body["viewers"]);
-    let presence = ben.told().await;
-    assert_eq!(presence.what, "presence:page_viewers");
+    let me = json!({ "userId": me, "socketId": sid, "name": null, "avatarUrl": null });
+    let changed = ben.told().await;
+    assert_eq!(changed.what, "viewers_changed");
     assert_eq!(
-        presence.body["viewers"][1],
-        json!({ "userId": me, "socketId": sid, "name": null, "avatarUrl": null })
+        (
+            &changed.body["joined"][1],
+            &changed.body["left"],
+            &changed.body["count"]
+        ),
+        (&me, &json!([]), &json!(2))
     );
     // Joining again is answered again; without a state vector there is nothing to attach.
     ben.send("join_page", Some(4), &json!("page/1"), &[]).await;
@@ -111,6 +113,13 @@ async fn a_joiner_hears_that_it_has_joined_what_it_lacks_and_who_is_there() {
         (again.attachments.len(), &again.body["update"]),
         (0, &Value::Null)
     );
+    // Now it names pages by their id, and hears whole lists.
+    let updated = ben.told().await;
+    assert_eq!(updated.what, "viewers_updated");
+    assert_eq!(updated.body["viewers"], answer.body["viewers"]);
+    let presence = ben.told().await;
+    assert_eq!(presence.what, "presence:page_viewers");
+    assert_eq!(presence.body["viewers"][1], me);
 }
 
 #[tokio::test]
@@ -194,7 +203,7 @@ async fn an_edit_is_acknowledged_when_it_is_stored_and_not_before() {
     let mut reader = Client::join(&server, "page", 2).await;
     let mut session = guest(&server).await;
     join(&mut session, "page", 0).await;
-    session.until_told("presence:page_viewers").await;
+    session.until_told("viewers_changed").await;
     let mut writer = Replica::new(1);
     store.writing(Weather::Hanging);
     delta(&mut session, "page", Some(1), &writer.write("not yet")).await;
@@ -202,7 +211,7 @@ async fn an_edit_is_acknowledged_when_it_is_stored_and_not_before() {
     delta(&mut session, "page", Some(2), &[9, 9, 9]).await;
     // Other pages of the same connection do not wait with it.
     join(&mut session, "other", 3).await;
-    session.until_told("presence:page_viewers").await;
+    session.until_told("viewers_changed").await;
     assert!(
         tokio::time::timeout(Duration::from_millis(300), session.told())
             .await
@@ -423,7 +432,7 @@ async fn changes_of_access_count_at_once() {
     grant("edit").await;
     let mut ada = user(&server, "ada", &json!({})).await;
     assert_eq!(join(&mut ada, "page", 0).await.body["role"], "edit");
-    ada.until_told("presence:page_viewers").await;
+    ada.until_told("viewers_changed").await;
     let mut writer = Replica::new(1);
 
     let since = now();

@@ -620,6 +620,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         15_335_907_168_231_098_684,
     ),
     (
+        "storage/migrations/postgres/0004_last_seen.sql",
+        5_046_366_000_671_534_377,
+    ),
+    (
         "storage/migrations/postgres/0005_events.sql",
         15_761_490_521_604_363_595,
     ),
@@ -634,6 +638,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0003_trash.sql",
         16_693_021_049_191_104_674,
+    ),
+    (
+        "storage/migrations/sqlite/0004_last_seen.sql",
+        12_251_088_937_986_700_043,
     ),
     (
         "storage/migrations/sqlite/0005_events.sql",

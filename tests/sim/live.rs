@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crdt::{ClientId, StateVector};
 use pageroom::rooms::{
     Capabilities, Change, ClientMessage, Host, Input, MemberId, Newcomer, Outbox, Outgoing, Outlet, Pushed,
-    Refusal, RefusalCode, Role, Room, ServerMessage, Standing, Viewer,
+    Refusal, RefusalCode, Role, Room, ServerMessage, Standing,
 };
 use storage::{Committed, LoggedUpdate, PageId, Seq};
 
@@ -246,14 +246,10 @@ impl Live {
         if let Some(own) = own {
             self.newest.insert(own, member);
         }
-        let viewer = Viewer {
-            user,
-            ..Viewer::default()
-        };
         let newcomer = Newcomer {
             member,
             role,
-            viewer,
+            user,
             badge: None,
             outlet,
             standing,

@@ -46,8 +46,7 @@ pub(crate) fn only_what_is_durable_is_acknowledged(
         | ServerMessage::Receipts { .. }
         | ServerMessage::QueryAwareness
         | ServerMessage::Stateless(_)
-        | ServerMessage::Mark(_)
-        | ServerMessage::Viewers(_) => {}
+        | ServerMessage::Mark(_) => {}
     }
 }
 

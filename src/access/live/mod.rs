@@ -2,6 +2,7 @@
 //!
 //! This is the only clock for tokens: it ends seats and sockets, and says when to ask for a fresh token.
 
+mod attendance;
 mod watch;
 
 use std::{
@@ -19,6 +20,7 @@ use futures_util::task::AtomicWaker;
 use storage::PageId;
 use tokio::sync::{Notify, oneshot};
 
+pub use self::attendance::{Attendance, Viewer};
 use super::{
     Access, Membership,
     enforcement::{Decision, Enforcement, HolderId, Newcomer},
@@ -26,7 +28,7 @@ use super::{
 };
 use crate::{
     auth::{Identity, now},
-    rooms::{Departure, Outbox, Refusal, Role, RoomName, Seat, SeatHandle, Viewer},
+    rooms::{Departure, Outbox, Refusal, Role, RoomName, Seat, SeatHandle},
 };
 
 /// The seats that are taken, and the sockets.
@@ -64,7 +66,7 @@ struct Holding {
 /// What somebody holds.
 enum Place {
     /// A seat in the room of a page.
-    Seat(SeatHandle),
+    Seat(PageId, SeatHandle),
     /// A place in a room without a document.
     Room {
         /// The way to it.
@@ -143,7 +145,7 @@ impl RoomSeat {
     pub fn removed(&self) -> Option<Refusal> {
         match &self.0.holding.place {
             Place::Room { removed, .. } => removed.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            Place::Seat(_) | Place::Socket(_) => None,
+            Place::Seat(..) | Place::Socket(_) => None,
         }
     }
 
@@ -193,6 +195,7 @@ impl Registration {
 impl LiveSeat {
     /// Gives the seat back.
     pub async fn leave(self, departure: Departure) {
+        self.registration.went(departure);
         drop(self.registration);
         self.seat.leave(departure).await;
     }
@@ -230,8 +233,19 @@ impl Deref for LiveSeat {
     }
 }
 
+impl Registration {
+    /// Says that a seat was given back.
+    fn went(&self, departure: Departure) {
+        if let Place::Seat(page, seat) = &self.holding.place {
+            self.access.0.attendance.went(page, seat.member().0, departure);
+        }
+    }
+}
+
 impl Drop for Registration {
     fn drop(&mut self) {
+        // A seat that was not given back belongs to a connection that was cut short.
+        self.went(Departure::Lost);
         self.access.0.live.with(|enforcement| enforcement.leave(self.id));
     }
 }
@@ -245,11 +259,20 @@ impl Access {
         outbox: &Arc<Outbox>,
     ) -> Result<LiveSeat, Refusal> {
         let (user, address) = (membership.user.clone(), membership.address);
+        let viewer = Viewer::new(&membership.identity, membership.socket.clone());
         let joined = self.take_seat(page, membership, outbox).await;
         // A room that does not take somebody in hangs up at once.
         let refused = joined
             .as_ref()
             .map_or_else(|refusal| Some(refusal.clone()), |_| outbox.closing());
+        if let (Ok(seat), None) = (&joined, &refused) {
+            let number = seat.member().0;
+            self.0.attendance.came(page, number, viewer);
+            if outbox.closing().is_some() {
+                // It was sent away in between.
+                self.0.attendance.went(page, number, Departure::Clean);
+            }
+        }
         let came = refused.as_ref().map_or(Ok(()), Err);
         self.note_connect(user.as_deref(), Some(page), address, came);
         joined
@@ -267,24 +290,16 @@ impl Access {
             identity,
             until,
             stamp,
-            socket,
             ..
         } = membership;
-        let shown = |text: &Option<String>| text.as_deref().map(Arc::from);
-        let viewer = Viewer {
-            user: user.clone(),
-            name: shown(&identity.profile.name),
-            avatar_url: shown(&identity.profile.avatar_url),
-            socket,
-        };
         let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
         let permit = self.0.seats.take(page, user.as_ref(), role)?;
         let joining = self
             .0
             .registry
-            .join(page, role, viewer, badge.map(Arc::new), outbox);
+            .join(page, role, user.clone(), badge.map(Arc::new), outbox);
         let seat = joining.await?;
-        let place = Place::Seat(seat.handle());
+        let place = Place::Seat(page.clone(), seat.handle());
         let decision = Decision { role, until };
         let of = Some((RoomName::of_page(page), page.clone()));
         let registration = self.register(place, of, identity, decision);

@@ -16,7 +16,7 @@ use crate::{
         enforcement::{Enforcement, Held, Order, PAUSE, Question},
     },
     auth::{now, revoked},
-    rooms::{Refusal, RoomName},
+    rooms::{Departure, Refusal, RoomName},
 };
 
 /// Decisions that are made again at once.
@@ -177,7 +177,7 @@ impl Access {
             match order {
                 Order::Decide(question) => questions.push(question),
                 Order::ChangeRole(held, role) => {
-                    if let Place::Seat(seat) = &held.handle.place {
+                    if let Place::Seat(_, seat) = &held.handle.place {
                         seat.change_role(role);
                     }
                     self.note_on(&held, "change_role", "ok", role.as_str());
@@ -194,9 +194,11 @@ impl Access {
 
     fn remove(&self, held: &Held<Arc<Holding>>, refusal: Refusal) {
         match &held.handle.place {
-            Place::Seat(seat) => {
+            Place::Seat(page, seat) => {
                 self.note_on(held, "remove", refusal.code.as_str(), "");
                 seat.remove(refusal);
+                // Whatever its connection is doing now.
+                self.0.attendance.went(page, seat.member().0, Departure::Clean);
             }
             Place::Room { control, removed } => {
                 self.note_on(held, "remove", refusal.code.as_str(), "");

@@ -249,7 +249,6 @@ async fn join(
         stateless: true,
         // Older ones say back what they hear.
         asked: has_version,
-        viewers: false,
     };
     let outbox = Outbox::with_capabilities(server.max_outbox_bytes, capabilities);
     let patience = server.session.timeout;

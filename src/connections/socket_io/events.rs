@@ -28,7 +28,7 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_shallow},
+    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_coalesced, is_shallow},
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -144,7 +144,9 @@ impl EventsPlace {
         let count = self.pages.len();
         let open = match self.pages.entry(page) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(vacant) if count >= self.max_pages && matches!(request, PageRequest::Join(_)) => {
+            Entry::Vacant(vacant)
+                if count >= self.max_pages && matches!(request, PageRequest::Join { .. }) =>
+            {
                 let page = vacant.into_key();
                 let full = Refusal::new(RefusalCode::RateLimited, "too many pages on one connection");
                 return self.refuse(ack, Some(&page), &full, None);
@@ -172,7 +174,9 @@ impl EventsPlace {
                 Some(_) => Err(Refusal::new(RefusalCode::NotFound, "there is no such event")),
             };
         };
-        if let Err(wait) = self.rate.try_spend(now) {
+        if !is_coalesced(&name)
+            && let Err(wait) = self.rate.try_spend(now)
+        {
             let refusal = Refusal::new(RefusalCode::RateLimited, "too many events in too short a time");
             self.refuse(ack, None, &refusal, Some(wait));
             return Ok(());
@@ -326,6 +330,7 @@ impl Protocol<Said> for EventsPlace {
                 return Ok(1);
             }
         };
+        self.join.events.touch(now);
         match events::decode(&mut event.arguments, &self.gate) {
             Ok(Some(request)) => self.request(now, request, event.ack),
             Ok(None) => {
@@ -409,7 +414,7 @@ impl Protocol<Said> for EventsPlace {
         drop((self.renewing, self.calling));
         // Whatever has become of the transport, who has not said goodbye may come back.
         match self.has_left || self.ended.is_some() {
-            true => self.join.events.disconnect(),
+            true => self.join.events.disconnect(Departure::Clean),
             false => self.join.events.lose(),
         }
         let pages = self.pages;

@@ -7,13 +7,13 @@ use storage::PageId;
 
 use crate::{
     connections::{protocol::Work, seat_io::SeatIo},
-    events::{Desks, PreparedSave, SocketId},
+    events::{Desks, EventSocket, Form, PreparedSave, SocketId},
     protocols::{
         Frame,
         events::{Joined, PageWords, Wording, refused},
         socket_io::{SLOT, attachment},
     },
-    rooms::{ClientMessage, Outgoing, Refusal, RefusalCode, ServerMessage},
+    rooms::{ClientMessage, Outgoing, Refusal, RefusalCode, RoomName, ServerMessage},
 };
 
 /// Questions that may wait for their answers.
@@ -31,8 +31,10 @@ pub(super) struct JoinedPage {
     pub(super) is_greeted: bool,
     /// What the room had when it last said so.
     pub(super) state_vector: Bytes,
-    /// Who has the page open.
-    pub(super) viewers: Option<Arc<Outgoing>>,
+    /// Where it hears of the others at the page, and in which form.
+    pub(super) room: RoomName,
+    pub(super) events: Arc<EventSocket>,
+    pub(super) form: Form,
     /// It waits to hear that it has joined.
     pub(super) arriving: Vec<Arrival>,
     /// Questions for what somebody lacks. Only the first is with the room: its answer has no number on it.
@@ -92,7 +94,7 @@ pub(super) struct Question {
 }
 
 impl JoinedPage {
-    pub(super) fn new(page: &PageId, seat: SeatIo) -> Self {
+    pub(super) fn new(page: &PageId, seat: SeatIo, (room, events): (RoomName, Arc<EventSocket>)) -> Self {
         Self {
             seat,
             words: PageWords::new(page.clone()),
@@ -100,7 +102,9 @@ impl JoinedPage {
             has_joined: false,
             is_greeted: false,
             state_vector: crdt::StateVector::new().encode(),
-            viewers: None,
+            room,
+            events,
+            form: Form::Each,
             arriving: Vec::new(),
             questions: VecDeque::new(),
             is_asked: false,
@@ -156,6 +160,9 @@ impl JoinedPage {
                 if self.is_synced && !self.is_asked && !is_hello {
                     self.words.ask(state_vector.clone(), frames);
                 }
+                if is_hello {
+                    self.tell_joined(frames);
+                }
             }
             ServerMessage::SyncStep2(update) if self.is_asked => {
                 self.is_asked = false;
@@ -174,13 +181,6 @@ impl JoinedPage {
             ServerMessage::Awareness(_) => {
                 if self.is_synced {
                     self.words.awareness(message.wire(SLOT, attachment), frames);
-                }
-            }
-            ServerMessage::Viewers(_) => {
-                self.viewers = Some(message.clone());
-                match self.has_joined {
-                    true => self.tell_viewers(frames),
-                    false => self.tell_joined(frames),
                 }
             }
             ServerMessage::Refused(refusal) => refused(None, Some(page), refusal, None, frames),
@@ -206,11 +206,14 @@ impl JoinedPage {
         }
     }
 
-    /// Tells those who wait for it that they have joined, once it is known who else is there.
+    /// Tells those who wait for it that they have joined, and who else is there. What changes from then on is told behind that.
     pub(super) fn tell_joined(&mut self, frames: &mut Vec<Frame>) {
-        let Some(viewers) = &self.viewers else { return };
+        // A room that does not take it in says no hello.
+        if self.arriving.is_empty() || !self.is_greeted {
+            return;
+        }
         let seat = self.seat.seat();
-        let is_first = !self.has_joined && !self.arriving.is_empty();
+        let viewers = self.events.viewers(&self.room);
         for Arrival { ack, synced } in self.arriving.drain(..) {
             self.has_joined = true;
             let joined = Joined {
@@ -218,17 +221,8 @@ impl JoinedPage {
                 seq: seat.seq(),
                 synced,
             };
-            self.words.joined(ack, viewers.message(), joined, frames);
+            self.words.joined(ack, &viewers, joined, frames);
         }
-        if is_first {
-            self.tell_viewers(frames);
-        }
-    }
-
-    pub(super) fn tell_viewers(&self, frames: &mut Vec<Frame>) {
-        if let Some(message) = &self.viewers {
-            let wire = |slot, encode: &dyn Fn(&ServerMessage) -> Bytes| message.wire(slot, encode);
-            self.words.viewers(message.message(), wire, frames);
-        }
+        self.events.hear(&self.room, self.form);
     }
 }

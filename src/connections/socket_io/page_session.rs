@@ -19,7 +19,7 @@ use crate::{
         protocol::Work,
         seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, in_time, poll_answer},
     },
-    events::{EventSocket, PreparedSave},
+    events::{EventSocket, Form, PreparedSave},
     protocols::Frame,
     protocols::events::{ContentSave, PageRequest, Wording, answer, event, refused},
     rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode, RoomName},
@@ -48,7 +48,6 @@ impl JoinContext {
     fn open(&self, page: PageId) -> Work<Result<SeatIo, Refusal>> {
         let (access, identity, socket) = (self.access.clone(), self.identity.clone(), self.socket.clone());
         let capabilities = Capabilities {
-            viewers: true,
             // Each edit is answered by itself, so hearing what it has written says nothing to it.
             receipts: true,
             ..Capabilities::default()
@@ -208,7 +207,7 @@ impl PageSession {
     ) {
         match request {
             // Who listens to a page's channel saves it without having joined the page.
-            PageRequest::Join(_) | PageRequest::Save(_, Wording::DocumentUpdate) => {
+            PageRequest::Join { .. } | PageRequest::Save(_, Wording::DocumentUpdate) => {
                 self.state = State::Opening {
                     work: join.open(self.page.clone()),
                     request: Some((request, ack)),
@@ -238,7 +237,8 @@ impl PageSession {
         match opened {
             Ok(seat) => {
                 self.events.set_page(&self.room, true);
-                self.state = State::Open(Box::new(JoinedPage::new(&self.page, seat)));
+                let (room, events) = (self.room.clone(), self.events.clone());
+                self.state = State::Open(Box::new(JoinedPage::new(&self.page, seat, (room, events))));
                 if let Some((request, ack)) = request {
                     self.request(request, ack, frames);
                 }
@@ -262,17 +262,25 @@ impl PageSession {
             return;
         };
         match request {
-            PageRequest::Join(None) => {
-                self.write(Wording::PageUpdated);
-                let State::Open(open) = &mut self.state else {
-                    return;
+            PageRequest::Join {
+                state_vector,
+                in_object,
+            } => {
+                open.form = match in_object {
+                    true => Form::Sets,
+                    false => Form::Each,
                 };
-                open.arriving.push(Arrival { ack, synced: None });
-                open.tell_joined(frames);
-            }
-            PageRequest::Join(Some(state_vector)) => {
-                open.is_synced = true;
-                open.ask(&self.page, ack, state_vector, true, frames);
+                match state_vector {
+                    None => {
+                        open.arriving.push(Arrival { ack, synced: None });
+                        open.tell_joined(frames);
+                        self.write(Wording::PageUpdated);
+                    }
+                    Some(state_vector) => {
+                        open.is_synced = true;
+                        open.ask(&self.page, ack, state_vector, true, frames);
+                    }
+                }
             }
             PageRequest::Sync(state_vector) => open.ask(&self.page, ack, state_vector, false, frames),
             PageRequest::Delta(update) => {

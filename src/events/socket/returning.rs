@@ -52,8 +52,11 @@ impl EventSocket {
             None => None,
         };
         let socket = Self::outside(identity.clone(), name.clone(), max_outbox_bytes, services);
-        let mut closed = Vec::new();
+        let (mut closed, mut shown) = (Vec::new(), Vec::new());
         for (room, ways) in stays {
+            if ways.contains(&Way::Presence) {
+                shown.push(room.clone());
+            }
             if ways.contains(&Way::Own) {
                 continue;
             }
@@ -83,7 +86,17 @@ impl EventSocket {
         for room in entered {
             if let Some(refusal) = socket.take_if_removed(&room) {
                 closed.push((room, refusal));
+                continue;
             }
+            socket.appear(
+                &room,
+                if shown.contains(&room) {
+                    Way::Presence
+                } else {
+                    Way::Room
+                },
+            );
+            socket.join(&room).await;
         }
         for (room, refusal) in closed {
             socket.tell_revoked(&room, &refusal);

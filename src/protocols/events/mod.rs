@@ -2,16 +2,15 @@
 //!
 //! Received, each with an acknowledgement if the client wants one: `join_page` with `"id"` or `{pageId, stateVector?}` · `leave_page`
 //! · `page_delta` `{pageId, update}`, acknowledged once it is stored · `page_sync` `{pageId, stateVector}` · `page_awareness`
-//! `{pageId, update}` · `auth:refresh` `{token}`. Sent: `joined_page`, `page_delta`, `page_awareness`, `viewers_updated`,
-//! `presence:page_viewers`, `page_sync` when the client is to send what the page lacks, `access_revoked`, `auth_expiring`, and
-//! `error` for what was refused and has no acknowledgement to say so.
+//! `{pageId, update}` · `auth:refresh` `{token}`. Sent: `joined_page`, `page_delta`, `page_awareness`, `page_sync` when the client is to
+//! send what the page lacks, `access_revoked`, `auth_expiring`, and `error` for what was refused and has no acknowledgement to say so.
 //!
 //! Updates, state vectors and awareness updates are attachments. What many are told is encoded once: the text of an event with an
 //! attachment is the same for each such event of a page, and the attachment is shared by all who get it.
 
 mod content;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crdt::{Limits, StateVector, awareness};
@@ -25,17 +24,12 @@ pub use content::{ContentSave, FormatName, Shape, Wording};
 
 use super::{
     Frame,
-    socket_io::{self, encode, malformed, refusal_body},
+    socket_io::{encode, malformed, refusal_body},
 };
-use crate::rooms::{Refusal, ServerMessage};
+use crate::rooms::Refusal;
 
 /// The namespace.
 pub const NAMESPACE: &str = "/";
-
-/// Where the two texts that tell of viewers are kept beside a shared message. No other dialect is told of viewers, so the place
-/// of attachments is free.
-const VIEWERS_SLOT: usize = socket_io::SLOT;
-const PRESENCE_SLOT: usize = 2;
 
 /// What a client wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +43,13 @@ pub enum Request {
 /// What a client wants of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PageRequest {
-    /// To enter it; with a state vector, to take part in its document.
-    Join(Option<Bytes>),
+    /// To enter it.
+    Join {
+        /// What it has, if it wants to take part in the document.
+        state_vector: Option<Bytes>,
+        /// It names pages in an object, not by their id alone.
+        in_object: bool,
+    },
     /// To leave it.
     Leave,
     /// To change it.
@@ -67,11 +66,10 @@ impl PageRequest {
     /// Bytes of payload, for budgets.
     pub fn payload_bytes(&self) -> usize {
         match self {
-            Self::Join(Some(bytes)) | Self::Delta(bytes) | Self::Sync(bytes) | Self::Awareness(bytes) => {
-                bytes.len()
-            }
+            Self::Join { state_vector, .. } => state_vector.as_ref().map_or(0, Bytes::len),
+            Self::Delta(bytes) | Self::Sync(bytes) | Self::Awareness(bytes) => bytes.len(),
             Self::Save(save, _) => save.payload_bytes(),
-            Self::Join(None) | Self::Leave => 0,
+            Self::Leave => 0,
         }
     }
 }
@@ -83,6 +81,12 @@ struct Named {
     page: String,
     #[serde(rename = "stateVector", default, deserialize_with = "present")]
     state_vector: Option<Bytes>,
+    #[serde(skip, default = "yes")]
+    is_object: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 #[derive(Deserialize)]
@@ -122,6 +126,7 @@ fn named(arguments: &mut Value) -> Result<Named, Refusal> {
         Ok(page) => Ok(Named {
             page,
             state_vector: None,
+            is_object: false,
         }),
         Err(_) => read(arguments),
     }
@@ -154,8 +159,17 @@ pub fn decode(arguments: &mut Value, limits: &Limits) -> Result<Option<Request>,
     };
     let (id, request) = match CommonParser.read_event(arguments).map_err(malformed)? {
         "join_page" => {
-            let Named { page, state_vector } = named(arguments)?;
-            (page, PageRequest::Join(state_vector.map(checked).transpose()?))
+            let Named {
+                page,
+                state_vector,
+                is_object,
+            } = named(arguments)?;
+            let state_vector = state_vector.map(checked).transpose()?;
+            let request = PageRequest::Join {
+                state_vector,
+                in_object: is_object,
+            };
+            (page, request)
         }
         "leave_page" => (named(arguments)?.page, PageRequest::Leave),
         "page_delta" => {
@@ -319,15 +333,14 @@ impl PageWords {
     pub fn joined(
         &self,
         ack: Option<i64>,
-        viewers: &ServerMessage,
+        viewers: &[Arc<str>],
         joined: Joined<'_>,
         frames: &mut Vec<Frame>,
     ) {
         let page = self.page.as_str();
         event("joined_page", &json!({ "pageId": page }), frames);
         let Joined { role, seq, synced } = joined;
-        let users: Vec<String> = seen(viewers).into_iter().map(|viewer| viewer.user_id).collect();
-        let body = json!({ "ok": true, "pageId": page, "role": role, "seq": seq, "viewers": users });
+        let body = json!({ "ok": true, "pageId": page, "role": role, "seq": seq, "viewers": viewers });
         match synced {
             None => answer(ack, &body, frames),
             Some((update, state_vector)) => answer_synced(ack, body, update, state_vector, frames),
@@ -365,82 +378,6 @@ impl PageWords {
         if let Ok(arguments) = CommonParser.encode_value(&asked, Some("page_sync")) {
             encode(Packet::event(NAMESPACE, arguments), frames);
         }
-    }
-
-    /// Writes who has the page open. `wire` keeps a text beside the message for all who are told the same.
-    pub fn viewers(
-        &self,
-        message: &ServerMessage,
-        wire: impl Fn(usize, &dyn Fn(&ServerMessage) -> Bytes) -> Bytes,
-        frames: &mut Vec<Frame>,
-    ) {
-        debug_assert!(matches!(message, ServerMessage::Viewers(_)));
-        let page = self.page.as_str();
-        let users = |message: &ServerMessage| {
-            let users: Vec<String> = seen(message).into_iter().map(|viewer| viewer.user_id).collect();
-            text("viewers_updated", &json!({ "pageId": page, "viewers": users }))
-        };
-        let presence = |message: &ServerMessage| {
-            let body = json!({ "pageId": page, "viewers": seen(message) });
-            text("presence:page_viewers", &body)
-        };
-        frames.push(Frame::SharedText(wire(VIEWERS_SLOT, &users)));
-        frames.push(Frame::SharedText(wire(PRESENCE_SLOT, &presence)));
-    }
-}
-
-/// Somebody who has the page open, as clients are told of it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Seen {
-    user_id: String,
-    socket_id: String,
-    name: Option<String>,
-    avatar_url: Option<String>,
-}
-
-/// Everybody once, with the connection that came last. Guests have no user id, so each is somebody else.
-fn seen(message: &ServerMessage) -> Vec<Seen> {
-    let ServerMessage::Viewers(viewers) = message else {
-        return Vec::new();
-    };
-    let mut seen: Vec<Seen> = Vec::with_capacity(viewers.len());
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for (member, viewer) in viewers {
-        let socket_id = match &viewer.socket {
-            Some(socket) => (**socket).to_owned(),
-            None => member.0.to_string(),
-        };
-        let user_id = match &viewer.user {
-            Some(user) => (**user).to_owned(),
-            None => format!("guest:{socket_id}"),
-        };
-        let one = Seen {
-            user_id,
-            socket_id,
-            name: viewer.name.as_deref().map(str::to_owned),
-            avatar_url: viewer.avatar_url.as_deref().map(str::to_owned),
-        };
-        let known = viewer.user.as_deref().and_then(|user| {
-            let next = seen.len();
-            let place = *places.entry(user).or_insert(next);
-            seen.get_mut(place)
-        });
-        match known {
-            Some(known) => *known = one,
-            None => seen.push(one),
-        }
-    }
-    seen
-}
-
-/// The text of an event without attachments, as bytes that can be shared.
-fn text(name: &str, body: &Json) -> Bytes {
-    let mut frames = Vec::new();
-    event(name, body, &mut frames);
-    match frames.into_iter().next() {
-        Some(Frame::Text(text)) => text.into(),
-        Some(Frame::SharedText(_) | Frame::Binary(_) | Frame::Parts(..)) | None => Bytes::new(),
     }
 }
 

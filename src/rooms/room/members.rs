@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Instant};
 use crdt::Badge;
 
 use super::{
-    Count, Departure, Effect, MemberId, Outlet, Refusal, RefusalCode, Role, Room, ServerMessage, Viewer,
-    life::Phase, member::Member,
+    Count, Departure, Effect, MemberId, Outlet, Refusal, RefusalCode, Role, Room, ServerMessage, life::Phase,
+    member::Member,
 };
 
 impl Room {
@@ -15,7 +15,7 @@ impl Room {
         now: Instant,
         member: MemberId,
         role: Role,
-        (viewer, badge): (Viewer, Option<Arc<Badge>>),
+        (user, badge): (Option<Arc<str>>, Option<Arc<Badge>>),
         outlet: Arc<dyn Outlet>,
         effects: &mut Vec<Effect>,
     ) {
@@ -35,10 +35,7 @@ impl Room {
             outlet.close(refusal);
             return;
         }
-        let seat = Box::new(Member::new(outlet, role, viewer.user.clone()));
-        self.presence
-            .viewers
-            .came(member, viewer, seat.capabilities.viewers);
+        let seat = Box::new(Member::new(outlet, role, user));
         self.members.insert(member, seat);
         self.life.set_empty(now, false);
         self.ask(member);
@@ -56,7 +53,6 @@ impl Room {
         self.claims.forget(member);
         self.early.forget(member);
         self.promises.forget(member);
-        self.presence.viewers.went(member);
         self.withdraw(now, member, departure);
         if self.members.is_empty() {
             self.life.set_empty(now, true);

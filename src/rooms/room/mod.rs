@@ -38,7 +38,6 @@ mod status;
 mod storing;
 #[cfg(test)]
 mod tests;
-mod viewers;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -65,7 +64,7 @@ use self::{
 };
 use super::{
     Capabilities, ClientMessage, CompactRequest, Count, Departure, Effect, Input, MemberId, Outgoing, Outlet,
-    Pushed, Refusal, RefusalCode, RequestId, Role, ServerMessage, Viewer,
+    Pushed, Refusal, RefusalCode, RequestId, Role, ServerMessage,
 };
 
 /// What a room needs to know about its surroundings.
@@ -197,10 +196,10 @@ impl Room {
             Input::Joined {
                 member,
                 role,
-                viewer,
+                user,
                 badge,
                 outlet,
-            } => self.joined(now, member, role, (viewer, badge), outlet, effects),
+            } => self.joined(now, member, role, (user, badge), outlet, effects),
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role),
@@ -239,7 +238,6 @@ impl Room {
             self.flush(now, effects);
         }
         self.answer_owed(now, effects);
-        self.tell_viewers(now);
         self.tell_outcomes();
         self.part(now, effects);
         if !self.life.has_failed()

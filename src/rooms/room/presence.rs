@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Instant};
 use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId};
 
-use super::{Count, Departure, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage, viewers::Viewers};
+use super::{Count, Departure, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage};
 
 /// Nobody is asked in a larger crowd: programs answer with everybody they see.
 const MAX_ASKED: usize = 64;
@@ -16,7 +16,6 @@ pub(super) struct Presence {
     pub(super) awareness: Awareness<MemberId>,
     /// What has changed since the last flush.
     changes: BTreeMap<ClientId, AwarenessChange>,
-    pub(super) viewers: Viewers,
 }
 
 impl Presence {
@@ -24,7 +23,6 @@ impl Presence {
         Self {
             awareness: Awareness::new(limits),
             changes: BTreeMap::new(),
-            viewers: Viewers::default(),
         }
     }
 
@@ -33,10 +31,9 @@ impl Presence {
         !self.changes.is_empty()
     }
 
-    /// When somebody has been silent for too long, or the list of viewers is due.
+    /// When somebody has been silent for too long.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.awareness.next_deadline(), self.viewers.next_deadline()];
-        deadlines.into_iter().flatten().min()
+        self.awareness.next_deadline()
     }
 
     fn note(&mut self, changes: Vec<AwarenessChange>) {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    AuditEntry, AuditQuery, EVERYBODY, MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission, UserRecord,
-    covering,
+    AuditEntry, AuditQuery, EVERYBODY, LastSeen, MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission,
+    UserRecord, covering,
 };
 use crate::PageId;
 
@@ -19,6 +19,8 @@ pub struct AccessTables {
     users: BTreeMap<String, UserRecord>,
     audit: VecDeque<(u64, AuditEntry)>,
     audit_rows: u64,
+    /// By room and user.
+    seen: BTreeMap<(String, String), SystemTime>,
 }
 
 impl AccessTables {
@@ -74,6 +76,36 @@ impl AccessTables {
     /// See [`AccessStore::block`](super::AccessStore::block).
     pub fn block(&mut self, user: &str, blocked: bool) {
         self.users.entry(user.to_owned()).or_default().blocked = blocked;
+    }
+
+    /// See [`AccessStore::see`](super::AccessStore::see).
+    pub fn see(&mut self, seen: &[LastSeen]) {
+        for LastSeen { room, user, at } in seen {
+            let known = self.seen.entry((room.clone(), user.clone())).or_insert(*at);
+            *known = (*known).max(*at);
+        }
+    }
+
+    /// See [`AccessStore::seen`](super::AccessStore::seen).
+    pub fn seen(&self, room: &str, limit: usize) -> Vec<LastSeen> {
+        let start = Bound::Included((room.to_owned(), String::new()));
+        let of_room = self.seen.range((start, Bound::Unbounded));
+        let of_room = of_room.take_while(|((name, _), _)| name == room);
+        let mut seen: Vec<_> = of_room
+            .map(|((room, user), at)| LastSeen {
+                room: room.clone(),
+                user: user.clone(),
+                at: *at,
+            })
+            .collect();
+        seen.sort_by(|one, other| other.at.cmp(&one.at).then_with(|| one.user.cmp(&other.user)));
+        seen.truncate(limit);
+        seen
+    }
+
+    /// See [`AccessStore::forget_seen`](super::AccessStore::forget_seen).
+    pub fn forget_seen(&mut self, room: &str, user: &str) {
+        self.seen.remove(&(room.to_owned(), user.to_owned()));
     }
 
     /// See [`AccessStore::audit`](super::AccessStore::audit). The newest [`MAX_MEMORY_AUDIT_ROWS`] are kept.

@@ -74,6 +74,17 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
+/// When a user was last in a room that shows who is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastSeen {
+    /// The name of the room.
+    pub room: String,
+    /// The user.
+    pub user: String,
+    /// When; kept to the millisecond.
+    pub at: SystemTime,
+}
+
 /// Which audit entries are wanted; what is `None` does not matter.
 #[derive(Clone, Debug, Default)]
 pub struct AuditQuery {
@@ -140,6 +151,15 @@ pub trait AccessStore: Send + Sync + 'static {
     /// Forgets audit entries from before this time, the oldest first and at most [`MAX_FORGOTTEN_AT_ONCE`], and returns how many: others who
     /// write need not wait until all are gone.
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError>;
+
+    /// Notes when users were last in rooms, each user of a room once. An earlier time than what is known changes nothing.
+    async fn see(&self, seen: &[LastSeen]) -> Result<(), StoreError>;
+
+    /// Who was in a room, those of whom that is the shortest time ago first, at most `limit`.
+    async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError>;
+
+    /// Forgets that a user was in a room.
+    async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError>;
 
     /// Hears of changes that others make, where the database can announce them.
     fn access_listener(&self) -> Option<AccessListener> {

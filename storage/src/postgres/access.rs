@@ -7,7 +7,7 @@ use sqlx::Row;
 
 use super::{PostgresStore, failure};
 use crate::{
-    AccessListener, AccessStore, AuditEntry, AuditQuery, MAX_FORGOTTEN_AT_ONCE, PageId, Permission,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, LastSeen, MAX_FORGOTTEN_AT_ONCE, PageId, Permission,
     StoreError, UserRecord,
     access::covering,
     batch::number,
@@ -65,6 +65,18 @@ const AUDITED: &str = "
 
 const FORGET_AUDIT: &str = "DELETE FROM access_audit
     WHERE id IN (SELECT id FROM access_audit WHERE at < to_timestamp($1::bigint / 1000.0) ORDER BY at LIMIT $2) RETURNING 1";
+
+const SEE: &str = "
+    INSERT INTO last_seen AS l (room, user_id, at)
+    SELECT room, user_id, to_timestamp(at / 1000.0)
+    FROM unnest($1::text[], $2::text[], $3::bigint[]) AS seen (room, user_id, at)
+    ON CONFLICT (room, user_id) DO UPDATE SET at = greatest(l.at, excluded.at)";
+
+const SEEN: &str = "
+    SELECT room, user_id, (extract(epoch FROM at) * 1000)::bigint FROM last_seen
+    WHERE room = $1 ORDER BY at DESC, user_id LIMIT $2";
+
+const FORGET_SEEN: &str = "DELETE FROM last_seen WHERE room = $1 AND user_id = $2";
 
 #[async_trait]
 impl AccessStore for PostgresStore {
@@ -165,6 +177,32 @@ impl AccessStore for PostgresStore {
             .bind(milliseconds(before))
             .bind(number(MAX_FORGOTTEN_AT_ONCE));
         Ok(self.write(vec![forget]).await?.len() as u64)
+    }
+
+    async fn see(&self, seen: &[LastSeen]) -> Result<(), StoreError> {
+        let texts = |field: fn(&LastSeen) -> &str| {
+            let texts = seen.iter().map(|seen| readable::text(field(seen)));
+            texts.collect::<Vec<_>>()
+        };
+        let see = sqlx::query(SEE)
+            .bind(texts(|seen| &seen.room))
+            .bind(texts(|seen| &seen.user))
+            .bind(seen.iter().map(|seen| milliseconds(seen.at)).collect::<Vec<_>>());
+        self.write(vec![see]).await.map(drop)
+    }
+
+    async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError> {
+        let query = sqlx::query_as(SEEN)
+            .bind(readable::text(room))
+            .bind(number(limit));
+        Ok(rows::seen(self.read(query).await?))
+    }
+
+    async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        let forget = sqlx::query(FORGET_SEEN)
+            .bind(readable::text(room))
+            .bind(readable::text(user));
+        self.write(vec![forget]).await.map(drop)
     }
 
     fn access_listener(&self) -> Option<AccessListener> {

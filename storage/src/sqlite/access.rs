@@ -8,7 +8,8 @@ use sqlx::{Row, types::Json};
 
 use super::SqliteStore;
 use crate::{
-    AccessStore, AuditEntry, AuditQuery, MAX_FORGOTTEN_AT_ONCE, PageId, Permission, StoreError, UserRecord,
+    AccessStore, AuditEntry, AuditQuery, LastSeen, MAX_FORGOTTEN_AT_ONCE, PageId, Permission, StoreError,
+    UserRecord,
     access::covering,
     batch::number,
     readable,
@@ -50,6 +51,15 @@ const AUDITED: &str = "SELECT id, at, action, outcome, user_id, page_id, address
 
 const FORGET_AUDIT: &str = "DELETE FROM access_audit
     WHERE id IN (SELECT id FROM access_audit WHERE at < $1 ORDER BY at LIMIT $2) RETURNING 1";
+
+const SEE: &str = "INSERT INTO last_seen (room, user_id, at)
+    SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1) WHERE true
+    ON CONFLICT (room, user_id) DO UPDATE SET at = max(at, excluded.at)";
+
+const SEEN: &str = "SELECT room, user_id, at FROM last_seen
+    WHERE room = $1 ORDER BY at DESC, user_id LIMIT $2";
+
+const FORGET_SEEN: &str = "DELETE FROM last_seen WHERE room = $1 AND user_id = $2";
 
 #[async_trait]
 impl AccessStore for SqliteStore {
@@ -143,5 +153,29 @@ impl AccessStore for SqliteStore {
             .bind(milliseconds(before))
             .bind(number(MAX_FORGOTTEN_AT_ONCE));
         Ok(self.write(&self.aside, 0, vec![forget]).await?.len() as u64)
+    }
+
+    async fn see(&self, seen: &[LastSeen]) -> Result<(), StoreError> {
+        let rows = seen.iter().map(|LastSeen { room, user, at }| {
+            json!([readable::text(room), readable::text(user), milliseconds(*at)])
+        });
+        let rows: Vec<_> = rows.collect();
+        self.write(&self.aside, 0, vec![sqlx::query(SEE).bind(Json(rows))])
+            .await
+            .map(drop)
+    }
+
+    async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError> {
+        let query = sqlx::query_as(SEEN)
+            .bind(readable::text(room))
+            .bind(number(limit));
+        Ok(rows::seen(self.read(query).await?))
+    }
+
+    async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        let forget = sqlx::query(FORGET_SEEN)
+            .bind(readable::text(room))
+            .bind(readable::text(user));
+        self.write(&self.aside, 0, vec![forget]).await.map(drop)
     }
 }

@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, MemoryStore,
-    PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError, StoredPage,
-    UserRecord,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LastSeen, LoggedUpdate,
+    MemoryStore, PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError,
+    StoredPage, UserRecord,
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
@@ -242,6 +242,23 @@ impl AccessStore for FaultyStore {
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
         let lost = self.admit(Operation::Write).await?;
         let answer = self.durable.forget_audit(before).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn see(&self, seen: &[LastSeen]) -> Result<(), StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.see(seen).await;
+        lost.map_or(answer, |fault| Err(fault.error()))
+    }
+
+    async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.seen(room, limit).await
+    }
+
+    async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        let lost = self.admit(Operation::Write).await?;
+        let answer = self.durable.forget_seen(room, user).await;
         lost.map_or(answer, |fault| Err(fault.error()))
     }
 

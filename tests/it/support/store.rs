@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use storage::{
     AccessStore, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId, EventStore, KeptQuery,
-    LoggedUpdate, PageCommit, PageId, PageRecord, Permission, ReadEvent, Seq, SharedStore, Snapshot, Store,
-    StoreError, StoredPage, UserRecord, testing::Fault,
+    LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord, Permission, ReadEvent, Seq, SharedStore,
+    Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -142,6 +142,21 @@ impl AccessStore for SwitchedStore {
 
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
         self.store.forget_audit(before).await
+    }
+
+    async fn see(&self, seen: &[LastSeen]) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.see(seen).await
+    }
+
+    async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.seen(room, limit).await
+    }
+
+    async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.forget_seen(room, user).await
     }
 }
 

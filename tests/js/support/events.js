@@ -29,7 +29,7 @@ class EventsProvider extends Observable {
     /** Edits without an acknowledgement. */
     this.unacknowledged = 0
     /** Who has the page open. */
-    this.viewers = []
+    this.viewers = new Map()
     this.#listen()
     if (connect) this.connect()
   }
@@ -49,7 +49,10 @@ class EventsProvider extends Observable {
     socket.on('connect_error', error => this.refusals.push(error.message))
     socket.on('error', error => this.refusals.push(error))
     socket.on('access_revoked', revoked => this.refusals.push(revoked))
-    socket.on('viewers_updated', ({ viewers }) => { this.viewers = viewers })
+    socket.on('viewers_changed', ({ joined, left }) => {
+      for (const person of joined) this.viewers.set(person.userId, person)
+      for (const user of left) this.viewers.delete(user)
+    })
     socket.on('page_delta', ({ update }) => Y.applyUpdate(this.doc, bytes(update), this))
     socket.on('page_sync', ({ stateVector }) => this.#send(Y.encodeStateAsUpdate(this.doc, bytes(stateVector))))
     socket.on('page_awareness', ({ update }) => applyAwarenessUpdate(this.awareness, bytes(update), this))

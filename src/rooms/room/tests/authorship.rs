@@ -38,7 +38,7 @@ impl Stage {
         self.hand_over(Input::Joined {
             member,
             role: Role::Edit,
-            viewer: Viewer::default(),
+            user: None,
             outlet,
             badge: Some(Arc::new(badge)),
         });

@@ -19,7 +19,6 @@ mod retiring;
 mod slow_reader;
 mod standing;
 mod storing;
-mod viewers;
 
 use std::time::SystemTime;
 
@@ -45,7 +44,6 @@ enum Heard {
     Asked,
     Mark(Bytes),
     /// The users who have the page open.
-    Viewers(Vec<Option<String>>),
     CaughtUp,
     Closed(RefusalCode),
 }
@@ -176,14 +174,10 @@ impl Stage {
         let member = MemberId(id);
         let outlet = Outbox::with_capabilities(self.outbox_bytes, capabilities);
         self.outboxes.insert(member, outlet.clone());
-        let viewer = Viewer {
-            user: user.map(Arc::from),
-            ..Viewer::default()
-        };
         self.hand_over(Input::Joined {
             member,
             role,
-            viewer,
+            user: user.map(Arc::from),
             badge: None,
             outlet,
         });
@@ -278,12 +272,6 @@ impl Stage {
             ServerMessage::Stateless(payload) => Heard::Stateless(payload.clone()),
             ServerMessage::QueryAwareness => Heard::Asked,
             ServerMessage::Mark(mark) => Heard::Mark(mark.clone()),
-            ServerMessage::Viewers(viewers) => {
-                let users = viewers
-                    .iter()
-                    .map(|(_, viewer)| viewer.user.as_deref().map(str::to_owned));
-                Heard::Viewers(users.collect())
-            }
         }
     }
 

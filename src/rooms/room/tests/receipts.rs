@@ -9,7 +9,6 @@ const COUNTS: Capabilities = Capabilities {
     receipts: true,
     stateless: true,
     asked: false,
-    viewers: false,
 };
 
 fn counter(stage: &mut Stage, id: u64, role: Role, name: &str) -> Person {

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Place, page};
-use crate::{AuditEntry, AuditQuery, Permission, UserRecord};
+use crate::{AuditEntry, AuditQuery, LastSeen, Permission, UserRecord};
 
 fn permission(page: &str, user: &str, role: &str, expires_at: Option<SystemTime>) -> Permission {
     Permission {
@@ -158,4 +158,34 @@ pub async fn the_audit_log_is_read_newest_first_and_forgotten_by_time(place: &dy
     assert_eq!(read(older).await, [entries[3].clone()]);
     assert_eq!(store.forget_audit(at(5_000)).await.unwrap(), 4);
     assert_eq!(read(all).await, newest_first[..2]);
+}
+
+pub async fn who_was_seen_in_a_room_is_read_newest_first_and_forgotten(place: &dyn Place) {
+    let store = place.open().await;
+    let seen = |room: &str, user: &str, milliseconds: u64| LastSeen {
+        room: room.to_owned(),
+        user: user.to_owned(),
+        at: at(milliseconds),
+    };
+    let first = [
+        seen("drive:d", "ada", 4_102_444_800_123),
+        seen("drive:d", "Zoë", 5_000),
+        seen("drive:d:calendar", "eve", 9_000),
+    ];
+    store.see(&first).await.unwrap();
+    store.see(&[]).await.unwrap();
+    let later = [seen("drive:d", "Zoë", 7_001), seen("drive:d", "ada", 1)];
+    store.see(&later).await.unwrap();
+    let other = place.open().await;
+    let found = other.seen("drive:d", 10).await.unwrap();
+    assert_eq!(
+        found,
+        [first[0].clone(), later[0].clone()],
+        "the latest time counts"
+    );
+    assert_eq!(other.seen("drive:d", 1).await.unwrap(), [first[0].clone()]);
+    store.forget_seen("drive:d", "ada").await.unwrap();
+    store.forget_seen("drive:d", "ada").await.unwrap();
+    assert_eq!(other.seen("drive:d", 10).await.unwrap(), [later[0].clone()]);
+    assert_eq!(other.seen("drive", 10).await.unwrap(), []);
 }

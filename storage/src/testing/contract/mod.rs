@@ -90,6 +90,7 @@ macro_rules! store_contract {
             permissions_cover_a_page_by_its_id_and_by_prefix
             a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
             users_are_signed_out_and_blocked
+            who_was_seen_in_a_room_is_read_newest_first_and_forgotten
             the_audit_log_is_read_newest_first_and_forgotten_by_time
             kept_events_come_back_by_room_in_order_and_byte_for_byte
             of_each_name_in_a_room_the_newest_events_are_kept

@@ -1,0 +1,317 @@
+//! Who of the drives and workspaces is there, idle or away, and when those who are away were last there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
+
+use storage::{LastSeen, SharedStore, StoreError};
+
+use super::{
+    Alarm, EventRooms, Letters, SocketId, Timed,
+    statuses::{MAX_KNOWN, Statuses},
+    ticker::now,
+};
+use crate::{
+    auth,
+    rooms::{Departure, RoomKind, RoomName},
+};
+
+/// A connection of which no event has come for so long is idle.
+pub const IDLE_AFTER: Duration = Duration::from_secs(300);
+/// Times that wait to be stored, at most.
+const MAX_UNSTORED: usize = 10_000;
+
+/// Who is there in all drives and workspaces.
+pub struct Drives {
+    rooms: EventRooms,
+    alarm: Alarm,
+    store: SharedStore,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    drives: BTreeMap<RoomName, Drive>,
+    sockets: BTreeMap<SocketId, Activity>,
+    /// When sockets become idle.
+    idle_at: BTreeSet<(Instant, SocketId)>,
+    due: BTreeSet<(Instant, RoomName)>,
+    /// Times that are to be stored, by room and user; `None` for users that are to be forgotten.
+    unstored: BTreeMap<(RoomName, Arc<str>), Option<SystemTime>>,
+    is_storing: bool,
+}
+
+#[derive(Default)]
+struct Drive {
+    statuses: Statuses,
+    deadline: Option<Instant>,
+}
+
+/// What a socket does.
+#[derive(Default)]
+struct Activity {
+    rooms: BTreeSet<RoomName>,
+    /// Its program has said that nobody looks.
+    is_away: bool,
+    /// When it becomes idle; `None` when it is.
+    idle_at: Option<Instant>,
+}
+
+impl Activity {
+    fn is_idle(&self) -> bool {
+        self.is_away || self.idle_at.is_none()
+    }
+}
+
+impl Drives {
+    /// Nobody yet. Times are stored here.
+    pub fn new(rooms: EventRooms, alarm: Alarm, store: SharedStore) -> Self {
+        Self {
+            rooms,
+            alarm,
+            store,
+            state: Arc::default(),
+        }
+    }
+
+    /// Whether a room shows who of its members is there.
+    pub fn shows(room: &RoomName) -> bool {
+        matches!(room.kind(), RoomKind::Drive | RoomKind::Workspace)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A user has entered a room over a socket, and hears who is there. Where nobody was there before, the store is asked for the members;
+    /// what it cannot say is left out.
+    pub async fn enter(&self, room: &RoomName, socket: SocketId, user: &Arc<str>) {
+        let is_known = self.state().drives.contains_key(room);
+        let known = match is_known {
+            true => Vec::new(),
+            false => self
+                .store
+                .seen(room.as_str(), MAX_KNOWN)
+                .await
+                .unwrap_or_else(|error| {
+                    tracing::warn!(%error, "members that are away are not shown");
+                    Vec::new()
+                }),
+        };
+        let (mut state, time) = (self.state(), (now(), auth::now()));
+        let drive = state.drives.entry(room.clone()).or_default();
+        let known = known.into_iter().map(|seen| (seen.user.into(), seen.at));
+        drive.statuses.known(known);
+        let activity = state.sockets.entry(socket).or_default();
+        let is_new = activity.rooms.is_empty();
+        activity.rooms.insert(room.clone());
+        if is_new {
+            activity.idle_at = Some(time.0 + IDLE_AFTER);
+            state.idle_at.insert((time.0 + IDLE_AFTER, socket));
+        }
+        let is_idle = state.sockets.get(&socket).is_some_and(Activity::is_idle);
+        if let Some(drive) = state.drives.get_mut(room) {
+            drive.statuses.came(time, socket, user, is_idle);
+        }
+        self.settle(&mut state, time, room);
+        self.store_times(&mut state);
+        self.alarm.set_off();
+    }
+
+    /// A socket has left a room.
+    pub fn leave(&self, room: &RoomName, socket: SocketId, departure: Departure) {
+        let (mut state, time) = (self.state(), (now(), auth::now()));
+        if let Some(activity) = state.sockets.get_mut(&socket)
+            && activity.rooms.remove(room)
+        {
+            if activity.rooms.is_empty() {
+                let idle_at = activity.idle_at;
+                state.sockets.remove(&socket);
+                if let Some(idle_at) = idle_at {
+                    state.idle_at.remove(&(idle_at, socket));
+                }
+            }
+            if let Some(drive) = state.drives.get_mut(room) {
+                drive.statuses.went(time, socket, departure);
+            }
+            self.settle(&mut state, time, room);
+            self.store_times(&mut state);
+        }
+    }
+
+    /// A user's socket was sent out of a room: the user is no member any more.
+    pub fn expel(&self, room: &RoomName, socket: SocketId, user: &Arc<str>) {
+        self.leave(room, socket, Departure::Clean);
+        let mut state = self.state();
+        let drive = state.drives.get_mut(room);
+        if drive.is_none_or(|drive| drive.statuses.forget(user)) {
+            state.unstored.insert((room.clone(), user.clone()), None);
+            self.store_times(&mut state);
+        }
+    }
+
+    /// A socket has gone.
+    pub fn disconnect(&self, socket: SocketId, departure: Departure) {
+        let state = self.state();
+        let rooms = state.sockets.get(&socket).map(|activity| activity.rooms.clone());
+        drop(state);
+        for room in rooms.into_iter().flatten() {
+            self.leave(&room, socket, departure);
+        }
+    }
+
+    /// An event has come over a socket.
+    pub fn touch(&self, socket: SocketId) {
+        self.act(socket, None);
+    }
+
+    /// A program says that its user looks away, or back.
+    pub fn set_away(&self, socket: SocketId, is_away: bool) {
+        self.act(socket, Some(is_away));
+    }
+
+    fn act(&self, socket: SocketId, is_away: Option<bool>) {
+        let (mut state, time) = (self.state(), (now(), auth::now()));
+        let Some(activity) = state.sockets.get_mut(&socket) else {
+            return;
+        };
+        let was_idle = activity.is_idle();
+        activity.is_away = is_away.unwrap_or(activity.is_away);
+        let before = activity.idle_at.replace(time.0 + IDLE_AFTER);
+        let is_idle = activity.is_idle();
+        let rooms = (was_idle != is_idle).then(|| activity.rooms.clone());
+        if let Some(before) = before {
+            state.idle_at.remove(&(before, socket));
+        }
+        state.idle_at.insert((time.0 + IDLE_AFTER, socket));
+        self.set_idle(&mut state, time, socket, is_idle, rooms);
+    }
+
+    fn set_idle(
+        &self,
+        state: &mut State,
+        time: (Instant, SystemTime),
+        socket: SocketId,
+        is_idle: bool,
+        rooms: Option<BTreeSet<RoomName>>,
+    ) {
+        for room in rooms.into_iter().flatten() {
+            if let Some(drive) = state.drives.get_mut(&room) {
+                drive.statuses.set_idle(time.1, socket, is_idle);
+            }
+            self.settle(state, time, &room);
+        }
+    }
+
+    /// Tells what is due in a room, and notes when more will be.
+    fn settle(&self, state: &mut State, (now, at): (Instant, SystemTime), room: &RoomName) {
+        let Some(drive) = state.drives.get_mut(room) else {
+            return;
+        };
+        let mut told = Letters::new();
+        drive.statuses.tell(now, room, &mut told);
+        // Under the lock, so that what is told in a room comes in its order.
+        self.rooms.tell_each(&told);
+        for (user, at) in drive.statuses.take_writes(now, at) {
+            if state.unstored.len() < MAX_UNSTORED {
+                state.unstored.insert((room.clone(), user), Some(at));
+            }
+        }
+        let deadline = drive.statuses.next_deadline();
+        let before = std::mem::replace(&mut drive.deadline, deadline);
+        if drive.statuses.is_idle() {
+            state.drives.remove(room);
+        }
+        if let Some(before) = before {
+            state.due.remove(&(before, room.clone()));
+        }
+        if let Some(deadline) = deadline {
+            state.due.insert((deadline, room.clone()));
+            if before.is_none_or(|before| deadline < before) {
+                self.alarm.set_off();
+            }
+        }
+    }
+
+    /// Stores the times that wait, all at once and nothing beside that.
+    fn store_times(&self, state: &mut State) {
+        if state.unstored.is_empty() || std::mem::replace(&mut state.is_storing, true) {
+            return;
+        }
+        let (store, shared) = (self.store.clone(), self.state.clone());
+        tokio::spawn(async move {
+            loop {
+                let unstored = {
+                    let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    let unstored = std::mem::take(&mut state.unstored);
+                    state.is_storing = !unstored.is_empty();
+                    unstored
+                };
+                if unstored.is_empty() {
+                    return;
+                }
+                if let Err(error) = store_all(&store, &unstored).await {
+                    tracing::warn!(%error, count = unstored.len(), "when members were last there is not stored");
+                }
+            }
+        });
+    }
+}
+
+async fn store_all(
+    store: &SharedStore,
+    unstored: &BTreeMap<(RoomName, Arc<str>), Option<SystemTime>>,
+) -> Result<(), StoreError> {
+    let seen = unstored.iter().filter_map(|((room, user), at)| {
+        Some(LastSeen {
+            room: room.as_str().to_owned(),
+            user: user.as_ref().to_owned(),
+            at: (*at)?,
+        })
+    });
+    let seen: Vec<_> = seen.collect();
+    if !seen.is_empty() {
+        store.see(&seen).await?;
+    }
+    for ((room, user), _) in unstored.iter().filter(|(_, at)| at.is_none()) {
+        store.forget_seen(room.as_str(), user).await?;
+    }
+    Ok(())
+}
+
+impl Timed for Drives {
+    fn next_deadline(&self) -> Option<Instant> {
+        let state = self.state();
+        let due = state.due.first().map(|(deadline, _)| *deadline);
+        let idle = state.idle_at.first().map(|(deadline, _)| *deadline);
+        [due, idle].into_iter().flatten().min()
+    }
+
+    fn tick(&self, now: Instant) {
+        let (mut state, time) = (self.state(), (now, auth::now()));
+        while let Some((at, socket)) = state.idle_at.first().copied()
+            && at <= now
+        {
+            state.idle_at.pop_first();
+            let activity = state.sockets.get_mut(&socket);
+            let rooms = activity.map(|activity| {
+                activity.idle_at = None;
+                activity.rooms.clone()
+            });
+            self.set_idle(&mut state, time, socket, true, rooms);
+        }
+        let due: Vec<_> = state
+            .due
+            .iter()
+            .take_while(|(deadline, _)| *deadline <= now)
+            .map(|(_, room)| room.clone())
+            .collect();
+        for room in due {
+            self.settle(&mut state, time, &room);
+        }
+        self.store_times(&mut state);
+    }
+}

@@ -1,0 +1,318 @@
+//! Who is at the pages, who types there and where the cursors are, shared by all connections of all protocols.
+//!
+//! Connections of every protocol are noted when they take a seat in a page's room; sockets in the namespace of events besides when they
+//! look at a page without opening it. What is told goes to the sockets that are in the page's room.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use serde_json::value::RawValue;
+use storage::PageId;
+
+use super::{
+    Alarm, EventRooms, SocketId, Timed,
+    cursors::Cursors,
+    people::{Person, Place},
+    ticker::now,
+    typing::Typing,
+    viewers::{Letters, Listening, Viewers},
+    watchers::{Form, Source, Watcher, Watchers},
+};
+use crate::{
+    access::{Attendance, Viewer},
+    rooms::{Departure, RoomName},
+};
+
+/// Presence at all pages.
+pub struct Presence {
+    rooms: EventRooms,
+    alarm: Alarm,
+    /// Those who type that are named at a time.
+    max_named: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pages: BTreeMap<RoomName, Page>,
+    /// The pages at which each socket is.
+    sockets: BTreeMap<SocketId, BTreeSet<RoomName>>,
+    due: BTreeSet<(Instant, RoomName)>,
+}
+
+/// Presence at one page.
+struct Page {
+    viewers: Viewers,
+    watchers: Watchers,
+    typing: Typing,
+    cursors: Cursors,
+    deadline: Option<Instant>,
+}
+
+impl Page {
+    fn new(room: &RoomName) -> Self {
+        Self {
+            viewers: Viewers::new(room.id()),
+            watchers: Watchers::default(),
+            typing: Typing::default(),
+            cursors: Cursors::default(),
+            deadline: None,
+        }
+    }
+
+    /// Changes how a socket is at the page.
+    fn set(&mut self, room: &RoomName, socket: SocketId, watcher: Watcher, told: &mut Letters) {
+        let before = self.watchers.get(socket).map(Watcher::form);
+        let form = watcher.form();
+        let opened = watcher.opened;
+        let listening = Listening {
+            ids: opened == Some(Form::Each),
+            people: opened == Some(Form::Each) || watcher.looks,
+            changes: opened == Some(Form::Sets),
+        };
+        self.viewers.listen(socket, listening);
+        self.watchers.set(socket, watcher);
+        if before != Some(form) {
+            let typing = self.typing.introduction(room.id(), form);
+            let cursors = self.cursors.introduction(room.id(), form);
+            told.extend(typing.into_iter().chain(cursors).map(|text| (socket, text)));
+        }
+    }
+
+    fn stop(&mut self, source: Source) {
+        self.typing.stop(source);
+        self.cursors.left(source);
+    }
+
+    fn tell(&mut self, now: Instant, room: &RoomName, max_named: usize, told: &mut Letters) {
+        self.viewers.tell(now, told);
+        self.typing.tell(now, room.id(), max_named, &self.watchers, told);
+        self.cursors.tell(now, room.id(), &self.watchers, told);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [
+            self.viewers.next_deadline(),
+            self.typing.next_deadline(),
+            self.cursors.next_deadline(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn is_idle(&self) -> bool {
+        self.watchers.is_empty() && self.viewers.is_idle() && self.typing.is_idle() && self.cursors.is_idle()
+    }
+}
+
+impl Presence {
+    /// Nobody yet. Of those who type, so many are named at a time.
+    pub fn new(rooms: EventRooms, max_named: usize) -> Self {
+        Self {
+            rooms,
+            alarm: Alarm::default(),
+            max_named,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The rooms in which it is told.
+    pub fn rooms(&self) -> &EventRooms {
+        &self.rooms
+    }
+
+    /// Wakes its clock.
+    pub fn alarm(&self) -> &Alarm {
+        &self.alarm
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something at a page and tells what is due.
+    fn at<T>(&self, room: &RoomName, change: impl FnOnce(&mut Page, Instant, &mut Letters) -> T) -> T {
+        let (mut state, now) = (self.state(), now());
+        let page = state.pages.entry(room.clone()).or_insert_with(|| Page::new(room));
+        let mut told = Letters::new();
+        let changed = change(page, now, &mut told);
+        self.settle(&mut state, now, room, told);
+        changed
+    }
+
+    /// Tells what is due at a page, and notes when more will be.
+    fn settle(&self, state: &mut State, now: Instant, room: &RoomName, mut told: Letters) {
+        let Some(page) = state.pages.get_mut(room) else {
+            return;
+        };
+        page.tell(now, room, self.max_named, &mut told);
+        // Under the lock, so that what is told at a page comes in its order.
+        self.rooms.tell_each(&told);
+        let deadline = page.next_deadline();
+        let before = std::mem::replace(&mut page.deadline, deadline);
+        if page.is_idle() {
+            state.pages.remove(room);
+        }
+        if before == deadline {
+            return;
+        }
+        if let Some(before) = before {
+            state.due.remove(&(before, room.clone()));
+        }
+        if let Some(deadline) = deadline {
+            let is_earliest = state.due.first().is_none_or(|(first, _)| deadline < *first);
+            state.due.insert((deadline, room.clone()));
+            if is_earliest {
+                self.alarm.set_off();
+            }
+        }
+    }
+
+    /// The ids of those at a page, the earliest first.
+    pub fn users(&self, room: &RoomName) -> Vec<Arc<str>> {
+        let mut state = self.state();
+        let page = state.pages.get_mut(room);
+        let people = page.map(|page| page.viewers.people().list()).unwrap_or_default();
+        people.into_iter().map(|person| person.user_id.clone()).collect()
+    }
+
+    /// A socket is in the room of a page, and hears what is told there.
+    pub fn enter(&self, room: &RoomName, socket: SocketId, person: Person) {
+        let mut state = self.state();
+        state.sockets.entry(socket).or_default().insert(room.clone());
+        drop(state);
+        self.change(room, socket, Some(person), |_| {});
+    }
+
+    /// A socket looks at a page, or does not any more.
+    pub fn look(&self, room: &RoomName, socket: SocketId, person: Option<Person>) {
+        let looks = person.is_some();
+        if let Some(person) = person.clone() {
+            self.at(room, |page, _, _| {
+                page.viewers.people().came(Place::Socket(socket), person)
+            });
+        } else {
+            self.at(room, |page, now, _| {
+                page.viewers
+                    .people()
+                    .went(now, Place::Socket(socket), Departure::Clean);
+            });
+        }
+        self.change(room, socket, person, |watcher| watcher.looks = looks);
+    }
+
+    /// A socket has opened a page in this form and knows it, or has closed it.
+    pub fn open(&self, room: &RoomName, socket: SocketId, form: Option<Form>) {
+        self.change(room, socket, None, |watcher| watcher.opened = form);
+    }
+
+    /// Changes how a socket is at a page: one that is there, or one that comes as a person.
+    fn change(
+        &self,
+        room: &RoomName,
+        socket: SocketId,
+        person: Option<Person>,
+        change: impl FnOnce(&mut Watcher),
+    ) {
+        self.at(room, |page, _, told| {
+            let watcher = page.watchers.get(socket).cloned();
+            let Some(mut watcher) = watcher.or_else(|| Some(Watcher::new(Arc::new(person?)))) else {
+                return;
+            };
+            change(&mut watcher);
+            page.set(room, socket, watcher, told);
+        });
+    }
+
+    /// A socket is not in the room of a page any more.
+    pub fn leave(&self, room: &RoomName, socket: SocketId, departure: Departure) {
+        if let Some(rooms) = self.state().sockets.get_mut(&socket) {
+            rooms.remove(room);
+        }
+        self.at(room, |page, now, _| {
+            page.watchers.remove(socket);
+            page.viewers.listen(socket, Listening::NOTHING);
+            page.viewers.people().went(now, Place::Socket(socket), departure);
+            page.stop(Source::Socket(socket));
+        });
+    }
+
+    /// A socket has gone.
+    pub fn disconnect(&self, socket: SocketId, departure: Departure) {
+        let rooms = self.state().sockets.remove(&socket);
+        for room in rooms.into_iter().flatten() {
+            self.leave(&room, socket, departure);
+        }
+    }
+
+    /// A socket types at a page, or does not any more. Gives whether it is there.
+    pub fn type_at(&self, room: &RoomName, socket: SocketId, types: bool) -> bool {
+        self.at(room, |page, now, _| {
+            let Some(watcher) = page.watchers.get(socket) else {
+                return false;
+            };
+            match types {
+                true => page.typing.start(now, Source::Socket(socket), &watcher.person),
+                false => page.typing.stop(Source::Socket(socket)),
+            }
+            true
+        })
+    }
+
+    /// A socket's cursor is somewhere else now, or nowhere. Gives whether the socket is there.
+    pub fn point_at(&self, room: &RoomName, socket: SocketId, cursor: Option<Arc<RawValue>>) -> bool {
+        self.at(room, |page, _, _| {
+            let Some(watcher) = page.watchers.get(socket) else {
+                return false;
+            };
+            let (source, person) = (Source::Socket(socket), watcher.person.clone());
+            match cursor {
+                Some(cursor) => page.cursors.moved(source, &person.socket_id, &person, cursor),
+                None => page.cursors.left(source),
+            }
+            true
+        })
+    }
+}
+
+impl Timed for Presence {
+    fn next_deadline(&self) -> Option<Instant> {
+        self.state().due.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn tick(&self, now: Instant) {
+        let mut state = self.state();
+        let later = state.due.iter().find(|(deadline, _)| *deadline > now).cloned();
+        let due = match later {
+            Some(later) => {
+                let later = state.due.split_off(&later);
+                std::mem::replace(&mut state.due, later)
+            }
+            None => std::mem::take(&mut state.due),
+        };
+        for (_, room) in due {
+            if let Some(page) = state.pages.get_mut(&room) {
+                page.deadline = None;
+            }
+            self.settle(&mut state, now, &room, Letters::new());
+        }
+    }
+}
+
+impl Attendance for Presence {
+    fn came(&self, page: &PageId, seat: u64, viewer: Viewer) {
+        let person = Person::new(viewer, &seat.to_string());
+        self.at(&RoomName::of_page(page), |page, _, _| {
+            page.viewers.people().came(Place::Seat(seat), person);
+        });
+    }
+
+    fn went(&self, page: &PageId, seat: u64, departure: Departure) {
+        self.at(&RoomName::of_page(page), |page, now, _| {
+            page.viewers.people().went(now, Place::Seat(seat), departure);
+        });
+    }
+}
