@@ -12,8 +12,8 @@ use async_trait::async_trait;
 
 use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, Generation, LoggedUpdate,
-    PageCommit, PageId, PageRecord, Permission, Seq, Snapshot, Store, StoreError, StoredPage, StoredSnapshot,
-    UserRecord, batch, readable,
+    PageCommit, PageId, PageRecord, Permission, RoomStore, RoomTables, Seq, SharedRoom, Snapshot, Store,
+    StoreError, StoredPage, StoredSnapshot, UserRecord, batch, readable,
 };
 
 /// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
@@ -195,6 +195,7 @@ impl PageTable {
 pub struct MemoryStore {
     tables: Mutex<Tables>,
     access: Mutex<AccessTables>,
+    rooms: Mutex<RoomTables>,
 }
 
 impl MemoryStore {
@@ -204,12 +205,17 @@ impl MemoryStore {
         Self {
             tables: Mutex::new(Tables::new(RandomState::new().hash_one(0_u8))),
             access: Mutex::default(),
+            rooms: Mutex::default(),
         }
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Every change of the tables is complete before anything in it can panic.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, RoomTables> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn access(&self) -> MutexGuard<'_, AccessTables> {
@@ -240,6 +246,7 @@ impl AccessStore for MemoryStore {
 
     async fn grant(&self, permission: &Permission) -> Result<(), StoreError> {
         self.access().grant(permission);
+        self.rooms().readmit(&permission.page, &permission.user);
         Ok(())
     }
 
@@ -271,6 +278,31 @@ impl AccessStore for MemoryStore {
 
     async fn forget_audit(&self, before: SystemTime) -> Result<u64, StoreError> {
         Ok(self.access().forget_audit(before))
+    }
+}
+
+#[async_trait]
+impl RoomStore for MemoryStore {
+    async fn shared_room(&self, room: &str) -> Result<Option<SharedRoom>, StoreError> {
+        Ok(self.rooms().room(room))
+    }
+
+    async fn keep_room(&self, room: &SharedRoom) -> Result<(), StoreError> {
+        self.rooms().keep(room);
+        Ok(())
+    }
+
+    async fn forget_room(&self, room: &str) -> Result<bool, StoreError> {
+        Ok(self.rooms().forget(room))
+    }
+
+    async fn remove_from_room(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        self.rooms().remove(room, user);
+        Ok(())
+    }
+
+    async fn is_removed(&self, room: &str, user: &str) -> Result<bool, StoreError> {
+        Ok(self.rooms().is_removed(room, user))
     }
 }
 

@@ -10,8 +10,8 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    AuditEntry, Generation, LoggedUpdate, PageId, PageRecord, Permission, Seq, Snapshot, StoreError,
-    StoredPage, StoredSnapshot, UserRecord,
+    AuditEntry, Generation, LoggedUpdate, PageId, PageRecord, Permission, Seq, SharedRoom, Snapshot,
+    StoreError, StoredPage, StoredSnapshot, UserRecord,
 };
 
 /// The head of a page's log.
@@ -222,6 +222,19 @@ pub(crate) fn permissions(rows: Vec<PermissionRow>) -> Vec<Permission> {
         expires_at: Option::map(expires, time),
     };
     rows.into_iter().map(read).collect()
+}
+
+/// A row of `shared_rooms`: room, name, members at most, time of the end.
+pub(crate) type SharedRoomRow = (String, Option<String>, Option<i64>, Option<i64>);
+
+pub(crate) fn shared_room(rows: Vec<SharedRoomRow>) -> Option<SharedRoom> {
+    let (room, name, max_members, expires) = rows.into_iter().next()?;
+    Some(SharedRoom {
+        room,
+        name,
+        max_members: max_members.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
+        expires_at: expires.map(time),
+    })
 }
 
 /// A row of `page_users`: version, time of the last sign-out, blocked.

@@ -612,6 +612,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         15_335_907_168_231_098_684,
     ),
     (
+        "storage/migrations/postgres/0004_rooms.sql",
+        5_871_212_796_898_837_532,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -622,6 +626,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0003_trash.sql",
         16_693_021_049_191_104_674,
+    ),
+    (
+        "storage/migrations/sqlite/0004_rooms.sql",
+        4_166_755_120_223_794_880,
     ),
 ];
 

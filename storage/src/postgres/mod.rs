@@ -29,6 +29,7 @@ use crate::{
 
 mod access;
 mod failure;
+mod rooms;
 mod session;
 mod statements;
 

@@ -39,6 +39,7 @@ mod access;
 mod failure;
 mod file;
 mod parcel;
+mod rooms;
 mod statements;
 #[cfg(test)]
 mod tests;

@@ -16,12 +16,14 @@ use crate::{
 mod access;
 mod batches;
 mod reading;
+mod rooms;
 mod sharing;
 mod snapshots;
 
 pub use access::*;
 pub use batches::*;
 pub use reading::*;
+pub use rooms::*;
 pub use sharing::*;
 pub use snapshots::*;
 
@@ -89,6 +91,8 @@ macro_rules! store_contract {
             a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
             users_are_signed_out_and_blocked
             the_audit_log_is_read_newest_first_and_forgotten_by_time
+            a_shared_room_is_kept_as_it_was_last_said_and_forgotten
+            who_was_removed_from_a_room_stays_so_until_granted_a_permission_on_it
         }
     };
     ($place:expr; $($promise:ident)*) => { $(

@@ -19,6 +19,8 @@ use crate::{
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
+mod rooms;
+
 /// A store that fails on demand.
 pub struct FaultyStore {
     durable: SharedStore,
