@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod pages;
 mod permissions;
+mod rooms;
 mod socket;
 mod socket_io;
 mod trash;
@@ -236,6 +237,10 @@ pub fn router(parts: Parts) -> Router {
         .route(
             "/api/pages/{id}/permissions/{user}",
             put(permissions::grant).delete(permissions::revoke),
+        )
+        .route(
+            "/api/rooms/{room}",
+            get(rooms::get).put(rooms::put).delete(rooms::delete),
         )
         .route("/api/users/{user}/sign-out", post(users::sign_out))
         .route(
