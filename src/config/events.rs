@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use crdt::Format;
 
-use crate::events::{ContentConfig, EventConfig, Profiles, RoomLimits, VersionLimits};
+use crate::events::{ContentConfig, EventConfig, PatioConfig, Profiles, RoomLimits, VersionLimits};
 
 /// How the first content of an empty page is written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -21,7 +21,7 @@ pub(super) struct EventSettings {
     #[arg(
         long,
         env = "PAGEROOM_PROFILES",
-        default_value = "pagespace",
+        default_value = "pagespace,patio",
         value_name = "NAMES"
     )]
     profiles: String,
@@ -61,7 +61,12 @@ pub(super) struct EventSettings {
 
 impl EventSettings {
     /// Says what is wrong, and how rooms and contents are kept.
-    pub(super) fn check(&self, members: usize, problems: &mut Vec<String>) -> EventConfig {
+    pub(super) fn check(
+        &self,
+        members: usize,
+        patio: PatioConfig,
+        problems: &mut Vec<String>,
+    ) -> EventConfig {
         let profiles = self.profiles.parse::<Profiles>().unwrap_or_else(|error| {
             problems.push(format!("PAGEROOM_PROFILES: {error}"));
             Profiles::default()
@@ -72,6 +77,7 @@ impl EventSettings {
                 members,
             },
             profiles,
+            patio,
             content: ContentConfig {
                 default_format: match self.content_format {
                     ContentFormat::Text => Format::Text,

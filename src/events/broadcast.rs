@@ -16,7 +16,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_REMEMBERED: u64 = 100_000;
 
 /// Names of events that only the server itself may use, in ascending order.
-const RESERVED: [&str; 37] = [
+const RESERVED: &[&str] = &[
     "access_revoked",
     "auth_expiring",
     "component:cursor",
@@ -27,6 +27,7 @@ const RESERVED: [&str; 37] = [
     "connect_error",
     "connection-confirmed",
     "connection-rejected",
+    "cross-thread-activity",
     "cursor_left",
     "cursor_moved",
     "cursors_moved",
@@ -34,6 +35,7 @@ const RESERVED: [&str; 37] = [
     "disconnecting",
     "error",
     "joined_page",
+    "missed-messages-response",
     "newListener",
     "page_awareness",
     "page_delta",
@@ -45,8 +47,16 @@ const RESERVED: [&str; 37] = [
     "removeListener",
     "room-error",
     "room-joined",
+    "room-left",
+    "room-participants",
     "shell:error",
     "typing_updated",
+    "user-channel-joined",
+    "user-channel-left",
+    "user-disconnected",
+    "user-joined-room",
+    "user-thread-switch",
+    "user-typing",
     "user_stopped_typing",
     "user_typing",
     "validation-error",
@@ -200,7 +210,21 @@ impl EventServices {
         let Broadcast {
             room, event, payload, ..
         } = broadcast;
-        Ok(self.rooms.tell(&[room], None, &event, &payload))
+        let told = self.tell_in(&room, &event, &payload).await;
+        told.map_err(BroadcastError::Refused)
+    }
+
+    /// Tells everybody in a room an event that is more than a gesture. Gives how many sockets are told.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub async fn tell_in(
+        &self,
+        room: &RoomName,
+        event: &str,
+        payload: &Arc<RawValue>,
+    ) -> Result<usize, Refusal> {
+        Ok(self.rooms.tell(std::slice::from_ref(room), None, event, payload))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -10,14 +11,14 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Alarm, BroadcastIds, ContentConfig, Desks, EventOutbox, EventOutlet, EventRooms, Profiles, RoomError,
-    RoomLimits, SocketId, Timed, Way, event_text, not_found,
+    Alarm, BroadcastIds, ContentConfig, Desks, EventOutbox, EventOutlet, EventRooms, Patio, PatioConfig,
+    Profiles, RoomError, RoomLimits, SocketId, Timed, Way, event_text,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
     auth::Identity,
     reader::Readers,
-    rooms::{Refusal, RefusalCode, Registry, Role, RoomKind, RoomName},
+    rooms::{Departure, Refusal, RefusalCode, Registry, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
 
@@ -38,6 +39,8 @@ pub struct EventServices {
     pub desks: Arc<Desks>,
     /// Wakes the clock of the parts below.
     pub alarm: Alarm,
+    /// What PatioAI's rooms remember.
+    pub patio: Arc<Patio>,
 }
 
 /// How rooms without a document and whole contents are kept.
@@ -49,12 +52,14 @@ pub struct EventConfig {
     pub profiles: Profiles,
     /// How whole contents are kept.
     pub content: ContentConfig,
+    /// How PatioAI's vocabulary is spoken.
+    pub patio: PatioConfig,
 }
 
 impl EventServices {
     /// The parts that change with time.
     pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
-        Vec::new()
+        vec![self.patio.clone()]
     }
 
     /// Rooms without members, for the vocabularies that are spoken.
@@ -68,16 +73,18 @@ impl EventServices {
             rooms: limits,
             profiles,
             content,
+            patio,
         } = config;
-        let rooms = EventRooms::new(limits);
+        let (rooms, alarm) = (EventRooms::new(limits), Alarm::default());
         Arc::new(Self {
+            patio: Patio::new(&patio, rooms.clone(), alarm.clone()),
             access,
             desks: Desks::new(registry, readers, rooms.clone(), content),
             rooms,
             profiles,
             broadcasts: BroadcastIds::default(),
             metrics,
-            alarm: Alarm::default(),
+            alarm,
         })
     }
 }
@@ -87,6 +94,7 @@ pub struct EventSocket {
     id: SocketId,
     /// What the client calls its connection.
     name: Arc<str>,
+    address: IpAddr,
     identity: Mutex<Arc<Identity>>,
     outbox: Arc<EventOutbox>,
     services: Arc<EventServices>,
@@ -102,7 +110,7 @@ impl EventSocket {
     /// A connection of somebody who is known. It is in its own rooms at once.
     pub fn connect(
         identity: Arc<Identity>,
-        name: Arc<str>,
+        (name, address): (Arc<str>, IpAddr),
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
     ) -> Arc<Self> {
@@ -116,6 +124,7 @@ impl EventSocket {
         Arc::new(Self {
             id,
             name,
+            address,
             identity: Mutex::new(identity),
             outbox,
             services,
@@ -132,6 +141,11 @@ impl EventSocket {
     /// What the client calls its connection.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Where it comes from.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Whose it is.
@@ -184,7 +198,9 @@ impl EventSocket {
 
     /// What it may do in a room that it has asked for and is in.
     pub fn role(&self, room: &RoomName) -> Option<Role> {
-        lock(&self.seats).get(room).map(|seat| seat.role())
+        // Not while the lock is held: who sends a socket away comes from the other side.
+        let seat = lock(&self.seats).get(room).cloned();
+        seat.map(|seat| seat.role())
     }
 
     /// Enters a room, if the sources of access let its user in. From then on its role follows every change, and it is sent away when
@@ -198,11 +214,10 @@ impl EventSocket {
             rooms.enter(self.id, room, way).map_err(refusal)?;
             return Ok(role);
         }
-        let asked = room.asked().ok_or_else(|| not_found("there is no such room"))?;
         // Limits first: who is refused anyway asks no source.
         rooms.check(self.id, room, way).map_err(refusal)?;
         let access = &self.services.access;
-        let membership = access.membership_of(self.identity(), &asked).await?;
+        let membership = access.room_membership(self.identity(), room).await?;
         let control = Arc::new(Control {
             socket: Arc::downgrade(self),
             room: room.clone(),
@@ -211,7 +226,8 @@ impl EventSocket {
         lock(&self.revoked).remove(room);
         let seat = access.watch_room(room, membership, control).await;
         let role = seat.role();
-        lock(&self.seats).insert(room.clone(), Arc::new(seat));
+        let before = lock(&self.seats).insert(room.clone(), Arc::new(seat));
+        drop(before);
         match self.take_if_removed(room) {
             // It was sent away between the decision and now.
             Some(refusal) => Err(refusal),
@@ -229,10 +245,9 @@ impl EventSocket {
     }
 
     fn take_if_removed(&self, room: &RoomName) -> Option<Refusal> {
-        let mut seats = lock(&self.seats);
-        let removed = seats.get(room)?.removed()?;
-        seats.remove(room);
-        drop(seats);
+        let seat = lock(&self.seats).get(room).cloned();
+        let removed = seat?.removed()?;
+        self.give_up_seat(room);
         self.forget(room);
         Some(removed)
     }
@@ -241,9 +256,15 @@ impl EventSocket {
     pub fn leave(&self, room: &RoomName, way: Way) -> bool {
         let left = self.services.rooms.leave(self.id, room, way);
         if left {
-            lock(&self.seats).remove(room);
+            self.give_up_seat(room);
         }
         left
+    }
+
+    /// Gives its seat up, behind the lock: who sends a socket away comes from the other side.
+    fn give_up_seat(&self, room: &RoomName) {
+        let seat = lock(&self.seats).remove(room);
+        drop(seat);
     }
 
     /// Takes it out of a room in every way that it had asked for.
@@ -296,14 +317,17 @@ impl EventSocket {
     }
 
     /// The connection has ended.
-    pub fn disconnect(&self) {
+    pub fn disconnect(&self, departure: Departure) {
+        self.services.profiles.disconnected(self, departure);
         self.services.rooms.disconnect(self.id);
-        lock(&self.seats).clear();
+        let seats = std::mem::take(&mut *lock(&self.seats));
+        drop(seats);
     }
 }
 
 impl Drop for EventSocket {
     fn drop(&mut self) {
+        self.services.profiles.disconnected(self, Departure::Lost);
         self.services.rooms.disconnect(self.id);
     }
 }
@@ -323,6 +347,7 @@ impl RoomControl for Control {
         let seat = lock(&socket.seats).remove(&self.room);
         if seat.is_some() {
             socket.forget(&self.room);
+            socket.services.profiles.removed(&socket, &self.room, refusal);
             socket.tell_revoked(&self.room, refusal);
         }
         // The seat, and the socket if this is the last that is left of it, are given up when all that are being sent away have been.

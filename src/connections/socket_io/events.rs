@@ -90,7 +90,7 @@ impl EventsPlace {
             identity: identity.clone(),
             events: EventSocket::connect(
                 identity,
-                socket.clone(),
+                (socket.clone(), address),
                 context.max_outbox_bytes,
                 context.events.clone(),
             ),
@@ -240,11 +240,13 @@ impl EventsPlace {
                 if let Some(fields) = body.as_object_mut() {
                     fields.insert("ok".to_owned(), true.into());
                 }
+                (profile.answers)(&self.join.events, call, &Ok(Json::Null), &mut body);
                 self.join.events.push(&events::answer_text(ack, &body));
             }
             (Err(refusal), Some(ack)) => {
                 let error = crate::protocols::socket_io::refusal_body(&refusal);
-                let body = json!({ "ok": false, "error": error });
+                let mut body = json!({ "ok": false, "error": error });
+                (profile.answers)(&self.join.events, call, &Err(refusal), &mut body);
                 self.join.events.push(&events::answer_text(ack, &body));
             }
         }
@@ -392,7 +394,7 @@ impl Protocol<Said> for EventsPlace {
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
         // They hold on to seats.
         drop((self.renewing, self.calling));
-        self.join.events.disconnect();
+        self.join.events.disconnect(departure);
         let pages = self.pages;
         Box::pin(async move {
             join_all(pages.into_values().map(|page| page.end(departure))).await;

@@ -119,6 +119,9 @@ impl Session {
         let hello = connected.strip_prefix("40").expect("a place in the namespace");
         let hello: Value = serde_json::from_str(hello).expect("JSON");
         let sid = hello["sid"].as_str().expect("a name").to_owned();
+        let confirmed = session.told().await;
+        assert_eq!(confirmed.what, "connection-confirmed");
+        assert_eq!(confirmed.body["socketId"], sid);
         (session, sid)
     }
 
