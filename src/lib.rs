@@ -55,6 +55,11 @@
 //! **A room that breaks.** A panic in a room ends that room only: what was not stored has not been acknowledged. Everybody
 //! reconnects to a room rebuilt from the log. No engine runs in this process that bytes from outside could break.
 //!
+//! **Events that are missed.** Every event that is told in a room has an offset ([`events::Epoch`] and a number that grows). A connection that
+//! is lost and comes back within `PAGEROOM_RECOVERY_SECONDS` goes on with its rooms and hears what it has missed. Events that rules
+//! keep ([`events::EventRules`]) are stored before they are acknowledged ([`events::History`]): who joins with `since: {epoch, offset}` hears them,
+//! and `inbox:get` lists those of a user's own rooms.
+//!
 //! # What always holds
 //!
 //! 1. A room tells others only what it has applied, and acknowledges only what is stored.
@@ -72,6 +77,28 @@
 //! A *page* is stored, a *document* is its CRDT, a *room* the live place of one page, a *member* a connection's seat in it. A *user* is who a
 //! token is about; a *client* is a Yjs client id or the program at the other end. A *frame* is what a transport carries, a *message* what a
 //! dialect reads from it, an *update* what changes a document. *Applied*, *stored* and *acknowledged* are three different moments.
+//!
+//! # Events of an application's own
+//!
+//! `PAGEROOM_EVENTS_FILE` names a JSON file of rules:
+//!
+//! ```json
+//! {
+//!   "relay": [
+//!     { "event": "poll:vote", "room": "page:{pageId}", "role": "comment", "maxBytes": 4096,
+//!       "perSecond": 5, "burst": 10, "toSender": false, "keep": { "count": 200, "seconds": 86400 } }
+//!   ],
+//!   "keep": [
+//!     { "room": "page:*", "event": "new_message", "count": 1000, "seconds": 604800 }
+//!   ]
+//! }
+//! ```
+//!
+//! `relay` lists events that clients may tell each other: in which room (fields of the payload in braces), with which role there at least, how
+//! large and how often, and whether the author hears it too. Payloads are objects, and get the author's `userId` from the token. Names that
+//! the server or an application's vocabulary uses are refused by `check-config`. `keep` lists what is kept of which rooms: a name, or the beginning
+//! of names before `*`; the first line that fits counts. Without a file nothing is relayed, and of `new_message`, `notification:new` and
+//! `room-message-created` the last 1 000 of each room are kept for seven days.
 //!
 //! # Where to begin
 //!

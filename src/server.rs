@@ -27,7 +27,7 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
-    events::{EventServices, run_clock},
+    events::{EventServices, History, run_clock},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, Registry, StoreWriter},
@@ -153,12 +153,10 @@ impl Server {
             stall: config.session.max_stall,
             head: config.http_keepalive,
         };
-        let events = EventServices::new(
-            access.clone(),
-            (registry.clone(), readers.clone()),
-            config.events,
-            metrics.clone(),
-        );
+        let rules = config.events.rules.clone();
+        let history = History::start(store.clone(), rules, ending.clone(), &background).await?;
+        let pages = (registry.clone(), readers.clone());
+        let events = EventServices::new(access.clone(), pages, config.events, history, metrics.clone());
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
         background.spawn("clock of events", clock);
         let router = http::router(Parts {

@@ -1,9 +1,17 @@
-//! Settings of rooms without a document, and of whole contents of pages.
+//! Settings of rooms without a document: what is spoken, kept, relayed and told again in them; and of whole contents of pages.
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 use crdt::Format;
 
-use crate::events::{ContentConfig, EventConfig, PatioConfig, Profiles, RoomLimits, VersionLimits};
+use crate::events::{
+    ContentConfig, EventConfig, EventRules, PatioConfig, Profiles, ProgressPace, RecoveryLimits, RoomLimits,
+    VersionLimits,
+};
+
+/// Largest file of rules, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// How the first content of an empty page is written.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -21,7 +29,7 @@ pub(super) struct EventSettings {
     #[arg(
         long,
         env = "PAGEROOM_PROFILES",
-        default_value = "pagespace,patio",
+        default_value = "pagespace,patio,indexer",
         value_name = "NAMES"
     )]
     profiles: String,
@@ -57,6 +65,41 @@ pub(super) struct EventSettings {
         value_name = "BYTES"
     )]
     max_content_version_bytes: usize,
+    /// A JSON file with rules: which events clients may tell each other, and which events are kept for those who come later.
+    #[arg(long, env = "PAGEROOM_EVENTS_FILE", value_name = "FILE")]
+    events_file: Option<PathBuf>,
+    /// A Socket.IO client whose connection was lost goes on where it was within this time; 0 for never.
+    #[arg(
+        long,
+        env = "PAGEROOM_RECOVERY_SECONDS",
+        default_value_t = 120,
+        value_name = "SECONDS"
+    )]
+    recovery_seconds: u64,
+    /// Bytes of events that are remembered for that.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_RECOVERY_BYTES",
+        default_value_t = 64 << 20,
+        value_name = "BYTES"
+    )]
+    max_recovery_bytes: usize,
+    /// Progress of an indexer is told with every so many pages.
+    #[arg(
+        long,
+        env = "PAGEROOM_PROGRESS_PAGES",
+        default_value_t = 10,
+        value_name = "COUNT"
+    )]
+    progress_pages: u64,
+    /// Progress of an indexer is told after this time, whatever the pages.
+    #[arg(
+        long,
+        env = "PAGEROOM_PROGRESS_SECONDS",
+        default_value_t = 5,
+        value_name = "SECONDS"
+    )]
+    progress_seconds: u64,
 }
 
 impl EventSettings {
@@ -78,6 +121,9 @@ impl EventSettings {
             },
             profiles,
             patio,
+            recovery: self.recovery(),
+            rules: self.rules(problems),
+            progress: self.progress(),
             content: ContentConfig {
                 default_format: match self.content_format {
                     ContentFormat::Text => Format::Text,
@@ -90,5 +136,56 @@ impl EventSettings {
                 },
             },
         }
+    }
+
+    /// What is remembered for connections that come back.
+    fn recovery(&self) -> RecoveryLimits {
+        RecoveryLimits {
+            window: Duration::from_secs(self.recovery_seconds),
+            max_bytes: self.max_recovery_bytes,
+        }
+    }
+
+    /// How often progress is told.
+    fn progress(&self) -> ProgressPace {
+        ProgressPace {
+            pages: self.progress_pages,
+            time: Duration::from_secs(self.progress_seconds),
+        }
+    }
+
+    /// Reads the rules.
+    fn rules(&self, problems: &mut Vec<String>) -> EventRules {
+        for (name, value) in [
+            ("PAGEROOM_RECOVERY_SECONDS", self.recovery_seconds),
+            ("PAGEROOM_PROGRESS_SECONDS", self.progress_seconds),
+        ] {
+            if value > 3600 {
+                problems.push(format!("{name} is at most 3600"));
+            }
+        }
+        let Some(path) = &self.events_file else {
+            return EventRules::default();
+        };
+        let size = std::fs::metadata(path).map(|file| file.len());
+        let text = match size {
+            Ok(size) if size > MAX_FILE_BYTES => {
+                problems.push(format!("PAGEROOM_EVENTS_FILE: {} is too large", path.display()));
+                return EventRules::default();
+            }
+            Ok(_) => std::fs::read_to_string(path),
+            Err(error) => Err(error),
+        };
+        let read = text
+            .map_err(|error| vec![format!("{}: {error}", path.display())])
+            .and_then(|text| EventRules::read(&text, Profiles::is_known));
+        read.unwrap_or_else(|wrong| {
+            problems.extend(
+                wrong
+                    .iter()
+                    .map(|problem| format!("PAGEROOM_EVENTS_FILE: {problem}")),
+            );
+            EventRules::default()
+        })
     }
 }

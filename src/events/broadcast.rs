@@ -7,8 +7,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::EventServices;
-use crate::rooms::{Refusal, RoomName, is_id};
+use super::{EventServices, GivenId};
+use crate::{
+    auth::now,
+    rooms::{Refusal, RoomName, is_id},
+};
 
 /// How long it is remembered which event an id was used for.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -65,6 +68,26 @@ const RESERVED: &[&str] = &[
     "viewers_updated",
     "workspace:joined",
 ];
+
+/// Events that say nothing any more when the next one is there: they have no offset, and are not told to those who have missed them.
+const MOMENTARY: [&str; 11] = [
+    "component:cursor",
+    "component:typing",
+    "cross-thread-activity",
+    "cursor_left",
+    "cursor_moved",
+    "cursors_moved",
+    "typing",
+    "typing_updated",
+    "user-typing",
+    "user_stopped_typing",
+    "user_typing",
+];
+
+/// Whether an event says nothing any more when the next one is there.
+pub(super) fn is_momentary(event: &str) -> bool {
+    MOMENTARY.binary_search(&event).is_ok()
+}
 
 /// Whether only the server itself may use the name of an event.
 pub fn is_reserved(event: &str) -> bool {
@@ -169,7 +192,17 @@ impl Broadcast {
 
 /// Remembers which event an id was used for, and how many sockets were told.
 #[derive(Clone)]
-pub struct BroadcastIds(Cache<String, ([u8; 32], usize)>);
+pub struct BroadcastIds(Cache<String, Done>);
+
+/// What was done with an event.
+#[derive(Clone)]
+pub struct Done {
+    digest: [u8; 32],
+    /// How many sockets were told.
+    delivered: usize,
+    /// It is kept when everything up to this number is stored.
+    stored_at: Option<u64>,
+}
 
 impl Default for BroadcastIds {
     fn default() -> Self {
@@ -181,50 +214,104 @@ impl Default for BroadcastIds {
 }
 
 impl EventServices {
-    /// Tells an event of a backend. Gives how many sockets are told. An event with an id is told once, however often it is sent, also
-    /// when it comes again while it is being told.
+    /// Tells an event of a backend. An event with an id is told once, however often it is sent, also when it comes again while it is
+    /// being told; for events that are kept, also after a restart.
     ///
     /// # Errors
     /// When its id was used for another event, or what it wants done is refused.
-    pub async fn broadcast(&self, broadcast: Broadcast) -> Result<usize, BroadcastError> {
+    pub async fn begin_broadcast(&self, broadcast: Broadcast) -> Result<Done, BroadcastError> {
         let (id, digest) = (broadcast.id.clone(), broadcast.digest);
-        let Some(id) = id else {
-            return self.tell_broadcast(broadcast).await;
+        let done = match id {
+            None => self.do_broadcast(broadcast).await?,
+            Some(id) => {
+                let doing = self.do_broadcast_once(id.clone(), broadcast);
+                let done: Result<_, Arc<BroadcastError>> = self.broadcasts.0.try_get_with(id, doing).await;
+                done.map_err(|error| (*error).clone())?
+            }
         };
-        let telling = async {
-            let delivered = self.tell_broadcast(broadcast).await?;
-            Ok((digest, delivered))
-        };
-        let told: Result<_, Arc<BroadcastError>> = self.broadcasts.0.try_get_with(id, telling).await;
-        match told {
-            Ok((known, delivered)) if known == digest => Ok(delivered),
-            Ok(_) => Err(BroadcastError::Conflict),
-            Err(error) => Err((*error).clone()),
+        match done.digest == digest {
+            true => Ok(done),
+            false => Err(BroadcastError::Conflict),
         }
     }
 
-    async fn tell_broadcast(&self, broadcast: Broadcast) -> Result<usize, BroadcastError> {
-        if let Some(done) = self.profiles.broadcast(self, &broadcast) {
-            return done.await.map_err(BroadcastError::Refused);
-        }
-        let Broadcast {
-            room, event, payload, ..
-        } = broadcast;
-        let told = self.tell_in(&room, &event, &payload).await;
-        told.map_err(BroadcastError::Refused)
-    }
-
-    /// Tells everybody in a room an event that is more than a gesture. Gives how many sockets are told.
+    /// Waits until what was told is stored, if it is to be. Gives how many sockets were told.
     ///
     /// # Errors
-    /// When it cannot be told.
+    /// When it cannot be stored now. What has an id is not told again when it is sent again.
+    pub async fn end_broadcast(&self, done: Done) -> Result<usize, BroadcastError> {
+        if let Some(number) = done.stored_at {
+            let stored = self.history.stored(number).await;
+            stored.map_err(BroadcastError::Refused)?;
+        }
+        Ok(done.delivered)
+    }
+
+    /// Tells an event unless the store knows that it was told.
+    async fn do_broadcast_once(&self, id: String, broadcast: Broadcast) -> Result<Done, BroadcastError> {
+        let is_kept = self
+            .history
+            .rules()
+            .keep(&broadcast.room, &broadcast.event)
+            .is_some();
+        if is_kept {
+            let known = self.history.known_id(&id, now()).await;
+            if let Some((digest, delivered)) = known.map_err(BroadcastError::Refused)? {
+                return Ok(Done {
+                    digest,
+                    delivered,
+                    stored_at: None,
+                });
+            }
+        }
+        self.do_broadcast(broadcast).await
+    }
+
+    /// Tells everybody in a room an event that may be kept, and waits until it is stored. Gives how many sockets are told.
+    ///
+    /// # Errors
+    /// When it cannot be told or stored now.
     pub async fn tell_in(
         &self,
         room: &RoomName,
         event: &str,
         payload: &Arc<RawValue>,
     ) -> Result<usize, Refusal> {
-        Ok(self.rooms.tell(std::slice::from_ref(room), None, event, payload))
+        self.history.check(room, event)?;
+        let told = self
+            .rooms
+            .tell_kept(std::slice::from_ref(room), None, event, payload, None);
+        if let Some(number) = told.stored_at {
+            self.history.stored(number).await?;
+        }
+        Ok(told.count)
+    }
+
+    async fn do_broadcast(&self, broadcast: Broadcast) -> Result<Done, BroadcastError> {
+        let digest = broadcast.digest;
+        if let Some(done) = self.profiles.broadcast(self, &broadcast) {
+            return Ok(Done {
+                digest,
+                delivered: done.await.map_err(BroadcastError::Refused)?,
+                stored_at: None,
+            });
+        }
+        let Broadcast {
+            room,
+            event,
+            payload,
+            id,
+            ..
+        } = broadcast;
+        let has_place = self.history.check(&room, &event);
+        has_place.map_err(BroadcastError::Refused)?;
+        let given = id.map(|id| GivenId { id, digest });
+        let told = self.rooms.tell_kept(&[room], None, &event, &payload, given);
+        Ok(Done {
+            digest,
+            delivered: told.count,
+            stored_at: told.stored_at,
+        })
     }
 }
 
@@ -234,7 +321,7 @@ mod tests {
 
     #[test]
     fn reserved_names_are_in_order() {
-        assert!(RESERVED.is_sorted());
+        assert!(RESERVED.is_sorted() && MOMENTARY.is_sorted());
         assert!(is_reserved("access_revoked") && !is_reserved("new_message"));
     }
 

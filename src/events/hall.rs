@@ -1,18 +1,38 @@
 //! The rooms without a document, shared by all connections and the bridge of backends.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{EventOutlet, RoomError, RoomLimits, Rooms, SocketId, Way};
-use crate::rooms::RoomName;
+use super::{
+    EventOutlet, GivenId, History, RecoveryLimits, RoomError, RoomLimits, Rooms, SessionName, SocketId, Way,
+    history::micros_of, is_momentary,
+};
+use crate::{auth::now, rooms::RoomName};
 
 /// The rooms without a document. Clones share them.
 ///
 /// One lock guards all of them, and nothing waits while it is held: telling an event costs a push into the queue of each member.
 #[derive(Clone)]
-pub struct EventRooms(Arc<Mutex<Rooms>>);
+pub struct EventRooms(Arc<Shared>);
+
+struct Shared {
+    rooms: Mutex<Rooms>,
+    history: History,
+}
+
+/// What became of an event that was told.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told {
+    /// How many sockets are told.
+    pub count: usize,
+    /// It is kept when everything up to this number is stored.
+    pub stored_at: Option<u64>,
+}
 
 /// The text of an event without attachments, as a frame of the transport.
 pub fn event_text(name: &str, payload: &impl Serialize) -> Bytes {
@@ -28,15 +48,24 @@ pub fn event_text(name: &str, payload: &impl Serialize) -> Bytes {
     }
 }
 
+/// The same with the event's offset behind its payload, which is JSON. Clients that know offsets take the last argument for one.
+pub(super) fn text_with_offset(name: &str, payload: &str, offset: &str) -> Bytes {
+    format!("42[{},{payload},\"{offset}\"]", serde_json::Value::from(name)).into()
+}
+
 impl EventRooms {
-    /// Rooms with these limits.
-    pub fn new(limits: RoomLimits) -> Self {
-        Self(Arc::new(Mutex::new(Rooms::new(limits))))
+    /// Rooms with these limits, of which events are kept in a history; offsets come behind `last`.
+    pub fn new(limits: RoomLimits, recovery: RecoveryLimits, history: History, last: u64) -> Self {
+        Self(Arc::new(Shared {
+            // Offsets are times, also where nothing was told yet.
+            rooms: Mutex::new(Rooms::new(limits, recovery, last.max(micros_of(now())))),
+            history,
+        }))
     }
 
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A socket has connected.
@@ -47,6 +76,51 @@ impl EventRooms {
     /// A socket has gone.
     pub fn disconnect(&self, id: SocketId) {
         self.rooms().disconnect(id);
+    }
+
+    /// A socket begins a session that may go on over another one.
+    pub fn begin_session(&self, id: SocketId, name: SessionName) {
+        self.rooms().begin_session(id, name);
+    }
+
+    /// A socket has gone without a goodbye.
+    pub fn lose(&self, id: SocketId) {
+        self.rooms().lose(micros_of(now()), id);
+    }
+
+    /// What the client calls a session of a user that may go on, and its rooms. If the server believes its connection alive, it ends.
+    pub fn returning(
+        &self,
+        secret: &str,
+        user: Option<&Arc<str>>,
+    ) -> Option<(Arc<str>, Vec<(RoomName, BTreeSet<Way>)>)> {
+        self.rooms().returning(micros_of(now()), secret, user)
+    }
+
+    /// A session goes on over another socket: see [`Rooms::resume`].
+    pub fn resume(
+        &self,
+        id: SocketId,
+        name: SessionName,
+        after: Option<u64>,
+        may_enter: impl Fn(&RoomName) -> bool,
+    ) -> bool {
+        self.rooms().resume(id, name, after, may_enter)
+    }
+
+    /// The offset since which a socket is in a room.
+    pub fn entered_at(&self, id: SocketId, room: &RoomName) -> Option<u64> {
+        self.rooms().entered_at(id, room)
+    }
+
+    /// An offset of now: behind all that was told, and before all that is told from now on.
+    pub fn mark(&self) -> u64 {
+        self.rooms().next_offset(micros_of(now()))
+    }
+
+    /// The offset of the last event.
+    pub fn last_offset(&self) -> u64 {
+        self.rooms().last_offset()
     }
 
     /// Whether the socket could enter a room now.
@@ -83,8 +157,48 @@ impl EventRooms {
         name: &str,
         payload: &impl Serialize,
     ) -> usize {
-        let text = event_text(name, payload);
-        self.rooms().tell(rooms, except, &text)
+        self.tell_kept(rooms, except, name, payload, None).count
+    }
+
+    /// The same, for who waits until it is stored, and with what a backend calls it.
+    pub fn tell_kept(
+        &self,
+        rooms: &[RoomName],
+        except: Option<SocketId>,
+        name: &str,
+        payload: &impl Serialize,
+        id: Option<GivenId>,
+    ) -> Told {
+        if is_momentary(name) {
+            let text = event_text(name, payload);
+            let count = self.rooms().tell(rooms, except, &text);
+            return Told {
+                count,
+                stored_at: None,
+            };
+        }
+        let payload = match serde_json::to_string(payload) {
+            Ok(payload) => payload,
+            // Values of ours and of JSON can always be written.
+            Err(error) => {
+                tracing::error!(%error, event = name, "an event cannot be written");
+                return Told::default();
+            }
+        };
+        let (history, now) = (&self.0.history, now());
+        let mut all = self.rooms();
+        let offset = all.next_offset(micros_of(now));
+        let text = text_with_offset(name, &payload, &history.epoch().write(offset));
+        let count = all.tell_in_order(offset, rooms, except, &text);
+        // Under the same lock, so that events are stored in the order in which they are told.
+        let kept = rooms
+            .iter()
+            .filter_map(|room| history.keep(offset, room, name, &payload));
+        let mut stored_at = kept.max();
+        if let (Some(id), true) = (id, stored_at.is_some()) {
+            stored_at = stored_at.max(history.keep_id(id, count, now));
+        }
+        Told { count, stored_at }
     }
 
     /// The sockets that are in a room in one way, whether or not in another one too.

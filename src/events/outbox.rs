@@ -27,7 +27,9 @@ pub struct EventOutbox {
 struct State {
     queue: VecDeque<Bytes>,
     bytes: usize,
-    is_over: bool,
+    /// What came since something older was asked for that goes before it.
+    held: Option<VecDeque<Bytes>>,
+    over: Option<Refusal>,
 }
 
 impl EventOutbox {
@@ -52,10 +54,8 @@ impl EventOutbox {
     pub fn poll_next(&self, context: &Context<'_>) -> Poll<Result<Bytes, Refusal>> {
         self.waker.register(context.waker());
         let mut state = self.state();
-        if state.is_over {
-            return Poll::Ready(Err(Refusal::unavailable(
-                "events came faster than they were read, connect again",
-            )));
+        if let Some(refusal) = &state.over {
+            return Poll::Ready(Err(refusal.clone()));
         }
         match state.queue.pop_front() {
             Some(event) => {
@@ -64,6 +64,36 @@ impl EventOutbox {
             }
             None => Poll::Pending,
         }
+    }
+
+    /// From now on nothing goes out that comes, until something older is there.
+    pub fn hold(&self) {
+        self.state().held.get_or_insert_default();
+    }
+
+    /// Puts what is older before all that has come since [`Self::hold`].
+    pub fn release(&self, older: Vec<Bytes>) {
+        let mut state = self.state();
+        let Some(mut held) = state.held.take() else {
+            return;
+        };
+        if state.over.is_none() {
+            state.bytes += older.iter().map(|event| event.len() + OVERHEAD).sum::<usize>();
+            state.queue.extend(older);
+            state.queue.append(&mut held);
+        }
+        drop(state);
+        self.waker.wake();
+    }
+
+    fn end(&self, refusal: Refusal) {
+        let mut state = self.state();
+        *state = State {
+            over: Some(refusal),
+            ..State::default()
+        };
+        drop(state);
+        self.waker.wake();
     }
 
     /// Bytes that wait.
@@ -75,21 +105,29 @@ impl EventOutbox {
 impl EventOutlet for EventOutbox {
     fn push(&self, event: &Bytes) {
         let mut state = self.state();
-        if state.is_over {
+        if state.over.is_some() {
             return;
         }
         let size = event.len() + OVERHEAD;
         if state.bytes > 0 && state.bytes + size > self.max_bytes {
-            *state = State {
-                is_over: true,
-                ..State::default()
-            };
-        } else {
-            state.bytes += size;
-            state.queue.push_back(event.clone());
+            drop(state);
+            return self.end(Refusal::unavailable(
+                "events came faster than they were read, connect again",
+            ));
+        }
+        state.bytes += size;
+        match &mut state.held {
+            Some(held) => held.push_back(event.clone()),
+            None => state.queue.push_back(event.clone()),
         }
         drop(state);
         self.waker.wake();
+    }
+
+    fn supersede(&self) {
+        self.end(Refusal::unavailable(
+            "another connection goes on with this session",
+        ));
     }
 }
 
@@ -112,6 +150,25 @@ mod tests {
         assert!(matches!(outbox.poll_next(&context), Poll::Ready(Err(_))));
         assert_eq!(outbox.queued_bytes(), 0, "nothing is kept for it");
         outbox.push(&event);
+        assert!(matches!(outbox.poll_next(&context), Poll::Ready(Err(_))));
+    }
+
+    #[test]
+    fn what_is_older_goes_before_what_came_while_it_was_asked_for() {
+        let outbox = EventOutbox::new(0);
+        let context = Context::from_waker(Waker::noop());
+        let text = |text: &'static str| Bytes::from_static(text.as_bytes());
+        outbox.push(&text("1"));
+        outbox.hold();
+        outbox.push(&text("4"));
+        assert_eq!(outbox.poll_next(&context), Poll::Ready(Ok(text("1"))));
+        assert_eq!(outbox.poll_next(&context), Poll::Pending);
+        outbox.release(vec![text("2"), text("3")]);
+        for expected in ["2", "3", "4"] {
+            assert_eq!(outbox.poll_next(&context), Poll::Ready(Ok(text(expected))));
+        }
+        assert_eq!(outbox.queued_bytes(), 0);
+        outbox.supersede();
         assert!(matches!(outbox.poll_next(&context), Poll::Ready(Err(_))));
     }
 

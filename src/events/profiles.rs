@@ -5,8 +5,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 
-use super::{Answer, Broadcast, Call, EventServices, EventSocket, pagespace, patio};
-use crate::rooms::{Departure, Refusal, RoomName};
+use super::{Answer, Broadcast, Call, EventServices, EventSocket, inbox, indexer, pagespace, patio};
+use crate::{
+    protocols::events::is_of_documents,
+    rooms::{Departure, Refusal, RoomName},
+};
 
 /// The vocabulary of one application.
 pub struct Profile {
@@ -34,7 +37,10 @@ pub struct Profile {
 pub type BroadcastWork = BoxFuture<'static, Result<usize, Refusal>>;
 
 /// All vocabularies that there are.
-static ALL: [&Profile; 2] = [&pagespace::PROFILE, &patio::PROFILE];
+static ALL: [&Profile; 3] = [&pagespace::PROFILE, &patio::PROFILE, &indexer::PROFILE];
+
+/// Vocabularies of the server's own, which are always spoken.
+static OWN: [&Profile; 1] = [&inbox::PROFILE];
 
 /// The vocabularies that are spoken, as they are configured: names separated by commas.
 #[derive(Clone)]
@@ -71,7 +77,14 @@ impl FromStr for Profiles {
 impl Profiles {
     /// The profile that an event is of.
     pub fn of(&self, event: &str) -> Option<&'static Profile> {
-        self.0.iter().find(|profile| (profile.speaks)(event)).copied()
+        let mut all = self.0.iter().chain(&OWN);
+        all.find(|profile| (profile.speaks)(event)).copied()
+    }
+
+    /// Whether an event is one of the server's own or of any vocabulary that there is.
+    pub fn is_known(event: &str) -> bool {
+        let mut all = ALL.iter().chain(&OWN);
+        is_of_documents(event) || all.any(|profile| (profile.speaks)(event))
     }
 
     /// What an event of a backend wants done, where that is more than to be told.
@@ -116,7 +129,10 @@ mod tests {
 
     #[test]
     fn profiles_are_named_in_the_configuration() {
-        assert_eq!(format!("{:?}", Profiles::default()), r#"["pagespace", "patio"]"#);
+        assert_eq!(
+            format!("{:?}", Profiles::default()),
+            r#"["pagespace", "patio", "indexer"]"#
+        );
         let none: Profiles = "".parse().expect("none");
         assert!(none.of("join_channel").is_none());
         let one: Profiles = " pagespace ,".parse().expect("one");

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::recent::{Recent, RecoveryLimits, SessionName, Stay};
 use crate::rooms::RoomName;
 
 /// A connection to the namespace of events, unique in the process.
@@ -28,12 +29,17 @@ pub enum Way {
     Presence,
     /// It is in the room without asking.
     Own,
+    /// It had the room's page open before its connection was lost.
+    Restored,
 }
 
 /// Where what a socket is told goes.
 pub trait EventOutlet: Send + Sync {
     /// Queues the text of an event, as a frame of the transport.
     fn push(&self, event: &Bytes);
+
+    /// Another connection goes on with its session.
+    fn supersede(&self) {}
 }
 
 /// Limits of rooms; 0 for none.
@@ -65,19 +71,27 @@ pub struct Rooms {
     rooms: BTreeMap<RoomName, BTreeSet<SocketId>>,
     sockets: BTreeMap<SocketId, Socket>,
     next: u64,
+    recent: Recent,
 }
 
 struct Socket {
     outlet: Arc<dyn EventOutlet>,
     rooms: BTreeMap<RoomName, BTreeSet<Way>>,
+    /// Since which offset it has been in them.
+    since: BTreeMap<RoomName, u64>,
     /// Rooms that it has asked for.
     asked: usize,
+    /// The first socket of its session.
+    first: SocketId,
+    /// What its client proves with that a session is its own.
+    secret: Option<Arc<str>>,
 }
 
 impl Rooms {
-    /// No rooms yet.
-    pub fn new(limits: RoomLimits) -> Self {
+    /// No rooms yet. Offsets come behind `last`.
+    pub fn new(limits: RoomLimits, recovery: RecoveryLimits, last: u64) -> Self {
         Self {
+            recent: Recent::new(recovery, last),
             limits,
             rooms: BTreeMap::new(),
             sockets: BTreeMap::new(),
@@ -92,7 +106,10 @@ impl Rooms {
         let socket = Socket {
             outlet,
             rooms: BTreeMap::new(),
+            since: BTreeMap::new(),
             asked: 0,
+            first: id,
+            secret: None,
         };
         self.sockets.insert(id, socket);
         id
@@ -104,7 +121,10 @@ impl Rooms {
             return;
         };
         for room in socket.rooms.keys() {
-            remove(&mut self.rooms, room, id);
+            self.remove(room, id);
+        }
+        if let Some(secret) = socket.secret {
+            self.end_session(&secret);
         }
     }
 
@@ -136,8 +156,9 @@ impl Rooms {
         self.check(id, room, way)?;
         let socket = self.sockets.get_mut(&id).ok_or(RoomError::Gone)?;
         let ways = socket.rooms.entry(room.clone()).or_default();
-        if ways.is_empty() && way != Way::Own {
-            socket.asked += 1;
+        if ways.is_empty() {
+            socket.asked += usize::from(way != Way::Own);
+            socket.since.insert(room.clone(), self.recent.last());
         }
         ways.insert(way);
         self.rooms.entry(room.clone()).or_default().insert(id);
@@ -156,8 +177,9 @@ impl Rooms {
             return false;
         }
         socket.rooms.remove(room);
+        socket.since.remove(room);
         socket.asked -= usize::from(way != Way::Own);
-        remove(&mut self.rooms, room, id);
+        self.remove(room, id);
         true
     }
 
@@ -193,6 +215,159 @@ impl Rooms {
         self.members(room).filter(is_by).collect()
     }
 
+    /// The offset of an event that is told now.
+    pub fn next_offset(&mut self, now: u64) -> u64 {
+        self.recent.next(now)
+    }
+
+    /// The offset since which a socket is in a room.
+    pub fn entered_at(&self, id: SocketId, room: &RoomName) -> Option<u64> {
+        self.sockets.get(&id)?.since.get(room).copied()
+    }
+
+    /// The offset of the last event.
+    pub fn last_offset(&self) -> u64 {
+        self.recent.last()
+    }
+
+    /// Tells an event with its offset, which connections that are lost now may miss and hear later.
+    pub fn tell_in_order(
+        &mut self,
+        offset: u64,
+        rooms: &[RoomName],
+        except: Option<SocketId>,
+        event: &Bytes,
+    ) -> usize {
+        for gone in self.recent.forget(offset) {
+            self.forget_if_empty(&gone);
+        }
+        let session = except.and_then(|id| Some(self.sockets.get(&id)?.first));
+        for (index, room) in rooms.iter().enumerate() {
+            let is_again = rooms.iter().take(index).any(|before| before == room);
+            if !is_again {
+                let has_members = self.rooms.contains_key(room);
+                self.recent.note(offset, room, has_members, session, event);
+            }
+        }
+        self.tell(rooms, except, event)
+    }
+
+    /// A socket begins a session that may go on over another one.
+    pub fn begin_session(&mut self, id: SocketId, name: SessionName) {
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.secret = Some(name.secret.clone());
+            self.recent.begin(name, socket.first, id);
+        }
+    }
+
+    /// A socket has gone without a goodbye: its session may go on over another one.
+    pub fn lose(&mut self, now: u64, id: SocketId) {
+        let Some(socket) = self.sockets.get_mut(&id) else {
+            return;
+        };
+        if let Some(secret) = socket.secret.take() {
+            let rooms = std::mem::take(&mut socket.rooms);
+            let stays: BTreeMap<_, Stay> = rooms
+                .into_iter()
+                .map(|(room, ways)| {
+                    let since = socket.since.get(&room).copied().unwrap_or_default();
+                    (room, (ways, since))
+                })
+                .collect();
+            let names: Vec<RoomName> = stays.keys().cloned().collect();
+            self.recent.lose(now, &secret, stays);
+            for room in names {
+                self.remove(&room, id);
+            }
+        }
+        self.disconnect(id);
+    }
+
+    /// What the client calls a session of a user that may go on, and its rooms. If the server believes its connection alive, it ends.
+    pub fn returning(
+        &mut self,
+        now: u64,
+        secret: &str,
+        user: Option<&Arc<str>>,
+    ) -> Option<(Arc<str>, Vec<(RoomName, BTreeSet<Way>)>)> {
+        for gone in self.recent.forget(now) {
+            self.forget_if_empty(&gone);
+        }
+        if let Some(id) = self.recent.live(secret, user) {
+            if let Some(socket) = self.sockets.get(&id) {
+                socket.outlet.supersede();
+            }
+            self.lose(now, id);
+        }
+        let back = self.recent.returning(secret, user)?;
+        let rooms = back.rooms.into_iter().map(|(room, (ways, _))| (room, ways));
+        Some((back.name, rooms.collect()))
+    }
+
+    /// A session goes on over a socket that is in no room yet: it enters those of its rooms that it may enter, and hears what it has
+    /// missed there behind an offset, or since it entered. `false` when that is not known any more, or the session has ended.
+    pub fn resume(
+        &mut self,
+        id: SocketId,
+        name: SessionName,
+        after: Option<u64>,
+        may_enter: impl Fn(&RoomName) -> bool,
+    ) -> bool {
+        let Some(back) = self.recent.returning(&name.secret, name.user.as_ref()) else {
+            return false;
+        };
+        let stays: Vec<_> = back.rooms.iter().filter(|(room, _)| may_enter(room)).collect();
+        let has_place = |(room, _): &(&RoomName, &Stay)| self.check(id, room, Way::Restored).is_ok();
+        let rooms = stays.iter().map(|(room, (_, since))| (*room, *since));
+        let missed = self.recent.missed(back.first, after.unwrap_or(0), rooms);
+        let (Some(missed), true) = (missed, stays.iter().all(has_place)) else {
+            return false;
+        };
+        for (room, (ways, since)) in stays {
+            for way in ways {
+                // A page is opened again by the client itself.
+                let way = if *way == Way::Page { Way::Restored } else { *way };
+                if self.enter(id, room, way).is_err() {
+                    return false;
+                }
+            }
+            if let Some(socket) = self.sockets.get_mut(&id) {
+                socket.since.insert(room.clone(), *since);
+            }
+        }
+        self.end_session(&name.secret);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            (socket.first, socket.secret) = (back.first, Some(name.secret.clone()));
+            for event in &missed {
+                socket.outlet.push(event);
+            }
+            self.recent.begin(name, back.first, id);
+        }
+        true
+    }
+
+    fn end_session(&mut self, secret: &Arc<str>) {
+        for room in self.recent.end(secret) {
+            self.forget_if_empty(&room);
+        }
+    }
+
+    fn remove(&mut self, room: &RoomName, id: SocketId) {
+        if let Some(members) = self.rooms.get_mut(room) {
+            members.remove(&id);
+            if members.is_empty() {
+                self.rooms.remove(room);
+                self.recent.emptied(room);
+            }
+        }
+    }
+
+    fn forget_if_empty(&mut self, room: &RoomName) {
+        if !self.rooms.contains_key(room) {
+            self.recent.emptied(room);
+        }
+    }
+
     /// Gives a socket a text. Gives how many sockets have got it.
     pub fn push(&self, id: SocketId, event: &Bytes) -> usize {
         let socket = self.sockets.get(&id);
@@ -218,18 +393,9 @@ impl Rooms {
     }
 }
 
-fn remove(rooms: &mut BTreeMap<RoomName, BTreeSet<SocketId>>, room: &RoomName, id: SocketId) {
-    if let Some(members) = rooms.get_mut(room) {
-        members.remove(&id);
-        if members.is_empty() {
-            rooms.remove(room);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{sync::Mutex, time::Duration};
 
     use super::*;
 
@@ -253,7 +419,11 @@ mod tests {
     }
 
     fn rooms(per_socket: usize, members: usize) -> Rooms {
-        Rooms::new(RoomLimits { per_socket, members })
+        let recovery = RecoveryLimits {
+            window: Duration::from_secs(120),
+            max_bytes: 1 << 20,
+        };
+        Rooms::new(RoomLimits { per_socket, members }, recovery, 0)
     }
 
     #[test]

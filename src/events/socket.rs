@@ -3,22 +3,30 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 
+mod missed;
+mod returning;
+
+pub use returning::LostSession;
+
 use super::{
-    Alarm, BroadcastIds, ContentConfig, Desks, EventOutbox, EventOutlet, EventRooms, Patio, PatioConfig,
-    Profiles, RoomError, RoomLimits, SocketId, Timed, Way, event_text,
+    Alarm, BroadcastIds, Desks, EventOutbox, EventOutlet, EventRooms, History, Jobs, Patio, Profiles,
+    RoomError, SocketId, Way, event_text,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
     auth::Identity,
-    reader::Readers,
-    rooms::{Departure, Refusal, RefusalCode, Registry, Role, RoomKind, RoomName},
+    connections::TokenBucket,
+    rooms::{Departure, Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
 };
 
@@ -41,52 +49,12 @@ pub struct EventServices {
     pub alarm: Alarm,
     /// What PatioAI's rooms remember.
     pub patio: Arc<Patio>,
-}
-
-/// How rooms without a document and whole contents are kept.
-#[derive(Clone, Debug)]
-pub struct EventConfig {
-    /// Limits of rooms.
-    pub rooms: RoomLimits,
-    /// The vocabularies that are spoken.
-    pub profiles: Profiles,
-    /// How whole contents are kept.
-    pub content: ContentConfig,
-    /// How PatioAI's vocabulary is spoken.
-    pub patio: PatioConfig,
-}
-
-impl EventServices {
-    /// The parts that change with time.
-    pub fn timed(&self) -> Vec<Arc<dyn Timed>> {
-        vec![self.patio.clone()]
-    }
-
-    /// Rooms without members, for the vocabularies that are spoken.
-    pub fn new(
-        access: Access,
-        (registry, readers): (Registry, Readers),
-        config: EventConfig,
-        metrics: Metrics,
-    ) -> Arc<Self> {
-        let EventConfig {
-            rooms: limits,
-            profiles,
-            content,
-            patio,
-        } = config;
-        let (rooms, alarm) = (EventRooms::new(limits), Alarm::default());
-        Arc::new(Self {
-            patio: Patio::new(&patio, rooms.clone(), alarm.clone()),
-            access,
-            desks: Desks::new(registry, readers, rooms.clone(), content),
-            rooms,
-            profiles,
-            broadcasts: BroadcastIds::default(),
-            metrics,
-            alarm,
-        })
-    }
+    /// The events that are kept.
+    pub history: History,
+    /// What workers have said of workspaces.
+    pub jobs: Jobs,
+    /// Connections that were lost may go on.
+    pub can_recover: bool,
 }
 
 /// A client's connection to the namespace of events.
@@ -101,6 +69,12 @@ pub struct EventSocket {
     seats: Mutex<BTreeMap<RoomName, Arc<RoomSeat>>>,
     /// Rooms of which it knows already that they are closed to it.
     revoked: Mutex<BTreeSet<RoomName>>,
+    /// The rooms that it enters by the event that is being done.
+    entered: Mutex<BTreeSet<RoomName>>,
+    /// What it has told is kept when everything up to this number is stored.
+    kept: AtomicU64,
+    /// How fast it may go on with events that are relayed.
+    relayed: Mutex<BTreeMap<String, TokenBucket>>,
 }
 
 /// Rooms that are remembered to be closed to a socket, at most.
@@ -114,13 +88,28 @@ impl EventSocket {
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
     ) -> Arc<Self> {
-        let outbox = Arc::new(EventOutbox::new(max_outbox_bytes));
-        let id = services.rooms.connect(outbox.clone());
-        let own = identity.user.iter().flat_map(|user| RoomName::personal(user));
+        let own: Vec<_> = identity
+            .user
+            .iter()
+            .flat_map(|user| RoomName::personal(user))
+            .collect();
+        let socket = Self::outside(identity, (name, address), max_outbox_bytes, services);
         for room in own {
             // Own rooms have no limit.
-            let _ = services.rooms.enter(id, &room, Way::Own);
+            let _ = socket.services.rooms.enter(socket.id, &room, Way::Own);
         }
+        socket
+    }
+
+    /// One that is in no room yet.
+    fn outside(
+        identity: Arc<Identity>,
+        (name, address): (Arc<str>, IpAddr),
+        max_outbox_bytes: usize,
+        services: Arc<EventServices>,
+    ) -> Arc<Self> {
+        let outbox = Arc::new(EventOutbox::new(max_outbox_bytes));
+        let id = services.rooms.connect(outbox.clone());
         Arc::new(Self {
             id,
             name,
@@ -130,6 +119,9 @@ impl EventSocket {
             services,
             seats: Mutex::default(),
             revoked: Mutex::default(),
+            entered: Mutex::default(),
+            kept: AtomicU64::new(0),
+            relayed: Mutex::default(),
         })
     }
 
@@ -188,12 +180,25 @@ impl EventSocket {
 
     /// Tells the others in some rooms an event, each socket once. Gives how many are told.
     pub fn tell_others(&self, rooms: &[RoomName], name: &str, payload: &impl Serialize) -> usize {
-        self.services.rooms.tell(rooms, Some(self.id), name, payload)
+        self.tell_from(rooms, Some(self.id), name, payload)
     }
 
     /// Tells everybody in some rooms an event, each socket once. Gives how many are told.
     pub fn tell_all(&self, rooms: &[RoomName], name: &str, payload: &impl Serialize) -> usize {
-        self.services.rooms.tell(rooms, None, name, payload)
+        self.tell_from(rooms, None, name, payload)
+    }
+
+    fn tell_from(
+        &self,
+        rooms: &[RoomName],
+        except: Option<SocketId>,
+        name: &str,
+        payload: &impl Serialize,
+    ) -> usize {
+        let told = self.services.rooms.tell_kept(rooms, except, name, payload, None);
+        self.kept
+            .fetch_max(told.stored_at.unwrap_or(0), Ordering::Relaxed);
+        told.count
     }
 
     /// What it may do in a room that it has asked for and is in.
@@ -212,6 +217,7 @@ impl EventSocket {
         let rooms = &self.services.rooms;
         if let Some(role) = self.role(room) {
             rooms.enter(self.id, room, way).map_err(refusal)?;
+            lock(&self.entered).insert(room.clone());
             return Ok(role);
         }
         // Limits first: who is refused anyway asks no source.
@@ -231,7 +237,10 @@ impl EventSocket {
         match self.take_if_removed(room) {
             // It was sent away between the decision and now.
             Some(refusal) => Err(refusal),
-            None => Ok(role),
+            None => {
+                lock(&self.entered).insert(room.clone());
+                Ok(role)
+            }
         }
     }
 
@@ -269,7 +278,7 @@ impl EventSocket {
 
     /// Takes it out of a room in every way that it had asked for.
     fn forget(&self, room: &RoomName) {
-        for way in [Way::Room, Way::Presence] {
+        for way in [Way::Room, Way::Presence, Way::Restored] {
             self.services.rooms.leave(self.id, room, way);
         }
     }
@@ -307,6 +316,7 @@ impl EventSocket {
     pub fn set_page(&self, room: &RoomName, is_open: bool) {
         if !is_open {
             self.services.rooms.leave(self.id, room, Way::Page);
+            self.leave(room, Way::Restored);
             return;
         }
         lock(&self.revoked).remove(room);
@@ -314,6 +324,15 @@ impl EventSocket {
             // The page's own limit has let it in.
             tracing::debug!(%error, "a page is open to a socket that hears no events of it");
         }
+        self.leave(room, Way::Restored);
+    }
+
+    /// The connection has ended without a goodbye.
+    pub fn lose(&self) {
+        self.services.profiles.disconnected(self, Departure::Lost);
+        self.services.rooms.lose(self.id);
+        let seats = std::mem::take(&mut *lock(&self.seats));
+        drop(seats);
     }
 
     /// The connection has ended.

@@ -28,6 +28,7 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct StoreProbe {
     store: SharedStore,
+    started: Instant,
     last: Arc<Mutex<Option<LastAnswer>>>,
 }
 
@@ -39,6 +40,7 @@ impl StoreProbe {
     pub fn new(store: SharedStore) -> Self {
         Self {
             store,
+            started: Instant::now(),
             last: Arc::default(),
         }
     }
@@ -86,6 +88,24 @@ pub(super) async fn options() -> impl IntoResponse {
 /// The process answers.
 pub(super) async fn alive() -> &'static str {
     "ok"
+}
+
+/// What programs that belong to an indexer ask.
+pub(super) async fn indexer(State(app): State<App>) -> impl IntoResponse {
+    let (status, word) = match problem(&app).await {
+        None => (StatusCode::OK, "healthy"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+    };
+    let events = &app.around.events;
+    let (active, queued) = events.jobs.counts();
+    let body = json!({
+        "status": word,
+        "uptime": app.probe.started.elapsed().as_secs_f64(),
+        "activeJobs": active,
+        "queuedJobs": queued,
+        "socketConnections": events.rooms.counts().0,
+    });
+    (status, Json(body))
 }
 
 /// The server can do its work: the store answers, nothing is stuck, and it is not stopping.

@@ -276,6 +276,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/hocuspocus/{*rest}", get(socket::hocuspocus))
         .route("/hocuspocus/", get(socket::hocuspocus))
         .route("/healthz", get(health::alive))
+        .route("/health", get(health::indexer))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(error::no_such_method)

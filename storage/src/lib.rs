@@ -17,6 +17,7 @@
 //!    covers, atomically, also beside another process that does the same.
 //! 5. **A load is consistent**: snapshot and log rows are of one moment.
 //! 6. **Permissions are exact**: what [`AccessStore`] answers is what was committed last, by whichever process.
+//! 7. **Kept events are in order**: [`EventStore`] gives those of a room back by their offsets, byte for byte, and the oldest go first.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
 //!
@@ -32,6 +33,7 @@ mod application;
 mod batch;
 mod connections;
 mod error;
+mod events;
 mod memory;
 mod model;
 mod open;
@@ -51,6 +53,7 @@ pub use access::{
 };
 pub use application::{Application, PageSpaceSession};
 pub use error::StoreError;
+pub use events::{EventBatch, EventId, EventStore, EventTables, KeptEvent, KeptQuery, ReadEvent};
 pub use memory::{MemoryStore, Tables};
 pub use model::{
     Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord,
@@ -61,7 +64,7 @@ pub use rooms::{RoomStore, RoomTables, SharedRoom};
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: AccessStore + RoomStore {
+pub trait Store: AccessStore + EventStore + RoomStore {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 

@@ -11,9 +11,10 @@ use std::{
 use async_trait::async_trait;
 
 use crate::{
-    AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, Generation, LoggedUpdate,
-    PageCommit, PageId, PageRecord, Permission, RoomStore, RoomTables, Seq, SharedRoom, Snapshot, Store,
-    StoreError, StoredPage, StoredSnapshot, UserRecord, batch, readable,
+    AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
+    EventStore, EventTables, Generation, KeptQuery, LoggedUpdate, PageCommit, PageId, PageRecord, Permission,
+    ReadEvent, RoomStore, RoomTables, Seq, SharedRoom, Snapshot, Store, StoreError, StoredPage,
+    StoredSnapshot, UserRecord, batch, readable,
 };
 
 /// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
@@ -196,6 +197,8 @@ pub struct MemoryStore {
     tables: Mutex<Tables>,
     access: Mutex<AccessTables>,
     rooms: Mutex<RoomTables>,
+    epoch: String,
+    events: Mutex<EventTables>,
 }
 
 impl MemoryStore {
@@ -206,6 +209,8 @@ impl MemoryStore {
             tables: Mutex::new(Tables::new(RandomState::new().hash_one(0_u8))),
             access: Mutex::default(),
             rooms: Mutex::default(),
+            epoch: format!("{:016x}", RandomState::new().hash_one(0_u8)),
+            events: Mutex::default(),
         }
     }
 
@@ -216,6 +221,10 @@ impl MemoryStore {
 
     fn rooms(&self) -> MutexGuard<'_, RoomTables> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn events(&self) -> MutexGuard<'_, EventTables> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn access(&self) -> MutexGuard<'_, AccessTables> {
@@ -303,6 +312,38 @@ impl RoomStore for MemoryStore {
 
     async fn is_removed(&self, room: &str, user: &str) -> Result<bool, StoreError> {
         Ok(self.rooms().is_removed(room, user))
+    }
+}
+
+#[async_trait]
+impl EventStore for MemoryStore {
+    async fn event_epoch(&self) -> Result<String, StoreError> {
+        Ok(self.epoch.clone())
+    }
+
+    async fn last_event(&self) -> Result<u64, StoreError> {
+        Ok(self.events().last())
+    }
+
+    async fn keep_events(&self, batch: &EventBatch) -> Result<(), StoreError> {
+        self.events().keep(batch);
+        Ok(())
+    }
+
+    async fn kept_events(&self, query: &KeptQuery) -> Result<Vec<ReadEvent>, StoreError> {
+        Ok(self.events().kept(query))
+    }
+
+    async fn event_id(&self, id: &str) -> Result<Option<EventId>, StoreError> {
+        Ok(self.events().id(id))
+    }
+
+    async fn event_state(&self, room: &str) -> Result<Option<String>, StoreError> {
+        Ok(self.events().state(room))
+    }
+
+    async fn forget_events(&self, now: SystemTime) -> Result<u64, StoreError> {
+        Ok(self.events().forget(now))
     }
 }
 

@@ -10,8 +10,8 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    AuditEntry, Generation, LoggedUpdate, PageId, PageRecord, Permission, Seq, SharedRoom, Snapshot,
-    StoreError, StoredPage, StoredSnapshot, UserRecord,
+    AuditEntry, EventId, Generation, LoggedUpdate, PageId, PageRecord, Permission, ReadEvent, Seq,
+    SharedRoom, Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord,
 };
 
 /// The head of a page's log.
@@ -203,6 +203,36 @@ fn first_missing(covered: Seq, log: &[LoggedUpdate], last: Seq) -> Option<Seq> {
 /// A number or a count of a database, which has no unsigned ones.
 pub(crate) fn count(number: i64) -> u64 {
     number.try_into().unwrap_or(0)
+}
+
+/// A row of `kept_events`: room, offset, event, payload, time.
+pub(crate) type EventRow = (String, i64, String, String, i64);
+
+pub(crate) fn events(rows: Vec<EventRow>) -> Vec<ReadEvent> {
+    let events = rows
+        .into_iter()
+        .map(|(room, offset, event, payload, at)| ReadEvent {
+            room,
+            offset: count(offset),
+            event,
+            payload,
+            at: time(at),
+        });
+    events.collect()
+}
+
+/// A row of `event_ids`: id, digest, how many were told, end.
+pub(crate) type EventIdRow = (String, Vec<u8>, i64, i64);
+
+/// The first of the rows. A digest of another length is none that could be compared with.
+pub(crate) fn event_id(rows: Vec<EventIdRow>) -> Option<EventId> {
+    let (id, digest, delivered, until) = rows.into_iter().next()?;
+    Some(EventId {
+        id,
+        digest: digest.try_into().ok()?,
+        delivered: count(delivered),
+        until: time(until),
+    })
 }
 
 /// A time as a database keeps it: milliseconds since 1970.

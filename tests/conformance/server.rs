@@ -22,9 +22,9 @@ use pageroom::{
     connections::{
         PatientStream, Protocol, ServerContext, SessionConfig, Work,
         engine_io::{Engine, EngineConfig, Server},
-        socket_io::{ConnectError, Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
+        socket_io::{ConnectError, Connected, Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
     },
-    events::EventServices,
+    events::{EventServices, History},
     http::engine_routes,
     protocols::{
         Frame,
@@ -127,16 +127,19 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
     let access = Access::new(
         config.authenticator,
         &config.access,
-        store,
+        store.clone(),
         registry.clone(),
         audit,
-        ending,
+        ending.clone(),
     )?;
+    let rules = config.events.rules.clone();
+    let history = History::start(store, rules, ending, &supervisor).await?;
     Ok(Arc::new(ServerContext {
         events: EventServices::new(
             access.clone(),
-            (registry.clone(), readers.clone()),
+            (registry.clone(), readers),
             config.events,
+            history,
             metrics.clone(),
         ),
         access,
@@ -211,7 +214,7 @@ impl Server for Echoing {
 struct EchoNamespaces;
 
 impl Namespaces for EchoNamespaces {
-    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Place, ConnectError>> {
+    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, ConnectError>> {
         let connected = match name.as_str() {
             "/" | "/custom" => {
                 let auth: Result<serde_json::Value, _> = CommonParser.decode_default(auth);
@@ -223,7 +226,7 @@ impl Namespaces for EchoNamespaces {
                     encode(Packet::event(name.clone(), arguments), &mut frames);
                 }
                 let namespace = name.clone();
-                Ok(Box::new(EchoPlace { namespace, frames }) as Place)
+                Ok(Connected::from(Box::new(EchoPlace { namespace, frames }) as Place))
             }
             _ => Err("Invalid namespace".into()),
         };
@@ -272,7 +275,7 @@ impl Protocol<Said> for EchoPlace {
     fn on_frame(&mut self, _now: Instant, said: Said) -> Result<usize, Refusal> {
         match said {
             Said::Event(event) => self.event(&event)?,
-            Said::Answer(..) => {}
+            Said::Answer(..) | Said::Goodbye => {}
         }
         Ok(1)
     }

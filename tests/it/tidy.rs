@@ -616,6 +616,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         5_871_212_796_898_837_532,
     ),
     (
+        "storage/migrations/postgres/0005_events.sql",
+        7_269_689_545_701_594_443,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -630,6 +634,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0004_rooms.sql",
         4_166_755_120_223_794_880,
+    ),
+    (
+        "storage/migrations/sqlite/0005_events.sql",
+        4_291_414_447_708_125_955,
     ),
 ];
 

@@ -28,7 +28,7 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, is_shallow},
+    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_shallow},
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -61,6 +61,8 @@ pub(super) struct EventsPlace {
     live: LiveSocket,
     /// Why everything ends as soon as it has no page.
     ended: Option<Refusal>,
+    /// The client leaves, and does not come back to this place.
+    has_left: bool,
     context: Arc<ServerContext>,
 }
 
@@ -78,23 +80,19 @@ struct Renewing {
 }
 
 impl EventsPlace {
-    /// A place for somebody who is known and watched, on a connection that the client calls `socket`, from an address.
+    /// A place for somebody who is known and watched, with its place in the rooms without a document, from an address.
     pub(super) fn new(
         (identity, live): (Arc<Identity>, LiveSocket),
-        (socket, address): (Arc<str>, IpAddr),
+        socket: Arc<EventSocket>,
+        address: IpAddr,
         context: &Arc<ServerContext>,
         config: &SocketIoConfig,
     ) -> Self {
         let join = JoinContext {
             access: context.access.clone(),
-            identity: identity.clone(),
-            events: EventSocket::connect(
-                identity,
-                (socket.clone(), address),
-                context.max_outbox_bytes,
-                context.events.clone(),
-            ),
-            socket,
+            identity,
+            socket: socket.name().clone(),
+            events: socket,
             address,
             max_outbox_bytes: context.max_outbox_bytes,
             patience: config.connect_timeout,
@@ -116,6 +114,7 @@ impl EventsPlace {
             renewing: None,
             live,
             ended: None,
+            has_left: false,
             context: context.clone(),
         }
     }
@@ -165,7 +164,8 @@ impl EventsPlace {
             Value::Bytes(bytes) => bytes.len(),
         };
         let name = events::name(arguments)?.to_owned();
-        let Some(profile) = self.profiles.of(&name) else {
+        let relays = || self.context.events.history.rules().relay(&name).map(|_| &RELAY);
+        let Some(profile) = self.profiles.of(&name).or_else(relays) else {
             // Applications have events of their own, which are nothing to us unless an answer is waited for.
             return match ack {
                 None => Ok(()),
@@ -218,7 +218,12 @@ impl EventsPlace {
             let Some((profile, call, ack)) = self.calls.pop_front() else {
                 return;
             };
-            let work = (profile.handle)(self.join.events.clone(), call.clone());
+            let (socket, doing) = (self.join.events.clone(), call.clone());
+            let work = Box::pin(async move {
+                let (name, payload) = (doing.name.clone(), doing.payload.clone());
+                let work = (profile.handle)(socket.clone(), doing);
+                socket.attend((&name, &payload), work).await
+            });
             self.calling = Some(Calling {
                 profile,
                 call,
@@ -314,9 +319,14 @@ impl EventsPlace {
 
 impl Protocol<Said> for EventsPlace {
     fn on_frame(&mut self, now: Instant, said: Said) -> Result<usize, Refusal> {
-        let Said::Event(mut event) = said else {
+        let mut event = match said {
+            Said::Event(event) => event,
             // Nothing is asked for that needs an answer.
-            return Ok(1);
+            Said::Answer(..) => return Ok(1),
+            Said::Goodbye => {
+                self.has_left = true;
+                return Ok(1);
+            }
         };
         match events::decode(&mut event.arguments, &self.gate) {
             Ok(Some(request)) => self.request(now, request, event.ack),
@@ -394,7 +404,11 @@ impl Protocol<Said> for EventsPlace {
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
         // They hold on to seats.
         drop((self.renewing, self.calling));
-        self.join.events.disconnect(departure);
+        // Whatever has become of the transport, who has not said goodbye may come back.
+        match self.has_left || self.ended.is_some() {
+            true => self.join.events.disconnect(Departure::Clean),
+            false => self.join.events.lose(),
+        }
         let pages = self.pages;
         Box::pin(async move {
             join_all(pages.into_values().map(|page| page.end(departure))).await;

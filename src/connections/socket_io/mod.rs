@@ -16,7 +16,7 @@ mod settings;
 
 pub use self::{
     config::SocketIoConfig,
-    namespaces::{ConnectError, Namespaces},
+    namespaces::{ConnectError, Connected, Namespaces},
     place::{Event, Place, Said},
     server::SocketIoServer,
     session::SocketIo,

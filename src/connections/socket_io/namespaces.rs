@@ -23,6 +23,7 @@ use crate::{
         protocol::Work,
         seat_io::{SeatIo, in_time},
     },
+    events::{EventSocket, LostSession},
     protocols::{events, y_socketio},
     rooms::{Outbox, Refusal, RefusalCode},
 };
@@ -30,7 +31,27 @@ use crate::{
 /// The namespaces, as one session sees them.
 pub trait Namespaces: Send {
     /// Looks for a place in a namespace for the client `sid`; `auth` is the JSON it sent along.
-    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, ConnectError>>;
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, ConnectError>>;
+}
+
+/// A place that was found in a namespace.
+pub struct Connected {
+    /// The place.
+    pub place: Place,
+    /// What the client calls its connection, where it is not as it was asked for: one that was lost goes on.
+    pub name: Option<Arc<str>>,
+    /// What the client proves with that a connection that was lost was its own.
+    pub secret: Option<Arc<str>>,
+}
+
+impl From<Place> for Connected {
+    fn from(place: Place) -> Self {
+        Self {
+            place,
+            name: None,
+            secret: None,
+        }
+    }
 }
 
 /// How a client hears that it is not let in to a namespace.
@@ -74,6 +95,23 @@ struct Handshake {
     token: Option<String>,
 }
 
+/// What clients send along that have lost their connection.
+#[derive(Deserialize)]
+struct Return {
+    pid: String,
+    #[serde(default)]
+    offset: Option<String>,
+}
+
+/// The connection that a client has lost.
+fn lost(auth: Option<&Value>) -> Option<LostSession> {
+    let shown: Return = CommonParser.decode_default(auth).ok()?;
+    Some(LostSession {
+        secret: shown.pid,
+        offset: shown.offset,
+    })
+}
+
 impl ServerNamespaces {
     /// The token of the handshake first, then what the request had.
     fn credential(&self, auth: Option<&Value>) -> Result<Option<Credential>, Refusal> {
@@ -89,7 +127,7 @@ impl ServerNamespaces {
         page: PageId,
         namespace: &Str,
         credential: Option<Credential>,
-    ) -> Work<Result<Place, Refusal>> {
+    ) -> Work<Result<Connected, Refusal>> {
         let (context, slot, address) = (self.context.clone(), self.slot.clone(), self.address);
         let (namespace, patience) = (namespace.clone(), self.config.connect_timeout);
         Box::pin(async move {
@@ -99,11 +137,16 @@ impl ServerNamespaces {
             let (membership, ()) = access.admit(identified, &page, address, count).await?;
             let outbox = Outbox::new(context.max_outbox_bytes);
             let seat = SeatIo::begin(access, &page, membership, outbox, patience).await?;
-            Ok(Box::new(PagePlace::new(namespace, seat)) as Place)
+            Ok(Connected::from(Box::new(PagePlace::new(namespace, seat)) as Place))
         })
     }
 
-    fn events(&self, sid: Sid, credential: Option<Credential>) -> Work<Result<Place, Refusal>> {
+    fn events(
+        &self,
+        sid: Sid,
+        credential: Option<Credential>,
+        lost: Option<LostSession>,
+    ) -> Work<Result<Connected, Refusal>> {
         let (context, slot, address) = (self.context.clone(), self.slot.clone(), self.address);
         let config = self.config;
         Box::pin(async move {
@@ -115,17 +158,36 @@ impl ServerNamespaces {
             attach_user(&slot, user).inspect_err(|refusal| {
                 access.note_refused(user.map(|user| &**user), Some(address), refusal);
             })?;
-            let connection = (sid.to_string().into(), address);
             let identity = Arc::new(identity);
             let live = access.watch_socket(identity.clone()).await;
-            let place = EventsPlace::new((identity, live), connection, &context, &config);
-            Ok(Box::new(place) as Place)
+            let (limit, services) = (context.max_outbox_bytes, &context.events);
+            let recovered = match lost {
+                Some(lost) => {
+                    let recovering =
+                        EventSocket::recover((identity.clone(), address), &lost, limit, services.clone());
+                    recovering.await.map(|socket| (socket, Arc::from(lost.secret)))
+                }
+                None => None,
+            };
+            let (socket, secret) = recovered.unwrap_or_else(|| {
+                let name = sid.to_string().into();
+                let socket = EventSocket::connect(identity.clone(), (name, address), limit, services.clone());
+                let secret = socket.begin_session();
+                (socket, secret)
+            });
+            let name = socket.name().clone();
+            let place = EventsPlace::new((identity, live), socket, address, &context, &config);
+            Ok(Connected {
+                place: Box::new(place),
+                name: Some(name),
+                secret: services.can_recover.then_some(secret),
+            })
         })
     }
 }
 
 impl Namespaces for ServerNamespaces {
-    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Place, ConnectError>> {
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, ConnectError>> {
         let credential = self.credential(auth);
         let shown = Shown::of(&credential, self.is_own_page);
         let joining = match (y_socketio::page(name), credential) {
@@ -135,7 +197,7 @@ impl Namespaces for ServerNamespaces {
             }
             (_, Err(refusal)) => Err(refusal),
             (Some(page), Ok(credential)) => page.map(|page| self.page(page, name, credential)),
-            (None, Ok(credential)) => Ok(self.events(sid, credential)),
+            (None, Ok(credential)) => Ok(self.events(sid, credential, lost(auth))),
         };
         let (context, address, patience) = (self.context.clone(), self.address, self.config.connect_timeout);
         Box::pin(async move {
@@ -144,7 +206,7 @@ impl Namespaces for ServerNamespaces {
                 Err(refusal) => Err(refusal),
             };
             match joined {
-                Ok(place) => Ok(place),
+                Ok(connected) => Ok(connected),
                 Err(refusal) => {
                     context.metrics.refused(refusal.code.as_str(), 1);
                     context.delay_bad_token(address, &refusal).await;

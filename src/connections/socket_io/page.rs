@@ -49,6 +49,7 @@ impl PagePlace {
 impl Protocol<place::Said> for PagePlace {
     fn on_frame(&mut self, _now: Instant, said: place::Said) -> Result<usize, Refusal> {
         let said = match said {
+            place::Said::Goodbye => return Ok(1),
             place::Said::Event(event) => self.dialect.decode(event.arguments, event.ack)?,
             place::Said::Answer(id, arguments) => {
                 self.dialect.decode_answer(id, arguments)?.map(Said::Message)

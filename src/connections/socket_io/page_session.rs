@@ -214,7 +214,11 @@ impl PageSession {
                     request: Some((request, ack)),
                 };
             }
-            PageRequest::Leave => left(&self.page, ack, frames),
+            PageRequest::Leave => {
+                // It may still hear events of a page that it had open before its connection was lost.
+                self.events.set_page(&self.room, false);
+                left(&self.page, ack, frames);
+            }
             PageRequest::Delta(_)
             | PageRequest::Sync(_)
             | PageRequest::Awareness(_)

@@ -15,6 +15,8 @@ pub enum Said {
     Event(Event),
     /// The answer to an event of ours.
     Answer(i64, Value),
+    /// That it leaves the namespace, and does not come back to this place.
+    Goodbye,
 }
 
 /// An event of a client.

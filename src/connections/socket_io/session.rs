@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use serde_json::json;
 use socketioxide_core::{
     Sid, Str, Value,
     packet::{Packet, PacketData},
@@ -21,7 +22,7 @@ use socketioxide_parser_common::CommonParser;
 
 use super::{
     config::{MAX_REPLY_BYTES, SocketIoConfig},
-    namespaces::{ConnectError, Namespaces},
+    namespaces::{ConnectError, Connected, Namespaces},
     place::{Event, Place, Said},
 };
 use crate::{
@@ -71,7 +72,7 @@ struct Placed {
 struct Connecting {
     name: Str,
     sid: Sid,
-    work: Work<Result<Place, ConnectError>>,
+    work: Work<Result<Connected, ConnectError>>,
 }
 
 impl SocketIo {
@@ -153,9 +154,10 @@ impl SocketIo {
                 PacketData::EventAck(arguments, id) | PacketData::BinaryAck(arguments, id),
                 Some(Placed { place, .. }),
             ) => place.on_frame(now, Said::Answer(id, arguments)).map(drop),
-            (PacketData::Disconnect, Some(_)) => {
+            (PacketData::Disconnect, Some(Placed { place, .. })) => {
+                let said = place.on_frame(now, Said::Goodbye).map(drop);
                 self.give_up(now, &ns, Departure::Clean);
-                Ok(())
+                said
             }
             _ => Err(Refusal::malformed(
                 "a packet that does not fit the state of its namespace",
@@ -200,10 +202,15 @@ impl SocketIo {
         self.connecting = Some(Connecting { name, sid, work });
     }
 
-    fn connected(&mut self, name: Str, sid: Sid, place: Result<Place, ConnectError>) {
-        match place {
-            Ok(place) => {
-                let hello = format!("{{\"sid\":\"{sid}\"}}");
+    fn connected(&mut self, name: Str, sid: Sid, connected: Result<Connected, ConnectError>) {
+        match connected {
+            Ok(connected) => {
+                let (place, secret) = (connected.place, connected.secret);
+                let sid = connected.name.unwrap_or_else(|| sid.to_string().into());
+                let hello = match secret {
+                    Some(secret) => json!({ "sid": sid, "pid": secret }).to_string(),
+                    None => json!({ "sid": sid }).to_string(),
+                };
                 self.reply(Packet::connect(
                     name.clone(),
                     Some(Value::Str(hello.into(), None)),
@@ -270,10 +277,10 @@ impl Protocol for SocketIo {
             self.leaving = None;
         }
         if let Some(connecting) = &mut self.connecting
-            && let Poll::Ready(place) = connecting.work.as_mut().poll(context)
+            && let Poll::Ready(connected) = connecting.work.as_mut().poll(context)
             && let Some(Connecting { name, sid, .. }) = self.connecting.take()
         {
-            self.connected(name, sid, place);
+            self.connected(name, sid, connected);
         }
         for placed in self.places.values_mut() {
             placed.place.poll_work(context);

@@ -81,7 +81,10 @@ pub(in crate::http) async fn broadcast(
     let telling = async {
         let broadcast = Broadcast::read(&body)?;
         check(&broadcast, is_indexer)?;
-        app.around.events.broadcast(broadcast).await
+        let events = &app.around.events;
+        events
+            .end_broadcast(events.begin_broadcast(broadcast).await?)
+            .await
     };
     match telling.await {
         Ok(delivered) => Json(json!({ "success": true, "delivered": delivered })).into_response(),
@@ -118,9 +121,16 @@ pub(in crate::http) async fn broadcast_batch(
             Err(error) => return at(index, &error),
         }
     }
-    let mut results = Vec::with_capacity(broadcasts.len());
+    let (events, mut told) = (&app.around.events, Vec::with_capacity(broadcasts.len()));
     for (index, broadcast) in broadcasts.into_iter().enumerate() {
-        match app.around.events.broadcast(broadcast).await {
+        match events.begin_broadcast(broadcast).await {
+            Ok(done) => told.push(done),
+            Err(error) => return at(index, &error),
+        }
+    }
+    let mut results = Vec::with_capacity(told.len());
+    for (index, done) in told.into_iter().enumerate() {
+        match events.end_broadcast(done).await {
             Ok(delivered) => results.push(json!({ "delivered": delivered })),
             Err(error) => return at(index, &error),
         }

@@ -127,6 +127,23 @@ fn named(arguments: &mut Value) -> Result<Named, Refusal> {
     }
 }
 
+/// Whether clients say an event about documents.
+pub fn is_of_documents(event: &str) -> bool {
+    let events = [
+        "auth:refresh",
+        "cursor_move",
+        "join_page",
+        "leave_page",
+        "page_awareness",
+        "page_delta",
+        "page_sync",
+        "page_updated",
+        "typing_start",
+        "typing_stop",
+    ];
+    events.contains(&event)
+}
+
 /// Reads an event; `None` for one that says nothing to us. Bytes that a room would send its author away for are refused here,
 /// because no event ends a connection.
 pub fn decode(arguments: &mut Value, limits: &Limits) -> Result<Option<Request>, Refusal> {

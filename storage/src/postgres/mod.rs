@@ -28,6 +28,7 @@ use crate::{
 };
 
 mod access;
+mod events;
 mod failure;
 mod rooms;
 mod session;

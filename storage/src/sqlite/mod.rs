@@ -36,6 +36,7 @@ use crate::{
 };
 
 mod access;
+mod events;
 mod failure;
 mod file;
 mod parcel;

@@ -27,6 +27,8 @@ pub(crate) struct Told {
     /// The event's name, or the answer's number.
     pub(crate) what: String,
     pub(crate) body: Value,
+    /// The offset of an event that was told in a room.
+    pub(crate) offset: Option<String>,
     pub(crate) attachments: Vec<Bytes>,
 }
 
@@ -108,6 +110,16 @@ impl Session {
 
     /// Opens a session and connects to the namespace of events, with `auth` if it is an object. Gives the name of the connection as well.
     pub(crate) async fn connect(address: SocketAddr, auth: &Value) -> (Self, String) {
+        let (mut session, hello) = Self::greet(address, auth).await;
+        let sid = hello["sid"].as_str().expect("a name").to_owned();
+        let confirmed = session.told().await;
+        assert_eq!(confirmed.what, "connection-confirmed");
+        assert_eq!(confirmed.body["socketId"], sid);
+        (session, sid)
+    }
+
+    /// The same, with all that the server says to a connection that begins.
+    pub(crate) async fn greet(address: SocketAddr, auth: &Value) -> (Self, Value) {
         let mut session = Self::open(address).await;
         let auth = if auth.is_null() {
             String::new()
@@ -117,12 +129,13 @@ impl Session {
         session.say(&format!("40{auth}")).await;
         let connected = session.text().await;
         let hello = connected.strip_prefix("40").expect("a place in the namespace");
-        let hello: Value = serde_json::from_str(hello).expect("JSON");
-        let sid = hello["sid"].as_str().expect("a name").to_owned();
-        let confirmed = session.told().await;
-        assert_eq!(confirmed.what, "connection-confirmed");
-        assert_eq!(confirmed.body["socketId"], sid);
-        (session, sid)
+        let hello = serde_json::from_str(hello).expect("JSON");
+        (session, hello)
+    }
+
+    /// Ends the connection without a goodbye.
+    pub(crate) fn cut(self) {
+        drop(self.stream);
     }
 
     /// Sends an event in the namespace of events, waiting for an answer under a number if there is one. Attachments stand in `body`
@@ -171,9 +184,12 @@ impl Session {
             "43" | "46" => number.to_owned(),
             _ => panic!("neither event nor answer: {text}"),
         };
+        let offset = arguments.get(1).and_then(Value::as_str).map(str::to_owned);
+        assert!(!arguments.is_empty(), "an argument: {text}");
         Told {
             what,
-            body: arguments.pop().expect("an argument"),
+            body: arguments.swap_remove(0),
+            offset,
             attachments,
         }
     }

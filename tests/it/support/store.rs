@@ -10,9 +10,9 @@ use std::{
 
 use async_trait::async_trait;
 use storage::{
-    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LoggedUpdate, PageCommit, PageId, PageRecord,
-    Permission, RoomStore, Seq, SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord,
-    testing::Fault,
+    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId, EventStore, KeptQuery,
+    LoggedUpdate, PageCommit, PageId, PageRecord, Permission, ReadEvent, RoomStore, Seq, SharedRoom,
+    SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -170,6 +170,41 @@ impl RoomStore for SwitchedStore {
     async fn is_removed(&self, room: &str, user: &str) -> Result<bool, StoreError> {
         pass(&self.reading).await?;
         self.store.is_removed(room, user).await
+    }
+}
+
+#[async_trait]
+impl EventStore for SwitchedStore {
+    async fn event_epoch(&self) -> Result<String, StoreError> {
+        self.store.event_epoch().await
+    }
+
+    async fn last_event(&self) -> Result<u64, StoreError> {
+        self.store.last_event().await
+    }
+
+    async fn keep_events(&self, batch: &EventBatch) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.keep_events(batch).await
+    }
+
+    async fn kept_events(&self, query: &KeptQuery) -> Result<Vec<ReadEvent>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.kept_events(query).await
+    }
+
+    async fn event_id(&self, id: &str) -> Result<Option<EventId>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.event_id(id).await
+    }
+
+    async fn event_state(&self, room: &str) -> Result<Option<String>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.event_state(room).await
+    }
+
+    async fn forget_events(&self, now: SystemTime) -> Result<u64, StoreError> {
+        self.store.forget_events(now).await
     }
 }
 

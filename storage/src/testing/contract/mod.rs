@@ -15,6 +15,7 @@ use crate::{
 
 mod access;
 mod batches;
+mod events;
 mod reading;
 mod rooms;
 mod sharing;
@@ -22,6 +23,7 @@ mod snapshots;
 
 pub use access::*;
 pub use batches::*;
+pub use events::*;
 pub use reading::*;
 pub use rooms::*;
 pub use sharing::*;
@@ -93,6 +95,10 @@ macro_rules! store_contract {
             the_audit_log_is_read_newest_first_and_forgotten_by_time
             a_shared_room_is_kept_as_it_was_last_said_and_forgotten
             who_was_removed_from_a_room_stays_so_until_granted_a_permission_on_it
+            kept_events_come_back_by_room_in_order_and_byte_for_byte
+            of_each_name_in_a_room_the_newest_events_are_kept
+            events_and_ids_are_forgotten_by_time
+            the_last_state_of_a_room_replaces_the_one_before
         }
     };
     ($place:expr; $($promise:ident)*) => { $(

@@ -19,6 +19,7 @@ use crate::{
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
+mod events;
 mod rooms;
 
 /// A store that fails on demand.
