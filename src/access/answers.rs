@@ -11,10 +11,10 @@ use std::{
 };
 
 use moka::future::Cache;
-use storage::{EVERYBODY, PageId, UserRecord};
+use storage::{EVERYBODY, PageId, SharedRoom, UserRecord};
 
 use super::Decision;
-use crate::rooms::Refusal;
+use crate::rooms::{Refusal, RoomName};
 
 /// Answers that are kept, at most.
 const MAX_ANSWERS: u64 = 200_000;
@@ -29,14 +29,18 @@ pub(super) enum Question {
     User(Stamp, Arc<str>),
     Role(Stamp, usize, Arc<str>, PageId),
     IsDeleted(Stamp, PageId),
+    Room(Stamp, RoomName),
+    IsRemoved(Stamp, Arc<str>, RoomName),
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Answer {
     /// With the version that the user's tokens must have, where that is known.
     User(UserRecord, Version),
     Role(Option<Decision>),
     IsDeleted(bool),
+    Room(Option<Arc<SharedRoom>>),
+    IsRemoved(bool),
 }
 
 /// Which version a user's tokens must have.

@@ -176,7 +176,7 @@ impl Access {
                 Box::pin(source.ask(user, page, now)).await
             }
             Ok(Answer::Role(decision)) => Ok(decision),
-            Ok(Answer::User(..) | Answer::IsDeleted(_)) => Ok(None),
+            Ok(Answer::User(..) | Answer::IsDeleted(_) | Answer::Room(_) | Answer::IsRemoved(_)) => Ok(None),
             Err(refusal) => Err(refusal),
         }
     }

@@ -60,6 +60,8 @@ pub struct Question {
     pub identity: Arc<Identity>,
     /// The page that it is about. Of a socket it is only asked whether its user may enter.
     pub page: Option<PageId>,
+    /// The room that it is in.
+    pub room: Option<RoomName>,
     /// Questions are counted, so that the latest answer stands.
     number: u64,
 }
@@ -401,6 +403,7 @@ impl<H: Clone> Enforcement<H> {
             holder: id,
             identity: holder.identity.clone(),
             page: holder.page.clone(),
+            room: holder.room.clone(),
             number: holder.asked,
         })
     }

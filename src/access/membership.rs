@@ -11,7 +11,7 @@ use storage::PageId;
 use super::{Access, Note, answers::Stamp};
 use crate::{
     auth::{Credential, Identity, now},
-    rooms::{Refusal, Role},
+    rooms::{Refusal, Role, RoomName},
 };
 
 /// What a connection has when it takes its seat.
@@ -48,10 +48,23 @@ impl Access {
 
     /// What somebody who is known already may do with a page.
     pub async fn membership_of(&self, identity: Arc<Identity>, page: &PageId) -> Result<Membership, Refusal> {
+        self.member(identity, page, None).await
+    }
+
+    /// What somebody may do with a page, or in a room without a document for which that is asked.
+    pub(super) async fn member(
+        &self,
+        identity: Arc<Identity>,
+        page: &PageId,
+        room: Option<&RoomName>,
+    ) -> Result<Membership, Refusal> {
         let now = now();
         // Read before anything is asked: a change after this is noticed when the seat is taken.
         let stamp = self.0.stamps.read(identity.user.as_deref());
-        let decision = self.decide(&identity, page, now).await?;
+        let decision = match room {
+            Some(room) => self.decide_room(&identity, room, page, now).await?,
+            None => self.decide(&identity, page, now).await?,
+        };
         let expires_in = identity
             .expires_at
             .map(|at| at.duration_since(now).unwrap_or_default());

@@ -43,6 +43,7 @@ mod live;
 mod membership;
 mod rates;
 mod seats;
+mod shared_rooms;
 mod sources;
 
 use std::{sync::Arc, time::Duration};
@@ -56,15 +57,16 @@ use self::{
     answers::{Answers, Stamp, Stamps},
     live::Live,
     seats::Seats,
-    sources::{Source, Webhook},
+    sources::{RoleWebhook, Source},
 };
 pub use self::{
     audit::{Audit, Note},
     enforcement::{Decision, Enforcement, Held, HolderId, Newcomer, Order, PATIENCE, PAUSE, Question},
     live::{Attendance, LiveSeat, LiveSocket, RoomControl, RoomSeat, Viewer},
     membership::Membership,
-    rates::{Rate, RateLimits, Rates},
+    rates::{Buckets, Rate, RateLimits, Rates},
     seats::SeatLimits,
+    shared_rooms::REMOVED,
     sources::SourceName,
 };
 use crate::{
@@ -88,6 +90,8 @@ pub struct AccessConfig {
     pub database_url: Secret,
     /// Gives the role of user `$1` on page `$2`.
     pub query: Option<String>,
+    /// Gives name, members at most and end of the shared room `$1`.
+    pub room_query: Option<String>,
     /// Gives the version that tokens of user `$1` must have; no row for users whose tokens are void.
     pub token_version_query: Option<String>,
     /// Is asked what a user may do with a page.
@@ -118,6 +122,8 @@ struct Parts {
     rates: Rates,
     pagespace: Option<PageSpace>,
     versions: Option<(Arc<Application>, String)>,
+    /// What knows shared rooms that the store does not.
+    rooms: Option<(Arc<Application>, String)>,
     /// Whether the token's grants come before the other sources, after so many of them, or not at all.
     token_at: Option<usize>,
     sources: Vec<Source>,
@@ -142,8 +148,10 @@ impl Access {
         audit: Audit,
         stop: CancellationToken,
     ) -> Result<Self, StoreError> {
-        let has_queries =
-            config.query.is_some() || config.token_version_query.is_some() || config.pagespace.is_some();
+        let has_queries = config.query.is_some()
+            || config.room_query.is_some()
+            || config.token_version_query.is_some()
+            || config.pagespace.is_some();
         let application = match has_queries {
             true => Some(Arc::new(Application::new(
                 config.database_url.expose(),
@@ -161,13 +169,14 @@ impl Access {
                     query: query.clone(),
                 }),
                 (SourceName::Webhook, .., Some((address, secret))) => {
-                    let webhook = Webhook::new(address.clone(), secret.clone());
+                    let webhook = RoleWebhook::new(address.clone(), secret.clone());
                     sources.push(Source::Webhook(Box::new(webhook)));
                 }
                 // The configuration was checked for these.
                 (SourceName::Sql | SourceName::Webhook, ..) => {}
             }
         }
+        let rooms = application.clone().zip(config.room_query.clone());
         let versions = application.clone().zip(config.token_version_query.clone());
         let pagespace = application.zip(config.pagespace.clone());
         Ok(Self(Arc::new(Parts {
@@ -179,6 +188,7 @@ impl Access {
             rates: Rates::new(config.rates),
             pagespace: pagespace.map(|(application, config)| PageSpace::new(application, config)),
             versions,
+            rooms,
             token_at,
             sources,
             answers: Answers::new(config.cache),

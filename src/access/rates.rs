@@ -48,17 +48,25 @@ pub struct Rates {
 }
 
 /// One bucket for each key.
-struct Buckets<K: Clone + Hash + Eq> {
+pub struct Buckets<K: Clone + Hash + Eq> {
     limiter: Option<DefaultKeyedRateLimiter<K>>,
     questions: AtomicU32,
 }
 
 impl<K: Clone + Hash + Eq> Buckets<K> {
     fn new(rate: Rate) -> Self {
-        let quota = NonZeroU32::new(rate.per_second).map(|per_second| {
+        Self::of(NonZeroU32::new(rate.per_second).map(|per_second| {
             let burst = NonZeroU32::new(rate.burst).unwrap_or(per_second);
             Quota::per_second(per_second).allow_burst(burst.max(per_second))
-        });
+        }))
+    }
+
+    /// Buckets of so many tokens, which come back in a minute; 0 for no limit.
+    pub fn per_minute(count: u32) -> Self {
+        Self::of(NonZeroU32::new(count).map(Quota::per_minute))
+    }
+
+    fn of(quota: Option<Quota>) -> Self {
         Self {
             limiter: quota.map(RateLimiter::keyed),
             questions: AtomicU32::new(0),
@@ -66,7 +74,7 @@ impl<K: Clone + Hash + Eq> Buckets<K> {
     }
 
     /// Takes a token, if there is one.
-    fn take(&self, key: &K) -> bool {
+    pub fn take(&self, key: &K) -> bool {
         let Some(limiter) = &self.limiter else { return true };
         let questions = self.questions.fetch_add(1, Ordering::Relaxed);
         if questions.is_multiple_of(FORGETS_EVERY) && limiter.len() > MAX_KEYS {

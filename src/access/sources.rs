@@ -7,28 +7,19 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, StatusCode, Uri, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper::{StatusCode, Uri};
 use serde::Deserialize;
 use serde_json::json;
 use storage::{Application, EVERYBODY, PageId, Permission, SharedStore};
 
 use super::Decision;
 use crate::{
-    auth::{Secret, signature},
+    auth::{Secret, Webhook, WebhookError},
     rooms::{Refusal, Role},
 };
 
-/// Longest time that a webhook may take.
-const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest answer of a webhook, in bytes.
-const MAX_WEBHOOK_BYTES: usize = 16 * 1024;
+/// Header with the signature of a question.
+const SIGNATURE: &str = "x-pageroom-signature";
 
 /// A source of roles, as it is named in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +55,7 @@ pub(super) enum Source {
         application: Arc<Application>,
         query: String,
     },
-    Webhook(Box<Webhook>),
+    Webhook(Box<RoleWebhook>),
 }
 
 impl Source {
@@ -131,11 +122,7 @@ fn narrowest(permissions: &[Permission], page: &PageId, now: SystemTime) -> Resu
 
 /// An address of the application that knows who may do what.
 #[derive(Clone)]
-pub(super) struct Webhook {
-    address: Uri,
-    secret: Option<Secret>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-}
+pub(super) struct RoleWebhook(Webhook);
 
 /// What a webhook answers.
 #[derive(Deserialize)]
@@ -148,45 +135,30 @@ struct WebhookAnswer {
 
 /// What is wrong with a webhook.
 #[derive(Debug, thiserror::Error)]
-enum WebhookError {
-    #[error("no answer within {WEBHOOK_TIMEOUT:?}")]
-    Late,
-    #[error("it cannot be reached: {0}")]
-    Unreachable(#[from] hyper_util::client::legacy::Error),
+enum AskError {
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     #[error("it answered with status {0}")]
     Status(StatusCode),
     #[error("its answer could not be read: {0}")]
     Answer(String),
 }
 
-impl Webhook {
+impl RoleWebhook {
     /// A webhook at this address. With a secret each question is signed.
     pub(super) fn new(address: Uri, secret: Option<Secret>) -> Self {
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(connector);
-        Self {
-            address,
-            secret,
-            client,
-        }
+        Self(Webhook::new(address, SIGNATURE, secret))
     }
 
-    async fn ask(
-        &self,
-        user: &str,
-        page: &PageId,
-        now: SystemTime,
-    ) -> Result<Option<Decision>, WebhookError> {
-        let asking = tokio::time::timeout(WEBHOOK_TIMEOUT, self.exchange(user, page, now));
-        let answer = asking.await.map_err(|_| WebhookError::Late)??;
-        let Some(answer) = answer else { return Ok(None) };
-        let unreadable = |error: &dyn fmt::Display| WebhookError::Answer(error.to_string());
+    async fn ask(&self, user: &str, page: &PageId, now: SystemTime) -> Result<Option<Decision>, AskError> {
+        let body = json!({ "userId": user, "pageId": page.as_str() }).to_string();
+        let (status, answer) = self.0.post(now, body).await?;
+        match status {
+            StatusCode::OK => {}
+            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => return Ok(None),
+            status => return Err(AskError::Status(status)),
+        }
+        let unreadable = |error: &dyn fmt::Display| AskError::Answer(error.to_string());
         let answer: WebhookAnswer = serde_json::from_slice(&answer).map_err(|error| unreadable(&error))?;
         let Some(role) = answer.role else { return Ok(None) };
         let role = named(&role).map_err(|error| unreadable(&error))?;
@@ -197,41 +169,6 @@ impl Webhook {
         Ok(until
             .is_none_or(|ends| ends > now)
             .then_some(Decision { role, until }))
-    }
-
-    /// Asks, and reads the answer. `None` for an answer without a body. Redirections are not followed.
-    async fn exchange(
-        &self,
-        user: &str,
-        page: &PageId,
-        now: SystemTime,
-    ) -> Result<Option<Bytes>, WebhookError> {
-        let body = json!({ "userId": user, "pageId": page.as_str() }).to_string();
-        let mut request =
-            Request::post(self.address.clone()).header(header::CONTENT_TYPE, "application/json");
-        if let Some(secret) = &self.secret {
-            request = request.header(
-                "x-pageroom-signature",
-                signature::sign(secret, now, body.as_bytes()),
-            );
-        }
-        let request = request
-            .body(Full::from(body))
-            .map_err(|error| WebhookError::Answer(error.to_string()))?;
-        let answer = self.client.request(request).await?;
-        match answer.status() {
-            StatusCode::NO_CONTENT | StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::OK => {
-                let body = Limited::new(answer.into_body(), MAX_WEBHOOK_BYTES)
-                    .collect()
-                    .await;
-                Ok(Some(
-                    body.map_err(|error| WebhookError::Answer(error.to_string()))?
-                        .to_bytes(),
-                ))
-            }
-            status => Err(WebhookError::Status(status)),
-        }
     }
 }
 

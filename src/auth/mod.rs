@@ -27,6 +27,7 @@ mod pagespace;
 mod proxies;
 mod session_cookie;
 pub mod signature;
+mod webhook;
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -43,6 +44,7 @@ pub use pagespace::{PageSpace, PageSpaceConfig};
 pub use proxies::{PublicUrl, Reached, client_address, is_trusted};
 pub use session_cookie::SessionKeys;
 use subtle::ConstantTimeEq;
+pub use webhook::{Webhook, WebhookError};
 
 use self::{claims::Unproven, identity::unauthenticated};
 pub(crate) use self::{

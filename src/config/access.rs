@@ -31,6 +31,10 @@ pub(super) struct AccessSettings {
     /// `comment`, `edit`, `admin`, or no row.
     #[arg(long, env = "PAGEROOM_ACCESS_QUERY", value_name = "SQL")]
     access_query: Option<String>,
+    /// Tells what a shared room is that was not set through REST: gets its name `room:CODE` as `$1` (the code is `substr($1, 6)`), and answers
+    /// with its name for people, how many users may be in it, and when it ends (each may be NULL), or with no row.
+    #[arg(long, env = "PAGEROOM_ROOM_QUERY", value_name = "SQL")]
+    room_query: Option<String>,
     /// Gives the version that tokens of user `$1` must name when they name one; no row for users whose tokens are void.
     #[arg(long, env = "PAGEROOM_TOKEN_VERSION_QUERY", value_name = "SQL")]
     token_version_query: Option<String>,
@@ -154,7 +158,8 @@ impl AccessSettings {
         let versions = self.token_version_query.as_deref().map(statement);
         let versions = versions.or_else(|| self.pagespace_tokens.then(|| PAGESPACE_VERSIONS.to_owned()));
         let database_url = self.access_database_url.as_ref().unwrap_or(database_url);
-        let has_queries = query.is_some() || versions.is_some();
+        let room_query = self.room_query.as_deref().map(statement);
+        let has_queries = query.is_some() || room_query.is_some() || versions.is_some();
         if has_queries && let Err(error) = storage::Application::check_address(database_url.expose()) {
             problems.push(format!(
                 "PAGEROOM_ACCESS_DATABASE_URL (or, where it is not set, {error})"
@@ -165,6 +170,7 @@ impl AccessSettings {
             cache: Duration::from_secs(self.access_cache_seconds),
             database_url: database_url.clone(),
             query,
+            room_query,
             token_version_query: versions,
             webhook: self.webhook(problems),
             pagespace: self.pagespace_tokens.then(|| PageSpaceConfig {

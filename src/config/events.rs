@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use crdt::Format;
 
 use crate::events::{
-    ContentConfig, EventConfig, EventRules, Profiles, ProgressPace, RecoveryLimits, RoomLimits, VersionLimits,
+    ContentConfig, EventConfig, EventRules, PatioConfig, Profiles, ProgressPace, RecoveryLimits, RoomLimits,
+    VersionLimits,
 };
 
 /// Largest file of rules, in bytes.
@@ -28,7 +29,7 @@ pub(super) struct EventSettings {
     #[arg(
         long,
         env = "PAGEROOM_PROFILES",
-        default_value = "pagespace,indexer",
+        default_value = "pagespace,patio,indexer",
         value_name = "NAMES"
     )]
     profiles: String,
@@ -111,7 +112,12 @@ pub(super) struct EventSettings {
 
 impl EventSettings {
     /// Says what is wrong, and how rooms and contents are kept.
-    pub(super) fn check(&self, members: usize, problems: &mut Vec<String>) -> EventConfig {
+    pub(super) fn check(
+        &self,
+        members: usize,
+        patio: PatioConfig,
+        problems: &mut Vec<String>,
+    ) -> EventConfig {
         let profiles = self.profiles.parse::<Profiles>().unwrap_or_else(|error| {
             problems.push(format!("PAGEROOM_PROFILES: {error}"));
             Profiles::default()
@@ -126,6 +132,7 @@ impl EventSettings {
                 members,
             },
             profiles,
+            patio,
             recovery: self.recovery(),
             rules: self.rules(problems),
             progress: self.progress(),

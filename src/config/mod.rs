@@ -6,6 +6,7 @@ mod environment;
 mod events;
 mod limits;
 mod listen;
+mod patio;
 mod reader;
 mod rooms;
 mod store;
@@ -33,7 +34,7 @@ use crate::{
 
 use self::{
     access::AccessSettings, events::EventSettings, limits::LimitSettings, listen::ListenSettings,
-    reader::ReaderSettings, rooms::RoomSettings, store::StoreSettings,
+    patio::PatioSettings, reader::ReaderSettings, rooms::RoomSettings, store::StoreSettings,
 };
 pub(crate) use self::{auth::AuthSettings, environment::Environment};
 
@@ -66,6 +67,8 @@ pub struct Settings {
     socket_io: SocketIoSettings,
     #[command(flatten)]
     events: EventSettings,
+    #[command(flatten)]
+    patio: PatioSettings,
     #[command(flatten)]
     pub(crate) log: LogSettings,
 }
@@ -165,9 +168,9 @@ impl Settings {
         let readers = self.readers.check(&mut problems);
         self.check_numbers(&mut problems);
         self.socket_io.check(&mut problems);
-        let events = self
-            .events
-            .check(self.limits.max_connections_per_room, &mut problems);
+        let patio = self.patio.check(broadcast_secret.as_ref(), &mut problems);
+        let members = self.limits.max_connections_per_room;
+        let events = self.events.check(members, patio, &mut problems);
         if let Err(error) = storage::check_address(self.store.database_url.expose()) {
             problems.push(error.to_string());
         }

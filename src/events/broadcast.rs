@@ -19,7 +19,7 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_REMEMBERED: u64 = 100_000;
 
 /// Names of events that only the server itself may use, in ascending order.
-const RESERVED: [&str; 37] = [
+const RESERVED: &[&str] = &[
     "access_revoked",
     "auth_expiring",
     "component:cursor",
@@ -30,6 +30,7 @@ const RESERVED: [&str; 37] = [
     "connect_error",
     "connection-confirmed",
     "connection-rejected",
+    "cross-thread-activity",
     "cursor_left",
     "cursor_moved",
     "cursors_moved",
@@ -37,6 +38,7 @@ const RESERVED: [&str; 37] = [
     "disconnecting",
     "error",
     "joined_page",
+    "missed-messages-response",
     "newListener",
     "page_awareness",
     "page_delta",
@@ -48,8 +50,16 @@ const RESERVED: [&str; 37] = [
     "removeListener",
     "room-error",
     "room-joined",
+    "room-left",
+    "room-participants",
     "shell:error",
     "typing_updated",
+    "user-channel-joined",
+    "user-channel-left",
+    "user-disconnected",
+    "user-joined-room",
+    "user-thread-switch",
+    "user-typing",
     "user_stopped_typing",
     "user_typing",
     "validation-error",
@@ -60,14 +70,16 @@ const RESERVED: [&str; 37] = [
 ];
 
 /// Events that say nothing any more when the next one is there: they have no offset, and are not told to those who have missed them.
-const MOMENTARY: [&str; 9] = [
+const MOMENTARY: [&str; 11] = [
     "component:cursor",
     "component:typing",
+    "cross-thread-activity",
     "cursor_left",
     "cursor_moved",
     "cursors_moved",
     "typing",
     "typing_updated",
+    "user-typing",
     "user_stopped_typing",
     "user_typing",
 ];
@@ -253,6 +265,26 @@ impl EventServices {
             }
         }
         self.do_broadcast(broadcast).await
+    }
+
+    /// Tells everybody in a room an event that may be kept, and waits until it is stored. Gives how many sockets are told.
+    ///
+    /// # Errors
+    /// When it cannot be told or stored now.
+    pub async fn tell_in(
+        &self,
+        room: &RoomName,
+        event: &str,
+        payload: &Arc<RawValue>,
+    ) -> Result<usize, Refusal> {
+        self.history.check(room, event)?;
+        let told = self
+            .rooms
+            .tell_kept(std::slice::from_ref(room), None, event, payload, None);
+        if let Some(number) = told.stored_at {
+            self.history.stored(number).await?;
+        }
+        Ok(told.count)
     }
 
     async fn do_broadcast(&self, broadcast: Broadcast) -> Result<Done, BroadcastError> {

@@ -29,6 +29,9 @@ pub(super) static PROFILE: Profile = Profile {
         let body = json!({ "event": call.name, "code": refusal.code.as_str(), "message": refusal.message });
         socket.tell("error", &body);
     },
+    answers: |_, _, _, _| {},
+    removed: |_, _, _| {},
+    disconnected: |_, _| {},
 };
 
 #[derive(Deserialize)]

@@ -30,6 +30,9 @@ pub(super) static PROFILE: Profile = Profile {
     handle,
     broadcast: |_, _| None,
     refused,
+    answers: |_, _, _, _| {},
+    removed: |_, _, _| {},
+    disconnected: |_, _| {},
 };
 
 /// What the rooms of a pair of events are made of.

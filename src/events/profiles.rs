@@ -3,9 +3,13 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use serde_json::Value as Json;
 
-use super::{Answer, Broadcast, Call, EventServices, EventSocket, inbox, indexer, pagespace};
-use crate::{protocols::events::is_of_documents, rooms::Refusal};
+use super::{Answer, Broadcast, Call, EventServices, EventSocket, inbox, indexer, pagespace, patio};
+use crate::{
+    protocols::events::is_of_documents,
+    rooms::{Departure, Refusal, RoomName},
+};
 
 /// The vocabulary of one application.
 pub struct Profile {
@@ -21,13 +25,19 @@ pub struct Profile {
     pub broadcast: fn(&EventServices, &Broadcast) -> Option<BroadcastWork>,
     /// Tells a client that does not wait for an answer why its event was refused, in the application's own words.
     pub refused: fn(&EventSocket, &Call, &Refusal),
+    /// Adds to the body of an acknowledgement what the application's clients look for beside `ok`.
+    pub answers: fn(&EventSocket, &Call, &Answer, &mut Json),
+    /// A client was sent out of a room, and has not been told yet.
+    pub removed: fn(&EventSocket, &RoomName, &Refusal),
+    /// A client's connection has ended. Also called for one whose end was told before.
+    pub disconnected: fn(&EventSocket, Departure),
 }
 
 /// What an event of a backend has done: how many sockets were told.
 pub type BroadcastWork = BoxFuture<'static, Result<usize, Refusal>>;
 
 /// All vocabularies that there are.
-static ALL: [&Profile; 2] = [&pagespace::PROFILE, &indexer::PROFILE];
+static ALL: [&Profile; 3] = [&pagespace::PROFILE, &patio::PROFILE, &indexer::PROFILE];
 
 /// Vocabularies of the server's own, which are always spoken.
 static OWN: [&Profile; 1] = [&inbox::PROFILE];
@@ -90,6 +100,20 @@ impl Profiles {
             (profile.connected)(socket);
         }
     }
+
+    /// A client was sent out of a room.
+    pub fn removed(&self, socket: &EventSocket, room: &RoomName, refusal: &Refusal) {
+        for profile in self.0.iter() {
+            (profile.removed)(socket, room, refusal);
+        }
+    }
+
+    /// A client's connection has ended.
+    pub fn disconnected(&self, socket: &EventSocket, departure: Departure) {
+        for profile in self.0.iter() {
+            (profile.disconnected)(socket, departure);
+        }
+    }
 }
 
 impl fmt::Debug for Profiles {
@@ -107,7 +131,7 @@ mod tests {
     fn profiles_are_named_in_the_configuration() {
         assert_eq!(
             format!("{:?}", Profiles::default()),
-            r#"["pagespace", "indexer"]"#
+            r#"["pagespace", "patio", "indexer"]"#
         );
         let none: Profiles = "".parse().expect("none");
         assert!(none.of("join_channel").is_none());

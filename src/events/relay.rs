@@ -19,6 +19,9 @@ pub(crate) static PROFILE: Profile = Profile {
     handle,
     broadcast: |_, _| None,
     refused,
+    answers: |_, _, _, _| {},
+    removed: |_, _, _| {},
+    disconnected: |_, _| {},
 };
 
 fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
@@ -51,11 +54,8 @@ async fn relay(socket: &Arc<EventSocket>, rule: &RelayRule, mut payload: Json) -
     let role = match socket.role(&room) {
         Some(role) => role,
         None => {
-            let asked = room
-                .asked()
-                .ok_or_else(|| super::not_found("there is no such room"))?;
             let access = &socket.services().access;
-            access.membership_of(socket.identity(), &asked).await?.role
+            access.room_membership(socket.identity(), &room).await?.role
         }
     };
     if role < rule.role {

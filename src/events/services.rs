@@ -5,8 +5,8 @@ use std::sync::Arc;
 use storage::SharedStore;
 
 use super::{
-    BroadcastIds, ContentConfig, Desks, Drives, EventRules, EventServices, History, Jobs, Presence, Profiles,
-    ProgressPace, RecoveryLimits, RoomLimits, Timed,
+    BroadcastIds, ContentConfig, Desks, Drives, EventRules, EventServices, History, Jobs, Patio, PatioConfig,
+    Presence, Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed,
 };
 use crate::{access::Access, reader::Readers, rooms::Registry, telemetry::Metrics};
 
@@ -27,6 +27,8 @@ pub struct EventConfig {
     pub progress: ProgressPace,
     /// How whole contents are kept.
     pub content: ContentConfig,
+    /// How PatioAI's vocabulary is spoken.
+    pub patio: PatioConfig,
 }
 
 impl EventServices {
@@ -36,6 +38,7 @@ impl EventServices {
             Arc::new(self.jobs.clone()),
             self.presence.clone(),
             self.drives.clone(),
+            self.patio.clone(),
         ]
     }
 
@@ -51,6 +54,7 @@ impl EventServices {
     ) -> Arc<Self> {
         let (rooms, alarm) = (presence.rooms().clone(), presence.alarm().clone());
         Arc::new(Self {
+            patio: Patio::new(&config.patio, rooms.clone(), alarm.clone()),
             access,
             desks: Desks::new(registry, readers, rooms.clone(), config.content),
             drives: Arc::new(Drives::new(rooms.clone(), alarm.clone(), store)),

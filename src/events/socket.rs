@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -19,8 +20,8 @@ mod returning;
 pub use returning::LostSession;
 
 use super::{
-    Alarm, BroadcastIds, Desks, Drives, EventOutbox, EventOutlet, EventRooms, Form, History, Jobs, Presence,
-    Profiles, RoomError, SocketId, TokenBucket, Way, event_text, not_found, people::Person,
+    Alarm, BroadcastIds, Desks, Drives, EventOutbox, EventOutlet, EventRooms, Form, History, Jobs, Patio,
+    Presence, Profiles, RoomError, SocketId, TokenBucket, Way, event_text, people::Person,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat, Viewer},
@@ -46,6 +47,8 @@ pub struct EventServices {
     pub desks: Arc<Desks>,
     /// Wakes the clock of the parts below.
     pub alarm: Alarm,
+    /// What PatioAI's rooms remember.
+    pub patio: Arc<Patio>,
     /// The events that are kept.
     pub history: History,
     /// What workers have said of workspaces.
@@ -63,6 +66,7 @@ pub struct EventSocket {
     id: SocketId,
     /// What the client calls its connection.
     name: Arc<str>,
+    address: IpAddr,
     identity: Mutex<Arc<Identity>>,
     outbox: Arc<EventOutbox>,
     services: Arc<EventServices>,
@@ -88,7 +92,7 @@ impl EventSocket {
     /// A connection of somebody who is known. It is in its own rooms at once.
     pub fn connect(
         identity: Arc<Identity>,
-        name: Arc<str>,
+        (name, address): (Arc<str>, IpAddr),
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
     ) -> Arc<Self> {
@@ -97,7 +101,7 @@ impl EventSocket {
             .iter()
             .flat_map(|user| RoomName::personal(user))
             .collect();
-        let socket = Self::outside(identity, name, max_outbox_bytes, services);
+        let socket = Self::outside(identity, (name, address), max_outbox_bytes, services);
         for room in own {
             // Own rooms have no limit.
             let _ = socket.services.rooms.enter(socket.id, &room, Way::Own);
@@ -108,7 +112,7 @@ impl EventSocket {
     /// One that is in no room yet.
     fn outside(
         identity: Arc<Identity>,
-        name: Arc<str>,
+        (name, address): (Arc<str>, IpAddr),
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
     ) -> Arc<Self> {
@@ -117,6 +121,7 @@ impl EventSocket {
         Arc::new(Self {
             id,
             name,
+            address,
             identity: Mutex::new(identity),
             outbox,
             services,
@@ -137,6 +142,11 @@ impl EventSocket {
     /// What the client calls its connection.
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Where it comes from.
+    pub fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Whose it is.
@@ -202,7 +212,9 @@ impl EventSocket {
 
     /// What it may do in a room that it has asked for and is in.
     pub fn role(&self, room: &RoomName) -> Option<Role> {
-        lock(&self.seats).get(room).map(|seat| seat.role())
+        // Not while the lock is held: who sends a socket away comes from the other side.
+        let seat = lock(&self.seats).get(room).cloned();
+        seat.map(|seat| seat.role())
     }
 
     /// Enters a room, if the sources of access let its user in. From then on its role follows every change, and it is sent away when
@@ -218,11 +230,10 @@ impl EventSocket {
             self.appear(room, way);
             return Ok(role);
         }
-        let asked = room.asked().ok_or_else(|| not_found("there is no such room"))?;
         // Limits first: who is refused anyway asks no source.
         rooms.check(self.id, room, way).map_err(refusal)?;
         let access = &self.services.access;
-        let membership = access.membership_of(self.identity(), &asked).await?;
+        let membership = access.room_membership(self.identity(), room).await?;
         let control = Arc::new(Control {
             socket: Arc::downgrade(self),
             room: room.clone(),
@@ -231,7 +242,8 @@ impl EventSocket {
         lock(&self.revoked).remove(room);
         let seat = access.watch_room(room, membership, control).await;
         let role = seat.role();
-        lock(&self.seats).insert(room.clone(), Arc::new(seat));
+        let before = lock(&self.seats).insert(room.clone(), Arc::new(seat));
+        drop(before);
         match self.take_if_removed(room) {
             // It was sent away between the decision and now.
             Some(refusal) => Err(refusal),
@@ -254,10 +266,9 @@ impl EventSocket {
     }
 
     fn take_if_removed(&self, room: &RoomName) -> Option<Refusal> {
-        let mut seats = lock(&self.seats);
-        let removed = seats.get(room)?.removed()?;
-        seats.remove(room);
-        drop(seats);
+        let seat = lock(&self.seats).get(room).cloned();
+        let removed = seat?.removed()?;
+        self.give_up_seat(room);
         self.forget(room);
         Some(removed)
     }
@@ -266,10 +277,16 @@ impl EventSocket {
     pub fn leave(&self, room: &RoomName, way: Way) -> bool {
         let left = self.services.rooms.leave(self.id, room, way);
         if left {
-            lock(&self.seats).remove(room);
+            self.give_up_seat(room);
         }
         self.disappear(room, way, left);
         left
+    }
+
+    /// Gives its seat up, behind the lock: who sends a socket away comes from the other side.
+    fn give_up_seat(&self, room: &RoomName) {
+        let seat = lock(&self.seats).remove(room);
+        drop(seat);
     }
 
     /// Takes it out of a room in every way that it had asked for.
@@ -397,16 +414,20 @@ impl EventSocket {
     pub fn lose(&self) {
         self.services.presence.disconnect(self.id, Departure::Lost);
         self.services.drives.disconnect(self.id, Departure::Lost);
+        self.services.profiles.disconnected(self, Departure::Lost);
         self.services.rooms.lose(self.id);
-        lock(&self.seats).clear();
+        let seats = std::mem::take(&mut *lock(&self.seats));
+        drop(seats);
     }
 
     /// The connection has ended.
     pub fn disconnect(&self, departure: Departure) {
         self.services.presence.disconnect(self.id, departure);
         self.services.drives.disconnect(self.id, departure);
+        self.services.profiles.disconnected(self, departure);
         self.services.rooms.disconnect(self.id);
-        lock(&self.seats).clear();
+        let seats = std::mem::take(&mut *lock(&self.seats));
+        drop(seats);
     }
 }
 
@@ -414,6 +435,7 @@ impl Drop for EventSocket {
     fn drop(&mut self) {
         self.services.presence.disconnect(self.id, Departure::Lost);
         self.services.drives.disconnect(self.id, Departure::Lost);
+        self.services.profiles.disconnected(self, Departure::Lost);
         self.services.rooms.disconnect(self.id);
     }
 }
@@ -441,6 +463,7 @@ impl RoomControl for Control {
             {
                 socket.services.drives.expel(&self.room, socket.id, &user);
             }
+            socket.services.profiles.removed(&socket, &self.room, refusal);
             socket.tell_revoked(&self.room, refusal);
         }
     }

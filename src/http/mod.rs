@@ -9,6 +9,7 @@ mod health;
 mod page_state;
 mod pages;
 mod permissions;
+mod rooms;
 mod socket;
 mod socket_io;
 mod trash;
@@ -237,6 +238,10 @@ pub fn router(parts: Parts) -> Router {
         .route(
             "/api/pages/{id}/permissions/{user}",
             put(permissions::grant).delete(permissions::revoke),
+        )
+        .route(
+            "/api/rooms/{room}",
+            get(rooms::get).put(rooms::put).delete(rooms::delete),
         )
         .route("/api/users/{user}/sign-out", post(users::sign_out))
         .route(

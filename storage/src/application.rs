@@ -1,7 +1,7 @@
 //! An application's own database, asked with the application's own queries.
 //!
 //! Pageroom keeps nothing there and knows none of its tables but those of one application (see [`PageSpaceSession`]). A query
-//! gets texts as `$1`, `$2`, … and answers with the first column of its first row, as text.
+//! gets texts as `$1`, `$2`, … and answers with the columns of its first row, as texts.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -86,10 +86,10 @@ impl Application {
     pub fn new(url: &str, timeout: Duration) -> Result<Self, StoreError> {
         let place = match url.split_once(':') {
             Some(("postgres" | "postgresql", _)) => {
-                // Times without a zone are meant in UTC.
+                // Times without a zone are meant in UTC, and all are written in one form.
+                let forms = [("timezone", "UTC"), ("datestyle", "ISO")];
                 let options = connect_options(url)?.into_iter();
-                let options =
-                    options.map(|options| session_options(options, timeout).options([("timezone", "UTC")]));
+                let options = options.map(|options| session_options(options, timeout).options(forms));
                 // An application may give a server that is only read.
                 Place::Postgres(Connections::new(MAX_CONNECTIONS, options).also_read_only())
             }
@@ -112,15 +112,27 @@ impl Application {
         Ok(Self { place, timeout })
     }
 
-    /// The first column of the first row, as text. `None` without a row, or for NULL. The query is the operator's: it is sent as
-    /// it is, and parameters are never put into it.
+    /// The first column of the first row, as text. `None` without a row, or for NULL.
     pub async fn ask(&self, query: &str, parameters: &[&str]) -> Result<Option<String>, StoreError> {
+        let row = self.row(query, parameters).await?;
+        Ok(row.and_then(|[answer]| answer))
+    }
+
+    /// The first row, each column as text or `None` for NULL. The query is the operator's: it is sent as it is, and parameters are never
+    /// put into it. Times of PostgreSQL are in UTC and in the form of ISO.
+    pub async fn row<const COLUMNS: usize>(
+        &self,
+        query: &str,
+        parameters: &[&str],
+    ) -> Result<Option<[Option<String>; COLUMNS]>, StoreError> {
         self.in_time(async {
             match &self.place {
                 Place::Postgres(connections) => {
                     let mut lease = connections.lease().await?;
-                    // Whatever type the column has is made a text.
-                    let as_text = format!("SELECT answer::text FROM ({query}) AS asked (answer) LIMIT 1");
+                    // Whatever types the columns have are made texts.
+                    let names: Vec<_> = (0..COLUMNS).map(|at| format!("answer_{at}")).collect();
+                    let (texts, names) = (names.join("::text, "), names.join(", "));
+                    let as_text = format!("SELECT {texts}::text FROM ({query}) AS asked ({names}) LIMIT 1");
                     let query = parameters
                         .iter()
                         .fold(sqlx::query(AssertSqlSafe(as_text)), |query, parameter| {
@@ -128,7 +140,7 @@ impl Application {
                         });
                     let row = query.fetch_optional(&mut lease.connection).await?;
                     lease.give_back();
-                    row.map_or(Ok(None), |row| row.try_get(0))
+                    row.map(|row| columns(|at| row.try_get(at))).transpose()
                 }
                 Place::Sqlite(connections) => {
                     let mut lease = connections.lease().await?;
@@ -138,7 +150,7 @@ impl Application {
                     );
                     let row = query.fetch_optional(&mut lease.connection).await?;
                     lease.give_back();
-                    row.map_or(Ok(None), |row| row.try_get_unchecked(0))
+                    row.map(|row| columns(|at| row.try_get_unchecked(at))).transpose()
                 }
             }
         })
@@ -219,4 +231,15 @@ impl Application {
         }
         Err(error)
     }
+}
+
+/// As many columns of a row as are wanted.
+fn columns<const COLUMNS: usize>(
+    read: impl Fn(usize) -> Result<Option<String>, sqlx::Error>,
+) -> Result<[Option<String>; COLUMNS], sqlx::Error> {
+    let mut columns = [const { None }; COLUMNS];
+    for (at, column) in columns.iter_mut().enumerate() {
+        *column = read(at)?;
+    }
+    Ok(columns)
 }

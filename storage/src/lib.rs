@@ -40,6 +40,7 @@ mod open;
 mod place;
 mod postgres;
 mod readable;
+mod rooms;
 mod rows;
 mod schema;
 mod sqlite;
@@ -59,10 +60,11 @@ pub use model::{
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
 pub use open::{StoreOptions, check_address, describe, migrate, open};
+pub use rooms::{RoomStore, RoomTables, SharedRoom};
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: AccessStore + EventStore {
+pub trait Store: AccessStore + EventStore + RoomStore {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 

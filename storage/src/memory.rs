@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
     EventStore, EventTables, Generation, KeptQuery, LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord,
-    Permission, ReadEvent, Seq, Snapshot, Store, StoreError, StoredPage, StoredSnapshot, UserRecord, batch,
-    readable,
+    Permission, ReadEvent, RoomStore, RoomTables, Seq, SharedRoom, Snapshot, Store, StoreError, StoredPage,
+    StoredSnapshot, UserRecord, batch, readable,
 };
 
 /// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
@@ -196,6 +196,7 @@ impl PageTable {
 pub struct MemoryStore {
     tables: Mutex<Tables>,
     access: Mutex<AccessTables>,
+    rooms: Mutex<RoomTables>,
     epoch: String,
     events: Mutex<EventTables>,
 }
@@ -207,6 +208,7 @@ impl MemoryStore {
         Self {
             tables: Mutex::new(Tables::new(RandomState::new().hash_one(0_u8))),
             access: Mutex::default(),
+            rooms: Mutex::default(),
             epoch: format!("{:016x}", RandomState::new().hash_one(0_u8)),
             events: Mutex::default(),
         }
@@ -215,6 +217,10 @@ impl MemoryStore {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // Every change of the tables is complete before anything in it can panic.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn rooms(&self) -> MutexGuard<'_, RoomTables> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn events(&self) -> MutexGuard<'_, EventTables> {
@@ -249,6 +255,7 @@ impl AccessStore for MemoryStore {
 
     async fn grant(&self, permission: &Permission) -> Result<(), StoreError> {
         self.access().grant(permission);
+        self.rooms().readmit(&permission.page, &permission.user);
         Ok(())
     }
 
@@ -294,6 +301,31 @@ impl AccessStore for MemoryStore {
     async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
         self.access().forget_seen(room, user);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl RoomStore for MemoryStore {
+    async fn shared_room(&self, room: &str) -> Result<Option<SharedRoom>, StoreError> {
+        Ok(self.rooms().room(room))
+    }
+
+    async fn keep_room(&self, room: &SharedRoom) -> Result<(), StoreError> {
+        self.rooms().keep(room);
+        Ok(())
+    }
+
+    async fn forget_room(&self, room: &str) -> Result<bool, StoreError> {
+        Ok(self.rooms().forget(room))
+    }
+
+    async fn remove_from_room(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        self.rooms().remove(room, user);
+        Ok(())
+    }
+
+    async fn is_removed(&self, room: &str, user: &str) -> Result<bool, StoreError> {
+        Ok(self.rooms().is_removed(room, user))
     }
 }
 

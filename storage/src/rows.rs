@@ -11,7 +11,7 @@ use sqlx::FromRow;
 
 use crate::{
     AuditEntry, EventId, Generation, LastSeen, LoggedUpdate, PageId, PageRecord, Permission, ReadEvent, Seq,
-    Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord,
+    SharedRoom, Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord,
 };
 
 /// The head of a page's log.
@@ -264,6 +264,19 @@ pub(crate) fn seen(rows: Vec<SeenRow>) -> Vec<LastSeen> {
         at: time(at),
     };
     rows.into_iter().map(read).collect()
+}
+
+/// A row of `shared_rooms`: room, name, members at most, time of the end.
+pub(crate) type SharedRoomRow = (String, Option<String>, Option<i64>, Option<i64>);
+
+pub(crate) fn shared_room(rows: Vec<SharedRoomRow>) -> Option<SharedRoom> {
+    let (room, name, max_members, expires) = rows.into_iter().next()?;
+    Some(SharedRoom {
+        room,
+        name,
+        max_members: max_members.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
+        expires_at: expires.map(time),
+    })
 }
 
 /// A row of `page_users`: version, time of the last sign-out, blocked.

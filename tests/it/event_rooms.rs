@@ -12,9 +12,9 @@ use crate::support::{
     token::{SECRET, seconds_from_now, token},
 };
 
-const BRIDGE: &str = "a secret of the backends, 32 bytes or more";
+pub(crate) const BRIDGE: &str = "a secret of the backends, 32 bytes or more";
 const INDEXER: &str = "a token of the indexer, 32 bytes or more";
-const LOCKED: [&str; 8] = [
+pub(crate) const LOCKED: [&str; 8] = [
     "--jwt-secret",
     SECRET,
     "--admin-token",
@@ -30,22 +30,22 @@ async fn user(server: &TestServer, name: &str, pages: Value) -> Session {
     Session::connect(server.address, &auth).await.0
 }
 
-async fn ask(session: &mut Session, event: &str, body: Value) -> Value {
+pub(crate) async fn ask(session: &mut Session, event: &str, body: Value) -> Value {
     session.send(event, Some(7), &body, &[]).await;
     session.until_told("7").await.body
 }
 
-async fn enter(session: &mut Session, event: &str, body: Value) {
+pub(crate) async fn enter(session: &mut Session, event: &str, body: Value) {
     let answer = ask(session, event, body).await;
     assert_eq!(answer["ok"], true, "{event}: {answer}");
 }
 
-fn signed(body: &str) -> String {
+pub(crate) fn signed(body: &str) -> String {
     let at = std::time::UNIX_EPOCH + Duration::from_secs(seconds_from_now(0));
     pageroom::auth::signature::sign(&pageroom::auth::Secret::new(BRIDGE), at, body.as_bytes())
 }
 
-async fn post(server: &TestServer, path: &str, body: &str) -> (u16, Value) {
+pub(crate) async fn post(server: &TestServer, path: &str, body: &str) -> (u16, Value) {
     let signature = signed(body);
     let headers = [("x-broadcast-signature", signature.as_str())];
     let answer = send(
@@ -59,14 +59,14 @@ async fn post(server: &TestServer, path: &str, body: &str) -> (u16, Value) {
     (answer.status.as_u16(), answer.json())
 }
 
-async fn tell(server: &TestServer, room: &str, event: &str, payload: Value) -> Value {
+pub(crate) async fn tell(server: &TestServer, room: &str, event: &str, payload: Value) -> Value {
     let body = json!({ "channelId": room, "event": event, "payload": payload }).to_string();
     let (status, answer) = post(server, "/api/broadcast", &body).await;
     assert_eq!(status, 200, "{answer}");
     answer["delivered"].clone()
 }
 
-async fn put_grant(server: &TestServer, method: Method, page: &str, user: &str, role: &str) {
+pub(crate) async fn put_grant(server: &TestServer, method: Method, page: &str, user: &str, role: &str) {
     let bearer = format!("Bearer {ADMIN_TOKEN}");
     let headers = [
         ("authorization", bearer.as_str()),

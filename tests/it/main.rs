@@ -22,6 +22,7 @@ mod lanes;
 mod limits;
 mod matrix;
 mod operations;
+mod patio;
 mod persistence;
 mod reader;
 mod recovery;

@@ -10,7 +10,15 @@ use crate::support::{
     token::{SECRET, token},
 };
 
-const LOCKED: [&str; 4] = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
+const LOCKED: [&str; 6] = [
+    "--jwt-secret",
+    SECRET,
+    "--admin-token",
+    ADMIN_TOKEN,
+    // Without the vocabulary that greets everybody.
+    "--profiles",
+    "pagespace,indexer",
+];
 
 /// A client that remembers what clients of Socket.IO remember.
 struct Client {

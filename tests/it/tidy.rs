@@ -628,6 +628,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         15_761_490_521_604_363_595,
     ),
     (
+        "storage/migrations/postgres/0006_rooms.sql",
+        5_871_212_796_898_837_532,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -646,6 +650,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0005_events.sql",
         16_613_548_415_885_720_323,
+    ),
+    (
+        "storage/migrations/sqlite/0006_rooms.sql",
+        4_166_755_120_223_794_880,
     ),
 ];
 

@@ -152,9 +152,10 @@ impl Access {
     /// Asks the sources, and does what follows. Returns when everything has been asked once.
     pub(super) async fn decide_all(&self, questions: impl IntoIterator<Item = Question>) {
         let deciding = stream::iter(questions).for_each_concurrent(MAX_AT_ONCE, async |question| {
-            let answer = match &question.page {
-                Some(page) => self.decide(&question.identity, page, now()).await,
-                None => self
+            let answer = match (&question.page, &question.room) {
+                (Some(page), Some(room)) => self.decide_room(&question.identity, room, page, now()).await,
+                (Some(page), None) => self.decide(&question.identity, page, now()).await,
+                (None, _) => self
                     .check_standing(&question.identity, now())
                     .await
                     .map(|()| may_enter()),

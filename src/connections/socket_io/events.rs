@@ -249,11 +249,13 @@ impl EventsPlace {
                 if let Some(fields) = body.as_object_mut() {
                     fields.insert("ok".to_owned(), true.into());
                 }
+                (profile.answers)(&self.join.events, call, &Ok(Json::Null), &mut body);
                 self.join.events.push(&events::answer_text(ack, &body));
             }
             (Err(refusal), Some(ack)) => {
                 let error = crate::protocols::socket_io::refusal_body(&refusal);
-                let body = json!({ "ok": false, "error": error });
+                let mut body = json!({ "ok": false, "error": error });
+                (profile.answers)(&self.join.events, call, &Err(refusal), &mut body);
                 self.join.events.push(&events::answer_text(ack, &body));
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Packets are read and written by `socketioxide-core` and `socketioxide-parser-common`.
 
+mod capacity;
 mod config;
 mod events;
 mod joined_page;

@@ -163,14 +163,15 @@ impl ServerNamespaces {
             let (limit, services) = (context.max_outbox_bytes, &context.events);
             let recovered = match lost {
                 Some(lost) => {
-                    let recovering = EventSocket::recover(identity.clone(), &lost, limit, services.clone());
+                    let recovering =
+                        EventSocket::recover((identity.clone(), address), &lost, limit, services.clone());
                     recovering.await.map(|socket| (socket, Arc::from(lost.secret)))
                 }
                 None => None,
             };
             let (socket, secret) = recovered.unwrap_or_else(|| {
                 let name = sid.to_string().into();
-                let socket = EventSocket::connect(identity.clone(), name, limit, services.clone());
+                let socket = EventSocket::connect(identity.clone(), (name, address), limit, services.clone());
                 let secret = socket.begin_session();
                 (socket, secret)
             });

@@ -11,13 +11,13 @@ use std::{
 use axum::http::{header, request::Parts};
 use ipnet::IpNet;
 
-use super::{config::SocketIoConfig, namespaces::ServerNamespaces, session::SocketIo};
+use super::{capacity::TurnedAway, config::SocketIoConfig, namespaces::ServerNamespaces, session::SocketIo};
 use crate::{
     auth::{Origin, client_address},
     connections::{
         Admissions, Peer, context::ServerContext, driver::now, engine_io::Server, protocol::Protocol,
     },
-    rooms::Refusal,
+    rooms::{Refusal, RefusalCode},
 };
 
 /// Lets clients in at `/socket.io/`.
@@ -32,6 +32,7 @@ struct Shared {
     own_pages: Vec<Origin>,
     context: Arc<ServerContext>,
     draining: Arc<AtomicBool>,
+    turned_away: TurnedAway,
 }
 
 impl SocketIoServer {
@@ -51,6 +52,7 @@ impl SocketIoServer {
             own_pages,
             context,
             draining,
+            turned_away: TurnedAway::new(),
         }))
     }
 }
@@ -84,8 +86,17 @@ impl SocketIoServer {
         });
         let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         shared.context.access.rates().arrives(address)?;
+        let slot = match shared.admissions.admit(None, address) {
+            Ok(slot) => slot,
+            // The server is full, and not only for this client.
+            Err(refusal) if refusal.code == RefusalCode::Unavailable => {
+                let namespaces = shared.turned_away.namespaces(refusal)?;
+                return Ok(Box::new(SocketIo::new(now(), namespaces, &shared.config)));
+            }
+            Err(refusal) => return Err(refusal),
+        };
         let namespaces = ServerNamespaces {
-            slot: Arc::new(Mutex::new(shared.admissions.admit(None, address)?)),
+            slot: Arc::new(Mutex::new(slot)),
             config: shared.config,
             context: shared.context.clone(),
             draining: shared.draining.clone(),

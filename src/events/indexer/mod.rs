@@ -36,6 +36,9 @@ pub(super) static PROFILE: Profile = Profile {
         let body = json!({ "message": refusal.message, "code": refusal.code.as_str() });
         socket.tell("error", &body);
     },
+    answers: |_, _, _, _| {},
+    removed: |_, _, _| {},
+    disconnected: |_, _| {},
 };
 
 /// What workers have said of workspaces. Clones share it.

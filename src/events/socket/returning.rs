@@ -4,7 +4,7 @@
 //! connects again, together with the offset of the last event that it has heard (see the module of [`Recent`](super::super::recent)). Rights
 //! are asked for anew: a room that is closed by now is not entered, and nothing of it is told.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use socketioxide_core::Sid;
 
@@ -40,7 +40,7 @@ impl EventSocket {
     /// Goes on with the session of a connection that was lost; `None` when that is not possible: the user is another one, it is too
     /// late, or not all that was missed is known any more. If the server believes the old connection alive, that one ends.
     pub async fn recover(
-        identity: Arc<Identity>,
+        (identity, address): (Arc<Identity>, IpAddr),
         lost: &LostSession,
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
@@ -51,7 +51,12 @@ impl EventSocket {
             Some(text) => Some(services.history.epoch().read(text)?),
             None => None,
         };
-        let socket = Self::outside(identity.clone(), name.clone(), max_outbox_bytes, services);
+        let socket = Self::outside(
+            identity.clone(),
+            (name.clone(), address),
+            max_outbox_bytes,
+            services,
+        );
         let (mut closed, mut shown) = (Vec::new(), Vec::new());
         for (room, ways) in stays {
             if ways.contains(&Way::Presence) {
@@ -106,11 +111,8 @@ impl EventSocket {
 
     /// Asks whether it may enter a room, and follows its right there from now on.
     async fn take_seat(self: &Arc<Self>, room: &RoomName) -> Result<(), Refusal> {
-        let asked = room
-            .asked()
-            .ok_or_else(|| super::not_found("there is no such room"))?;
         let access = &self.services.access;
-        let membership = access.membership_of(self.identity(), &asked).await?;
+        let membership = access.room_membership(self.identity(), room).await?;
         let control = Arc::new(Control {
             socket: Arc::downgrade(self),
             room: room.clone(),
@@ -119,7 +121,8 @@ impl EventSocket {
         match seat.removed() {
             Some(refusal) => Err(refusal),
             None => {
-                lock(&self.seats).insert(room.clone(), Arc::new(seat));
+                let before = lock(&self.seats).insert(room.clone(), Arc::new(seat));
+                drop(before);
                 Ok(())
             }
         }

@@ -15,7 +15,7 @@ use super::{body_of_backend, refused};
 use crate::{
     access::Note,
     http::{App, body::UnreadBody, now},
-    rooms::{Notice, Refusal, RefusalCode, RoomName},
+    rooms::{Notice, Refusal, RefusalCode, RoomKind, RoomName},
 };
 
 /// The reasons that programs of members know.
@@ -27,6 +27,8 @@ const REASONS: [&str; 6] = [
     "page_private",
     "conversation_unshared",
 ];
+/// Of these, those for which a user stays out of a shared room until a permission is granted again.
+const LASTING: [&str; 2] = ["member_removed", "permission_revoked"];
 /// Rooms that one request may name.
 const MAX_ROOMS: usize = 10_000;
 
@@ -92,7 +94,7 @@ pub(in crate::http) async fn kick(
     };
     let user = Some(kick.user.as_str()).filter(|user| *user != EVERYBODY);
     let access = &app.around.access;
-    let (mut count, mut left) = (0, Vec::new());
+    let (mut count, mut left, mut is_kept) = (0, Vec::new(), true);
     for spelled in &kick.rooms {
         let Some(room) = RoomName::parse(spelled).or_else(|| RoomName::page(spelled)) else {
             continue;
@@ -106,6 +108,12 @@ pub(in crate::http) async fn kick(
             notice: Some(Arc::new(notice)),
             ..Refusal::new(RefusalCode::Forbidden, "you were sent out of the room")
         };
+        if let Some(user) = user
+            && room.kind() == RoomKind::Shared
+            && LASTING.contains(&kick.reason.as_str())
+        {
+            is_kept = is_kept && access.keep_out(&room, user).await.is_ok();
+        }
         let sent = access.send_away(user, Some(&room), kick.except.as_deref(), &refusal);
         access.audit().note(
             now(),
@@ -122,6 +130,9 @@ pub(in crate::http) async fn kick(
             count += sent.len();
             left.push(spelled);
         }
+    }
+    if !is_kept {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "The removal could not be stored");
     }
     Json(json!({ "success": true, "kickedCount": count, "rooms": left })).into_response()
 }

@@ -30,6 +30,7 @@ use crate::{
 mod access;
 mod events;
 mod failure;
+mod rooms;
 mod session;
 mod statements;
 

@@ -40,6 +40,7 @@ mod events;
 mod failure;
 mod file;
 mod parcel;
+mod rooms;
 mod statements;
 #[cfg(test)]
 mod tests;

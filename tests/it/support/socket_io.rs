@@ -115,8 +115,11 @@ impl Session {
 
     /// Opens a session and connects to the namespace of events, with `auth` if it is an object. Gives the name of the connection as well.
     pub(crate) async fn connect(address: SocketAddr, auth: &Value) -> (Self, String) {
-        let (session, hello) = Self::greet(address, auth).await;
+        let (mut session, hello) = Self::greet(address, auth).await;
         let sid = hello["sid"].as_str().expect("a name").to_owned();
+        let confirmed = session.told().await;
+        assert_eq!(confirmed.what, "connection-confirmed");
+        assert_eq!(confirmed.body["socketId"], sid);
         (session, sid)
     }
 

@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use storage::{
     AccessStore, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId, EventStore, KeptQuery,
-    LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord, Permission, ReadEvent, Seq, SharedStore,
-    Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
+    LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord, Permission, ReadEvent, RoomStore, Seq,
+    SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -157,6 +157,34 @@ impl AccessStore for SwitchedStore {
     async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
         pass(&self.writing).await?;
         self.store.forget_seen(room, user).await
+    }
+}
+
+#[async_trait]
+impl RoomStore for SwitchedStore {
+    async fn shared_room(&self, room: &str) -> Result<Option<SharedRoom>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.shared_room(room).await
+    }
+
+    async fn keep_room(&self, room: &SharedRoom) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.keep_room(room).await
+    }
+
+    async fn forget_room(&self, room: &str) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.forget_room(room).await
+    }
+
+    async fn remove_from_room(&self, room: &str, user: &str) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.remove_from_room(room, user).await
+    }
+
+    async fn is_removed(&self, room: &str, user: &str) -> Result<bool, StoreError> {
+        pass(&self.reading).await?;
+        self.store.is_removed(room, user).await
     }
 }
 

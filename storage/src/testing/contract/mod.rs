@@ -17,6 +17,7 @@ mod access;
 mod batches;
 mod events;
 mod reading;
+mod rooms;
 mod sharing;
 mod snapshots;
 
@@ -24,6 +25,7 @@ pub use access::*;
 pub use batches::*;
 pub use events::*;
 pub use reading::*;
+pub use rooms::*;
 pub use sharing::*;
 pub use snapshots::*;
 
@@ -92,6 +94,8 @@ macro_rules! store_contract {
             users_are_signed_out_and_blocked
             who_was_seen_in_a_room_is_read_newest_first_and_forgotten
             the_audit_log_is_read_newest_first_and_forgotten_by_time
+            a_shared_room_is_kept_as_it_was_last_said_and_forgotten
+            who_was_removed_from_a_room_stays_so_until_granted_a_permission_on_it
             kept_events_come_back_by_room_in_order_and_byte_for_byte
             of_each_name_in_a_room_the_newest_events_are_kept
             events_and_ids_are_forgotten_by_time

@@ -1,0 +1,146 @@
+//! What backends tell that wants more than to be told.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use super::hall::timestamp;
+use crate::{
+    access::REMOVED,
+    events::{Broadcast, BroadcastWork, EventServices},
+    rooms::{Refusal, RefusalCode, RoomKind, RoomName},
+};
+
+pub(super) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Option<BroadcastWork> {
+    let Broadcast {
+        room, event, payload, ..
+    } = broadcast.clone();
+    let services = services.clone();
+    let is_shared = room.kind() == RoomKind::Shared;
+    match event.as_str() {
+        "user-removed-from-room" if is_shared => Some(Box::pin(async move {
+            let removed = removed_user(&payload);
+            if let Some(user) = &removed {
+                // First, so that nobody slips back in.
+                services.access.keep_out(&room, user).await.map_err(unstored)?;
+            }
+            let told = services.tell_in(&room, &event, &payload).await?;
+            if let Some(user) = &removed {
+                let refusal = Refusal::new(RefusalCode::Forbidden, REMOVED);
+                services.access.send_away(Some(user), Some(&room), None, &refusal);
+                services.patio.forget(&room, user);
+            }
+            Ok(told)
+        })),
+        "room-deleted" if is_shared => Some(Box::pin(async move {
+            services.access.forget_room(&room).await.map_err(unstored)?;
+            let told = services.tell_in(&room, &event, &payload).await?;
+            let refusal = Refusal::new(RefusalCode::NotFound, "Room not found");
+            services.access.send_away(None, Some(&room), None, &refusal);
+            Ok(told)
+        })),
+        event if is_shared && event.starts_with("ai-") => {
+            let told = services.patio.tell_ai(&room, event, &payload);
+            Some(Box::pin(async move { Ok(told) }))
+        }
+        _ => {
+            let stamped = stamped(&payload)?;
+            Some(Box::pin(async move {
+                services.tell_in(&room, &event, &stamped).await
+            }))
+        }
+    }
+}
+
+fn unstored(error: storage::StoreError) -> Refusal {
+    tracing::warn!(%error, "a change of a shared room cannot be stored");
+    Refusal::unavailable("the change cannot be stored now, try again")
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Removal {
+    removed_user: RemovedUser,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RemovedUser {
+    user_id: Option<String>,
+}
+
+/// The user whom a removal is about.
+fn removed_user(payload: &RawValue) -> Option<String> {
+    let removal: Removal = serde_json::from_str(payload.get()).ok()?;
+    let user = removal.removed_user.user_id?;
+    // Some programs write this before the ids of users that have an account.
+    Some(RoomName::of_user(&user).id().to_owned())
+}
+
+/// What says that a row of a table has changed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope {
+    #[serde(rename = "eventType")]
+    _event_type: String,
+    #[serde(rename = "table")]
+    _table: String,
+    timestamp: Option<IgnoredAny>,
+}
+
+/// An envelope with the time, where it has none. All else of it stays as the backend wrote it, byte for byte.
+fn stamped(payload: &RawValue) -> Option<Arc<RawValue>> {
+    let envelope: Envelope = serde_json::from_str(payload.get()).ok()?;
+    if envelope.timestamp.is_some() {
+        return None;
+    }
+    let open = payload.get().trim_end().strip_suffix('}')?;
+    let text = format!("{open},\"timestamp\":\"{}\"}}", timestamp());
+    RawValue::from_string(text).ok().map(Arc::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).expect("JSON")
+    }
+
+    #[test]
+    fn only_envelopes_without_a_time_are_stamped_and_nothing_else_of_them_changes() {
+        for text in [
+            r#"{"eventType":"INSERT","table":"t","timestamp":"then"}"#,
+            r#"{"eventType":"INSERT"}"#,
+            r#"{"table":"t"}"#,
+            "[]",
+            "7",
+        ] {
+            assert!(stamped(&raw(text)).is_none(), "{text}");
+        }
+        let text =
+            r#"{ "new": { "n": 1.0, "big": 12345678901234567890 }, "eventType":"INSERT", "table":"t" }"#;
+        let stamped = stamped(&raw(text)).expect("an envelope");
+        let before = text.strip_suffix('}').expect("an object");
+        assert!(stamped.get().starts_with(before), "{stamped}");
+        let value: serde_json::Value = serde_json::from_str(stamped.get()).expect("JSON");
+        assert!(value["timestamp"].is_string());
+    }
+
+    #[test]
+    fn the_removed_user_is_named_with_or_without_what_is_written_before_accounts() {
+        for (text, expected) in [
+            (r#"{"removedUser":{"userId":"ada"}}"#, Some("ada")),
+            (
+                r#"{"removedUser":{"userId":"auth_ada","displayName":"Ada"}}"#,
+                Some("ada"),
+            ),
+            (r#"{"removedUser":{"userId":null}}"#, None),
+            (r#"{"removedUser":{}}"#, None),
+            ("{}", None),
+        ] {
+            assert_eq!(removed_user(&raw(text)).as_deref(), expected, "{text}");
+        }
+    }
+}
