@@ -117,7 +117,7 @@ impl Pending {
             };
             while let Some((&found, _)) = self.waiting.range(first..=last).next() {
                 for update in self.waiting.remove(&found).unwrap_or_default() {
-                    for start in start_of(&update, found) {
+                    if let Some(start) = start_of(&update, found) {
                         self.starts.remove(&start);
                     }
                     ready.push(update);
