@@ -13,6 +13,7 @@ mod floods;
 mod hocuspocus;
 mod hocuspocus_access;
 mod http;
+mod kept_store;
 mod lanes;
 mod limits;
 mod matrix;
