@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::pending::{self, Pending, PendingFull};
 use crate::state_vector::{ClientId, StateVector};
 use crate::structs::{StructStore, TakenIn};
-use crate::update::{Update, merge, rest};
+use crate::update::{ClientRange, Update, merge, rest};
 
 /// What an update needs before it can be admitted: that `client` is known up to `clock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +63,8 @@ pub struct Document {
     store: Option<StructStore>,
     /// The encoded state, with what is parked; always there while asleep.
     encoded: Option<Bytes>,
+    /// The same, taken apart, as soon as that was needed while asleep.
+    parsed: Option<Update>,
     /// What was parked.
     pending: Pending,
     /// About how large the encoded state is.
@@ -128,7 +130,10 @@ impl Document {
         if !update.is_within(&known) {
             return Self::load(limits, [state]);
         }
-        Ok(Self::with_encoded(limits, state, known))
+        Ok(Self {
+            parsed: Some(update),
+            ..Self::with_encoded(limits, state, known)
+        })
     }
 
     fn with_encoded(limits: Limits, encoded: Bytes, slept_with: StateVector) -> Self {
@@ -138,6 +143,7 @@ impl Document {
             store: None,
             size: encoded.len(),
             encoded: Some(encoded),
+            parsed: None,
             pending: Pending::default(),
             failed: false,
             #[cfg(feature = "testing")]
@@ -259,7 +265,7 @@ impl Document {
         if self.pending.is_empty() {
             return Ok(admitted);
         }
-        self.with_parked(admitted, &rest(&self.pending.merged(), state_vector))
+        self.with_parked(admitted, &self.parked_since(state_vector))
     }
 
     /// What a replica with this state vector lacks of what is not parked.
@@ -268,10 +274,13 @@ impl Document {
     /// When the document broke.
     pub fn admitted_since(&mut self, state_vector: &StateVector) -> Result<Bytes, ApplyError> {
         self.check()?;
-        match &self.store {
-            Some(store) => Ok(Bytes::from(store.diff(state_vector))),
-            None => Ok(rest(&self.stored()?, state_vector).bytes().clone()),
+        if let Some(store) = &self.store {
+            return Ok(Bytes::from(store.diff(state_vector)));
         }
+        let stored = self.stored()?;
+        let lacking = rest(&stored, state_vector).bytes().clone();
+        self.parsed = Some(stored);
+        Ok(lacking)
     }
 
     /// The whole document as one update, with what is parked; shared until the next change.
@@ -286,10 +295,21 @@ impl Document {
         let mut encoded = self.store()?.encode();
         self.size = encoded.len();
         if !self.pending.is_empty() {
-            encoded = self.with_parked(encoded, &self.pending.merged())?;
+            encoded = self.with_parked(encoded, &self.parked_since(&StateVector::new()))?;
         }
         self.encoded = Some(encoded.clone());
         Ok(encoded)
+    }
+
+    /// What is parked, without what a replica with this state vector has, and without what is there by now: that stands as it was admitted,
+    /// whatever else was said of the same ticks before.
+    fn parked_since(&self, has: &StateVector) -> Update {
+        let parked = self.pending.merged();
+        let known = self.state_vector();
+        let from = parked
+            .ranges()
+            .map(|ClientRange { client, .. }| (client, known.get(client).max(has.get(client))));
+        rest(&parked, &from.collect())
     }
 
     fn with_parked(&self, admitted: Bytes, parked: &Update) -> Result<Bytes, ApplyError> {
@@ -369,8 +389,11 @@ impl Document {
         }
     }
 
-    /// The encoded state, parsed.
-    fn stored(&self) -> Result<Update, ApplyError> {
+    /// The encoded state, parsed: once, however often it is asked for.
+    fn stored(&mut self) -> Result<Update, ApplyError> {
+        if let Some(parsed) = self.parsed.take() {
+            return Ok(parsed);
+        }
         let encoded = self.encoded.clone().ok_or(ApplyError::Failed)?;
         Update::parse(encoded, &Limits::trusted()).map_err(|_| ApplyError::Corrupt)
     }

@@ -69,6 +69,7 @@ impl IdSet {
                 return;
             }
             for (&known, &until) in ranges.range(start..end) {
+                crate::work::steps(1);
                 if known > start {
                     found(ClockRange { start, end: known });
                 }
@@ -77,6 +78,41 @@ impl IdSet {
         }
         if start < end {
             found(ClockRange { start, end });
+        }
+    }
+
+    /// The first part of `range` that is not in the set.
+    pub(crate) fn first_missing(
+        &self,
+        client: ClientId,
+        ClockRange { mut start, end }: ClockRange,
+    ) -> Option<ClockRange> {
+        crate::work::steps(1);
+        let ranges = self.clients.get(&client);
+        if let Some((_, &until)) = ranges.and_then(|ranges| ranges.range(..=start).next_back()) {
+            start = start.max(until);
+        }
+        if start >= end {
+            return None;
+        }
+        let next = ranges.and_then(|ranges| ranges.range(start..end).next());
+        let end = next.map_or(end, |(&known, _)| known);
+        Some(ClockRange { start, end })
+    }
+
+    /// Adds ranges that are in order and apart.
+    pub(crate) fn extend(&mut self, client: ClientId, mut new: impl Iterator<Item = ClockRange>) {
+        let Some(first) = new.next() else { return };
+        match self.clients.get(&client) {
+            // Many at once are put together faster than one by one.
+            None => {
+                let all = std::iter::once(first).chain(new);
+                let ranges = all.map(|range| (range.start, range.end)).collect();
+                self.clients.insert(client, ranges);
+            }
+            Some(_) => std::iter::once(first)
+                .chain(new)
+                .for_each(|range| self.insert(client, range)),
         }
     }
 
@@ -103,9 +139,7 @@ impl IdSet {
 
     /// Whether all of a range is in the set.
     pub(crate) fn contains_all(&self, client: ClientId, range: ClockRange) -> bool {
-        let mut is_there = true;
-        self.missing_from(client, range, |_| is_there = false);
-        is_there
+        self.first_missing(client, range).is_none()
     }
 
     /// Writes the set as the delete set of an update, highest client first as Yjs does.
@@ -187,6 +221,37 @@ pub(crate) fn normalize(ranges: &mut Vec<IdRange>) {
         }
         joins
     });
+}
+
+/// What of some ranges is not in others; both as [`normalize`] leaves them.
+pub(crate) fn subtract(ranges: &[IdRange], mut others: &[IdRange]) -> Vec<IdRange> {
+    let mut left = Vec::new();
+    for &IdRange { client, mut range } in ranges {
+        let is_before = |other: &IdRange| {
+            other.client > client || (other.client == client && other.range.end <= range.start)
+        };
+        while let [other, rest @ ..] = others
+            && is_before(other)
+        {
+            others = rest;
+        }
+        for other in others {
+            crate::work::steps(1);
+            if other.client != client || other.range.start >= range.end || range.start >= range.end {
+                break;
+            }
+            if range.start < other.range.start {
+                let (start, end) = (range.start, other.range.start);
+                let range = ClockRange { start, end };
+                left.push(IdRange { client, range });
+            }
+            range.start = other.range.end;
+        }
+        if range.start < range.end {
+            left.push(IdRange { client, range });
+        }
+    }
+    left
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod state_vector;
 mod structs;
 mod update;
 mod view;
+mod work;
 
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -1,6 +1,6 @@
 //! Updates that came before what they build on, by what they wait for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -24,6 +24,8 @@ const OVERHEAD_PER_DELETE: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     waiting: BTreeMap<Missing, Vec<Update>>,
+    /// Where the structs begin that wait, and for what: something else may be said of the same ticks meanwhile.
+    starts: BTreeSet<(ClientId, u32, Missing)>,
     /// What is in them: who has been told of it brings it again, put together in another way.
     structs: IdSet,
     deletes: IdSet,
@@ -92,10 +94,11 @@ impl Pending {
             self.structs.insert(run.client, range);
         }
         update.each_delete(|IdRange { client, range }| self.deletes.insert(client, range));
+        self.starts.extend(start_of(&update, missing));
         self.waiting.entry(missing).or_default().push(update.unpinned());
     }
 
-    /// Takes out what waited for something of `clients` that is known now. Takes time in proportion to what is taken out, and to the
+    /// Takes out what waited for something of `clients` that is known now, and what waited to be told of ticks that are known now. Takes time in proportion to what is taken out, and to the
     /// number of clients times the logarithm of what waits.
     pub(crate) fn take_ready(
         &mut self,
@@ -113,8 +116,14 @@ impl Pending {
                 clock: known.get(client),
             };
             while let Some((&found, _)) = self.waiting.range(first..=last).next() {
-                ready.extend(self.waiting.remove(&found).unwrap_or_default());
+                for update in self.waiting.remove(&found).unwrap_or_default() {
+                    if let Some(start) = start_of(&update, found) {
+                        self.starts.remove(&start);
+                    }
+                    ready.push(update);
+                }
             }
+            self.take_overtaken(client, last.clock, &mut ready);
         }
         for update in &ready {
             self.bytes = self.bytes.saturating_sub(size(update));
@@ -128,6 +137,24 @@ impl Pending {
             update.each_delete(|IdRange { client, range }| self.deletes.remove(client, range));
         }
         ready
+    }
+
+    /// Takes out structs that begin with ticks that are known by now.
+    fn take_overtaken(&mut self, client: ClientId, known: u32, ready: &mut Vec<Update>) {
+        while let Some(&start) = self.starts.range(overtaken(client, known)).next() {
+            self.starts.remove(&start);
+            let (_, clock, missing) = start;
+            let Some(waiting) = self.waiting.get_mut(&missing) else {
+                continue;
+            };
+            let is_it = |update: &Update| {
+                start_of(update, missing).is_some_and(|found| found == (client, clock, missing))
+            };
+            ready.extend(waiting.extract_if(.., |update| is_it(update)));
+            if waiting.is_empty() {
+                self.waiting.remove(&missing);
+            }
+        }
     }
 
     /// Whether these ticks of a client wait.
@@ -149,6 +176,20 @@ impl Pending {
     pub(crate) fn merged(&self) -> Update {
         merge(self.waiting.values().flatten())
     }
+}
+
+/// Whose structs an early update has, from where on, and what they wait for.
+fn start_of(update: &Update, missing: Missing) -> Option<(ClientId, u32, Missing)> {
+    let section = update.sections().first()?;
+    Some((section.client, section.start, missing))
+}
+
+fn overtaken(client: ClientId, known: u32) -> std::ops::Range<(ClientId, u32, Missing)> {
+    let first = Missing {
+        client: ClientId(0),
+        clock: 0,
+    };
+    (client, 0, first)..(client, known, first)
 }
 
 /// How many bytes an early update is counted as.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use pageroom_crdt::testing::{Random, fuzz};
+use pageroom_crdt::testing::{Random, edits, fuzz};
 
 const ROUNDS: u64 = 3000;
 
@@ -61,4 +61,24 @@ fn structured() {
 #[test]
 fn messages() {
     run("messages", fuzz::messages);
+}
+
+#[test]
+fn records_of_edits() {
+    let mut random = Random::new(5);
+    let mut inputs = vec![Vec::new()];
+    for _ in 0..4 * ROUNDS {
+        let mut records = random.pick(&inputs).clone();
+        edits::mutate(&mut records, 60 * edits::RECORD, &mut random);
+        let mut input = vec![random.bits() as u8];
+        input.extend(&records);
+        fuzz::edits(&input);
+        // Longer ones come of shorter ones.
+        if inputs.len() < 200 {
+            inputs.push(records);
+        } else {
+            let at = random.below(200) as usize;
+            inputs[at] = records;
+        }
+    }
 }

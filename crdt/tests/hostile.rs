@@ -725,6 +725,30 @@ fn what_is_parked_is_told_to_those_who_lack_it() {
 }
 
 #[test]
+fn a_skip_at_the_end_of_structs_is_not_passed_on() {
+    let mut document = document(&[]);
+    let update = new(&mut document, hex("01 02 01 00 04 01 01 74 01 61 0a 03 00"));
+    let ends: Vec<_> = update.ranges().map(|range| range.end).collect();
+    assert_eq!((ends, document.state_vector().get(ClientId(1))), (vec![1], 1));
+}
+
+#[test]
+fn what_waits_never_takes_the_place_of_what_is_there() {
+    let mut document = document(&[]);
+    // Three letters of client 2, which has written nothing yet, behind one that nobody has.
+    assert!(parked(&mut document, hex("01 01 02 00 84 09 00 03 78 79 7a 00")));
+    let honest = new(&mut document, hex("01 01 02 00 04 01 01 74 01 61 00"));
+    for state in [
+        document.encode().unwrap(),
+        document.diff(&[(ClientId(7), 1)].into_iter().collect()).unwrap(),
+    ] {
+        let mut loaded = Document::load(Limits::default(), [state]).unwrap();
+        assert_eq!(loaded.contains(&honest), Ok(true));
+        assert!(json(&mut loaded)["t"].as_str().unwrap().starts_with('a'));
+    }
+}
+
+#[test]
 fn what_waits_already_is_not_kept_again_however_it_is_put_together() {
     let [a, b, c, d] = LETTERS.map(hex);
     let mut document = Document::new(Limits::default());

@@ -52,6 +52,14 @@ fn bytes_are_an_object_by_index() {
 }
 
 #[test]
+fn what_is_undefined_is_null_in_a_list_and_no_entry_of_an_object() {
+    shows(
+        "010301002801016d0161017f2801016d016201760201757f016e7d012801016d01630175027f7b7ff800000000000000",
+        &json!({ "m": { "b": { "n": 1 }, "c": [null, null] } }),
+    );
+}
+
+#[test]
 fn an_attribute_that_is_an_object_is_shown_as_one() {
     shows(
         "010201000701017803017028000100016101760000",

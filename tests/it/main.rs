@@ -18,6 +18,7 @@ mod hocuspocus_access;
 mod http;
 mod indexer;
 mod kept_events;
+mod kept_store;
 mod lanes;
 mod limits;
 mod matrix;

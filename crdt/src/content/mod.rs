@@ -114,10 +114,11 @@ fn array(transaction: &impl ReadTxn, list: &ArrayRef) -> Value {
         .collect()
 }
 
-/// The keys come out sorted.
+/// The keys come out sorted. As `JSON.stringify` does, one whose value is undefined is left out.
 fn object(transaction: &impl ReadTxn, map: &MapRef) -> Value {
     Value::Object(
         map.iter(transaction)
+            .filter(|(_, entry)| !matches!(entry, Out::Any(Any::Undefined)))
             .map(|(key, entry)| (key.to_owned(), value(transaction, entry)))
             .collect(),
     )
@@ -130,6 +131,7 @@ pub(crate) fn json(any: &Any) -> Value {
         Any::Map(entries) => Value::Object(
             entries
                 .iter()
+                .filter(|(_, value)| !matches!(value, Any::Undefined))
                 .map(|(key, value)| (key.clone(), json(value)))
                 .collect(),
         ),
@@ -140,7 +142,7 @@ pub(crate) fn json(any: &Any) -> Value {
                 .map(|(index, byte)| (index.to_string(), Value::from(*byte)))
                 .collect(),
         ),
-        // What JSON cannot say (undefined, not a number, infinity) is null, as in JavaScript.
+        // What JSON cannot say (in a list undefined, not a number, infinity) is null, as in JavaScript.
         Any::Null | Any::Undefined | Any::Bool(_) | Any::Number(_) | Any::String(_) => {
             serde_json::to_value(any).unwrap_or(Value::Null)
         }

@@ -4,13 +4,15 @@
 //! one; adding at the end, deleting and cutting rewrite one block, so each takes bounded time whatever the page's size. Long texts
 //! and lists are kept in pieces, each of which names the one before as its origin, and are put together again when they leave.
 
+use std::collections::BTreeMap;
+
 use crate::encoding::{Reader, Write, number_length};
 use crate::id_set::ClockRange;
 use crate::limits::Limits;
 use crate::state_vector::ClientId;
 use crate::update::{
-    ANY, DELETED, GC, Id, JSON, STRING, Section, SectionIn, Struct, TYPE, read_head, read_struct,
-    utf16_length, write_head, write_part,
+    ANY, DELETED, GC, Id, JSON, STRING, Section, SectionIn, Struct, read_head, read_struct, utf16_length,
+    write_head, write_part,
 };
 
 /// A block of this many bytes gets no further struct. Small enough to walk for every keystroke, large enough that what is noted about a
@@ -24,9 +26,8 @@ struct Block {
     /// The clock of the first struct.
     start: u32,
     count: u32,
-    /// Byte position and clock of the last struct.
+    /// Byte position of the last struct.
     last: u32,
-    last_clock: u32,
     bytes: Vec<u8>,
 }
 
@@ -44,7 +45,10 @@ struct Piece<'a> {
 
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
-    blocks: Vec<Block>,
+    /// All but the last, by their first clocks: putting one between others moves none of them.
+    full: BTreeMap<u32, Block>,
+    /// Where the next struct goes, if it fits.
+    last: Block,
     end: u32,
 }
 
@@ -213,88 +217,106 @@ impl Blocks {
     }
 
     fn push_piece(&mut self, piece: &Piece<'_>) {
-        if let Some(block) = self.blocks.last_mut() {
-            let fits = block.bytes.len() + piece.bytes.len() <= FULL;
-            if fits && piece.joins && block.join(piece) {
-                return;
-            }
-            if fits {
-                block.push(piece);
-                return;
-            }
-            block.bytes.shrink_to_fit();
-        }
-        let mut block = Block {
-            start: piece.clock,
-            ..Block::default()
-        };
-        block.push(piece);
-        self.blocks.push(block);
-    }
-
-    /// Makes `range` deleted: its content goes, its place stays. With `collect`, because the type it is in is gone, its place goes too.
-    /// Adds the shared types in it to `types`.
-    pub(crate) fn delete(&mut self, client: ClientId, range: ClockRange, collect: bool, types: &mut Vec<Id>) {
-        let first = self.block_of(range.start);
-        let mut index = first;
-        while let Some(block) = self.blocks.get_mut(index)
-            && block.start < range.end
-        {
-            let before = std::mem::take(block);
-            let mut rewritten = Rewrite {
-                client,
-                range,
-                collect,
-                types,
-                block: Block {
-                    start: before.start,
-                    ..Block::default()
-                },
-                full: Vec::new(),
+        let last = &mut self.last;
+        let fits = last.bytes.len() + piece.bytes.len() <= FULL;
+        if last.count == 0 {
+            last.start = piece.clock;
+        } else if !fits {
+            last.bytes.shrink_to_fit();
+            let next = Block {
+                start: piece.clock,
+                ..Block::default()
             };
-            rewritten.run(&before);
-            let (full, rest) = (rewritten.full, rewritten.block);
-            *block = rest;
-            let count = full.len();
-            if count > 0 {
-                self.blocks.splice(index..index, full);
-            }
-            index += count + 1;
+            let full = std::mem::replace(last, next);
+            self.full.insert(full.start, full);
+        } else if piece.joins && last.join(piece) {
+            return;
         }
-        for index in (first.saturating_sub(1)..index.min(self.blocks.len())).rev() {
-            self.join_blocks(index);
-        }
+        self.last.push(piece);
     }
 
-    /// Behind what the tick was inserted; `None` when that is not known any more, because it was collected.
-    pub(crate) fn origin_of(&self, Id { client, clock }: Id) -> Option<Option<Id>> {
-        let mut origin = None;
-        self.blocks.get(self.block_of(clock))?.each(|start, _, read, _| {
-            if (start..start + read.length).contains(&clock) && read.kind() != GC {
-                let before = clock.wrapping_sub(1);
-                origin = Some(match clock > start {
-                    true => Some(Id {
-                        client,
-                        clock: before,
-                    }),
-                    false => read.origin,
-                });
-            }
-        });
-        origin
-    }
-
-    /// Adds the shared types in `range` to `types`.
-    pub(crate) fn types_in(&self, client: ClientId, range: ClockRange, types: &mut Vec<Id>) {
-        for block in self.blocks.iter().skip(self.block_of(range.start)) {
-            if block.start >= range.end {
+    /// Makes these ranges, which are in order and apart, deleted: their content goes, their place stays. With `collect`, because the type
+    /// that they are in is gone, their place goes too. Rewrites each block once, however many ranges are in it.
+    pub(crate) fn delete(&mut self, client: ClientId, mut ranges: &[ClockRange], collect: bool) {
+        let last = std::mem::take(&mut self.last);
+        self.full.insert(last.start, last);
+        while let Some(&ClockRange { start, .. }) = ranges.first() {
+            let Some(mut block) = self.block_at(start) else {
                 break;
-            }
-            block.each(|clock, _, read, _| {
-                if read.kind() == TYPE && clock >= range.start && clock < range.end {
-                    types.push(Id { client, clock });
+            };
+            let mut end = self.next_block(block);
+            loop {
+                let count = ranges.partition_point(|range| end.is_none_or(|end| range.start < end));
+                let (here, _) = ranges.split_at(count);
+                self.rewrite(client, block, here, collect);
+                let is_done = |range: &ClockRange| end.is_none_or(|end| range.end <= end);
+                let done = ranges.partition_point(is_done);
+                ranges = ranges.get(done..).unwrap_or_default();
+                self.join_with_previous(block);
+                let (Some(next), Some(range)) = (end, ranges.first()) else {
+                    break;
+                };
+                if range.start >= next {
+                    break;
                 }
-            });
+                block = next;
+                end = self.next_block(block);
+            }
+            if let Some(next) = end {
+                self.join_with_previous(next);
+            }
+        }
+        if let Some((_, last)) = self.full.pop_last() {
+            self.last = last;
+        }
+    }
+
+    /// Where the block begins that has this clock.
+    fn block_at(&self, clock: u32) -> Option<u32> {
+        let (&start, _) = self.full.range(..=clock).next_back()?;
+        Some(start)
+    }
+
+    fn next_block(&self, start: u32) -> Option<u32> {
+        let (&next, _) = self.full.range(start + 1..).next()?;
+        Some(next)
+    }
+
+    fn rewrite(&mut self, client: ClientId, start: u32, ranges: &[ClockRange], collect: bool) {
+        let Some(before) = self.full.remove(&start) else {
+            return;
+        };
+        let mut rewritten = Rewrite {
+            client,
+            ranges,
+            collect,
+            block: Block {
+                start,
+                ..Block::default()
+            },
+            full: Vec::new(),
+        };
+        crate::work::steps(before.bytes.len());
+        rewritten.run(&before);
+        let Rewrite { full, block, .. } = rewritten;
+        self.full
+            .extend(full.into_iter().chain([block]).map(|block| (block.start, block)));
+    }
+
+    /// Puts a block and the one before it together when both are small.
+    fn join_with_previous(&mut self, start: u32) {
+        let Some((&before, previous)) = self.full.range(..start).next_back() else {
+            return;
+        };
+        let size = self.full.get(&start).map_or(0, |block| block.bytes.len());
+        if previous.bytes.len() + size > FULL {
+            return;
+        }
+        let block = self.full.remove(&start);
+        if let (Some(block), Some(previous)) = (block, self.full.get_mut(&before)) {
+            previous.last = previous.bytes.len() as u32 + block.last;
+            previous.count += block.count;
+            previous.bytes.extend_from_slice(&block.bytes);
         }
     }
 
@@ -305,14 +327,19 @@ impl Blocks {
         from: u32,
         in_list: impl Fn(u32) -> bool,
     ) -> impl Iterator<Item = SectionIn<'_>> {
-        let first = self.block_of(from);
-        let blocks = self.blocks.iter().skip(first);
-        let ends = self.blocks.iter().skip(first + 1).map(|block| block.start);
-        blocks.zip(ends.chain([self.end])).map(move |(block, end)| {
+        let first = match self.last.start <= from {
+            true => self.last.start,
+            false => self.block_at(from).unwrap_or(0),
+        };
+        let last = (self.last.count > 0).then_some(&self.last);
+        let full = self.full.range(first..).map(|(_, block)| block);
+        let mut blocks = full.chain(last).peekable();
+        std::iter::from_fn(move || {
+            let block = blocks.next()?;
             let section = Section {
                 client,
                 start: block.start,
-                end,
+                end: blocks.peek().map_or(self.end, |next| next.start),
                 count: block.count,
                 first: 0,
                 last: block.last,
@@ -320,38 +347,14 @@ impl Blocks {
                 in_list: in_list(block.start),
                 has_holes: false,
             };
-            (&*block.bytes, section)
+            Some((&*block.bytes, section))
         })
-    }
-
-    fn block_of(&self, clock: u32) -> usize {
-        self.blocks
-            .partition_point(|block| block.start <= clock)
-            .saturating_sub(1)
-    }
-
-    /// Puts a block and the next one together when both are small.
-    fn join_blocks(&mut self, index: usize) {
-        let (Some(one), Some(next)) = (self.blocks.get(index), self.blocks.get(index + 1)) else {
-            return;
-        };
-        if one.bytes.len() + next.bytes.len() > FULL {
-            return;
-        }
-        let next = self.blocks.remove(index + 1);
-        if let Some(one) = self.blocks.get_mut(index) {
-            one.last = one.bytes.len() as u32 + next.last;
-            one.last_clock = next.last_clock;
-            one.count += next.count;
-            one.bytes.extend_from_slice(&next.bytes);
-        }
     }
 }
 
 impl Block {
     fn push(&mut self, piece: &Piece<'_>) {
         self.last = self.bytes.len() as u32;
-        self.last_clock = piece.clock;
         self.count += 1;
         self.bytes.extend_from_slice(piece.bytes);
     }
@@ -406,12 +409,12 @@ impl Block {
     }
 }
 
-/// A block in which a range is being deleted.
+/// A block in which ranges are being deleted.
 struct Rewrite<'a> {
     client: ClientId,
-    range: ClockRange,
+    /// Those that end behind the struct that is being looked at.
+    ranges: &'a [ClockRange],
     collect: bool,
-    types: &'a mut Vec<Id>,
     /// Blocks that have become full, and the one being written.
     full: Vec<Block>,
     block: Block,
@@ -419,41 +422,57 @@ struct Rewrite<'a> {
 
 impl Rewrite<'_> {
     fn run(&mut self, before: &Block) {
-        let mut part = Vec::new();
         before.each(|clock, at, read, until| {
+            let bytes = before.bytes.get(at..until).unwrap_or_default();
             let end = clock + read.length;
-            let ClockRange { start, end: stop } = self.range;
-            if end <= start || clock >= stop {
-                let bytes = before.bytes.get(at..until).unwrap_or_default();
-                return self.keep(clock, bytes, read, at);
+            while let [range, rest @ ..] = self.ranges
+                && range.end <= clock
+            {
+                self.ranges = rest;
             }
-            if read.kind() == TYPE {
-                self.types.push(Id {
-                    client: self.client,
-                    clock,
-                });
-            }
-            let place = (at, self.client, clock);
-            if clock < start {
-                part.clear();
-                write_part(&mut part, &before.bytes, place, read, (0, start - clock));
-                self.keep_part(clock, &part);
-            }
-            let (from, until) = (clock.max(start), end.min(stop));
-            part.clear();
-            match read.kind() {
-                GC => part.put_byte(GC),
-                _ if self.collect => part.put_byte(GC),
-                _ => write_head(&mut part, &before.bytes, place, read, (from - clock, DELETED)),
-            }
-            part.put_number(u64::from(until - from));
-            self.keep_part(from, &part);
-            if end > stop {
-                part.clear();
-                write_part(&mut part, &before.bytes, place, read, (stop - clock, read.length));
-                self.keep_part(stop, &part);
+            match self.ranges.first() {
+                Some(range) if range.start < end => self.cut(clock, end, bytes),
+                _ => self.keep(clock, bytes, read, at),
             }
         });
+    }
+
+    /// Writes the parts of a struct, in each of which all or nothing is deleted.
+    fn cut(&mut self, mut clock: u32, end: u32, bytes: &[u8]) {
+        let mut rest = bytes.to_vec();
+        let mut part = Vec::new();
+        while clock < end {
+            let Ok(read) = read_struct::<true>(&mut Reader::new(&rest), &Limits::trusted()) else {
+                debug_assert!(false, "it was read before");
+                return;
+            };
+            let place = (0, self.client, clock);
+            let range = self.ranges.first().filter(|range| range.start < end);
+            let start = range.map_or(end, |range| range.start.max(clock));
+            let stop = range.map_or(end, |range| range.end.min(end));
+            if start > clock {
+                part.clear();
+                write_part(&mut part, &rest, place, &read, (0, start - clock));
+                self.keep_part(clock, &part);
+            }
+            if stop > start {
+                part.clear();
+                match read.kind() {
+                    GC => part.put_byte(GC),
+                    _ if self.collect => part.put_byte(GC),
+                    _ => write_head(&mut part, &rest, place, &read, (start - clock, DELETED)),
+                }
+                part.put_number(u64::from(stop - start));
+                self.keep_part(start, &part);
+            }
+            if stop < end {
+                part.clear();
+                write_part(&mut part, &rest, place, &read, (stop - clock, read.length));
+                std::mem::swap(&mut rest, &mut part);
+                self.ranges = self.ranges.get(1..).unwrap_or_default();
+            }
+            clock = stop;
+        }
     }
 
     fn keep_part(&mut self, clock: u32, bytes: &[u8]) {

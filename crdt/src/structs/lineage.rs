@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::key_order::{KeyOrder, Values};
 use crate::id_set::{ClockRange, IdRange, IdSet};
 use crate::state_vector::ClientId;
 use crate::update::Id;
@@ -60,15 +61,7 @@ impl Run {
     }
 }
 
-/// What is last under a key of a map, as far as that is known from who replaced what.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Latest {
-    id: Option<Id>,
-    /// Several wrote at once in a way that only an integration could put in order.
-    is_unclear: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Location {
     /// A nested type's id, or for a root type no client and its index.
     owner: Id,
@@ -76,7 +69,8 @@ struct Location {
     key: u64,
     /// Of the type: 0 for a root type.
     depth: u16,
-    latest: Latest,
+    /// Of the values under the key.
+    order: KeyOrder,
 }
 
 const NO_CLIENT: ClientId = ClientId(u64::MAX);
@@ -174,8 +168,25 @@ impl Lineage {
         self.children.remove(&owner).unwrap_or_default()
     }
 
+    /// Takes out what is in the types among these ticks, which are deleted.
+    pub(crate) fn take_children_in(&mut self, IdRange { client, range }: IdRange) -> Vec<IdRange> {
+        let Self {
+            clients, children, ..
+        } = self;
+        let mut found = Vec::new();
+        for (part, run) in runs_in(clients, client, range) {
+            if run.read().1 == Kind::Type {
+                crate::work::steps((part.end - part.start) as usize);
+                let owners = (part.start..part.end).map(|clock| Id { client, clock });
+                found.extend(owners.filter_map(|owner| children.remove(&owner)).flatten());
+            }
+        }
+        found
+    }
+
     #[inline]
     pub(crate) fn at(&self, Id { client, clock }: Id) -> (Place, Kind) {
+        crate::work::steps(1);
         let Some(runs) = self.clients.get(&client) else {
             return (Place::GONE, Kind::Plain);
         };
@@ -195,22 +206,7 @@ impl Lineage {
         client: ClientId,
         range: ClockRange,
     ) -> impl Iterator<Item = (ClockRange, Place)> {
-        let runs = self.clients.get(&client).map_or(&[][..], |runs| runs);
-        let first = runs
-            .partition_point(|run| run.start <= range.start)
-            .saturating_sub(1);
-        let runs = runs.get(first..).unwrap_or_default();
-        let ends = runs.iter().skip(1).map(|run| run.start).chain([u32::MAX]);
-        runs.iter()
-            .zip(ends)
-            .take_while(move |(run, _)| run.start < range.end)
-            .map(move |(run, end)| {
-                let part = ClockRange {
-                    start: run.start.max(range.start),
-                    end: end.min(range.end),
-                };
-                (part, run.read().0)
-            })
+        runs_in(&self.clients, client, range).map(|(part, run)| (part, run.read().0))
     }
 
     pub(crate) fn root_place(&mut self, name: &str, key: Option<&str>) -> Place {
@@ -245,7 +241,7 @@ impl Lineage {
                 owner,
                 key,
                 depth,
-                latest: Latest::default(),
+                order: KeyOrder::default(),
             });
             self.undo.push(Undo::Place);
         }
@@ -280,49 +276,52 @@ impl Lineage {
             .filter(|owner| owner.client != NO_CLIENT)
     }
 
-    /// Whether a type, or one that it is in, is deleted. Takes as many steps as types are nested.
-    pub(crate) fn is_dead(&self, mut place: Place, deleted: impl Fn(Id) -> bool) -> bool {
-        while let Some(owner) = self.owner(place) {
-            if deleted(owner) {
-                return true;
-            }
-            match self.at(owner) {
-                (Place::GONE, _) | (_, Kind::Deleted) => return true,
-                (outer, _) => place = outer,
-            }
+    /// Whether what comes into a place goes at once, because the type that it is in is gone. A type that is in another goes with that, so
+    /// none further out need be looked at.
+    pub(crate) fn is_dead(&self, place: Place, deleted: impl Fn(Id) -> bool) -> bool {
+        match self.owner(place) {
+            Some(owner) => deleted(owner) || matches!(self.at(owner), (Place::GONE, _) | (_, Kind::Deleted)),
+            None => place == Place::GONE,
         }
-        place == Place::GONE
     }
 
-    /// Notes that a value was put under a key; its last tick is `put.id`. Adds to `replaced` which values are therefore deleted, as far as
-    /// that is plain: each value replaces the one behind which it was put, and of values that were put behind the same one at once, that
-    /// of the largest client id and what was put behind it stay. `origin_of` says behind what an earlier value was put.
-    pub(crate) fn put(
-        &mut self,
-        put: &Put,
-        origin_of: impl Fn(Id) -> Option<Option<Id>>,
-        replaced: &mut Vec<Id>,
-    ) {
+    /// Notes that a value was put under a key. Adds to `replaced` which values are therefore deleted: the one behind which it was put, and
+    /// of this one and the one that was last the one that is not any more.
+    pub(crate) fn put(&mut self, put: &Put, replaced: &mut Vec<Id>) {
         replaced.extend(put.origin);
         let Some(location) = self.locations.get_mut(put.place.0 as usize) else {
             return;
         };
-        let latest = &mut location.latest;
-        let follows = latest.id.is_none_or(|latest| put.origin == Some(latest));
-        match latest.id {
-            _ if put.has_right_origin => latest.is_unclear = true,
-            _ if follows => latest.id = Some(put.id),
-            Some(other) if !latest.is_unclear => match is_behind(put, other, origin_of) {
-                Some(true) => {
-                    latest.id = Some(put.id);
-                    replaced.push(other);
-                }
-                Some(false) => replaced.push(put.id),
-                None => latest.is_unclear = true,
-            },
-            _ => {}
+        match put.has_right_origin {
+            true => location.order.give_up(),
+            false => replaced.extend(location.order.put(&put.values())),
         }
     }
+}
+
+/// The runs of a client with the ticks of each that are in a range.
+fn runs_in(
+    clients: &BTreeMap<ClientId, Vec<Run>>,
+    client: ClientId,
+    range: ClockRange,
+) -> impl Iterator<Item = (ClockRange, Run)> {
+    let runs = clients.get(&client).map_or(&[][..], |runs| runs);
+    let first = runs
+        .partition_point(|run| run.start <= range.start)
+        .saturating_sub(1);
+    let runs = runs.get(first..).unwrap_or_default();
+    let ends = runs.iter().skip(1).map(|run| run.start).chain([u32::MAX]);
+    runs.iter()
+        .zip(ends)
+        .take_while(move |(run, _)| run.start < range.end)
+        .map(move |(run, end)| {
+            crate::work::steps(1);
+            let part = ClockRange {
+                start: run.start.max(range.start),
+                end: end.min(range.end),
+            };
+            (part, *run)
+        })
 }
 
 /// A value that was put under a key.
@@ -331,41 +330,23 @@ pub(crate) struct Put {
     pub(crate) place: Place,
     pub(crate) origin: Option<Id>,
     pub(crate) has_right_origin: bool,
-    /// Its last tick.
-    pub(crate) id: Id,
-    /// How many ticks it has, as far as it may be alive.
-    pub(crate) length: u32,
+    pub(crate) client: ClientId,
+    /// Its ticks: one, unless several that are deleted stand in one struct.
+    pub(crate) range: ClockRange,
+    /// It came with its content, so it may be alive.
+    pub(crate) may_live: bool,
 }
 
-/// How many values put behind each other are looked through: more are put at once by no two clients that talk to each other.
-const MAX_STEPS: usize = 64;
-
-/// Whether a value stands behind `other` in the order of their key, if that can be told: their lines of origins part somewhere, and there
-/// the larger client id is behind.
-fn is_behind(put: &Put, other: Id, origin_of: impl Fn(Id) -> Option<Option<Id>>) -> Option<bool> {
-    let mut line = vec![other];
-    let mut last = other;
-    while let Some(origin) = origin_of(last)? {
-        if line.len() == MAX_STEPS {
-            return None;
+impl Put {
+    fn values(&self) -> Values {
+        let ClockRange { start, end } = self.range;
+        Values {
+            client: self.client,
+            start,
+            end,
+            origin: self.origin,
         }
-        line.push(origin);
-        last = origin;
     }
-    let (mut id, mut origin) = (put.id, put.origin);
-    for _ in 0..MAX_STEPS {
-        let parts_at = match origin {
-            None => Some(line.len()),
-            Some(origin) => line.iter().position(|found| *found == origin),
-        };
-        if let Some(parts_at) = parts_at {
-            let before = line.get(parts_at.checked_sub(1)?)?;
-            return (before.client != id.client).then_some(id.client > before.client);
-        }
-        id = origin?;
-        origin = origin_of(id)?;
-    }
-    None
 }
 
 /// Keys are only compared. Never 0.

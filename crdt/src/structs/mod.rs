@@ -5,6 +5,7 @@
 //! text it does not know: that takes an integration, which replicas and readers do.
 
 mod blocks;
+mod key_order;
 mod lineage;
 mod take_in;
 
@@ -13,10 +14,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use crate::encoding::Write;
-use crate::id_set::{ClockRange, IdRange, IdSet};
+use crate::id_set::{ClockRange, IdRange, IdSet, normalize, subtract};
 use crate::pending::Pending;
 use crate::state_vector::{ClientId, StateVector};
-use crate::update::{Body, Id, Section, Update};
+use crate::update::{Body, Id, Keep, Section, Update};
 use blocks::Blocks;
 use lineage::{Lineage, contains};
 pub(crate) use take_in::TakenIn;
@@ -47,16 +48,18 @@ impl StructStore {
     }
 
     /// Whether an update would bring nothing new: everything it inserts is there, and everything it deletes is deleted, or is `early`.
+    /// Takes no more steps than the update has structs and ranges, times the logarithm of what is looked up.
     pub(crate) fn contains(&self, update: &Update, early: &Pending) -> bool {
         let mut is_known = update.runs().into_iter().all(|run| {
             let start = self.known.get(run.client).max(run.start);
             let range = ClockRange { start, end: run.end };
             start >= run.end || early.has_structs(run.client, range)
         });
-        update.each_delete(|IdRange { client, range }| {
-            self.deleted.missing_from(client, range, |part| {
-                is_known &= early.has_deletes(client, part);
-            });
+        update.each_delete(|IdRange { client, mut range }| {
+            while is_known && let Some(part) = self.deleted.first_missing(client, range) {
+                is_known = early.has_deletes(client, part);
+                range.start = part.end;
+            }
         });
         is_known
     }
@@ -100,60 +103,86 @@ impl StructStore {
         self.lineage.is_list(self.lineage.at(Id { client, clock }).0)
     }
 
-    /// Puts structs that have been judged behind those that are there, and notes which of them come deleted.
+    /// Puts structs that have been judged behind those that are there, and notes which of them come deleted, in order.
     fn append(&mut self, bytes: &[u8], section: &Section, from: u32, come_deleted: &mut Vec<IdRange>) {
         let client = section.client;
-        let (lineage, deleted) = (&self.lineage, &mut self.deleted);
+        let lineage = &self.lineage;
+        let before = come_deleted.len();
         self.clients.entry(client).or_default().append(
             bytes,
             section,
             from,
             |clock| lineage.is_list(lineage.at(Id { client, clock }).0),
-            |range| {
-                deleted.insert(client, range);
-                come_deleted.push(IdRange { client, range });
+            |range| match come_deleted.get_mut(before..).and_then(<[_]>::last_mut) {
+                Some(last) if last.range.end == range.start => last.range.end = range.end,
+                _ => come_deleted.push(IdRange { client, range }),
             },
         );
-        // What comes into a type that is gone goes with it.
-        let range = ClockRange {
-            start: from,
-            end: section.end,
-        };
-        let dead: Vec<_> = (self.lineage.places(client, range))
-            .filter(|(_, place)| self.lineage.is_dead(*place, |id| contains(&self.deleted, id)))
-            .collect();
-        for (range, place) in dead {
-            if let Some(owner) = self.lineage.owner(place) {
-                self.lineage.take_children(owner);
-            }
-            self.delete(IdRange { client, range }, true);
+        let new = come_deleted.get(before..).unwrap_or_default();
+        self.deleted.extend(client, new.iter().map(|found| found.range));
+    }
+
+    /// What of new structs goes at once, because it came into a type that is gone.
+    fn dead_among(&mut self, new: &[Keep]) -> Vec<IdRange> {
+        let mut found = Vec::new();
+        for Keep { section, from } in new {
+            let (client, end) = (section.client, section.end);
+            let places = self.lineage.places(client, ClockRange { start: *from, end });
+            let is_deleted = |id| contains(&self.deleted, id);
+            found.extend(
+                places
+                    .filter(|(_, place)| self.lineage.is_dead(*place, is_deleted))
+                    .map(|(range, place)| (IdRange { client, range }, place)),
+            );
+        }
+        for owner in found
+            .iter()
+            .filter_map(|(_, place)| self.lineage.owner(*place))
+            .collect::<Vec<_>>()
+        {
+            self.lineage.take_children(owner);
+        }
+        found.into_iter().map(|(range, _)| range).collect()
+    }
+
+    /// Deletes what is there, and everything in it. Of what is `gone`, and of everything in what is deleted, not even its place stays: the
+    /// type it is in is gone. All that goes is found first, so that each block is rewritten once or twice, however deep types are nested.
+    fn delete(&mut self, mut deleted: Vec<IdRange>, mut gone: Vec<IdRange>) {
+        let mut parts = Vec::new();
+        normalize(&mut deleted);
+        for IdRange { client, range } in deleted {
+            (self.deleted).missing_from(client, range, |range| parts.push(IdRange { client, range }));
+        }
+        let mut deleted = parts;
+        for &range in &deleted {
+            gone.extend(self.lineage.take_children_in(range));
+        }
+        let mut at = 0;
+        while let Some(&range) = gone.get(at) {
+            gone.extend(self.lineage.take_children_in(range));
+            at += 1;
+        }
+        normalize(&mut gone);
+        if !gone.is_empty() {
+            deleted = subtract(&deleted, &gone);
+        }
+        for &IdRange { client, range } in deleted.iter().chain(&gone) {
+            self.deleted.insert(client, range);
+        }
+        if !self.keeps_deleted {
+            self.rewrite(&gone, true);
+            self.rewrite(&deleted, false);
         }
     }
 
-    /// Deletes what is there, and everything in it. With `collect`, because the type it is in is gone, not even its place stays.
-    fn delete(&mut self, first: IdRange, collect: bool) {
-        let mut work = vec![(first, collect)];
-        let mut types = Vec::new();
-        while let Some((IdRange { client, range }, collect)) = work.pop() {
-            let mut parts = Vec::new();
-            match collect {
-                // What was deleted before still has its place.
-                true => parts.push(range),
-                false => self.deleted.missing_from(client, range, |part| parts.push(part)),
-            }
-            for part in parts {
-                self.deleted.insert(client, part);
-                let Some(blocks) = self.clients.get_mut(&client) else {
-                    continue;
-                };
-                match self.keeps_deleted {
-                    true => blocks.types_in(client, part, &mut types),
-                    false => blocks.delete(client, part, collect, &mut types),
-                }
-            }
-            for owner in types.drain(..) {
-                let children = self.lineage.take_children(owner);
-                work.extend(children.into_iter().map(|range| (range, true)));
+    fn rewrite(&mut self, deleted: &[IdRange], collect: bool) {
+        for of_client in deleted.chunk_by(|left, right| left.client == right.client) {
+            let client = of_client.first().map(|found| found.client);
+            if let Some((client, blocks)) =
+                client.and_then(|client| Some((client, self.clients.get_mut(&client)?)))
+            {
+                let ranges: Vec<_> = of_client.iter().map(|found| found.range).collect();
+                blocks.delete(client, &ranges, collect);
             }
         }
     }

@@ -14,7 +14,7 @@ use super::{Section, StructStore};
 use crate::document::Missing;
 use crate::encoding::Reader;
 use crate::error::Refusal;
-use crate::id_set::{ClockRange, IdRange, IdSet, normalize};
+use crate::id_set::{ClockRange, IdRange, IdSet, normalize, subtract};
 use crate::limits::Limits;
 use crate::state_vector::ClientId;
 use crate::update::{
@@ -148,36 +148,26 @@ impl StructStore {
         }
         self.lineage.keep();
         let mut deletes = self.judge_deletes(&update);
+        let new: Vec<_> = cursors.iter().filter_map(Cursor::new_part).collect();
         let mut come_deleted = Vec::new();
-        for keep in cursors.iter().filter_map(Cursor::new_part) {
+        for keep in &new {
             self.append(update.bytes(), &keep.section, keep.from, &mut come_deleted);
         }
-        deletes.add(&come_deleted);
-        for &range in &deletes.new {
-            self.delete(range, false);
-        }
-        for Id { client, clock } in self.replaced_by(&puts) {
-            let end = clock + 1;
-            self.delete(
-                IdRange {
-                    client,
-                    range: ClockRange { start: clock, end },
-                },
-                false,
-            );
-        }
-        Ok(divide(update, &cursors, deletes))
-    }
-
-    /// Which values under keys are deleted because others were put there.
-    fn replaced_by(&mut self, puts: &[Put]) -> Vec<Id> {
+        let gone = self.dead_among(&new);
+        let mut deleted = deletes.add(&come_deleted);
         let mut replaced = Vec::new();
-        let clients = &self.clients;
-        for put in puts {
-            let origin_of = |id: Id| clients.get(&id.client)?.origin_of(id);
-            self.lineage.put(put, origin_of, &mut replaced);
+        for put in &puts {
+            self.lineage.put(put, &mut replaced);
         }
-        replaced
+        deleted.extend(replaced.into_iter().map(|Id { client, clock }| {
+            let end = clock + 1;
+            IdRange {
+                client,
+                range: ClockRange { start: clock, end },
+            }
+        }));
+        self.delete(deleted, gone);
+        Ok(divide(update, &cursors, deletes))
     }
 
     /// A cursor for each client of whom something is new.
@@ -343,14 +333,9 @@ impl StructStore {
                 place,
                 origin,
                 has_right_origin: read.right_origin.is_some(),
-                id: Id {
-                    client,
-                    clock: here.end - 1,
-                },
-                length: match kind {
-                    Kind::Deleted => 1,
-                    Kind::Plain | Kind::Type => here.end - clock,
-                },
+                client,
+                range,
+                may_live: kind != Kind::Deleted,
             });
         }
         Ok(place)
@@ -402,8 +387,14 @@ impl StructStore {
             all_new: true,
             ..Deletes::default()
         };
+        let mut named = Vec::with_capacity(update.delete_range_count());
+        update.each_delete(|range| named.push(range));
+        if update.must_rewrite() {
+            // What is named twice would be looked up twice, however much of the document it is.
+            normalize(&mut named);
+        }
         let mut count = 0;
-        update.each_delete(|IdRange { client, range }| {
+        for IdRange { client, range } in named {
             let known = self.known.get(client);
             if range.end > known {
                 let start = range.start.max(known);
@@ -421,7 +412,7 @@ impl StructStore {
                     count += 1;
                 });
             }
-        });
+        }
         deletes.all_new &= count == update.delete_range_count();
         deletes
     }
@@ -429,21 +420,22 @@ impl StructStore {
 
 /// Under a key each value is one tick. Only where nothing is collected, several that are deleted stand in one struct.
 fn judge_puts(update: &Update, puts: &[Put], limits: &Limits) -> Result<(), Refusal> {
-    if !limits.refuses_contradictions || puts.iter().all(|put| put.length == 1) {
+    if !limits.refuses_contradictions || !puts.iter().any(is_long) {
         return Ok(());
     }
     let mut deleted = IdSet::default();
     update.each_delete(|IdRange { client, range }| deleted.insert(client, range));
-    for put in puts.iter().filter(|put| put.length > 1) {
-        let Id { client, clock } = put.id;
-        let (start, end) = (clock + 1 - put.length, clock + 1);
-        let mut lives = false;
-        deleted.missing_from(client, ClockRange { start, end }, |_| lives = true);
-        if lives {
-            return Err(Refusal::LongUnderKey { client, clock: start });
+    for &Put { client, range, .. } in puts.iter().filter(|put| is_long(put)) {
+        if !deleted.contains_all(client, range) {
+            let clock = range.start;
+            return Err(Refusal::LongUnderKey { client, clock });
         }
     }
     Ok(())
+}
+
+fn is_long(put: &Put) -> bool {
+    put.may_live && put.range.end - put.range.start > 1
 }
 
 #[derive(Default)]
@@ -455,22 +447,19 @@ struct Deletes {
 }
 
 impl Deletes {
-    /// Adds what is deleted because its struct came deleted. An update names that too; where it stands in another part of it, which
-    /// waited for something else, it must not be lost on those who have the struct as it was before.
-    fn add(&mut self, come_deleted: &[IdRange]) {
+    /// Adds what is deleted because its struct came deleted, in order; gives what is deleted beside that. An update names what comes deleted
+    /// too; where it stands in another part of it, which waited for something else, it must not be lost on those who have the struct as
+    /// it was before.
+    fn add(&mut self, come_deleted: &[IdRange]) -> Vec<IdRange> {
         if come_deleted.is_empty() {
-            return;
+            return self.new.clone();
         }
-        let mut named = IdSet::default();
-        for &IdRange { client, range } in &self.new {
-            named.insert(client, range);
-        }
-        for &IdRange { client, range } in come_deleted {
-            named.missing_from(client, range, |part| {
-                self.new.push(IdRange { client, range: part });
-                self.all_new = false;
-            });
-        }
+        let mut named = self.new.clone();
+        normalize(&mut named);
+        let unnamed = subtract(come_deleted, &named);
+        self.all_new &= unnamed.is_empty();
+        self.new.extend(unnamed);
+        subtract(&named, come_deleted)
     }
 }
 
@@ -489,14 +478,22 @@ fn read_next<'a>(reader: &mut Reader<'a>, section: &Section) -> Option<Struct<'a
 /// Deletes of this many ranges wait together: each is looked at again when the first of them can be taken in.
 const DELETES_A_PART: usize = 64;
 
+/// Structs of this many bytes wait together, for the same reason.
+const BYTES_A_PART: u32 = 4096;
+
 fn early_parts(update: &Update, cursors: &Cursors, deletes: &mut Vec<IdRange>) -> Vec<(Update, Missing)> {
-    let mut parts: Vec<_> = cursors
-        .iter()
-        .filter_map(|cursor| {
-            let keep = cursor.early_part()?;
-            Some((trimmed(update, &[keep], Some(&[])), cursor.waits_for?))
-        })
-        .collect();
+    let mut parts = Vec::new();
+    for cursor in cursors {
+        let Some(keep) = cursor.early_part() else { continue };
+        let mut first = cursor.waits_for;
+        each_piece(update, &keep, |keep| {
+            let own = Missing {
+                client: keep.section.client,
+                clock: keep.from,
+            };
+            parts.push((trimmed(update, &[keep], Some(&[])), first.take().unwrap_or(own)));
+        });
+    }
     normalize(deletes);
     for of_client in deletes.chunk_by(|left, right| left.client == right.client) {
         for some in of_client.chunks(DELETES_A_PART) {
@@ -511,6 +508,52 @@ fn early_parts(update: &Update, cursors: &Cursors, deletes: &mut Vec<IdRange>) -
         }
     }
     parts
+}
+
+/// Takes early structs apart where they have holes or are many: what is behind a hole waits for that, and each piece for the one before.
+fn each_piece(update: &Update, keep: &Keep, mut found: impl FnMut(Keep)) {
+    let Keep { section, from } = *keep;
+    if !section.has_holes && section.until - section.first <= BYTES_A_PART {
+        return found(*keep);
+    }
+    let mut reader = Reader::starting_at(update.bytes(), section.first as usize);
+    let mut clock = section.start;
+    let mut piece: Option<Section> = None;
+    let mut told = |piece: &mut Option<Section>| {
+        let Some(section) = piece.take() else { return };
+        let from = from.max(section.start);
+        if from < section.end {
+            found(Keep { section, from });
+        }
+    };
+    for _ in 0..section.count {
+        let at = reader.position() as u32;
+        let Ok(read) = read_struct::<true>(&mut reader, &Limits::trusted()) else {
+            debug_assert!(false, "the structs were checked when the update was parsed");
+            break;
+        };
+        let until = reader.position() as u32;
+        if read.kind() == SKIP {
+            told(&mut piece);
+        } else {
+            let piece_here = piece.get_or_insert(Section {
+                start: clock,
+                count: 0,
+                first: at,
+                has_holes: false,
+                ..section
+            });
+            piece_here.end = clock + read.length;
+            piece_here.count += 1;
+            piece_here.last = at;
+            piece_here.until = until;
+            if until - piece_here.first >= BYTES_A_PART {
+                told(&mut piece);
+            }
+        }
+        clock += read.length;
+    }
+    told(&mut piece);
 }
 
 /// Divides an update into what was taken in and what is early.

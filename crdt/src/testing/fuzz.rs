@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::edits::Edits;
 use super::{Random, Replica};
 use crate::awareness::{Awareness, AwarenessLimits};
 use crate::document::{Admission, Document};
@@ -37,10 +38,8 @@ pub fn updates(data: &[u8]) {
     }
     let mut trial = Trial::new(first);
     let mut reader = Reader::new(rest);
-    let mut turn = 0u32;
     while let Ok(update) = reader.buffer() {
-        trial.offer(update, turn & 1 == u32::from(first >> 7));
-        turn += 1;
+        trial.offer(update);
     }
     trial.finish();
 }
@@ -51,8 +50,22 @@ pub fn structured(data: &[u8]) {
     let mut trial = Trial::new(choices.byte());
     while !choices.is_at_end() && trial.offered < 16 {
         let update = choices.update(trial.document.state_vector());
-        let apply = choices.byte() & 1 == 0;
-        trial.offer(&update, apply);
+        choices.byte();
+        trial.offer(&update);
+    }
+    trial.finish();
+}
+
+/// Takes records of edits (see [`super::edits`]): updates that depend on each other as real ones do, in any order, with holes.
+pub fn edits(data: &[u8]) {
+    let Some((&first, mut records)) = data.split_first() else {
+        return;
+    };
+    let mut trial = Trial::new(first & 3);
+    let mut edits = Edits::default();
+    while let Some((update, rest)) = edits.next(records) {
+        trial.offer(&update);
+        records = rest;
     }
     trial.finish();
 }
@@ -64,15 +77,15 @@ pub fn explain(data: &[u8]) -> String {
     let mut out = String::new();
     while !choices.is_at_end() && trial.offered < 16 {
         let update = choices.update(trial.document.state_vector());
-        let apply = choices.byte() & 1 == 0;
+        choices.byte();
         let known = trial.document.state_vector().clone();
-        trial.offer(&update, apply);
+        trial.offer(&update);
         let became = if known == *trial.document.state_vector() {
             "no new structs"
         } else {
             "new"
         };
-        let _ = writeln!(out, "{}  {became}, apply {apply}", super::dump(&update));
+        let _ = writeln!(out, "{}  {became}", super::dump(&update));
     }
     out
 }
@@ -137,7 +150,12 @@ impl Trial {
     fn new(seed: u8) -> Self {
         let seed = &seeds()[usize::from(seed & 0x3f) % seeds().len()];
         let mut document = Document::load(Limits::default(), [seed.encode()]).expect("a seed");
-        let client = Document::load(Limits::default(), [document.encode().expect("a seed")]).expect("a seed");
+        // What waited is not judged by its contradictions, and a client judges nothing by them.
+        let limits = Limits {
+            refuses_contradictions: false,
+            ..Limits::default()
+        };
+        let client = Document::load(limits, [document.encode().expect("a seed")]).expect("a seed");
         Self {
             seed: seed.encode(),
             document,
@@ -147,40 +165,74 @@ impl Trial {
         }
     }
 
-    fn offer(&mut self, update: &[u8], apply: bool) {
+    fn offer(&mut self, update: &[u8]) {
         self.offered += 1;
         let Ok(update) = Update::parse(Bytes::copy_from_slice(update), &Limits::default()) else {
             return;
         };
         let before = self.document.state_vector().clone();
-        match self.document.admit(update) {
-            Ok(Admission::New(update) | Admission::Partly { new: update, .. }) => {
-                assert!(Update::parse(update.bytes().clone(), &Limits::default()).is_ok());
-                for range in update.ranges() {
-                    assert_eq!(range.start, before.get(range.client), "exactly what is new");
-                    assert_eq!(range.end, self.document.state_vector().get(range.client));
-                }
-                let told = Update::parse(update.bytes().clone(), &Limits::default()).expect("admitted");
-                let told = self.client.admit(told).expect("what was admitted");
-                assert!(
-                    !matches!(told, Admission::Early { .. } | Admission::Partly { .. }),
-                    "a client waits for what was admitted"
-                );
-                let again = Update::parse(update.bytes().clone(), &Limits::default()).expect("admitted");
-                assert!(matches!(self.document.admit(again), Ok(Admission::Known)));
-                self.admitted.push(update);
+        let mut new_part = None;
+        let early = match self.document.admit(update) {
+            Ok(Admission::New(new)) => {
+                new_part = Some(new);
+                None
             }
-            Ok(Admission::Early { missing, .. }) => {
+            Ok(Admission::Partly { new, early, missing }) => {
+                new_part = Some(new);
+                assert!(missing.clock > self.document.state_vector().get(missing.client));
+                Some(early)
+            }
+            Ok(Admission::Early { update, missing }) => {
                 assert!(missing.clock > before.get(missing.client));
                 assert_eq!(*self.document.state_vector(), before);
+                Some(update)
             }
-            Ok(Admission::Known) | Err(_) => assert_eq!(*self.document.state_vector(), before),
+            Ok(Admission::Known) | Err(_) => {
+                assert_eq!(*self.document.state_vector(), before);
+                None
+            }
+        };
+        if let Some(early) = early {
+            self.document.park(early.clone()).expect("there is room");
+            assert_eq!(self.document.contains(&early), Ok(true), "it waits");
+            assert_eq!(self.document.park(early), Ok(false), "once");
         }
-        if apply {}
+        if let Some(new) = new_part {
+            self.tell(new, &before);
+        }
+    }
+
+    /// Tells the client what was admitted, and then what waited for it.
+    fn tell(&mut self, update: Update, before: &StateVector) {
+        self.tell_one(&update, before);
+        let clients: Vec<_> = update.ranges().map(|range| range.client).collect();
+        self.admitted.push(update);
+        let known = self.document.state_vector().clone();
+        let ready = self.document.take_ready(clients.into_iter()).expect("a document");
+        for update in ready {
+            let told = self.client.state_vector().clone();
+            self.tell_one(&update, &told);
+            self.admitted.push(update);
+        }
+        assert!(self.document.state_vector().covers(&known));
+    }
+
+    fn tell_one(&mut self, update: &Update, before: &StateVector) {
+        let parse = || Update::parse(update.bytes().clone(), &Limits::default()).expect("admitted");
+        for range in update.ranges() {
+            assert_eq!(range.start, before.get(range.client), "exactly what is new");
+            assert!(range.end <= self.document.state_vector().get(range.client));
+        }
+        let told = self.client.admit(parse()).expect("what was admitted");
+        assert!(
+            !matches!(told, Admission::Early { .. } | Admission::Partly { .. }),
+            "a client waits for what was admitted"
+        );
+        assert!(matches!(self.document.admit(parse()), Ok(Admission::Known)));
     }
 
     fn finish(mut self) {
-        if self.admitted.is_empty() {
+        if self.admitted.is_empty() && self.document.pending_bytes() == 0 {
             return;
         }
         assert_eq!(self.document.state_vector(), self.client.state_vector());
@@ -209,7 +261,17 @@ impl Trial {
             asleep.admit(Update::parse(state, &Limits::default()).expect("a state")),
             Ok(Admission::Known | Admission::New(_))
         ));
-        assert_eq!(asleep.state_vector(), self.document.state_vector());
+        // What waits for good may say something else of ticks that are there by now; what follows them is then as good as any.
+        match self.document.pending_bytes() {
+            0 => assert_eq!(asleep.state_vector(), self.document.state_vector()),
+            _ => assert!(asleep.state_vector().covers(self.document.state_vector())),
+        }
+        // What waits is stored beside what is there, and never instead of it.
+        let mut stored = Document::load(Limits::default(), [snapshot.state]).expect("a snapshot");
+        assert!(stored.state_vector().covers(self.document.state_vector()));
+        for update in &self.admitted {
+            assert_eq!(stored.contains(update), Ok(true));
+        }
         self.document.sleep().expect("sleep");
     }
 }

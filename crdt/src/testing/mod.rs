@@ -5,10 +5,12 @@
 )]
 
 mod dump;
+pub mod edits;
 pub mod fuzz;
 mod replica;
 pub mod traces;
 
+pub use crate::work::steps_of;
 pub use dump::dump;
 pub use replica::Replica;
 

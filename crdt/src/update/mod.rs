@@ -67,7 +67,7 @@ pub struct Update {
     deletes_at: u32,
     /// How many ranges the delete set has.
     delete_ranges: u32,
-    /// The bytes must not go out as they are: the delete set is not in order.
+    /// The bytes must not go out as they are: the delete set is not in order, or structs end in a skip, which says nothing.
     must_rewrite: bool,
 }
 
@@ -85,8 +85,11 @@ impl Update {
         };
         let mut reader = Reader::new(&bytes);
         let mut sections = SmallVec::new();
+        let mut ends_in_skip = false;
         for _ in 0..reader.count()? {
-            sections.push(read_section(&mut reader, limits)?);
+            let section = read_section(&mut reader, limits)?;
+            ends_in_skip |= section.has_holes && bytes.get(section.last as usize) == Some(&SKIP);
+            sections.push(section);
         }
         check_distinct(sections.iter().map(|section: &Section| section.client))?;
         let deletes_at = reader.position() as u32;
@@ -100,7 +103,7 @@ impl Update {
             sections,
             deletes_at,
             delete_ranges,
-            must_rewrite: !in_order,
+            must_rewrite: !in_order || ends_in_skip,
             bytes,
         })
     }

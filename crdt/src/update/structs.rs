@@ -77,6 +77,7 @@ impl Struct<'_> {
 /// Reads what stands before the content of a struct. A collected struct and a skip have their length as content.
 #[inline]
 pub(crate) fn read_head<'a>(reader: &mut Reader<'a>) -> Result<Struct<'a>, DecodeError> {
+    crate::work::steps(1);
     let info = reader.byte()?;
     let mut read = Struct {
         info,

@@ -29,7 +29,14 @@ impl Keep {
 
 /// The kept part of an update with these deletes, or with its own when `None`.
 pub(crate) fn trimmed(update: &Update, keep: &[Keep], deletes: Option<&[IdRange]>) -> Update {
-    let mut out = Vec::with_capacity(update.len() + 16);
+    // Of one update there may be very many parts at once.
+    let kept: usize = keep
+        .iter()
+        .map(|keep| (keep.section.until - keep.section.first) as usize + 32)
+        .sum();
+    let deleted = deletes.map_or(update.delete_set_bytes().len(), |deletes| 16 * deletes.len());
+    crate::work::steps((kept + deleted).min(update.len()));
+    let mut out = Vec::with_capacity((kept + deleted).min(update.len()) + 32);
     out.put_number(keep.len() as u64);
     let sections = keep
         .iter()
@@ -156,7 +163,10 @@ pub(crate) fn write_part(
     let mut reader = Reader::starting_at(bytes, read.content);
     match read.kind() {
         DELETED => out.put_number(u64::from(length)),
-        STRING => write_text_part(out, reader.string().unwrap_or_default(), from, until),
+        STRING => {
+            let until = (until < read.length).then_some(until);
+            write_text_part(out, reader.string().unwrap_or_default(), from, until);
+        }
         ANY | JSON => {
             let written = copy_values(out, &mut reader, read.kind(), from, until);
             debug_assert!(
@@ -190,10 +200,10 @@ pub(crate) fn write_head(
     }
 }
 
-/// Writes the UTF-16 units `from..until` of a text. A character of two units that is cut becomes U+FFFD on each side, as in Yjs.
-fn write_text_part(out: &mut Vec<u8>, text: &str, from: u32, until: u32) {
+/// Writes the UTF-16 units `from..until`, or all from `from` on, of a text. A character of two units that is cut becomes U+FFFD on each side, as in Yjs.
+fn write_text_part(out: &mut Vec<u8>, text: &str, from: u32, until: Option<u32>) {
     let (start, cut_before) = byte_position(text, from);
-    let (end, cut_behind) = byte_position(text, until);
+    let (end, cut_behind) = until.map_or((text.len(), false), |until| byte_position(text, until));
     let replacement = char::REPLACEMENT_CHARACTER.len_utf8();
     // Of a character that is cut, `byte_position` gives the end.
     let end = match cut_behind {

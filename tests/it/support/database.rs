@@ -27,6 +27,34 @@ impl Database {
         Self(Kind::Sqlite(tempfile::tempdir().expect("a temporary folder")))
     }
 
+    /// A file in a folder of its own, with this in it.
+    pub(crate) fn sqlite_of(file: &[u8]) -> Self {
+        let database = Self::sqlite();
+        if let Kind::Sqlite(folder) = &database.0 {
+            std::fs::write(folder.path().join("pages.db"), file).expect("a file");
+        }
+        database
+    }
+
+    /// A schema of its own in PostgreSQL, with what these statements make in it; `None` when there is no PostgreSQL.
+    pub(crate) fn postgres_of(statements: &str) -> Option<Self> {
+        let database = Self::postgres()?;
+        let mut client = database
+            .psql()
+            .args(["--set", "ON_ERROR_STOP=1"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("psql, the client of PostgreSQL");
+        let mut stdin = client.stdin.take().expect("a pipe");
+        stdin
+            .write_all(statements.as_bytes())
+            .expect("a client that listens");
+        drop(stdin);
+        assert!(client.wait().expect("psql").success(), "every statement is taken");
+        Some(database)
+    }
+
     /// A schema of its own in PostgreSQL; `None`, and a line that says so, when there is none.
     pub(crate) fn postgres() -> Option<Self> {
         static SCHEMAS: AtomicU32 = AtomicU32::new(0);
