@@ -1,16 +1,13 @@
 //! The rooms without a document, shared by all connections and the bridge of backends.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
     EventOutlet, GivenId, History, RecoveryLimits, RoomError, RoomLimits, Rooms, SessionName, SocketId, Way,
-    history::micros_of, is_momentary,
+    history::micros_of, is_momentary, rooms::Stays,
 };
 use crate::{auth::now, rooms::RoomName};
 
@@ -89,11 +86,7 @@ impl EventRooms {
     }
 
     /// What the client calls a session of a user that may go on, and its rooms. If the server believes its connection alive, it ends.
-    pub fn returning(
-        &self,
-        secret: &str,
-        user: Option<&Arc<str>>,
-    ) -> Option<(Arc<str>, Vec<(RoomName, BTreeSet<Way>)>)> {
+    pub fn returning(&self, secret: &str, user: Option<&Arc<str>>) -> Option<(Arc<str>, Stays)> {
         self.rooms().returning(micros_of(now()), secret, user)
     }
 

@@ -33,6 +33,9 @@ pub enum Way {
     Restored,
 }
 
+/// The rooms that a socket was in, and in which ways.
+pub(super) type Stays = Vec<(RoomName, BTreeSet<Way>)>;
+
 /// Where what a socket is told goes.
 pub trait EventOutlet: Send + Sync {
     /// Queues the text of an event, as a frame of the transport.
@@ -299,7 +302,7 @@ impl Rooms {
         now: u64,
         secret: &str,
         user: Option<&Arc<str>>,
-    ) -> Option<(Arc<str>, Vec<(RoomName, BTreeSet<Way>)>)> {
+    ) -> Option<(Arc<str>, Stays)> {
         for gone in self.recent.forget(now) {
             self.forget_if_empty(&gone);
         }

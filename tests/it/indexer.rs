@@ -53,10 +53,10 @@ async fn members_hear_a_job_from_start_to_end_in_both_vocabularies() {
         session
             .send("workspace:join", Some(1), &json!({ "workspaceId": "w" }), &[])
             .await;
-        let joined = session.told().await;
+        let joined = session.word().await;
         assert_eq!(joined.what, "workspace:joined");
         assert_eq!(joined.body, json!({ "workspaceId": "w", "role": role }));
-        let answer = session.told().await.body;
+        let answer = session.word().await.body;
         assert_eq!((&answer["ok"], &answer["role"]), (&json!(true), &json!(role)));
     }
     let (status, answer) = say(address, "w", "index:started", json!({})).await;
@@ -70,17 +70,17 @@ async fn members_hear_a_job_from_start_to_end_in_both_vocabularies() {
         0
     );
     for session in [&mut owner, &mut viewer] {
-        let started = session.told().await;
+        let started = session.word().await;
         assert_eq!(
             (started.what.as_str(), &started.body),
             ("index:started", &json!({ "workspaceId": "w" }))
         );
-        let told = session.told().await.body;
+        let told = session.word().await.body;
         assert_eq!(
             (&told["pagesDone"], &told["processedPages"]),
             (&json!(1), &json!(1))
         );
-        let held = session.told().await.body;
+        let held = session.word().await.body;
         assert_eq!(held["pagesDone"], 2, "what was held back comes after a second");
     }
     assert_eq!(
@@ -90,8 +90,8 @@ async fn members_hear_a_job_from_start_to_end_in_both_vocabularies() {
     let mut late = user(address, "cleo", json!({ "workspace:w": "view" })).await;
     late.send("workspace:join", None, &json!({ "workspaceId": "w" }), &[])
         .await;
-    assert_eq!(late.told().await.what, "workspace:joined");
-    let replayed = late.told().await;
+    assert_eq!(late.word().await.what, "workspace:joined");
+    let replayed = late.word().await;
     assert_eq!(replayed.what, "index:progress");
     assert_eq!(
         (&replayed.body["replayed"], &replayed.body["pagesDone"]),
@@ -101,7 +101,7 @@ async fn members_hear_a_job_from_start_to_end_in_both_vocabularies() {
     for session in [&mut owner, &mut viewer, &mut late] {
         assert_eq!(session.until_told("index:progress").await.body["pagesDone"], 3);
         for name in ["index:ready", "index:complete"] {
-            let told = session.told().await;
+            let told = session.word().await;
             assert_eq!(
                 (told.what.as_str(), &told.body),
                 (name, &json!({ "workspaceId": "w", "pageCount": 50 }))
@@ -110,7 +110,7 @@ async fn members_hear_a_job_from_start_to_end_in_both_vocabularies() {
     }
     late.send("workspace:leave", None, &json!({ "workspaceId": "w" }), &[])
         .await;
-    let left = late.told().await;
+    let left = late.word().await;
     assert_eq!(
         (left.what.as_str(), left.body),
         ("workspace:left", json!({ "workspaceId": "w" }))
@@ -127,7 +127,7 @@ async fn others_are_refused_in_the_words_that_clients_compare() {
     let mut eve = user(server.address, "eve", json!({ "workspace:other": "admin" })).await;
     eve.send("workspace:join", None, &json!({ "workspaceId": "w" }), &[])
         .await;
-    let told = eve.told().await;
+    let told = eve.word().await;
     assert_eq!(told.what, "error");
     assert_eq!(
         told.body,
@@ -135,7 +135,7 @@ async fn others_are_refused_in_the_words_that_clients_compare() {
     );
     eve.send("workspace:join", Some(1), &json!({ "workspaceId": "w" }), &[])
         .await;
-    let answer = eve.told().await.body;
+    let answer = eve.word().await.body;
     assert_eq!(
         (&answer["ok"], &answer["error"]["message"]),
         (&json!(false), &json!("Access denied"))
@@ -148,7 +148,7 @@ async fn others_are_refused_in_the_words_that_clients_compare() {
         json!({ "workspaceId": "" }),
     ] {
         eve.send("workspace:join", None, &payload, &[]).await;
-        let told = eve.told().await;
+        let told = eve.word().await;
         assert_eq!(
             (told.what.as_str(), &told.body["code"]),
             ("error", &json!("malformed")),
@@ -211,9 +211,9 @@ async fn the_last_state_of_a_workspace_is_there_after_a_kill() {
     let mut ada = user(server.address().await, "ada", json!({ "workspace:w": "view" })).await;
     ada.send("workspace:join", None, &json!({ "workspaceId": "w" }), &[])
         .await;
-    assert_eq!(ada.told().await.what, "workspace:joined");
+    assert_eq!(ada.word().await.what, "workspace:joined");
     for name in ["index:ready", "index:complete"] {
-        let told = ada.told().await;
+        let told = ada.word().await;
         let expected = json!({ "workspaceId": "w", "pageCount": 7, "replayed": true });
         assert_eq!((told.what.as_str(), told.body), (name, expected));
     }

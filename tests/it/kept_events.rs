@@ -48,7 +48,7 @@ async fn join_since(session: &mut Session, since: Value) -> (Value, Vec<u64>) {
     session.send("workspace:join", Some(9), &body, &[]).await;
     let mut numbers = Vec::new();
     loop {
-        let told = session.told().await;
+        let told = session.word().await;
         match told.what.as_str() {
             "9" => return (told.body, numbers),
             "workspace:joined" => {}
@@ -125,7 +125,7 @@ async fn who_joins_says_since_when_and_hears_what_was_kept() {
     .await;
     assert_eq!(refused["error"]["code"], "forbidden");
     tell(address, "user:eve", "n", 5).await;
-    assert_eq!(eve.told().await.body["n"], 5, "nothing is held back");
+    assert_eq!(eve.word().await.body["n"], 5, "nothing is held back");
 }
 
 #[tokio::test]
@@ -210,7 +210,7 @@ async fn what_a_bridge_was_told_is_kept_is_there_after_a_kill_and_so_is_its_id()
         json!({ "channelId": "workspace:w", "event": "new_message", "payload": { "n": 8 }, "id": "order-7" });
     assert_eq!(post(address, other).await.0, 409);
     assert_eq!(post(address, order(21)).await.1["delivered"], 1);
-    assert_eq!(ada.told().await.body["n"], 21, "what was told is not told again");
+    assert_eq!(ada.word().await.body["n"], 21, "what was told is not told again");
 }
 
 #[tokio::test]
@@ -224,10 +224,10 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_not_told_twice() {
     let order =
         json!({ "channelId": "workspace:w", "event": "new_message", "payload": { "n": 1 }, "id": "order" });
     let first = tokio::spawn(post(address, order.clone()));
-    assert_eq!(ada.told().await.body["n"], 1, "members do not wait");
+    assert_eq!(ada.word().await.body["n"], 1, "members do not wait");
     let second = tokio::spawn(post(address, order));
     tell(address, "workspace:w", "not_kept", 2).await;
-    assert_eq!(ada.told().await.body["n"], 2);
+    assert_eq!(ada.word().await.body["n"], 2);
     assert!(!first.is_finished() && !second.is_finished(), "the backend does");
     store.writing(Weather::Fine);
     for answer in [first, second] {
@@ -235,7 +235,7 @@ async fn what_cannot_be_stored_is_not_acknowledged_and_not_told_twice() {
         assert_eq!((status, &answer["delivered"]), (200, &json!(1)));
     }
     tell(address, "workspace:w", "not_kept", 3).await;
-    assert_eq!(ada.told().await.body["n"], 3, "once");
+    assert_eq!(ada.word().await.body["n"], 3, "once");
 }
 
 #[tokio::test]
@@ -263,7 +263,7 @@ async fn clients_tell_each_other_what_rules_allow() {
         (&json!(true), &json!(1)),
         "{answer}"
     );
-    let told = ben.told().await;
+    let told = ben.word().await;
     assert_eq!(told.what, "poll:vote");
     assert_eq!(
         told.body,
@@ -287,7 +287,7 @@ async fn clients_tell_each_other_what_rules_allow() {
         assert_eq!(answer["error"]["code"], code, "{event} {body}");
     }
     ada.send("poll:vote", None, &json!("p"), &[]).await;
-    assert_eq!(ada.told().await.what, "error");
+    assert_eq!(ada.word().await.what, "error");
     for _ in 0..2 {
         let answer = ask(&mut ben, "poll:seen", json!({ "pageId": "p" })).await;
         assert_eq!(answer["delivered"], 2);

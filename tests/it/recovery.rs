@@ -69,7 +69,7 @@ impl Client {
     /// Hears events with these numbers, one after the other.
     async fn hear(&mut self, numbers: impl IntoIterator<Item = u64>) {
         for number in numbers {
-            let told = self.session.told().await;
+            let told = self.session.word().await;
             assert_eq!((told.what.as_str(), &told.body["n"]), ("n", &json!(number)));
             self.offset = told.offset;
         }
@@ -120,7 +120,7 @@ async fn what_was_missed_comes_once_and_in_order_and_the_rooms_are_back() {
     ada.hear([3]).await;
     // Those with which the loss was noticed.
     loop {
-        let told = ada.session.told().await;
+        let told = ada.session.word().await;
         match told.body["n"].as_u64() {
             Some(0) => {}
             Some(4) => break,
@@ -198,7 +198,7 @@ async fn nothing_is_told_of_a_room_whose_right_is_gone() {
     let (recovered, _) = ada.again(&server).await;
     assert!(recovered);
     ada.hear([3]).await;
-    let told = ada.session.told().await;
+    let told = ada.session.word().await;
     assert_eq!(
         (told.what.as_str(), &told.body["room"]),
         ("access_revoked", &json!("dm:secret"))

@@ -44,8 +44,18 @@ pub(super) struct JoinedPage {
     pub(super) posted: VecDeque<PostedEdit>,
     /// It is sent whole contents.
     pub(super) authorship: Option<Authorship>,
-    /// A save of a whole content that is being made edits of, with the number under which the client waits for the answer.
-    pub(super) saving: Option<(Work<Result<PreparedSave, Refusal>>, Option<i64>, Wording)>,
+    /// A save that is being made edits of.
+    pub(super) saving: Option<Saving>,
+}
+
+/// A save of a whole content that is being made edits of.
+pub(super) struct Saving {
+    /// Becomes the edits.
+    pub(super) work: Work<Result<PreparedSave, Refusal>>,
+    /// The number under which the client waits for the answer.
+    pub(super) ack: Option<i64>,
+    /// How the client is told.
+    pub(super) wording: Wording,
 }
 
 /// An edit that is to be answered.

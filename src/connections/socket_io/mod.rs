@@ -10,6 +10,7 @@ mod namespaces;
 mod page;
 mod page_session;
 mod place;
+mod saves;
 mod server;
 mod session;
 mod settings;

@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 use storage::{PageId, Seq};
 
-use super::joined_page::{Arrival, Authorship, JoinedPage, PostedEdit};
+use super::joined_page::{Arrival, JoinedPage, PostedEdit, Saving};
 use crate::{
     access::{Access, LiveSeat},
     auth::Identity,
@@ -19,9 +19,9 @@ use crate::{
         protocol::Work,
         seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, in_time, poll_answer},
     },
-    events::{EventSocket, Form, PreparedSave},
+    events::{EventSocket, Form},
     protocols::Frame,
-    protocols::events::{ContentSave, PageRequest, Wording, answer, event, refused},
+    protocols::events::{PageRequest, Wording, answer, refused},
     rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode, RoomName},
 };
 
@@ -68,10 +68,10 @@ impl JoinContext {
 
 /// A page that a client has asked for.
 pub(super) struct PageSession {
-    page: PageId,
+    pub(super) page: PageId,
     room: RoomName,
-    events: Arc<EventSocket>,
-    state: State,
+    pub(super) events: Arc<EventSocket>,
+    pub(super) state: State,
     /// What it wants done, with the number under which it waits for the answer.
     waiting: VecDeque<(PageRequest, Option<i64>)>,
     waiting_bytes: usize,
@@ -79,7 +79,7 @@ pub(super) struct PageSession {
     outstanding: VecDeque<(PostedEdit, Answer)>,
 }
 
-enum State {
+pub(super) enum State {
     Closed,
     Opening {
         work: Work<Result<SeatIo, Refusal>>,
@@ -169,8 +169,8 @@ impl PageSession {
                 }
                 State::Open(open) => {
                     open.poll_work(context);
-                    if let Some((saving, ack, wording)) = &mut open.saving {
-                        let Poll::Ready(prepared) = saving.as_mut().poll(context) else {
+                    if let Some(Saving { work, ack, wording }) = &mut open.saving {
+                        let Poll::Ready(prepared) = work.as_mut().poll(context) else {
                             return;
                         };
                         let (ack, wording) = (*ack, *wording);
@@ -297,78 +297,6 @@ impl PageSession {
         }
     }
 
-    /// The client is sent whole contents from now on.
-    fn write(&mut self, wording: Wording) {
-        if let State::Open(open) = &mut self.state {
-            open.authorship.get_or_insert_with(|| {
-                let desks = &self.events.services().desks;
-                Authorship::new(desks, &self.page, self.events.id(), wording)
-            });
-        }
-    }
-
-    /// Has edits made of a save.
-    fn save(&mut self, save: ContentSave, wording: Wording, ack: Option<i64>, frames: &mut Vec<Frame>) {
-        self.write(wording);
-        let State::Open(open) = &mut self.state else {
-            return;
-        };
-        if !open.seat.seat().role().may_edit() {
-            return self.save_refused(ack, wording, &Refusal::read_only(), frames);
-        }
-        let (desks, page, author) = (
-            self.events.services().desks.clone(),
-            self.page.clone(),
-            (self.events.id(), self.events.user_id()),
-        );
-        let preparing = Box::pin(async move { desks.prepare(&page, author, save).await });
-        open.saving = Some((preparing, ack, wording));
-    }
-
-    /// Posts the edits of a save.
-    fn prepared(
-        &mut self,
-        prepared: Result<PreparedSave, Refusal>,
-        ack: Option<i64>,
-        wording: Wording,
-        frames: &mut Vec<Frame>,
-    ) {
-        let State::Open(open) = &mut self.state else {
-            return;
-        };
-        match prepared {
-            Err(refusal) => self.save_refused(ack, wording, &refusal, frames),
-            Ok(prepared) if prepared.update.is_empty() => {
-                let seq = prepared.stored(self.events.id(), None);
-                answer(ack, &json!({ "ok": true, "seq": seq }), frames);
-            }
-            Ok(prepared) => {
-                let update = prepared.update.clone();
-                let save = Some((prepared, wording));
-                open.posted.push_back(PostedEdit { ack, save });
-                open.seat.post(update, 0);
-            }
-        }
-    }
-
-    fn save_refused(&self, ack: Option<i64>, wording: Wording, refusal: &Refusal, frames: &mut Vec<Frame>) {
-        match (wording, ack) {
-            (Wording::DocumentUpdate, None) => {
-                let message = match refusal.code {
-                    RefusalCode::Forbidden => "Access denied: No access to this page",
-                    RefusalCode::ReadOnly => "Access denied: Requires edit permission",
-                    RefusalCode::Unavailable => "Access denied: Authorization check failed",
-                    _ => &refusal.message,
-                };
-                let body = json!({ "event": wording.event(), "message": message });
-                event("error", &body, frames);
-            }
-            (Wording::DocumentUpdate | Wording::PageUpdated, _) => {
-                refused(ack, Some(&self.page), refusal, None, frames);
-            }
-        }
-    }
-
     /// Gives the seat back, and goes on waiting for what is to be answered. `told` as in [`State::Leaving`].
     fn leave(&mut self, told: Option<Option<i64>>) {
         if let State::Open(mut open) = std::mem::replace(&mut self.state, State::Closed) {
@@ -447,7 +375,7 @@ impl PageSession {
         let given = open.seat.answers();
         let unheard = open.posted.split_off(given.min(open.posted.len()));
         let unheard = unheard.into_iter().map(|edit| edit.ack);
-        let saving = open.saving.take().map(|(_, ack, _)| ack);
+        let saving = open.saving.take().map(|saving| saving.ack);
         for ack in arriving.chain(asking).chain(unheard).chain(saving).flatten() {
             refused(Some(ack), Some(&self.page), &refusal, None, frames);
         }

@@ -245,8 +245,8 @@ fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
 
 /// The words that clients compare.
 fn denied(refusal: Refusal) -> Refusal {
-    match refusal.code {
-        RefusalCode::Forbidden => Refusal::new(RefusalCode::Forbidden, "Access denied"),
-        _ => refusal,
+    match refusal.code == RefusalCode::Forbidden {
+        true => Refusal::new(RefusalCode::Forbidden, "Access denied"),
+        false => refusal,
     }
 }

@@ -199,6 +199,16 @@ impl Session {
         }
     }
 
+    /// The next event or answer that does not say who is there.
+    pub(crate) async fn word(&mut self) -> Told {
+        loop {
+            let told = self.told().await;
+            if !told.what.starts_with("presence:") {
+                return told;
+            }
+        }
+    }
+
     /// The next event of this name, or the answer with this number; others are skipped.
     pub(crate) async fn until_told(&mut self, what: &str) -> Told {
         loop {
