@@ -255,22 +255,21 @@ impl<H: Clone> Enforcement<H> {
         concerned.into_iter().filter_map(again).collect()
     }
 
-    /// Sends holders away, of a user or of all but one, from a room, or from all and with their sockets.
+    /// Sends holders away, of a user or of all but one, from the rooms for which there is a refusal; sockets are in no room.
+    /// O(holders), however many rooms there are.
     pub fn send_away(
         &mut self,
         user: Option<&str>,
-        room: Option<&RoomName>,
         except: Option<&str>,
-        refusal: &Refusal,
+        refusal_in: impl Fn(Option<&RoomName>) -> Option<Refusal>,
     ) -> Vec<Order<H>> {
         let concerned = self.those(|holder| {
             let of = holder.identity.user.as_deref();
-            user.is_none_or(|user| of == Some(user))
-                && (except.is_none() || of != except)
-                && room.is_none_or(|room| holder.room.as_ref() == Some(room))
+            user.is_none_or(|user| of == Some(user)) && (except.is_none() || of != except)
         });
         let removed = concerned.into_iter().filter_map(|id| {
-            let order = self.holders.get_mut(&id)?.remove(refusal.clone());
+            let holder = self.holders.get_mut(&id)?;
+            let order = holder.remove(refusal_in(holder.room.as_ref())?);
             self.set_alarm(id);
             Some(order)
         });
@@ -529,7 +528,7 @@ mod tests {
             all.changed(at(20), None, None).is_empty(),
             "nothing is asked about it any more"
         );
-        assert!(all.send_away(None, None, None, &forbidden()).is_empty());
+        assert!(all.send_away(None, None, |_| Some(forbidden())).is_empty());
     }
 
     #[test]

@@ -1,18 +1,5 @@
 //! The vocabulary of PageSpace: rooms of drives, channels, conversations, sessions and activities.
-//!
-//! | event | room |
-//! |---|---|
-//! | `join_channel`, `leave_channel` `"id"` | the page |
-//! | `join_drive`, `leave_drive` `"id"` | the drive and its calendar |
-//! | `join_dm_conversation`, `leave_dm_conversation` `"id"` | `dm:ID` |
-//! | `join_conversation`, `leave_conversation` `"id"` | `conv:ID` |
-//! | `join_session`, `leave_session` `"id"` | `session:ID` |
-//! | `join_activity_drive`, `join_activity_page`, and their leaves, `"id"` | `activity:drive:ID`, `activity:page:ID` |
-//! | `presence:join_page`, `presence:leave_page` `{pageId}` | the page, among those who look at it |
-//!
-//! [Typing and cursors](gestures) of pages belong to it as well. `join` and `leave` do nothing: clients of a version send them for rooms that they are in anyway. Refused events keep the connection; the
-//! reason is in the acknowledgement, and without one a malformed event is answered by `validation_error {event, error}`.
-//! `shell:connect` has no server here, and says so.
+#![doc = include_str!("pagespace.md")]
 
 use std::sync::Arc;
 

@@ -263,7 +263,7 @@ async fn a_kick_reaches_every_room_with_its_own_words() {
     assert_eq!(status, 200);
     assert_eq!(
         answer,
-        json!({ "success": true, "kickedCount": 3, "rooms": ["drive:d", "drive:d:calendar", "conv:c"] })
+        json!({ "success": true, "kickedCount": 3, "rooms": ["conv:c", "drive:d", "drive:d:calendar"] })
     );
     for room in ["drive:d", "drive:d:calendar", "conv:c"] {
         let told = ada.until_told("access_revoked").await;

@@ -372,7 +372,7 @@ impl World {
         if self.processes[process].up {
             let refusal = Refusal::new(RefusalCode::TokenRevoked, "you may not be here any more");
             let enforcement = &mut self.processes[process].access.enforcement;
-            let orders = enforcement.send_away(Some(&user), None, None, &refusal);
+            let orders = enforcement.send_away(Some(&user), None, |_| Some(refusal.clone()));
             self.carry_out_orders(process, orders);
         }
         let change = Announced {

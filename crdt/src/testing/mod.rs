@@ -4,6 +4,7 @@
     reason = "tests should stop at the first thing that cannot be"
 )]
 
+mod choices;
 mod dump;
 pub mod edits;
 pub mod fuzz;

@@ -46,23 +46,22 @@ impl Access {
     pub async fn sign_out(&self, user: &str) -> Result<u64, storage::StoreError> {
         let version = self.0.store.sign_out(user, now()).await?;
         self.forget(Some(user));
-        self.send_away(Some(user), None, None, &revoked());
+        self.send_away(Some(user), None, |_| Some(revoked()));
         Ok(version)
     }
 
-    /// Sends members away, of a user or of all but one, from a room, or from all and with their sockets; returns the rooms, one for each
-    /// member. Whether they may come back is asked anew.
+    /// Sends members away, of a user or of all but one, from the rooms for which there is a refusal; sockets are in no room. Returns
+    /// the rooms, one for each member. Whether they may come back is asked anew.
     pub fn send_away(
         &self,
         user: Option<&str>,
-        room: Option<&RoomName>,
         except: Option<&str>,
-        refusal: &Refusal,
+        refusal_in: impl Fn(Option<&RoomName>) -> Option<Refusal>,
     ) -> Vec<RoomName> {
         self.forget(user);
         let mut rooms = Vec::new();
         self.carry_out(|enforcement| {
-            let orders = enforcement.send_away(user, room, except, refusal);
+            let orders = enforcement.send_away(user, except, refusal_in);
             rooms.extend(orders.iter().filter_map(|order| match order {
                 Order::Remove(held, _) => held.room.clone(),
                 Order::Decide(_) | Order::ChangeRole(..) | Order::AskForToken(_) => None,

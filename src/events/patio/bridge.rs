@@ -28,7 +28,9 @@ pub(super) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Opti
             let told = services.tell_in(&room, &event, &payload).await?;
             if let Some(user) = &removed {
                 let refusal = Refusal::new(RefusalCode::Forbidden, REMOVED);
-                services.access.send_away(Some(user), Some(&room), None, &refusal);
+                services.access.send_away(Some(user), None, |at| {
+                    (at == Some(&room)).then(|| refusal.clone())
+                });
                 services.patio.forget(&room, user);
             }
             Ok(told)
@@ -37,7 +39,9 @@ pub(super) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Opti
             services.access.forget_room(&room).await.map_err(unstored)?;
             let told = services.tell_in(&room, &event, &payload).await?;
             let refusal = Refusal::new(RefusalCode::NotFound, "Room not found");
-            services.access.send_away(None, Some(&room), None, &refusal);
+            services
+                .access
+                .send_away(None, None, |at| (at == Some(&room)).then(|| refusal.clone()));
             Ok(told)
         })),
         event if is_shared && event.starts_with("ai-") => {

@@ -1,6 +1,9 @@
 //! `POST /api/kick`: a backend sends a user's connections out of rooms.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     Json,
@@ -94,19 +97,10 @@ pub(in crate::http) async fn kick(
     };
     let user = Some(kick.user.as_str()).filter(|user| *user != EVERYBODY);
     let access = &app.around.access;
-    let (mut count, mut left, mut is_kept) = (0, Vec::new(), true);
+    let (mut refusals, mut is_kept) = (BTreeMap::new(), true);
     for spelled in &kick.rooms {
         let Some(room) = RoomName::parse(spelled).or_else(|| RoomName::page(spelled)) else {
             continue;
-        };
-        let notice = Notice {
-            room: spelled.clone(),
-            reason: kick.reason.clone(),
-            metadata: kick.metadata.clone(),
-        };
-        let refusal = Refusal {
-            notice: Some(Arc::new(notice)),
-            ..Refusal::new(RefusalCode::Forbidden, "you were sent out of the room")
         };
         if let Some(user) = user
             && room.kind() == RoomKind::Shared
@@ -114,7 +108,6 @@ pub(in crate::http) async fn kick(
         {
             is_kept = is_kept && access.keep_out(&room, user).await.is_ok();
         }
-        let sent = access.send_away(user, Some(&room), kick.except.as_deref(), &refusal);
         access.audit().note(
             now(),
             Note {
@@ -126,13 +119,24 @@ pub(in crate::http) async fn kick(
                 ..Note::default()
             },
         );
-        if !sent.is_empty() {
-            count += sent.len();
-            left.push(spelled);
-        }
+        let notice = Notice {
+            room: spelled.clone(),
+            reason: kick.reason.clone(),
+            metadata: kick.metadata.clone(),
+        };
+        let refusal = Refusal::new(RefusalCode::Forbidden, "you were sent out of the room");
+        let notice = Some(Arc::new(notice));
+        refusals.entry(room).or_insert(Refusal { notice, ..refusal });
     }
+    let sent = access.send_away(user, kick.except.as_deref(), |room| refusals.get(room?).cloned());
+    let left: BTreeSet<&RoomName> = sent.iter().collect();
+    let spelled = |room: &RoomName| {
+        let notice = refusals.get(room)?.notice.as_ref()?;
+        Some(notice.room.clone())
+    };
+    let left: Vec<String> = left.into_iter().filter_map(spelled).collect();
     if !is_kept {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "The removal could not be stored");
     }
-    Json(json!({ "success": true, "kickedCount": count, "rooms": left })).into_response()
+    Json(json!({ "success": true, "kickedCount": sent.len(), "rooms": left })).into_response()
 }
