@@ -413,6 +413,40 @@ async fn a_save_of_a_whole_content_is_merged_into_a_warm_page() {
 }
 
 #[tokio::test]
+async fn a_save_of_html_is_merged_node_by_node() {
+    let readers = readers(256 << 20);
+    let page = page("page");
+    let html = |html: &str, candidates: &[&str]| match save(html, candidates) {
+        Change::Save(save) => Change::Save(Save {
+            format: Some(Format::Html),
+            field: None,
+            ..save
+        }),
+        Change::Component(_) => panic!("a save"),
+    };
+    let base = "<p>one</p><p>two</p>";
+    let empty = Bytes::from_static(&[0, 0]);
+    let first = readers.merge(&page, empty, ClientId(1), &html(base, &[])).await;
+    let first = first.expect("edits").update;
+    let change = html("<p>one <em>more</em></p><p>two</p>", &[base]);
+    let second = readers.merge(&page, first.clone(), ClientId(2), &change).await;
+    let both = vec![first, second.expect("edits").update];
+    let change = html("<h1>zero</h1><p>one</p><p>two 2</p>", &[base]);
+    let third = readers
+        .merge(&page, both, ClientId(3), &change)
+        .await
+        .expect("edits");
+    assert_eq!(
+        (third.content, third.differs, third.field.as_str()),
+        (
+            json!("<h1>zero</h1><p>one <em>more</em></p><p>two 2</p>"),
+            true,
+            "default"
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_page_is_not_to_blame_for_a_save_that_no_worker_can_merge() {
     let readers = readers(24 << 20);
     let page = page("page");
