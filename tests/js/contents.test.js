@@ -43,8 +43,11 @@ async function connect (user, pageId, transports, role = 'edit') {
 async function yjs (user, pageId) {
   const doc = new Y.Doc()
   const params = { token: tokenFor(user, { '*': 'edit' }) }
-  const provider = new WebsocketProvider(server().url.replace('http', 'ws') + '/ws', pageId, doc, { params, WebSocketPolyfill: WebSocket })
-  ends.push(() => provider.destroy())
+  const provider = new WebsocketProvider(server().url.replace('http', 'ws') + '/ws', pageId, doc, { params, WebSocketPolyfill: WebSocket, disableBc: true })
+  ends.push(() => {
+    provider.destroy()
+    doc.destroy()
+  })
   await until(`${user} is in sync`, () => provider.synced)
   return doc
 }
