@@ -239,22 +239,38 @@ async fn who_listens_to_the_channel_of_a_page_saves_it_and_hears_what_others_sav
 #[tokio::test]
 async fn saves_of_rich_text_keep_each_others_paragraphs() {
     let server = TestServer::start(&LOCKED).await;
-    let (mut ada, mut ben) = (user(&server, "ada", "edit").await, user(&server, "ben", "edit").await);
+    let (mut ada, mut ben) = (
+        user(&server, "ada", "edit").await,
+        user(&server, "ben", "edit").await,
+    );
     join(&mut ada, "p").await;
     let of = |content: Value| json!({ "pageId": "p", "content": content, "format": "html" });
     let begin = ask(&mut ada, "page_updated", of(json!("<h1>title</h1><p>one</p>"))).await;
     assert_eq!(begin["ok"], true, "{begin}");
     join(&mut ben, "p").await;
     until_content(&mut ben, "<h1>title</h1><p>one</p>").await;
-    let bold = ask(&mut ada, "page_updated", of(json!("<h1>title</h1><p><strong>one</strong></p>"))).await;
+    let bold = ask(
+        &mut ada,
+        "page_updated",
+        of(json!("<h1>title</h1><p><strong>one</strong></p>")),
+    )
+    .await;
     assert_eq!(bold["ok"], true, "{bold}");
     // Made from what Ben was sent first.
-    let more = ask(&mut ben, "page_updated", of(json!("<h1>title</h1><p>one</p><p>two</p>"))).await;
+    let more = ask(
+        &mut ben,
+        "page_updated",
+        of(json!("<h1>title</h1><p>one</p><p>two</p>")),
+    )
+    .await;
     assert_eq!(more["ok"], true, "{more}");
     let both = "<h1>title</h1><p><strong>one</strong></p><p>two</p>";
     until_content(&mut ada, both).await;
     until_content(&mut ben, both).await;
     // Plain text is no content of such a page.
     let text = json!({ "pageId": "p", "content": "text", "format": "text" });
-    assert_eq!(ask(&mut ada, "page_updated", text).await["error"]["code"], "conflict");
+    assert_eq!(
+        ask(&mut ada, "page_updated", text).await["error"]["code"],
+        "conflict"
+    );
 }
