@@ -558,7 +558,7 @@ async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
         "the old token has ended by now"
     );
 
-    let auth = json!({ "token": ends_in("eve", -14, "edit") });
+    let auth = json!({ "token": ends_in("eve", -12, "edit") });
     let (mut eve, _) = Session::connect(server.address, &auth).await;
     join(&mut eve, "page", 0).await;
     assert_eq!(eve.until_told("error").await.body["code"], "token_expired");
