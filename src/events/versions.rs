@@ -4,16 +4,12 @@
 //! version that it was sent; any version of before it came. Of these the one that is nearest to the save is taken for its base. Versions are
 //! kept for this up to a count and a size for each page, the latest ones.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crdt::Candidate;
-use serde_json::Value as Json;
 use storage::Seq;
 
 use super::SocketId;
+use crate::protocols::events::Content;
 
 /// How many versions of a page are kept, and how large they may be together, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -31,8 +27,7 @@ struct Version {
     /// The sequence numbers of the page between which it had this content.
     first: Seq,
     last: Seq,
-    content: Arc<Json>,
-    bytes: usize,
+    content: Content,
 }
 
 /// An author of whole contents.
@@ -44,10 +39,12 @@ struct Author {
     came_to_nothing: bool,
     /// Versions that it was sent, and that it can still have made its next save from.
     sent: BTreeSet<u64>,
-    /// What it saved last, and the latest version then.
-    saved: Option<(u64, Arc<Json>)>,
-    /// What it shows, as far as is known.
-    has: Option<Arc<Json>>,
+    /// It has saved, so what it came to says nothing any more.
+    has_saved: bool,
+    /// What it saved last, and the latest version then; unless that was forgotten for its size.
+    saved: Option<(u64, Content)>,
+    /// The version that it shows, if it shows one.
+    has: Option<u64>,
 }
 
 /// The contents of a page that authors may have.
@@ -56,17 +53,31 @@ pub struct Versions {
     limits: VersionLimits,
     latest: u64,
     kept: VecDeque<Version>,
+    /// Of the kept ones, and of what authors have saved.
     bytes: usize,
     authors: BTreeMap<SocketId, Author>,
 }
 
 /// What the base of a save may be.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Bases {
     /// The contents that its author may have had, the latest first.
-    pub candidates: Vec<Candidate>,
+    pub contents: Vec<Content>,
     /// Whether it is certain that the author had one of them. If not, nothing is deleted.
     pub are_certain: bool,
+}
+
+/// A save that was merged and stored.
+#[derive(Clone, Copy, Debug)]
+pub struct SavedContent<'a> {
+    /// What was saved.
+    pub content: &'a Content,
+    /// What it was made from, if that is known.
+    pub base: Option<&'a Content>,
+    /// What came of it, when the page had this sequence number.
+    pub outcome: (Seq, &'a Content),
+    /// Whether that is another content.
+    pub differs: bool,
 }
 
 impl Versions {
@@ -88,6 +99,7 @@ impl Versions {
             came_at,
             came_to_nothing: to_nothing,
             sent: BTreeSet::new(),
+            has_saved: false,
             saved: None,
             has: None,
         });
@@ -95,147 +107,155 @@ impl Versions {
 
     /// An author has gone. Gives whether another one is left.
     pub fn went(&mut self, author: SocketId) -> bool {
-        self.authors.remove(&author);
+        let gone = self.authors.remove(&author);
+        self.bytes -= gone.map_or(0, |author| author.bytes());
         !self.authors.is_empty()
     }
 
-    /// Whether this author is known.
-    pub fn knows(&self, author: SocketId) -> bool {
-        self.authors.contains_key(&author)
-    }
-
     /// The page has a content now. Nothing changes when it is the latest one.
-    pub fn learn(&mut self, seq: Seq, content: &Arc<Json>) {
+    pub fn learn(&mut self, seq: Seq, content: &Content) {
         if let Some(last) = self.kept.back_mut()
-            && last.content == *content
+            && last.content.get() == content.get()
         {
             last.last = last.last.max(seq);
             return;
         }
         self.latest += 1;
-        let bytes = size(content);
-        self.bytes += bytes;
+        self.bytes += content.get().len();
         self.kept.push_back(Version {
             number: self.latest,
             first: seq,
             last: seq,
             content: content.clone(),
-            bytes,
         });
-        while self.kept.len() > 1 && (self.kept.len() > self.limits.count || self.bytes > self.limits.bytes) {
-            if let Some(oldest) = self.kept.pop_front() {
-                self.bytes -= oldest.bytes;
-                for author in self.authors.values_mut() {
-                    author.sent.remove(&oldest.number);
-                }
+        self.keep_within_limits();
+    }
+
+    /// Forgets the oldest contents, of the page and then of its authors, until the rest is within the limits. The latest one is kept.
+    fn keep_within_limits(&mut self) {
+        let VersionLimits { count, bytes } = self.limits;
+        while self.kept.len() > 1
+            && (self.kept.len() > count || self.bytes > bytes)
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            self.bytes -= oldest.content.get().len();
+            for author in self.authors.values_mut() {
+                author.sent.remove(&oldest.number);
             }
+        }
+        while self.bytes > bytes {
+            let saved = self.authors.values_mut().filter(|author| author.saved.is_some());
+            let oldest = saved.min_by_key(|author| author.saved.as_ref().map(|(number, _)| *number));
+            let Some(author) = oldest else {
+                return;
+            };
+            self.bytes -= author.bytes();
+            // It may have had what came of it, or anything of then.
+            author.came_at = author.saved.take().map_or(0, |(number, _)| number + 1);
         }
     }
 
     /// The latest content, and its sequence number.
-    pub fn latest(&self) -> Option<(Seq, &Arc<Json>)> {
+    pub fn latest(&self) -> Option<(Seq, &Content)> {
         self.kept.back().map(|version| (version.last, &version.content))
     }
 
     /// Those who show something else than the latest content. They are to be sent it, and count as having been.
     pub fn send_latest(&mut self) -> Vec<SocketId> {
-        let Some(Version { number, content, .. }) = self.kept.back() else {
-            return Vec::new();
+        let number = match self.kept.back() {
+            Some(latest) => latest.number,
+            None => return Vec::new(),
         };
         let mut behind = Vec::new();
         for (id, author) in &mut self.authors {
-            if author.has.as_ref() != Some(content) {
-                author.has = Some(content.clone());
-                author.sent.insert(*number);
+            if author.has != Some(number) {
+                author.has = Some(number);
+                author.sent.insert(number);
                 behind.push(*id);
             }
         }
         behind
     }
 
-    /// An author has saved a content, made from a base if that is known. It has had nothing since that is older: no version of before it
-    /// came, and none that it was sent before its base. What it was sent later may have been on its way while it saved.
-    pub fn saved(&mut self, author: SocketId, content: &Arc<Json>, base: Option<&Json>) {
-        let number = base.and_then(|base| {
+    /// An author has saved a content. It has had nothing since that is older: no version of before it came, and none that it was sent
+    /// before the base. What it was sent later may have been on its way while it saved.
+    pub fn saved(&mut self, author: SocketId, saved: SavedContent<'_>) {
+        let base = saved.base.and_then(|base| {
             let mut versions = self.kept.iter().rev();
-            versions
-                .find(|version| *version.content == *base)
-                .map(|version| version.number)
+            let version = versions.find(|version| version.content.get() == base.get())?;
+            Some(version.number)
         });
         let latest = self.latest;
         if let Some(author) = self.authors.get_mut(&author) {
-            if let Some(number) = number {
-                author.sent.retain(|sent| *sent > number);
+            self.bytes -= author.bytes();
+            if let Some(base) = base {
+                author.sent.retain(|sent| *sent > base);
             }
             author.came_at = 0;
-            author.saved = Some((latest, content.clone()));
-            author.has = Some(content.clone());
+            author.has_saved = true;
+            author.saved = Some((latest, saved.content.clone()));
+            author.has = None;
+            self.bytes += author.bytes();
         }
+        let (seq, outcome) = saved.outcome;
+        self.learn(seq, outcome);
+        if let Some(author) = self.authors.get_mut(&author).filter(|_| !saved.differs) {
+            author.has = Some(self.latest);
+        }
+        self.keep_within_limits();
     }
 
     /// What the base of a save may be. O(versions).
     pub fn bases(&self, author: SocketId) -> Bases {
         let Some(author) = self.authors.get(&author) else {
             return Bases {
-                candidates: Vec::new(),
+                contents: Vec::new(),
                 are_certain: false,
             };
         };
         let may_have =
             |version: &&Version| version.number <= author.came_at || author.sent.contains(&version.number);
-        let mut versions: Vec<(u64, &Arc<Json>)> = (self.kept.iter().rev())
+        let mut versions: Vec<(u64, &Content)> = (self.kept.iter().rev())
             .filter(may_have)
             .map(|version| (version.number, &version.content))
             .collect();
         if let Some((number, saved)) = &author.saved {
-            let later = versions
-                .iter()
-                .take_while(|(version, _)| version > number)
-                .count();
+            let is_later = |(version, _): &&(u64, &Content)| version > number;
+            let later = versions.iter().take_while(is_later).count();
             versions.insert(later, (*number, saved));
         }
-        let contents = versions.into_iter().map(|(_, content)| content);
-        // Who came to an empty page may have had the application's own copy of it, which was never seen here.
-        let are_certain = !author.came_to_nothing || author.saved.is_some();
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for content in contents {
-            if candidates.iter().all(|known| known.content != **content) {
-                candidates.push(Candidate {
-                    content: Json::clone(content),
-                    is_certain: are_certain,
-                });
+        let mut contents: Vec<Content> = Vec::new();
+        for (_, content) in versions {
+            if contents.iter().all(|known| known.get() != content.get()) {
+                contents.push(content.clone());
             }
         }
         Bases {
-            candidates,
-            are_certain,
+            contents,
+            // Who came to an empty page may have had the application's own copy of it, which was never seen here.
+            are_certain: !author.came_to_nothing || author.has_saved,
         }
     }
 
     /// The content that the page had at a sequence number, for a client that knows the base of its save.
-    pub fn at(&self, seq: Seq) -> Option<&Arc<Json>> {
+    pub fn at(&self, seq: Seq) -> Option<&Content> {
         let mut versions = self.kept.iter().rev();
         let version = versions.find(|version| (version.first..=version.last).contains(&seq))?;
         Some(&version.content)
     }
 }
 
-/// About how many bytes a content takes.
-fn size(content: &Json) -> usize {
-    const NODE: usize = 32;
-    match content {
-        Json::Null | Json::Bool(_) | Json::Number(_) => NODE,
-        Json::String(text) => NODE + text.len(),
-        Json::Array(values) => NODE + values.iter().map(size).sum::<usize>(),
-        Json::Object(fields) => {
-            let fields = fields.iter().map(|(name, value)| name.len() + size(value));
-            NODE + fields.sum::<usize>()
-        }
+impl Author {
+    /// Bytes of what it has saved.
+    fn bytes(&self) -> usize {
+        self.saved.as_ref().map_or(0, |(_, content)| content.get().len())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
 
     const ADA: SocketId = SocketId(1);
@@ -248,15 +268,35 @@ mod tests {
         })
     }
 
-    fn text(text: &str) -> Arc<Json> {
-        Arc::new(text.into())
+    fn text(text: &str) -> Content {
+        let json = serde_json::Value::from(text).to_string();
+        RawValue::from_string(json).expect("JSON").into()
     }
 
-    fn contents(bases: &Bases) -> Vec<&str> {
-        let contents = bases.candidates.iter();
-        contents
-            .map(|candidate| candidate.content.as_str().unwrap_or_default())
-            .collect()
+    fn contents(bases: &Bases) -> Vec<String> {
+        let contents = bases.contents.iter();
+        let text = |content: &Content| serde_json::from_str(content.get()).expect("a text");
+        contents.map(text).collect()
+    }
+
+    /// A save of `content`, made from `base`, of which `outcome` came.
+    fn save(
+        versions: &mut Versions,
+        author: SocketId,
+        content: &str,
+        base: Option<&str>,
+        outcome: (Seq, &str),
+    ) {
+        let (content, base, merged) = (text(content), base.map(text), text(outcome.1));
+        versions.saved(
+            author,
+            SavedContent {
+                content: &content,
+                base: base.as_ref(),
+                outcome: (outcome.0, &merged),
+                differs: content.get() != merged.get(),
+            },
+        );
     }
 
     #[test]
@@ -271,25 +311,24 @@ mod tests {
         assert_eq!(versions.send_latest(), [ADA]);
         assert_eq!(versions.send_latest(), [], "it has it now");
         assert_eq!(contents(&versions.bases(ADA)), ["3", "2", "1"]);
-        versions.saved(ADA, &text("mine"), Some(&text("2")));
+        save(&mut versions, ADA, "mine", Some("2"), (4, "3 and mine"));
         assert_eq!(
             contents(&versions.bases(ADA)),
             ["mine", "3"],
             "the third was on its way"
         );
-        versions.learn(4, &text("3 and mine"));
         assert_eq!(versions.send_latest(), [ADA], "it came out otherwise");
         assert_eq!(contents(&versions.bases(ADA)), ["3 and mine", "mine", "3"]);
-        versions.saved(ADA, &text("3 and mine and more"), Some(&text("3 and mine")));
+        let more = "3 and mine and more";
+        save(&mut versions, ADA, more, Some("3 and mine"), (5, more));
         assert_eq!(
             contents(&versions.bases(ADA)),
-            ["3 and mine and more"],
+            [more],
             "what it takes away again is gone"
         );
-        versions.learn(5, &text("3 and mine and more"));
         assert_eq!(versions.send_latest(), [], "it came out as it was saved");
         assert_eq!(versions.latest().map(|(seq, _)| seq), Some(5));
-        assert!(versions.bases(BEN).candidates.is_empty());
+        assert!(versions.bases(BEN).contents.is_empty());
     }
 
     #[test]
@@ -297,15 +336,15 @@ mod tests {
         let mut versions = versions();
         versions.came(ADA, true);
         versions.came(BEN, true);
-        versions.saved(ADA, &text("from the application, by Ada"), None);
-        versions.learn(1, &text("from the application, by Ada"));
+        let begun = "from the application, by Ada";
+        save(&mut versions, ADA, begun, None, (1, begun));
         assert!(versions.bases(ADA).are_certain);
         let bases = versions.bases(BEN);
-        assert!(bases.candidates.is_empty() && !bases.are_certain);
+        assert!(bases.contents.is_empty() && !bases.are_certain);
         assert_eq!(versions.send_latest(), [BEN]);
         let bases = versions.bases(BEN);
         assert_eq!(contents(&bases), ["from the application, by Ada"]);
-        assert!(!bases.candidates[0].is_certain, "it may have crossed the save");
+        assert!(!bases.are_certain, "it may have crossed the save");
     }
 
     #[test]
@@ -317,14 +356,38 @@ mod tests {
             versions.send_latest();
         }
         assert_eq!(contents(&versions.bases(ADA)), ["5", "4", "3"]);
-        versions.learn(6, &text(&"x".repeat(9_950)));
+        versions.learn(6, &text(&"x".repeat(9_999)));
         versions.send_latest();
-        assert_eq!(
-            versions.bases(ADA).candidates.len(),
-            1,
-            "the latest is always kept"
-        );
+        assert_eq!(versions.bases(ADA).contents.len(), 1, "the latest is always kept");
         assert!(!versions.went(ADA));
+    }
+
+    #[test]
+    fn what_authors_save_counts_as_kept() {
+        let mut versions = versions();
+        let authors: Vec<SocketId> = (10..20).map(SocketId).collect();
+        for (seq, author) in (1..).zip(&authors) {
+            versions.came(*author, false);
+            save(
+                &mut versions,
+                *author,
+                &"x".repeat(3_000),
+                None,
+                (seq, &seq.to_string()),
+            );
+        }
+        assert!(versions.bytes <= 10_000, "{} bytes are kept", versions.bytes);
+        let kept = authors
+            .iter()
+            .filter(|author| versions.authors[author].saved.is_some());
+        assert_eq!(kept.count(), 3, "the latest");
+        for author in &authors {
+            versions.went(*author);
+        }
+        let left: usize = (versions.kept.iter())
+            .map(|version| version.content.get().len())
+            .sum();
+        assert_eq!(versions.bytes, left);
     }
 
     #[test]
@@ -334,10 +397,18 @@ mod tests {
         versions.learn(5, &text("a"));
         versions.learn(7, &text("b"));
         for seq in 3..=5 {
-            assert_eq!(versions.at(seq), Some(&text("a")), "{seq}");
+            assert_eq!(
+                versions.at(seq).map(|content| content.get()),
+                Some("\"a\""),
+                "{seq}"
+            );
         }
-        assert_eq!(versions.at(7), Some(&text("b")));
-        assert_eq!(versions.at(2), None);
-        assert_eq!(versions.at(6), None, "nobody was sent that");
+        assert_eq!(versions.at(7).map(|content| content.get()), Some("\"b\""));
+        assert_eq!(versions.at(2).map(|content| content.get()), None);
+        assert_eq!(
+            versions.at(6).map(|content| content.get()),
+            None,
+            "nobody was sent that"
+        );
     }
 }

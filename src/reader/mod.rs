@@ -65,9 +65,9 @@ pub struct Readable {
 
 /// What is to be merged into a page.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub enum Change {
+pub enum Change<C = Value> {
     /// A save of a whole content.
-    Save(crdt::Save),
+    Save(crdt::Save<C>),
     /// A change of a component.
     Component(crdt::ComponentChange),
 }

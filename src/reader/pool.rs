@@ -6,9 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{ClientId, Format, MergeRefusal, Merged, Whole};
+use crdt::{ClientId, Format, MergeRefusal, Merged};
 use futures_util::future::BoxFuture;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
 use storage::PageId;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -117,8 +118,8 @@ impl Readers {
         page: &PageId,
         state: impl Into<State>,
         client: ClientId,
-        change: &Change,
-    ) -> Result<Merged, MergeError> {
+        change: &Change<impl Serialize>,
+    ) -> Result<Merged<Box<RawValue>>, MergeError> {
         let asked = serde_json::to_vec(change).map_err(|error| MergeRefusal::Malformed {
             reason: error.to_string(),
         })?;
@@ -137,7 +138,7 @@ impl Readers {
                 let content = body.split_off(update.min(body.len()));
                 Ok(Merged {
                     update: body.into(),
-                    content: serde_json::from_slice(&content).unwrap_or(Value::Null),
+                    content: json(content)?,
                     field,
                     format,
                     base,
@@ -160,18 +161,14 @@ impl Readers {
         format: Option<Format>,
         default_format: Format,
         field: Option<String>,
-    ) -> Result<Option<Whole>, MergeError> {
+    ) -> Result<Option<Box<RawValue>>, MergeError> {
         let ask = Ask::Whole {
             format,
             default_format,
             field,
         };
         match self.ask(page, state.into(), ask).await? {
-            (Answer::Whole { format, field }, body) => Ok(Some(Whole {
-                content: serde_json::from_slice(&body).unwrap_or_default(),
-                format,
-                field,
-            })),
+            (Answer::Whole, body) => Ok(Some(json(body)?)),
             (Answer::Nothing, _) => Ok(None),
             (Answer::Refused(refusal), _) => Err(refusal.into()),
             (answer, _) => Err(beside(&answer).into()),
@@ -264,5 +261,16 @@ fn beside(answer: &Answer) -> ReadError {
     tracing::error!(?answer, "a reader process answers beside the question");
     ReadError::Unavailable {
         reason: "it does not understand what it is asked".to_owned(),
+    }
+}
+
+/// The text of a value, which stays as it is.
+fn json(bytes: Vec<u8>) -> Result<Box<RawValue>, ReadError> {
+    let value = String::from_utf8(bytes).ok().map(RawValue::from_string);
+    match value {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(_)) | None => Err(ReadError::Unavailable {
+            reason: "it answers with something that is no JSON".to_owned(),
+        }),
     }
 }

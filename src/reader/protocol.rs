@@ -83,7 +83,7 @@ pub(super) enum Answer {
     /// The body is a list of names and types, as JSON.
     Fields,
     /// The body is the content, as JSON.
-    Whole { format: Format, field: String },
+    Whole,
     /// The page has no such content.
     Nothing,
     /// The body is an update of this length and then the content that there is with it, as JSON.

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crdt::{ClientId, MergeError, MergeRefusal, View, ViewError, Whole};
+use crdt::{ClientId, MergeError, MergeRefusal, View, ViewError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
@@ -242,14 +242,7 @@ fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewE
             default_format,
             field,
         } => match view.content(*format, *default_format, field.as_deref()) {
-            Ok(Some(whole)) => {
-                let Whole {
-                    content,
-                    format,
-                    field,
-                } = whole;
-                (Answer::Whole { format, field }, content.to_string().into_bytes())
-            }
+            Ok(Some(whole)) => (Answer::Whole, whole.content.to_string().into_bytes()),
             Ok(None) => (Answer::Nothing, Vec::new()),
             Err(MergeError::Refused(refusal)) => (Answer::Refused(refusal), Vec::new()),
             Err(MergeError::View(error)) => return Err(error),

@@ -8,9 +8,9 @@ use super::diff::{atoms, difference, hunks, is_of_word};
 
 /// A content that the author of a save may have begun with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Candidate {
+pub struct Candidate<C = serde_json::Value> {
     /// The whole content, in the form of the save.
-    pub content: serde_json::Value,
+    pub content: C,
     /// Whether what is in it and not in the save has been deleted by the author. Not so where the author may have begun with something
     /// else that is not known: then nothing is deleted.
     pub is_certain: bool,

@@ -72,9 +72,9 @@ impl Format {
 
 /// A save of a whole content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Save {
-    /// The content: a string, or an object where it is ProseMirror's.
-    pub content: Value,
+pub struct Save<C = Value> {
+    /// The content: a string, or an object where it is ProseMirror's. Who only passes it on keeps it as JSON text.
+    pub content: C,
     /// How it is written; else as what the page holds.
     pub format: Option<Format>,
     /// How it is written when the page is empty and nothing says it. An object is ProseMirror's.
@@ -82,18 +82,18 @@ pub struct Save {
     /// The root type that it belongs to; else the usual one.
     pub field: Option<String>,
     /// The contents that the author may have begun with, the latest first.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Candidate<C>>,
     /// Whether what the page holds now is one of them, and which the author had for certain. It is the last resort where there is no other.
     pub had_current: bool,
 }
 
 /// What has become of a save.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Merged {
+pub struct Merged<C = Value> {
     /// The edits, as one update; empty when there is nothing to change.
     pub update: Bytes,
     /// What the root type holds afterwards, in the form of the save.
-    pub content: Value,
+    pub content: C,
     /// The root type.
     pub field: String,
     /// The form of the save.

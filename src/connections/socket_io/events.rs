@@ -39,6 +39,8 @@ const WARNING: Duration = Duration::from_secs(60);
 
 /// Largest event that carries no content, in bytes.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
+/// Bytes of requests that may wait for all pages of a client; one larger request alone passes.
+const MAX_HELD_BYTES: usize = 1024 * 1024;
 /// Events that may wait for the one before them.
 const MAX_CALLS: usize = 64;
 
@@ -144,9 +146,7 @@ impl EventsPlace {
         let count = self.pages.len();
         let open = match self.pages.entry(page) {
             Entry::Occupied(open) => open.into_mut(),
-            Entry::Vacant(vacant)
-                if count >= self.max_pages && matches!(request, PageRequest::Join { .. }) =>
-            {
+            Entry::Vacant(vacant) if count >= self.max_pages && request.opens_pages() => {
                 let page = vacant.into_key();
                 let full = Refusal::new(RefusalCode::RateLimited, "too many pages on one connection");
                 return self.refuse(ack, Some(&page), &full, None);
@@ -370,6 +370,7 @@ impl Protocol<Said> for EventsPlace {
             && self.calls.len() < MAX_CALLS
             && waiting < MAX_REPLY_BYTES
             && self.pages.values().all(PageSession::may_receive)
+            && self.pages.values().map(PageSession::held_bytes).sum::<usize>() < MAX_HELD_BYTES
     }
 
     fn poll_outgoing(

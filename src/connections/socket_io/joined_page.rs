@@ -3,11 +3,11 @@
 use std::{collections::VecDeque, sync::Arc, task::Context};
 
 use bytes::Bytes;
-use storage::PageId;
+use storage::{PageId, Seq};
 
 use crate::{
     connections::{protocol::Work, seat_io::SeatIo},
-    events::{Desks, EventSocket, Form, PreparedSave, SocketId},
+    events::{Authorship, EventSocket, Form},
     protocols::{
         Frame,
         events::{Joined, PageWords, Wording, refused},
@@ -40,54 +40,24 @@ pub(super) struct JoinedPage {
     /// Questions for what somebody lacks. Only the first is with the room: its answer has no number on it.
     pub(super) questions: VecDeque<Question>,
     pub(super) is_asked: bool,
-    /// The edits that are to be answered, in their order.
-    pub(super) posted: VecDeque<PostedEdit>,
+    /// Numbers of the edits that are to be answered, in their order.
+    pub(super) posted: VecDeque<Option<i64>>,
     /// It is sent whole contents.
     pub(super) authorship: Option<Authorship>,
     /// A save that is being made edits of.
     pub(super) saving: Option<Saving>,
 }
 
-/// A save of a whole content that is being made edits of.
+/// A save of a whole content that is being made edits of, and stored.
 pub(super) struct Saving {
-    /// Becomes the edits.
-    pub(super) work: Work<Result<PreparedSave, Refusal>>,
+    /// Becomes the sequence number, when it is stored.
+    pub(super) work: Work<Result<Seq, Refusal>>,
     /// The number under which the client waits for the answer.
     pub(super) ack: Option<i64>,
     /// How the client is told.
     pub(super) wording: Wording,
-}
-
-/// An edit that is to be answered.
-pub(super) struct PostedEdit {
-    /// The number under which the client waits for the answer.
-    pub(super) ack: Option<i64>,
-    /// The save that it is of.
-    pub(super) save: Option<(PreparedSave, Wording)>,
-}
-
-/// Being an author of whole contents of a page, until this is dropped.
-pub(super) struct Authorship {
-    desks: Arc<Desks>,
-    page: PageId,
-    author: SocketId,
-}
-
-impl Authorship {
-    pub(super) fn new(desks: &Arc<Desks>, page: &PageId, author: SocketId, wording: Wording) -> Self {
-        desks.enter(page, author, wording);
-        Self {
-            desks: desks.clone(),
-            page: page.clone(),
-            author,
-        }
-    }
-}
-
-impl Drop for Authorship {
-    fn drop(&mut self) {
-        self.desks.leave(&self.page, self.author);
-    }
+    /// Bytes of the content.
+    pub(super) bytes: usize,
 }
 
 pub(super) struct Arrival {
@@ -181,8 +151,8 @@ impl JoinedPage {
                 }
             }
             ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
-                if let Some(Authorship { desks, page, .. }) = &self.authorship {
-                    desks.changed(page);
+                if let Some(authorship) = &self.authorship {
+                    authorship.page_changed();
                 }
                 if self.is_synced {
                     self.words.delta(message.wire(SLOT, attachment), frames);

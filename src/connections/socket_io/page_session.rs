@@ -10,8 +10,9 @@ use std::{
 
 use serde_json::json;
 use storage::{PageId, Seq};
+use tokio::time::timeout;
 
-use super::joined_page::{Arrival, JoinedPage, PostedEdit, Saving};
+use super::joined_page::{Arrival, JoinedPage, Saving};
 use crate::{
     access::{Access, LiveSeat},
     auth::Identity,
@@ -25,6 +26,8 @@ use crate::{
     rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode, RoomName},
 };
 
+/// A client that leaves while it saves keeps its seat for so long at most.
+const SAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// What may wait for a page that is being opened: requests, and their payload in bytes (one larger request alone passes).
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 64 * 1024;
@@ -76,7 +79,7 @@ pub(super) struct PageSession {
     waiting: VecDeque<(PageRequest, Option<i64>)>,
     waiting_bytes: usize,
     /// Edits of before it left that are to be answered.
-    outstanding: VecDeque<(PostedEdit, Answer)>,
+    outstanding: VecDeque<(Option<i64>, Answer)>,
 }
 
 pub(super) enum State {
@@ -128,6 +131,19 @@ impl PageSession {
         }
     }
 
+    /// Bytes of what it has taken and not yet done.
+    pub(super) fn held_bytes(&self) -> usize {
+        let held = match &self.state {
+            State::Open(open) => open.saving.as_ref().map_or(0, |saving| saving.bytes),
+            State::Opening { request, .. } => {
+                let request = request.as_ref();
+                request.map_or(0, |(request, _)| request.payload_bytes())
+            }
+            State::Closed | State::Leaving(..) => 0,
+        };
+        self.waiting_bytes + held
+    }
+
     /// Its seat, once it has one.
     pub(super) fn seat(&self) -> Option<(PageId, Arc<LiveSeat>)> {
         match &self.state {
@@ -169,13 +185,16 @@ impl PageSession {
                 }
                 State::Open(open) => {
                     open.poll_work(context);
-                    if let Some(Saving { work, ack, wording }) = &mut open.saving {
-                        let Poll::Ready(prepared) = work.as_mut().poll(context) else {
+                    if let Some(Saving {
+                        work, ack, wording, ..
+                    }) = &mut open.saving
+                    {
+                        let Poll::Ready(saved) = work.as_mut().poll(context) else {
                             return;
                         };
                         let (ack, wording) = (*ack, *wording);
                         open.saving = None;
-                        self.prepared(prepared, ack, wording, frames);
+                        self.saved(saved, ack, wording, frames);
                         continue;
                     }
                     let leaves = matches!(self.waiting.front(), Some((PageRequest::Leave, _)));
@@ -284,7 +303,7 @@ impl PageSession {
             }
             PageRequest::Sync(state_vector) => open.ask(&self.page, ack, state_vector, false, frames),
             PageRequest::Delta(update) => {
-                open.posted.push_back(PostedEdit { ack, save: None });
+                open.posted.push_back(ack);
                 // The answers come in the order of the posts, so none needs a number.
                 open.seat.post(update, 0);
             }
@@ -298,7 +317,7 @@ impl PageSession {
     }
 
     /// Gives the seat back, and goes on waiting for what is to be answered. `told` as in [`State::Leaving`].
-    fn leave(&mut self, told: Option<Option<i64>>) {
+    pub(super) fn leave(&mut self, told: Option<Option<i64>>) {
         if let State::Open(mut open) = std::mem::replace(&mut self.state, State::Closed) {
             self.events.set_page(&self.room, false);
             let answers = open.seat.take_answers();
@@ -317,9 +336,9 @@ impl PageSession {
     ) -> Poll<Result<(), Refusal>> {
         while let Some((_, answer)) = self.outstanding.front_mut()
             && let Poll::Ready(stored) = poll_answer(answer, context)
-            && let Some((edit, _)) = self.outstanding.pop_front()
+            && let Some((ack, _)) = self.outstanding.pop_front()
         {
-            self.stored(edit, stored, frames);
+            self.stored(ack, stored, frames);
             if !frames.is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -331,9 +350,8 @@ impl PageSession {
             match open.seat.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(SeatEvent::Posted(_, stored)) => {
-                    if let Some(edit) = open.posted.pop_front() {
-                        self.stored(edit, stored, frames);
-                    }
+                    let ack = open.posted.pop_front().flatten();
+                    self.stored(ack, stored, frames);
                 }
                 // Each edit is answered by itself.
                 Poll::Ready(SeatEvent::Receipt { .. } | SeatEvent::TokenEnds) => {}
@@ -349,17 +367,10 @@ impl PageSession {
     }
 
     /// Tells what has become of an edit.
-    fn stored(&self, edit: PostedEdit, stored: Result<Seq, Refusal>, frames: &mut Vec<Frame>) {
-        let PostedEdit { ack, save } = edit;
-        match (stored, save) {
-            (Ok(seq), save) => {
-                if let Some((save, _)) = save {
-                    save.stored(self.events.id(), Some(seq));
-                }
-                answer(ack, &json!({ "ok": true, "seq": seq }), frames);
-            }
-            (Err(refusal), Some((_, wording))) => self.save_refused(ack, wording, &refusal, frames),
-            (Err(refusal), None) => refused(ack, Some(&self.page), &refusal, None, frames),
+    fn stored(&self, ack: Option<i64>, stored: Result<Seq, Refusal>, frames: &mut Vec<Frame>) {
+        match stored {
+            Ok(seq) => answer(ack, &json!({ "ok": true, "seq": seq }), frames),
+            Err(refusal) => refused(ack, Some(&self.page), &refusal, None, frames),
         }
     }
 
@@ -374,7 +385,6 @@ impl PageSession {
         // An edit that is still on its way to the room will not be taken in.
         let given = open.seat.answers();
         let unheard = open.posted.split_off(given.min(open.posted.len()));
-        let unheard = unheard.into_iter().map(|edit| edit.ack);
         let saving = open.saving.take().map(|saving| saving.ack);
         for ack in arriving.chain(asking).chain(unheard).chain(saving).flatten() {
             refused(Some(ack), Some(&self.page), &refusal, None, frames);
@@ -399,7 +409,13 @@ impl PageSession {
     /// Leaves, whatever it is doing.
     pub(super) async fn end(self, departure: Departure) {
         match self.state {
-            State::Open(open) => open.seat.end(departure).await,
+            State::Open(mut open) => {
+                // What was saved counts, although nobody is there any more to be told. It is not waited for when that takes long.
+                if let Some(saving) = open.saving.take() {
+                    let _ = timeout(SAVE_PATIENCE, tokio::spawn(saving.work)).await;
+                }
+                open.seat.end(departure).await;
+            }
             State::Leaving(leaving, _) => leaving.await,
             // A seat that is still being taken is given back when it is.
             State::Opening { .. } | State::Closed => {}

@@ -1,13 +1,13 @@
 //! Saves of whole contents by a client that speaks in events: made edits of at the page's desk, posted through the client's own seat.
 
 use serde_json::json;
+use storage::Seq;
 
 use super::{
-    joined_page::{Authorship, PostedEdit, Saving},
+    joined_page::Saving,
     page_session::{PageSession, State},
 };
 use crate::{
-    events::PreparedSave,
     protocols::{
         Frame,
         events::{ContentSave, Wording, answer, event, refused},
@@ -21,12 +21,12 @@ impl PageSession {
         if let State::Open(open) = &mut self.state {
             open.authorship.get_or_insert_with(|| {
                 let desks = &self.events.services().desks;
-                Authorship::new(desks, &self.page, self.events.id(), wording)
+                desks.enter(&self.page, self.events.id(), wording)
             });
         }
     }
 
-    /// Has edits made of a save.
+    /// Has edits made of a save. Who has opened the page only for that and may not change it leaves again.
     pub(super) fn save(
         &mut self,
         save: ContentSave,
@@ -39,44 +39,50 @@ impl PageSession {
             return;
         };
         if !open.seat.seat().role().may_edit() {
-            return self.save_refused(ack, wording, &Refusal::read_only(), frames);
+            let is_here_for_this = !open.has_joined && open.arriving.is_empty() && !open.is_synced;
+            self.save_refused(ack, wording, &Refusal::read_only(), frames);
+            if is_here_for_this {
+                self.leave(None);
+            }
+            return;
         }
-        let (desks, page, author) = (
-            self.events.services().desks.clone(),
-            self.page.clone(),
-            (self.events.id(), self.events.user_id()),
-        );
-        let preparing = Box::pin(async move { desks.prepare(&page, author, save).await });
+        let bytes = save.payload_bytes();
+        let (desks, seat) = (self.events.services().desks.clone(), open.seat.seat().clone());
+        let (page, author, name) = (self.page.clone(), self.events.id(), self.events.user_id());
+        let user = self.events.identity().user.clone();
+        // To its end here, whatever its author does meanwhile: others wait for it.
+        let work = Box::pin(async move {
+            let prepared = desks.prepare(&page, (author, name), save).await?;
+            if prepared.update.is_empty() {
+                return Ok(prepared.stored(author, None));
+            }
+            let answer = seat.post(user, prepared.update.clone()).await;
+            drop(seat);
+            let stored = match answer {
+                Some(answer) => answer.await.unwrap_or_else(|_| Err(gone())),
+                None => Err(gone()),
+            };
+            Ok(prepared.stored(author, Some(stored?)))
+        });
         open.saving = Some(Saving {
-            work: preparing,
+            work,
             ack,
             wording,
+            bytes,
         });
     }
 
-    /// Posts the edits of a save.
-    pub(super) fn prepared(
+    /// Answers a save.
+    pub(super) fn saved(
         &mut self,
-        prepared: Result<PreparedSave, Refusal>,
+        saved: Result<Seq, Refusal>,
         ack: Option<i64>,
         wording: Wording,
         frames: &mut Vec<Frame>,
     ) {
-        let State::Open(open) = &mut self.state else {
-            return;
-        };
-        match prepared {
+        match saved {
+            Ok(seq) => answer(ack, &json!({ "ok": true, "seq": seq }), frames),
             Err(refusal) => self.save_refused(ack, wording, &refusal, frames),
-            Ok(prepared) if prepared.update.is_empty() => {
-                let seq = prepared.stored(self.events.id(), None);
-                answer(ack, &json!({ "ok": true, "seq": seq }), frames);
-            }
-            Ok(prepared) => {
-                let update = prepared.update.clone();
-                let save = Some((prepared, wording));
-                open.posted.push_back(PostedEdit { ack, save });
-                open.seat.post(update, 0);
-            }
         }
     }
 
@@ -114,4 +120,8 @@ impl PageSession {
             }
         }
     }
+}
+
+fn gone() -> Refusal {
+    Refusal::unavailable("the page is being rebuilt, save again")
 }

@@ -22,16 +22,19 @@ use std::{
 
 use bytes::Bytes;
 use crdt::Format;
-use serde_json::Value as Json;
 use storage::{PageId, Seq};
+use tokio::sync::Semaphore;
 
 use self::{authors::Author, page::Desk};
-use super::{EventRooms, SocketId, VersionLimits, Versions, Way, event_text};
+use super::{Bases, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
 use crate::{
-    protocols::events::{ContentSave, Shape, Wording},
+    protocols::events::{Content, ContentSave, Shape, Wording},
     reader::Readers,
     rooms::{Refusal, RefusalCode, Registry},
 };
+
+/// Contents that are being merged into all pages at once, in KiB; one larger content alone passes.
+const MAX_MERGING_KIB: u32 = 64 * 1024;
 
 /// How whole contents are kept and written.
 #[derive(Clone, Copy, Debug)]
@@ -46,9 +49,10 @@ pub struct ContentConfig {
 pub struct PreparedSave {
     /// The edits; empty when the page has all of it.
     pub update: Bytes,
-    saved: Arc<Json>,
-    base: Option<Json>,
-    merged: Arc<Json>,
+    saved: Content,
+    base: Option<Content>,
+    merged: Content,
+    differs: bool,
     user: String,
     shape: Shape,
     /// The sequence number of what it was merged into.
@@ -64,6 +68,8 @@ pub struct Desks {
     readers: Readers,
     rooms: EventRooms,
     config: ContentConfig,
+    /// Place for what is being merged, in KiB.
+    merging: Semaphore,
     desks: Mutex<BTreeMap<PageId, Arc<Desk>>>,
 }
 
@@ -75,13 +81,14 @@ impl Desks {
             readers,
             rooms,
             config,
+            merging: Semaphore::new(MAX_MERGING_KIB as usize),
             desks: Mutex::default(),
         })
     }
 
-    /// A socket is an author of whole contents of a page that it has a seat in. It is sent what the page has, if that is anything, and
-    /// then what comes of it.
-    pub fn enter(self: &Arc<Self>, page: &PageId, author: SocketId, wording: Wording) {
+    /// A socket is an author of whole contents of a page that it has a seat in, until what this gives is dropped. It is sent what the page
+    /// has, if that is anything, and then what comes of it.
+    pub fn enter(self: &Arc<Self>, page: &PageId, author: SocketId, wording: Wording) -> Authorship {
         let desk = {
             let mut desks = lock(&self.desks);
             let desk = desks.entry(page.clone()).or_insert_with(|| {
@@ -99,24 +106,18 @@ impl Desks {
             desk.clone()
         };
         desk.changed.notify_one();
-    }
-
-    /// A socket is no author any more.
-    pub fn leave(&self, page: &PageId, author: SocketId) {
-        let mut desks = lock(&self.desks);
-        let Some(desk) = desks.get(page) else {
-            return;
-        };
-        if !lock(&desk.state).leave(author) {
-            desk.stop.cancel();
-            desks.remove(page);
+        Authorship {
+            desks: self.clone(),
+            desk,
+            author,
         }
     }
 
-    /// Somebody has edited a page.
-    pub fn changed(&self, page: &PageId) {
-        if let Some(desk) = lock(&self.desks).get(page) {
-            desk.changed.notify_one();
+    fn leave(&self, desk: &Desk, author: SocketId) {
+        let mut desks = lock(&self.desks);
+        if !lock(&desk.state).leave(author) {
+            desk.stop.cancel();
+            desks.remove(&desk.page);
         }
     }
 
@@ -141,6 +142,26 @@ impl Desks {
     }
 }
 
+/// Being an author of whole contents of a page, until this is dropped.
+pub struct Authorship {
+    desks: Arc<Desks>,
+    desk: Arc<Desk>,
+    author: SocketId,
+}
+
+impl Authorship {
+    /// Somebody has edited the page.
+    pub fn page_changed(&self) {
+        self.desk.changed.notify_one();
+    }
+}
+
+impl Drop for Authorship {
+    fn drop(&mut self) {
+        self.desks.leave(&self.desk, self.author);
+    }
+}
+
 impl PreparedSave {
     /// The edits have been stored, or there were none. The author is sent the outcome when it is another content than it has saved,
     /// and the others are sent it in any case. Gives the sequence number.
@@ -154,8 +175,13 @@ impl PreparedSave {
         {
             let mut state = lock(&desk.state);
             if let Some(versions) = state.shapes.get_mut(&self.shape) {
-                versions.saved(author, &self.saved, self.base.as_ref());
-                versions.learn(seq, &self.merged);
+                let saved = SavedContent {
+                    content: &self.saved,
+                    base: self.base.as_ref(),
+                    outcome: (seq, &self.merged),
+                    differs: self.differs,
+                };
+                versions.saved(author, saved);
             }
         }
         desk.send(&desks, &self.shape, Some(&self.user));

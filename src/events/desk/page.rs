@@ -7,14 +7,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{Format, Merged, Save};
-use serde_json::{Value as Json, json};
+use crdt::{Candidate, Format, Merged, Save};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use storage::{PageId, Seq};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ContentSave, Desks, PreparedSave, Refusal, RefusalCode, Shape, SocketId, Versions, Way, Wording,
+    Bases, Content, ContentSave, Desks, MAX_MERGING_KIB, PreparedSave, Refusal, RefusalCode, Shape, SocketId,
+    Versions, Way, Wording,
     authors::State,
     bases::{known_base, nearest},
     event_text, lock,
@@ -38,6 +40,18 @@ pub(super) struct Desk {
     pub(super) turn: Arc<tokio::sync::Mutex<()>>,
     pub(super) changed: Notify,
     pub(super) stop: CancellationToken,
+}
+
+/// How a content is told.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    page_id: &'a str,
+    content: &'a RawValue,
+    version: Seq,
+    user_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    field: Option<&'a str>,
 }
 
 impl Desk {
@@ -137,7 +151,7 @@ impl Desk {
                         shape.field.clone(),
                     );
                     match reading.await {
-                        Ok(whole) => whole.map(|whole| Arc::new(whole.content)),
+                        Ok(whole) => whole.map(Content::from),
                         Err(error) => {
                             let refusal = error.refusal();
                             if refusal.code.is_retryable() {
@@ -230,17 +244,20 @@ impl Desk {
         bytes
     }
 
-    fn told(&self, content: &Json, shape: &Shape, seq: Seq, user: Option<&str>) -> Json {
-        let mut told = json!({
-            "pageId": self.page.as_str(),
-            "content": content,
-            "version": seq,
-            "userId": user,
-        });
-        if let Some(field) = &shape.field {
-            told["field"] = field.clone().into();
+    fn told<'a>(
+        &'a self,
+        content: &'a Content,
+        shape: &'a Shape,
+        seq: Seq,
+        user: Option<&'a str>,
+    ) -> Told<'a> {
+        Told {
+            page_id: self.page.as_str(),
+            content,
+            version: seq,
+            user_id: user,
+            field: shape.field.as_deref(),
         }
-        told
     }
 
     /// Tells what has been saved to those who only listen to the page's channel.
@@ -265,27 +282,38 @@ impl Desk {
         save: ContentSave,
         turn: tokio::sync::OwnedMutexGuard<()>,
     ) -> Result<PreparedSave, Refusal> {
-        let (candidates, client) = {
+        let (bases, client) = {
             let mut state = lock(&self.state);
             let client = state.client_of(&user);
             let versions = state.shapes.get(&save.shape);
-            let candidates = match (versions, save.base) {
-                (Some(versions), Some(base)) => vec![known_base(versions, base)?],
-                (Some(versions), None) => versions.bases(author).candidates,
-                (None, _) => Vec::new(),
+            let bases = match (versions, save.base) {
+                (Some(versions), Some(base)) => known_base(versions, base)?,
+                (Some(versions), None) => versions.bases(author),
+                (None, _) => Bases {
+                    contents: Vec::new(),
+                    are_certain: false,
+                },
             };
-            (candidates, client)
+            (bases, client)
         };
-        let saved = Arc::new(save.content);
-        let candidates = nearest(candidates, saved.clone()).await;
+        let saved = save.content;
+        // What is being merged of all pages is bounded: whoever saves more waits.
+        let size = u32::try_from(saved.get().len() / 1024 + 1).unwrap_or(u32::MAX);
+        let room = desks.merging.acquire_many(size.min(MAX_MERGING_KIB)).await;
+        let _room = room.map_err(|_| Refusal::draining())?;
+        let nearest = nearest(bases.contents, saved.clone()).await;
         let (seq, whole) = self.read(desks).await?;
+        let candidates = nearest.iter().map(|content| Candidate {
+            content: &**content,
+            is_certain: bases.are_certain,
+        });
         let change = Change::Save(Save {
-            content: Json::clone(&saved),
+            content: &*saved,
             format: save.shape.format.map(Format::from),
             default_format: desks.config.default_format,
             field: save.shape.field.clone(),
             had_current: false,
-            candidates: candidates.clone(),
+            candidates: candidates.collect(),
         });
         let whole = whole.unwrap_or_else(|| Bytes::from_static(&[0, 0]));
         let merging = desks.readers.merge(&self.page, whole, client, &change);
@@ -293,15 +321,16 @@ impl Desk {
             update,
             content,
             base,
+            differs,
             ..
         } = merging.await.map_err(|error| error.refusal())?;
-        let base = base.and_then(|index| candidates.into_iter().nth(index));
         Ok(PreparedSave {
             update,
             saved,
-            base: base.map(|base| base.content),
+            base: nearest.filter(|_| base.is_some()),
             user,
-            merged: Arc::new(content),
+            merged: content.into(),
+            differs,
             shape: save.shape,
             seq,
             desk: self.clone(),

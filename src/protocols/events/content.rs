@@ -1,11 +1,13 @@
 //! Whole contents of pages in events: what older clients save, and how they are sent what comes of it.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
-use serde_json::Value as Json;
+use serde_json::value::RawValue;
 use socketioxide_core::Value;
 use storage::{PageId, Seq};
 
-use super::{page, read};
+use super::{malformed, page};
 use crate::rooms::Refusal;
 
 /// The event with which an author is sent contents.
@@ -58,25 +60,32 @@ impl From<FormatName> for crdt::Format {
     }
 }
 
+/// A whole content as JSON text. It is taken apart only where it is merged: values take many times as much memory as their text.
+pub type Content = Arc<RawValue>;
+
 /// What an author saves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ContentSave {
     /// The whole content.
-    pub content: Json,
+    pub content: Content,
     /// Its form.
     pub shape: Shape,
     /// The sequence number of the page from which it was made, of a client that knows it.
     pub base: Option<Seq>,
 }
 
+impl PartialEq for ContentSave {
+    fn eq(&self, other: &Self) -> bool {
+        self.content.get() == other.content.get() && self.shape == other.shape && self.base == other.base
+    }
+}
+
+impl Eq for ContentSave {}
+
 impl ContentSave {
-    /// About how many bytes it takes.
+    /// Bytes of payload, for budgets.
     pub fn payload_bytes(&self) -> usize {
-        match &self.content {
-            Json::String(text) => text.len(),
-            // Documents are as large as their message let them be; what waits is bounded by messages, too.
-            Json::Null | Json::Bool(_) | Json::Number(_) | Json::Array(_) | Json::Object(_) => 1024,
-        }
+        self.content.get().len()
     }
 }
 
@@ -85,7 +94,7 @@ impl ContentSave {
 #[serde(rename_all = "camelCase")]
 struct Saved {
     page_id: String,
-    content: Json,
+    content: Box<RawValue>,
     #[serde(default)]
     format: Option<FormatName>,
     #[serde(default)]
@@ -95,21 +104,33 @@ struct Saved {
 }
 
 /// Reads the arguments of a save.
-pub(super) fn save(arguments: &mut Value) -> Result<(PageId, ContentSave), Refusal> {
+pub(super) fn save(arguments: &Value) -> Result<(PageId, ContentSave), Refusal> {
     let Saved {
         page_id,
         content,
         format,
         field,
         base_version,
-    } = read(arguments)?;
-    if !matches!(content, Json::String(_) | Json::Object(_)) {
+    } = argument(arguments)?;
+    if !content.get().starts_with(['"', '{']) {
         return Err(Refusal::malformed("content: a text or a document"));
     }
     let save = ContentSave {
-        content,
+        content: content.into(),
         shape: Shape { format, field },
         base: base_version,
     };
     Ok((page(&page_id)?, save))
+}
+
+/// The first argument of an event behind its name.
+fn argument(arguments: &Value) -> Result<Saved, Refusal> {
+    let Value::Str(text, _) = arguments else {
+        return Err(Refusal::malformed("an event is JSON"));
+    };
+    let arguments: Vec<&RawValue> = serde_json::from_str(text).map_err(malformed)?;
+    let saved = arguments
+        .get(1)
+        .ok_or_else(|| Refusal::malformed("content: a text or a document"))?;
+    serde_json::from_str(saved.get()).map_err(malformed)
 }

@@ -20,7 +20,7 @@ use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::{PageId, Seq};
 
-pub use content::{ContentSave, FormatName, Shape, Wording};
+pub use content::{Content, ContentSave, FormatName, Shape, Wording};
 
 use super::{
     Frame,
@@ -63,6 +63,11 @@ pub enum PageRequest {
 }
 
 impl PageRequest {
+    /// Whether it opens a page that is not open.
+    pub fn opens_pages(&self) -> bool {
+        matches!(self, Self::Join { .. } | Self::Save(_, Wording::DocumentUpdate))
+    }
+
     /// Bytes of payload, for budgets.
     pub fn payload_bytes(&self) -> usize {
         match self {
@@ -193,7 +198,7 @@ pub fn decode(arguments: &mut Value, limits: &Limits) -> Result<Option<Request>,
     Ok(Some(Request::Page(page(&id)?, request)))
 }
 
-fn save(arguments: &mut Value, wording: Wording) -> Result<Option<Request>, Refusal> {
+fn save(arguments: &Value, wording: Wording) -> Result<Option<Request>, Refusal> {
     let (page, save) = content::save(arguments)?;
     Ok(Some(Request::Page(
         page,
