@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{EventServices, GivenId};
+use super::{EventServices, GivenId, Told};
 use crate::{
     auth::now,
     rooms::{Refusal, RoomName, is_id},
@@ -178,6 +178,12 @@ impl Broadcast {
         })
     }
 
+    /// What the backend calls the event, with what stands for it.
+    pub fn given_id(&self) -> Option<GivenId> {
+        let (id, digest) = (self.id.clone()?, self.digest);
+        Some(GivenId { id, digest })
+    }
+
     /// Splits the body of a request with many events.
     ///
     /// # Errors
@@ -198,10 +204,7 @@ pub struct BroadcastIds(Cache<String, Done>);
 #[derive(Clone)]
 pub struct Done {
     digest: [u8; 32],
-    /// How many sockets were told.
-    delivered: usize,
-    /// It is kept when everything up to this number is stored.
-    stored_at: Option<u64>,
+    told: Told,
 }
 
 impl Default for BroadcastIds {
@@ -240,11 +243,19 @@ impl EventServices {
     /// # Errors
     /// When it cannot be stored now. What has an id is not told again when it is sent again.
     pub async fn end_broadcast(&self, done: Done) -> Result<usize, BroadcastError> {
-        if let Some(number) = done.stored_at {
-            let stored = self.history.stored(number).await;
-            stored.map_err(BroadcastError::Refused)?;
+        self.stored(done.told).await.map_err(BroadcastError::Refused)?;
+        Ok(done.told.count)
+    }
+
+    /// Waits until what was told is stored, if it is to be.
+    ///
+    /// # Errors
+    /// When it cannot be stored now.
+    pub async fn stored(&self, told: Told) -> Result<(), Refusal> {
+        match told.stored_at {
+            Some(number) => self.history.stored(number).await,
+            None => Ok(()),
         }
-        Ok(done.delivered)
     }
 
     /// Tells an event unless the store knows that it was told.
@@ -256,62 +267,43 @@ impl EventServices {
             .is_some();
         if is_kept {
             let known = self.history.known_id(&id, now()).await;
-            if let Some((digest, delivered)) = known.map_err(BroadcastError::Refused)? {
-                return Ok(Done {
-                    digest,
-                    delivered,
+            if let Some((digest, count)) = known.map_err(BroadcastError::Refused)? {
+                let told = Told {
+                    count,
                     stored_at: None,
-                });
+                };
+                return Ok(Done { digest, told });
             }
         }
         self.do_broadcast(broadcast).await
     }
 
-    /// Tells everybody in a room an event that may be kept, and waits until it is stored. Gives how many sockets are told.
+    /// Tells everybody in a room an event that may be kept, with what a backend calls it.
     ///
     /// # Errors
-    /// When it cannot be told or stored now.
-    pub async fn tell_in(
+    /// When it is to be kept and cannot be now.
+    pub fn tell_in(
         &self,
         room: &RoomName,
         event: &str,
         payload: &Arc<RawValue>,
-    ) -> Result<usize, Refusal> {
-        self.history.check(room, event)?;
-        let told = self
-            .rooms
-            .tell_kept(std::slice::from_ref(room), None, event, payload, None);
-        if let Some(number) = told.stored_at {
-            self.history.stored(number).await?;
-        }
-        Ok(told.count)
+        given: Option<GivenId>,
+    ) -> Result<Told, Refusal> {
+        let room = std::slice::from_ref(room);
+        self.rooms.tell_kept(room, None, event, payload, given)
     }
 
     async fn do_broadcast(&self, broadcast: Broadcast) -> Result<Done, BroadcastError> {
         let digest = broadcast.digest;
-        if let Some(done) = self.profiles.broadcast(self, &broadcast) {
-            return Ok(Done {
-                digest,
-                delivered: done.await.map_err(BroadcastError::Refused)?,
-                stored_at: None,
-            });
-        }
-        let Broadcast {
-            room,
-            event,
-            payload,
-            id,
-            ..
-        } = broadcast;
-        let has_place = self.history.check(&room, &event);
-        has_place.map_err(BroadcastError::Refused)?;
-        let given = id.map(|id| GivenId { id, digest });
-        let told = self.rooms.tell_kept(&[room], None, &event, &payload, given);
-        Ok(Done {
-            digest,
-            delivered: told.count,
-            stored_at: told.stored_at,
-        })
+        let told = match self.profiles.broadcast(self, &broadcast) {
+            Some(telling) => telling.await,
+            None => {
+                let given = broadcast.given_id();
+                self.tell_in(&broadcast.room, &broadcast.event, &broadcast.payload, given)
+            }
+        };
+        let told = told.map_err(BroadcastError::Refused)?;
+        Ok(Done { digest, told })
     }
 }
 

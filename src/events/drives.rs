@@ -142,13 +142,13 @@ impl Drives {
         }
     }
 
-    /// A user's socket was sent out of a room: the user is no member any more.
-    pub fn expel(&self, room: &RoomName, socket: SocketId, user: &Arc<str>) {
-        self.leave(room, socket, Departure::Clean);
-        let mut state = self.state();
+    /// A user whose sockets have been sent out of a room is no member any more.
+    pub fn expel(&self, room: &RoomName, user: &Arc<str>) {
+        let (mut state, time) = (self.state(), (now(), auth::now()));
         let drive = state.drives.get_mut(room);
         if drive.is_none_or(|drive| drive.statuses.forget(user)) {
             state.unstored.insert((room.clone(), user.clone()), None);
+            self.settle(&mut state, time, room);
             self.store_times(&mut state);
         }
     }
@@ -220,9 +220,10 @@ impl Drives {
                 state.unstored.insert((room.clone(), user), Some(at));
             }
         }
-        let deadline = drive.statuses.next_deadline();
+        let is_idle = drive.statuses.is_idle();
+        let deadline = drive.statuses.next_deadline().filter(|_| !is_idle);
         let before = std::mem::replace(&mut drive.deadline, deadline);
-        if drive.statuses.is_idle() {
+        if is_idle {
             state.drives.remove(room);
         }
         if let Some(before) = before {
@@ -254,7 +255,16 @@ impl Drives {
                     return;
                 }
                 if let Err(error) = store_all(&store, &unstored).await {
-                    tracing::warn!(%error, count = unstored.len(), "when members were last there is not stored");
+                    tracing::warn!(%error, count = unstored.len(), "when members were last there cannot be stored now");
+                    // With what changes next, which is newer.
+                    let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    for (of, at) in unstored {
+                        if state.unstored.len() < MAX_UNSTORED {
+                            state.unstored.entry(of).or_insert(at);
+                        }
+                    }
+                    state.is_storing = false;
+                    return;
                 }
             }
         });
@@ -303,15 +313,78 @@ impl Timed for Drives {
             });
             self.set_idle(&mut state, time, socket, true, rooms);
         }
-        let due: Vec<_> = state
-            .due
-            .iter()
-            .take_while(|(deadline, _)| *deadline <= now)
-            .map(|(_, room)| room.clone())
-            .collect();
-        for room in due {
+        while let Some((deadline, room)) = state.due.first().cloned()
+            && deadline <= now
+        {
+            state.due.pop_first();
+            if let Some(drive) = state.drives.get_mut(&room) {
+                drive.deadline = None;
+            }
             self.settle(&mut state, time, &room);
         }
         self.store_times(&mut state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::MemoryStore;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        events::{EventRules, GRACE, History, RecoveryLimits, RoomLimits},
+        supervision::Supervisor,
+    };
+
+    async fn drives() -> Drives {
+        let store: SharedStore = Arc::new(MemoryStore::default());
+        let (rules, stop) = (EventRules::default(), CancellationToken::new());
+        let history = History::start(store.clone(), rules, stop, &Supervisor::default()).await;
+        let (history, last) = history.expect("a history");
+        let limits = RoomLimits {
+            per_socket: 0,
+            members: 0,
+        };
+        let recovery = RecoveryLimits {
+            window: Duration::ZERO,
+            max_bytes: 0,
+        };
+        let rooms = EventRooms::new(limits, recovery, history, last);
+        Drives::new(rooms, Alarm::default(), store)
+    }
+
+    #[tokio::test]
+    async fn the_clock_sleeps_when_nobody_is_there() {
+        let drives = drives().await;
+        let (room, user): (_, Arc<str>) = (RoomName::parse("drive:d").expect("a room"), "ada".into());
+        for departure in [Departure::Clean, Departure::Lost] {
+            drives.enter(&room, SocketId(1), &user).await;
+            drives.leave(&room, SocketId(1), departure);
+            drives.tick(now() + GRACE);
+            drives.tick(now() + GRACE + Duration::from_secs(120));
+            assert_eq!(drives.next_deadline(), None, "{departure:?}");
+            assert!(drives.state().drives.is_empty() && drives.state().sockets.is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_expelled_is_shown_no_more() {
+        let drives = drives().await;
+        let (room, user): (_, Arc<str>) = (RoomName::parse("drive:d").expect("a room"), "ada".into());
+        drives.enter(&room, SocketId(1), &"ben".into()).await;
+        drives.enter(&room, SocketId(2), &user).await;
+        drives.leave(&room, SocketId(2), Departure::Clean);
+        drives.expel(&room, &user);
+        drives.tick(now() + Duration::from_secs(2));
+        let mut state = drives.state();
+        let statuses = &mut state.drives.get_mut(&room).expect("a drive").statuses;
+        statuses.came((now(), auth::now()), SocketId(3), &"cleo".into(), false);
+        let mut told = Letters::new();
+        statuses.tell(now(), &room, &mut told);
+        let newcomer = told.iter().find(|(socket, _)| *socket == SocketId(3));
+        let text = newcomer.map(|(_, text)| String::from_utf8_lossy(text).into_owned());
+        let text = text.expect("a list");
+        assert!(text.contains("ben") && !text.contains("ada"), "{text}");
     }
 }

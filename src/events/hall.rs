@@ -9,7 +9,10 @@ use super::{
     EventOutlet, GivenId, History, RecoveryLimits, RoomError, RoomLimits, Rooms, SessionName, SocketId, Way,
     history::micros_of, is_momentary, rooms::Stays,
 };
-use crate::{auth::now, rooms::RoomName};
+use crate::{
+    auth::now,
+    rooms::{Refusal, RoomName},
+};
 
 /// The rooms without a document. Clones share them.
 ///
@@ -137,12 +140,17 @@ impl EventRooms {
         self.rooms().leave(id, room, way)
     }
 
+    /// Whether a socket is in a room in one of these ways.
+    pub fn is_in_by(&self, id: SocketId, room: &RoomName, ways: &[Way]) -> bool {
+        self.rooms().is_in_by(id, room, ways)
+    }
+
     /// Whether a socket is in a room.
     pub fn is_in(&self, id: SocketId, room: &RoomName) -> bool {
         self.rooms().is_in(id, room)
     }
 
-    /// Tells an event in some rooms, to each socket once, except to one. Gives how many sockets are told.
+    /// Tells an event that no rule keeps in some rooms, to each socket once, except to one. Gives how many sockets are told.
     pub fn tell(
         &self,
         rooms: &[RoomName],
@@ -150,10 +158,13 @@ impl EventRooms {
         name: &str,
         payload: &impl Serialize,
     ) -> usize {
-        self.tell_kept(rooms, except, name, payload, None).count
+        self.tell_noted(rooms, except, name, payload, |_, _| {})
     }
 
-    /// The same, for who waits until it is stored, and with what a backend calls it.
+    /// The same for an event that may be kept, with what a backend calls it.
+    ///
+    /// # Errors
+    /// When it is to be kept and cannot be now; nobody is told.
     pub fn tell_kept(
         &self,
         rooms: &[RoomName],
@@ -161,37 +172,52 @@ impl EventRooms {
         name: &str,
         payload: &impl Serialize,
         id: Option<GivenId>,
-    ) -> Told {
+    ) -> Result<Told, Refusal> {
+        let history = &self.0.history;
+        for room in rooms {
+            history.check(room, name)?;
+        }
+        let mut stored_at = None;
+        let count = self.tell_noted(rooms, except, name, payload, |offset, payload| {
+            // Under the lock, so that events are stored in the order in which they are told.
+            let kept = rooms
+                .iter()
+                .filter_map(|room| history.keep(offset, room, name, payload));
+            stored_at = kept.max();
+        });
+        if let (Some(id), Some(number)) = (id, stored_at) {
+            stored_at = Some(number.max(history.keep_id(id, count, now())));
+        }
+        Ok(Told { count, stored_at })
+    }
+
+    /// Tells an event, and lets it be noted before anything else is told.
+    fn tell_noted(
+        &self,
+        rooms: &[RoomName],
+        except: Option<SocketId>,
+        name: &str,
+        payload: &impl Serialize,
+        note: impl FnOnce(u64, &str),
+    ) -> usize {
         if is_momentary(name) {
             let text = event_text(name, payload);
-            let count = self.rooms().tell(rooms, except, &text);
-            return Told {
-                count,
-                stored_at: None,
-            };
+            return self.rooms().tell(rooms, except, &text);
         }
         let payload = match serde_json::to_string(payload) {
             Ok(payload) => payload,
             // Values of ours and of JSON can always be written.
             Err(error) => {
                 tracing::error!(%error, event = name, "an event cannot be written");
-                return Told::default();
+                return 0;
             }
         };
-        let (history, now) = (&self.0.history, now());
         let mut all = self.rooms();
-        let offset = all.next_offset(micros_of(now));
-        let text = text_with_offset(name, &payload, &history.epoch().write(offset));
+        let offset = all.next_offset(micros_of(now()));
+        let text = text_with_offset(name, &payload, &self.0.history.epoch().write(offset));
         let count = all.tell_in_order(offset, rooms, except, &text);
-        // Under the same lock, so that events are stored in the order in which they are told.
-        let kept = rooms
-            .iter()
-            .filter_map(|room| history.keep(offset, room, name, &payload));
-        let mut stored_at = kept.max();
-        if let (Some(id), true) = (id, stored_at.is_some()) {
-            stored_at = stored_at.max(history.keep_id(id, count, now));
-        }
-        Told { count, stored_at }
+        note(offset, &payload);
+        count
     }
 
     /// The sockets that are in a room in one way, whether or not in another one too.

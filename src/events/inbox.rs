@@ -22,16 +22,8 @@ const MAX_LISTED: usize = 500;
 pub(super) static PROFILE: Profile = Profile {
     name: "inbox",
     speaks: |event| event == "inbox:get",
-    connected: |_| {},
     handle,
-    broadcast: |_, _| None,
-    refused: |socket, call, refusal| {
-        let body = json!({ "event": call.name, "code": refusal.code.as_str(), "message": refusal.message });
-        socket.tell("error", &body);
-    },
-    answers: |_, _, _, _| {},
-    removed: |_, _, _| {},
-    disconnected: |_, _| {},
+    ..Profile::SILENT
 };
 
 #[derive(Deserialize)]
@@ -89,7 +81,7 @@ async fn read(
 ///
 /// # Errors
 /// When the store cannot be read.
-pub async fn missed_messages(socket: &EventSocket, since_ms: u64, now_ms: u64) -> Answer {
+pub async fn missed_messages(socket: &EventSocket, since_ms: u64) -> Answer {
     let mut rooms = own_rooms(socket).unwrap_or_default();
     rooms.extend(socket.seats().into_iter().map(|(room, _)| room));
     rooms.sort();
@@ -100,7 +92,6 @@ pub async fn missed_messages(socket: &EventSocket, since_ms: u64, now_ms: u64) -
     let cursor = found.events.last().map_or(after, |event| event.offset);
     Ok(json!({
         "success": true,
-        "timestamp": now_ms,
         "messages": history.list(&found.events),
         "complete": found.is_complete,
         "cursor": history.epoch().write(cursor),

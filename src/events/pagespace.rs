@@ -13,13 +13,10 @@ use crate::rooms::{Refusal, RefusalCode, RoomName, is_id};
 pub(super) static PROFILE: Profile = Profile {
     name: "pagespace",
     speaks,
-    connected: |_| {},
+    enters: |event| event == "presence:join_page" || topic(event).is_some_and(|(joins, _)| joins),
     handle,
-    broadcast: |_, _| None,
     refused,
-    answers: |_, _, _, _| {},
-    removed: |_, _, _| {},
-    disconnected: |_, _| {},
+    ..Profile::SILENT
 };
 
 /// What the rooms of a pair of events are made of.

@@ -3,9 +3,11 @@
 use std::{fmt, str::FromStr, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 
-use super::{Answer, Broadcast, Call, EventServices, EventSocket, inbox, indexer, pagespace, patio};
+use super::{
+    Answer, Broadcast, Call, EventServices, EventSocket, Told, inbox, indexer, not_found, pagespace, patio,
+};
 use crate::{
     protocols::events::is_of_documents,
     rooms::{Departure, Refusal, RoomName},
@@ -17,11 +19,13 @@ pub struct Profile {
     pub name: &'static str,
     /// Whether an event is one of its own.
     pub speaks: fn(&str) -> bool,
+    /// Whether an event enters rooms, and so may say up to where its author has heard of them.
+    pub enters: fn(&str) -> bool,
     /// A client has connected.
     pub connected: fn(&EventSocket),
     /// Does what an event wants. Events of a socket are done one after the other.
     pub handle: fn(Arc<EventSocket>, Call) -> BoxFuture<'static, Answer>,
-    /// Does what an event of a backend wants, where that is more than to be told. Gives how many sockets are told.
+    /// Does what an event of a backend wants, where that is more than to be told.
     pub broadcast: fn(&EventServices, &Broadcast) -> Option<BroadcastWork>,
     /// Tells a client that does not wait for an answer why its event was refused, in the application's own words.
     pub refused: fn(&EventSocket, &Call, &Refusal),
@@ -29,12 +33,35 @@ pub struct Profile {
     pub answers: fn(&EventSocket, &Call, &Answer, &mut Json),
     /// A client was sent out of a room, and has not been told yet.
     pub removed: fn(&EventSocket, &RoomName, &Refusal),
+    /// A client has come back after the loss of its connection, and is in its rooms again.
+    pub returned: fn(Arc<EventSocket>) -> BoxFuture<'static, ()>,
     /// A client's connection has ended. Also called for one whose end was told before.
     pub disconnected: fn(&EventSocket, Departure),
 }
 
-/// What an event of a backend has done: how many sockets were told.
-pub type BroadcastWork = BoxFuture<'static, Result<usize, Refusal>>;
+/// What an event of a backend has done.
+pub type BroadcastWork = BoxFuture<'static, Result<Told, Refusal>>;
+
+impl Profile {
+    /// One that speaks nothing, for others to be made of.
+    pub(super) const SILENT: Self = Self {
+        name: "",
+        speaks: |_| false,
+        enters: |_| false,
+        connected: |_| {},
+        handle: |_, _| Box::pin(async { Err(not_found("there is no such event")) }),
+        broadcast: |_, _| None,
+        refused: |socket, call, refusal| {
+            let body =
+                json!({ "event": call.name, "code": refusal.code.as_str(), "message": refusal.message });
+            socket.tell("error", &body);
+        },
+        answers: |_, _, _, _| {},
+        removed: |_, _, _| {},
+        returned: |_| Box::pin(async {}),
+        disconnected: |_, _| {},
+    };
+}
 
 /// All vocabularies that there are.
 static ALL: [&Profile; 3] = [&pagespace::PROFILE, &patio::PROFILE, &indexer::PROFILE];
@@ -105,6 +132,13 @@ impl Profiles {
     pub fn removed(&self, socket: &EventSocket, room: &RoomName, refusal: &Refusal) {
         for profile in self.0.iter() {
             (profile.removed)(socket, room, refusal);
+        }
+    }
+
+    /// A client has come back after the loss of its connection.
+    pub async fn returned(&self, socket: &Arc<EventSocket>) {
+        for profile in self.0.iter() {
+            (profile.returned)(socket.clone()).await;
         }
     }
 

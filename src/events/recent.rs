@@ -238,16 +238,22 @@ impl Recent {
         }
     }
 
-    /// The socket of a session was lost, which may come back.
-    pub(super) fn lose(&mut self, now: u64, secret: &Arc<str>, rooms: BTreeMap<RoomName, Stay>) {
+    /// The socket of a session was lost, which may come back. Others are given up where too many are lost: gives the rooms that they were in.
+    pub(super) fn lose(
+        &mut self,
+        now: u64,
+        secret: &Arc<str>,
+        rooms: BTreeMap<RoomName, Stay>,
+    ) -> Vec<RoomName> {
         let Some(session) = self.sessions.get_mut(secret) else {
-            return;
+            return Vec::new();
         };
         for room in rooms.keys() {
             self.rooms.entry(room.clone()).or_default().lost += 1;
         }
         session.state = State::Lost(now, rooms);
         self.lost.insert((now, secret.clone()));
+        self.forget(now)
     }
 
     /// The socket of a session, as far as anybody knows.

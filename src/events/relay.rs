@@ -12,16 +12,10 @@ use super::{Answer, Call, EventSocket, Profile, RelayRule, ticker::now};
 use crate::rooms::{Refusal, RefusalCode};
 
 pub(crate) static PROFILE: Profile = Profile {
+    // Which events it speaks, the rules say.
     name: "relay",
-    // The rules say.
-    speaks: |_| false,
-    connected: |_| {},
     handle,
-    broadcast: |_, _| None,
-    refused,
-    answers: |_, _, _, _| {},
-    removed: |_, _, _| {},
-    disconnected: |_, _| {},
+    ..Profile::SILENT
 };
 
 fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
@@ -62,18 +56,10 @@ async fn relay(socket: &Arc<EventSocket>, rule: &RelayRule, mut payload: Json) -
         let message = format!("this event needs the role {}", rule.role.as_str());
         return Err(Refusal::new(RefusalCode::Forbidden, message));
     }
-    socket.services().history.check(&room, &rule.event)?;
     payload["userId"] = socket.user_id().into();
     let count = match rule.to_sender {
-        true => socket.tell_all(&[room], &rule.event, &payload),
-        false => socket.tell_others(&[room], &rule.event, &payload),
+        true => socket.tell_all(&[room], &rule.event, &payload)?,
+        false => socket.tell_others(&[room], &rule.event, &payload)?,
     };
     Ok(json!({ "delivered": count }))
-}
-
-fn refused(socket: &EventSocket, call: &Call, refusal: &Refusal) {
-    socket.tell(
-        "error",
-        &json!({ "event": call.name, "code": refusal.code.as_str(), "message": refusal.message }),
-    );
 }

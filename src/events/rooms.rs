@@ -181,9 +181,15 @@ impl Rooms {
         }
         socket.rooms.remove(room);
         socket.since.remove(room);
-        socket.asked -= usize::from(way != Way::Own);
+        socket.asked = socket.asked.saturating_sub(usize::from(way != Way::Own));
         self.remove(room, id);
         true
+    }
+
+    /// Whether a socket is in a room in one of these ways.
+    pub fn is_in_by(&self, id: SocketId, room: &RoomName, ways: &[Way]) -> bool {
+        let has = self.sockets.get(&id).and_then(|socket| socket.rooms.get(room));
+        has.is_some_and(|has| ways.iter().any(|way| has.contains(way)))
     }
 
     /// Whether a socket is in a room.
@@ -211,10 +217,7 @@ impl Rooms {
 
     /// The sockets that are in a room in one way, whether or not in another one too.
     pub fn members_by(&self, room: &RoomName, way: Way) -> Vec<SocketId> {
-        let is_by = |id: &SocketId| {
-            let ways = self.sockets.get(id).and_then(|socket| socket.rooms.get(room));
-            ways.is_some_and(|ways| ways.contains(&way))
-        };
+        let is_by = |id: &SocketId| self.is_in_by(*id, room, &[way]);
         self.members(room).filter(is_by).collect()
     }
 
@@ -288,7 +291,9 @@ impl Rooms {
                 })
                 .collect();
             let names: Vec<RoomName> = stays.keys().cloned().collect();
-            self.recent.lose(now, &secret, stays);
+            for room in self.recent.lose(now, &secret, stays) {
+                self.forget_if_empty(&room);
+            }
             for room in names {
                 self.remove(&room, id);
             }

@@ -148,6 +148,10 @@ impl Statuses {
             return true;
         };
         member.is_gone = member.idle.is_empty();
+        if member.is_gone {
+            // Looked at when the others are told, whether or not they know already that it is away.
+            self.changed.insert(user.clone());
+        }
         if let Some(at) = member.write_at.take_if(|_| member.is_gone) {
             self.writes.remove(&(at, user.clone()));
         }
@@ -238,6 +242,8 @@ impl Statuses {
             return;
         }
         let mut changed = std::mem::take(&mut self.changed);
+        let gone = |user: &&Arc<str>| self.members.get(*user).is_some_and(|member| member.is_gone);
+        let gone: Vec<_> = changed.iter().filter(gone).cloned().collect();
         changed.retain(|user| {
             let member = self.members.get_mut(user);
             member.is_some_and(|member| {
@@ -251,10 +257,8 @@ impl Statuses {
             let others = self.sockets.keys().filter(|socket| !newcomers.contains(socket));
             told.extend(others.map(|socket| (*socket, text.clone())));
         }
-        for user in changed {
-            if self.members.get(&user).is_some_and(|member| member.is_gone) {
-                self.members.remove(&user);
-            }
+        for user in gone {
+            self.members.remove(&user);
         }
     }
 
@@ -436,6 +440,25 @@ mod tests {
         assert_eq!(stage.hears(9), Vec::<Vec<_>>::new());
         stage.passes(1);
         assert_eq!(stage.hears(9), members(&[("ada", "offline")]));
+    }
+
+    #[test]
+    fn who_is_known_to_be_away_and_may_not_come_back_is_forgotten() {
+        let mut stage = Stage::new();
+        stage.comes(9, "watcher");
+        stage.comes(1, "eve");
+        stage.hears(9);
+        stage.passes(1);
+        stage.goes(1, Departure::Clean);
+        assert_eq!(stage.hears(9), members(&[("eve", "offline")]));
+        assert!(stage.statuses.forget(&"eve".into()));
+        stage.passes(1);
+        assert_eq!(stage.hears(9), Vec::<Vec<_>>::new(), "that is known");
+        stage.comes(3, "ada");
+        assert_eq!(
+            stage.hears(3),
+            members(&[("ada", "online"), ("watcher", "online")])
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub use input::{Departure, Input, MemberId, RequestId};
 pub use loading::{load, open_document};
 
 pub use message::{Capabilities, ClientMessage, DIALECT_SLOTS, Outgoing, ServerMessage};
-pub use name::{RoomKind, RoomName, is_id};
+pub use name::{RoomKind, RoomName, is_id, spellings};
 pub use outbox::{Next, Outbox, Pushed};
 pub use outlet::Outlet;
 pub use refusal::{Notice, Refusal, RefusalCode};

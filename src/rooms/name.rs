@@ -78,6 +78,17 @@ const PLAIN: [(&str, RoomKind); 7] = [
     ("component:", RoomKind::Component),
 ];
 
+/// The id of a user without what some applications write before those that have an account: `auth_ada` and `ada` are one user.
+fn account(user: &str) -> &str {
+    user.strip_prefix(ACCOUNT).unwrap_or(user)
+}
+
+/// The spellings of a user's id.
+pub fn spellings(user: &str) -> [String; 2] {
+    let user = account(user);
+    [user.to_owned(), format!("{ACCOUNT}{user}")]
+}
+
 /// Whether a text can be the id of something: 1–255 bytes without control characters.
 pub fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= PageId::MAX_BYTES && !text.chars().any(char::is_control)
@@ -90,12 +101,12 @@ impl RoomName {
             return Some(Self(name.into()));
         }
         if let Some(id) = name.strip_prefix(USER) {
-            let id = id.strip_prefix(ACCOUNT).unwrap_or(id);
+            let id = account(id);
             let (user, rest) = split_personal(id);
             return is_id(user).then(|| Self(format!("{USER}{user}{rest}").into()));
         }
         if let Some(id) = name.strip_prefix(NOTIFICATIONS) {
-            let user = id.strip_prefix(ACCOUNT).unwrap_or(id);
+            let user = account(id);
             return is_id(user).then(|| Self(format!("{NOTIFICATIONS}{user}").into()));
         }
         let rest = if let Some(id) = name.strip_prefix(DRIVE) {
@@ -140,23 +151,23 @@ impl RoomName {
         Self::parse(&format!("{prefix}{id}"))
     }
 
-    /// The rooms that a user is in without asking.
+    /// The rooms that a user is in without asking. A user whose id ends like the name of such a room (`bob:tasks`) has those rooms alone
+    /// whose names cannot be taken for another user's.
     pub fn personal(user: &str) -> impl Iterator<Item = Self> {
-        let user = user.strip_prefix(ACCOUNT).unwrap_or(user).to_owned();
-        let own = [String::new()].into_iter().chain(PERSONAL.map(str::to_owned));
-        let rooms = own.map({
+        let user = account(user).to_owned();
+        let own = [""].into_iter().chain(PERSONAL).map({
             let user = user.clone();
             move |rest| format!("{USER}{user}{rest}")
         });
-        rooms
-            .chain([format!("{NOTIFICATIONS}{user}"), "global".to_owned()])
-            .map(|name| Self(name.into()))
+        let rooms = own.chain([format!("{NOTIFICATIONS}{user}"), "global".to_owned()]);
+        let rooms = rooms.map(|name| Self(name.into()));
+        rooms.filter(move |room| room.kind() == RoomKind::Global || room.id() == user)
     }
 
-    /// Of the rooms that a user is in without asking, the one that everything of the user is told in.
-    pub fn of_user(user: &str) -> Self {
-        let user = user.strip_prefix(ACCOUNT).unwrap_or(user);
-        Self(format!("{USER}{user}").into())
+    /// Of the rooms that a user is in without asking, the one that everything of the user is told in; `None` when its name would be that of
+    /// another user's.
+    pub fn of_user(user: &str) -> Option<Self> {
+        Self::personal(user).find(|room| room.0.strip_prefix(USER) == Some(account(user)))
     }
 
     /// What the room is for.
@@ -370,6 +381,22 @@ mod tests {
         ] {
             assert_eq!(RoomName::parse(name), None, "{name:?}");
         }
+    }
+
+    #[test]
+    fn no_user_is_in_the_rooms_of_another() {
+        let bob: Vec<_> = RoomName::personal("bob").collect();
+        for other in ["bob:tasks", "auth_bob:calendar", "bob:tasks:tasks"] {
+            let rooms = RoomName::personal(other).filter(|room| room.kind() == RoomKind::Personal);
+            let rooms: Vec<_> = rooms.collect();
+            assert!(rooms.iter().all(|room| !bob.contains(room)), "{other}: {rooms:?}");
+            assert!(
+                rooms.iter().all(|room| room.id() == account(other)),
+                "{other}: {rooms:?}"
+            );
+            assert!(RoomName::of_user(other).is_none(), "{other}");
+        }
+        assert_eq!(RoomName::of_user("auth_bob"), RoomName::parse("user:bob"));
     }
 
     #[test]

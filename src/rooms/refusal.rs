@@ -98,7 +98,7 @@ pub struct Notice {
     /// Why, in a word of the application.
     pub reason: String,
     /// What else the application wants its programs to know.
-    pub metadata: Option<Json>,
+    pub metadata: Option<Arc<Json>>,
 }
 
 impl Refusal {

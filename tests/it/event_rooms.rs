@@ -333,6 +333,49 @@ async fn who_has_a_page_open_hears_what_is_told_in_its_room_once() {
 }
 
 #[tokio::test]
+async fn a_seat_is_given_up_with_the_last_way_that_needs_it() {
+    let server = TestServer::start(&LOCKED).await;
+    let mut ada = user(&server, "ada", json!({ "*": "edit" })).await;
+    enter(&mut ada, "join_channel", json!("p")).await;
+    session_in_page(&mut ada, "p").await;
+    let kick = json!({ "userId": "*", "roomPattern": "page:p", "reason": "page_private" }).to_string();
+    let nobody =
+        json!({ "userId": "*", "exceptUserId": "ada", "roomPattern": "page:p", "reason": "page_private" });
+    assert_eq!(
+        post(&server, "/api/kick", &nobody.to_string()).await.1["kickedCount"],
+        0
+    );
+    enter(&mut ada, "leave_channel", json!("p")).await;
+    enter(&mut ada, "leave_page", json!("p")).await;
+    assert_eq!(post(&server, "/api/kick", &kick).await.1["kickedCount"], 0);
+    enter(&mut ada, "join_channel", json!("p")).await;
+    assert_eq!(post(&server, "/api/kick", &kick).await.1["kickedCount"], 1);
+}
+
+#[tokio::test]
+async fn whoever_is_sent_out_while_coming_in_is_not_there() {
+    let server = TestServer::start(&LOCKED).await;
+    let mut ada = user(&server, "ada", json!({ "*": "edit" })).await;
+    let kick = json!({ "userId": "ada", "roomPattern": "drive:d", "reason": "member_removed" }).to_string();
+    for round in 0..60 {
+        let coming = async {
+            let answer = ask(&mut ada, "join_drive", json!("d")).await;
+            answer["ok"] == true
+        };
+        let (joined, (status, sent)) = tokio::join!(coming, post(&server, "/api/kick", &kick));
+        assert_eq!(status, 200);
+        // A second one finds all who are there.
+        let (_, rest) = post(&server, "/api/kick", &kick).await;
+        let there = tell(&server, "drive:d", "n", json!({})).await;
+        assert_eq!(
+            there, 0,
+            "round {round}: joined {joined}, sent {sent}, then {rest}"
+        );
+        enter(&mut ada, "leave_drive", json!("d")).await;
+    }
+}
+
+#[tokio::test]
 async fn backends_hear_what_is_wrong_in_their_order_and_words() {
     let server = TestServer::start(&LOCKED).await;
     let good = json!({ "channelId": "p", "event": "e", "payload": { "a": 1 } }).to_string();

@@ -214,6 +214,50 @@ async fn what_a_bridge_was_told_is_kept_is_there_after_a_kill_and_so_is_its_id()
 }
 
 #[tokio::test]
+async fn an_event_that_a_profile_completes_is_told_once_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let database = format!("sqlite://{}", folder.path().join("pages.db").display());
+    let environment = [
+        ("JWT_SECRET", SECRET),
+        ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("DATABASE_URL", database.as_str()),
+    ];
+    let envelope = json!({ "new": {}, "eventType": "INSERT", "table": "room_messages", "schema": "public" });
+    let order = json!({ "channelId": "workspace:w", "event": "room-message-created", "payload": envelope, "id": "m" });
+    let mut since = Value::Null;
+    for _ in 0..2 {
+        let server = Process::start(&environment);
+        let address = server.address().await;
+        if since.is_null() {
+            let mut ada = user(address, "ada", json!({ "*": "view" })).await;
+            let begin = ask(&mut ada, "workspace:join", json!({ "workspaceId": "v" })).await;
+            since = json!({ "epoch": begin["epoch"], "offset": begin["offset"] });
+        }
+        for _ in 0..2 {
+            assert_eq!(
+                post(address, order.clone()).await,
+                (200, json!({ "success": true, "delivered": 0 }))
+            );
+        }
+    }
+    let server = Process::start(&environment);
+    let address = server.address().await;
+    let mut ada = user(address, "ada", json!({ "*": "view" })).await;
+    let body = json!({ "workspaceId": "w", "since": since });
+    ada.send("workspace:join", Some(9), &body, &[]).await;
+    let mut told = 0;
+    let answer = loop {
+        let heard = ada.word().await;
+        match heard.what.as_str() {
+            "9" => break heard.body,
+            "room-message-created" => told += 1,
+            _ => {}
+        }
+    };
+    assert_eq!((told, &answer["missed"]), (1, &json!(1)), "{answer}");
+}
+
+#[tokio::test]
 async fn what_cannot_be_stored_is_not_acknowledged_and_not_told_twice() {
     let store = SwitchedStore::new(empty_store().await);
     let server = TestServer::start_on(store.clone(), &LOCKED).await;

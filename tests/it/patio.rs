@@ -602,16 +602,88 @@ async fn a_message_reaches_everybody_in_its_envelope_and_too_many_are_refused() 
         assert_eq!(answer["error"]["code"], code);
         enter(&mut viewer, "join-room", json!("A")).await;
     }
-    let missed = ask(
+    let (told, missed) = exchange(
         &mut ada,
         "request-missed-messages",
         json!({ "timestamp": 1, "lastActiveTime": 1 }),
     )
     .await;
+    let response = told.iter().find(|told| told.what == "missed-messages-response");
+    let response = response.map(|told| &told.body).expect("the event");
+    let messages = response["messages"].as_array().expect("a list");
+    let contents: Vec<_> = messages
+        .iter()
+        .map(|event| &event["payload"]["new"]["content"])
+        .collect();
+    assert_eq!(contents, ["Hello", "in older words"], "what was sent is kept");
     assert_eq!(
-        json!([missed["success"], missed["complete"], missed["messages"]]),
-        json!([true, false, []])
+        json!([response["success"], response["complete"]]),
+        json!([true, true])
     );
+    assert!(
+        response["cursor"].is_string() && response["timestamp"].is_string(),
+        "{response}"
+    );
+    assert_eq!(
+        missed["messages"], response["messages"],
+        "the answer has them too"
+    );
+    let bad = ask(
+        &mut ada,
+        "request-missed-messages",
+        json!({ "lastActiveTime": "then" }),
+    )
+    .await;
+    assert_eq!(bad["errors"][0]["field"], "lastActiveTime");
+}
+
+/// Who takes part in the room `A`, as a member is told.
+async fn participants(session: &mut Session) -> Vec<Value> {
+    let answer = ask(session, "get-room-participants", json!("A")).await;
+    let all = answer["participants"].as_array().expect("a list").iter();
+    all.map(|participant| participant["user_id"].clone()).collect()
+}
+
+#[tokio::test]
+async fn who_comes_back_after_a_loss_takes_part_again() {
+    let server = TestServer::start(&LOCKED).await;
+    put_room(&server, "A", json!({})).await;
+    let mut bob = joined(&server, "bob", "A").await;
+    let auth = json!({ "token": token("ada", &json!({ "room:*": "edit" })) });
+    let (mut ada, hello) = Session::greet(server.address, &auth).await;
+    enter(&mut ada, "join-room", json!("A")).await;
+    assert_eq!(bob.told().await.what, "user-joined-room");
+    ada.cut();
+    assert_eq!(bob.until_told("user-disconnected").await.body["userId"], "ada");
+    assert_eq!(participants(&mut bob).await, ["bob"]);
+    let mut auth = auth;
+    auth["pid"] = hello["pid"].clone();
+    let (mut ada, again) = Session::greet(server.address, &auth).await;
+    assert_eq!(again["pid"], hello["pid"], "its session goes on");
+    assert_eq!(bob.until_told("user-joined-room").await.body["userId"], "ada");
+    assert_eq!(participants(&mut bob).await, ["bob", "ada"]);
+    enter(
+        &mut ada,
+        "send-message",
+        json!({ "shareCode": "A", "content": "I am back" }),
+    )
+    .await;
+    bob.until_told("room-message-created").await;
+}
+
+#[tokio::test]
+async fn an_account_is_removed_in_either_spelling() {
+    let server = TestServer::start(&LOCKED).await;
+    put_room(&server, "A", json!({})).await;
+    for (identity, removed) in [("auth_ada", "auth_ada"), ("auth_eve", "eve"), ("ben", "auth_ben")] {
+        let mut session = joined(&server, identity, "A").await;
+        let payload = json!({ "removedUser": { "userId": removed }, "shareCode": "A" });
+        tell(&server, "room:A", "user-removed-from-room", payload).await;
+        session.until_told("access_revoked").await;
+        let mut again = member(&server, identity, "admin").await;
+        let answer = ask(&mut again, "join-room", json!("A")).await;
+        assert_eq!(answer["error"]["message"], "REMOVED_FROM_ROOM", "{identity}");
+    }
 }
 
 #[tokio::test]

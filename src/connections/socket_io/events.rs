@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{TryStreamExt as _, future::join_all, stream};
 use serde_json::{Value as Json, json};
 use socketioxide_core::Value;
 use storage::PageId;
@@ -41,6 +41,8 @@ const WARNING: Duration = Duration::from_secs(60);
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// Bytes of requests that may wait for all pages of a client; one larger request alone passes.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
+/// Rooms in which a fresh token is shown at once.
+const MAX_RENEWED_AT_ONCE: usize = 16;
 /// Events that may wait for the one before them.
 const MAX_CALLS: usize = 64;
 
@@ -224,9 +226,9 @@ impl EventsPlace {
             };
             let (socket, doing) = (self.join.events.clone(), call.clone());
             let work = Box::pin(async move {
-                let (name, payload) = (doing.name.clone(), doing.payload.clone());
+                let (enters, payload) = ((profile.enters)(&doing.name), doing.payload.clone());
                 let work = (profile.handle)(socket.clone(), doing);
-                socket.attend((&name, &payload), work).await
+                socket.attend((enters, &payload), work).await
             });
             self.calling = Some(Calling {
                 profile,
@@ -289,9 +291,12 @@ impl EventsPlace {
                     Err(refusal) => seat.handle().remove(refusal),
                 }
             }
-            for (_, room) in rooms {
-                room.renew(identity.clone()).await?;
-            }
+            let renewing = rooms.into_iter().map(|(_, room)| Ok((room, identity.clone())));
+            stream::iter(renewing)
+                .try_for_each_concurrent(MAX_RENEWED_AT_ONCE, async |(room, identity)| {
+                    room.renew(identity).await
+                })
+                .await?;
             let live = access.watch_socket(identity.clone()).await;
             Ok((identity, live))
         });

@@ -72,27 +72,21 @@ impl Lane {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether more can wait.
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether more can wait. Who adds something asks before; what is added between the two by others comes on top.
+    pub(super) fn has_space(&self) -> bool {
         self.queue().bytes < MAX_WAITING_BYTES
     }
 
-    /// Queues something. Gives its number; `None` when the queue is full.
-    pub(super) fn push(&self, entry: Entry) -> Option<u64> {
+    /// Queues something. Gives its number.
+    pub(super) fn push(&self, entry: Entry) -> u64 {
         let mut queue = self.queue();
-        if queue.bytes >= MAX_WAITING_BYTES {
-            if let Entry::Event(event) = entry {
-                queue.lost = queue.lost.max(event.offset);
-            }
-            return None;
-        }
         queue.bytes += entry.bytes();
         queue.waiting.push_back(entry);
         queue.last += 1;
         let number = queue.last;
         drop(queue);
         self.woken.notify_one();
-        Some(number)
+        number
     }
 
     /// The number of the last entry.

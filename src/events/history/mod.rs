@@ -113,13 +113,21 @@ impl History {
     /// # Errors
     /// When too much waits for the store.
     pub fn check(&self, room: &RoomName, event: &str) -> Result<(), Refusal> {
-        match self.rules().keep(room, event).is_none() || self.0.lane.has_room() {
-            true => Ok(()),
-            false => Err(away()),
+        match self.rules().keep(room, event) {
+            None => Ok(()),
+            Some(_) => self.check_space(),
         }
     }
 
-    /// Keeps an event, if a rule says so. Gives the number to wait for.
+    /// Whether something can be kept now.
+    ///
+    /// # Errors
+    /// When too much waits for the store.
+    pub fn check_space(&self) -> Result<(), Refusal> {
+        self.0.lane.has_space().then_some(()).ok_or_else(away)
+    }
+
+    /// Keeps an event, if a rule says so, of which has been [checked](Self::check) that it can be. Gives the number to wait for.
     pub(super) fn keep(&self, offset: u64, room: &RoomName, event: &str, payload: &str) -> Option<u64> {
         let keep = self.rules().keep(room, event)?;
         let at = time(offset);
@@ -132,19 +140,11 @@ impl History {
             until: at + keep.time,
             count: keep.count,
         };
-        let number = self.0.lane.push(Entry::Event(kept));
-        if number.is_none() {
-            tracing::error!(
-                room = room.as_str(),
-                event,
-                "too much waits for the store: an event is not kept"
-            );
-        }
-        number
+        Some(self.0.lane.push(Entry::Event(kept)))
     }
 
     /// Keeps which event an id was used for.
-    pub(super) fn keep_id(&self, given: GivenId, delivered: usize, now: SystemTime) -> Option<u64> {
+    pub(super) fn keep_id(&self, given: GivenId, delivered: usize, now: SystemTime) -> u64 {
         self.0.lane.push(Entry::Id(EventId {
             id: given.id,
             digest: given.digest,
@@ -168,8 +168,8 @@ impl History {
         }))
     }
 
-    /// Keeps the last state of a room, which is JSON. Gives the number to wait for; `None` when too much waits.
-    pub fn keep_state(&self, room: &RoomName, state: String) -> Option<u64> {
+    /// Keeps the last state of a room, which is JSON. Gives the number to wait for.
+    pub fn keep_state(&self, room: &RoomName, state: String) -> u64 {
         let room = room.as_str().to_owned();
         self.0.lane.push(Entry::State { room, state })
     }

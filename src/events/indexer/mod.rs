@@ -17,7 +17,7 @@ pub use self::job::ProgressPace;
 use self::job::{Event, Job, Kind, Status};
 use super::{
     Alarm, Answer, Broadcast, BroadcastWork, Call, EventRooms, EventServices, EventSocket, History, Profile,
-    Timed, Way, ticker::now,
+    Timed, Told, Way, ticker::now,
 };
 use crate::rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName, is_id};
 
@@ -29,16 +29,14 @@ const SILENCE: Duration = Duration::from_secs(60 * 60);
 pub(super) static PROFILE: Profile = Profile {
     name: "indexer",
     speaks: |event| matches!(event, "workspace:join" | "workspace:leave"),
-    connected: |_| {},
+    enters: |event| event == "workspace:join",
     handle,
     broadcast,
     refused: |socket, _, refusal| {
         let body = json!({ "message": refusal.message, "code": refusal.code.as_str() });
         socket.tell("error", &body);
     },
-    answers: |_, _, _, _| {},
-    removed: |_, _, _| {},
-    disconnected: |_, _| {},
+    ..Profile::SILENT
 };
 
 /// What workers have said of workspaces. Clones share it.
@@ -116,17 +114,16 @@ impl Jobs {
         Ok(())
     }
 
-    /// A worker says something of a workspace. Gives how many sockets are told.
-    async fn say(&self, room: RoomName, kind: Kind, payload: Map<String, Json>) -> Result<usize, Refusal> {
+    /// A worker says something of a workspace.
+    async fn say(&self, room: RoomName, kind: Kind, payload: Map<String, Json>) -> Result<Told, Refusal> {
         self.load(&room).await?;
-        let (told, stored_at) = self.change(&room, |job, now, pace| {
+        self.0.history.check_space()?;
+        let told = self.change(&room, |job, now, pace| {
             job.take(now, pace, room.id(), kind, payload)
         });
         // Progress is told again soon; what begins and ends is there after a restart.
-        if let Some(number) = stored_at.filter(|_| kind != Kind::Progress) {
-            self.0.history.stored(number).await?;
-        }
-        Ok(told)
+        let stored_at = told.stored_at.filter(|_| kind != Kind::Progress);
+        Ok(Told { stored_at, ..told })
     }
 
     /// Lets a job say something, tells its members, and keeps what is told.
@@ -134,7 +131,7 @@ impl Jobs {
         &self,
         room: &RoomName,
         change: impl FnOnce(&mut Job, Instant, ProgressPace) -> Vec<Event>,
-    ) -> (usize, Option<u64>) {
+    ) -> Told {
         let (now, pace) = (now(), self.0.pace);
         let mut known = self.known();
         let Known { jobs, deadlines } = &mut *known;
@@ -158,8 +155,10 @@ impl Jobs {
         let state = (!events.is_empty())
             .then(|| serde_json::to_string(job).ok())
             .flatten();
-        let stored_at = state.and_then(|state| self.0.history.keep_state(room, state));
-        (told.unwrap_or(0), stored_at)
+        Told {
+            count: told.unwrap_or(0),
+            stored_at: state.map(|state| self.0.history.keep_state(room, state)),
+        }
     }
 
     /// Tells somebody who has come how far a workspace is.

@@ -8,11 +8,12 @@ use serde_json::value::RawValue;
 use super::hall::timestamp;
 use crate::{
     access::REMOVED,
-    events::{Broadcast, BroadcastWork, EventServices},
-    rooms::{Refusal, RefusalCode, RoomKind, RoomName},
+    events::{Broadcast, BroadcastWork, EventServices, Told},
+    rooms::{Refusal, RefusalCode, RoomKind, is_id, spellings},
 };
 
 pub(super) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Option<BroadcastWork> {
+    let given = broadcast.given_id();
     let Broadcast {
         room, event, payload, ..
     } = broadcast.clone();
@@ -21,37 +22,43 @@ pub(super) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Opti
     match event.as_str() {
         "user-removed-from-room" if is_shared => Some(Box::pin(async move {
             let removed = removed_user(&payload);
-            if let Some(user) = &removed {
+            for user in removed.iter().flat_map(|user| spellings(user)) {
                 // First, so that nobody slips back in.
-                services.access.keep_out(&room, user).await.map_err(unstored)?;
+                services.access.keep_out(&room, &user).await.map_err(unstored)?;
             }
-            let told = services.tell_in(&room, &event, &payload).await?;
-            if let Some(user) = &removed {
+            let told = services.tell_in(&room, &event, &payload, given);
+            // Also when the event cannot be told.
+            for user in removed.iter().flat_map(|user| spellings(user)) {
                 let refusal = Refusal::new(RefusalCode::Forbidden, REMOVED);
-                services.access.send_away(Some(user), None, |at| {
+                services.access.send_away(Some(&user), None, |at| {
                     (at == Some(&room)).then(|| refusal.clone())
                 });
-                services.patio.forget(&room, user);
+                services.patio.forget(&room, &user);
             }
-            Ok(told)
+            told
         })),
         "room-deleted" if is_shared => Some(Box::pin(async move {
             services.access.forget_room(&room).await.map_err(unstored)?;
-            let told = services.tell_in(&room, &event, &payload).await?;
+            let told = services.tell_in(&room, &event, &payload, given);
             let refusal = Refusal::new(RefusalCode::NotFound, "Room not found");
             services
                 .access
                 .send_away(None, None, |at| (at == Some(&room)).then(|| refusal.clone()));
-            Ok(told)
+            told
         })),
         event if is_shared && event.starts_with("ai-") => {
-            let told = services.patio.tell_ai(&room, event, &payload);
-            Some(Box::pin(async move { Ok(told) }))
+            let count = services.patio.tell_ai(&room, event, &payload);
+            Some(Box::pin(async move {
+                Ok(Told {
+                    count,
+                    stored_at: None,
+                })
+            }))
         }
         _ => {
             let stamped = stamped(&payload)?;
             Some(Box::pin(async move {
-                services.tell_in(&room, &event, &stamped).await
+                services.tell_in(&room, &event, &stamped, given)
             }))
         }
     }
@@ -77,9 +84,7 @@ struct RemovedUser {
 /// The user whom a removal is about.
 fn removed_user(payload: &RawValue) -> Option<String> {
     let removal: Removal = serde_json::from_str(payload.get()).ok()?;
-    let user = removal.removed_user.user_id?;
-    // Some programs write this before the ids of users that have an account.
-    Some(RoomName::of_user(&user).id().to_owned())
+    removal.removed_user.user_id.filter(|user| is_id(user))
 }
 
 /// What says that a row of a table has changed.
@@ -133,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn the_removed_user_is_named_with_or_without_what_is_written_before_accounts() {
+    fn the_removed_user_is_named_by_an_id() {
         for (text, expected) in [
             (r#"{"removedUser":{"userId":"ada"}}"#, Some("ada")),
             (
                 r#"{"removedUser":{"userId":"auth_ada","displayName":"Ada"}}"#,
-                Some("ada"),
+                Some("auth_ada"),
             ),
             (r#"{"removedUser":{"userId":null}}"#, None),
             (r#"{"removedUser":{}}"#, None),

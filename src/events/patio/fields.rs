@@ -81,6 +81,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// A time in milliseconds since 1970, or 0 when it is missing.
+    pub(super) fn milliseconds(&self, name: &'static str) -> Result<u64, Refusal> {
+        match self.0.get(name) {
+            None | Some(Json::Null) => Ok(0),
+            Some(time) => time
+                .as_u64()
+                .ok_or_else(|| wrong(name, "must be a time in milliseconds")),
+        }
+    }
+
     /// Something that may be missing and is passed on as it is.
     pub(super) fn any(&self, name: &str) -> Json {
         self.0.get(name).cloned().unwrap_or_default()

@@ -128,8 +128,9 @@ impl Patio {
         }
         for user in state.refreshes.due(now) {
             let body = json!({ "timestamp": timestamp(), "userId": user });
-            let room = RoomName::of_user(&user);
-            self.rooms.tell(&[room], None, "sidebar-refresh-requested", &body);
+            if let Some(room) = RoomName::of_user(&user) {
+                self.rooms.tell(&[room], None, "sidebar-refresh-requested", &body);
+            }
         }
     }
 
@@ -204,7 +205,12 @@ impl Patio {
                     "roomName": about.name,
                     "timestamp": time,
                 });
-                socket.tell_others(std::slice::from_ref(room), "user-joined-room", &others);
+                self.rooms.tell(
+                    std::slice::from_ref(room),
+                    Some(socket.id()),
+                    "user-joined-room",
+                    &others,
+                );
             }
             Ok(body)
         })

@@ -11,7 +11,7 @@ use super::{
     rooms::of_member,
 };
 use crate::{
-    events::{Answer, EventSocket},
+    events::{Answer, EventSocket, missed_messages},
     rooms::{Refusal, RefusalCode, Role},
 };
 
@@ -57,24 +57,19 @@ pub(super) async fn send(socket: &Arc<EventSocket>, payload: &Json) -> Answer {
     let payload = to_raw_value(&envelope).map_err(|error| Refusal::malformed(error.to_string()))?;
     socket.services().patio.stop_typing(&room, socket.id());
     let services = socket.services();
-    services
-        .tell_in(&room, "room-message-created", &payload.into())
-        .await?;
+    let told = services.tell_in(&room, "room-message-created", &payload.into(), None)?;
+    services.stored(told).await?;
     Ok(json!({ "message": message }))
 }
 
-/// Nothing is kept of rooms yet, and that is what is said.
-pub(super) fn missed(socket: &EventSocket, payload: &Json) -> Answer {
-    if !payload.is_null() {
-        Fields::of(payload)?;
-    }
-    let body = json!({
-        "success": true,
-        "timestamp": timestamp(),
-        "messages": [],
-        "complete": false,
-        "cursor": null,
-    });
+/// Tells what was kept since the client was last active.
+pub(super) async fn missed(socket: &EventSocket, payload: &Json) -> Answer {
+    let since = match payload.is_null() {
+        true => 0,
+        false => Fields::of(payload)?.milliseconds("lastActiveTime")?,
+    };
+    let mut body = missed_messages(socket, since).await?;
+    body["timestamp"] = timestamp().into();
     socket.tell("missed-messages-response", &body);
     Ok(body)
 }

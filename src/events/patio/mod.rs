@@ -28,12 +28,14 @@ use crate::{
 pub(super) static PROFILE: Profile = Profile {
     name: "patio",
     speaks: |event| family(event).is_some(),
+    enters: |event| event == "join-room",
     connected,
     handle,
     broadcast: bridge::broadcast,
     refused,
     answers,
     removed,
+    returned: |socket| Box::pin(async move { rooms::take_part_again(&socket).await }),
     disconnected: |socket, departure| socket.services().patio.disconnect(socket.id(), departure),
 };
 
@@ -93,7 +95,7 @@ fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
             "typing-start" => rooms::start_typing(&socket, payload),
             "typing-stop" => rooms::stop_typing(&socket, payload),
             "send-message" => messages::send(&socket, payload).await,
-            "request-missed-messages" => messages::missed(&socket, payload),
+            "request-missed-messages" => messages::missed(&socket, payload).await,
             "join-user-channel" => personal::channel(&socket, "user-channel-joined"),
             "leave-user-channel" => personal::channel(&socket, "user-channel-left"),
             "request-sidebar-refresh" => {

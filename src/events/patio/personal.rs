@@ -39,8 +39,9 @@ pub(super) fn channel(socket: &EventSocket, event: &str) -> Answer {
 
 /// Tells the other sockets of the same user.
 fn tell_own(socket: &EventSocket, event: &str, body: &Json) -> Answer {
-    let room = RoomName::of_user(&socket.user_id());
-    socket.tell_others(&[room], event, body);
+    if let Some(room) = RoomName::of_user(&socket.user_id()) {
+        socket.tell_others(&[room], event, body)?;
+    }
     Ok(json!({}))
 }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     access::REMOVED,
     events::{Answer, EventSocket, Way},
-    rooms::{Notice, Refusal, RefusalCode, Role, RoomName},
+    rooms::{Notice, Refusal, RefusalCode, Role, RoomKind, RoomName},
 };
 
 /// How somebody who may not come in is refused: it does not say whether there is such a room.
@@ -67,7 +67,7 @@ pub(super) async fn join(socket: &Arc<EventSocket>, code: &Json) -> Answer {
 async fn named(socket: &EventSocket, room: &RoomName, refusal: &Refusal) -> Refusal {
     let known = socket.services().access.shared_room(room).await;
     let known = known.ok().flatten();
-    let metadata = known.map(|known| json!({ "roomName": about(room, &known).name }));
+    let metadata = known.map(|known| Arc::new(json!({ "roomName": about(room, &known).name })));
     let notice = Notice {
         room: room.as_str().to_owned(),
         reason: refusal.message.to_string(),
@@ -87,9 +87,25 @@ fn about(room: &RoomName, known: &SharedRoom) -> About {
 }
 
 async fn enter(socket: &Arc<EventSocket>, room: &RoomName) -> Answer {
-    let services = socket.services();
     let was_there = socket.role(room).is_some();
     let role = socket.enter(room, Way::Room).await?;
+    take_part(socket, room, role, was_there).await
+}
+
+/// Takes part again in the shared rooms in which it is after the loss of a connection.
+pub(super) async fn take_part_again(socket: &Arc<EventSocket>) {
+    for (room, seat) in socket.seats() {
+        if room.kind() == RoomKind::Shared
+            && let Err(refusal) = take_part(socket, &room, seat.role(), false).await
+        {
+            socket.tell("room-error", &json!({ "error": refusal.message }));
+        }
+    }
+}
+
+/// Takes part in a room that the socket is in; leaves it where that is not possible and it was not there before.
+async fn take_part(socket: &Arc<EventSocket>, room: &RoomName, role: Role, was_there: bool) -> Answer {
+    let services = socket.services();
     let leave = || {
         if !was_there {
             socket.leave(room, Way::Room);
@@ -153,7 +169,7 @@ pub(super) fn switch_thread(socket: &EventSocket, payload: &Json) -> Answer {
             "roomId": room.id(),
             "timestamp": timestamp(),
         });
-        socket.tell_others(&[room], "user-thread-switch", &body);
+        socket.tell_others(&[room], "user-thread-switch", &body)?;
     }
     Ok(json!({ "fromThread": from, "toThread": thread }))
 }

@@ -36,11 +36,10 @@ impl EventSocket {
     /// Does what an event wants, tells what was missed in the rooms that it enters, and waits until what it has told is stored.
     pub async fn attend(
         &self,
-        (event, payload): (&str, &Json),
+        (enters, payload): (bool, &Json),
         work: impl Future<Output = Answer>,
     ) -> Answer {
         // The field of this name is another one's in events that enter nothing.
-        let enters = event.contains("join") || event.contains("subscribe");
         let since = match payload.get("since").filter(|since| enters && !since.is_null()) {
             Some(since) => {
                 let read = Since::deserialize(since);

@@ -12,19 +12,20 @@ use std::{
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
+mod attendance;
 mod missed;
 mod returning;
 
 pub use returning::LostSession;
 
 use super::{
-    Alarm, BroadcastIds, Desks, Drives, EventOutbox, EventOutlet, EventRooms, Form, History, Jobs, Patio,
-    Presence, Profiles, RoomError, SocketId, TokenBucket, Way, event_text, people::Person,
+    Alarm, BroadcastIds, Desks, Drives, EventOutbox, EventOutlet, EventRooms, History, Jobs, Patio, Presence,
+    Profiles, RoomError, SocketId, TokenBucket, Way, event_text,
 };
 use crate::{
-    access::{Access, RoomControl, RoomSeat, Viewer},
+    access::{Access, RoomControl, RoomSeat},
     auth::Identity,
     rooms::{Departure, Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
@@ -87,6 +88,8 @@ pub struct EventSocket {
 const TOUCHED_EVERY: Duration = Duration::from_secs(1);
 /// Rooms that are remembered to be closed to a socket, at most.
 const MAX_REVOKED: usize = 1000;
+/// The ways of being in a room for which its right is followed.
+const SEATED: [Way; 3] = [Way::Room, Way::Presence, Way::Restored];
 
 impl EventSocket {
     /// A connection of somebody who is known. It is in its own rooms at once.
@@ -132,6 +135,10 @@ impl EventSocket {
             relayed: Mutex::default(),
             touched: Mutex::default(),
         })
+    }
+
+    fn seat(&self, room: &RoomName) -> Option<Arc<RoomSeat>> {
+        lock(&self.seats).get(room).cloned()
     }
 
     /// Its number.
@@ -188,12 +195,28 @@ impl EventSocket {
     }
 
     /// Tells the others in some rooms an event, each socket once. Gives how many are told.
-    pub fn tell_others(&self, rooms: &[RoomName], name: &str, payload: &impl Serialize) -> usize {
+    ///
+    /// # Errors
+    /// When it is to be kept and cannot be now; nobody is told.
+    pub fn tell_others(
+        &self,
+        rooms: &[RoomName],
+        name: &str,
+        payload: &impl Serialize,
+    ) -> Result<usize, Refusal> {
         self.tell_from(rooms, Some(self.id), name, payload)
     }
 
     /// Tells everybody in some rooms an event, each socket once. Gives how many are told.
-    pub fn tell_all(&self, rooms: &[RoomName], name: &str, payload: &impl Serialize) -> usize {
+    ///
+    /// # Errors
+    /// When it is to be kept and cannot be now; nobody is told.
+    pub fn tell_all(
+        &self,
+        rooms: &[RoomName],
+        name: &str,
+        payload: &impl Serialize,
+    ) -> Result<usize, Refusal> {
         self.tell_from(rooms, None, name, payload)
     }
 
@@ -203,18 +226,20 @@ impl EventSocket {
         except: Option<SocketId>,
         name: &str,
         payload: &impl Serialize,
-    ) -> usize {
-        let told = self.services.rooms.tell_kept(rooms, except, name, payload, None);
+    ) -> Result<usize, Refusal> {
+        let told = self
+            .services
+            .rooms
+            .tell_kept(rooms, except, name, payload, None)?;
         self.kept
             .fetch_max(told.stored_at.unwrap_or(0), Ordering::Relaxed);
-        told.count
+        Ok(told.count)
     }
 
     /// What it may do in a room that it has asked for and is in.
     pub fn role(&self, room: &RoomName) -> Option<Role> {
         // Not while the lock is held: who sends a socket away comes from the other side.
-        let seat = lock(&self.seats).get(room).cloned();
-        seat.map(|seat| seat.role())
+        self.seat(room).map(|seat| seat.role())
     }
 
     /// Enters a room, if the sources of access let its user in. From then on its role follows every change, and it is sent away when
@@ -224,34 +249,57 @@ impl EventSocket {
     /// When there is no such room, its user may not enter it, or a limit is reached.
     pub async fn enter(self: &Arc<Self>, room: &RoomName, way: Way) -> Result<Role, Refusal> {
         let rooms = &self.services.rooms;
-        if let Some(role) = self.role(room) {
-            rooms.enter(self.id, room, way).map_err(refusal)?;
-            lock(&self.entered).insert(room.clone());
-            self.appear(room, way);
-            return Ok(role);
-        }
         // Limits first: who is refused anyway asks no source.
         rooms.check(self.id, room, way).map_err(refusal)?;
-        let access = &self.services.access;
-        let membership = access.room_membership(self.identity(), room).await?;
+        let (seat, is_new) = match self.seat(room) {
+            Some(seat) => (seat, false),
+            None => (self.take_seat(room).await?, true),
+        };
+        if let Err(error) = rooms.enter(self.id, room, way) {
+            self.give_up_unneeded_seat(room);
+            return Err(refusal(error));
+        }
+        self.appear(room, way);
+        if is_new {
+            lock(&self.revoked).remove(room);
+            self.join(room).await;
+        }
+        self.stay(room, &seat)?;
+        lock(&self.entered).insert(room.clone());
+        Ok(seat.role())
+    }
+
+    /// Asks whether it may enter a room, and follows its right there from now on.
+    async fn take_seat(self: &Arc<Self>, room: &RoomName) -> Result<Arc<RoomSeat>, Refusal> {
+        let (access, identity) = (&self.services.access, self.identity());
+        let membership = access.room_membership(identity.clone(), room).await?;
         let control = Arc::new(Control {
             socket: Arc::downgrade(self),
             room: room.clone(),
         });
-        rooms.enter(self.id, room, way).map_err(refusal)?;
-        lock(&self.revoked).remove(room);
-        let seat = access.watch_room(room, membership, control).await;
-        let role = seat.role();
-        let before = lock(&self.seats).insert(room.clone(), Arc::new(seat));
+        let seat = Arc::new(access.watch_room(room, membership, control).await);
+        let before = lock(&self.seats).insert(room.clone(), seat.clone());
         drop(before);
-        match self.take_if_removed(room) {
-            // It was sent away between the decision and now.
-            Some(refusal) => Err(refusal),
-            None => {
-                lock(&self.entered).insert(room.clone());
-                self.appear(room, way);
-                self.join(room).await;
-                Ok(role)
+        let renewed = self.identity();
+        if !Arc::ptr_eq(&identity, &renewed)
+            && let Err(refusal) = seat.renew(renewed).await
+        {
+            self.give_up_seat(room);
+            return Err(refusal);
+        }
+        Ok(seat)
+    }
+
+    /// Whether it may still be in a room that it has entered, by its seat there. Comes behind all that being there means: who sends it away
+    /// before finds it everywhere, and who does meanwhile has left this mark.
+    fn stay(&self, room: &RoomName, seat: &RoomSeat) -> Result<(), Refusal> {
+        match seat.removed() {
+            None => Ok(()),
+            Some(refusal) => {
+                self.give_up_seat(room);
+                self.forget(room);
+                self.expel(room, &refusal);
+                Err(refusal)
             }
         }
     }
@@ -265,22 +313,19 @@ impl EventSocket {
             .collect()
     }
 
-    fn take_if_removed(&self, room: &RoomName) -> Option<Refusal> {
-        let seat = lock(&self.seats).get(room).cloned();
-        let removed = seat?.removed()?;
-        self.give_up_seat(room);
-        self.forget(room);
-        Some(removed)
-    }
-
     /// Gives up a way in which it is in a room. Gives whether it has left the room with that.
     pub fn leave(&self, room: &RoomName, way: Way) -> bool {
         let left = self.services.rooms.leave(self.id, room, way);
-        if left {
-            self.give_up_seat(room);
-        }
+        self.give_up_unneeded_seat(room);
         self.disappear(room, way, left);
         left
+    }
+
+    /// Gives its seat up unless a way needs it in which it is in the room: an open page has a seat of its own.
+    fn give_up_unneeded_seat(&self, room: &RoomName) {
+        if !self.services.rooms.is_in_by(self.id, room, &SEATED) {
+            self.give_up_seat(room);
+        }
     }
 
     /// Gives its seat up, behind the lock: who sends a socket away comes from the other side.
@@ -291,76 +336,10 @@ impl EventSocket {
 
     /// Takes it out of a room in every way that it had asked for.
     fn forget(&self, room: &RoomName) {
-        for way in [Way::Room, Way::Presence, Way::Restored] {
+        for way in SEATED {
             let left = self.services.rooms.leave(self.id, room, way);
             self.disappear(room, way, left);
         }
-    }
-
-    /// Its user over this socket, as others see it.
-    fn person(&self) -> Person {
-        Person::new(Viewer::new(&self.identity(), Some(self.name.clone())), "")
-    }
-
-    /// It is in the room of a page in one more way.
-    fn appear(&self, room: &RoomName, way: Way) {
-        if room.kind() == RoomKind::Page {
-            let presence = &self.services.presence;
-            presence.enter(room, self.id, self.person());
-            if way == Way::Presence {
-                presence.look(room, self.id, Some(self.person()));
-            }
-        }
-    }
-
-    /// It is among the members of a drive or a workspace, if its user has an account.
-    async fn join(&self, room: &RoomName) {
-        let user = self.identity().user.clone();
-        if let Some(user) = user.filter(|_| Drives::shows(room)) {
-            self.services.drives.enter(room, self.id, &user).await;
-            if !self.services.rooms.is_in(self.id, room) {
-                // It was sent away in between.
-                self.services.drives.leave(room, self.id, Departure::Clean);
-            }
-        }
-    }
-
-    /// Its client does something: it is not idle.
-    pub fn touch(&self, now: Instant) {
-        let mut touched = lock(&self.touched);
-        if touched.is_none_or(|at| now >= at + TOUCHED_EVERY) {
-            *touched = Some(now);
-            self.services.drives.touch(self.id);
-        }
-    }
-
-    /// Its program says that the user looks away, or back.
-    pub fn set_away(&self, is_away: bool) {
-        self.services.drives.set_away(self.id, is_away);
-    }
-
-    /// It is in a room in one way less, or has left it with that.
-    fn disappear(&self, room: &RoomName, way: Way, has_left: bool) {
-        let presence = &self.services.presence;
-        match (room.kind(), way) {
-            (RoomKind::Page, _) if has_left => presence.leave(room, self.id, Departure::Clean),
-            (RoomKind::Page, Way::Presence) => presence.look(room, self.id, None),
-            (RoomKind::Page, Way::Page) => presence.open(room, self.id, None),
-            (RoomKind::Drive | RoomKind::Workspace, _) if has_left => {
-                self.services.drives.leave(room, self.id, Departure::Clean);
-            }
-            _ => {}
-        }
-    }
-
-    /// The ids of those at a page, the earliest first.
-    pub fn viewers(&self, room: &RoomName) -> Vec<Arc<str>> {
-        self.services.presence.users(room)
-    }
-
-    /// The client knows that it has opened a page, and hears in this form what changes about those who are there.
-    pub fn hear(&self, room: &RoomName, form: Form) {
-        self.services.presence.open(room, self.id, Some(form));
     }
 
     /// Tells the client that a room is closed to it from now on, with what a backend has to say of it: once until it enters again.
@@ -386,7 +365,7 @@ impl EventSocket {
         if let Some(notice) = &refusal.notice {
             (body["room"], body["reason"]) = (notice.room.clone().into(), notice.reason.clone().into());
             if let Some(metadata) = &notice.metadata {
-                body["metadata"] = metadata.clone();
+                body["metadata"] = Json::clone(metadata);
             }
         }
         // Who has lost its connection without the server having noticed hears it when it comes back.
@@ -405,6 +384,7 @@ impl EventSocket {
         if let Err(error) = self.services.rooms.enter(self.id, room, Way::Page) {
             // The page's own limit has let it in.
             tracing::debug!(%error, "a page is open to a socket that hears no events of it");
+            return;
         }
         self.leave(room, Way::Restored);
         self.appear(room, Way::Page);
@@ -455,14 +435,7 @@ impl RoomControl for Control {
         let seat = lock(&socket.seats).remove(&self.room);
         if seat.is_some() {
             socket.forget(&self.room);
-            if let Some(user) = socket
-                .identity()
-                .user
-                .clone()
-                .filter(|_| Drives::shows(&self.room))
-            {
-                socket.services.drives.expel(&self.room, socket.id, &user);
-            }
+            socket.expel(&self.room, refusal);
             socket.services.profiles.removed(&socket, &self.room, refusal);
             socket.tell_revoked(&self.room, refusal);
         }

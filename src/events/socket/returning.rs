@@ -4,16 +4,25 @@
 //! connects again, together with the offset of the last event that it has heard (see the module of [`Recent`](super::super::recent)). Rights
 //! are asked for anew: a room that is closed by now is not entered, and nothing of it is told.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use futures_util::{StreamExt as _, stream};
 
 use socketioxide_core::Sid;
 
-use super::{Control, EventServices, EventSocket, lock};
+use super::{EventServices, EventSocket};
 use crate::{
     auth::Identity,
     events::{SessionName, Way},
-    rooms::{Refusal, RoomName},
+    rooms::RoomName,
 };
+
+/// Rooms whose rights are asked for at once.
+const MAX_ASKED_AT_ONCE: usize = 16;
 
 /// What a client shows of the connection that it has lost.
 #[derive(Clone, Debug)]
@@ -57,16 +66,24 @@ impl EventSocket {
             max_outbox_bytes,
             services,
         );
-        let (mut closed, mut shown) = (Vec::new(), Vec::new());
-        for (room, ways) in stays {
-            if ways.contains(&Way::Presence) {
-                shown.push(room.clone());
-            }
-            if ways.contains(&Way::Own) {
-                continue;
-            }
-            match socket.take_seat(&room).await {
-                Ok(()) => {}
+        let shown: Vec<RoomName> = stays
+            .iter()
+            .filter(|(_, ways)| ways.contains(&Way::Presence))
+            .map(|(room, _)| room.clone())
+            .collect();
+        let asked = stays.into_iter().filter(|(_, ways)| !ways.contains(&Way::Own));
+        let asking = asked.map(async |(room, _)| {
+            let seat = socket.take_seat(&room).await;
+            (room, seat)
+        });
+        let seats: Vec<_> = stream::iter(asking)
+            .buffer_unordered(MAX_ASKED_AT_ONCE)
+            .collect()
+            .await;
+        let (mut closed, mut seated) = (Vec::new(), BTreeMap::new());
+        for (room, seat) in seats {
+            match seat {
+                Ok(seat) => drop(seated.insert(room, seat)),
                 Err(refusal) if refusal.code.is_retryable() => return None,
                 Err(refusal) => closed.push((room, refusal)),
             }
@@ -76,55 +93,31 @@ impl EventSocket {
             name,
             user: identity.user.clone(),
         };
-        let own: BTreeMap<RoomName, ()> = identity
+        let own: BTreeSet<RoomName> = identity
             .user
             .iter()
             .flat_map(|user| RoomName::personal(user))
-            .map(|room| (room, ()))
             .collect();
-        let may_enter = |room: &RoomName| own.contains_key(room) || lock(&socket.seats).contains_key(room);
+        let may_enter = |room: &RoomName| own.contains(room) || seated.contains_key(room);
         if !rooms.resume(socket.id, session, after, may_enter) {
             return None;
         }
-        // What was closed while the rest was asked for.
-        let entered: Vec<_> = socket.seats().into_iter().map(|(room, _)| room).collect();
-        for room in entered {
-            if let Some(refusal) = socket.take_if_removed(&room) {
-                closed.push((room, refusal));
-                continue;
-            }
-            socket.appear(
-                &room,
-                if shown.contains(&room) {
-                    Way::Presence
-                } else {
-                    Way::Room
-                },
-            );
+        for (room, seat) in seated {
+            let way = match shown.binary_search(&room) {
+                Ok(_) => Way::Presence,
+                Err(_) => Way::Room,
+            };
+            socket.appear(&room, way);
             socket.join(&room).await;
+            // What was closed while the rest was asked for.
+            if let Err(refusal) = socket.stay(&room, &seat) {
+                closed.push((room, refusal));
+            }
         }
+        socket.services.profiles.clone().returned(&socket).await;
         for (room, refusal) in closed {
             socket.tell_revoked(&room, &refusal);
         }
         Some(socket)
-    }
-
-    /// Asks whether it may enter a room, and follows its right there from now on.
-    async fn take_seat(self: &Arc<Self>, room: &RoomName) -> Result<(), Refusal> {
-        let access = &self.services.access;
-        let membership = access.room_membership(self.identity(), room).await?;
-        let control = Arc::new(Control {
-            socket: Arc::downgrade(self),
-            room: room.clone(),
-        });
-        let seat = access.watch_room(room, membership, control).await;
-        match seat.removed() {
-            Some(refusal) => Err(refusal),
-            None => {
-                let before = lock(&self.seats).insert(room.clone(), Arc::new(seat));
-                drop(before);
-                Ok(())
-            }
-        }
     }
 }

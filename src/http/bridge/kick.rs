@@ -41,7 +41,7 @@ struct Kick {
     rooms: Vec<String>,
     reason: String,
     except: Option<String>,
-    metadata: Option<Value>,
+    metadata: Option<Arc<Value>>,
 }
 
 impl Kick {
@@ -61,7 +61,7 @@ impl Kick {
             metadata: fields
                 .get("metadata")
                 .filter(|metadata| metadata.is_object())
-                .cloned(),
+                .map(|metadata| Arc::new(metadata.clone())),
         })
     }
 }
@@ -97,7 +97,7 @@ pub(in crate::http) async fn kick(
     };
     let user = Some(kick.user.as_str()).filter(|user| *user != EVERYBODY);
     let access = &app.around.access;
-    let (mut refusals, mut is_kept) = (BTreeMap::new(), true);
+    let (mut refusals, mut unkept) = (BTreeMap::new(), None);
     for spelled in &kick.rooms {
         let Some(room) = RoomName::parse(spelled).or_else(|| RoomName::page(spelled)) else {
             continue;
@@ -105,20 +105,10 @@ pub(in crate::http) async fn kick(
         if let Some(user) = user
             && room.kind() == RoomKind::Shared
             && LASTING.contains(&kick.reason.as_str())
+            && unkept.is_none()
         {
-            is_kept = is_kept && access.keep_out(&room, user).await.is_ok();
+            unkept = access.keep_out(&room, user).await.err();
         }
-        access.audit().note(
-            now(),
-            Note {
-                action: "kick",
-                outcome: "ok",
-                user: Some(&kick.user),
-                page: Some(spelled),
-                detail: &kick.reason,
-                ..Note::default()
-            },
-        );
         let notice = Notice {
             room: spelled.clone(),
             reason: kick.reason.clone(),
@@ -135,7 +125,27 @@ pub(in crate::http) async fn kick(
         Some(notice.room.clone())
     };
     let left: Vec<String> = left.into_iter().filter_map(spelled).collect();
-    if !is_kept {
+    let one = match kick.rooms.as_slice() {
+        [room] => Some(room.as_str()),
+        _ => None,
+    };
+    let detail = match one {
+        Some(_) => kick.reason.clone(),
+        None => format!("{}: {} of {} rooms", kick.reason, left.len(), kick.rooms.len()),
+    };
+    access.audit().note(
+        now(),
+        Note {
+            action: "kick",
+            outcome: if unkept.is_none() { "ok" } else { "unavailable" },
+            user: Some(&kick.user),
+            page: one,
+            detail: &detail,
+            ..Note::default()
+        },
+    );
+    if let Some(error) = unkept {
+        tracing::warn!(%error, "who was sent out of a shared room is not kept out of it");
         return refused(StatusCode::SERVICE_UNAVAILABLE, "The removal could not be stored");
     }
     Json(json!({ "success": true, "kickedCount": sent.len(), "rooms": left })).into_response()
