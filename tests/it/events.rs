@@ -566,6 +566,33 @@ async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_opened_while_a_token_is_replaced_goes_by_the_fresh_one() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &LOCKED).await;
+    let ends_in = |seconds: i64| {
+        let claims = json!({ "sub": "ada", "pages": { "page": "edit" }, "exp": seconds_from_now(seconds) });
+        sign(&claims, SECRET, Algorithm::HS256)
+    };
+    // Clocks may differ by 15 s, so this one is good for about two.
+    let (mut ada, _) = Session::connect(server.address, &json!({ "token": ends_in(-13) })).await;
+    store.opening(Weather::Hanging);
+    ada.send("join_page", Some(1), &json!("page"), &[]).await;
+    ada.send("auth:refresh", Some(2), &json!({ "token": ends_in(60) }), &[])
+        .await;
+    assert_eq!(ada.until_told("2").await.body, json!({ "ok": true }));
+    store.opening(Weather::Fine);
+    assert_eq!(ada.until_told("1").await.body["ok"], true);
+    // Nothing is to happen when the old token ends, so there is nothing but the time to wait for.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    delta(&mut ada, "page", Some(3), &Replica::new(1).write("x")).await;
+    assert_eq!(
+        ada.until_told("3").await.body["ok"],
+        true,
+        "the old token has ended by now"
+    );
+}
+
+#[tokio::test]
 async fn a_reader_that_stalls_gets_one_diff_instead_of_a_queue() {
     const ROUNDS: usize = 200;
     let server = TestServer::start(&["--max-outbox-bytes", "65536"]).await;

@@ -319,6 +319,9 @@ impl EventsPlace {
                 // The fresh token may be of after a sign-out.
                 (self.live, self.ended) = (live, None);
                 self.live.end_with_token(WARNING);
+                for page in self.pages.values_mut() {
+                    page.renewed(&self.join);
+                }
                 events::answer(ack, &json!({ "ok": true }), &mut self.replies);
             }
             Err(refusal) => self.refuse(ack, None, &refusal, None),
@@ -363,7 +366,13 @@ impl Protocol<Said> for EventsPlace {
         if let Poll::Ready(left) = self.live.poll_ask(context) {
             events::auth_expiring(left, &mut self.replies);
         }
-        for open in self.pages.values_mut() {
+        // A page that is being opened while a token is renewed would keep the old one.
+        let is_renewing = self.renewing.is_some();
+        for open in self
+            .pages
+            .values_mut()
+            .filter(|page| !is_renewing || page.is_open())
+        {
             open.poll_work(context, &self.join, &mut self.replies);
         }
         self.pages.retain(|_, open| !open.is_closed());

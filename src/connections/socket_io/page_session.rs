@@ -144,6 +144,18 @@ impl PageSession {
         self.waiting_bytes + held
     }
 
+    /// Whether the client has the page open.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
+    /// The client has shown a fresh token: a page that is being opened is opened with that.
+    pub(super) fn renewed(&mut self, join: &JoinContext) {
+        if let State::Opening { work, .. } = &mut self.state {
+            *work = join.open(self.page.clone());
+        }
+    }
+
     /// Its seat, once it has one.
     pub(super) fn seat(&self) -> Option<(PageId, Arc<LiveSeat>)> {
         match &self.state {
