@@ -17,7 +17,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use rustix::io::Errno;
-use storage::{SharedStore, StoreError, StoreOptions};
+use storage::{Application, SharedStore, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -27,10 +27,10 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
-    events::{EventRooms, EventServices, History, Presence, run_clock},
+    events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
-    rooms::{Compactor, Registry, StoreWriter},
+    rooms::{Compactor, FirstContent, Registry, StoreWriter},
     supervision::Supervisor,
     telemetry::Metrics,
 };
@@ -62,6 +62,8 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Pause when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long an application's database may take to say what a page holds.
+const CONTENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of the time for a stop, this much is kept for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -120,9 +122,19 @@ impl Server {
         let view = Arc::new(readers.clone());
         let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
         supervisor.spawn("compactor", compacting);
+        let first_content = match &config.access.content_query {
+            Some(query) => {
+                let url = config.access.database_url.expose();
+                let application = Arc::new(Application::new(url, CONTENT_TIMEOUT)?);
+                let format = config.events.content.default_format;
+                let content = ApplicationContent::new(application, query.clone(), readers.clone(), format);
+                Some(Arc::new(content) as Arc<dyn FirstContent>)
+            }
+            None => None,
+        };
         let registry = Registry::new(
             config.registry,
-            store.clone(),
+            (store.clone(), first_content),
             (writer.clone(), compactor),
             metrics.clone(),
         );

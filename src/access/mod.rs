@@ -92,6 +92,8 @@ pub struct AccessConfig {
     pub query: Option<String>,
     /// Gives name, members at most and end of the shared room `$1`.
     pub room_query: Option<String>,
+    /// The query that says what a page holds that has never been stored.
+    pub content_query: Option<String>,
     /// Gives the version that tokens of user `$1` must have; no row for users whose tokens are void.
     pub token_version_query: Option<String>,
     /// Is asked what a user may do with a page.

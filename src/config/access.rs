@@ -35,6 +35,10 @@ pub(super) struct AccessSettings {
     /// with its name for people, how many users may be in it, and when it ends (each may be NULL), or with no row.
     #[arg(long, env = "PAGEROOM_ROOM_QUERY", value_name = "SQL")]
     room_query: Option<String>,
+    /// Tells what a page holds that has never been stored, when it is opened for the first time: gets its id as `$1`, and answers with its
+    /// content and the format of that (`text`, `html`, `prosemirror`, or NULL for PAGEROOM_CONTENT_FORMAT), or with no row.
+    #[arg(long, env = "PAGEROOM_CONTENT_QUERY", value_name = "SQL")]
+    content_query: Option<String>,
     /// Gives the version that tokens of user `$1` must name when they name one; no row for users whose tokens are void.
     #[arg(long, env = "PAGEROOM_TOKEN_VERSION_QUERY", value_name = "SQL")]
     token_version_query: Option<String>,
@@ -159,7 +163,9 @@ impl AccessSettings {
         let versions = versions.or_else(|| self.pagespace_tokens.then(|| PAGESPACE_VERSIONS.to_owned()));
         let database_url = self.access_database_url.as_ref().unwrap_or(database_url);
         let room_query = self.room_query.as_deref().map(statement);
-        let has_queries = query.is_some() || room_query.is_some() || versions.is_some();
+        let content_query = self.content_query.as_deref().map(statement);
+        let queries = [&query, &room_query, &content_query, &versions];
+        let has_queries = queries.into_iter().any(Option::is_some);
         if has_queries && let Err(error) = storage::Application::check_address(database_url.expose()) {
             problems.push(format!(
                 "PAGEROOM_ACCESS_DATABASE_URL (or, where it is not set, {error})"
@@ -171,6 +177,7 @@ impl AccessSettings {
             database_url: database_url.clone(),
             query,
             room_query,
+            content_query,
             token_version_query: versions,
             webhook: self.webhook(problems),
             pagespace: self.pagespace_tokens.then(|| PageSpaceConfig {

@@ -49,7 +49,7 @@ use broadcast::is_momentary;
 pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, Done, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
 pub use cursors::{Cursors, MAX_CURSOR_BYTES, color};
-pub use desk::{Authorship, ContentConfig, Desks, PreparedSave};
+pub use desk::{ApplicationContent, Authorship, ContentConfig, Desks, PreparedSave};
 pub use drives::{Drives, IDLE_AFTER};
 pub use gestures::is_coalesced;
 pub use hall::{EventRooms, Told, event_text};

@@ -14,7 +14,7 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Compactor, MemberId, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle, SlotId, Slots,
+    Compactor, FirstContent, MemberId, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle, SlotId, Slots,
     StoreWriter,
     mailbox::{Announce, Command, Join, Post, Reading},
     seat::MAX_LARGE_KIB,
@@ -46,6 +46,8 @@ pub(super) struct Shared {
     pub(super) compactor: Compactor,
     pub(super) metrics: Metrics,
     slots: Mutex<Slots<Door>>,
+    /// Asked of pages that have never been stored.
+    pub(super) first_content: Option<Arc<dyn FirstContent>>,
     next_member: AtomicU64,
     /// KiB of large messages that may still be brought to rooms.
     large: Arc<Semaphore>,
@@ -75,10 +77,10 @@ impl Drop for Lease<'_> {
 const TRIES: usize = 3;
 
 impl Registry {
-    /// A registry without rooms.
+    /// A registry without rooms. What pages hold that have never been stored, the application may know.
     pub fn new(
         config: RegistryConfig,
-        store: SharedStore,
+        (store, first_content): (SharedStore, Option<Arc<dyn FirstContent>>),
         (writer, compactor): (StoreWriter, Compactor),
         metrics: Metrics,
     ) -> Self {
@@ -88,6 +90,7 @@ impl Registry {
             writer,
             compactor,
             metrics,
+            first_content,
             slots: Mutex::default(),
             next_member: AtomicU64::new(1),
             large: Arc::new(Semaphore::new(MAX_LARGE_KIB)),

@@ -7,14 +7,14 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use storage::{Committed, LoggedUpdate, PageCommit, PageId, Seq, StoreError, StoredPage};
+use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, StoreError, StoredPage};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Refusal, Room, SlotId,
+    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Refusal, RefusalCode, Room, SlotId,
     Surroundings,
     clock::{heavily, now},
-    loading::{foreign_rows, load},
+    loading::{foreign_rows, load, open_document},
     mailbox::{Announce, Command, Join, Post, Reply},
     registry::Shared,
     standing::Calls,
@@ -92,8 +92,8 @@ async fn live(
     calls: &Calls,
 ) {
     let started = now();
-    let stored = shared.store.load(page).await;
-    let opened = RoomTask::open(page, slot, shared, stored);
+    let stored = stored(page, shared).await;
+    let opened = stored.and_then(|stored| RoomTask::open(page, slot, shared, stored));
     shared.metrics.room_opened(started.elapsed(), opened.is_ok());
     let mut task = match opened {
         Ok(task) => task,
@@ -121,15 +121,47 @@ fn refused(error: &StoreError) -> Refusal {
     Refusal::unavailable("the page cannot be loaded now, connect again")
 }
 
+/// What is stored of a page; of one that never was, the first content that is known elsewhere, stored by now.
+async fn stored(page: &PageId, shared: &Shared) -> Result<Option<StoredPage>, Refusal> {
+    let load = async || shared.store.load(page).await.map_err(|error| refused(&error));
+    let stored = load().await?;
+    let (None, Some(elsewhere)) = (&stored, &shared.first_content) else {
+        return Ok(stored);
+    };
+    let Some(update) = elsewhere.of(page).await? else {
+        return Ok(None);
+    };
+    let row = LoggedUpdate {
+        seq: 1,
+        data: update.clone(),
+        user: None,
+    };
+    // It comes from outside, as edits do: what no room could be made of is not stored.
+    open_document(shared.config.room.gate, None, vec![row]).map_err(|error| {
+        tracing::error!(%error, "the first content of a page is no document; the page is not opened");
+        Refusal::new(RefusalCode::Internal, "the first content of the page cannot be read")
+    })?;
+    let commit = PageCommit {
+        page: page.clone(),
+        size_bytes: Some(update.len() as u64),
+        updates: vec![NewUpdate {
+            data: update,
+            user: None,
+        }],
+    };
+    let committed = shared.writer.commit(commit).await;
+    committed.map_err(|_| Refusal::draining())?;
+    load().await
+}
+
 impl RoomTask {
     /// Makes a room of what the store answered. In a box, because a future has place for everything that it ever holds.
     fn open(
         page: &PageId,
         slot: SlotId,
         shared: &Arc<Shared>,
-        stored: Result<Option<StoredPage>, StoreError>,
+        stored: Option<StoredPage>,
     ) -> Result<Box<Self>, Refusal> {
-        let stored = stored.map_err(|error| refused(&error))?;
         let loaded = load(&shared.config.room, stored, now())?;
         let room = Room::new(now(), page.clone(), shared.config.room.clone(), loaded);
         Ok(Box::new(Self {

@@ -114,7 +114,7 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
     let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
     supervisor.spawn("compactor", compacting);
     let doors = (writer.clone(), compactor);
-    let registry = Registry::new(config.registry, store.clone(), doors, metrics.clone());
+    let registry = Registry::new(config.registry, (store.clone(), None), doors, metrics.clone());
     let ending = CancellationToken::new();
     let retention = config.access.audit_retention;
     let audit = Audit::start(

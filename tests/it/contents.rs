@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::support::{
     client::Client,
-    server::TestServer,
+    database::Database,
+    server::{TestServer, empty_store},
     socket_io::{Session, Told},
     token::{SECRET, token},
 };
@@ -273,4 +274,85 @@ async fn saves_of_rich_text_keep_each_others_paragraphs() {
         ask(&mut ada, "page_updated", text).await["error"]["code"],
         "conflict"
     );
+}
+
+/// Contents as an application's tables have them.
+const CONTENT_QUERY: &str = "SELECT content, format FROM (
+        SELECT 'p' AS id, 'one two' AS content, NULL AS format
+        UNION ALL SELECT 'h', '<p>Hi <strong>you</strong></p>', 'html'
+        UNION ALL SELECT 'j', '{\"type\":\"doc\",\"content\":[{\"type\":\"paragraph\",\"content\":[{\"type\":\"text\",\"text\":\"Hi\"}]}]}', 'prosemirror'
+        UNION ALL SELECT 'nothing', NULL, 'text'
+        UNION ALL SELECT 'broken', '{', 'prosemirror'
+        UNION ALL SELECT 'strange', 'x', 'rtf') AS pages
+    WHERE id = $1;";
+
+/// Joins a page and gives the content that it is sent.
+async fn content_on_joining(session: &mut Session, page: &str) -> Value {
+    join(session, page).await;
+    let told = session.until_told("page_updated").await.body;
+    assert_eq!((&told["pageId"], &told["userId"]), (&json!(page), &Value::Null));
+    told["content"].clone()
+}
+
+#[tokio::test]
+async fn an_empty_page_begins_with_what_the_application_has_of_it_once() {
+    for database in Database::each() {
+        let store = database.open().await;
+        let url = database.url();
+        let mut arguments = LOCKED.to_vec();
+        arguments.extend(["--content-query", CONTENT_QUERY, "--access-database-url", &url]);
+        let (first, second) = tokio::join!(
+            TestServer::start_on(store.clone(), &arguments),
+            TestServer::start_on(store.clone(), &arguments)
+        );
+        let (mut ada, mut ben, mut cleo) = (
+            user(&first, "ada", "edit").await,
+            user(&first, "ben", "view").await,
+            user(&second, "cleo", "view").await,
+        );
+        for page in ["p", "h", "j"] {
+            let (by_ada, by_ben, by_cleo) = tokio::join!(
+                content_on_joining(&mut ada, page),
+                content_on_joining(&mut ben, page),
+                content_on_joining(&mut cleo, page)
+            );
+            let expected = match page {
+                "p" => json!("one two"),
+                "h" => json!("<p>Hi <strong>you</strong></p>"),
+                // Who has not said in which form it writes is sent a tree as HTML.
+                _ => json!("<p>Hi</p>"),
+            };
+            assert_eq!([&by_ada, &by_ben, &by_cleo], [&expected; 3], "{page}");
+        }
+        save(&mut ada, "p", "one two three").await;
+        join(&mut ada, "nothing").await;
+        join(&mut ada, "elsewhere").await;
+        assert_eq!(contents_until_now(&mut ada).await, [""; 0]);
+        for page in ["broken", "strange"] {
+            let refused = ask(&mut ada, "join_page", json!(page)).await;
+            assert_eq!(refused["error"]["code"], "internal", "{page}: {refused}");
+        }
+        assert!(first.stop().await && second.stop().await);
+        let again = TestServer::start_on(database.open().await, &arguments).await;
+        let mut ada = user(&again, "ada", "edit").await;
+        assert_eq!(content_on_joining(&mut ada, "p").await, "one two three");
+        assert!(again.stop().await);
+    }
+}
+
+#[tokio::test]
+async fn while_the_application_cannot_say_what_a_page_holds_the_page_stays_closed() {
+    let database = Database::sqlite();
+    let url = database.url();
+    let mut arguments = LOCKED.to_vec();
+    let query = "SELECT 'there', NULL WHERE $1 = 'p'";
+    arguments.extend(["--content-query", query, "--access-database-url", &url]);
+    let server = TestServer::start_on(empty_store().await, &arguments).await;
+    let mut ada = user(&server, "ada", "edit").await;
+    let refused = ask(&mut ada, "join_page", json!("p")).await;
+    assert_eq!(refused["error"]["code"], "unavailable", "{refused}");
+    // From now on there is such a file.
+    drop(database.open().await);
+    assert_eq!(content_on_joining(&mut ada, "p").await, "there");
+    assert!(server.stop().await);
 }

@@ -13,6 +13,7 @@
 
 mod authors;
 mod bases;
+mod first_content;
 mod page;
 
 use std::{
@@ -25,6 +26,7 @@ use crdt::Format;
 use storage::{PageId, Seq};
 use tokio::sync::Semaphore;
 
+pub use self::first_content::ApplicationContent;
 use self::{authors::Author, page::Desk};
 use super::{Bases, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
 use crate::{
