@@ -153,6 +153,7 @@ impl Access {
         let has_queries = config.query.is_some()
             || config.room_query.is_some()
             || config.token_version_query.is_some()
+            || config.sources.contains(&SourceName::PageSpace)
             || config.pagespace.is_some();
         let application = match has_queries {
             true => Some(Arc::new(Application::new(
@@ -174,8 +175,11 @@ impl Access {
                     let webhook = RoleWebhook::new(address.clone(), secret.clone());
                     sources.push(Source::Webhook(Box::new(webhook)));
                 }
+                (SourceName::PageSpace, Some(application), ..) => {
+                    sources.push(Source::PageSpace(application.clone()));
+                }
                 // The configuration was checked for these.
-                (SourceName::Sql | SourceName::Webhook, ..) => {}
+                (SourceName::Sql | SourceName::PageSpace | SourceName::Webhook, ..) => {}
             }
         }
         let rooms = application.clone().zip(config.room_query.clone());

@@ -30,6 +30,8 @@ pub enum SourceName {
     Store,
     /// A configured query.
     Sql,
+    /// The tables of PageSpace.
+    PageSpace,
     /// A configured address.
     Webhook,
 }
@@ -42,8 +44,11 @@ impl FromStr for SourceName {
             "token" => Ok(Self::Token),
             "store" => Ok(Self::Store),
             "sql" => Ok(Self::Sql),
+            "pagespace" => Ok(Self::PageSpace),
             "webhook" => Ok(Self::Webhook),
-            other => Err(format!("`{other}` is no source: token, store, sql or webhook")),
+            other => Err(format!(
+                "`{other}` is no source: token, store, sql, pagespace or webhook"
+            )),
         }
     }
 }
@@ -55,8 +60,12 @@ pub(super) enum Source {
         application: Arc<Application>,
         query: String,
     },
+    PageSpace(Arc<Application>),
     Webhook(Box<RoleWebhook>),
 }
+
+/// What PageSpace's tables say: a role, and until when in milliseconds since 1970.
+const PAGESPACE: &str = include_str!("pagespace.sql");
 
 impl Source {
     /// What a user may do with a page, as far as this source knows the page. What went wrong is logged here and told nobody.
@@ -81,6 +90,20 @@ impl Source {
                 let answer = answer.map_err(|error| failed("sql", &error))?;
                 let role = answer.map(|name| named(&name)).transpose();
                 Ok(role.map_err(|role| failed("sql", &role))?.map(forever))
+            }
+            Self::PageSpace(application) => {
+                let row = application.row(PAGESPACE, &[user, page.as_str()]).await;
+                let row = row.map_err(|error| failed("pagespace", &error))?;
+                let Some([Some(role), ends]) = row else {
+                    return Ok(None);
+                };
+                let role = named(&role).map_err(|role| failed("pagespace", &role))?;
+                let ends = ends
+                    .map(|ends| ends.parse().map(Duration::from_millis))
+                    .transpose();
+                let ends = ends.map_err(|error| failed("pagespace", &error))?;
+                let until = ends.and_then(|ends| UNIX_EPOCH.checked_add(ends));
+                Ok(Some(Decision { role, until }))
             }
             Self::Webhook(webhook) => {
                 let answer = webhook.ask(user, page, now).await;

@@ -18,7 +18,8 @@ const PAGESPACE_VERSIONS: &str =
 #[command(next_help_heading = "What users may do")]
 pub(super) struct AccessSettings {
     /// Where a user's role on a page comes from, in this order: `token` (its claim `pages`), `store` (permissions that are set
-    /// through REST), `sql` (a query on the application's own tables), `webhook`. The first that knows the page decides.
+    /// through REST), `sql` (a query on the application's own tables), `pagespace` (PageSpace's own tables), `webhook`. The first that
+    /// knows the page decides.
     #[arg(
         long,
         env = "PAGEROOM_ACCESS",
@@ -165,7 +166,15 @@ impl AccessSettings {
         let room_query = self.room_query.as_deref().map(statement);
         let content_query = self.content_query.as_deref().map(statement);
         let queries = [&query, &room_query, &content_query, &versions];
-        let has_queries = queries.into_iter().any(Option::is_some);
+        let reads_pagespace = sources.contains(&SourceName::PageSpace);
+        let has_queries = reads_pagespace || queries.into_iter().any(Option::is_some);
+        let is_postgres = |url: &str| url.starts_with("postgres://") || url.starts_with("postgresql://");
+        if reads_pagespace && !is_postgres(database_url.expose()) {
+            problems.push(
+                "source `pagespace` of PAGEROOM_ACCESS needs PageSpace's PostgreSQL database in PAGEROOM_ACCESS_DATABASE_URL"
+                    .to_owned(),
+            );
+        }
         if has_queries && let Err(error) = storage::Application::check_address(database_url.expose()) {
             problems.push(format!(
                 "PAGEROOM_ACCESS_DATABASE_URL (or, where it is not set, {error})"

@@ -14,8 +14,8 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Compactor, FirstContent, MemberId, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle, SlotId, Slots,
-    StoreWriter,
+    Compactor, FirstContent, MemberId, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle, SlotId,
+    Slots, StoreWriter,
     mailbox::{Announce, Command, Join, Post, Reading},
     seat::MAX_LARGE_KIB,
     standing::{Calls, Standing},

@@ -11,8 +11,8 @@ use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, Store
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Refusal, RefusalCode, Room, SlotId,
-    Surroundings,
+    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Refusal, RefusalCode, Room,
+    SlotId, Surroundings,
     clock::{heavily, now},
     loading::{foreign_rows, load, open_document},
     mailbox::{Announce, Command, Join, Post, Reply},
@@ -139,7 +139,10 @@ async fn stored(page: &PageId, shared: &Shared) -> Result<Option<StoredPage>, Re
     // It comes from outside, as edits do: what no room could be made of is not stored.
     open_document(shared.config.room.gate, None, vec![row]).map_err(|error| {
         tracing::error!(%error, "the first content of a page is no document; the page is not opened");
-        Refusal::new(RefusalCode::Internal, "the first content of the page cannot be read")
+        Refusal::new(
+            RefusalCode::Internal,
+            "the first content of the page cannot be read",
+        )
     })?;
     let commit = PageCommit {
         page: page.clone(),

@@ -23,6 +23,7 @@ mod lanes;
 mod limits;
 mod matrix;
 mod operations;
+mod pagespace_access;
 mod patio;
 mod persistence;
 mod reader;
