@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::{EventServices, GivenId, Told};
+use super::{EventServices, GivenId, Told, desk};
 use crate::{
     auth::now,
     rooms::{Refusal, RoomName, is_id},
@@ -295,7 +295,8 @@ impl EventServices {
 
     async fn do_broadcast(&self, broadcast: Broadcast) -> Result<Done, BroadcastError> {
         let digest = broadcast.digest;
-        let told = match self.profiles.broadcast(self, &broadcast) {
+        let saves = || desk::broadcast(self, &broadcast);
+        let told = match saves().or_else(|| self.profiles.broadcast(self, &broadcast)) {
             Some(telling) => telling.await,
             None => {
                 let given = broadcast.given_id();

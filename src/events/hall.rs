@@ -140,6 +140,11 @@ impl EventRooms {
         self.rooms().leave(id, room, way)
     }
 
+    /// How many sockets are in a room.
+    pub fn count(&self, room: &RoomName) -> usize {
+        self.rooms().members(room).count()
+    }
+
     /// Whether a socket is in a room in one of these ways.
     pub fn is_in_by(&self, id: SocketId, room: &RoomName, ways: &[Way]) -> bool {
         self.rooms().is_in_by(id, room, ways)

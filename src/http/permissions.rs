@@ -18,7 +18,7 @@ use super::{
 use crate::{
     access::Note,
     auth::{Identity, MAX_USER_BYTES},
-    rooms::{Refusal, RefusalCode, Role},
+    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
 };
 
 /// A page id, or a prefix followed by `*`, and a user.
@@ -177,4 +177,38 @@ async fn tell(app: &App, by: &Identity, place: &Place, action: &str, role: &str)
         page: Some(place.page.as_str().to_owned()),
     };
     app.around.access.changed(&change).await;
+    tell_user(app, place, role);
+}
+
+/// Tells the user concerned, wherever it is connected. A role that everybody has, and one on a pattern, is nobody's own.
+fn tell_user(app: &App, place: &Place, role: &str) {
+    let name = place.page.as_str();
+    let (Some(own), false) = (RoomName::of_user(&place.user), name.ends_with('*')) else {
+        return;
+    };
+    if place.user == EVERYBODY {
+        return;
+    }
+    let room = RoomName::parse(name).filter(|room| room.kind() == RoomKind::Drive);
+    let (field, id, events) = match &room {
+        Some(drive) => ("driveId", drive.id(), ["member_added", "member_removed"]),
+        None => ("pageId", name, ["permission_granted", "permission_revoked"]),
+    };
+    let mut body = json!({ field: id, "userId": place.user });
+    let [granted, revoked] = events;
+    let event = match role {
+        "" => revoked,
+        role => {
+            body["role"] = role.into();
+            granted
+        }
+    };
+    let told = app
+        .around
+        .events
+        .rooms
+        .tell_kept(&[own], None, event, &body, None);
+    if let Err(refusal) = told {
+        tracing::warn!(%refusal, "a user is not told of a permission that has changed");
+    }
 }

@@ -60,18 +60,21 @@ pub(super) struct Shared {
 pub struct Registry(Arc<Shared>);
 
 /// Keeps a room from retiring while somebody is about to talk to it.
-struct Lease<'a> {
-    shared: &'a Shared,
+struct Lease {
+    shared: Arc<Shared>,
     page: PageId,
     slot: SlotId,
     door: Door,
 }
 
-impl Drop for Lease<'_> {
+impl Drop for Lease {
     fn drop(&mut self) {
         self.shared.slots().release(&self.page, self.slot);
     }
 }
+
+/// The room of a page that stays open until this is dropped.
+pub struct HeldRoom(#[expect(dead_code, reason = "it is given up when it is dropped")] Lease);
 
 /// A room can end between the moment it is found and the moment it is spoken to only by failing; then one more is tried.
 const TRIES: usize = 3;
@@ -172,6 +175,23 @@ impl Registry {
         Err(Refusal::unavailable("the page cannot be opened now, try again"))
     }
 
+    /// Opens the room of a page, if it is not open, and holds it. Gives it when all that it holds is stored.
+    ///
+    /// # Errors
+    /// When the page was deleted, or cannot be opened now.
+    pub async fn hold(&self, page: &PageId) -> Result<HeldRoom, Refusal> {
+        for _ in 0..TRIES {
+            let lease = self.lease(page);
+            let (reply, stored) = oneshot::channel();
+            if lease.door.mailbox.send(Command::Await(reply)).await.is_ok()
+                && let Ok(stored) = stored.await
+            {
+                return stored.map(|_| HeldRoom(lease));
+            }
+        }
+        Err(Refusal::unavailable("the page cannot be opened now, try again"))
+    }
+
     /// Says something to the members of a page that is no part of the document; returns how many there are to hear it. A page that is
     /// not open has none.
     pub async fn announce(&self, page: &PageId, payload: Bytes) -> usize {
@@ -252,7 +272,7 @@ impl Registry {
         }
     }
 
-    fn lease(&self, page: &PageId) -> Lease<'_> {
+    fn lease(&self, page: &PageId) -> Lease {
         let mut slots = self.0.slots();
         let (slot, door) = slots.lease(page, |slot| {
             let (mailbox, commands) = mpsc::channel(self.0.config.mailbox);
@@ -264,15 +284,15 @@ impl Registry {
         self.leased(page, slot, door.clone())
     }
 
-    fn lease_if_open(&self, page: &PageId) -> Option<Lease<'_>> {
+    fn lease_if_open(&self, page: &PageId) -> Option<Lease> {
         let mut slots = self.0.slots();
         let (slot, door) = slots.lease_if_open(page)?;
         Some(self.leased(page, slot, door.clone()))
     }
 
-    fn leased(&self, page: &PageId, slot: SlotId, door: Door) -> Lease<'_> {
+    fn leased(&self, page: &PageId, slot: SlotId, door: Door) -> Lease {
         Lease {
-            shared: &self.0,
+            shared: self.0.clone(),
             page: page.clone(),
             slot,
             door,

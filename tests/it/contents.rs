@@ -1,11 +1,13 @@
 //! Whole contents that older clients save: each becomes edits of the live page, and none overwrites another.
 
+use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
     client::Client,
     database::Database,
-    server::{TestServer, empty_store},
+    http::send,
+    server::{ADMIN_TOKEN, TestServer, empty_store},
     socket_io::{Session, Told},
     token::{SECRET, token},
 };
@@ -274,6 +276,63 @@ async fn saves_of_rich_text_keep_each_others_paragraphs() {
         ask(&mut ada, "page_updated", text).await["error"]["code"],
         "conflict"
     );
+}
+
+/// A backend saves a content in a page.
+async fn save_by_backend(server: &TestServer, body: Value) -> (u16, Value) {
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    let headers = [("authorization", bearer.as_str())];
+    let answer = send(
+        server.address,
+        Method::POST,
+        "/api/broadcast",
+        &headers,
+        body.to_string().into(),
+    )
+    .await;
+    (answer.status.as_u16(), answer.json())
+}
+
+#[tokio::test]
+async fn a_content_that_a_backend_tells_becomes_edits() {
+    let mut arguments = LOCKED.to_vec();
+    arguments.extend(["--admin-token", ADMIN_TOKEN]);
+    let server = TestServer::start(&arguments).await;
+    let told = |payload: Value| json!({ "channelId": "p", "event": "page_updated", "payload": payload });
+    // A page that nobody has open.
+    let first = save_by_backend(&server, told(json!({ "content": "one two", "userId": "worker" }))).await;
+    assert_eq!(first, (200, json!({ "success": true, "delivered": 0 })));
+    let mut ada = user(&server, "ada", "edit").await;
+    assert_eq!(content_on_joining(&mut ada, "p").await, "one two");
+    // It crosses what the user saves.
+    begin_to_save(&mut ada, "p", "one two three").await;
+    let (status, answer) = save_by_backend(
+        &server,
+        told(json!({ "content": "zero one two", "userId": "worker" })),
+    )
+    .await;
+    assert_eq!((status, &answer["delivered"]), (200, &json!(1)), "{answer}");
+    saved(&mut ada).await;
+    let outcome = until_content(&mut ada, "zero one two three").await;
+    assert!(outcome.body["version"].as_u64() > Some(1));
+    // Without a content it is an event like any other, and passes as it is.
+    let plain = json!({ "pageId": "p", "title": "New", "version": 1.0 });
+    assert_eq!(save_by_backend(&server, told(plain.clone())).await.0, 200);
+    assert_eq!(ada.until_told("page_updated").await.body, plain);
+    for (payload, status) in [
+        (json!({ "content": 7 }), 400),
+        (json!({ "content": "x", "pageId": "q" }), 400),
+        (json!({ "content": "x", "userId": "" }), 400),
+        (json!({ "content": "x", "format": "rtf" }), 400),
+        (
+            json!({ "content": { "type": "doc" }, "format": "prosemirror", "field": "content" }),
+            409,
+        ),
+        (json!({ "content": "x", "baseVersion": 999 }), 409),
+    ] {
+        let (found, answer) = save_by_backend(&server, told(payload.clone())).await;
+        assert_eq!(found, status, "{payload}: {answer}");
+    }
 }
 
 /// Contents as an application's tables have them.

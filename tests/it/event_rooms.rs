@@ -353,6 +353,49 @@ async fn a_seat_is_given_up_with_the_last_way_that_needs_it() {
 }
 
 #[tokio::test]
+async fn a_user_hears_of_permissions_that_change() {
+    let server = TestServer::start(&LOCKED).await;
+    let mut ada = user(&server, "ada", json!({})).await;
+    let mut ben = user(&server, "ben", json!({})).await;
+    for (page, method, event, body) in [
+        (
+            "p",
+            Method::PUT,
+            "permission_granted",
+            json!({ "pageId": "p", "userId": "ada", "role": "view" }),
+        ),
+        (
+            "p",
+            Method::DELETE,
+            "permission_revoked",
+            json!({ "pageId": "p", "userId": "ada" }),
+        ),
+        (
+            "drive%3Ad",
+            Method::PUT,
+            "member_added",
+            json!({ "driveId": "d", "userId": "ada", "role": "view" }),
+        ),
+        (
+            "drive%3Ad",
+            Method::DELETE,
+            "member_removed",
+            json!({ "driveId": "d", "userId": "ada" }),
+        ),
+    ] {
+        put_grant(&server, method, page, "ada", "view").await;
+        let told = ada.told().await;
+        assert_eq!((told.what.as_str(), &told.body), (event, &body));
+    }
+    // What concerns everybody, or many pages, is nobody's own.
+    put_grant(&server, Method::PUT, "p", "*", "view").await;
+    put_grant(&server, Method::PUT, "team*", "ada", "view").await;
+    tell(&server, "global", "n", json!({})).await;
+    assert_eq!(ada.told().await.what, "n");
+    assert_eq!(ben.told().await.what, "n");
+}
+
+#[tokio::test]
 async fn whoever_is_sent_out_while_coming_in_is_not_there() {
     let server = TestServer::start(&LOCKED).await;
     let mut ada = user(&server, "ada", json!({ "*": "edit" })).await;

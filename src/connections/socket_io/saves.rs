@@ -48,7 +48,7 @@ impl PageSession {
         }
         let bytes = save.payload_bytes();
         let (desks, seat) = (self.events.services().desks.clone(), open.seat.seat().clone());
-        let (page, author, name) = (self.page.clone(), self.events.id(), self.events.user_id());
+        let (page, author, name) = (self.page.clone(), self.events.id(), Some(self.events.user_id()));
         let user = self.events.identity().user.clone();
         // To its end here, whatever its author does meanwhile: others wait for it.
         let work = Box::pin(async move {

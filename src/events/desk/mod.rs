@@ -12,13 +12,14 @@
 //! taken in.
 
 mod authors;
+mod backend;
 mod bases;
 mod first_content;
 mod page;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use crdt::Format;
 use storage::{PageId, Seq};
 use tokio::sync::Semaphore;
 
+pub(super) use self::backend::broadcast;
 pub use self::first_content::ApplicationContent;
 use self::{authors::Author, page::Desk};
 use super::{Bases, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
@@ -55,7 +57,7 @@ pub struct PreparedSave {
     base: Option<Content>,
     merged: Content,
     differs: bool,
-    user: String,
+    user: Option<String>,
     shape: Shape,
     /// The sequence number of what it was merged into.
     seq: Seq,
@@ -73,6 +75,8 @@ pub struct Desks {
     /// Place for what is being merged, in KiB.
     merging: Semaphore,
     desks: Mutex<BTreeMap<PageId, Arc<Desk>>>,
+    /// Backends that have saved, which are authors for as long as that takes.
+    backends: AtomicU64,
 }
 
 impl Desks {
@@ -85,6 +89,7 @@ impl Desks {
             config,
             merging: Semaphore::new(MAX_MERGING_KIB as usize),
             desks: Mutex::default(),
+            backends: AtomicU64::new(0),
         })
     }
 
@@ -130,7 +135,7 @@ impl Desks {
     pub async fn prepare(
         &self,
         page: &PageId,
-        (author, user): (SocketId, String),
+        (author, user): (SocketId, Option<String>),
         save: ContentSave,
     ) -> Result<PreparedSave, Refusal> {
         let desk = lock(&self.desks).get(page).cloned();
@@ -186,7 +191,7 @@ impl PreparedSave {
                 versions.saved(author, saved);
             }
         }
-        desk.send(&desks, &self.shape, Some(&self.user));
+        desk.send(&desks, &self.shape, self.user.as_deref());
         if !self.update.is_empty() {
             desk.tell_channel(&desks, author, &self, seq);
         }
@@ -200,7 +205,9 @@ impl Drop for PreparedSave {
     fn drop(&mut self) {
         if !self.is_stored {
             // Its edits may have been taken in all the same.
-            lock(&self.desk.state).clients.remove(&self.user);
+            lock(&self.desk.state)
+                .clients
+                .remove(self.user.as_deref().unwrap_or_default());
         }
     }
 }

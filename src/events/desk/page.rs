@@ -269,7 +269,7 @@ impl Desk {
             members.into_iter().filter(is_listener).collect()
         };
         if !listeners.is_empty() {
-            let told = self.told(&saved.merged, &saved.shape, seq, Some(&saved.user));
+            let told = self.told(&saved.merged, &saved.shape, seq, saved.user.as_deref());
             let text = event_text(Wording::DocumentUpdate.event(), &told);
             desks.rooms.push(&listeners, &text);
         }
@@ -278,13 +278,13 @@ impl Desk {
     pub(super) async fn prepare(
         self: &Arc<Self>,
         desks: &Desks,
-        (author, user): (SocketId, String),
+        (author, user): (SocketId, Option<String>),
         save: ContentSave,
         turn: tokio::sync::OwnedMutexGuard<()>,
     ) -> Result<PreparedSave, Refusal> {
         let (bases, client) = {
             let mut state = lock(&self.state);
-            let client = state.client_of(&user);
+            let client = state.client_of(user.as_deref().unwrap_or_default());
             let versions = state.shapes.get(&save.shape);
             let bases = match (versions, save.base) {
                 (Some(versions), Some(base)) => known_base(versions, base)?,

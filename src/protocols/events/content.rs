@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use socketioxide_core::Value;
 use storage::{PageId, Seq};
@@ -112,15 +112,76 @@ pub(super) fn save(arguments: &Value) -> Result<(PageId, ContentSave), Refusal> 
         field,
         base_version,
     } = argument(arguments)?;
-    if !content.get().starts_with(['"', '{']) {
-        return Err(Refusal::malformed("content: a text or a document"));
-    }
     let save = ContentSave {
-        content: content.into(),
+        content: content_of(content)?,
         shape: Shape { format, field },
         base: base_version,
     };
     Ok((page(&page_id)?, save))
+}
+
+/// A save by a backend, which has the page in the name of its channel.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SavedByBackend {
+    content: Option<Box<RawValue>>,
+    #[serde(default)]
+    page_id: Option<String>,
+    #[serde(default)]
+    format: Option<FormatName>,
+    #[serde(default)]
+    field: Option<String>,
+    #[serde(default)]
+    base_version: Option<Seq>,
+    #[serde(default)]
+    user_id: Option<String>,
+}
+
+/// Reads what a backend saves in a page, and in whose name. `None` when it names no content: then it tells an event like any other.
+///
+/// # Errors
+/// When the content is none, or of another page.
+pub fn save_by_backend(
+    page: &PageId,
+    payload: &RawValue,
+) -> Option<Result<(Option<String>, ContentSave), Refusal>> {
+    let saved: SavedByBackend = match serde_json::from_str(payload.get()) {
+        Ok(saved) => saved,
+        Err(_) if !names_content(payload) => return None,
+        Err(error) => return Some(Err(malformed(error))),
+    };
+    let content = saved.content?;
+    Some(match saved.page_id {
+        Some(other) if other != page.as_str() => Err(Refusal::malformed(
+            "pageId: another page than that of the channel",
+        )),
+        Some(_) | None => content_of(content).map(|content| {
+            let save = ContentSave {
+                content,
+                shape: Shape {
+                    format: saved.format,
+                    field: saved.field,
+                },
+                base: saved.base_version,
+            };
+            (saved.user_id, save)
+        }),
+    })
+}
+
+fn names_content(payload: &RawValue) -> bool {
+    #[derive(Deserialize)]
+    struct Any {
+        content: Option<IgnoredAny>,
+    }
+    serde_json::from_str::<Any>(payload.get()).is_ok_and(|any| any.content.is_some())
+}
+
+fn content_of(content: Box<RawValue>) -> Result<Content, Refusal> {
+    match content.get().starts_with(['"', '{']) {
+        true => Ok(content.into()),
+        false => Err(Refusal::malformed("content: a text or a document")),
+    }
 }
 
 /// The first argument of an event behind its name.

@@ -20,7 +20,7 @@ use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::{PageId, Seq};
 
-pub use content::{Content, ContentSave, FormatName, Shape, Wording};
+pub use content::{Content, ContentSave, FormatName, Shape, Wording, save_by_backend};
 
 use super::{
     Frame,

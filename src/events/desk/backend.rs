@@ -1,0 +1,59 @@
+//! Saves of whole contents by a backend: what it tells of a page as `page_updated` with a content becomes edits of the page.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use storage::{PageId, Seq};
+
+use super::{ContentSave, Desks, SocketId, Wording};
+use crate::{
+    events::{Broadcast, BroadcastWork, EventServices, Told},
+    protocols::events::save_by_backend,
+    rooms::{Refusal, RoomKind, is_id},
+};
+
+/// What an event of a backend saves, if it does.
+pub(in crate::events) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Option<BroadcastWork> {
+    let room = broadcast.room.clone();
+    if room.kind() != RoomKind::Page || broadcast.event != Wording::PageUpdated.event() {
+        return None;
+    }
+    let page = PageId::new(room.id()).ok()?;
+    let save = save_by_backend(&page, &broadcast.payload)?;
+    let (desks, rooms) = (services.desks.clone(), services.rooms.clone());
+    Some(Box::pin(async move {
+        let (user, save) = save?;
+        if user.as_deref().is_some_and(|user| !is_id(user)) {
+            return Err(Refusal::malformed("userId: an id of 1 to 255 bytes"));
+        }
+        desks.save(&page, user, save).await?;
+        Ok(Told {
+            count: rooms.count(&room),
+            stored_at: None,
+        })
+    }))
+}
+
+impl Desks {
+    /// Saves a content in the name of a user, or of nobody, who is at the page for as long as this takes. Gives the sequence number when it
+    /// is stored.
+    async fn save(
+        self: &Arc<Self>,
+        page: &PageId,
+        user: Option<String>,
+        save: ContentSave,
+    ) -> Result<Seq, Refusal> {
+        let _open = self.registry.hold(page).await?;
+        // No socket has a number as large as these.
+        let author = SocketId(u64::MAX - self.backends.fetch_add(1, Ordering::Relaxed));
+        let _author = self.enter(page, author, Wording::PageUpdated);
+        let prepared = self.prepare(page, (author, user.clone()), save).await?;
+        if prepared.update.is_empty() {
+            return Ok(prepared.stored(author, None));
+        }
+        let posting = self
+            .registry
+            .post(page, user.map(Arc::from), prepared.update.clone());
+        let seq = posting.await?;
+        Ok(prepared.stored(author, Some(seq)))
+    }
+}
