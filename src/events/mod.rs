@@ -53,11 +53,11 @@ pub use desk::{ApplicationContent, Authorship, ContentConfig, Desks, PreparedSav
 pub use drives::{Drives, IDLE_AFTER};
 pub use gestures::is_coalesced;
 pub use hall::{EventRooms, Told, event_text};
-pub use history::{Found, GivenId, History, Since};
+pub use history::{Found, GivenId, History};
 pub use inbox::missed_messages;
 pub use indexer::{Jobs, ProgressPace};
 pub use offset::Epoch;
-pub use outbox::EventOutbox;
+pub use outbox::{EventOutbox, HeldEvents};
 pub use patio::{Patio, PatioConfig};
 pub use people::{Changes, GRACE, People, Person, Place};
 pub use presence::Presence;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
 };
 
@@ -27,8 +27,8 @@ pub struct EventOutbox {
 struct State {
     queue: VecDeque<Bytes>,
     bytes: usize,
-    /// What came since something older was asked for that goes before it.
-    held: Option<VecDeque<Bytes>>,
+    /// How many ask for something older, and what has come since the first of them did.
+    held: (usize, VecDeque<Bytes>),
     over: Option<Refusal>,
 }
 
@@ -66,26 +66,6 @@ impl EventOutbox {
         }
     }
 
-    /// From now on nothing goes out that comes, until something older is there.
-    pub fn hold(&self) {
-        self.state().held.get_or_insert_default();
-    }
-
-    /// Puts what is older before all that has come since [`Self::hold`].
-    pub fn release(&self, older: Vec<Bytes>) {
-        let mut state = self.state();
-        let Some(mut held) = state.held.take() else {
-            return;
-        };
-        if state.over.is_none() {
-            state.bytes += older.iter().map(|event| event.len() + OVERHEAD).sum::<usize>();
-            state.queue.extend(older);
-            state.queue.append(&mut held);
-        }
-        drop(state);
-        self.waker.wake();
-    }
-
     fn end(&self, refusal: Refusal) {
         let mut state = self.state();
         *state = State {
@@ -99,6 +79,41 @@ impl EventOutbox {
     /// Bytes that wait.
     pub fn queued_bytes(&self) -> usize {
         self.state().bytes
+    }
+}
+
+/// While this lives nothing goes out that comes, because something older is asked for that goes before it.
+pub struct HeldEvents(Arc<EventOutbox>);
+
+impl HeldEvents {
+    /// Begins to hold what comes.
+    pub fn new(outbox: &Arc<EventOutbox>) -> Self {
+        outbox.state().held.0 += 1;
+        Self(outbox.clone())
+    }
+
+    /// Puts what is older before all that has come since.
+    pub fn release(self, older: Vec<Bytes>) {
+        let mut state = self.0.state();
+        if state.over.is_none() {
+            state.bytes += older.iter().map(|event| event.len() + OVERHEAD).sum::<usize>();
+            state.queue.extend(older);
+        }
+    }
+}
+
+impl Drop for HeldEvents {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        let State {
+            queue, held, over, ..
+        } = &mut *state;
+        held.0 = held.0.saturating_sub(1);
+        if held.0 == 0 && over.is_none() {
+            queue.append(&mut held.1);
+        }
+        drop(state);
+        self.0.waker.wake();
     }
 }
 
@@ -117,8 +132,8 @@ impl EventOutlet for EventOutbox {
         }
         state.bytes += size;
         match &mut state.held {
-            Some(held) => held.push_back(event.clone()),
-            None => state.queue.push_back(event.clone()),
+            (0, _) => state.queue.push_back(event.clone()),
+            (_, held) => held.push_back(event.clone()),
         }
         drop(state);
         self.waker.wake();
@@ -155,16 +170,24 @@ mod tests {
 
     #[test]
     fn what_is_older_goes_before_what_came_while_it_was_asked_for() {
-        let outbox = EventOutbox::new(0);
+        let outbox = Arc::new(EventOutbox::new(0));
         let context = Context::from_waker(Waker::noop());
         let text = |text: &'static str| Bytes::from_static(text.as_bytes());
         outbox.push(&text("1"));
-        outbox.hold();
+        let (first, second) = (HeldEvents::new(&outbox), HeldEvents::new(&outbox));
         outbox.push(&text("4"));
         assert_eq!(outbox.poll_next(&context), Poll::Ready(Ok(text("1"))));
         assert_eq!(outbox.poll_next(&context), Poll::Pending);
-        outbox.release(vec![text("2"), text("3")]);
-        for expected in ["2", "3", "4"] {
+        second.release(vec![text("2")]);
+        outbox.push(&text("5"));
+        assert_eq!(outbox.poll_next(&context), Poll::Ready(Ok(text("2"))));
+        assert_eq!(
+            outbox.poll_next(&context),
+            Poll::Pending,
+            "another one asks still"
+        );
+        first.release(vec![text("3")]);
+        for expected in ["3", "4", "5"] {
             assert_eq!(outbox.poll_next(&context), Poll::Ready(Ok(text(expected))));
         }
         assert_eq!(outbox.queued_bytes(), 0);

@@ -394,14 +394,21 @@ async fn events_that_come_too_fast_are_refused_for_a_while_and_edits_are_not() {
     let server = TestServer::start(&["--max-events-per-second", "2", "--max-events-burst", "5"]).await;
     let mut session = guest(&server).await;
     join(&mut session, "page", 0).await;
-    for ack in 1..=5 {
+    // More than can become allowed while they are sent.
+    for ack in 201..=260 {
         session.send("join_page", Some(ack), &json!("page"), &[]).await;
     }
-    for ack in 1..=4 {
-        assert_eq!(session.until_told(&ack.to_string()).await.body["ok"], true);
+    let mut answers = Vec::new();
+    for ack in 201..=260 {
+        answers.push(session.until_told(&ack.to_string()).await);
     }
-    let refused = session.until_told("5").await;
-    assert_eq!(code(&refused), "rate_limited");
+    assert!(
+        answers[..4].iter().all(|answer| answer.body["ok"] == true),
+        "{answers:?}"
+    );
+    let refused = answers.iter().find(|answer| answer.body["ok"] == false);
+    let refused = refused.expect("a refusal");
+    assert_eq!(code(refused), "rate_limited");
     let wait = refused.body["error"]["retryAfterMs"].as_u64().expect("a time");
     assert!((1..=500).contains(&wait), "{wait}");
     let mut writer = Replica::new(1);
@@ -528,12 +535,12 @@ async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
         let claims = json!({ "sub": user, "pages": { "page": role }, "exp": seconds_from_now(seconds) });
         sign(&claims, SECRET, Algorithm::HS256)
     };
-    // Clocks may differ by 15 s, so this one is good for about two.
-    let auth = json!({ "token": ends_in("ada", -13, "edit") });
+    // Clocks may differ by 15 s, so this one is good for about four.
+    let auth = json!({ "token": ends_in("ada", -11, "edit") });
     let (mut ada, _) = Session::connect(server.address, &auth).await;
     join(&mut ada, "page", 0).await;
     let left = ada.until_told("auth_expiring").await.body["expiresInMs"].as_u64();
-    assert!(left.is_some_and(|left| left > 0 && left < 2_000), "{left:?}");
+    assert!(left.is_some_and(|left| left > 0 && left < 4_000), "{left:?}");
     for (ack, token, expected) in [
         (1, ends_in("ben", 60, "edit"), "forbidden"),
         (2, ends_in("ada", -60, "edit"), "token_expired"),
@@ -550,7 +557,7 @@ async fn a_token_that_ends_is_asked_for_and_replaced_in_place() {
     delta(&mut ada, "page", Some(4), &Replica::new(1).write("x")).await;
     assert_eq!(code(&ada.until_told("4").await), "read_only");
     // Nothing is to happen when the old token ends, so there is nothing but the time to wait for.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
     ada.send("join_page", Some(5), &json!("page"), &[]).await;
     assert_eq!(
         ada.until_told("5").await.body["ok"],
@@ -573,8 +580,8 @@ async fn a_page_that_is_opened_while_a_token_is_replaced_goes_by_the_fresh_one()
         let claims = json!({ "sub": "ada", "pages": { "page": "edit" }, "exp": seconds_from_now(seconds) });
         sign(&claims, SECRET, Algorithm::HS256)
     };
-    // Clocks may differ by 15 s, so this one is good for about two.
-    let (mut ada, _) = Session::connect(server.address, &json!({ "token": ends_in(-13) })).await;
+    // Clocks may differ by 15 s, so this one is good for about four.
+    let (mut ada, _) = Session::connect(server.address, &json!({ "token": ends_in(-11) })).await;
     store.opening(Weather::Hanging);
     ada.send("join_page", Some(1), &json!("page"), &[]).await;
     ada.send("auth:refresh", Some(2), &json!({ "token": ends_in(60) }), &[])
@@ -583,7 +590,7 @@ async fn a_page_that_is_opened_while_a_token_is_replaced_goes_by_the_fresh_one()
     store.opening(Weather::Fine);
     assert_eq!(ada.until_told("1").await.body["ok"], true);
     // Nothing is to happen when the old token ends, so there is nothing but the time to wait for.
-    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    tokio::time::sleep(Duration::from_millis(4_500)).await;
     delta(&mut ada, "page", Some(3), &Replica::new(1).write("x")).await;
     assert_eq!(
         ada.until_told("3").await.body["ok"],

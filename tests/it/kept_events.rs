@@ -214,6 +214,56 @@ async fn what_a_bridge_was_told_is_kept_is_there_after_a_kill_and_so_is_its_id()
 }
 
 #[tokio::test]
+async fn who_joins_a_page_in_an_object_hears_what_was_kept_of_its_room() {
+    let server = TestServer::start(&LOCKED).await;
+    let address = server.address;
+    let mut ada = user(address, "ada", json!({ "*": "edit" })).await;
+    let begin = ask(&mut ada, "join_page", json!({ "pageId": "p" })).await;
+    assert!(
+        begin["offset"].is_u64() && begin.get("missed").is_none(),
+        "{begin}"
+    );
+    let since = json!({ "epoch": begin["epoch"], "offset": begin["offset"] });
+    for number in 1..=3 {
+        tell(address, "p", "new_message", number).await;
+    }
+    let mut ben = user(address, "ben", json!({ "*": "edit" })).await;
+    let body = json!({ "pageId": "p", "since": since });
+    ben.send("join_page", Some(9), &body, &[]).await;
+    tell(address, "p", "new_message", 4).await;
+    let (mut heard, mut answer) = (Vec::new(), Value::Null);
+    while heard.last() != Some(&4) || answer.is_null() {
+        let told = ben.word().await;
+        match told.what.as_str() {
+            "9" => answer = told.body,
+            "new_message" => heard.push(told.body["n"].as_u64().expect("a number")),
+            _ => {}
+        }
+    }
+    assert_eq!(
+        heard,
+        [1, 2, 3, 4],
+        "once, in order, before anything newer: {answer}"
+    );
+    // The last one was told before it came, or behind that.
+    assert!(answer["missed"] == 3 || answer["missed"] == 4, "{answer}");
+    assert_eq!(answer["complete"], true);
+    assert_eq!(answer["viewers"], json!(["ada", "ben"]));
+    let mut eve = user(address, "eve", json!({ "*": "edit" })).await;
+    let other = json!({ "pageId": "p", "since": { "epoch": "another", "offset": begin["offset"] } });
+    let answer = ask(&mut eve, "join_page", other).await;
+    assert_eq!(
+        (&answer["missed"], &answer["complete"]),
+        (&json!(0), &json!(false))
+    );
+    tell(address, "p", "new_message", 5).await;
+    assert_eq!(eve.until_told("new_message").await.body["n"], 5, "nothing old");
+    let mut fay = user(address, "fay", json!({ "*": "edit" })).await;
+    let bad = ask(&mut fay, "join_page", json!({ "pageId": "p", "since": 7 })).await;
+    assert_eq!(bad["error"]["code"], "malformed");
+}
+
+#[tokio::test]
 async fn an_event_that_a_profile_completes_is_told_once_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = format!("sqlite://{}", folder.path().join("pages.db").display());

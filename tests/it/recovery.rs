@@ -197,6 +197,11 @@ async fn nothing_is_told_of_a_room_whose_right_is_gone() {
     tell(&server, "dm:d", 3).await;
     let (recovered, _) = ada.again(&server).await;
     assert!(recovered);
+    let told = ada.session.word().await;
+    assert_eq!(
+        (told.what.as_str(), &told.body["pageId"]),
+        ("permission_revoked", &json!("dm:secret"))
+    );
     ada.hear([3]).await;
     let told = ada.session.word().await;
     assert_eq!(

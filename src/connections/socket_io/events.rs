@@ -15,7 +15,8 @@ use storage::PageId;
 
 use super::{
     config::{MAX_REPLY_BYTES, SocketIoConfig},
-    page_session::{JoinContext, PageSession},
+    joining::JoinContext,
+    page_session::PageSession,
     place::Said,
 };
 use crate::{

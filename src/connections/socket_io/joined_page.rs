@@ -1,8 +1,13 @@
 //! A page that a client speaking in events has entered.
 
-use std::{collections::VecDeque, sync::Arc, task::Context};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::Bytes;
+use serde_json::{Map, Value as Json};
 use storage::{PageId, Seq};
 
 use crate::{
@@ -36,7 +41,7 @@ pub(super) struct JoinedPage {
     pub(super) events: Arc<EventSocket>,
     pub(super) form: Form,
     /// It waits to hear that it has joined.
-    pub(super) arriving: Vec<Arrival>,
+    pub(super) arriving: VecDeque<Arrival>,
     /// Questions for what somebody lacks. Only the first is with the room: its answer has no number on it.
     pub(super) questions: VecDeque<Question>,
     pub(super) is_asked: bool,
@@ -64,13 +69,33 @@ pub(super) struct Arrival {
     pub(super) ack: Option<i64>,
     /// What it lacks and what the room has, if it takes part in the document.
     pub(super) synced: Option<(Bytes, Bytes)>,
+    pub(super) missed: Missed,
+}
+
+/// What it is answered about what it has missed in the page's room.
+pub(super) enum Missed {
+    /// That is being looked for.
+    Sought(Work<Map<String, Json>>),
+    /// This.
+    Found(Map<String, Json>),
+}
+
+impl Missed {
+    fn poll(&mut self, context: &mut Context<'_>) -> bool {
+        if let Self::Sought(work) = self
+            && let Poll::Ready(found) = work.as_mut().poll(context)
+        {
+            *self = Self::Found(found);
+        }
+        matches!(self, Self::Found(_))
+    }
 }
 
 pub(super) struct Question {
     pub(super) ack: Option<i64>,
     pub(super) state_vector: Bytes,
     /// The answer belongs to a `join_page`.
-    pub(super) joins: bool,
+    pub(super) joins: Option<Missed>,
 }
 
 impl JoinedPage {
@@ -85,12 +110,23 @@ impl JoinedPage {
             room,
             events,
             form: Form::Each,
-            arriving: Vec::new(),
+            arriving: VecDeque::new(),
             questions: VecDeque::new(),
             is_asked: false,
             posted: VecDeque::new(),
             authorship: None,
             saving: None,
+        }
+    }
+
+    /// Goes on with looking for what those who arrive have missed.
+    pub(super) fn poll_arrivals(&mut self, context: &mut Context<'_>, frames: &mut Vec<Frame>) {
+        let found = self
+            .arriving
+            .iter_mut()
+            .map(|arrival| arrival.missed.poll(context));
+        if found.fold(false, |any, is_found| any | is_found) {
+            self.tell_joined(frames);
         }
     }
 
@@ -117,7 +153,7 @@ impl JoinedPage {
         page: &PageId,
         ack: Option<i64>,
         state_vector: Bytes,
-        joins: bool,
+        joins: Option<Missed>,
         frames: &mut Vec<Frame>,
     ) {
         if self.questions.len() >= MAX_QUESTIONS {
@@ -147,7 +183,7 @@ impl JoinedPage {
             ServerMessage::SyncStep2(update) if self.is_asked => {
                 self.is_asked = false;
                 if let Some(question) = self.questions.pop_front() {
-                    self.answered(&question, update.clone(), frames);
+                    self.answered(question, update.clone(), frames);
                 }
             }
             ServerMessage::SyncStep2(_) | ServerMessage::Delta(_) => {
@@ -173,16 +209,18 @@ impl JoinedPage {
         }
     }
 
-    pub(super) fn answered(&mut self, question: &Question, update: Bytes, frames: &mut Vec<Frame>) {
+    pub(super) fn answered(&mut self, question: Question, update: Bytes, frames: &mut Vec<Frame>) {
         let state_vector = self.state_vector.clone();
-        if question.joins {
-            self.arriving.push(Arrival {
-                ack: question.ack,
-                synced: Some((update, state_vector)),
-            });
-            self.tell_joined(frames);
-        } else {
-            self.words.synced(question.ack, update, state_vector, frames);
+        match question.joins {
+            Some(missed) => {
+                self.arriving.push_back(Arrival {
+                    ack: question.ack,
+                    synced: Some((update, state_vector)),
+                    missed,
+                });
+                self.tell_joined(frames);
+            }
+            None => self.words.synced(question.ack, update, state_vector, frames),
         }
     }
 
@@ -194,15 +232,27 @@ impl JoinedPage {
         }
         let seat = self.seat.seat();
         let viewers = self.events.viewers(&self.room);
-        for Arrival { ack, synced } in self.arriving.drain(..) {
+        while let Some(Arrival {
+            missed: Missed::Found(_),
+            ..
+        }) = self.arriving.front()
+            && let Some(Arrival {
+                ack,
+                synced,
+                missed: Missed::Found(missed),
+            }) = self.arriving.pop_front()
+        {
             self.has_joined = true;
             let joined = Joined {
                 role: seat.role().as_str(),
                 seq: seat.seq(),
                 synced,
+                missed,
             };
             self.words.joined(ack, &viewers, joined, frames);
         }
-        self.events.hear(&self.room, self.form);
+        if self.has_joined {
+            self.events.hear(&self.room, self.form);
+        }
     }
 }

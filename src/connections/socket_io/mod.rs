@@ -6,6 +6,7 @@ mod capacity;
 mod config;
 mod events;
 mod joined_page;
+mod joining;
 mod namespaces;
 mod page;
 mod page_session;

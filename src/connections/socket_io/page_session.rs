@@ -1,29 +1,30 @@
 //! One page of a client that speaks in events: what it asks is done in its order, and it waits for nobody but its own page.
 
 use std::{
-    collections::VecDeque,
-    net::IpAddr,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Map, json};
 use storage::{PageId, Seq};
 use tokio::time::timeout;
 
-use super::joined_page::{Arrival, JoinedPage, Saving};
+use super::{
+    joined_page::{Arrival, JoinedPage, Missed, Saving},
+    joining::JoinContext,
+};
 use crate::{
-    access::{Access, LiveSeat},
-    auth::Identity,
+    access::LiveSeat,
     connections::{
         protocol::Work,
-        seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, in_time, poll_answer},
+        seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, poll_answer},
     },
-    events::{EventSocket, Form},
+    events::{EventSocket, Form, HeldEvents},
     protocols::Frame,
     protocols::events::{PageRequest, Wording, answer, refused},
-    rooms::{Capabilities, ClientMessage, Departure, Outbox, Refusal, RefusalCode, RoomName},
+    rooms::{ClientMessage, Departure, Refusal, RefusalCode, RoomName},
 };
 
 /// A client that leaves while it saves keeps its seat for so long at most.
@@ -31,43 +32,6 @@ const SAVE_PATIENCE: Duration = Duration::from_secs(5);
 /// What may wait for a page that is being opened: requests, and their payload in bytes (one larger request alone passes).
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 64 * 1024;
-
-/// What a client enters pages with.
-pub(super) struct JoinContext {
-    pub(super) access: Access,
-    pub(super) identity: Arc<Identity>,
-    /// Its place in the rooms without a document.
-    pub(super) events: Arc<EventSocket>,
-    /// What the client calls its connection.
-    pub(super) socket: Arc<str>,
-    /// Where it comes from.
-    pub(super) address: IpAddr,
-    pub(super) max_outbox_bytes: usize,
-    /// How long opening a page may take.
-    pub(super) patience: Duration,
-}
-
-impl JoinContext {
-    fn open(&self, page: PageId) -> Work<Result<SeatIo, Refusal>> {
-        let (access, identity, socket) = (self.access.clone(), self.identity.clone(), self.socket.clone());
-        let capabilities = Capabilities {
-            // Each edit is answered by itself, so hearing what it has written says nothing to it.
-            receipts: true,
-            ..Capabilities::default()
-        };
-        let outbox = Outbox::with_capabilities(self.max_outbox_bytes, capabilities);
-        let (address, patience) = (self.address, self.patience);
-        Box::pin(async move {
-            let opening = async {
-                let admitted = access.admit(Ok(identity), &page, address, |_| Ok(()));
-                let (mut membership, ()) = admitted.await?;
-                membership.socket = Some(socket);
-                SeatIo::begin(&access, &page, membership, outbox, patience).await
-            };
-            in_time(patience, opening).await
-        })
-    }
-}
 
 /// A page that a client has asked for.
 pub(super) struct PageSession {
@@ -216,7 +180,7 @@ impl PageSession {
                     let Some((request, ack)) = self.next_request() else {
                         return;
                     };
-                    self.request(request, ack, frames);
+                    self.request(request, ack, None, frames);
                 }
             }
         }
@@ -267,11 +231,16 @@ impl PageSession {
     ) {
         match opened {
             Ok(seat) => {
+                // Before it is told anything of the page's room.
+                let held = match &request {
+                    Some((PageRequest::Join { since: Some(_), .. }, _)) => Some(self.events.hold()),
+                    Some(_) | None => None,
+                };
                 self.events.set_page(&self.room, true);
                 let (room, events) = (self.room.clone(), self.events.clone());
                 self.state = State::Open(Box::new(JoinedPage::new(&self.page, seat, (room, events))));
                 if let Some((request, ack)) = request {
-                    self.request(request, ack, frames);
+                    self.request(request, ack, held, frames);
                 }
             }
             Err(refusal) => {
@@ -287,33 +256,52 @@ impl PageSession {
         }
     }
 
-    /// Does what somebody wants who is there.
-    fn request(&mut self, request: PageRequest, ack: Option<i64>, frames: &mut Vec<Frame>) {
+    /// Does what somebody wants who is there. What it is told of the room may be held already.
+    fn request(
+        &mut self,
+        request: PageRequest,
+        ack: Option<i64>,
+        held: Option<HeldEvents>,
+        frames: &mut Vec<Frame>,
+    ) {
         let State::Open(open) = &mut self.state else {
             return;
         };
         match request {
             PageRequest::Join {
+                since,
                 state_vector,
                 in_object,
             } => {
+                let missed = match in_object {
+                    true => {
+                        let (events, rooms) = (self.events.clone(), BTreeSet::from([self.room.clone()]));
+                        let since = since.map(|since| (since, held.unwrap_or_else(|| events.hold())));
+                        Missed::Sought(Box::pin(async move { events.missed(&rooms, since).await }))
+                    }
+                    false => Missed::Found(Map::new()),
+                };
                 open.form = match in_object {
                     true => Form::Sets,
                     false => Form::Each,
                 };
                 match state_vector {
                     None => {
-                        open.arriving.push(Arrival { ack, synced: None });
+                        open.arriving.push_back(Arrival {
+                            ack,
+                            synced: None,
+                            missed,
+                        });
                         open.tell_joined(frames);
                         self.write(Wording::PageUpdated);
                     }
                     Some(state_vector) => {
                         open.is_synced = true;
-                        open.ask(&self.page, ack, state_vector, true, frames);
+                        open.ask(&self.page, ack, state_vector, Some(missed), frames);
                     }
                 }
             }
-            PageRequest::Sync(state_vector) => open.ask(&self.page, ack, state_vector, false, frames),
+            PageRequest::Sync(state_vector) => open.ask(&self.page, ack, state_vector, None, frames),
             PageRequest::Delta(update) => {
                 open.posted.push_back(ack);
                 // The answers come in the order of the posts, so none needs a number.
@@ -359,6 +347,10 @@ impl PageSession {
             let State::Open(open) = &mut self.state else {
                 return Poll::Pending;
             };
+            open.poll_arrivals(context, frames);
+            if !frames.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
             match open.seat.poll_next(context) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(SeatEvent::Posted(_, stored)) => {

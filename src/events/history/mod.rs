@@ -9,7 +9,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 use storage::{EventId, KeptEvent, KeptQuery, MAX_FORGOTTEN_AT_ONCE, ReadEvent, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +18,7 @@ mod lane;
 use self::lane::{Entry, Lane};
 use super::{EventRules, offset::Epoch, recent::micros};
 use crate::{
+    protocols::events::Since,
     rooms::{Refusal, RoomName},
     supervision::Supervisor,
 };
@@ -43,15 +43,6 @@ struct Shared {
     rules: EventRules,
     store: SharedStore,
     lane: Lane,
-}
-
-/// Up to where a client has heard.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Since {
-    /// Of which database.
-    pub epoch: String,
-    /// Up to which offset.
-    pub offset: u64,
 }
 
 /// An id that a backend gave to an event.

@@ -6,18 +6,20 @@
 //! now (`epoch`, `offset`).
 
 use std::{
+    collections::BTreeSet,
     future::Future,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
 use serde::Deserialize;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use super::{EventSocket, lock};
 use crate::{
-    events::{Answer, RelayRule, Since, TokenBucket},
-    rooms::Refusal,
+    events::{Answer, HeldEvents, RelayRule, TokenBucket},
+    protocols::events::Since,
+    rooms::{Refusal, RoomName},
 };
 
 impl EventSocket {
@@ -48,16 +50,18 @@ impl EventSocket {
             None => None,
         };
         lock(&self.entered).clear();
-        if since.is_some() {
-            self.outbox.hold();
-        }
-        let answer = work.await;
-        let answer = match answer {
-            Ok(body) => Ok(self.with_missed(payload, since, body).await),
+        let since = since.map(|since| (since, self.hold()));
+        let answer = match work.await {
+            Ok(mut body) => {
+                let rooms = std::mem::take(&mut *lock(&self.entered));
+                let fields = body.as_object_mut();
+                if let Some(fields) = fields.filter(|_| payload.is_object() && !rooms.is_empty()) {
+                    fields.extend(self.missed(&rooms, since).await);
+                }
+                Ok(body)
+            }
             Err(refusal) => Err(refusal),
         };
-        // Nothing is held any more, whatever has happened.
-        self.outbox.release(Vec::new());
         let kept = self.kept.swap(0, Ordering::Relaxed);
         if kept > 0 {
             self.services.history.stored(kept).await?;
@@ -65,23 +69,27 @@ impl EventSocket {
         answer
     }
 
-    async fn with_missed(&self, payload: &Json, since: Option<Since>, mut body: Json) -> Json {
-        let rooms = std::mem::take(&mut *lock(&self.entered));
-        let Some(fields) = body
-            .as_object_mut()
-            .filter(|_| payload.is_object() && !rooms.is_empty())
-        else {
-            return body;
-        };
+    /// Holds what it is told from now on, until something older is there.
+    pub fn hold(&self) -> HeldEvents {
+        HeldEvents::new(&self.outbox)
+    }
+
+    /// Tells what was missed in rooms that it has entered, before anything that is held. Gives what is answered about that.
+    pub async fn missed(
+        &self,
+        rooms: &BTreeSet<RoomName>,
+        since: Option<(Since, HeldEvents)>,
+    ) -> Map<String, Json> {
         let history = &self.services.history;
         let offset = self.services.rooms.mark();
+        let mut fields = Map::new();
         fields.insert("epoch".to_owned(), history.epoch().as_str().into());
         fields.insert("offset".to_owned(), offset.into());
-        let Some(since) = since else {
-            return body;
+        let Some((since, held)) = since else {
+            return fields;
         };
         let (mut events, mut is_complete) = (Vec::new(), true);
-        for room in &rooms {
+        for room in rooms {
             // From there on it hears everything anyway.
             let Some(entered) = self.services.rooms.entered_at(self.id, room) else {
                 continue;
@@ -100,10 +108,9 @@ impl EventSocket {
         }
         events.sort_by_key(|event| event.offset);
         events.dedup_by_key(|event| event.offset);
-        fields.insert("missed".to_owned(), json!(events.len()));
+        fields.insert("missed".to_owned(), events.len().into());
         fields.insert("complete".to_owned(), is_complete.into());
-        let older = events.iter().map(|event| history.text(event)).collect();
-        self.outbox.release(older);
-        body
+        held.release(events.iter().map(|event| history.text(event)).collect());
+        fields
     }
 }

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use crdt::{Limits, StateVector, awareness};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use socketioxide_core::{Str, Value, packet::Packet, parser::Parse};
 use socketioxide_parser_common::CommonParser;
 use storage::{PageId, Seq};
@@ -45,6 +45,8 @@ pub enum Request {
 pub enum PageRequest {
     /// To enter it.
     Join {
+        /// Up to where it has heard what is kept of the page's room.
+        since: Option<Since>,
         /// What it has, if it wants to take part in the document.
         state_vector: Option<Bytes>,
         /// It names pages in an object, not by their id alone.
@@ -79,6 +81,15 @@ impl PageRequest {
     }
 }
 
+/// Up to where a client has heard.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Since {
+    /// Of which database.
+    pub epoch: String,
+    /// Up to which offset.
+    pub offset: u64,
+}
+
 /// A page as it is named in an event: by its id alone, or in an object.
 #[derive(Deserialize)]
 struct Named {
@@ -86,6 +97,8 @@ struct Named {
     page: String,
     #[serde(rename = "stateVector", default, deserialize_with = "present")]
     state_vector: Option<Bytes>,
+    #[serde(default)]
+    since: Option<Since>,
     #[serde(skip, default = "yes")]
     is_object: bool,
 }
@@ -131,6 +144,7 @@ fn named(arguments: &mut Value) -> Result<Named, Refusal> {
         Ok(page) => Ok(Named {
             page,
             state_vector: None,
+            since: None,
             is_object: false,
         }),
         Err(_) => read(arguments),
@@ -167,10 +181,12 @@ pub fn decode(arguments: &mut Value, limits: &Limits) -> Result<Option<Request>,
             let Named {
                 page,
                 state_vector,
+                since,
                 is_object,
             } = named(arguments)?;
             let state_vector = state_vector.map(checked).transpose()?;
             let request = PageRequest::Join {
+                since,
                 state_vector,
                 in_object: is_object,
             };
@@ -286,13 +302,15 @@ pub struct Joined<'a> {
     pub seq: Seq,
     /// What it lacks and what the page has, if it takes part in the document.
     pub synced: Option<(Bytes, Bytes)>,
+    /// What it is answered about what it has missed, if it has joined with an object.
+    pub missed: Map<String, Json>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Synced {
     #[serde(flatten)]
-    rest: serde_json::Map<String, Json>,
+    rest: Map<String, Json>,
     update: Bytes,
     state_vector: Bytes,
 }
@@ -344,8 +362,16 @@ impl PageWords {
     ) {
         let page = self.page.as_str();
         event("joined_page", &json!({ "pageId": page }), frames);
-        let Joined { role, seq, synced } = joined;
-        let body = json!({ "ok": true, "pageId": page, "role": role, "seq": seq, "viewers": viewers });
+        let Joined {
+            role,
+            seq,
+            synced,
+            missed,
+        } = joined;
+        let mut body = json!({ "ok": true, "pageId": page, "role": role, "seq": seq, "viewers": viewers });
+        if let Some(fields) = body.as_object_mut() {
+            fields.extend(missed);
+        }
         match synced {
             None => answer(ack, &body, frames),
             Some((update, state_vector)) => answer_synced(ack, body, update, state_vector, frames),

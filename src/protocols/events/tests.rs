@@ -24,6 +24,7 @@ fn read_event(arguments: &Json, attachments: &[&'static [u8]]) -> Result<Option<
 fn each_event_is_read_as_what_it_asks_for() {
     let bytes = Bytes::from_static;
     let join = |state_vector, in_object| PageRequest::Join {
+        since: None,
         state_vector,
         in_object,
     };
@@ -33,6 +34,18 @@ fn each_event_is_read_as_what_it_asks_for() {
             json!(["join_page", { "pageId": "team/a" }]),
             None,
             join(None, true),
+        ),
+        (
+            json!(["join_page", { "pageId": "team/a", "since": { "epoch": "e", "offset": 7 } }]),
+            None,
+            PageRequest::Join {
+                since: Some(Since {
+                    epoch: "e".to_owned(),
+                    offset: 7,
+                }),
+                state_vector: None,
+                in_object: true,
+            },
         ),
         (
             json!(["join_page", { "pageId": "team/a", "stateVector": place(0), "more": 1 }]),
@@ -195,6 +208,7 @@ fn a_joiner_is_told_and_answered() {
         role: "edit",
         seq: 7,
         synced,
+        missed: Map::new(),
     };
     let told = r#"42["joined_page",{"pageId":"a"}]"#;
     assert_eq!(
