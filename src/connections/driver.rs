@@ -169,6 +169,7 @@ impl<L: Link> Driver<L> {
             Some(Step::Ping) => {
                 self.link.push_ping(self.protocol.keep_alive());
                 self.session.pinged(now);
+                self.protocol.on_ping();
                 Ok(())
             }
         }
@@ -225,6 +226,10 @@ impl<L: Link> Driver<L> {
             Received::Frame(frame) => self.protocol.on_frame(now, frame),
             Received::Overlong(beginning, refusal) => {
                 self.protocol.on_overlong(&beginning, refusal).map(|()| 1)
+            }
+            Received::Pong => {
+                self.protocol.on_pong();
+                Ok(1)
             }
             // Pings without end are too much as well.
             Received::Nothing => Ok(1),

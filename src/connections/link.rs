@@ -27,6 +27,8 @@ pub(super) enum Received {
     Frame(Frame),
     /// The beginning of a message that is too long, and why it is refused.
     Overlong(Bytes, Refusal),
+    /// The answer to what [`Link::push_ping`] has asked: all that was sent before that has arrived.
+    Pong,
     /// A sign of life that says nothing.
     Nothing,
 }

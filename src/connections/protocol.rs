@@ -64,6 +64,12 @@ pub trait Protocol<Incoming = Frame>: Send {
         None
     }
 
+    /// The peer is asked for a sign of life, behind all that it was sent until now.
+    fn on_ping(&mut self) {}
+
+    /// The peer has answered: what it was sent before it was asked has arrived.
+    fn on_pong(&mut self) {}
+
     /// Whether it is known who the peer is. Until then its messages are kept small.
     fn is_known(&self) -> bool {
         true

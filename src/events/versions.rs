@@ -37,6 +37,10 @@ struct Author {
     came_at: u64,
     /// The page was empty then, so its first save may be of a content that is known to the application alone.
     came_to_nothing: bool,
+    /// It is being asked for a sign of life, and whether it was sent a version before.
+    pinged: Option<bool>,
+    /// What it may have had when it went on in this form, the latest first.
+    carried: Vec<Content>,
     /// Versions that it was sent, and that it can still have made its next save from.
     sent: BTreeSet<u64>,
     /// It has saved, so what it came to says nothing any more.
@@ -65,6 +69,28 @@ pub struct Bases {
     pub contents: Vec<Content>,
     /// Whether it is certain that the author had one of them. If not, nothing is deleted.
     pub are_certain: bool,
+}
+
+/// What an author takes along that goes on in another form.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// What it may have had.
+    pub bases: Bases,
+    /// It shows the latest content.
+    pub has_latest: bool,
+}
+
+impl Carried {
+    /// Nothing that is known here.
+    pub fn nothing() -> Self {
+        Self {
+            bases: Bases {
+                contents: Vec::new(),
+                are_certain: false,
+            },
+            has_latest: false,
+        }
+    }
 }
 
 /// A save that was merged and stored.
@@ -98,11 +124,58 @@ impl Versions {
         self.authors.entry(author).or_insert(Author {
             came_at,
             came_to_nothing: to_nothing,
+            pinged: None,
+            carried: Vec::new(),
             sent: BTreeSet::new(),
             has_saved: false,
             saved: None,
             has: None,
         });
+    }
+
+    /// An author goes on in this form that has saved in another one: with what it may have had there, where both forms show the page alike,
+    /// and else with nothing.
+    pub fn went_on(&mut self, author: SocketId, carried: Carried) {
+        let has = self.latest;
+        let Carried { bases, has_latest } = carried;
+        let author = self.authors.entry(author).or_insert(Author {
+            came_at: 0,
+            came_to_nothing: !bases.are_certain,
+            pinged: None,
+            carried: bases.contents,
+            sent: BTreeSet::new(),
+            has_saved: false,
+            saved: None,
+            has: has_latest.then_some(has),
+        });
+        self.bytes += author.bytes();
+        self.keep_within_limits();
+    }
+
+    /// What an author takes along that goes on in another form.
+    pub fn carried(&self, author: SocketId) -> Carried {
+        let has = self.authors.get(&author).and_then(|author| author.has);
+        Carried {
+            bases: self.bases(author),
+            has_latest: has.is_some_and(|has| has == self.latest),
+        }
+    }
+
+    /// An author is asked for a sign of life, behind all that it was sent. Answers come in the order of the questions, so the first
+    /// question counts until it is answered.
+    pub fn pinged(&mut self, author: SocketId) {
+        if let Some(author) = self.authors.get_mut(&author) {
+            author.pinged.get_or_insert(!author.sent.is_empty());
+        }
+    }
+
+    /// An author has answered: what it was sent before has arrived, so it has this copy of the page and no other.
+    pub fn answered(&mut self, author: SocketId) {
+        if let Some(author) = self.authors.get_mut(&author)
+            && author.pinged.take() == Some(true)
+        {
+            author.came_to_nothing = false;
+        }
     }
 
     /// An author has gone. Gives whether another one is left.
@@ -142,6 +215,18 @@ impl Versions {
             for author in self.authors.values_mut() {
                 author.sent.remove(&oldest.number);
             }
+        }
+        while self.bytes > bytes
+            && let Some(author) = self
+                .authors
+                .values_mut()
+                .find(|author| !author.carried.is_empty())
+        {
+            // What it may have had is not all known any more.
+            self.bytes -= author.bytes();
+            author.carried.clear();
+            author.came_to_nothing = true;
+            self.bytes += author.bytes();
         }
         while self.bytes > bytes {
             let saved = self.authors.values_mut().filter(|author| author.saved.is_some());
@@ -191,6 +276,13 @@ impl Versions {
             if let Some(base) = base {
                 author.sent.retain(|sent| *sent > base);
             }
+            let carried = author.carried.iter();
+            let at = saved.base.and_then(|base| {
+                let mut carried = carried.clone();
+                carried.position(|content| content.get() == base.get())
+            });
+            // Unless it was made from one of them, it was made from something later.
+            author.carried.truncate(at.unwrap_or(0));
             author.came_at = 0;
             author.has_saved = true;
             author.saved = Some((latest, saved.content.clone()));
@@ -225,7 +317,8 @@ impl Versions {
             versions.insert(later, (*number, saved));
         }
         let mut contents: Vec<Content> = Vec::new();
-        for (_, content) in versions {
+        let versions = versions.into_iter().map(|(_, content)| content);
+        for content in versions.chain(&author.carried) {
             if contents.iter().all(|known| known.get() != content.get()) {
                 contents.push(content.clone());
             }
@@ -246,9 +339,13 @@ impl Versions {
 }
 
 impl Author {
-    /// Bytes of what it has saved.
+    /// Bytes of what it has saved, and of what it has carried along.
     fn bytes(&self) -> usize {
-        self.saved.as_ref().map_or(0, |(_, content)| content.get().len())
+        let saved = self.saved.iter().map(|(_, content)| content);
+        saved
+            .chain(&self.carried)
+            .map(|content| content.get().len())
+            .sum()
     }
 }
 
@@ -329,6 +426,62 @@ mod tests {
         assert_eq!(versions.send_latest(), [], "it came out as it was saved");
         assert_eq!(versions.latest().map(|(seq, _)| seq), Some(5));
         assert!(versions.bases(BEN).contents.is_empty());
+    }
+
+    #[test]
+    fn who_has_heard_what_it_was_sent_is_certain_to_have_had_that() {
+        let mut versions = versions();
+        versions.came(ADA, true);
+        versions.pinged(ADA);
+        versions.learn(1, &text("1"));
+        assert_eq!(versions.send_latest(), [ADA]);
+        versions.pinged(ADA);
+        versions.answered(ADA);
+        assert!(
+            !versions.bases(ADA).are_certain,
+            "it was asked before it was sent anything"
+        );
+        versions.answered(ADA);
+        assert!(!versions.bases(ADA).are_certain, "nobody has asked");
+        versions.pinged(ADA);
+        versions.answered(ADA);
+        let bases = versions.bases(ADA);
+        assert!(bases.are_certain);
+        assert_eq!(contents(&bases), ["1"]);
+    }
+
+    #[test]
+    fn who_goes_on_in_another_form_takes_along_what_it_may_have_had() {
+        let (mut before, mut after) = (versions(), versions());
+        before.learn(1, &text("1"));
+        before.came(ADA, false);
+        assert_eq!(before.send_latest(), [ADA]);
+        before.learn(2, &text("2"));
+        let carried = before.carried(ADA);
+        assert!(!carried.has_latest);
+        after.learn(2, &text("2"));
+        after.went_on(ADA, carried);
+        let bases = after.bases(ADA);
+        assert!(bases.are_certain);
+        assert_eq!(contents(&bases), ["1"], "it has not been sent the second");
+        assert_eq!(after.send_latest(), [ADA]);
+        assert_eq!(contents(&after.bases(ADA)), ["2", "1"]);
+        save(&mut after, ADA, "1 more", Some("1"), (3, "2 more"));
+        assert_eq!(contents(&after.bases(ADA)), ["1 more", "2"], "nothing older");
+        after.went_on(BEN, Carried::nothing());
+        assert!(!after.bases(BEN).are_certain && after.bases(BEN).contents.is_empty());
+        let huge = text(&"x".repeat(20_000));
+        after.went(BEN);
+        let carried = Carried {
+            bases: Bases {
+                contents: vec![huge],
+                are_certain: true,
+            },
+            has_latest: true,
+        };
+        after.went_on(BEN, carried);
+        assert!(!after.bases(BEN).are_certain, "it is too much to be kept");
+        assert!(after.bytes <= 10_000);
     }
 
     #[test]

@@ -167,6 +167,71 @@ async fn two_clients_with_the_applications_copy_of_an_empty_page_do_not_double_i
 }
 
 #[tokio::test]
+async fn who_names_the_format_with_its_first_save_had_what_it_was_sent() {
+    let server = TestServer::start(&LOCKED).await;
+    let of = |page: &str, content: &str| json!({ "pageId": page, "content": content, "format": "text" });
+    let (mut ada, mut ben) = (
+        user(&server, "ada", "edit").await,
+        user(&server, "ben", "edit").await,
+    );
+    // Both have the application's copy of a page that is empty here.
+    join(&mut ada, "p").await;
+    join(&mut ben, "p").await;
+    ada.send("page_updated", Some(9), &of("p", "a copy, by Ada"), &[])
+        .await;
+    ben.send("page_updated", Some(9), &of("p", "now a copy"), &[])
+        .await;
+    saved(&mut ada).await;
+    saved(&mut ben).await;
+    until_content(&mut ada, "now a copy, by Ada").await;
+    until_content(&mut ben, "now a copy, by Ada").await;
+    // A save that crosses another one deletes nothing of that, and what its author has taken away is gone.
+    join(&mut ada, "q").await;
+    save(&mut ada, "q", "one two three").await;
+    join(&mut ben, "q").await;
+    until_content(&mut ben, "one two three").await;
+    begin_to_save(&mut ada, "q", "zero one two three").await;
+    ben.send("page_updated", Some(9), &of("q", "one three four"), &[])
+        .await;
+    saved(&mut ada).await;
+    saved(&mut ben).await;
+    until_content(&mut ada, "zero one three four").await;
+    until_content(&mut ben, "zero one three four").await;
+}
+
+#[tokio::test]
+async fn what_has_arrived_at_who_came_to_an_empty_page_is_what_it_changes() {
+    let mut arguments = LOCKED.to_vec();
+    arguments.extend(["--ping-interval-seconds", "1"]);
+    let server = TestServer::start(&arguments).await;
+    let (mut ada, mut ben) = (
+        user(&server, "ada", "edit").await,
+        user(&server, "ben", "edit").await,
+    );
+    join(&mut ada, "p").await;
+    join(&mut ben, "p").await;
+    save(&mut ada, "p", "hello brave world").await;
+    until_content(&mut ben, "hello brave world").await;
+    // Until a ping has been answered, what it lacks may be what it never had.
+    save(&mut ben, "p", "hello world").await;
+    let (mut cleo, mut dora) = (
+        user(&server, "cleo", "edit").await,
+        user(&server, "dora", "edit").await,
+    );
+    join(&mut cleo, "q").await;
+    join(&mut dora, "q").await;
+    save(&mut cleo, "q", "hello brave world").await;
+    until_content(&mut dora, "hello brave world").await;
+    // Of two answers at least one is to a ping behind that.
+    for _ in 0..2 {
+        dora.answer_ping().await;
+    }
+    save(&mut dora, "q", "hello world").await;
+    until_content(&mut cleo, "hello world").await;
+    assert_eq!(content_on_joining(&mut dora, "p").await, "hello brave world");
+}
+
+#[tokio::test]
 async fn who_may_not_edit_saves_nothing_and_hears_why() {
     let server = TestServer::start(&LOCKED).await;
     let mut eve = user(&server, "eve", "view").await;

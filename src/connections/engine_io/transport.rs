@@ -198,7 +198,10 @@ impl Link for Transport {
         let packet = match &mut self.carrier {
             Carrier::WebSocket(socket) => match ready!(socket.poll_read(context))? {
                 Received::Frame(Frame::Text(text)) => packet(text)?,
-                received @ (Received::Frame(_) | Received::Overlong(..) | Received::Nothing) => {
+                received @ (Received::Frame(_)
+                | Received::Overlong(..)
+                | Received::Pong
+                | Received::Nothing) => {
                     return Poll::Ready(Ok(received));
                 }
             },
@@ -207,7 +210,7 @@ impl Link for Transport {
         Poll::Ready(match packet {
             Packet::Message(text) => Ok(Received::Frame(Frame::Text(text))),
             Packet::Binary(bytes) => Ok(Received::Frame(Frame::Binary(bytes))),
-            Packet::Pong => Ok(Received::Nothing),
+            Packet::Pong => Ok(Received::Pong),
             Packet::Close => Err(Ended::Clean),
             Packet::Open(_)
             | Packet::Ping

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{TryStreamExt as _, future::join_all, stream};
+use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 use socketioxide_core::Value;
 use storage::PageId;
@@ -18,10 +18,11 @@ use super::{
     joining::JoinContext,
     page_session::PageSession,
     place::Said,
+    renewal::{Renewal, Renewed},
 };
 use crate::{
     access::LiveSocket,
-    auth::{Credential, Identity},
+    auth::Identity,
     connections::{
         TokenBucket,
         context::ServerContext,
@@ -29,7 +30,9 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_coalesced, is_shallow},
+    events::{
+        Answer, Authorship, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_coalesced, is_shallow,
+    },
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -42,8 +45,6 @@ const WARNING: Duration = Duration::from_secs(60);
 const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// Bytes of requests that may wait for all pages of a client; one larger request alone passes.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
-/// Rooms in which a fresh token is shown at once.
-const MAX_RENEWED_AT_ONCE: usize = 16;
 /// Events that may wait for the one before them.
 const MAX_CALLS: usize = 64;
 
@@ -80,7 +81,7 @@ struct Calling {
 }
 
 struct Renewing {
-    work: Work<Result<(Arc<Identity>, LiveSocket), Refusal>>,
+    work: Work<Renewed>,
     ack: Option<i64>,
 }
 
@@ -266,41 +267,14 @@ impl EventsPlace {
 
     /// Goes on with a fresh token of the same user.
     fn renew(&mut self, token: String, ack: Option<i64>) {
-        let context = self.context.clone();
-        let before = self.join.identity.clone();
-        let seats: Vec<_> = self.pages.values().filter_map(PageSession::seat).collect();
-        let rooms = self.join.events.seats();
-        let address = self.join.address;
-        let work = Box::pin(async move {
-            let access = &context.access;
-            let identified = access.identify(Some(&Credential::Given(token))).await;
-            if let Err(refusal) = &identified {
-                context.delay_bad_token(address, refusal).await;
-            }
-            let identity = Arc::new(identified?);
-            if identity.kind != before.kind || identity.user != before.user {
-                return Err(Refusal::new(
-                    RefusalCode::Forbidden,
-                    "a connection stays with the user who opened it",
-                ));
-            }
-            for (page, seat) in seats {
-                match access.membership_of(identity.clone(), &page).await {
-                    Ok(membership) => seat.renew(membership).await?,
-                    Err(refusal) if refusal.code.is_retryable() => return Err(refusal),
-                    // The fresh token says less than the old one.
-                    Err(refusal) => seat.handle().remove(refusal),
-                }
-            }
-            let renewing = rooms.into_iter().map(|(_, room)| Ok((room, identity.clone())));
-            stream::iter(renewing)
-                .try_for_each_concurrent(MAX_RENEWED_AT_ONCE, async |(room, identity)| {
-                    room.renew(identity).await
-                })
-                .await?;
-            let live = access.watch_socket(identity.clone()).await;
-            Ok((identity, live))
-        });
+        let seats = self.pages.values().filter_map(PageSession::seat).collect();
+        let renewal = Renewal {
+            before: self.join.identity.clone(),
+            address: self.join.address,
+            seats,
+            rooms: self.join.events.seats(),
+        };
+        let work = Box::pin(renewal.renew(token, self.context.clone()));
         self.renewing = Some(Renewing { work, ack });
     }
 
@@ -352,6 +326,23 @@ impl Protocol<Said> for EventsPlace {
             Err(refusal) => self.refuse(event.ack, None, &refusal, None),
         }
         Ok(1)
+    }
+
+    fn on_ping(&mut self) {
+        // What waits here comes behind the ping.
+        if self.replies.is_empty() && self.join.events.outbox().queued_bytes() == 0 {
+            self.pages
+                .values()
+                .filter_map(PageSession::authorship)
+                .for_each(Authorship::pinged);
+        }
+    }
+
+    fn on_pong(&mut self) {
+        self.pages
+            .values()
+            .filter_map(PageSession::authorship)
+            .for_each(Authorship::answered);
     }
 
     fn poll_work(&mut self, context: &mut Context<'_>) {

@@ -11,6 +11,7 @@ mod namespaces;
 mod page;
 mod page_session;
 mod place;
+mod renewal;
 mod saves;
 mod server;
 mod session;

@@ -21,7 +21,7 @@ use crate::{
         protocol::Work,
         seat_io::{Answer, MAX_POSTED, SeatEvent, SeatIo, poll_answer},
     },
-    events::{EventSocket, Form, HeldEvents},
+    events::{Authorship, EventSocket, Form, HeldEvents},
     protocols::Frame,
     protocols::events::{PageRequest, Wording, answer, refused},
     rooms::{ClientMessage, Departure, Refusal, RefusalCode, RoomName},
@@ -106,6 +106,14 @@ impl PageSession {
             State::Closed | State::Leaving(..) => 0,
         };
         self.waiting_bytes + held
+    }
+
+    /// Its being an author of whole contents, if it is one.
+    pub(super) fn authorship(&self) -> Option<&Authorship> {
+        match &self.state {
+            State::Open(open) => open.authorship.as_ref(),
+            State::Closed | State::Opening { .. } | State::Leaving(..) => None,
+        }
     }
 
     /// Whether the client has the page open.

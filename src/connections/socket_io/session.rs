@@ -294,6 +294,18 @@ impl Protocol for SocketIo {
             && self.places.values().all(|placed| placed.place.may_receive())
     }
 
+    fn on_ping(&mut self) {
+        for placed in self.places.values_mut() {
+            placed.place.on_ping();
+        }
+    }
+
+    fn on_pong(&mut self) {
+        for placed in self.places.values_mut() {
+            placed.place.on_pong();
+        }
+    }
+
     fn is_known(&self) -> bool {
         self.is_known
     }

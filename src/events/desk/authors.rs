@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use crdt::ClientId;
 
-use super::{Refusal, RefusalCode, Shape, SocketId, Versions, Wording};
+use super::{Carried, Refusal, RefusalCode, Shape, SocketId, Versions, Wording};
 
 /// Forms in which one page is saved at a time.
 const MAX_SHAPES: usize = 4;
@@ -34,6 +34,8 @@ pub(super) struct Author {
     pub(super) wording: Wording,
     /// In which form it writes.
     pub(super) shape: Shape,
+    /// The form in which it wrote before, and what it takes along from there.
+    pub(super) before: Option<(Shape, Carried)>,
 }
 
 impl State {
@@ -79,8 +81,13 @@ impl State {
                 "the page is being saved in too many forms",
             ));
         }
-        author.shape = shape.clone();
-        self.arriving.insert(id);
+        let before = std::mem::replace(&mut author.shape, shape.clone());
+        // Who has only just come has had nothing in any form yet.
+        if self.arriving.insert(id) {
+            let versions = self.shapes.get(&before);
+            let carried = versions.map_or_else(Carried::nothing, |versions| versions.carried(id));
+            author.before = Some((before, carried));
+        }
         self.shapes.retain(|_, versions| versions.went(id));
         Ok(())
     }

@@ -30,7 +30,7 @@ use tokio::sync::Semaphore;
 pub(super) use self::backend::broadcast;
 pub use self::first_content::ApplicationContent;
 use self::{authors::Author, page::Desk};
-use super::{Bases, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
+use super::{Bases, Carried, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
 use crate::{
     protocols::events::{Content, ContentSave, Shape, Wording},
     reader::Readers,
@@ -108,6 +108,7 @@ impl Desks {
             state.authors.entry(author).or_insert(Author {
                 wording,
                 shape: Shape::default(),
+                before: None,
             });
             state.arriving.insert(author);
             desk.clone()
@@ -160,6 +161,20 @@ impl Authorship {
     /// Somebody has edited the page.
     pub fn page_changed(&self) {
         self.desk.changed.notify_one();
+    }
+
+    /// The author is asked for a sign of life, behind all that it was sent.
+    pub fn pinged(&self) {
+        for versions in lock(&self.desk.state).shapes.values_mut() {
+            versions.pinged(self.author);
+        }
+    }
+
+    /// The author has answered.
+    pub fn answered(&self) {
+        for versions in lock(&self.desk.state).shapes.values_mut() {
+            versions.answered(self.author);
+        }
     }
 }
 

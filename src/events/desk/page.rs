@@ -15,8 +15,8 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Bases, Content, ContentSave, Desks, MAX_MERGING_KIB, PreparedSave, Refusal, RefusalCode, Shape, SocketId,
-    Versions, Way, Wording,
+    Bases, Carried, Content, ContentSave, Desks, MAX_MERGING_KIB, PreparedSave, Refusal, RefusalCode, Shape,
+    SocketId, Versions, Way, Wording,
     authors::State,
     bases::{known_base, nearest},
     event_text, lock,
@@ -142,27 +142,18 @@ impl Desk {
             let content = match &whole_state {
                 _ if known.is_some() => known,
                 None => None,
-                Some(whole) => {
-                    let reading = desks.readers.whole(
-                        &self.page,
-                        whole.clone(),
-                        shape.format.map(Format::from),
-                        desks.config.default_format,
-                        shape.field.clone(),
-                    );
-                    match reading.await {
-                        Ok(whole) => whole.map(Content::from),
-                        Err(error) => {
-                            let refusal = error.refusal();
-                            if refusal.code.is_retryable() {
-                                return Err(refusal);
-                            }
-                            // What cannot be shown in this form is not sent in it.
-                            None
-                        }
-                    }
-                }
+                Some(whole) => self.content(desks, whole, &shape).await?,
             };
+            let going_on = self.going_on(&shape);
+            let mut carried = BTreeMap::new();
+            for (id, (before, what)) in going_on {
+                let shown = match &whole_state {
+                    Some(whole) => self.content(desks, whole, &before).await?,
+                    None => None,
+                };
+                let is_alike = shown.as_deref().map(RawValue::get) == content.as_deref().map(RawValue::get);
+                carried.insert(id, if is_alike { what } else { Carried::nothing() });
+            }
             {
                 let mut state = lock(&self.state);
                 let of_shape: Vec<SocketId> = (arriving.iter())
@@ -181,16 +172,52 @@ impl Desk {
                     versions.learn(seq, content);
                 }
                 for id in &of_shape {
-                    versions.came(*id, content.is_none());
+                    match carried.remove(id) {
+                        Some(carried) => versions.went_on(*id, carried),
+                        None => versions.came(*id, content.is_none()),
+                    }
                 }
                 for id in of_shape {
                     state.arriving.remove(&id);
+                    if let Some(author) = state.authors.get_mut(&id) {
+                        author.before = None;
+                    }
                 }
             }
             largest = largest.max(self.send(desks, &shape, None));
         }
         lock(&self.state).read = whole_state;
         Ok(largest)
+    }
+
+    /// Those who are about to go on in a form, with the one in which they wrote before.
+    fn going_on(&self, shape: &Shape) -> Vec<(SocketId, (Shape, Carried))> {
+        let state = lock(&self.state);
+        let authors = state.authors.iter().filter(|(_, author)| author.shape == *shape);
+        authors
+            .filter_map(|(id, author)| Some((*id, author.before.clone()?)))
+            .collect()
+    }
+
+    /// The content of the page in a form; nothing where it cannot be shown in it.
+    async fn content(&self, desks: &Desks, whole: &Bytes, shape: &Shape) -> Result<Option<Content>, Refusal> {
+        let reading = desks.readers.whole(
+            &self.page,
+            whole.clone(),
+            shape.format.map(Format::from),
+            desks.config.default_format,
+            shape.field.clone(),
+        );
+        match reading.await {
+            Ok(whole) => Ok(whole.map(Content::from)),
+            Err(error) => {
+                let refusal = error.refusal();
+                match refusal.code.is_retryable() {
+                    true => Err(refusal),
+                    false => Ok(None),
+                }
+            }
+        }
     }
 
     /// What the page holds, and its sequence number; nothing of a page that is not there yet.

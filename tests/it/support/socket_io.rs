@@ -258,6 +258,18 @@ impl Session {
         self.say_with(&packet, bytes).await;
     }
 
+    /// Waits for a ping and answers it. What comes before is not looked at.
+    pub(crate) async fn answer_ping(&mut self) {
+        loop {
+            let heard = soon("a ping", self.stream.next()).await;
+            let heard = heard.expect("a connection").expect("a frame");
+            if matches!(heard, Message::Text(text) if text == "2") {
+                break;
+            }
+        }
+        self.say("3").await;
+    }
+
     /// The next frame, or the end. Pings are answered by the way.
     pub(crate) async fn hear(&mut self) -> Heard {
         soon("something from the server", self.hear_at_last()).await
