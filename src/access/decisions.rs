@@ -54,12 +54,6 @@ impl Access {
         Ok(identity)
     }
 
-    /// How long the token of somebody lasts from now, if it ends.
-    pub fn time_left(&self, identity: &Identity) -> Option<Duration> {
-        let left = |at: SystemTime| at.duration_since(now()).unwrap_or_default();
-        identity.expires_at.map(left)
-    }
-
     /// What somebody may do with a page.
     pub async fn role(&self, identity: &Identity, page: &PageId) -> Result<Role, Refusal> {
         let decision = self.decide(identity, page, now()).await;
@@ -176,7 +170,9 @@ impl Access {
                 Box::pin(source.ask(user, page, now)).await
             }
             Ok(Answer::Role(decision)) => Ok(decision),
-            Ok(Answer::User(..) | Answer::IsDeleted(_) | Answer::Room(_) | Answer::IsRemoved(_)) => Ok(None),
+            Ok(Answer::User(..) | Answer::IsDeleted(_) | Answer::Room(_) | Answer::IsRemoved(_)) => {
+                Err(unanswered())
+            }
             Err(refusal) => Err(refusal),
         }
     }
@@ -192,7 +188,7 @@ impl Access {
         let question = Question::User(self.0.stamps.read(Some(user)), user.clone());
         let asking = async || self.ask_standing(user).await;
         let Answer::User(record, version) = self.0.answers.get(question, asking).await? else {
-            return Ok(());
+            return Err(unanswered());
         };
         if record.blocked {
             return Err(Refusal::new(RefusalCode::Forbidden, "you may not enter"));
@@ -232,6 +228,11 @@ impl Access {
 
 fn unknown_whether_deleted() -> Refusal {
     Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
+}
+
+/// The answer to another question was kept for this one. Nobody is let in by that.
+fn unanswered() -> Refusal {
+    Refusal::unavailable("what you may do cannot be found out now, try again")
 }
 
 fn forbidden() -> Refusal {

@@ -41,9 +41,11 @@ impl RoomStore for SqliteStore {
     }
 
     async fn forget_room(&self, room: &str) -> Result<bool, StoreError> {
-        let statements =
+        let [room_itself, removals] =
             [FORGET, FORGET_REMOVALS].map(|statement| sqlx::query(statement).bind(readable::text(room)));
-        Ok(!self.write(&self.aside, 0, statements.into()).await?.is_empty())
+        let (begin, commit) = (sqlx::query("BEGIN IMMEDIATE"), sqlx::query("COMMIT"));
+        let scripts = vec![begin, room_itself, removals, commit];
+        Ok(!self.write(&self.aside, 0, scripts).await?.is_empty())
     }
 
     async fn remove_from_room(&self, room: &str, user: &str) -> Result<(), StoreError> {
