@@ -12,6 +12,7 @@ mod id_set;
 mod limits;
 mod merge;
 mod pending;
+mod places;
 mod roots;
 mod state_vector;
 mod structs;
@@ -34,6 +35,7 @@ pub use merge::{
 };
 pub use message::Message;
 pub use pending::PendingFull;
+pub use places::{ItemId, Offset, Place, RelativePosition};
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
 pub use update::{ClientRange, Update, merge};
 pub use view::{View, ViewError};
