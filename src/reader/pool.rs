@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{ClientId, Format, MergeRefusal, Merged};
+use crdt::{ClientId, Format, MergeRefusal, Merged, Place};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
@@ -172,6 +172,25 @@ impl Readers {
             (Answer::Nothing, _) => Ok(None),
             (Answer::Refused(refusal), _) => Err(refusal.into()),
             (answer, _) => Err(beside(&answer).into()),
+        }
+    }
+
+    /// The other form of each place; `None` where the page has no such place.
+    ///
+    /// # Errors
+    /// When the page cannot be read, or not now.
+    pub async fn places(
+        &self,
+        page: &PageId,
+        state: impl Into<State>,
+        default_format: Format,
+        places: &[Place],
+    ) -> Result<Vec<Option<Place>>, ReadError> {
+        let asked = serde_json::to_vec(places).unwrap_or_default();
+        let ask = Ask::Places { default_format };
+        match self.ask_with(page, state.into(), ask, asked.into()).await? {
+            (Answer::Places, body) => Ok(serde_json::from_slice(&body).unwrap_or_default()),
+            (answer, _) => Err(beside(&answer)),
         }
     }
 

@@ -67,6 +67,8 @@ pub(super) enum Ask {
     },
     /// The edits under this client id that a save is; the body ends with it.
     Merge { client: u64 },
+    /// The other form of places; the body ends with them, as JSON.
+    Places { default_format: Format },
 }
 
 /// What a worker answers.
@@ -84,6 +86,8 @@ pub(super) enum Answer {
     Fields,
     /// The body is the content, as JSON.
     Whole,
+    /// The body is the places, as JSON.
+    Places,
     /// The page has no such content.
     Nothing,
     /// The body is an update of this length and then the content that there is with it, as JSON.

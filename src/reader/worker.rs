@@ -248,6 +248,11 @@ fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewE
             Err(MergeError::View(error)) => return Err(error),
         },
         Ask::Merge { client } => merge(view, ClientId(*client), asked)?,
+        Ask::Places { default_format } => {
+            let places: Vec<crdt::Place> = serde_json::from_slice(asked).unwrap_or_default();
+            let other = view.places(&places, *default_format)?;
+            (Answer::Places, serde_json::json!(other).to_string().into_bytes())
+        }
     })
 }
 

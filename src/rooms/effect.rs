@@ -2,7 +2,7 @@
 
 use storage::{PageCommit, Seq};
 
-use super::{CompactRequest, Refusal, RequestId};
+use super::{CompactRequest, Refusal, RequestId, Sight};
 
 /// Something a room wants done. Effects are carried out in the order in which they are given.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub enum Effect {
         /// The sequence number up to which the page is stored, or why it was refused.
         result: Result<Seq, Refusal>,
     },
+    /// Tell who looks at the room what is to be seen.
+    Seen(Sight),
     /// Count something.
     Count(Count, usize),
 }

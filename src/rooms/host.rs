@@ -12,7 +12,8 @@ use crdt::Badge;
 use storage::{PageCommit, Seq};
 
 use super::{
-    Change, CompactRequest, Count, Effect, Input, MemberId, Outlet, Refusal, RequestId, Role, Room, Standing,
+    Change, CompactRequest, Count, Effect, Input, MemberId, Outlet, Refusal, RequestId, Role, Room, Sight,
+    Standing,
 };
 
 /// What a room needs of the world.
@@ -31,6 +32,9 @@ pub trait Surroundings {
 
     /// Reads the rows between the two numbers, both exclusive. The answer is [`Input::Foreign`]; if there is none, the room asks again.
     fn read_foreign(&mut self, after: Seq, before: Seq);
+
+    /// Tells who looks at the room what is to be seen.
+    fn seen(&mut self, sight: Sight);
 
     /// Counts something.
     fn count(&mut self, count: Count, times: usize);
@@ -197,6 +201,7 @@ impl<R> Host<R> {
                     around.answer(reply, result);
                 }
             }
+            Effect::Seen(sight) => around.seen(sight),
             Effect::Count(count, times) => around.count(count, times),
         }
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crdt::Badge;
 use storage::{Committed, LoggedUpdate, Seq};
 
-use super::{ClientMessage, Outlet, Refusal, Role};
+use super::{ClientMessage, Outlet, Refusal, Role, ShownStates};
 
 /// A connection's seat in a room, unique in the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +111,16 @@ pub enum Input {
     Foreign {
         /// The rows, in order.
         rows: Vec<LoggedUpdate>,
+    },
+    /// Somebody outside looks at the room's presence, or nobody does any more; what the server shows there goes with it.
+    Watched {
+        /// Whether.
+        is_watched: bool,
+    },
+    /// The server shows states of its own.
+    Shown {
+        /// The states.
+        states: ShownStates,
     },
     /// The server is stopping.
     Draining {

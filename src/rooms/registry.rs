@@ -14,8 +14,8 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Compactor, FirstContent, MemberId, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle, SlotId,
-    Slots, StoreWriter,
+    Compactor, FirstContent, MemberId, Onlooker, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle,
+    ShownStates, SlotId, Slots, StoreWriter,
     mailbox::{Announce, Command, Join, Post, Reading},
     seat::MAX_LARGE_KIB,
     standing::{Calls, Standing},
@@ -217,12 +217,36 @@ impl Registry {
         let (reply, stored) = oneshot::channel();
         lease.door.mailbox.send(Command::Await(reply)).await.ok()?;
         stored.await.ok()?.ok()?;
+        self.look(page, read).await
+    }
+
+    /// The same at once, whether or not what it holds is stored.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        page: &PageId,
+        read: impl FnOnce(&mut Room) -> T + Send + 'static,
+    ) -> Option<T> {
+        let lease = self.lease_if_open(page)?;
         let (reply, answer) = oneshot::channel();
         let reading = Reading(Box::new(move |room| {
             let _ = reply.send(read(room));
         }));
         lease.door.mailbox.send(Command::Read(reading)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Says who looks at the room of a page from now on, or that nobody does. Of a page that is not open, nothing is to be seen.
+    pub fn watch(&self, page: &PageId, onlooker: Option<Arc<dyn Onlooker>>) {
+        if let Some(lease) = self.lease_if_open(page) {
+            lease.door.calls.watch(onlooker);
+        }
+    }
+
+    /// Shows states in the room of a page, if it is open and somebody looks at it.
+    pub fn show(&self, page: &PageId, states: ShownStates) {
+        if let Some(lease) = self.lease_if_open(page) {
+            lease.door.calls.show(states);
+        }
     }
 
     /// What rooms take in.

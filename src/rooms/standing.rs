@@ -6,14 +6,14 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use tokio::sync::Notify;
 
-use super::{MemberId, Refusal, Role};
+use super::{MemberId, Onlooker, Refusal, Role, ShownStates, sight::Wanted};
 
 /// What has become of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ impl Standing {
 pub(super) struct Calls {
     /// Bounded by the members that the room has had: each is in it once.
     members: Mutex<BTreeSet<MemberId>>,
+    /// What is wanted by who looks at the room from outside.
+    wanted: Mutex<Wanted>,
     called: Notify,
 }
 
@@ -66,6 +68,31 @@ impl Calls {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(member);
         self.called.notify_one();
+    }
+
+    /// Says who looks at the room from now on, or that nobody does.
+    pub(super) fn watch(&self, onlooker: Option<Arc<dyn Onlooker>>) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        if onlooker.is_none() {
+            wanted.is_over = true;
+            wanted.shown.clear();
+        }
+        wanted.onlooker = onlooker;
+        drop(wanted);
+        self.called.notify_one();
+    }
+
+    /// Shows states in the room.
+    pub(super) fn show(&self, states: ShownStates) {
+        let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.shown.extend(states);
+        drop(wanted);
+        self.called.notify_one();
+    }
+
+    /// Takes what is wanted.
+    pub(super) fn take_wanted(&self) -> Wanted {
+        std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits for a call. One that came before counts.

@@ -11,12 +11,14 @@ use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, Store
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Refusal, RefusalCode, Room,
+    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, RefusalCode, Room,
+    Sight,
     SlotId, Surroundings,
     clock::{heavily, now},
     loading::{foreign_rows, load, open_document},
     mailbox::{Announce, Command, Join, Post, Reply},
     registry::Shared,
+    sight::Wanted,
     standing::Calls,
 };
 
@@ -32,6 +34,8 @@ struct Requests {
     shared: Arc<Shared>,
     append: Option<oneshot::Receiver<Committed>>,
     compaction: Option<(Seq, oneshot::Receiver<bool>)>,
+    /// Who looks at the room from outside.
+    onlooker: Option<Arc<dyn Onlooker>>,
     /// The rows of another process, when they are there.
     foreign: Option<BoxFuture<'static, Result<Vec<LoggedUpdate>, StoreError>>>,
 }
@@ -175,6 +179,7 @@ impl RoomTask {
                 shared: shared.clone(),
                 append: None,
                 compaction: None,
+                onlooker: None,
                 foreign: None,
             },
             unstored_told: 0,
@@ -198,7 +203,10 @@ impl RoomTask {
             }
             tokio::select! {
                 biased;
-                () = calls.called() => self.host.look(now(), calls.take()),
+                () = calls.called() => {
+                    self.host.look(now(), calls.take());
+                    self.give(calls.take_wanted());
+                }
                 committed = answered(&mut self.requests.append) => self.stored(committed),
                 (seq, taken) = compacted(&mut self.requests.compaction) => {
                     self.requests.compaction = None;
@@ -219,6 +227,26 @@ impl RoomTask {
                 self.obey(command);
             }
             self.settle();
+        }
+    }
+
+    /// Does what is wanted by who looks at the room from outside.
+    fn give(&mut self, wanted: Wanted) {
+        let Wanted {
+            is_over,
+            onlooker,
+            shown,
+        } = wanted;
+        if is_over {
+            self.requests.onlooker = None;
+            self.host.handle(now(), Input::Watched { is_watched: false });
+        }
+        if onlooker.is_some() {
+            self.requests.onlooker = onlooker;
+            self.host.handle(now(), Input::Watched { is_watched: true });
+        }
+        if !shown.is_empty() {
+            self.host.handle(now(), Input::Shown { states: shown });
         }
     }
 
@@ -365,6 +393,12 @@ impl Surroundings for Requests {
         if self.foreign.is_none() {
             let (store, page) = (self.shared.store.clone(), self.page.clone());
             self.foreign = Some(Box::pin(foreign_rows(store, page, after, before)));
+        }
+    }
+
+    fn seen(&mut self, sight: Sight) {
+        if let Some(onlooker) = &self.onlooker {
+            onlooker.saw(&self.page, sight);
         }
     }
 

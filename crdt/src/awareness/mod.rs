@@ -12,9 +12,12 @@
 //! with the state that it shows anyway, has the same clock as everybody again. One that comes back further behind is told that
 //! it is gone, which it contradicts with a clock that peers take.
 //!
+//! The server shows states of its own beside those, of programs that know no awareness: [`Awareness::show`]. They are renewed here.
+//!
 //! An owner may wear a [`Badge`]: its states go out with what the server knows of it. It hears them so itself, and goes on from
 //! there.
 
+mod shown;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -122,6 +125,8 @@ struct Present<O> {
     owner: O,
     /// The owner's connection broke.
     lost: bool,
+    /// The server shows it: it hears of no clocks, and renews nothing.
+    is_own: bool,
     clock_in: u32,
     clock_out: u32,
     state: Arc<str>,
@@ -262,7 +267,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             let is_echo =
                 !present.lost && entry.clock == present.clock_out && entry.state == Some(&*present.state);
             let returns = (hello.is_some() && !is_echo) || entry.clock > present.clock_out;
-            let free = present.lost || may_take_over(present.owner, owner);
+            let free = present.lost || (!present.is_own && may_take_over(present.owner, owner));
             if !free || !returns || entry.state.is_none() {
                 outcome.refused_foreign += 1;
                 return;
@@ -306,14 +311,16 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         self.wake_at(deadline);
     }
 
-    /// Withdraws what was not renewed or reclaimed in time.
+    /// Withdraws what was not renewed or reclaimed in time, and renews what the server shows.
     pub fn expire(&mut self, now: Instant) -> Vec<AwarenessChange> {
         if self.next_deadline.is_none_or(|deadline| now < deadline) {
             return Vec::new();
         }
-        let gone = self.withdraw_all(now, |present| present.deadline <= now);
+        let renewed = self.renew_own(now);
+        let mut changed = self.withdraw_all(now, |present| present.deadline <= now);
+        changed.extend(renewed);
         self.next_deadline = self.present.values().map(|present| present.deadline).min();
-        gone
+        changed
     }
 
     /// When [`Awareness::expire`] should be called next.
@@ -380,7 +387,9 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
                 clock: present.clock_out,
                 state: Some(Arc::clone(&present.state)),
             };
-            if raises {
+            if present.is_own {
+                present.clock_in = present.clock_out;
+            } else if raises {
                 introduction.raised.push((present.owner, change.clone()));
             }
             introduction.present.push(change);
@@ -449,6 +458,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             Box::new(Present {
                 owner,
                 lost: false,
+                is_own: false,
                 clock_in: clock,
                 clock_out,
                 state,

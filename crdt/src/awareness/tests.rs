@@ -439,3 +439,53 @@ proptest! {
         prop_assert!(read_entries(&room.awareness.encode_all()).is_ok());
     }
 }
+
+/// The server shows a state for somebody whose program knows no awareness: peers take each change and each renewal, also those that
+/// come back, nobody takes the client over, and it is gone when the server says so.
+#[test]
+fn what_the_server_shows_is_renewed_and_nobody_elses() {
+    const SERVER: u32 = 0;
+    let mut room = Room::new();
+    let show = |room: &mut Room, seconds: f64, state: Option<&str>| {
+        let (now, state) = (room.at(seconds), state.map(Arc::from));
+        let change = room.awareness.show(now, SERVER, ALICE, state.as_ref());
+        room.hear(change.as_slice());
+        change
+    };
+    assert!(show(&mut room, 0.0, Some("\"a\"")).is_some());
+    assert_eq!(show(&mut room, 1.0, Some("\"a\"")), None, "nothing new");
+    assert!(show(&mut room, 2.0, Some("\"b\"")).is_some());
+    for second in [17.0, 32.0, 47.0] {
+        let renewed = room.awareness.expire(room.at(second));
+        assert_eq!(renewed.len(), 1, "at {second}");
+        assert_eq!(renewed[0].state.as_deref(), Some("\"b\""));
+        room.hear(&renewed);
+    }
+    for comer in 5..8 {
+        let clock = room.peer[&ALICE].0;
+        let introduction = room.awareness.introduce(room.at(48.0), comer);
+        assert!(introduction.raised.is_empty(), "there is nobody to be told");
+        assert!(
+            introduction.present[0].clock > clock,
+            "whoever comes back takes it"
+        );
+        room.hear_again(&introduction.present);
+    }
+    let clock = room.peer[&ALICE].0;
+    let claimed = room.say(49.0, 9, ALICE, clock + 10, "\"mine\"");
+    assert_eq!((claimed.refused_foreign, claimed.changed.len()), (1, 0));
+    assert!(show(&mut room, 50.0, None).is_some());
+    assert_eq!(room.peer[&ALICE].1, None);
+    assert_eq!(show(&mut room, 51.0, None), None);
+    // Whoever takes the client while nothing is shown loses it again.
+    let clock = room.peer[&ALICE].0;
+    room.say(52.0, 9, ALICE, clock + 1, "\"mine\"");
+    assert_eq!(room.awareness.owner(ALICE), Some(9));
+    assert!(show(&mut room, 53.0, Some("\"c\"")).is_some());
+    assert_eq!(room.awareness.owner(ALICE), Some(SERVER));
+    room.awareness.leave(room.at(54.0), 9);
+    let gone = room.awareness.leave(room.at(55.0), SERVER);
+    assert_eq!(gone.len(), 1);
+    room.hear(&gone);
+    assert!(room.awareness.is_empty());
+}

@@ -210,7 +210,7 @@ impl Room {
     /// Flushes everything that was admitted: it leaves as one delta, at once or when the commit has ended that it has to wait for.
     pub(super) fn flush(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         self.life.flushed(now);
-        self.flush_awareness();
+        self.flush_awareness(!self.log.batch.is_empty(), effects);
         if self.log.batch.is_empty() {
             return;
         }

@@ -64,7 +64,7 @@ use self::{
 };
 use super::{
     Capabilities, ClientMessage, CompactRequest, Count, Departure, Effect, Input, MemberId, Outgoing, Outlet,
-    Pushed, Refusal, RefusalCode, RequestId, Role, ServerMessage,
+    Pushed, Refusal, RefusalCode, RequestId, Role, SERVER, ServerMessage, ShownStates, Sight,
 };
 
 /// What a room needs to know about its surroundings.
@@ -218,6 +218,8 @@ impl Room {
                 self.compaction.ended(now, seq, self.position.seq(), taken);
             }
             Input::Foreign { rows } => self.foreign(now, rows, effects),
+            Input::Watched { is_watched } => self.watched(now, is_watched, effects),
+            Input::Shown { states } => self.show(now, &states),
             Input::Draining { abandon } => self.life.drain(abandon),
         }
     }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Instant};
 use bytes::Bytes;
 use crdt::{Awareness, AwarenessChange, ClientId};
 
-use super::{Count, Departure, Effect, MemberId, Outgoing, Refusal, Room, ServerMessage};
+use super::{
+    Count, Departure, Effect, MemberId, Outgoing, Refusal, Room, SERVER, ServerMessage, ShownStates, Sight,
+};
 
 /// Nobody is asked in a larger crowd: programs answer with everybody they see.
 const MAX_ASKED: usize = 64;
@@ -16,6 +18,8 @@ pub(super) struct Presence {
     pub(super) awareness: Awareness<MemberId>,
     /// What has changed since the last flush.
     changes: BTreeMap<ClientId, AwarenessChange>,
+    /// Somebody outside looks at it.
+    is_watched: bool,
 }
 
 impl Presence {
@@ -23,6 +27,7 @@ impl Presence {
         Self {
             awareness: Awareness::new(limits),
             changes: BTreeMap::new(),
+            is_watched: false,
         }
     }
 
@@ -116,8 +121,67 @@ impl Room {
         self.presence.note(changes);
     }
 
+    /// Somebody outside looks at who is here from now on, or nobody does any more.
+    pub(super) fn watched(&mut self, now: Instant, is_watched: bool, effects: &mut Vec<Effect>) {
+        let before = std::mem::replace(&mut self.presence.is_watched, is_watched);
+        if !is_watched {
+            let changes = self.presence.awareness.leave(now, SERVER);
+            self.presence.note(changes);
+        } else if !before {
+            let entries = self.presence.awareness.entries();
+            let clients = entries.filter_map(|(change, owner)| {
+                let owner = owner.filter(|owner| *owner != SERVER)?;
+                Some((change.client, Some((owner, change.state?))))
+            });
+            effects.push(Effect::Seen(Sight {
+                clients: clients.collect(),
+                is_whole: true,
+                is_edited: false,
+            }));
+        }
+    }
+
+    /// Shows what the server shows.
+    pub(super) fn show(&mut self, now: Instant, states: &ShownStates) {
+        // What was meant for before nobody looked any more would stay for ever.
+        if self.presence.is_watched {
+            let awareness = &mut self.presence.awareness;
+            let changes = states
+                .iter()
+                .filter_map(|(client, state)| awareness.show(now, SERVER, *client, state.as_ref()));
+            let changes = changes.collect();
+            self.presence.note(changes);
+        }
+    }
+
+    /// Tells who looks at it what has changed since the last flush.
+    fn report(&self, is_edited: bool, effects: &mut Vec<Effect>) {
+        let Presence {
+            awareness,
+            changes,
+            is_watched,
+        } = &self.presence;
+        if !is_watched {
+            return;
+        }
+        let clients = changes.values().filter_map(|change| {
+            let owner = awareness.owner(change.client);
+            let shown = owner.zip(change.state.clone());
+            (owner != Some(SERVER)).then_some((change.client, shown))
+        });
+        let clients: BTreeMap<_, _> = clients.collect();
+        if !clients.is_empty() || is_edited {
+            effects.push(Effect::Seen(Sight {
+                clients,
+                is_whole: false,
+                is_edited,
+            }));
+        }
+    }
+
     /// Sends everybody what has changed since the last flush.
-    pub(super) fn flush_awareness(&mut self) {
+    pub(super) fn flush_awareness(&mut self, is_edited: bool, effects: &mut Vec<Effect>) {
+        self.report(is_edited, effects);
         if !self.presence.has_changed() {
             return;
         }

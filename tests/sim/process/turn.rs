@@ -1,6 +1,6 @@
 //! One turn of a room, with what it finds around it.
 
-use pageroom::rooms::{CompactRequest, Count, Input, Refusal, SlotId, Slots, Surroundings};
+use pageroom::rooms::{CompactRequest, Count, Input, Refusal, Sight, SlotId, Slots, Surroundings};
 use storage::{PageCommit, PageId, Seq};
 
 use super::{Around, Command, Door, MAX_BATCH, Process, Request};
@@ -106,6 +106,10 @@ impl Surroundings for Turn<'_, '_> {
         if let Ok(rows) = self.around.disk.foreign(self.id, after, before) {
             self.inputs.push(Input::Foreign { rows });
         }
+    }
+
+    fn seen(&mut self, _sight: Sight) {
+        // Nobody looks at the rooms here.
     }
 
     fn count(&mut self, count: Count, times: usize) {
