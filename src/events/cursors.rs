@@ -6,9 +6,9 @@
 //! `cursor_left {pageId, userId, connectionId}`. What is told a second has a limit in bytes, so a crowd's cursors move in longer steps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -16,9 +16,11 @@ use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
 use super::{
-    event_text,
+    SocketId, event_text,
+    pace::Pace,
     people::Person,
     viewers::Letters,
+    waiting::Waiting,
     watchers::{Form, Source, Watchers},
 };
 
@@ -26,11 +28,6 @@ use super::{
 pub const MAX_CURSOR_BYTES: usize = 4 * 1024;
 /// Cursors of one page, at most.
 const MAX_CURSORS: usize = 5000;
-/// Time between two frames.
-const FRAME: Duration = Duration::from_millis(50);
-/// What one listener hears of cursors: bytes a second, and bytes at once after a quiet time. One cursor may exceed that once.
-const BYTES_PER_SECOND: u64 = 50 * 1024;
-const BURST_BYTES: i64 = 4 * 1024;
 /// What a newcomer hears of the cursors that are there: bytes, at most.
 const MAX_INTRODUCTION_BYTES: usize = 16 * 1024;
 /// Colours that can be told apart, on white and on black.
@@ -50,24 +47,33 @@ pub fn color(user: &str) -> &'static str {
 }
 
 /// The cursors of one page.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Cursors {
     cursors: BTreeMap<Source, Cursor>,
-    /// Those that have moved or gone, the one that waits longest first. Each is there once.
-    queue: VecDeque<Source>,
-    /// Bytes that may be told now; below zero until one that was larger is made up for.
-    budget: i64,
-    refilled: Option<Instant>,
-    frame_from: Option<Instant>,
+    /// Those that have moved or gone.
+    queue: Waiting<Source>,
+    /// What one listener hears of them.
+    pace: Pace,
+}
+
+/// Whose a cursor is.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The user.
+    pub person: Arc<Person>,
+    /// What the connection is called.
+    pub connection: Arc<str>,
+    /// The colour in which others see it.
+    pub color: Arc<str>,
+    /// The socket whose program knows it: it is told nothing of it.
+    pub socket: Option<SocketId>,
 }
 
 #[derive(Debug)]
 struct Cursor {
-    person: Arc<Person>,
-    connection: Arc<str>,
+    owner: Owner,
     /// `None` when it has gone.
     place: Option<Arc<RawValue>>,
-    is_queued: bool,
     /// Others have been told of it.
     is_told: bool,
 }
@@ -81,7 +87,7 @@ struct Moved<'a> {
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     avatar_url: Option<Option<&'a str>>,
-    color: &'static str,
+    color: &'a str,
     cursor: &'a RawValue,
     connection_id: &'a str,
 }
@@ -93,44 +99,24 @@ enum Words {
     Left(Bytes),
 }
 
-impl Default for Cursors {
-    fn default() -> Self {
-        Self {
-            cursors: BTreeMap::new(),
-            queue: VecDeque::new(),
-            budget: BURST_BYTES,
-            refilled: None,
-            frame_from: None,
-        }
-    }
-}
-
 impl Cursors {
     /// A cursor is at a place now; the last one counts. O(log).
-    pub fn moved(
-        &mut self,
-        source: Source,
-        connection: &Arc<str>,
-        person: &Arc<Person>,
-        place: Arc<RawValue>,
-    ) {
+    pub fn moved(&mut self, source: Source, owner: Owner, place: Arc<RawValue>) {
         if self.cursors.len() >= MAX_CURSORS && !self.cursors.contains_key(&source) {
             return;
         }
         let cursor = self.cursors.entry(source).or_insert_with(|| Cursor {
-            person: person.clone(),
-            connection: connection.clone(),
+            owner: owner.clone(),
             place: None,
-            is_queued: false,
             is_told: false,
         });
         let is_same = cursor
             .place
             .as_ref()
             .is_some_and(|before| before.get() == place.get());
-        (cursor.person, cursor.place) = (person.clone(), Some(place));
-        if !is_same && !std::mem::replace(&mut cursor.is_queued, true) {
-            self.queue.push_back(source);
+        (cursor.owner, cursor.place) = (owner, Some(place));
+        if !is_same {
+            self.queue.add(source);
         }
     }
 
@@ -138,29 +124,18 @@ impl Cursors {
     pub fn left(&mut self, source: Source) {
         if let Some(cursor) = self.cursors.get_mut(&source) {
             cursor.place = None;
-            if !std::mem::replace(&mut cursor.is_queued, true) {
-                self.queue.push_back(source);
+            if cursor.is_told {
+                self.queue.add(source);
+            } else {
+                self.cursors.remove(&source);
+                self.queue.remove(source);
             }
         }
     }
 
-    /// The cursors of clients, which a page's presence shows.
-    pub fn clients(&self) -> Vec<Source> {
-        let sources = self.cursors.keys().copied();
-        sources
-            .filter(|source| matches!(source, Source::Client(_)))
-            .collect()
-    }
-
     /// When the next frame may be told, if something is to be. O(1).
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.queue.is_empty() {
-            return None;
-        }
-        let from = self.frame_from?;
-        let lacking = u64::try_from(1 - self.budget).unwrap_or_default();
-        let wait = Duration::from_millis((lacking * 1000).div_ceil(BYTES_PER_SECOND));
-        self.refilled.map(|refilled| from.max(refilled + wait))
+        self.pace.next().filter(|_| !self.queue.is_empty())
     }
 
     /// Whether there are none and everybody knows.
@@ -168,53 +143,37 @@ impl Cursors {
         self.cursors.is_empty()
     }
 
-    fn refill(&mut self, now: Instant) {
-        let since = self
-            .refilled
-            .map_or(Duration::from_secs(1), |at| now.saturating_duration_since(at));
-        let millis = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-        let bytes = millis.saturating_mul(BYTES_PER_SECOND) / 1000;
-        if bytes > 0 || self.refilled.is_none() {
-            self.budget = self.budget.saturating_add_unsigned(bytes).min(BURST_BYTES);
-            self.refilled = Some(now);
-        }
-    }
-
     /// Tells a frame, if it is time for one. O(watchers · what is told).
     pub fn tell(&mut self, now: Instant, page: &str, watchers: &Watchers, told: &mut Letters) {
-        if self.queue.is_empty() || self.frame_from.is_some_and(|from| now < from) {
+        if self.queue.is_empty() || !self.pace.is_time(now) {
             return;
         }
-        self.refill(now);
         let forms = (watchers.any(Form::Each), watchers.any(Form::Sets));
         let mut users: BTreeSet<Arc<str>> = BTreeSet::new();
-        let (mut frame, mut later) = (Vec::new(), Vec::new());
-        while self.budget > 0
-            && let Some(source) = self.queue.pop_front()
+        let (mut frame, mut last) = (Vec::new(), 0);
+        while self.pace.has_room()
+            && let Some((number, source)) = self.queue.after(last)
         {
+            last = number;
             let Some(cursor) = self.cursors.get_mut(&source) else {
                 continue;
             };
-            let user = &cursor.person.user_id;
+            let user = &cursor.owner.person.user_id;
             if cursor.place.is_some() && !users.insert(user.clone()) {
-                later.push(source);
+                // It goes on waiting where it does.
                 continue;
             }
-            cursor.is_queued = false;
+            self.queue.remove(source);
             let words = cursor.words(page, forms);
-            let size = words.as_ref().map_or(0, Words::size);
+            let (size, own) = (words.as_ref().map_or(0, Words::size), cursor.owner.socket);
             if cursor.place.is_none() {
                 self.cursors.remove(&source);
             }
-            self.budget = self.budget.saturating_sub_unsigned(size);
-            frame.extend(words.map(|words| (source, words)));
-        }
-        // They go on waiting where they were.
-        for source in later.into_iter().rev() {
-            self.queue.push_front(source);
+            self.pace.spend(size);
+            frame.extend(words.map(|words| (own, words)));
         }
         if !frame.is_empty() {
-            self.frame_from = Some(now + FRAME);
+            self.pace.told(now);
             tell_frame(page, &frame, watchers, told);
         }
     }
@@ -256,23 +215,28 @@ impl Cursor {
         self.is_told.then(|| {
             let body = json!({
                 "pageId": page,
-                "userId": self.person.user_id,
-                "connectionId": self.connection,
+                "userId": self.owner.person.user_id,
+                "connectionId": self.owner.connection,
             });
             Words::Left(event_text("cursor_left", &body))
         })
     }
 
     fn told_as(&self, page: &str, (each, sets): (bool, bool)) -> Option<Words> {
-        let person = &self.person;
+        let Owner {
+            person,
+            connection,
+            color,
+            ..
+        } = &self.owner;
         let moved = Moved {
             page_id: None,
             user_id: &person.user_id,
             name: person.name.as_deref(),
             avatar_url: None,
-            color: color(&person.user_id),
+            color,
             cursor: self.place.as_deref()?,
-            connection_id: &self.connection,
+            connection_id: connection,
         };
         let entry = sets
             .then(|| serde_json::value::to_raw_value(&moved).ok())
@@ -290,15 +254,14 @@ impl Cursor {
 }
 
 impl Words {
-    fn size(&self) -> u64 {
-        let size = match self {
+    fn size(&self) -> usize {
+        match self {
             Self::Left(text) => text.len(),
             Self::Moved(event, entry) => {
                 let entry = entry.as_ref().map_or(0, |entry| entry.get().len() + 1);
                 event.as_ref().map_or(0, Bytes::len).max(entry)
             }
-        };
-        size as u64
+        }
     }
 }
 
@@ -316,25 +279,25 @@ fn set(page: &str, entries: &[&RawValue]) -> Bytes {
     event_text("cursors_moved", &set)
 }
 
-fn tell_frame(page: &str, frame: &[(Source, Words)], watchers: &Watchers, told: &mut Letters) {
-    let entries = frame.iter().filter_map(|(source, words)| match words {
-        Words::Moved(_, entry) => Some((*source, &**entry.as_ref()?)),
+fn tell_frame(page: &str, frame: &[(Option<SocketId>, Words)], watchers: &Watchers, told: &mut Letters) {
+    let entries = frame.iter().filter_map(|(own, words)| match words {
+        Words::Moved(_, entry) => Some((*own, &**entry.as_ref()?)),
         Words::Left(_) => None,
     });
-    let (sources, entries): (Vec<_>, Vec<_>) = entries.unzip();
+    let (owns, entries): (Vec<_>, Vec<_>) = entries.unzip();
     let moved = (!entries.is_empty()).then(|| set(page, &entries));
     for (socket, watcher) in watchers.iter() {
-        let own = Source::Socket(socket);
+        let its_own = Some(socket);
         // The entries are one text for all, with each program's own among them; of its own alone it is told nothing.
-        if watcher.form() == Form::Sets && sources.iter().any(|source| *source != own) {
+        if watcher.form() == Form::Sets && owns.iter().any(|own| *own != its_own) {
             told.extend(moved.clone().map(|text| (socket, text)));
         }
-        for (source, words) in frame {
+        for (own, words) in frame {
             match words {
-                Words::Moved(Some(event), _) if watcher.form() == Form::Each && *source != own => {
+                Words::Moved(Some(event), _) if watcher.form() == Form::Each && *own != its_own => {
                     told.push((socket, event.clone()));
                 }
-                Words::Left(text) if *source != own => told.push((socket, text.clone())),
+                Words::Left(text) if *own != its_own => told.push((socket, text.clone())),
                 Words::Moved(..) | Words::Left(_) => {}
             }
         }
@@ -344,6 +307,8 @@ fn tell_frame(page: &str, frame: &[(Source, Words)], watchers: &Watchers, told: 
 #[cfg(test)]
 mod tests {
     use serde_json::Value as Json;
+
+    use std::time::Duration;
 
     use super::*;
     use crate::events::{SocketId, people::tests::person, watchers::tests::both};
@@ -366,9 +331,14 @@ mod tests {
     impl Stage {
         fn moves(&mut self, number: u64, user: &str, place: &Json) {
             let place = serde_json::value::to_raw_value(place).expect("JSON");
-            let (socket, person) = (format!("s{number}"), Arc::new(person(user, "s")));
+            let owner = Owner {
+                person: Arc::new(person(user, "s")),
+                connection: format!("s{number}").into(),
+                color: color(user).into(),
+                socket: Some(SocketId(number)),
+            };
             let source = Source::Socket(SocketId(number));
-            self.cursors.moved(source, &socket.into(), &person, place.into());
+            self.cursors.moved(source, owner, place.into());
         }
 
         fn leaves(&mut self, number: u64) {

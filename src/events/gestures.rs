@@ -11,17 +11,30 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 
-use super::{Answer, Call, EventSocket, cursors::MAX_CURSOR_BYTES};
+use super::{Answer, Call, EventSocket, Profile, cursors::MAX_CURSOR_BYTES};
 use crate::rooms::{Refusal, RefusalCode, RoomName};
+
+/// Spoken whatever applications are: these events are of documents.
+pub(super) static PROFILE: Profile = Profile {
+    name: "gestures",
+    speaks,
+    handle: |socket, call| {
+        let answer = handle(&socket, &call);
+        Box::pin(std::future::ready(answer)) as BoxFuture<'static, Answer>
+    },
+    refused,
+    ..Profile::SILENT
+};
 
 /// The events.
 const EVENTS: [&str; 4] = ["typing_start", "typing_stop", "cursor_move", "presence:activity"];
 
 /// Whether an event is one of these.
-pub(super) fn speaks(event: &str) -> bool {
+fn speaks(event: &str) -> bool {
     EVENTS.contains(&event)
 }
 
@@ -44,7 +57,7 @@ struct Activity {
 }
 
 /// Does what one of these events wants.
-pub(super) fn handle(socket: &EventSocket, call: &Call) -> Answer {
+fn handle(socket: &EventSocket, call: &Call) -> Answer {
     if call.name == "presence:activity" {
         let Activity { idle } = call.read()?;
         socket.set_away(idle);
@@ -62,6 +75,13 @@ pub(super) fn handle(socket: &EventSocket, call: &Call) -> Answer {
     match is_there {
         true => Ok(json!({ "pageId": room.id() })),
         false => Err(Refusal::new(RefusalCode::Conflict, "join the page first")),
+    }
+}
+
+fn refused(socket: &EventSocket, call: &Call, refusal: &Refusal) {
+    if refusal.code == RefusalCode::Malformed {
+        let body = json!({ "event": call.name, "error": refusal.message });
+        socket.tell("validation_error", &body);
     }
 }
 

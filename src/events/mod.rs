@@ -10,10 +10,12 @@
 //!
 //! A [room](Rooms) has a name out of [one grammar](crate::rooms::RoomName), members, and nothing in the store. Its members are let in by
 //! the same sources of access as those of pages, asked under the room's own name, and are sent away by the same changes.
-//! [`Presence`] knows who is at the pages over connections of every protocol, who types there and where the cursors are; [`Drives`] knows who of
+//! [`Presence`] knows who is at the pages over connections of every protocol, who types there and where the cursors are, and shows that
+//! to programs with awareness, and what those show to these; [`Drives`] knows who of
 //! drives and workspaces is online, idle or away. What they are made of is pure, with the time as an argument.
 //! A *profile* is the vocabulary of one application; all that are configured are spoken at once, since their events have different names.
 
+mod awareness;
 mod broadcast;
 mod call;
 mod cursors;
@@ -24,8 +26,10 @@ mod hall;
 mod history;
 mod inbox;
 mod indexer;
+mod mirror;
 mod offset;
 mod outbox;
+mod pace;
 mod pagespace;
 mod patio;
 mod people;
@@ -37,12 +41,14 @@ mod rooms;
 mod rules;
 mod services;
 mod socket;
+mod states;
 mod statuses;
 mod ticker;
 mod token_bucket;
 mod typing;
 mod versions;
 mod viewers;
+mod waiting;
 mod watchers;
 
 use broadcast::is_momentary;

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 
-use super::{Answer, Call, EventSocket, Profile, Way, gestures, not_found};
+use super::{Answer, Call, EventSocket, Profile, Way, not_found};
 use crate::rooms::{Refusal, RefusalCode, RoomName, is_id};
 
 pub(super) static PROFILE: Profile = Profile {
@@ -89,7 +89,7 @@ fn speaks(event: &str) -> bool {
         "shell:resize",
         "shell:disconnect",
     ];
-    topic(event).is_some() || others.contains(&event) || gestures::speaks(event)
+    topic(event).is_some() || others.contains(&event)
 }
 
 fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
@@ -112,7 +112,6 @@ fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
                 socket.leave(&room, Way::Presence);
                 Ok(json!({ "pageId": room.id() }))
             }
-            event if gestures::speaks(event) => gestures::handle(&socket, &call),
             "join" | "leave" => Ok(json!({})),
             _ => shell(&socket, &call),
         }

@@ -203,6 +203,13 @@ impl People {
         self.version
     }
 
+    /// Who is there over a connection. O(connections of its user).
+    pub fn at(&self, place: Place) -> Option<&Arc<Person>> {
+        let present = self.users.get(self.places.get(&place)?)?;
+        let found = present.over.iter().find(|(over, _)| *over == place);
+        found.map(|(_, person)| person)
+    }
+
     /// How many users there are.
     pub fn len(&self) -> usize {
         self.users.len()

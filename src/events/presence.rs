@@ -5,7 +5,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::RandomState,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -14,8 +15,12 @@ use storage::PageId;
 
 use super::{
     Alarm, EventRooms, SocketId, Timed,
-    cursors::Cursors,
+    awareness::{AwarenessLink, Seen},
+    color,
+    cursors::{Cursors, Owner},
+    mirror::{Cost, Mirror, Question},
     people::{Person, Place},
+    states,
     ticker::now,
     typing::Typing,
     viewers::{Letters, Listening, Viewers},
@@ -32,6 +37,10 @@ pub struct Presence {
     alarm: Alarm,
     /// Those who type that are named at a time.
     max_named: usize,
+    /// What awareness is reached by, once there are rooms.
+    awareness: OnceLock<AwarenessLink>,
+    /// Makes client ids of the numbers of sockets.
+    keys: RandomState,
     state: Mutex<State>,
 }
 
@@ -49,16 +58,21 @@ struct Page {
     watchers: Watchers,
     typing: Typing,
     cursors: Cursors,
+    mirror: Mirror,
+    /// The seats in the room of the page's document.
+    seats: BTreeSet<u64>,
     deadline: Option<Instant>,
 }
 
 impl Page {
-    fn new(room: &RoomName) -> Self {
+    fn new(room: &RoomName, keys: RandomState) -> Self {
         Self {
             viewers: Viewers::new(room.id()),
             watchers: Watchers::default(),
             typing: Typing::default(),
             cursors: Cursors::default(),
+            mirror: Mirror::new(keys),
+            seats: BTreeSet::new(),
             deadline: None,
         }
     }
@@ -82,15 +96,59 @@ impl Page {
         }
     }
 
-    fn stop(&mut self, source: Source) {
-        self.typing.stop(source);
-        self.cursors.left(source);
+    fn stop(&mut self, socket: SocketId) {
+        self.typing.stop(Source::Socket(socket));
+        self.cursors.left(Source::Socket(socket));
+        self.mirror.left(socket);
     }
 
     fn tell(&mut self, now: Instant, room: &RoomName, max_named: usize, told: &mut Letters) {
         self.viewers.tell(now, told);
         self.typing.tell(now, room.id(), max_named, &self.watchers, told);
+        for (source, types) in self.typing.take_changed() {
+            if let Source::Socket(socket) = source
+                && let Some(watcher) = self.watchers.get(socket)
+            {
+                self.mirror.types(socket, &watcher.person, types);
+            }
+        }
         self.cursors.tell(now, room.id(), &self.watchers, told);
+    }
+
+    /// Whether there are programs of both kinds: sockets that hear events, and seats with awareness.
+    fn has_both_kinds(&self) -> bool {
+        !self.watchers.is_empty() && self.seats.len() > self.watchers.unaware()
+    }
+
+    /// Takes in what is to be seen in the page's awareness.
+    fn see(&mut self, now: Instant, sight: Seen) {
+        let Self {
+            mirror,
+            cursors,
+            typing,
+            viewers,
+            watchers,
+            ..
+        } = self;
+        if sight.is_whole {
+            mirror.begin_anew((cursors, typing));
+        }
+        let people = viewers.people();
+        for (client, change) in sight.clients {
+            let owner = |seat| {
+                let person = people.at(Place::Seat(seat))?.clone();
+                Some(Owner {
+                    connection: client.0.to_string().into(),
+                    color: color(&person.user_id).into(),
+                    socket: watchers.named(&person.socket_id),
+                    person,
+                })
+            };
+            mirror.saw(now, client, change, owner, (cursors, typing));
+        }
+        if sight.is_edited {
+            mirror.edited();
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -98,12 +156,18 @@ impl Page {
             self.viewers.next_deadline(),
             self.typing.next_deadline(),
             self.cursors.next_deadline(),
+            self.mirror.next_deadline(),
         ];
         deadlines.into_iter().flatten().min()
     }
 
     fn is_idle(&self) -> bool {
-        self.watchers.is_empty() && self.viewers.is_idle() && self.typing.is_idle() && self.cursors.is_idle()
+        let is_empty = self.watchers.is_empty() && self.seats.is_empty();
+        is_empty
+            && self.viewers.is_idle()
+            && self.typing.is_idle()
+            && self.cursors.is_idle()
+            && self.mirror.is_idle()
     }
 }
 
@@ -114,8 +178,15 @@ impl Presence {
             rooms,
             alarm: Alarm::default(),
             max_named,
+            awareness: OnceLock::new(),
+            keys: RandomState::new(),
             state: Mutex::default(),
         }
+    }
+
+    /// From now on, programs with awareness and those without see each other.
+    pub(super) fn link(&self, link: AwarenessLink) {
+        let _ = self.awareness.set(link);
     }
 
     /// The rooms in which it is told.
@@ -136,7 +207,8 @@ impl Presence {
     /// Changes something at a page and tells what is due.
     fn at<T>(&self, room: &RoomName, change: impl FnOnce(&mut Page, Instant, &mut Letters) -> T) -> T {
         let (mut state, now) = (self.state(), now());
-        let page = state.pages.entry(room.clone()).or_insert_with(|| Page::new(room));
+        let entry = state.pages.entry(room.clone());
+        let page = entry.or_insert_with(|| Page::new(room, self.keys.clone()));
         let mut told = Letters::new();
         let changed = change(page, now, &mut told);
         self.settle(&mut state, now, room, told);
@@ -148,7 +220,16 @@ impl Presence {
         let Some(page) = state.pages.get_mut(room) else {
             return;
         };
+        if let Some(awareness) = self.awareness.get() {
+            let has_both = page.has_both_kinds();
+            if page.mirror.link(has_both, (&mut page.cursors, &mut page.typing)) {
+                awareness.watch(room, has_both);
+            }
+        }
         page.tell(now, room, self.max_named, &mut told);
+        if let Some(awareness) = self.awareness.get() {
+            awareness.take(room, page.mirror.turn(now));
+        }
         // Under the lock, so that what is told at a page comes in its order.
         self.rooms.tell_each(&told);
         let deadline = page.next_deadline();
@@ -204,9 +285,11 @@ impl Presence {
         self.change(room, socket, person, |watcher| watcher.looks = looks);
     }
 
-    /// A socket has opened a page in this form and knows it, or has closed it.
-    pub fn open(&self, room: &RoomName, socket: SocketId, form: Option<Form>) {
-        self.change(room, socket, None, |watcher| watcher.opened = form);
+    /// A socket has opened a page in this form and knows it, or has closed it; and whether it takes part in the document.
+    pub fn open(&self, room: &RoomName, socket: SocketId, form: Option<Form>, syncs: bool) {
+        self.change(room, socket, None, |watcher| {
+            (watcher.opened, watcher.syncs) = (form, syncs);
+        });
     }
 
     /// Changes how a socket is at a page: one that is there, or one that comes as a person.
@@ -236,7 +319,7 @@ impl Presence {
             page.watchers.remove(socket);
             page.viewers.listen(socket, Listening::NOTHING);
             page.viewers.people().went(now, Place::Socket(socket), departure);
-            page.stop(Source::Socket(socket));
+            page.stop(socket);
         });
     }
 
@@ -264,17 +347,51 @@ impl Presence {
 
     /// A socket's cursor is somewhere else now, or nowhere. Gives whether the socket is there.
     pub fn point_at(&self, room: &RoomName, socket: SocketId, cursor: Option<Arc<RawValue>>) -> bool {
+        let pointer = cursor.as_ref().map(states::pointer);
         self.at(room, |page, _, _| {
             let Some(watcher) = page.watchers.get(socket) else {
                 return false;
             };
             let (source, person) = (Source::Socket(socket), watcher.person.clone());
+            page.mirror.point(socket, &person, pointer);
+            let owner = Owner {
+                connection: person.socket_id.clone(),
+                color: color(&person.user_id).into(),
+                socket: Some(socket),
+                person,
+            };
             match cursor {
-                Some(cursor) => page.cursors.moved(source, &person.socket_id, &person, cursor),
+                Some(cursor) => page.cursors.moved(source, owner, cursor),
                 None => page.cursors.left(source),
             }
             true
         })
+    }
+
+    /// Something has changed in the awareness of a page.
+    pub(super) fn see(&self, room: &RoomName, sight: Seen) {
+        self.at_known(room, |page, now| page.see(now, sight));
+    }
+
+    /// What a page's awareness and its text were asked is answered, or not.
+    pub(super) fn answered(
+        &self,
+        room: &RoomName,
+        question: Question,
+        answer: Option<(Vec<Option<crdt::Place>>, Cost)>,
+    ) {
+        self.at_known(room, |page, now| {
+            page.mirror.answered(now, question, answer, &mut page.cursors);
+        });
+    }
+
+    /// Changes something at a page at which somebody is.
+    fn at_known(&self, room: &RoomName, change: impl FnOnce(&mut Page, Instant)) {
+        let (mut state, now) = (self.state(), now());
+        if let Some(page) = state.pages.get_mut(room) {
+            change(page, now);
+            self.settle(&mut state, now, room, Letters::new());
+        }
     }
 }
 
@@ -305,14 +422,22 @@ impl Timed for Presence {
 impl Attendance for Presence {
     fn came(&self, page: &PageId, seat: u64, viewer: Viewer) {
         let person = Person::new(viewer, &seat.to_string());
-        self.at(&RoomName::of_page(page), |page, _, _| {
+        let room = RoomName::of_page(page);
+        let was_linked = self.at(&room, |page, _, _| {
             page.viewers.people().came(Place::Seat(seat), person);
+            page.seats.insert(seat);
+            page.mirror.is_linked()
         });
+        // It may be the first one in a new room.
+        if let Some(awareness) = self.awareness.get().filter(|_| was_linked) {
+            awareness.watch(&room, true);
+        }
     }
 
     fn went(&self, page: &PageId, seat: u64, departure: Departure) {
         self.at(&RoomName::of_page(page), |page, now, _| {
             page.viewers.people().went(now, Place::Seat(seat), departure);
+            page.seats.remove(&seat);
         });
     }
 }

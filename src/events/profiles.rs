@@ -6,7 +6,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Answer, Broadcast, Call, EventServices, EventSocket, Told, inbox, indexer, not_found, pagespace, patio,
+    Answer, Broadcast, Call, EventServices, EventSocket, Told, gestures, inbox, indexer, not_found,
+    pagespace, patio,
 };
 use crate::{
     protocols::events::is_of_documents,
@@ -67,7 +68,7 @@ impl Profile {
 static ALL: [&Profile; 3] = [&pagespace::PROFILE, &patio::PROFILE, &indexer::PROFILE];
 
 /// Vocabularies of the server's own, which are always spoken.
-static OWN: [&Profile; 1] = [&inbox::PROFILE];
+static OWN: [&Profile; 2] = [&inbox::PROFILE, &gestures::PROFILE];
 
 /// The vocabularies that are spoken, as they are configured: names separated by commas.
 #[derive(Clone)]
@@ -169,6 +170,7 @@ mod tests {
         );
         let none: Profiles = "".parse().expect("none");
         assert!(none.of("join_channel").is_none());
+        assert!(none.of("typing_start").is_some(), "it is of documents");
         let one: Profiles = " pagespace ,".parse().expect("one");
         assert!(one.of("join_channel").is_some());
         let unknown = "pagespace,pagespcae".parse::<Profiles>().err();

@@ -6,7 +6,7 @@ use storage::SharedStore;
 
 use super::{
     BroadcastIds, ContentConfig, Desks, Drives, EventRules, EventServices, History, Jobs, Patio, PatioConfig,
-    Presence, Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed,
+    Presence, Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed, awareness::AwarenessLink,
 };
 use crate::{access::Access, reader::Readers, rooms::Registry, telemetry::Metrics};
 
@@ -52,6 +52,13 @@ impl EventServices {
         config: EventConfig,
         metrics: Metrics,
     ) -> Arc<Self> {
+        let format = config.content.default_format;
+        presence.link(AwarenessLink::new(
+            registry.clone(),
+            readers.clone(),
+            format,
+            &presence,
+        ));
         let (rooms, alarm) = (presence.rooms().clone(), presence.alarm().clone());
         Arc::new(Self {
             patio: Patio::new(&config.patio, rooms.clone(), alarm.clone()),

@@ -36,6 +36,8 @@ pub struct Typing {
     order: BTreeMap<u64, Arc<str>>,
     sources: BTreeMap<Source, (Arc<str>, Instant)>,
     ends: BTreeSet<(Instant, Source)>,
+    /// Sources that have begun or ended since that was last asked.
+    changed: BTreeSet<Source>,
     begun: u64,
     /// Those who are named, as last told, and how many there were.
     named: Vec<Arc<str>>,
@@ -60,6 +62,9 @@ impl Typing {
         let until = now + TYPING_TIME;
         let before = self.sources.insert(source, (person.user_id.clone(), until));
         self.ends.insert((until, source));
+        if before.is_none() {
+            self.changed.insert(source);
+        }
         if let Some((user, until)) = before {
             if until != now + TYPING_TIME {
                 self.ends.remove(&(until, source));
@@ -90,8 +95,18 @@ impl Typing {
     pub fn stop(&mut self, source: Source) {
         if let Some((user, until)) = self.sources.remove(&source) {
             self.ends.remove(&(until, source));
+            self.changed.insert(source);
             self.release(&user);
         }
+    }
+
+    /// The sources that have begun or ended, with whether they type now.
+    pub fn take_changed(&mut self) -> Vec<(Source, bool)> {
+        let changed = std::mem::take(&mut self.changed);
+        let changed = changed.into_iter();
+        changed
+            .map(|source| (source, self.sources.contains_key(&source)))
+            .collect()
     }
 
     fn release(&mut self, user: &Arc<str>) {

@@ -31,6 +31,8 @@ pub struct Watcher {
     pub person: Arc<Person>,
     /// In which form it has opened the page, if it has.
     pub opened: Option<Form>,
+    /// Its program takes part in the document, and so in awareness.
+    pub syncs: bool,
     /// It is shown among those who look at the page, and wants to be told of them.
     pub looks: bool,
 }
@@ -41,8 +43,14 @@ impl Watcher {
         Self {
             person,
             opened: None,
+            syncs: false,
             looks: false,
         }
+    }
+
+    /// Whether it has opened the page and knows nothing of awareness.
+    fn is_unaware(&self) -> bool {
+        self.opened.is_some() && !self.syncs
     }
 
     /// In which form it hears of typing and cursors.
@@ -53,37 +61,56 @@ impl Watcher {
 
 /// The sockets at one page.
 #[derive(Debug, Default)]
-pub struct Watchers(BTreeMap<SocketId, Watcher>);
+pub struct Watchers {
+    sockets: BTreeMap<SocketId, Watcher>,
+    /// How many have opened the page and know nothing of awareness.
+    unaware: usize,
+}
 
 impl Watchers {
     /// A socket is at the page.
     pub fn set(&mut self, socket: SocketId, watcher: Watcher) {
-        self.0.insert(socket, watcher);
+        self.remove(socket);
+        self.unaware += usize::from(watcher.is_unaware());
+        self.sockets.insert(socket, watcher);
     }
 
     /// A socket is not at the page any more.
     pub fn remove(&mut self, socket: SocketId) {
-        self.0.remove(&socket);
+        let before = self.sockets.remove(&socket);
+        self.unaware -= usize::from(before.is_some_and(|watcher| watcher.is_unaware()));
     }
 
     /// A socket, if it is at the page.
     pub fn get(&self, socket: SocketId) -> Option<&Watcher> {
-        self.0.get(&socket)
+        self.sockets.get(&socket)
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (SocketId, &Watcher)> {
-        self.0.iter().map(|(socket, watcher)| (*socket, watcher))
+        self.sockets.iter().map(|(socket, watcher)| (*socket, watcher))
+    }
+
+    /// How many have opened the page and know nothing of awareness.
+    pub fn unaware(&self) -> usize {
+        self.unaware
+    }
+
+    /// The one that a connection is called, if it is at the page. O(all).
+    pub fn named(&self, connection: &str) -> Option<SocketId> {
+        let mut all = self.sockets.iter();
+        let found = all.find(|(_, watcher)| &*watcher.person.socket_id == connection);
+        found.map(|(socket, _)| *socket)
     }
 
     /// Whether some hear in this form.
     pub fn any(&self, form: Form) -> bool {
-        self.0.values().any(|watcher| watcher.form() == form)
+        self.sockets.values().any(|watcher| watcher.form() == form)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.sockets.is_empty()
     }
 }
 

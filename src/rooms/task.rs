@@ -11,9 +11,8 @@ use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, Store
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, RefusalCode, Room,
-    Sight,
-    SlotId, Surroundings,
+    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, RefusalCode,
+    Room, Sight, SlotId, Surroundings,
     clock::{heavily, now},
     loading::{foreign_rows, load, open_document},
     mailbox::{Announce, Command, Join, Post, Reply},

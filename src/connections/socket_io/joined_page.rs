@@ -252,7 +252,7 @@ impl JoinedPage {
             self.words.joined(ack, &viewers, joined, frames);
         }
         if self.has_joined {
-            self.events.hear(&self.room, self.form);
+            self.events.hear(&self.room, self.form, self.is_synced);
         }
     }
 }

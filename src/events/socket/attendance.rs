@@ -58,7 +58,7 @@ impl EventSocket {
         match (room.kind(), way) {
             (RoomKind::Page, _) if has_left => presence.leave(room, self.id, Departure::Clean),
             (RoomKind::Page, Way::Presence) => presence.look(room, self.id, None),
-            (RoomKind::Page, Way::Page) => presence.open(room, self.id, None),
+            (RoomKind::Page, Way::Page) => presence.open(room, self.id, None, false),
             (RoomKind::Drive | RoomKind::Workspace, _) if has_left => {
                 self.services.drives.leave(room, self.id, Departure::Clean);
             }
@@ -72,8 +72,8 @@ impl EventSocket {
     }
 
     /// The client knows that it has opened a page, and hears in this form what changes about those who are there.
-    pub fn hear(&self, room: &RoomName, form: Form) {
-        self.services.presence.open(room, self.id, Some(form));
+    pub fn hear(&self, room: &RoomName, form: Form, syncs: bool) {
+        self.services.presence.open(room, self.id, Some(form), syncs);
     }
 
     /// Its user is no member of a drive or a workspace any more, if that is why it was sent away. Who cannot be asked about now, or has to

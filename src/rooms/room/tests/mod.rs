@@ -19,6 +19,7 @@ mod retiring;
 mod slow_reader;
 mod standing;
 mod storing;
+mod watched;
 
 use std::time::SystemTime;
 
@@ -97,6 +98,8 @@ struct Stage {
     holes: Vec<(Seq, Seq)>,
     answers: Vec<(RequestId, Result<Seq, RefusalCode>)>,
     refused: BTreeMap<&'static str, usize>,
+    /// What was to be seen from outside.
+    seen: Vec<Sight>,
     failed: bool,
     retired: bool,
     effects: Vec<Effect>,
@@ -159,6 +162,7 @@ impl Stage {
             holes: Vec::new(),
             answers: Vec::new(),
             refused: BTreeMap::new(),
+            seen: Vec::new(),
             failed: false,
             retired: false,
             effects: Vec::new(),
@@ -423,6 +427,7 @@ impl Stage {
                 self.answers
                     .push((request, result.map_err(|refusal| refusal.code)));
             }
+            Effect::Seen(sight) => self.seen.push(sight),
             Effect::Count(Count::Refused(kind), count) => *self.refused.entry(kind).or_default() += count,
             Effect::Count(Count::Failures, _) => self.failed = true,
             Effect::Count(Count::Deltas | Count::Resyncs, _) => {}

@@ -1,0 +1,506 @@
+//! The two kinds of programs at one page, as each sees the other's cursors and typing: those without Yjs, and those with awareness. Pure:
+//! time is an argument.
+//!
+//! ```text
+//!  a state in awareness ──► typing, or a cursor that is passed on ──────────────► events
+//!          └─ a selection ──► unresolved ══► question ══► answer: two numbers ──────┘
+//!
+//!  events ──► typing, or a cursor that is passed on ──────────────► ready ──► a state in awareness
+//!     └─ two numbers ──► unresolved ══► question ══► answer ──────────┘
+//! ```
+//!
+//! Where a selection is in the text only a document knows, so that is asked: of all that wait together, so often and no oftener, and the less
+//! often the larger the page is and the longer an answer takes. Selections of clients are asked about again when the page is edited, because
+//! their numbers have become others. What is not answered is not shown. Nothing is done at pages where one kind is alone.
+//!
+//! A client says that somebody types with each change of its state, and stops with the next one that does not say so. A state that is merely
+//! renewed says nothing: programs renew it as long as they run.
+
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crdt::{ClientId, Place};
+use serde_json::value::RawValue;
+
+use super::{
+    SocketId, color,
+    cursors::{Cursors, Owner},
+    pace::Pace,
+    people::Person,
+    states::{self, Pointer, Range, Seen},
+    typing::Typing,
+    waiting::Waiting,
+    watchers::Source,
+};
+use crate::rooms::ShownStates;
+
+/// Sockets of one page that are shown in awareness, at most.
+const MAX_SHOWN: usize = 1000;
+/// Clients of one seat whose cursors and typing are told, at most. Programs have one.
+const MAX_OF_SEAT: usize = 16;
+/// Cursors that are asked about at once, at most.
+const MAX_ASKED: usize = 32;
+/// Shortest time between two questions.
+const ASK_PAUSE: Duration = Duration::from_millis(50);
+/// Of a page that is asked about, so much is gone through a second, in bytes.
+const ASKED_BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
+/// Pause after an answer, in times that it has taken.
+const REST: u32 = 4;
+/// Pause after a question that was not answered.
+const RETRY: Duration = Duration::from_secs(2);
+/// What a state costs beside its text, in bytes.
+const STATE_OVERHEAD: usize = 16;
+
+/// The two kinds of programs at one page.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    clients: BTreeMap<ClientId, Client>,
+    /// How many of them each seat has.
+    seats: BTreeMap<u64, usize>,
+    sockets: BTreeMap<SocketId, Shown>,
+    /// Whose selection is to be asked about.
+    unresolved: Waiting<Source>,
+    /// Sockets whose state is to be shown.
+    ready: Waiting<SocketId>,
+    pace: Pace,
+    is_asking: bool,
+    ask_from: Option<Instant>,
+    /// The page was edited since clients were asked about.
+    is_edited: bool,
+    /// A client has shown its cursor as programs with Monaco do.
+    in_selection: bool,
+    is_linked: bool,
+    /// Makes client ids of the numbers of sockets.
+    keys: RandomState,
+}
+
+/// A client of awareness.
+#[derive(Debug)]
+struct Client {
+    owner: Owner,
+    seat: u64,
+    state: Arc<str>,
+    range: Option<Range>,
+}
+
+/// A socket as it is shown in awareness.
+#[derive(Debug)]
+struct Shown {
+    person: Arc<Person>,
+    pointer: Option<Pointer>,
+    /// Where its selection is.
+    resolved: Option<Arc<RawValue>>,
+    is_typing: bool,
+    /// The state that is shown.
+    told: Option<Arc<str>>,
+}
+
+/// What a client shows now, with the seat whose it is; `None` for one that has gone.
+pub(super) type Change = Option<(u64, Arc<str>, Seen)>;
+
+/// Selections whose other form is wanted.
+#[derive(Debug)]
+pub(super) struct Question {
+    asked: Vec<(Source, Range)>,
+    since: Instant,
+}
+
+/// What an answer has cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    pub(super) time: Duration,
+    /// The page's size.
+    pub(super) bytes: u64,
+}
+
+/// What is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    pub(super) states: ShownStates,
+    pub(super) question: Option<Question>,
+}
+
+impl Question {
+    /// The ends of the selections.
+    pub(super) fn places(&self) -> Vec<Place> {
+        self.asked.iter().flat_map(|(_, range)| range.places()).collect()
+    }
+}
+
+impl Mirror {
+    /// Nobody yet.
+    pub(super) fn new(keys: RandomState) -> Self {
+        Self {
+            clients: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            unresolved: Waiting::default(),
+            ready: Waiting::default(),
+            pace: Pace::default(),
+            is_asking: false,
+            ask_from: None,
+            is_edited: false,
+            in_selection: false,
+            is_linked: false,
+            keys,
+        }
+    }
+
+    /// The client as which a socket is shown: always the same. Yjs draws smaller ids; those of other libraries are as unlikely to be the same
+    /// as any two of them.
+    fn client_of(&self, socket: SocketId) -> ClientId {
+        ClientId(1 << 52 | self.keys.hash_one(socket) >> 12)
+    }
+
+    /// A socket's cursor is somewhere else, or nowhere.
+    pub(super) fn point(&mut self, socket: SocketId, person: &Arc<Person>, pointer: Option<Pointer>) {
+        let is_range = matches!(pointer, Some(Pointer::Range(_)));
+        if let Some(shown) = self.shown(socket, person, pointer.is_some()) {
+            shown.pointer = pointer;
+            if !is_range {
+                shown.resolved = None;
+            }
+            self.queue(socket);
+        }
+    }
+
+    /// A socket types, or does not any more.
+    pub(super) fn types(&mut self, socket: SocketId, person: &Arc<Person>, is_typing: bool) {
+        if let Some(shown) = self.shown(socket, person, is_typing) {
+            shown.is_typing = is_typing;
+            self.make_ready(socket);
+        }
+    }
+
+    /// A socket is not at the page any more.
+    pub(super) fn left(&mut self, socket: SocketId) {
+        if let Some(shown) = self.sockets.get_mut(&socket) {
+            (shown.pointer, shown.resolved, shown.is_typing) = (None, None, false);
+            self.make_ready(socket);
+        }
+    }
+
+    /// A socket as it is shown; it may not be shown yet if it begins to.
+    fn shown(&mut self, socket: SocketId, person: &Arc<Person>, begins: bool) -> Option<&mut Shown> {
+        let has_room = begins && self.sockets.len() < MAX_SHOWN;
+        if has_room && !self.sockets.contains_key(&socket) {
+            let shown = Shown {
+                person: person.clone(),
+                pointer: None,
+                resolved: None,
+                is_typing: false,
+                told: None,
+            };
+            self.sockets.insert(socket, shown);
+        }
+        let shown = self.sockets.get_mut(&socket)?;
+        shown.person = person.clone();
+        Some(shown)
+    }
+
+    /// What a socket points at has changed: it is asked about, or shown.
+    fn queue(&mut self, socket: SocketId) {
+        let Some(shown) = self.sockets.get_mut(&socket) else {
+            return;
+        };
+        if !matches!(shown.pointer, Some(Pointer::Range(_))) {
+            return self.make_ready(socket);
+        }
+        if self.is_linked {
+            self.unresolved.add(Source::Socket(socket));
+        }
+    }
+
+    fn make_ready(&mut self, socket: SocketId) {
+        if self.is_linked {
+            self.ready.add(socket);
+        } else if self.sockets.get(&socket).is_some_and(Shown::is_nothing) {
+            self.sockets.remove(&socket);
+        }
+    }
+
+    /// Both kinds are there from now on, or not. Gives whether that has changed.
+    pub(super) fn link(&mut self, is_linked: bool, told: (&mut Cursors, &mut Typing)) -> bool {
+        if is_linked == self.is_linked {
+            return false;
+        }
+        self.is_linked = is_linked;
+        if !is_linked {
+            self.forget_clients(told);
+            self.unresolved.clear();
+            self.ready.clear();
+        }
+        self.show_all();
+        true
+    }
+
+    /// Whether both kinds are there.
+    pub(super) fn is_linked(&self) -> bool {
+        self.is_linked
+    }
+
+    /// Nothing is shown in awareness of what was shown there.
+    fn show_all(&mut self) {
+        let sockets: Vec<_> = self.sockets.keys().copied().collect();
+        for socket in sockets {
+            if let Some(shown) = self.sockets.get_mut(&socket) {
+                shown.told = None;
+            }
+            self.queue(socket);
+            self.make_ready(socket);
+        }
+    }
+
+    fn forget_clients(&mut self, (cursors, typing): (&mut Cursors, &mut Typing)) {
+        for client in std::mem::take(&mut self.clients).into_keys() {
+            cursors.left(Source::Client(client));
+            typing.stop(Source::Client(client));
+            self.unresolved.remove(Source::Client(client));
+        }
+        self.seats.clear();
+        self.in_selection = false;
+    }
+
+    /// The room of the page is a new one: nothing is known of its clients, and nothing is shown there.
+    pub(super) fn begin_anew(&mut self, told: (&mut Cursors, &mut Typing)) {
+        self.forget_clients(told);
+        self.show_all();
+    }
+
+    /// A client shows something else, or has gone. `owner` is whose it is.
+    pub(super) fn saw(
+        &mut self,
+        now: Instant,
+        client: ClientId,
+        change: Change,
+        owner: impl FnOnce(u64) -> Option<Owner>,
+        (cursors, typing): (&mut Cursors, &mut Typing),
+    ) {
+        let source = Source::Client(client);
+        let before = self.clients.remove(&client);
+        if let Some(before) = &before {
+            self.give_up_place(before.seat);
+        }
+        let shown = change.filter(|_| self.is_linked);
+        let known = before
+            .as_ref()
+            .filter(|before| Some(before.seat) == shown.as_ref().map(|(seat, ..)| *seat));
+        let known = known.map(|before| before.owner.clone());
+        let shown =
+            shown.and_then(|(seat, state, seen)| Some((seat, state, seen, known.or_else(|| owner(seat))?)));
+        let Some((seat, state, seen, mut owner)) = shown.filter(|(seat, ..)| self.take_place(*seat)) else {
+            cursors.left(source);
+            typing.stop(source);
+            return self.unresolved.remove(source);
+        };
+        if let Some(before) = before
+            && before.state == state
+            && before.seat == seat
+        {
+            self.clients.insert(client, before);
+            return;
+        }
+        if seen.is_selection && !std::mem::replace(&mut self.in_selection, true) {
+            let sockets: Vec<_> = self.sockets.keys().copied().collect();
+            sockets.into_iter().for_each(|socket| self.make_ready(socket));
+        }
+        owner.color = seen.color.unwrap_or_else(|| color(&owner.person.user_id).into());
+        match seen.is_typing {
+            true => typing.start(now, source, &owner.person),
+            false => typing.stop(source),
+        }
+        let range = match seen.pointer {
+            Some(Pointer::Range(range)) => Some(range),
+            Some(Pointer::Plain(place)) => {
+                cursors.moved(source, owner.clone(), place);
+                None
+            }
+            None => {
+                cursors.left(source);
+                None
+            }
+        };
+        match range {
+            Some(_) => self.unresolved.add(source),
+            None => self.unresolved.remove(source),
+        }
+        let shown = Client {
+            owner,
+            seat,
+            state,
+            range,
+        };
+        self.clients.insert(client, shown);
+    }
+
+    /// Gives whether one more client of a seat may be shown.
+    fn take_place(&mut self, seat: u64) -> bool {
+        let clients = self.seats.entry(seat).or_default();
+        let has_room = *clients < MAX_OF_SEAT;
+        *clients += usize::from(has_room);
+        has_room
+    }
+
+    fn give_up_place(&mut self, seat: u64) {
+        if let Some(clients) = self.seats.get_mut(&seat) {
+            *clients = clients.saturating_sub(1);
+            if *clients == 0 {
+                self.seats.remove(&seat);
+            }
+        }
+    }
+
+    /// The page was edited: selections of clients may have other numbers.
+    pub(super) fn edited(&mut self) {
+        self.is_edited = !self.clients.is_empty();
+    }
+
+    /// When there will be something to do. O(1).
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let states = self.pace.next().filter(|_| !self.ready.is_empty());
+        let asks = (self.is_edited || !self.unresolved.is_empty()) && !self.is_asking;
+        [states, self.ask_from.filter(|_| asks)]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether nobody is there.
+    pub(super) fn is_idle(&self) -> bool {
+        self.clients.is_empty() && self.sockets.is_empty() && !self.is_asking
+    }
+
+    /// Gives what is to be done, if it is time to. O(what is to be done).
+    pub(super) fn turn(&mut self, now: Instant) -> Turn {
+        Turn {
+            states: self.states(now),
+            question: self.question(now),
+        }
+    }
+
+    fn states(&mut self, now: Instant) -> ShownStates {
+        let mut states = ShownStates::new();
+        if self.ready.is_empty() || !self.pace.is_time(now) {
+            return states;
+        }
+        while self.pace.has_room()
+            && let Some(socket) = self.ready.take()
+        {
+            let client = self.client_of(socket);
+            let Some(shown) = self.sockets.get_mut(&socket) else {
+                continue;
+            };
+            let state = shown.state(self.in_selection);
+            if state != shown.told {
+                let size = state.as_ref().map_or(0, |state| state.len());
+                self.pace.spend(size + STATE_OVERHEAD);
+                shown.told.clone_from(&state);
+                states.insert(client, state);
+            }
+            if shown.is_nothing() {
+                self.sockets.remove(&socket);
+            }
+        }
+        if !states.is_empty() {
+            self.pace.told(now);
+        }
+        states
+    }
+
+    fn question(&mut self, now: Instant) -> Option<Question> {
+        if self.is_asking || self.ask_from.is_some_and(|from| now < from) {
+            return None;
+        }
+        if std::mem::take(&mut self.is_edited) {
+            let clients = self.clients.iter().filter(|(_, client)| client.range.is_some());
+            clients.for_each(|(client, _)| self.unresolved.add(Source::Client(*client)));
+        }
+        let mut asked = Vec::new();
+        while asked.len() < MAX_ASKED
+            && let Some(source) = self.unresolved.take()
+        {
+            let range = match source {
+                Source::Client(client) => self.clients.get(&client).and_then(|client| client.range.as_ref()),
+                Source::Socket(socket) => self.sockets.get(&socket).and_then(|shown| match &shown.pointer {
+                    Some(Pointer::Range(range)) => Some(range),
+                    Some(Pointer::Plain(_)) | None => None,
+                }),
+            };
+            asked.extend(range.map(|range| (source, range.clone())));
+        }
+        if asked.is_empty() {
+            return None;
+        }
+        self.is_asking = true;
+        Some(Question { asked, since: now })
+    }
+
+    /// Takes the answer to a question; `None` if there is none.
+    pub(super) fn answered(
+        &mut self,
+        now: Instant,
+        question: Question,
+        answer: Option<(Vec<Option<Place>>, Cost)>,
+        cursors: &mut Cursors,
+    ) {
+        self.is_asking = false;
+        let (places, from) = match answer {
+            Some((places, Cost { time, bytes })) => {
+                let reading = Duration::from_millis(bytes.saturating_mul(1000) / ASKED_BYTES_PER_SECOND);
+                let pause = question.since + reading.max(ASK_PAUSE);
+                (places, pause.max(now + time.saturating_mul(REST)))
+            }
+            None => (Vec::new(), now + RETRY),
+        };
+        self.ask_from = Some(from);
+        let (pairs, _) = places.as_chunks::<2>();
+        let mut pairs = pairs.iter();
+        for (source, range) in question.asked {
+            let place = match pairs.next() {
+                Some([Some(anchor), Some(head)]) => range.with(anchor, head),
+                Some(_) | None => None,
+            };
+            match source {
+                Source::Client(client) => {
+                    let Some(client) = self.clients.get(&client).filter(|client| client.range.is_some())
+                    else {
+                        continue;
+                    };
+                    match place {
+                        Some(place) => cursors.moved(source, client.owner.clone(), place),
+                        None => cursors.left(source),
+                    }
+                }
+                Source::Socket(socket) => {
+                    if let Some(shown) = self.sockets.get_mut(&socket)
+                        && matches!(shown.pointer, Some(Pointer::Range(_)))
+                    {
+                        shown.resolved = place;
+                        self.make_ready(socket);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Shown {
+    fn state(&self, in_selection: bool) -> Option<Arc<str>> {
+        let cursor = match &self.pointer {
+            Some(Pointer::Plain(cursor)) => Some(cursor),
+            Some(Pointer::Range(_)) => self.resolved.as_ref(),
+            None => None,
+        };
+        let cursor = cursor.map(|cursor| &**cursor);
+        states::write(&self.person, cursor, self.is_typing, in_selection)
+    }
+
+    /// It shows nothing, and nothing is shown of it.
+    fn is_nothing(&self) -> bool {
+        self.pointer.is_none() && !self.is_typing && self.told.is_none()
+    }
+}
