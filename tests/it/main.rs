@@ -9,6 +9,7 @@ mod backpressure;
 mod browsers;
 mod cli;
 mod contents;
+mod event_awareness;
 mod event_presence;
 mod event_rooms;
 mod events;

@@ -41,6 +41,11 @@ impl Replica {
         update
     }
 
+    /// Inserts `text` at an offset in UTF-16 units, and returns the update.
+    pub(crate) fn insert(&mut self, at: u32, text: &str) -> Bytes {
+        self.0.insert(at, text)
+    }
+
     /// Takes in an update; one whose predecessors are missing waits for them.
     pub(crate) fn receive(&mut self, update: &[u8]) {
         self.0.apply(update);

@@ -504,3 +504,6 @@ impl Shown {
         self.pointer.is_none() && !self.is_typing && self.told.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;
