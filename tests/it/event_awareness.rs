@@ -269,8 +269,8 @@ async fn who_is_sent_away_is_gone_from_awareness_at_once() {
 #[tokio::test]
 async fn typing_and_cursors_are_spoken_whatever_applications_are() {
     let server = TestServer::start(&["--profiles", ""]).await;
-    let (mut ada, _) = Session::connect(server.address, &json!(null)).await;
-    let (mut ben, _) = Session::connect(server.address, &json!(null)).await;
+    let (mut ada, _) = Session::greet(server.address, &json!(null)).await;
+    let (mut ben, _) = Session::greet(server.address, &json!(null)).await;
     done(&mut ada, "join_page", json!("p")).await;
     done(&mut ben, "join_page", json!("p")).await;
     done(&mut ada, "typing_start", json!({ "pageId": "p" })).await;

@@ -163,6 +163,59 @@ fn numbers_in_xml_are_positions_of_prosemirror() {
     assert_eq!(distinct.len(), end as usize + 1, "{items:?}");
 }
 
+/// The same document, with the names of the basic schema, as y-prosemirror 1.3.7 makes it under client id 7.
+const BY_Y_PROSEMIRROR: &str = "0111070007010764656661756c740309706172616772617068070007000604000701034f6e65870700030a626c6f636b71756f\
+    74650700070503097061726167726170680700070606040007070354776f8707070305696d6167652800070b0373726301770178870705030970617261677261706887\
+    070d030f686f72697a6f6e74616c5f72756c6587070e03097061726167726170680700070f060400071004f09f9880870710030a686172645f627265616b870713060400\
+    0714017800";
+
+/// Where its `absolutePositionToRelativePosition` says that positions 0 to 22 are: the type and the item by their clocks.
+const ABSOLUTE_TO_RELATIVE: [(Option<u32>, Option<u32>); 23] = [
+    (None, Some(0)),
+    (Some(1), Some(2)),
+    (Some(1), Some(3)),
+    (Some(1), Some(4)),
+    (Some(1), None),
+    (None, Some(5)),
+    (Some(5), Some(6)),
+    (Some(7), Some(8)),
+    (Some(7), Some(9)),
+    (Some(7), Some(10)),
+    (Some(7), None),
+    (Some(6), None),
+    (Some(5), None),
+    (None, Some(13)),
+    (Some(13), None),
+    (None, Some(14)),
+    (None, Some(15)),
+    (Some(16), Some(17)),
+    (Some(16), Some(18)),
+    (Some(16), None),
+    (Some(20), Some(21)),
+    (Some(20), None),
+    (None, None),
+];
+
+#[test]
+fn positions_are_those_of_y_prosemirror() {
+    let hex: Vec<_> = BY_Y_PROSEMIRROR.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let digits = hex
+        .chunks(2)
+        .map(|two| std::str::from_utf8(two).expect("two digits"));
+    let update: Vec<_> = digits
+        .map(|two| u8::from_str_radix(two, 16).expect("a byte"))
+        .collect();
+    let page = view(&[&update]);
+    for (at, (kind, item)) in (0..).zip(ABSOLUTE_TO_RELATIVE) {
+        let id = |clock: Option<u32>| clock.map(|clock| json!({ "client": 7, "clock": clock }));
+        let tname = kind.is_none().then_some("default");
+        let relative = json!({ "type": id(kind), "tname": tname, "item": id(item), "assoc": 0 });
+        let place = position(&page, None, at);
+        assert_eq!(json_of(&place), relative, "at {at}");
+        assert_eq!(offset(&page, &place.expect("a place")), Some((None, at)));
+    }
+}
+
 proptest! {
     #[test]
     fn a_number_becomes_the_same_number_again(seed in 0..u64::MAX) {
