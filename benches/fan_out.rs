@@ -105,7 +105,7 @@ impl World {
                         });
                     }
                     Effect::Count(..) => {}
-                    other @ (Effect::ReadForeign { .. } | Effect::Answer { .. }) => {
+                    other @ (Effect::ReadForeign { .. } | Effect::Answer { .. } | Effect::Seen(_)) => {
                         panic!("an edit should not lead to {other:?}")
                     }
                 }

@@ -6,6 +6,14 @@
 //! | `cursor_move` `{pageId, cursor}` | any JSON; `null` for nowhere |
 //! | `presence:activity` `{idle}` | whether the user looks away from all of it |
 //!
+//! What programs with Yjs show in awareness is told to these in the same events, and these are shown in awareness: `typing: true` is typing,
+//! and a `cursor` is a cursor. Of a cursor `{anchor, head}` with two numbers, or with two relative positions of Yjs, each kind hears its own
+//! form; any other is passed on as it is. Numbers count UTF-16 units from the beginning of the text, with one for each object embedded in it;
+//! in rich text of XML, as ProseMirror has it, they are ProseMirror's positions: a UTF-16 unit counts one, and so do the beginning and the
+//! end of each node, and a node without an inside. They are of the text as it is when they come, and follow it from then on. A cursor in
+//! another root type than the one that holds the page's content has its name in `field`, both ways. Where the text cannot be read the cursor
+//! is not shown.
+//!
 //! Whoever types or points is in the page's room, by whichever event it came there. Names and ids are those of its token. However often these
 //! events come, they are not refused for that: the last one counts.
 
@@ -15,7 +23,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 
-use super::{Answer, Call, EventSocket, Profile, cursors::MAX_CURSOR_BYTES};
+use super::{Answer, Call, EventSocket, Profile, cursors::MAX_CURSOR_BYTES, pagespace};
 use crate::rooms::{Refusal, RefusalCode, RoomName};
 
 /// Spoken whatever applications are: these events are of documents.
@@ -26,7 +34,7 @@ pub(super) static PROFILE: Profile = Profile {
         let answer = handle(&socket, &call);
         Box::pin(std::future::ready(answer)) as BoxFuture<'static, Answer>
     },
-    refused,
+    refused: pagespace::refused,
     ..Profile::SILENT
 };
 
@@ -75,13 +83,6 @@ fn handle(socket: &EventSocket, call: &Call) -> Answer {
     match is_there {
         true => Ok(json!({ "pageId": room.id() })),
         false => Err(Refusal::new(RefusalCode::Conflict, "join the page first")),
-    }
-}
-
-fn refused(socket: &EventSocket, call: &Call, refusal: &Refusal) {
-    if refusal.code == RefusalCode::Malformed {
-        let body = json!({ "event": call.name, "error": refusal.message });
-        socket.tell("validation_error", &body);
     }
 }
 

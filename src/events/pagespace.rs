@@ -198,7 +198,8 @@ fn shell(socket: &EventSocket, call: &Call) -> Answer {
     Err(not_found("there are no terminals on this server"))
 }
 
-fn refused(socket: &EventSocket, call: &Call, refusal: &Refusal) {
+/// Who has said something malformed is told so; other refusals of events without an answer are nothing to PageSpace's programs.
+pub(super) fn refused(socket: &EventSocket, call: &Call, refusal: &Refusal) {
     if refusal.code == RefusalCode::Malformed {
         let body = json!({ "event": call.name, "error": refusal.message });
         socket.tell("validation_error", &body);

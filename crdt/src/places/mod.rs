@@ -226,11 +226,12 @@ impl<'a, 'doc> Map<'a, 'doc> {
 
     fn offset(&self, position: &RelativePosition) -> Option<Offset> {
         let found = position.index()?.get_offset(self.transaction)?;
-        let (at, name) = match found.branch.id() {
-            BranchID::Root(name) if self.fields.get(&*name).is_some_and(|field| !field.is_xml) => {
+        let id = found.branch.id();
+        let (at, name) = match &id {
+            BranchID::Root(name) if self.fields.get(&**name).is_some_and(|field| !field.is_xml) => {
                 (found.index, name.to_string())
             }
-            id => {
+            BranchID::Root(_) | BranchID::Nested(_) => {
                 let (nodes, name) = self.nodes.get(&id)?;
                 (nodes.number(found.index), name.clone())
             }

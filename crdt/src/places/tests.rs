@@ -1,3 +1,5 @@
+//! Places in documents as editors make them, in both forms.
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -17,8 +17,11 @@ fn show(stage: &mut Stage, state: Option<&str>) {
     stage.settle();
 }
 
-/// What was seen since that was last asked: clients with the member whose they are.
-fn seen(stage: &mut Stage) -> Vec<(Vec<(u64, Option<(u64, String)>)>, bool, bool)> {
+/// A client with the member whose it is and its state.
+type Client = (u64, Option<(u64, String)>);
+
+/// What was seen since that was last asked, whether it is all, and whether the document was edited.
+fn seen(stage: &mut Stage) -> Vec<(Vec<Client>, bool, bool)> {
     let seen = std::mem::take(&mut stage.seen).into_iter();
     seen.map(|sight| {
         let clients = sight.clients.into_iter();
