@@ -59,8 +59,8 @@ struct Page {
     typing: Typing,
     cursors: Cursors,
     mirror: Mirror,
-    /// The seats in the room of the page's document.
-    seats: BTreeSet<u64>,
+    /// The seats in the room of the page's document whose programs know awareness.
+    aware: BTreeSet<u64>,
     deadline: Option<Instant>,
 }
 
@@ -72,7 +72,7 @@ impl Page {
             typing: Typing::default(),
             cursors: Cursors::default(),
             mirror: Mirror::new(keys),
-            seats: BTreeSet::new(),
+            aware: BTreeSet::new(),
             deadline: None,
         }
     }
@@ -115,9 +115,9 @@ impl Page {
         self.cursors.tell(now, room.id(), &self.watchers, told);
     }
 
-    /// Whether there are programs of both kinds: sockets that hear events, and seats with awareness.
+    /// Whether there are programs of both kinds: sockets that hear events, and some with awareness.
     fn has_both_kinds(&self) -> bool {
-        !self.watchers.is_empty() && self.seats.len() > self.watchers.unaware()
+        !self.watchers.is_empty() && (!self.aware.is_empty() || self.watchers.any_syncs())
     }
 
     /// Takes in what is to be seen in the page's awareness.
@@ -162,7 +162,7 @@ impl Page {
     }
 
     fn is_idle(&self) -> bool {
-        let is_empty = self.watchers.is_empty() && self.seats.is_empty();
+        let is_empty = self.watchers.is_empty() && self.aware.is_empty();
         is_empty
             && self.viewers.is_idle()
             && self.typing.is_idle()
@@ -421,11 +421,15 @@ impl Timed for Presence {
 
 impl Attendance for Presence {
     fn came(&self, page: &PageId, seat: u64, viewer: Viewer) {
+        // Sockets in the namespace of events give their seats their names.
+        let is_aware = viewer.socket.is_none();
         let person = Person::new(viewer, &seat.to_string());
         let room = RoomName::of_page(page);
         let was_linked = self.at(&room, |page, _, _| {
             page.viewers.people().came(Place::Seat(seat), person);
-            page.seats.insert(seat);
+            if is_aware {
+                page.aware.insert(seat);
+            }
             page.mirror.is_linked()
         });
         // It may be the first one in a new room.
@@ -437,7 +441,7 @@ impl Attendance for Presence {
     fn went(&self, page: &PageId, seat: u64, departure: Departure) {
         self.at(&RoomName::of_page(page), |page, now, _| {
             page.viewers.people().went(now, Place::Seat(seat), departure);
-            page.seats.remove(&seat);
+            page.aware.remove(&seat);
         });
     }
 }

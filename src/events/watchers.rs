@@ -48,11 +48,6 @@ impl Watcher {
         }
     }
 
-    /// Whether it has opened the page and knows nothing of awareness.
-    fn is_unaware(&self) -> bool {
-        self.opened.is_some() && !self.syncs
-    }
-
     /// In which form it hears of typing and cursors.
     pub fn form(&self) -> Form {
         self.opened.unwrap_or(Form::Each)
@@ -63,22 +58,27 @@ impl Watcher {
 #[derive(Debug, Default)]
 pub struct Watchers {
     sockets: BTreeMap<SocketId, Watcher>,
-    /// How many have opened the page and know nothing of awareness.
-    unaware: usize,
+    /// The sockets by what their clients call them.
+    names: BTreeMap<Arc<str>, SocketId>,
+    /// How many take part in the document.
+    syncing: usize,
 }
 
 impl Watchers {
     /// A socket is at the page.
     pub fn set(&mut self, socket: SocketId, watcher: Watcher) {
         self.remove(socket);
-        self.unaware += usize::from(watcher.is_unaware());
+        self.syncing += usize::from(watcher.syncs);
+        self.names.insert(watcher.person.socket_id.clone(), socket);
         self.sockets.insert(socket, watcher);
     }
 
     /// A socket is not at the page any more.
     pub fn remove(&mut self, socket: SocketId) {
-        let before = self.sockets.remove(&socket);
-        self.unaware -= usize::from(before.is_some_and(|watcher| watcher.is_unaware()));
+        if let Some(before) = self.sockets.remove(&socket) {
+            self.syncing -= usize::from(before.syncs);
+            self.names.remove(&before.person.socket_id);
+        }
     }
 
     /// A socket, if it is at the page.
@@ -91,16 +91,14 @@ impl Watchers {
         self.sockets.iter().map(|(socket, watcher)| (*socket, watcher))
     }
 
-    /// How many have opened the page and know nothing of awareness.
-    pub fn unaware(&self) -> usize {
-        self.unaware
+    /// Whether some take part in the document.
+    pub fn any_syncs(&self) -> bool {
+        self.syncing > 0
     }
 
-    /// The one that a connection is called, if it is at the page. O(all).
+    /// The one whose client calls it so, if it is at the page.
     pub fn named(&self, connection: &str) -> Option<SocketId> {
-        let mut all = self.sockets.iter();
-        let found = all.find(|(_, watcher)| &*watcher.person.socket_id == connection);
-        found.map(|(socket, _)| *socket)
+        self.names.get(connection).copied()
     }
 
     /// Whether some hear in this form.

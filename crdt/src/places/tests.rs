@@ -219,6 +219,36 @@ fn positions_are_those_of_y_prosemirror() {
 }
 
 proptest! {
+    /// Whatever somebody says a place is, it is one of the page or none.
+    #[test]
+    fn any_relative_position_is_a_place_of_the_page_or_none(
+        seed in 0..u64::MAX,
+        places in proptest::collection::vec(
+            (proptest::option::of((0..3_u64, 0..60_u32)), proptest::option::of((0..3_u64, 0..60_u32)), 0..5_usize, -1..2),
+            30,
+        ),
+    ) {
+        let mut random = Random::new(seed);
+        let mut ada = Replica::new(ClientId(1));
+        for _ in 0..20 {
+            ada.edit(&mut random);
+        }
+        let page = view(&[&ada.encode()]);
+        let id = |id: Option<(u64, u32)>| id.map(|(client, clock)| json!({ "client": client, "clock": clock }));
+        let places = places.into_iter().map(|(kind, item, name, assoc)| {
+            let name = ["text", "xml", "map", "array", "nothing"].get(name);
+            let place = json!({ "type": id(kind), "item": id(item), "tname": name, "assoc": assoc });
+            Place::Position(serde_json::from_value(place).expect("a place"))
+        });
+        let places: Vec<_> = places.collect();
+        let other = page.places(&places, Format::Text).expect("the document library finds them or not");
+        let end = 10_000;
+        for place in other.into_iter().flatten() {
+            let Place::Offset(offset) = place else { panic!("the other form was asked for") };
+            prop_assert!(offset.at < end, "{offset:?}");
+        }
+    }
+
     #[test]
     fn a_number_becomes_the_same_number_again(seed in 0..u64::MAX) {
         let mut random = Random::new(seed);

@@ -228,9 +228,7 @@ impl Mirror {
 
     fn forget_clients(&mut self, (cursors, typing): (&mut Cursors, &mut Typing)) {
         for client in std::mem::take(&mut self.clients).into_keys() {
-            cursors.left(Source::Client(client));
-            typing.stop(Source::Client(client));
-            self.unresolved.remove(Source::Client(client));
+            self.forget(client, (cursors, typing));
         }
         self.seats.clear();
         self.in_selection = false;
@@ -256,17 +254,15 @@ impl Mirror {
         if let Some(before) = &before {
             self.give_up_place(before.seat);
         }
-        let shown = change.filter(|_| self.is_linked);
-        let known = before
-            .as_ref()
-            .filter(|before| Some(before.seat) == shown.as_ref().map(|(seat, ..)| *seat));
+        let change = change.filter(|(seat, ..)| self.is_linked && self.take_place(*seat));
+        let Some((seat, state, seen)) = change else {
+            return self.forget(client, (cursors, typing));
+        };
+        let known = before.as_ref().filter(|before| before.seat == seat);
         let known = known.map(|before| before.owner.clone());
-        let shown =
-            shown.and_then(|(seat, state, seen)| Some((seat, state, seen, known.or_else(|| owner(seat))?)));
-        let Some((seat, state, seen, mut owner)) = shown.filter(|(seat, ..)| self.take_place(*seat)) else {
-            cursors.left(source);
-            typing.stop(source);
-            return self.unresolved.remove(source);
+        let Some(mut owner) = known.or_else(|| owner(seat)) else {
+            self.give_up_place(seat);
+            return self.forget(client, (cursors, typing));
         };
         if let Some(before) = before
             && before.state == state
@@ -306,6 +302,14 @@ impl Mirror {
             range,
         };
         self.clients.insert(client, shown);
+    }
+
+    /// Nothing is told of a client any more.
+    fn forget(&mut self, client: ClientId, (cursors, typing): (&mut Cursors, &mut Typing)) {
+        let source = Source::Client(client);
+        cursors.left(source);
+        typing.stop(source);
+        self.unresolved.remove(source);
     }
 
     /// Gives whether one more client of a seat may be shown.
