@@ -18,7 +18,7 @@ pub struct Candidate<C = serde_json::Value> {
 
 /// How much dearer a word is that would have been put in than one that would have been taken out. An insertion that was none is
 /// there twice in the end, so it takes many deletions to make it the likelier one.
-const INSERTED: usize = 4;
+pub(super) const INSERTED: usize = 4;
 
 /// How many candidates are compared word by word: those that have the most words in common with the save.
 const MAX_COMPARED: usize = 8;
@@ -63,7 +63,7 @@ impl Distance {
 }
 
 /// The words of a text. What is between them says little of where it comes from.
-fn words(text: &str) -> Vec<&str> {
+pub(super) fn words(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     let mut start = 0;
     let mut characters = text.char_indices().peekable();

@@ -40,7 +40,7 @@ const POSITION: &str = "position";
 const COLUMN: &str = "columnIndex";
 
 /// Deeper values are kept as plain ones.
-const MAX_DEPTH: usize = 32;
+pub(super) const MAX_DEPTH: usize = 32;
 
 /// A change of a component.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub(super) fn merge(
             merging.properties(transaction, &target, begun_with.unwrap_or(&now), updates);
             if let (Some(before), Some(Value::Number(after))) = (now.get(POSITION), updates.get(POSITION))
                 && *before != Value::Number(after.clone())
-                && let Some((list, thing)) = found(transaction, &root, path)
+                && let Ok((list, thing)) = found(transaction, &root, path)
             {
                 list.place_by_position(transaction, &thing);
             }
@@ -132,11 +132,11 @@ pub(super) fn merge(
             }
         }
         ComponentChange::Delete { path } => {
-            let (list, thing) = found(transaction, &root, path).ok_or_else(|| not_found(path))?;
+            let (list, thing) = found(transaction, &root, path)?;
             list.remove(transaction, &thing.id);
         }
         ComponentChange::Move { path, index } => {
-            let (list, thing) = found(transaction, &root, path).ok_or_else(|| not_found(path))?;
+            let (list, thing) = found(transaction, &root, path)?;
             list.place(transaction, &thing, *index);
         }
     }
@@ -144,29 +144,31 @@ pub(super) fn merge(
     Ok(outcome)
 }
 
-fn not_found(path: &[String]) -> MergeRefusal {
-    MergeRefusal::NotFound {
-        id: path.last().cloned().unwrap_or_default(),
-    }
+fn not_found(id: &str) -> MergeRefusal {
+    MergeRefusal::NotFound { id: id.to_owned() }
 }
 
 /// The map with these ids, each anywhere in the one before.
 fn inside(transaction: &TransactionMut<'_>, root: &MapRef, path: &[String]) -> Result<MapRef, MergeRefusal> {
     match path.is_empty() {
         true => Ok(root.clone()),
-        false => (found(transaction, root, path))
-            .map(|(_, thing)| thing.map)
-            .ok_or_else(|| not_found(path)),
+        false => Ok(found(transaction, root, path)?.1.map),
     }
 }
 
-fn found(transaction: &TransactionMut<'_>, root: &MapRef, path: &[String]) -> Option<(Things, Thing)> {
-    let (last, outer) = path.split_last()?;
+/// The thing with these ids. Says which is the first that is not there.
+fn found(
+    transaction: &TransactionMut<'_>,
+    root: &MapRef,
+    path: &[String],
+) -> Result<(Things, Thing), MergeRefusal> {
+    let (last, outer) = path.split_last().ok_or_else(|| not_found(""))?;
+    let find = |map: &MapRef, id: &str| search(transaction, map, id, 0).ok_or_else(|| not_found(id));
     let mut map = root.clone();
     for id in outer {
-        map = search(transaction, &map, id, 0)?.1.map;
+        map = find(&map, id)?.1.map;
     }
-    search(transaction, &map, last, 0)
+    find(&map, last)
 }
 
 /// The thing with this id that is nearest to the surface.
@@ -197,7 +199,7 @@ fn search(transaction: &TransactionMut<'_>, map: &MapRef, id: &str, depth: usize
     here.or_else(within_maps).or_else(within_things)
 }
 
-fn id_of(value: &Value) -> Option<String> {
+pub(super) fn id_of(value: &Value) -> Option<String> {
     match value {
         Value::String(id) => Some(id.clone()),
         Value::Number(id) => Some(id.to_string()),
@@ -206,7 +208,7 @@ fn id_of(value: &Value) -> Option<String> {
 }
 
 /// The ids of a list of things that each have one; `None` for another list.
-fn ids(list: &[Value]) -> Option<Vec<String>> {
+pub(super) fn ids(list: &[Value]) -> Option<Vec<String>> {
     let ids: Option<Vec<_>> = list
         .iter()
         .map(|thing| id_of(thing.as_object()?.get(ID)?))

@@ -17,6 +17,8 @@ mod base;
 mod diff;
 mod json;
 mod live;
+mod nearness;
+mod shown;
 mod text;
 mod tree;
 
@@ -30,6 +32,8 @@ use yrs::{GetString, TransactionMut, WriteTxn};
 
 pub use base::{Candidate, nearest};
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER};
+pub use nearness::nearest_object;
+pub use shown::thing_in;
 
 use crate::content::nodes::{self, Unit};
 use crate::content::{self, FieldType, html, prosemirror, xml};
@@ -391,18 +395,12 @@ impl<'a> Base<'a> {
         had_current: bool,
         current: &Object<String, Value>,
     ) -> Self {
-        let part = |object: &Object<String, Value>| {
-            let known = object.iter().filter(|(key, _)| updates.contains_key(*key));
-            let part: Object<_, _> = known.map(|(key, value)| (key.clone(), value.clone())).collect();
-            Value::Object(part).to_string()
-        };
         let nothing = Object::new();
-        let contents: Vec<_> = (candidates.iter())
-            .map(|candidate| part(candidate.content.as_object().unwrap_or(&nothing)))
-            .collect();
-        let current = (had_current || contents.is_empty()).then(|| part(current));
-        let with_current = contents.iter().map(String::as_str).chain(current.as_deref());
-        let nearest = nearest(with_current, &part(updates));
+        let contents = candidates
+            .iter()
+            .map(|candidate| candidate.content.as_object().unwrap_or(&nothing));
+        let current = (had_current || candidates.is_empty()).then_some(current);
+        let nearest = nearest_object(contents.chain(current), updates);
         match nearest.and_then(|index| Some((index, candidates.get(index)?))) {
             Some((index, candidate)) => Self {
                 candidate: Some((index, &candidate.content)),
