@@ -31,7 +31,7 @@ pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use merge::{
     COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, ORDER, Save,
-    Whole, nearest, nearest_object, thing_in,
+    Whole, nearest, nearest_object, thing_id, thing_in,
 };
 pub use message::Message;
 pub use pending::PendingFull;

@@ -14,7 +14,7 @@
 //!
 //! Whatever was deleted stays so, also when it has been changed meanwhile.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fractional_index::FractionalIndex;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,7 @@ use yrs::{
 };
 
 use super::base::Candidate;
+use super::row::Row;
 use super::{Base, Format, MergeRefusal, Outcome, text};
 use crate::content;
 
@@ -118,7 +119,7 @@ pub(super) fn merge(
         }
         ComponentChange::Create { path, list, thing } => {
             let target = inside(transaction, &root, path)?;
-            let id = (thing.get(ID).and_then(id_of))
+            let id = (thing.get(ID).and_then(thing_id))
                 .ok_or_else(|| MergeRefusal::malformed("a thing in a list has an `id`"))?;
             let things = Things::in_property(transaction, &target, list)?;
             match things.find(transaction, &id) {
@@ -126,14 +127,15 @@ pub(super) fn merge(
                     Merging { deletes: false }.properties(transaction, &known.map, &Object::new(), thing)
                 }
                 None => {
-                    let new = things.push(transaction, thing);
+                    let last = things.all(transaction).pop().and_then(|last| last.order);
+                    let new = things.push(transaction, thing, last.as_ref());
                     things.place_by_position(transaction, &new);
                 }
             }
         }
         ComponentChange::Delete { path } => {
             let (list, thing) = found(transaction, &root, path)?;
-            list.remove(transaction, &thing.id);
+            list.remove(transaction, &[thing.id.as_str()].into());
         }
         ComponentChange::Move { path, index } => {
             let (list, thing) = found(transaction, &root, path)?;
@@ -199,7 +201,8 @@ fn search(transaction: &TransactionMut<'_>, map: &MapRef, id: &str, depth: usize
     here.or_else(within_maps).or_else(within_things)
 }
 
-pub(super) fn id_of(value: &Value) -> Option<String> {
+/// The id of a thing in a list, as text.
+pub fn thing_id(value: &Value) -> Option<String> {
     match value {
         Value::String(id) => Some(id.clone()),
         Value::Number(id) => Some(id.to_string()),
@@ -211,17 +214,17 @@ pub(super) fn id_of(value: &Value) -> Option<String> {
 pub(super) fn ids(list: &[Value]) -> Option<Vec<String>> {
     let ids: Option<Vec<_>> = list
         .iter()
-        .map(|thing| id_of(thing.as_object()?.get(ID)?))
+        .map(|thing| thing_id(thing.as_object()?.get(ID)?))
         .collect();
     ids.filter(|ids| ids.iter().collect::<BTreeSet<_>>().len() == ids.len())
 }
 
 /// A thing in a list.
 #[derive(Debug, Clone)]
-struct Thing {
-    id: String,
-    map: MapRef,
-    order: Option<FractionalIndex>,
+pub(super) struct Thing {
+    pub(super) id: String,
+    pub(super) map: MapRef,
+    pub(super) order: Option<FractionalIndex>,
 }
 
 /// A list of things.
@@ -259,7 +262,7 @@ impl Things {
         for (index, map) in maps(transaction, &self.list).into_iter().enumerate() {
             let Some(id) = map
                 .get(transaction, ID)
-                .and_then(|id| id_of(&content::value(transaction, id)))
+                .and_then(|id| thing_id(&content::value(transaction, id)))
             else {
                 continue;
             };
@@ -283,11 +286,15 @@ impl Things {
         self.all(transaction).into_iter().find(|thing| thing.id == id)
     }
 
-    /// Puts a thing at the end.
-    fn push(&self, transaction: &mut TransactionMut<'_>, thing: &Object<String, Value>) -> Thing {
-        let last = self.all(transaction).last().and_then(|thing| thing.order.clone());
+    /// Puts a thing at the end, behind the order that the last one has.
+    fn push(
+        &self,
+        transaction: &mut TransactionMut<'_>,
+        thing: &Object<String, Value>,
+        last: Option<&FractionalIndex>,
+    ) -> Thing {
         let order = match last {
-            Some(last) => FractionalIndex::new_after(&last),
+            Some(last) => FractionalIndex::new_after(last),
             None => FractionalIndex::default(),
         };
         let map = self.list.push_back(transaction, MapPrelim::default());
@@ -296,18 +303,22 @@ impl Things {
         }
         map.insert(transaction, ORDER, order.to_string());
         Thing {
-            id: thing.get(ID).and_then(id_of).unwrap_or_default(),
+            id: thing.get(ID).and_then(thing_id).unwrap_or_default(),
             map,
             order: Some(order),
         }
     }
 
-    /// Takes out all that have this id.
-    fn remove(&self, transaction: &mut TransactionMut<'_>, id: &str) {
+    /// Takes out all that have one of these ids.
+    fn remove(&self, transaction: &mut TransactionMut<'_>, ids: &BTreeSet<&str>) {
+        if ids.is_empty() {
+            return;
+        }
         let maps = maps(transaction, &self.list);
         for (index, map) in maps.into_iter().enumerate().rev() {
             let own = map.get(transaction, ID).map(|id| content::value(transaction, id));
-            if own.and_then(|own| id_of(&own)).as_deref() == Some(id) {
+            let own = own.and_then(|own| thing_id(&own));
+            if own.is_some_and(|own| ids.contains(own.as_str())) {
                 self.list.remove(transaction, index as u32);
             }
         }
@@ -416,8 +427,9 @@ fn write(transaction: &mut TransactionMut<'_>, map: &MapRef, key: &str, value: &
         }
         Value::Array(list) if depth < MAX_DEPTH && ids(list).is_some() => {
             let things = Things::new(map.insert(transaction, key, ArrayPrelim::default()));
+            let mut last = None;
             for thing in list.iter().filter_map(Value::as_object) {
-                things.push(transaction, thing);
+                last = things.push(transaction, thing, last.as_ref()).order;
             }
         }
         Value::String(text) if has_several_words(text) => {
@@ -568,41 +580,44 @@ impl Merging {
         let with_id = |list: &[Value]| -> Vec<(String, Object<String, Value>)> {
             let things = list.iter().filter_map(Value::as_object);
             things
-                .filter_map(|thing| Some((id_of(thing.get(ID)?)?, thing.clone())))
+                .filter_map(|thing| Some((thing_id(thing.get(ID)?)?, thing.clone())))
                 .collect()
         };
         let (base, saved) = (with_id(base), with_id(saved));
-        let in_base = |id: &str| base.iter().position(|(other, _)| other == id);
-        for (id, _) in base.iter().filter(|_| self.deletes) {
-            if !saved.iter().any(|(other, _)| other == id) {
-                things.remove(transaction, id);
-            }
+        let in_base: BTreeMap<&str, usize> = (base.iter().enumerate())
+            .map(|(index, (id, _))| (id.as_str(), index))
+            .collect();
+        if self.deletes {
+            let kept: BTreeSet<&str> = saved.iter().map(|(id, _)| id.as_str()).collect();
+            let gone = in_base.keys().copied().filter(|id| !kept.contains(id));
+            things.remove(transaction, &gone.collect());
         }
-        let order: Vec<_> = saved.iter().filter_map(|(id, _)| in_base(id)).collect();
+        let was = |id: &str| in_base.get(id).copied();
+        let order: Vec<_> = saved.iter().filter_map(|(id, _)| was(id)).collect();
         let stays = longest_rising(&order);
-        let mut before: Option<String> = None;
+        let mut row = Row::new(things.all(transaction));
+        let mut before = None;
         for (id, thing) in &saved {
-            let was = in_base(id);
-            let known = match (things.find(transaction, id), was) {
-                (Some(known), _) => {
+            let was = was(id);
+            let place = match (row.find(id), was) {
+                (Some(place), _) => {
                     let base = was.and_then(|was| base.get(was)).map(|(_, base)| base);
-                    self.object(transaction, &known.map, base, thing);
-                    known
+                    if let Some(map) = row.map(place) {
+                        self.object(transaction, &map, base, thing);
+                    }
+                    place
                 }
                 (None, Some(_)) if self.deletes => continue,
-                (None, _) => things.push(transaction, thing),
+                (None, _) => row.push(things.push(transaction, thing, row.last_order())),
             };
-            let is_moved = was.is_some_and(|was| stays.binary_search(&was).is_err());
-            let is_new = was.is_none();
-            if is_moved || is_new {
-                let others = things.all(transaction);
-                let mut others = others.iter().filter(|other| other.id != *id);
-                let index = before
-                    .as_ref()
-                    .and_then(|before| others.position(|other| other.id == *before));
-                things.place(transaction, &known, index.map_or(0, |index| index + 1));
+            let is_moved = was.is_none_or(|was| stays.binary_search(&was).is_err());
+            if is_moved
+                && let Some(order) = row.put_behind(place, before)
+                && let Some(map) = row.map(place)
+            {
+                map.insert(transaction, ORDER, order);
             }
-            before = Some(id.clone());
+            before = Some(place);
         }
     }
 }

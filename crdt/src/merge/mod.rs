@@ -18,6 +18,7 @@ mod diff;
 mod json;
 mod live;
 mod nearness;
+mod row;
 mod shown;
 mod text;
 mod tree;
@@ -31,7 +32,7 @@ use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
 
 pub use base::{Candidate, nearest};
-pub use json::{COMPONENT_FIELD, ComponentChange, ORDER};
+pub use json::{COMPONENT_FIELD, ComponentChange, ORDER, thing_id};
 pub use nearness::nearest_object;
 pub use shown::thing_in;
 

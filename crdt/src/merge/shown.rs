@@ -2,7 +2,7 @@
 
 use serde_json::{Map as Object, Value};
 
-use super::json::{MAX_DEPTH, id_of, ids};
+use super::json::{MAX_DEPTH, ids, thing_id};
 
 /// The thing with these ids, each anywhere in the one before; without any the component itself. O(size).
 pub fn thing_in<'a>(component: &'a Value, path: &[String]) -> Option<&'a Object<String, Value>> {
@@ -27,7 +27,7 @@ fn search<'a>(
         lists.filter(|list| ids(list).is_some())
     };
     let things = || lists().flatten().filter_map(Value::as_object);
-    let is_it = |thing: &&Object<String, Value>| thing.get("id").and_then(id_of).as_deref() == Some(id);
+    let is_it = |thing: &&Object<String, Value>| thing.get("id").and_then(thing_id).as_deref() == Some(id);
     let here = things().find(is_it);
     let within_maps = || {
         let mut maps = entries.iter().filter_map(|(_, value)| value.as_object());

@@ -263,3 +263,123 @@ proptest! {
         }
     }
 }
+
+/// Changes of one component that its authors make at the same time.
+fn change() -> impl Strategy<Value = ComponentChange> {
+    let id = || (0..5_usize).prop_map(|number| format!("t{number}"));
+    let moved = (id(), 0..6_usize).prop_map(|(id, index)| ComponentChange::Move {
+        path: vec![id],
+        index,
+    });
+    let placed = (id(), -1..6_i32)
+        .prop_map(|(id, position)| update(&[&id], json!({ "position": position }), Vec::new()));
+    let written =
+        (id(), "[a-z]{1,4}").prop_map(|(id, word)| update(&[&id], json!({ (word): 1 }), Vec::new()));
+    let created = ("[a-c]", 0..6_i32).prop_map(|(id, position)| ComponentChange::Create {
+        path: Vec::new(),
+        list: "rows".to_owned(),
+        thing: json!({ "id": id, "position": position })
+            .as_object()
+            .unwrap()
+            .clone(),
+    });
+    let deleted = id().prop_map(|id| ComponentChange::Delete { path: vec![id] });
+    prop_oneof![moved, placed, written, created, deleted]
+}
+
+/// The things of a component, which has each once.
+fn things(page: &mut Page) -> Vec<Value> {
+    let shown = page.component()["rows"].as_array().unwrap().clone();
+    let mut ids: Vec<_> = shown.iter().map(|thing| thing["id"].to_string()).collect();
+    ids.sort();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "each is there once: {shown:?}");
+    shown
+}
+
+proptest! {
+    #[test]
+    fn what_authors_change_at_the_same_time_is_all_there_in_whatever_order_it_comes(
+        changes in prop::collection::vec(change(), 1..6),
+        turn in 0..6_usize,
+    ) {
+        let rows: Vec<_> = (0..5).map(|number| json!({ "id": format!("t{number}"), "position": number })).collect();
+        let mut page = page_of(json!({ "rows": rows }));
+        // Each author has seen nothing of the others.
+        let made: Vec<_> = changes.iter().map(|change| page.merged_apart(change)).collect();
+        let begin = page.encode();
+        let mut replicas = [0, turn.min(made.len())].map(|turn| {
+            let mut replica = Page::new();
+            replica.apply(&begin);
+            let mut updates: Vec<_> = made.iter().map(|merged| &merged.update).collect();
+            updates.rotate_left(turn);
+            for update in updates.into_iter().filter(|update| !update.is_empty()) {
+                replica.apply(update);
+            }
+            replica
+        });
+        let [one, other] = replicas.each_mut().map(things);
+        prop_assert_eq!(&one, &other, "all replicas are equal");
+        let find = |id: &str| one.iter().find(|thing| thing["id"] == id);
+        for change in &changes {
+            match change {
+                ComponentChange::Delete { path } => prop_assert!(find(&path[0]).is_none(), "what was deleted is gone"),
+                ComponentChange::Create { thing, .. } => {
+                    prop_assert!(find(thing["id"].as_str().unwrap()).is_some(), "what was created is there");
+                }
+                ComponentChange::Update { path, updates, .. } if !updates.contains_key("position") => {
+                    let key = updates.keys().next().unwrap();
+                    prop_assert!(find(&path[0]).is_none_or(|thing| thing.get(key).is_some()), "what was written is there");
+                }
+                ComponentChange::Update { .. } | ComponentChange::Move { .. } => {}
+            }
+        }
+    }
+
+    #[test]
+    fn of_two_objects_each_property_is_as_who_changed_it_has_it(
+        ada in prop::collection::vec(0..3_u8, 6),
+        bob in prop::collection::vec(0..3_u8, 6),
+    ) {
+        // Of each property: left alone, changed or taken out.
+        let object = |name: &str, fates: &[u8]| {
+            let entries = fates.iter().enumerate().filter(|(_, fate)| **fate != 2);
+            let inner: serde_json::Map<_, _> = entries
+                .map(|(index, fate)| (format!("k{index}"), json!(if *fate == 1 { name } else { "base" })))
+                .collect();
+            json!({ "o": { "inner": inner } })
+        };
+        let base = object("", &[0; 6]);
+        let mut page = page_of(base.clone());
+        for (name, fates) in [("ada", &ada), ("bob", &bob)] {
+            page.change(&update(&[], object(name, fates), vec![certain(base.clone())])).unwrap();
+        }
+        let shown = page.component();
+        for (index, fates) in ada.iter().zip(&bob).enumerate() {
+            let expected = match fates {
+                (2, _) | (_, 2) => None,
+                (_, 1) => Some("bob"),
+                (1, _) => Some("ada"),
+                _ => Some("base"),
+            };
+            prop_assert_eq!(shown["o"]["inner"][format!("k{index}")].as_str(), expected);
+        }
+    }
+}
+
+#[test]
+fn many_things_are_put_elsewhere_at_once() {
+    let rows =
+        |ids: Vec<usize>| json!({ "rows": ids.iter().map(|id| json!({ "id": id })).collect::<Vec<_>>() });
+    let (rising, falling) = (rows((0..3000).collect()), rows((0..3000).rev().collect()));
+    let mut page = page_of(rising.clone());
+    page.change(&update(&[], falling.clone(), vec![certain(rising)]))
+        .unwrap();
+    assert_eq!(page.component(), falling);
+    assert!(
+        page.encode().len() < 500_000,
+        "the fractions stay short: {}",
+        page.encode().len()
+    );
+}
