@@ -29,7 +29,7 @@ pub(super) struct EventSettings {
     #[arg(
         long,
         env = "PAGEROOM_PROFILES",
-        default_value = "pagespace,patio,indexer",
+        default_value = "pagespace,patio,indexer,components",
         value_name = "NAMES"
     )]
     profiles: String,

@@ -23,7 +23,9 @@ const RESERVED: &[&str] = &[
     "access_revoked",
     "auth_expiring",
     "component:cursor",
+    "component:cursor-left",
     "component:typing",
+    "component:typing-ended",
     "component:user-joined",
     "component:user-left",
     "connect",
@@ -70,9 +72,11 @@ const RESERVED: &[&str] = &[
 ];
 
 /// Events that say nothing any more when the next one is there: they have no offset, and are not told to those who have missed them.
-const MOMENTARY: [&str; 11] = [
+const MOMENTARY: [&str; 13] = [
     "component:cursor",
+    "component:cursor-left",
     "component:typing",
+    "component:typing-ended",
     "cross-thread-activity",
     "cursor_left",
     "cursor_moved",

@@ -23,7 +23,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value as Json, json, value::RawValue};
 
-use super::{Answer, Call, EventSocket, Profile, cursors::MAX_CURSOR_BYTES, pagespace};
+use super::{Answer, Call, EventSocket, Profile, components, cursors::MAX_CURSOR_BYTES, pagespace};
 use crate::rooms::{Refusal, RefusalCode, RoomName};
 
 /// Spoken whatever applications are: these events are of documents.
@@ -48,7 +48,7 @@ fn speaks(event: &str) -> bool {
 
 /// Whether of an event only the last one counts, so that it may come as often as it does.
 pub fn is_coalesced(event: &str) -> bool {
-    speaks(event)
+    speaks(event) || components::is_gesture(event)
 }
 
 #[derive(Deserialize)]

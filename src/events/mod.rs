@@ -18,6 +18,7 @@
 mod awareness;
 mod broadcast;
 mod call;
+mod components;
 mod cursors;
 mod desk;
 mod drives;
@@ -54,6 +55,7 @@ mod watchers;
 use broadcast::is_momentary;
 pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, Done, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
+pub use components::Components;
 pub use cursors::{Cursors, MAX_CURSOR_BYTES, color};
 pub use desk::{ApplicationContent, Authorship, ContentConfig, Desks, PreparedSave};
 pub use drives::{Drives, IDLE_AFTER};

@@ -6,8 +6,8 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, json};
 
 use super::{
-    Answer, Broadcast, Call, EventServices, EventSocket, Told, gestures, inbox, indexer, not_found,
-    pagespace, patio,
+    Answer, Broadcast, Call, EventServices, EventSocket, Told, components, gestures, inbox, indexer,
+    not_found, pagespace, patio,
 };
 use crate::{
     protocols::events::is_of_documents,
@@ -65,7 +65,12 @@ impl Profile {
 }
 
 /// All vocabularies that there are.
-static ALL: [&Profile; 3] = [&pagespace::PROFILE, &patio::PROFILE, &indexer::PROFILE];
+static ALL: [&Profile; 4] = [
+    &pagespace::PROFILE,
+    &patio::PROFILE,
+    &indexer::PROFILE,
+    &components::PROFILE,
+];
 
 /// Vocabularies of the server's own, which are always spoken.
 static OWN: [&Profile; 2] = [&inbox::PROFILE, &gestures::PROFILE];
@@ -166,7 +171,7 @@ mod tests {
     fn profiles_are_named_in_the_configuration() {
         assert_eq!(
             format!("{:?}", Profiles::default()),
-            r#"["pagespace", "patio", "indexer"]"#
+            r#"["pagespace", "patio", "indexer", "components"]"#
         );
         let none: Profiles = "".parse().expect("none");
         assert!(none.of("join_channel").is_none());

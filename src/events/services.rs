@@ -5,8 +5,9 @@ use std::sync::Arc;
 use storage::SharedStore;
 
 use super::{
-    BroadcastIds, ContentConfig, Desks, Drives, EventRules, EventServices, History, Jobs, Patio, PatioConfig,
-    Presence, Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed, awareness::AwarenessLink,
+    BroadcastIds, Components, ContentConfig, Desks, Drives, EventRules, EventServices, History, Jobs, Patio,
+    PatioConfig, Presence, Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed,
+    awareness::AwarenessLink,
 };
 use crate::{access::Access, reader::Readers, rooms::Registry, telemetry::Metrics};
 
@@ -39,6 +40,7 @@ impl EventServices {
             self.presence.clone(),
             self.drives.clone(),
             self.patio.clone(),
+            self.components.clone(),
         ]
     }
 
@@ -60,7 +62,14 @@ impl EventServices {
             &presence,
         ));
         let (rooms, alarm) = (presence.rooms().clone(), presence.alarm().clone());
+        let components = Components::new(
+            (registry.clone(), readers.clone()),
+            (rooms.clone(), alarm.clone()),
+            history.clone(),
+            config.content.versions,
+        );
         Arc::new(Self {
+            components,
             patio: Patio::new(&config.patio, rooms.clone(), alarm.clone()),
             access,
             desks: Desks::new(registry, readers, rooms.clone(), config.content),

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     reader::{Form, ReadError},
-    rooms::{Refusal, RefusalCode, Role},
+    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
 };
 
 /// The state vector of the answer, base64url.
@@ -232,7 +232,17 @@ pub(super) async fn content(
     let (view, _) = view(&app, &page, crdt::Document::encode)
         .await?
         .ok_or_else(HttpError::unknown_page)?;
-    let content = app.readers.content(&page, view.value, form, query.field).await?;
+    let is_component = RoomName::parse(page.as_str()).is_some_and(|room| room.kind() == RoomKind::Component);
+    let content = match (form, query.field) {
+        // As its members have it: the things of its lists in their order.
+        (Form::Json, Some(field)) if is_component && field == crdt::COMPONENT_FIELD => {
+            let format = crdt::Format::Json;
+            let component = app.readers.whole(&page, view.value, Some(format), format, None);
+            let component = component.await.map_err(|error| error.refusal())?;
+            component.map(|component| component.get().to_owned())
+        }
+        (form, field) => app.readers.content(&page, view.value, form, field).await?,
+    };
     let body = content
         .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
     Ok(answer(&headers, kind, body, &view.etag, view.seq))

@@ -8,6 +8,7 @@ mod awareness;
 mod backpressure;
 mod browsers;
 mod cli;
+mod components;
 mod contents;
 mod event_awareness;
 mod event_presence;

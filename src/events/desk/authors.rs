@@ -94,7 +94,7 @@ impl State {
 }
 
 /// A client id that no other desk and no client has.
-fn new_client() -> ClientId {
+pub(in crate::events) fn new_client() -> ClientId {
     // The keys of a hasher are the system's random numbers. Ids have 32 bits, as Yjs draws them.
     ClientId(RandomState::new().hash_one(0_u8) & 0xffff_ffff)
 }

@@ -75,7 +75,7 @@ impl State {
 }
 
 /// The time as it is told.
-pub(super) fn timestamp() -> String {
+pub(in crate::events) fn timestamp() -> String {
     humantime::format_rfc3339_millis(wall_clock()).to_string()
 }
 

@@ -16,6 +16,7 @@ mod threads;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+pub(super) use hall::timestamp;
 pub use hall::{Patio, PatioConfig};
 use serde_json::{Value as Json, json};
 
@@ -75,7 +76,7 @@ fn family(event: &str) -> Option<Family> {
 }
 
 fn connected(socket: &EventSocket) {
-    let body = json!({ "socketId": &**socket.name(), "timestamp": hall::timestamp() });
+    let body = json!({ "socketId": &**socket.name(), "timestamp": timestamp() });
     socket.tell("connection-confirmed", &body);
 }
 

@@ -11,7 +11,7 @@ use crate::{
 
 impl EventSocket {
     /// Its user over this socket, as others see it.
-    fn person(&self) -> Person {
+    pub(in crate::events) fn person(&self) -> Person {
         Person::new(Viewer::new(&self.identity(), Some(self.name.clone())), "")
     }
 

@@ -21,8 +21,8 @@ mod returning;
 pub use returning::LostSession;
 
 use super::{
-    Alarm, BroadcastIds, Desks, Drives, EventOutbox, EventOutlet, EventRooms, History, Jobs, Patio, Presence,
-    Profiles, RoomError, SocketId, TokenBucket, Way, event_text,
+    Alarm, BroadcastIds, Components, Desks, Drives, EventOutbox, EventOutlet, EventRooms, History, Jobs,
+    Patio, Presence, Profiles, RoomError, SocketId, TokenBucket, Way, event_text,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
@@ -50,6 +50,8 @@ pub struct EventServices {
     pub alarm: Alarm,
     /// What PatioAI's rooms remember.
     pub patio: Arc<Patio>,
+    /// The components that have members.
+    pub components: Arc<Components>,
     /// The events that are kept.
     pub history: History,
     /// What workers have said of workspaces.
@@ -137,7 +139,8 @@ impl EventSocket {
         })
     }
 
-    fn seat(&self, room: &RoomName) -> Option<Arc<RoomSeat>> {
+    /// Its seat in a room that it has asked for, by which its right there is followed.
+    pub(in crate::events) fn seat(&self, room: &RoomName) -> Option<Arc<RoomSeat>> {
         lock(&self.seats).get(room).cloned()
     }
 
