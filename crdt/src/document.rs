@@ -21,7 +21,8 @@ pub struct Missing {
 /// What became of an update that was offered to a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// The update, or what is new in it, is now part of the document. When all of it was new these are the bytes received.
+    /// The update, or what is new in it, is now part of the document. When all of it was new these are the bytes received, without the
+    /// right origins that stand before where their structs go: replicas would find different places for those.
     New(Update),
     /// Nothing in it is new.
     Known,

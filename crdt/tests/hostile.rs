@@ -367,11 +367,103 @@ fn a_struct_between_neighbours_of_different_types_is_refused() {
         ),
         "3:0+1 gc\ndelete 4:0..1\ndelete 3:0..1\n"
     );
-    // Right behind and right before the same.
-    assert!(matches!(
-        admit(&mut document, hex("01 01 05 00 c4 01 00 01 00 01 78 00")),
-        Err(Refusal::TornNeighbours { .. })
-    ));
+}
+
+/// Where such a struct goes, Yjs finds in one way while it holds the right origin and the origin as one item, and in another when it
+/// holds them apart. Undoing writes it too, and means: behind the origin.
+#[test]
+fn a_struct_before_what_it_stands_behind_goes_to_the_same_place_in_every_order() {
+    let abc = "01 01 01 00 04 01 04 74 65 78 74 03 61 62 63 00";
+    let parts = [
+        "01 01 02 00 c4 01 00 01 01 01 58 00",
+        "01 01 03 00 c4 01 01 01 02 01 58 00",
+    ];
+    for (astray, expected, taken) in [
+        (
+            "01 01 04 00 c4 01 01 01 01 01 59 00",
+            "aXbXcY",
+            "01 01 04 00 84 01 01 01 59 00",
+        ),
+        (
+            "01 01 04 00 c4 01 02 01 01 01 59 00",
+            "aXbXcY",
+            "01 01 04 00 84 01 02 01 59 00",
+        ),
+        (
+            "01 01 04 00 c4 01 02 01 00 01 59 00",
+            "aXbXcY",
+            "01 01 04 00 84 01 02 01 59 00",
+        ),
+    ] {
+        for at in 0..=parts.len() {
+            let mut document = document(&[abc]);
+            let mut told = vec![document.encode().unwrap()];
+            let (before, after) = parts.split_at(at);
+            for part in before.iter().chain([&astray]).chain(after) {
+                told.push(new(&mut document, hex(part)).bytes().clone());
+            }
+            assert!(told.contains(&hex(taken)));
+            assert_eq!(json(&mut document), serde_json::json!({"text": expected}));
+            // A client that hears one after the other, and one that hears all in another order.
+            let replicas = [told.clone(), {
+                let (first, rest) = told.split_first().unwrap();
+                [first].into_iter().chain(rest.iter().rev()).cloned().collect()
+            }];
+            for updates in replicas {
+                let mut replica = Replica::new(ClientId(9));
+                for update in updates {
+                    replica.apply(&update);
+                }
+                assert_eq!(replica.text(), expected);
+            }
+        }
+    }
+}
+
+/// It names its own first tick as its right origin, which is known by then.
+#[test]
+fn a_struct_before_itself_is_refused_in_parts_too() {
+    let mut document = document(&["01 01 04 00 04 01 04 74 65 78 74 01 61 00"]);
+    for update in ["01 01 04 00 44 04 00 02 61 62 00", "01 01 04 00 44 04 01 02 61 62 00"] {
+        let refused = Err(Refusal::Cyclic { client: ClientId(4) });
+        assert_eq!(admit(&mut document, hex(update)), refused);
+    }
+}
+
+/// The same of what comes in one update, in parts, before what it builds on, and from the store.
+#[test]
+fn a_struct_before_what_it_stands_behind_is_known_however_it_comes() {
+    let whole = "02  01 04 00 c4 01 01 01 00 01 59  01 01 00 04 01 04 74 65 78 74 03 61 62 63 00";
+    let taken = "4:0+1 string after 1:1 \\x01Y\n";
+    let (abc, astray) = (
+        "01 01 01 00 04 01 04 74 65 78 74 03 61 62 63 00",
+        "01 01 04 00 c4 01 01 01 00 01 59 00",
+    );
+    let mut at_once = document(&[whole]);
+    let mut early = Document::new(Limits::default());
+    let update = parse(hex(astray)).unwrap();
+    assert!(matches!(early.admit(update.clone()), Ok(Admission::Early { .. })));
+    early.park(update).unwrap();
+    new(&mut early, hex(abc));
+    assert_eq!(early.take_ready([ClientId(1)].into_iter()).unwrap().len(), 1);
+    let mut loaded = Document::load(Limits::default(), [hex(abc), hex(astray)]).unwrap();
+    for document in [&mut at_once, &mut early, &mut loaded] {
+        let lacking = document.diff(&[(ClientId(1), 3)].into_iter().collect()).unwrap();
+        assert_eq!(dump(&lacking), taken);
+        assert_eq!(json(document), serde_json::json!({"text": "abcY"}));
+    }
+}
+
+/// Inserted before what the same client wrote earlier: the clocks are the wrong way round, the places are not.
+#[test]
+fn a_right_origin_of_a_lower_clock_is_kept_where_it_stands_behind() {
+    let mut document = document(&[
+        "01 01 01 00 04 01 04 74 65 78 74 01 62 00",
+        "01 01 01 01 44 01 00 01 61 00",
+    ]);
+    let between = hex("01 01 02 00 c4 01 01 01 00 01 58 00");
+    assert_eq!(new(&mut document, between.clone()).bytes(), &between);
+    assert_eq!(json(&mut document), serde_json::json!({"text": "aXb"}));
 }
 
 #[test]

@@ -5,6 +5,7 @@ import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
 import * as Y from 'yjs'
+import * as Y135 from 'yjs-13-5'
 
 import { Client } from './support/clients.js'
 import { RawClient, hex, joined, syncStep1, syncUpdate } from './support/raw.js'
@@ -75,15 +76,6 @@ describe('contradictions', () => {
     const client = await new Client(server(), page).whenSynced()
     client.insertText(0, 'still here')
     await until('the page is edited as before', async () => (await newcomer(page)).getText('text').toString() === 'still here')
-  })
-
-  test('an origin that is the right origin too', async () => {
-    const page = freshPage('origins')
-    const [ab, x] = written(100, append('text', 'ab'), doc => doc.getText('text').insert(1, 'X'))
-    await postTaken(page, ab)
-    await postTaken(page, x)
-    await assertRefused(page, hex('01013200c464016401015900'))
-    assert.equal((await newcomer(page)).getText('text').toString(), 'aXb')
   })
 
   test('neighbours of different parents', async () => {
@@ -209,6 +201,77 @@ describe('updates that build on something missing', () => {
     await postTaken(page, deleted)
     await postTaken(page, inserted)
     await until('the deletion holds', async () => (await newcomer(page)).getText('text').toString() === 'ac')
+  })
+})
+
+/** The text under `text` in the map `map`, with everything in it in order. */
+const delta = doc => doc.getMap('map').get('text').toDelta()
+
+describe('what undoing brings back before itself', () => {
+  // "abc" is undone and redone, and taken apart by pictures. When the text is deleted and that is undone, Yjs looks for what stood
+  // behind "b", finds the first "abc", which "a" is the latest copy of, and writes "b" behind and before the new "a".
+  for (const [version, Library] of [['13.6', Y], ['13.5.0', Y135]]) {
+    for (const before of ['', 'pq']) {
+      test(`of Yjs ${version}${before && ', with text before'}`, async () => {
+        const page = freshPage('undone')
+        const doc = new Library.Doc()
+        doc.clientID = 100
+        const updates = []
+        doc.on('update', update => updates.push(update))
+        const map = doc.getMap('map')
+        const text = new Library.Text()
+        map.set('text', text)
+        const undo = new Library.UndoManager([map], { captureTimeout: 0 })
+        text.insert(0, before)
+        text.insert(before.length, 'abc')
+        undo.undo()
+        undo.redo()
+        text.insertEmbed(before.length + 1, { picture: 1 })
+        text.insertEmbed(before.length + 3, { picture: 2 })
+        map.delete('text')
+        undo.undo()
+        const expected = [
+          { insert: `${before}a` }, { insert: { picture: 1 } }, { insert: 'b' }, { insert: { picture: 2 } }, { insert: 'c' }
+        ]
+        assert.deepEqual(delta(doc), expected)
+        const twisted = Y.decodeUpdate(updates.at(-1)).structs.filter(({ origin, rightOrigin }) => origin && Y.compareIDs(origin, rightOrigin))
+        assert.equal(twisted.length, 1)
+
+        const present = await new Client(server(), page).whenSynced()
+        for (const update of updates) await postTaken(page, update)
+        await until('the present one has it', () => Y.encodeStateVector(present.doc).join() === Y.encodeStateVector(doc).join())
+        const late = await newcomer(page)
+        const content = await server().content(page)
+        for (const found of [delta(present.doc), delta(late)]) assert.deepEqual(found, expected)
+        assert.equal(content.map.text, `${before}abc`)
+
+        // What is written at these places comes to the same place for all.
+        const [one, other] = [late, doc].map(copy => {
+          const updates = []
+          copy.on('update', update => updates.push(update))
+          const text = copy.getMap('map').get('text')
+          for (let at = text.length; at >= 0; at--) text.insert(at, copy === doc ? 'D' : 'L')
+          return updates
+        })
+        for (const update of one) Library.applyUpdate(doc, update)
+        for (const update of other) Y.applyUpdate(late, update)
+        for (const update of [...one, ...other]) await postTaken(page, update)
+        const all = delta(await newcomer(page))
+        for (const found of [delta(doc), delta(late)]) assert.deepEqual(found, all)
+        await until('the present one has the rest', () => JSON.stringify(delta(present.doc)) === JSON.stringify(all))
+      })
+    }
+  }
+
+  test('written by anybody, it goes to one place whatever comes first', async () => {
+    const [ab, x] = written(100, append('text', 'ab'), doc => doc.getText('text').insert(1, 'X'))
+    for (const updates of [[ab, x, between([100, 1], [100, 1])], [ab, between([100, 1], [100, 1]), x]]) {
+      const page = freshPage('twisted')
+      const present = await new Client(server(), page).whenSynced()
+      for (const update of updates) await postTaken(page, update)
+      assert.equal((await newcomer(page)).getText('text').toString(), 'aXbY')
+      await until('the present one has it', () => present.doc.getText('text').toString() === 'aXbY')
+    }
   })
 })
 

@@ -1,7 +1,8 @@
 //! Remembers for every clock tick of every client which list, or which key of which map, it belongs to, in runs.
 //!
 //! Most structs do not name their parent: they inherit it from their neighbours. Knowing it is what it takes to bound the nesting of
-//! types, to refuse a struct that would tie two types together, and to know what goes when a type is deleted.
+//! types, to refuse a struct that would tie two types together, and to know what goes when a type is deleted. Of what is in lists it
+//! remembers too which ticks stand directly one behind the other: replicas may hold those as one item, or as several.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -79,6 +80,7 @@ const NO_CLIENT: ClientId = ClientId(u64::MAX);
 #[derive(Debug)]
 enum Undo {
     Run(ClientId),
+    Start(ClientId),
     Place,
     Root(Box<str>),
     Child(Id),
@@ -88,6 +90,8 @@ enum Undo {
 #[derive(Debug, Default)]
 pub(crate) struct Lineage {
     clients: BTreeMap<ClientId, Vec<Run>>,
+    /// The ticks in lists that were not inserted directly behind the tick before.
+    starts: BTreeMap<ClientId, Vec<u32>>,
     locations: Vec<Location>,
     index: BTreeMap<(Id, u64), u32>,
     /// Names of root types.
@@ -112,6 +116,14 @@ impl Lineage {
                         runs.pop();
                         if runs.is_empty() {
                             self.clients.remove(&client);
+                        }
+                    }
+                }
+                Undo::Start(client) => {
+                    if let Some(starts) = self.starts.get_mut(&client) {
+                        starts.pop();
+                        if starts.is_empty() {
+                            self.starts.remove(&client);
                         }
                     }
                 }
@@ -161,6 +173,25 @@ impl Lineage {
                 self.undo.push(Undo::Child(owner));
             }
         }
+    }
+
+    /// Notes that the tick is in a list and was not inserted directly behind the one before.
+    #[inline]
+    pub(crate) fn start(&mut self, client: ClientId, clock: u32) {
+        self.starts.entry(client).or_default().push(clock);
+        self.undo.push(Undo::Start(client));
+    }
+
+    /// Whether two ticks in a list are one, or the second was inserted behind the first with nothing but others in turn between them.
+    pub(crate) fn is_typed_on(&self, from: Id, to: Id) -> bool {
+        if from.client != to.client || from.clock > to.clock {
+            return false;
+        }
+        crate::work::steps(1);
+        let starts = self.starts.get(&to.client).map_or(&[][..], |starts| starts);
+        let until = starts.partition_point(|&start| start <= to.clock);
+        let last = until.checked_sub(1).and_then(|last| starts.get(last));
+        last.is_none_or(|&start| start <= from.clock)
     }
 
     /// Takes out what is in a type, which is deleted.

@@ -5,7 +5,8 @@
 //! on. Every struct is looked at once, and once more each time it had to wait: linear in the bytes, times the logarithm of what is
 //! looked up, whatever the update says.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 use smallvec::SmallVec;
 
@@ -13,12 +14,13 @@ use super::lineage::{Kind, Place, Put};
 use super::{Section, StructStore};
 use crate::document::Missing;
 use crate::encoding::Reader;
-use crate::error::Refusal;
+use crate::error::{ApplyError, Refusal};
 use crate::id_set::{ClockRange, IdRange, IdSet, normalize, subtract};
 use crate::limits::Limits;
 use crate::state_vector::ClientId;
 use crate::update::{
     DELETED, GC, Id, Keep, Parent, SKIP, Struct, TYPE, Update, read_head, read_struct, trimmed,
+    without_right_origins,
 };
 
 /// What became of an update.
@@ -109,20 +111,33 @@ impl Cursor {
 /// The struct being walked.
 struct Here {
     client: ClientId,
+    start: u32,
     /// The first clock of the struct that is new.
     clock: u32,
     end: u32,
-    /// The struct begins before that: its known part will be its origin.
-    cut: bool,
 }
 
 impl Here {
+    /// The struct begins before what is new of it: its known part will be its origin.
+    fn is_cut(&self) -> bool {
+        self.start < self.clock
+    }
+
     fn before(&self) -> Id {
         Id {
             client: self.client,
             clock: self.clock.wrapping_sub(1),
         }
     }
+}
+
+/// What was noted of the structs of an update.
+#[derive(Default)]
+struct Notes {
+    /// What is put under keys.
+    puts: Vec<Put>,
+    /// The structs whose right origin stands before where they go: see [`Lineage::is_typed_on`].
+    astray: BTreeSet<Id>,
 }
 
 impl StructStore {
@@ -137,14 +152,18 @@ impl StructStore {
                 limit: limits.max_clients_per_update,
             });
         }
-        let mut puts = Vec::new();
-        let walked = self.walk_all(&update, &mut cursors, &mut puts, limits);
-        if let Err(refusal) = walked.and_then(|()| judge_puts(&update, &puts, limits)) {
+        let mut notes = Notes::default();
+        let walked = self.walk_all(&update, &mut cursors, &mut notes, limits);
+        let Notes { puts, astray } = notes;
+        let judged = walked.and_then(|()| judge_puts(&update, &puts, limits));
+        if judged.is_err() || !astray.is_empty() {
             self.lineage.take_back();
             for cursor in &cursors {
                 self.known.set_back(cursor.section.client, cursor.before);
             }
-            return Err(refusal);
+            judged?;
+            let update = without_right_origins(&update, |id| astray.contains(&id));
+            return self.take_in(update.map_err(|_| ApplyError::Corrupt)?, limits);
         }
         self.lineage.keep();
         let mut deletes = self.judge_deletes(&update);
@@ -199,7 +218,7 @@ impl StructStore {
         &mut self,
         update: &Update,
         cursors: &mut Cursors,
-        puts: &mut Vec<Put>,
+        notes: &mut Notes,
         limits: &Limits,
     ) -> Result<(), Refusal> {
         let mut waiting: BTreeMap<(ClientId, u32), Vec<usize>> = BTreeMap::new();
@@ -208,7 +227,7 @@ impl StructStore {
             let Some(cursor) = cursors.get_mut(index) else {
                 continue;
             };
-            cursor.waits_for = self.walk(update, cursor, puts, limits)?;
+            cursor.waits_for = self.walk(update, cursor, notes, limits)?;
             if let Some(Missing { client, clock }) = cursor.waits_for {
                 waiting.entry((client, clock)).or_default().push(index);
             }
@@ -226,7 +245,7 @@ impl StructStore {
         &mut self,
         update: &Update,
         cursor: &mut Cursor,
-        puts: &mut Vec<Put>,
+        notes: &mut Notes,
         limits: &Limits,
     ) -> Result<Option<Missing>, Refusal> {
         let client = cursor.section.client;
@@ -245,9 +264,9 @@ impl StructStore {
             if end > known {
                 let here = Here {
                     client,
+                    start: cursor.clock,
                     clock: known,
                     end,
-                    cut: known > cursor.clock,
                 };
                 if read.kind() == SKIP {
                     return Ok(cursor.step_over_skips(update));
@@ -256,7 +275,7 @@ impl StructStore {
                     cursor.early = (at, cursor.clock, cursor.walked);
                     return Ok(Some(missing));
                 }
-                let place = self.enter(&read, &here, puts, limits)?;
+                let place = self.enter(&read, &here, notes, limits)?;
                 if known == cursor.before {
                     cursor.in_list = self.lineage.is_list(place);
                 }
@@ -277,7 +296,7 @@ impl StructStore {
             Some(Parent::Nested(id)) => Some(id),
             Some(Parent::Root(_)) | None => None,
         };
-        let named = match here.cut {
+        let named = match here.is_cut() {
             true => [None, read.right_origin, None],
             false => [read.origin, read.right_origin, parent],
         };
@@ -301,16 +320,23 @@ impl StructStore {
         &mut self,
         read: &Struct<'_>,
         here: &Here,
-        puts: &mut Vec<Put>,
+        notes: &mut Notes,
         limits: &Limits,
     ) -> Result<Place, Refusal> {
-        let origin = match here.cut {
+        let origin = match here.is_cut() {
             true => Some(here.before()),
             false => read.origin,
         };
         let (client, clock) = (here.client, here.clock);
-        if origin.is_some() && origin == read.right_origin && limits.refuses_contradictions {
-            return Err(Refusal::TornNeighbours { client, clock });
+        if let (Some(origin), Some(right)) = (origin, read.right_origin)
+            && self.lineage.is_typed_on(right, origin)
+        {
+            let clock = here.start;
+            if read.origin.is_some() {
+                notes.astray.insert(Id { client, clock });
+            } else if limits.refuses_contradictions {
+                return Err(Refusal::Cyclic { client });
+            }
         }
         let place = self.place_of(read, origin, here)?;
         let kind = match read.kind() {
@@ -328,8 +354,11 @@ impl StructStore {
             end: here.end,
         };
         self.lineage.push(client, range, place, kind);
+        if origin != Some(here.before()) && self.lineage.is_list(place) {
+            self.lineage.start(client, clock);
+        }
         if self.lineage.is_keyed(place) && read.kind() != GC {
-            puts.push(Put {
+            notes.puts.push(Put {
                 place,
                 origin,
                 has_right_origin: read.right_origin.is_some(),

@@ -26,7 +26,7 @@ pub(crate) use structs::{
     ANY, DELETED, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_head, read_struct,
     skip_any, utf16_length,
 };
-pub(crate) use trim::{Keep, rest, trimmed, write_head, write_part};
+pub(crate) use trim::{Keep, rest, trimmed, without_right_origins, write_head, write_part};
 
 /// Consecutive changes of one client inside an update.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::merge::each_run;
-use super::structs::{HAS_KEY, HAS_ORIGIN, HAS_RIGHT_ORIGIN, KIND, Struct, skip_any};
+use super::structs::{HAS_KEY, HAS_ORIGIN, HAS_RIGHT_ORIGIN, Id, KIND, Struct, skip_any};
 use super::{ANY, DELETED, GC, JSON, STRING, Section, Update, read_struct};
 use crate::encoding::{Reader, Write};
 use crate::error::DecodeError;
@@ -79,6 +79,43 @@ pub(crate) fn rest(update: &Update, known: &StateVector) -> Update {
         })
         .collect();
     trimmed(update, &keep, None)
+}
+
+/// The update without the right origins of some structs, each of which has an origin.
+///
+/// # Errors
+/// When the update cannot be read, which was checked before.
+pub(crate) fn without_right_origins(
+    update: &Update,
+    is_meant: impl Fn(Id) -> bool,
+) -> Result<Update, DecodeError> {
+    let bytes = update.bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut copied = 0;
+    let mut copy_until = |out: &mut Vec<u8>, until: usize, then_from: usize| {
+        out.put_raw(bytes.get(copied..until).unwrap_or_default());
+        copied = then_from;
+    };
+    for section in update.sections() {
+        let client = section.client;
+        let mut clock = section.start;
+        let mut reader = Reader::starting_at(bytes, section.first as usize);
+        for _ in 0..section.count {
+            let at = reader.position();
+            let read = read_struct::<true>(&mut reader, &Limits::trusted())?;
+            if let Some(origin) = read.origin
+                && is_meant(Id { client, clock })
+            {
+                copy_until(&mut out, at, read.content);
+                out.put_byte(read.info & !HAS_RIGHT_ORIGIN);
+                out.put_number(origin.client.0);
+                out.put_number(u64::from(origin.clock));
+            }
+            clock += read.length;
+        }
+    }
+    copy_until(&mut out, bytes.len(), bytes.len());
+    Update::parse(Bytes::from(out), &Limits::trusted())
 }
 
 /// The first clock from `known` on of which a section with holes says something.
