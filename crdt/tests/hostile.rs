@@ -424,7 +424,10 @@ fn a_struct_before_what_it_stands_behind_goes_to_the_same_place_in_every_order()
 #[test]
 fn a_struct_before_itself_is_refused_in_parts_too() {
     let mut document = document(&["01 01 04 00 04 01 04 74 65 78 74 01 61 00"]);
-    for update in ["01 01 04 00 44 04 00 02 61 62 00", "01 01 04 00 44 04 01 02 61 62 00"] {
+    for update in [
+        "01 01 04 00 44 04 00 02 61 62 00",
+        "01 01 04 00 44 04 01 02 61 62 00",
+    ] {
         let refused = Err(Refusal::Cyclic { client: ClientId(4) });
         assert_eq!(admit(&mut document, hex(update)), refused);
     }

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use imara_diff::{Algorithm, Diff, InternedInput, Interner};
 
+use super::json::longest_rising;
+
 /// A place where two sequences differ: `new` stands where `old` stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hunk {
@@ -63,8 +65,23 @@ pub(super) fn atoms(text: &str) -> Vec<Atom> {
     text.chars().map(Atom::Character).collect()
 }
 
-/// Up to so many tokens the smallest difference is looked for; beyond, a good one within bounded work.
+/// Up to so many tokens the smallest difference is looked for, as long as there is work left for it; that grows with their square.
 const MAX_MINIMAL: usize = 4000;
+
+/// Up to so many it is looked for in any case.
+const ALWAYS_MINIMAL: usize = 256;
+
+/// Pairs of tokens that are compared in the search for smallest differences.
+const MAX_WORK: usize = 50_000_000;
+
+/// So many tokens in a row that stand once in either sequence are the same ones. Longer rows are looked for where there are no shorter ones.
+const ROWS: [usize; 3] = [1, 4, 16];
+
+/// How often such rows are looked for between others.
+const MAX_LEVELS: usize = 6;
+
+/// Up to so many characters a change of words is looked at character by character.
+const MAX_REFINED: usize = 1000;
 
 /// Most hunks that a difference is made of. Whatever differs in more places is taken for one longer change around the shortest common
 /// parts, because each hunk is an edit of the document.
@@ -72,39 +89,101 @@ const MAX_HUNKS: usize = 1000;
 
 /// Where two sequences of tokens differ.
 pub(super) fn hunks<T: Eq + Hash + Copy>(old: &[T], new: &[T]) -> Vec<Hunk> {
-    let (start, end) = common_ends(old, new);
-    let old_middle = old.get(start..old.len() - end).unwrap_or_default();
-    let new_middle = new.get(start..new.len() - end).unwrap_or_default();
-    if old_middle.is_empty() && new_middle.is_empty() {
-        return Vec::new();
-    }
-    if old_middle.is_empty() || new_middle.is_empty() {
-        let whole = Hunk {
-            old: 0..old_middle.len(),
-            new: 0..new_middle.len(),
-        };
-        return vec![whole.moved(start, start)];
-    }
-    let mut input = InternedInput {
-        before: Vec::new(),
-        after: Vec::new(),
-        interner: Interner::new(old_middle.len() + new_middle.len()),
+    let mut interner = Interner::new(old.len() + new.len());
+    let mut interned =
+        |tokens: &[T]| -> Vec<u32> { tokens.iter().map(|token| interner.intern(*token).0).collect() };
+    let (old, new) = (interned(old), interned(new));
+    let mut search = Search {
+        work: MAX_WORK,
+        found: Vec::new(),
     };
-    input.update_before(old_middle.iter().copied());
-    input.update_after(new_middle.iter().copied());
-    let algorithm = match old_middle.len() + new_middle.len() <= MAX_MINIMAL {
-        true => Algorithm::MyersMinimal,
-        false => Algorithm::Histogram,
-    };
-    let diff = Diff::compute(algorithm, &input);
-    let found = diff.hunks().map(|hunk| {
-        Hunk {
-            old: hunk.before.start as usize..hunk.before.end as usize,
-            new: hunk.after.start as usize..hunk.after.end as usize,
+    search.between(&old, &new, (0, 0), MAX_LEVELS);
+    coarsened(search.found, MAX_HUNKS)
+}
+
+/// A search for differences, whose work is bounded: by what stands once in either sequence, and in between for the smallest ones.
+struct Search {
+    work: usize,
+    found: Vec<Hunk>,
+}
+
+impl Search {
+    /// Looks for the differences of two parts, which begin at `at`.
+    fn between(&mut self, old: &[u32], new: &[u32], at: (usize, usize), levels: usize) {
+        let (start, end) = common_ends(old, new);
+        let old = old.get(start..old.len() - end).unwrap_or_default();
+        let new = new.get(start..new.len() - end).unwrap_or_default();
+        let (old_at, new_at) = (at.0 + start, at.1 + start);
+        let size = old.len() + new.len();
+        let work = old.len().saturating_mul(new.len());
+        crate::work::steps(size);
+        let is_affordable = size <= ALWAYS_MINIMAL || size <= MAX_MINIMAL && work <= self.work;
+        if old.is_empty() || new.is_empty() {
+            if size > 0 {
+                self.push(0..old.len(), 0..new.len(), (old_at, new_at));
+            }
+        } else if is_affordable {
+            self.work = self.work.saturating_sub(work);
+            crate::work::steps(work);
+            let mut input = InternedInput {
+                before: Vec::new(),
+                after: Vec::new(),
+                interner: Interner::new(size),
+            };
+            input.update_before(old.iter().copied());
+            input.update_after(new.iter().copied());
+            for hunk in Diff::compute(Algorithm::MyersMinimal, &input).hunks() {
+                let range = |range: Range<u32>| range.start as usize..range.end as usize;
+                self.push(range(hunk.before), range(hunk.after), (old_at, new_at));
+            }
+        } else {
+            let same = if levels > 0 { in_both(old, new) } else { Vec::new() };
+            if same.is_empty() {
+                return self.push(0..old.len(), 0..new.len(), (old_at, new_at));
+            }
+            let (mut old_from, mut new_from) = (0, 0);
+            for (old_to, new_to) in same.into_iter().chain([(old.len(), new.len())]) {
+                let part = |tokens, from, to| <[u32]>::get(tokens, from..to).unwrap_or_default();
+                self.between(
+                    part(old, old_from, old_to),
+                    part(new, new_from, new_to),
+                    (old_at + old_from, new_at + new_from),
+                    levels - 1,
+                );
+                (old_from, new_from) = (old_to, new_to);
+            }
         }
-        .moved(start, start)
-    });
-    coarsened(found.collect(), MAX_HUNKS)
+    }
+
+    fn push(&mut self, old: Range<usize>, new: Range<usize>, at: (usize, usize)) {
+        self.found.push(Hunk { old, new }.moved(at.0, at.1));
+    }
+}
+
+/// The places of rows of tokens that stand once in either sequence, as many as are in the same order.
+fn in_both(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
+    for row in ROWS {
+        let rows = |tokens| <[u32]>::windows(tokens, row).enumerate();
+        let of_old = rows(old).map(|(at, tokens)| (tokens, false, at));
+        let of_new = rows(new).map(|(at, tokens)| (tokens, true, at));
+        let mut all: Vec<_> = of_old.chain(of_new).collect();
+        all.sort_unstable();
+        let mut once: Vec<(usize, usize)> = (all.chunk_by(|one, other| one.0 == other.0))
+            .filter_map(|same| match same {
+                [(_, false, old), (_, true, new)] => Some((*old, *new)),
+                _ => None,
+            })
+            .collect();
+        once.sort_unstable();
+        let in_new: Vec<_> = once.iter().map(|(_, new)| *new).collect();
+        let rising = longest_rising(&in_new);
+        let mut rising = rising.into_iter().peekable();
+        once.retain(|(_, new)| rising.next_if_eq(new).is_some());
+        if !once.is_empty() {
+            return once;
+        }
+    }
+    Vec::new()
 }
 
 /// How many tokens are the same at the start and, behind those, at the end.
@@ -194,7 +273,7 @@ fn refined(old: &[Atom], new: &[Atom], hunk: Hunk) -> Vec<Hunk> {
         old: start..old.len() - end,
         new: start..new.len() - end,
     };
-    let is_short = old.len() + new.len() <= MAX_MINIMAL;
+    let is_short = old.len() + new.len() <= MAX_REFINED;
     let found = match middle.is_replacement() && is_short {
         true => without_coincidences(old, hunks(old, new), new.len()),
         false => vec![middle],
@@ -442,5 +521,76 @@ mod tests {
         let (old, new) = (atoms(&words(1)), atoms(&words(2)));
         let hunks = difference(&old, &new);
         assert!(hunks.len() <= super::MAX_HUNKS, "{}", hunks.len());
+    }
+
+    /// Two long contents of one shape that differ in many places.
+    fn long(shape: &str) -> (String, String) {
+        let (mut old, mut new) = (String::new(), String::new());
+        let mut state = 1_u64;
+        for index in 0..30_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (one, other) = ((state >> 34) as usize, (state >> 44) as usize);
+            let few = ["a ", "b ", "c ", "d "];
+            let (in_old, in_new) = match shape {
+                "one word" => ("word ".to_owned(), "ward ".to_owned()),
+                "two words in turn" => (few[index % 2].to_owned(), few[(index + 1) % 2].to_owned()),
+                "few words" => (few[one % 4].to_owned(), few[other % 4].to_owned()),
+                "every second word" if index % 2 == 0 => (format!("{state:x} "), "x ".to_owned()),
+                "every second word" => (format!("{state:x} "), format!("{state:x} ")),
+                "one long word" => (few[one % 2][..1].to_owned(), few[other % 2][..1].to_owned()),
+                _ => (format!("{one:x} "), format!("{other:x} ")),
+            };
+            old.push_str(&in_old);
+            new.push_str(&in_new);
+        }
+        (old, new)
+    }
+
+    #[test]
+    fn long_contents_are_compared_within_bounded_work() {
+        for shape in [
+            "one word",
+            "two words in turn",
+            "few words",
+            "every second word",
+            "one long word",
+            "other words",
+        ] {
+            let (old, new) = long(shape);
+            let (old, new) = (atoms(&old), atoms(&new));
+            let (hunks, steps) = crate::testing::steps_of(|| difference(&old, &new));
+            assert!(hunks.len() <= super::MAX_HUNKS, "{shape}: {}", hunks.len());
+            let most = super::MAX_WORK + 600 * (old.len() + new.len());
+            assert!(steps <= most as u64, "{shape}: {steps} steps for {}", old.len());
+            // What is not in a hunk is the same.
+            let (mut old_at, mut new_at) = (0, 0);
+            for hunk in &hunks {
+                assert_eq!(
+                    old[old_at..hunk.old.start],
+                    new[new_at..hunk.new.start],
+                    "{shape}"
+                );
+                (old_at, new_at) = (hunk.old.end, hunk.new.end);
+            }
+            assert_eq!(old[old_at..], new[new_at..], "{shape}");
+        }
+    }
+
+    #[test]
+    fn words_that_stay_among_many_others_are_the_same_ones() {
+        let words = |changed: &str| -> String {
+            let word = |index: usize| match index % 40 {
+                0 => format!("{changed} "),
+                _ => format!("w{index} "),
+            };
+            (0..20_000).map(word).collect()
+        };
+        let (old, new) = (atoms(&words("old")), atoms(&words("new")));
+        let hunks = difference(&old, &new);
+        assert_eq!(hunks.len(), 500);
+        let changed = |hunk: &super::Hunk| {
+            text(&old[hunk.old.clone()]) == "old" && text(&new[hunk.new.clone()]) == "new"
+        };
+        assert!(hunks.iter().all(changed));
     }
 }

@@ -623,7 +623,7 @@ impl Merging {
 }
 
 /// The longest rising part of a sequence of different numbers: all but this has been moved.
-fn longest_rising(numbers: &[usize]) -> Vec<usize> {
+pub(super) fn longest_rising(numbers: &[usize]) -> Vec<usize> {
     // For each length the index of the lowest number in which a rising part of this length ends.
     let mut ends: Vec<usize> = Vec::new();
     let mut before = vec![None; numbers.len()];
