@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::rc::Rc;
 
 use serde_json::Value;
 use yrs::branch::BranchPtr;
-use yrs::types::Attrs;
+use yrs::types::{Attrs, Delta};
 use yrs::{
-    Any, Out, Text, TextRef, TransactionMut, Xml, XmlElementPrelim, XmlElementRef, XmlFragment,
+    Any, In, Out, Text, TextRef, TransactionMut, Xml, XmlElementPrelim, XmlElementRef, XmlFragment,
     XmlFragmentRef, XmlTextPrelim, XmlTextRef,
 };
 
@@ -300,28 +301,64 @@ fn insert_text(transaction: &mut TransactionMut<'_>, list: &TextRef, at: u32, un
     list.insert(transaction, at, &text_of(units));
 }
 
+/// So many children are put in one by one. Of more the places are not looked for one by one, but all children are read.
+const FEW: usize = 8;
+
 /// Writes units into a list of children.
-fn write_children(transaction: &mut TransactionMut<'_>, parent: BranchPtr, mut place: u32, units: &[Unit]) {
-    let list = XmlFragmentRef::from(parent);
-    for group in units.chunk_by(|left, right| is_text(left) && is_text(right)) {
-        match group {
-            [Unit::Node(node)] => write_node(transaction, &list, place, node),
-            [Unit::Other] => continue,
-            text => {
-                let written = list.insert(transaction, place, XmlTextPrelim::new(text_of(text)));
-                format_text(transaction, &written, text);
-            }
+fn write_children(transaction: &mut TransactionMut<'_>, parent: BranchPtr, place: u32, units: &[Unit]) {
+    let groups = units.chunk_by(|left, right| is_text(left) && is_text(right));
+    let groups: Vec<&[Unit]> = groups.filter(|group| !matches!(group, [Unit::Other])).collect();
+    let element = |node: &Node| XmlElementPrelim::empty(node.name.as_str());
+    let text = |group: &[Unit]| XmlTextPrelim::new(text_of(group));
+    let children: Vec<Out> = if groups.len() <= FEW {
+        let list = XmlFragmentRef::from(parent);
+        let put_in = |(place, group): (u32, &&[Unit])| match group {
+            [Unit::Node(node)] => Out::YXmlElement(list.insert(transaction, place, element(node))),
+            group => Out::YXmlText(list.insert(transaction, place, text(group))),
+        };
+        (place..).zip(&groups).map(put_in).collect()
+    } else {
+        let before = (place > 0).then_some(Delta::Retain(place, None));
+        let inserted = groups.iter().map(|group| match group {
+            [Unit::Node(node)] => Delta::Inserted(In::from(element(node)), None),
+            group => Delta::Inserted(In::from(text(group)), None),
+        });
+        TextRef::from(parent).apply_delta(transaction, before.into_iter().chain(inserted));
+        let mut at = 0;
+        let is_before = |child: &Out| {
+            let is_before = at < place;
+            at += match child {
+                Out::Any(Any::String(text)) => text.encode_utf16().count() as u32,
+                Out::Any(_)
+                | Out::YText(_)
+                | Out::YArray(_)
+                | Out::YMap(_)
+                | Out::YXmlElement(_)
+                | Out::YXmlFragment(_)
+                | Out::YXmlText(_)
+                | Out::YDoc(_)
+                | Out::UndefinedRef(_) => 1,
+            };
+            is_before
+        };
+        xml::children(transaction, parent).skip_while(is_before).collect()
+    };
+    for (child, group) in children.into_iter().zip(groups) {
+        match (child, group) {
+            (Out::YXmlElement(element), [Unit::Node(node)]) => write_node(transaction, &element, node),
+            (Out::YXmlText(text), group) => format_text(transaction, &text, group),
+            _ => debug_assert!(false, "the children are those that were written"),
         }
-        place += 1;
     }
 }
 
-fn write_node(transaction: &mut TransactionMut<'_>, list: &XmlFragmentRef, place: u32, node: &Node) {
-    let element = list.insert(transaction, place, XmlElementPrelim::empty(node.name.as_str()));
+fn write_node(transaction: &mut TransactionMut<'_>, element: &XmlElementRef, node: &Node) {
     for (name, value) in &node.attributes {
         element.insert_attribute(transaction, name.as_str(), any(value));
     }
-    write_children(transaction, xml::branch(&element), 0, &node.children);
+    if !node.children.is_empty() {
+        write_children(transaction, xml::branch(element), 0, &node.children);
+    }
 }
 
 /// Sets an attribute of a node, or takes it away.
@@ -352,43 +389,93 @@ fn format(transaction: &mut TransactionMut<'_>, parent: BranchPtr, target: &[Uni
     segments.last().is_some_and(|last| last.units.end == target.len())
 }
 
-/// Gives the characters of a text their marks. One mark after the other, so that the same edits come in the same order each time.
+/// A mark that some characters of a text are to have, or not to have any more.
+#[derive(Debug)]
+struct Format {
+    start: u32,
+    name: String,
+    end: u32,
+    value: Option<Value>,
+}
+
+/// Gives the characters of a text their marks: in one walk for all marks that do not overlap, and in the same order each time.
 fn format_text(transaction: &mut TransactionMut<'_>, text: &XmlTextRef, target: &[Unit]) {
     let now = read_text(transaction, text);
-    let mut names = BTreeSet::new();
-    for (now, target) in now.iter().zip(target) {
-        if let (Unit::Character(_, now), Unit::Character(_, target)) = (now, target)
-            && now != target
-        {
-            names.extend(now.keys().chain(target.keys()).cloned());
-        }
-    }
-    for name in names {
-        let mut place = 0;
-        let mut open: Option<(u32, u32, Option<Value>)> = None;
-        let mut ranges = Vec::new();
-        for (now, target) in now.iter().zip(target) {
-            let width = width(std::slice::from_ref(target));
-            let change = match (now, target) {
-                (Unit::Character(_, now), Unit::Character(_, target))
-                    if now.get(&name) != target.get(&name) =>
-                {
-                    Some(target.get(&name).cloned())
-                }
-                _ => None,
-            };
-            match (&mut open, change) {
-                (Some((_, end, value)), Some(change)) if *end == place && *value == change => *end += width,
-                (open, Some(change)) => ranges.extend(open.replace((place, place + width, change))),
-                (_, None) => {}
+    let mut walks: Vec<(u32, Vec<Delta<In>>)> = Vec::new();
+    for Format {
+        start,
+        name,
+        end,
+        value,
+    } in formats(&now, target)
+    {
+        let walk = match walks.iter().position(|(at, _)| *at <= start) {
+            Some(walk) => walk,
+            None => {
+                walks.push((0, Vec::new()));
+                walks.len() - 1
             }
-            place += width;
-        }
-        ranges.extend(open);
-        for (start, end, value) in ranges {
+        };
+        if let Some((at, walk)) = walks.get_mut(walk) {
             let value = value.as_ref().map_or(Any::Null, any);
-            let format = Attrs::from([(name.as_str().into(), value)]);
-            text.format(transaction, start, end - start, format);
+            let format = Attrs::from([(name.into(), value)]);
+            walk.extend((start > *at).then(|| Delta::Retain(start - *at, None)));
+            walk.push(Delta::Retain(end - start, Some(Box::new(format))));
+            *at = end;
         }
     }
+    for (_, walk) in walks {
+        TextRef::from(xml::branch(text)).apply_delta(transaction, walk);
+    }
+}
+
+/// What is to be changed about the marks of a text, in its order.
+fn formats(now: &[Unit], target: &[Unit]) -> Vec<Format> {
+    let is_same = |one: &Marks, other: &Marks| Rc::ptr_eq(one, other) || one == other;
+    let pairs: Vec<(&Unit, &Unit)> = now.iter().zip(target).collect();
+    let runs = pairs.chunk_by(
+        |(one_now, one), (other_now, other)| match (one_now, one, other_now, other) {
+            (Unit::Character(_, a), Unit::Character(_, b), Unit::Character(_, c), Unit::Character(_, d)) => {
+                is_same(a, c) && is_same(b, d)
+            }
+            _ => false,
+        },
+    );
+    let (mut place, mut formats) = (0, Vec::new());
+    let mut open: BTreeMap<&str, Format> = BTreeMap::new();
+    for run in runs {
+        let start = place;
+        place += run
+            .iter()
+            .map(|(_, unit)| width(std::slice::from_ref(*unit)))
+            .sum::<u32>();
+        let Some((Unit::Character(_, now), Unit::Character(_, target))) = run.first() else {
+            continue;
+        };
+        if is_same(now, target) {
+            continue;
+        }
+        let names: BTreeSet<&String> = now.keys().chain(target.keys()).collect();
+        for name in names
+            .into_iter()
+            .filter(|name| now.get(*name) != target.get(*name))
+        {
+            let value = target.get(name);
+            match open.get_mut(name.as_str()) {
+                Some(open) if open.end == start && open.value.as_ref() == value => open.end = place,
+                _ => {
+                    let format = Format {
+                        start,
+                        name: name.clone(),
+                        end: place,
+                        value: value.cloned(),
+                    };
+                    formats.extend(open.insert(name, format));
+                }
+            }
+        }
+    }
+    formats.extend(open.into_values());
+    formats.sort_by(|one, other| (one.start, &one.name).cmp(&(other.start, &other.name)));
+    formats
 }
