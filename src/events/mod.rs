@@ -14,7 +14,14 @@
 //! to programs with awareness, and what those show to these; [`Drives`] knows who of
 //! drives and workspaces is online, idle or away. What they are made of is pure, with the time as an argument.
 //! A *profile* is the vocabulary of one application; all that are configured are spoken at once, since their events have different names.
+//! All events, with the schemas of their payloads and acknowledgements, are in the [document for AsyncAPI](asyncapi).
 
+#[doc = concat!(
+    "The events as an AsyncAPI document, `src/events/asyncapi.json`.\n\n```json\n",
+    include_str!("asyncapi.json"),
+    "```"
+)]
+pub mod asyncapi {}
 mod awareness;
 mod broadcast;
 mod call;

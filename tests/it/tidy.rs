@@ -30,10 +30,10 @@ const FOREIGN: &[&str] = &[
 ];
 
 /// A file of the project.
-struct Source {
+pub(crate) struct Source {
     /// Its path from the top of the project.
     path: String,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Source {
@@ -50,7 +50,7 @@ impl Source {
     }
 
     /// Those that are no comments.
-    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         self.before_tests()
             .filter(|(_, line)| !line.trim_start().starts_with("//"))
     }
@@ -82,7 +82,7 @@ fn top() -> &'static Path {
 }
 
 /// The project's files under a folder whose names end like this, in order.
-fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
+pub(crate) fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
     let mut folders = vec![top().join(folder)];
     let mut found: Vec<PathBuf> = Vec::new();
     while let Some(folder) = folders.pop() {
@@ -112,11 +112,11 @@ fn files(folder: &str, endings: &[&str]) -> Vec<Source> {
     found.into_iter().map(read).collect()
 }
 
-fn rust(folder: &str) -> Vec<Source> {
+pub(crate) fn rust(folder: &str) -> Vec<Source> {
     files(folder, &[".rs"])
 }
 
-fn is_test(source: &Source) -> bool {
+pub(crate) fn is_test(source: &Source) -> bool {
     source.path.starts_with("tests/") || source.path.contains("/tests/") || source.path.ends_with("/tests.rs")
 }
 

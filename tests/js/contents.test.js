@@ -3,7 +3,7 @@
 import { after, describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { io } from 'socket.io-client'
+import { io } from './support/asyncapi.js'
 import * as Y from 'yjs'
 import { WebsocketProvider } from 'y-websocket-3.1.0'
 import WebSocket from 'ws'

@@ -4,7 +4,7 @@ import { createServer, connect } from 'node:net'
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { io } from 'socket.io-client'
+import { io } from './support/asyncapi.js'
 
 import { Server, freePort } from './support/server.js'
 import { JWT_SECRET, tokenFor } from './support/tokens.js'
@@ -65,7 +65,7 @@ async function begin (t, transports, user, pages, env = {}) {
   t.after(() => wire.close())
   const socket = io(wire.url, {
     auth: { token: tokenFor(user, pages) }, transports, forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 50
-  })
+  }, { own: ['n'] })
   t.after(() => socket.disconnect())
   await until('it is connected', () => socket.connected)
   return { server, wire, socket }

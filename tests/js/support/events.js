@@ -2,7 +2,7 @@
 // y-websocket provider, so that the same scenarios can be played with it. It is what an application with a bare
 // socket.io-client writes.
 
-import { io } from 'socket.io-client'
+import { io } from './asyncapi.js'
 import * as Y from 'yjs'
 import { Awareness, applyAwarenessUpdate, encodeAwarenessUpdate, removeAwarenessStates } from 'y-protocols/awareness'
 import { Observable } from 'lib0/observable'
