@@ -17,6 +17,7 @@ mod base;
 mod diff;
 mod json;
 mod live;
+mod marks;
 mod nearness;
 mod row;
 mod shown;
