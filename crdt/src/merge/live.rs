@@ -193,6 +193,7 @@ impl Editing<'_, '_> {
         let behind = self
             .segments
             .partition_point(|segment| segment.units.start < units.end);
+        let mut gone = 0..0;
         for index in (touched..behind).rev() {
             let Some(segment) = self.segments.get(index) else {
                 continue;
@@ -200,14 +201,29 @@ impl Editing<'_, '_> {
             let part = segment.units.start.max(units.start)..segment.units.end.min(units.end);
             let offset = self.width(segment.units.start..part.start);
             let length = self.width(part);
-            let (list, at) = match &segment.kind {
-                Kind::Text(text) => (TextRef::from(xml::branch(text)), offset),
-                Kind::Bare => (TextRef::from(self.parent), segment.place + offset),
-                Kind::Single => (TextRef::from(self.parent), segment.place),
-            };
-            if length > 0 {
-                list.remove_range(self.transaction, at, length);
+            match &segment.kind {
+                Kind::Text(text) if length > 0 => {
+                    TextRef::from(xml::branch(text)).remove_range(self.transaction, offset, length);
+                }
+                Kind::Text(_) => {}
+                // Neighbours go together, because the library looks for their place from the start of the list.
+                Kind::Bare | Kind::Single => {
+                    let start = segment.place + offset;
+                    if gone.start != start + length {
+                        self.remove(gone);
+                        gone = start + length..start + length;
+                    }
+                    gone.start = start;
+                }
             }
+        }
+        self.remove(gone);
+    }
+
+    fn remove(&mut self, places: Range<u32>) {
+        if !places.is_empty() {
+            let length = places.end - places.start;
+            TextRef::from(self.parent).remove_range(self.transaction, places.start, length);
         }
     }
 

@@ -196,6 +196,61 @@ fn nodes_within_text_are_put_in_and_taken_out() {
 }
 
 #[test]
+fn many_nodes_are_put_in_and_taken_out_at_once() {
+    let many = |name: &str, count: usize| {
+        (0..count)
+            .map(|index| format!("{name}{index}"))
+            .collect::<Vec<_>>()
+            .join("|")
+    };
+    let (ours, theirs) = (many("ours", 30), many("theirs", 30));
+    merges_paragraphs(
+        "first|last",
+        &format!("first|{theirs}|last"),
+        &format!("first!|last|{ours}"),
+        &format!("first!|{theirs}|last|{ours}"),
+    );
+    merges_paragraphs(
+        &format!("first|{theirs}|last"),
+        &format!("first|{theirs}|last!"),
+        "first|last",
+        "first|last!",
+    );
+    let line = |parts: Vec<Value>| doc(vec![json!({ "type": "paragraph", "content": parts })]);
+    let text = |text: &str| json!({ "type": "text", "text": text });
+    let mentions = |count: usize| (0..count).map(|id| json!({ "type": "mention", "attrs": { "id": id } }));
+    let between = |count| {
+        line(
+            [text("one two three four five six seven eight 🌍")]
+                .into_iter()
+                .chain(mentions(count))
+                .chain([text("b")])
+                .collect(),
+        )
+    };
+    let after = |count| {
+        let bold = json!({ "type": "text", "marks": [{ "type": "bold" }], "text": "one two three four five six seven eight 🌍" });
+        line(
+            [bold]
+                .into_iter()
+                .chain(mentions(count))
+                .chain([text("b!")])
+                .collect(),
+        )
+    };
+    merges(
+        &line(vec![text("one two three four five six seven eight 🌍b")]),
+        &line(vec![text("one two three four five six seven eight 🌍b!")]),
+        &between(20),
+        &line({
+            let start = [text("one two three four five six seven eight 🌍")].into_iter();
+            start.chain(mentions(20)).chain([text("b!")]).collect()
+        }),
+    );
+    merges(&between(20), &between(5), &after(20), &after(5));
+}
+
+#[test]
 fn a_typist_keeps_the_paragraph() {
     let base = paragraphs("first|second words|third");
     let mut page = page_of(&base);
