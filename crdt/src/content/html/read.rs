@@ -12,13 +12,39 @@ use crate::content::nodes::{Marks, Node, Unit};
 /// Stands for white space with a line break in it: at the edge of a block it is nothing, elsewhere a space.
 const BREAK: char = '\n';
 
+/// Bytes that marks with attributes may come to in a document, where they stand with each piece of text that they are around.
+const MAX_REPEATED_BYTES: usize = 16 << 20;
+
 /// What is in HTML.
 ///
 /// # Errors
 /// Says what is wrong with it.
 pub(crate) fn parse(html: &str) -> Result<Vec<Unit>, &'static str> {
     let dom = dom::parse(html)?;
+    if repeated(&dom, 0) > MAX_REPEATED_BYTES {
+        return Err("marks with long attributes are around too many pieces of text");
+    }
     Ok(flow(units(&dom, &Marks::default(), false)))
+}
+
+/// Bytes of the attributes of marks in a document, which stand there with each piece of text. Nesting is bounded, so this may recurse.
+fn repeated(dom: &[Dom], above: usize) -> usize {
+    let pieces = dom.iter().map(|child| match child {
+        Dom::Text(_) => above,
+        Dom::Element(element) => {
+            let attributes = element
+                .attributes
+                .iter()
+                .map(|(name, value)| name.len() + value.len());
+            let own: usize = if mark_of(element).is_some() {
+                attributes.sum()
+            } else {
+                0
+            };
+            repeated(&element.children, above.saturating_add(own)).saturating_add(above)
+        }
+    });
+    pieces.fold(0, usize::saturating_add)
 }
 
 /// Nesting is bounded, so this may recurse.

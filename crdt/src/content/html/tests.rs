@@ -49,6 +49,30 @@ fn documents_come_out_as_they_went_in() {
 }
 
 #[test]
+fn a_long_attribute_is_not_repeated_without_end() {
+    let href = format!("https://example.org/{}", "x".repeat(50_000));
+    for (piece, count) in [("<br>", 10_000), ("<b>x</b>y", 5_000)] {
+        let html = format!("<p><a href=\"{href}\">{}</a></p>", piece.repeat(count));
+        assert!(parse(&html).is_err(), "{piece}");
+    }
+    // Around few pieces it is as long as it is, and around many a short one is.
+    let html = format!("<p><a href=\"{href}\">one <b>two</b></a></p>");
+    assert!(parse(&html).is_ok());
+    let short = format!(
+        "<p><a href=\"https://example.org/{}\">{}</a></p>",
+        "x".repeat(200),
+        "<b>x</b>y".repeat(5_000)
+    );
+    assert!(parse(&short).is_ok());
+    // What is no mark is not repeated.
+    let block = format!(
+        "<section data-x=\"{href}\">{}</section>",
+        "<p>x</p>".repeat(5_000)
+    );
+    assert!(parse(&block).is_ok());
+}
+
+#[test]
 fn tag_soup_becomes_a_tree() {
     for (soup, html) in [
         ("text", "<p>text</p>"),
