@@ -37,7 +37,7 @@ async function editor (user, page, { field = 'content', Provider = WebsocketProv
   const provider = new Provider(server().url.replace(/^http/, 'ws') + '/ws', page, doc, {
     WebSocketPolyfill: WebSocket, disableBc: true, params: { token: tokenFor(user, pages) }
   })
-  open.push(() => provider.destroy())
+  open.push(() => { provider.destroy(); doc.destroy() })
   const { awareness } = provider
   awareness.setLocalStateField('user', { id: 'somebody else', name: 'Somebody Else', color: '#30bced' })
   await until(`${user} has the page`, () => provider.synced)
