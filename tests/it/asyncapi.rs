@@ -44,11 +44,6 @@ fn tag(message: &Json) -> &str {
     message["tags"][0]["name"].as_str().expect("a tag")
 }
 
-/// Whether events of a tag are not spoken yet, because there is no such profile.
-fn is_to_come(tag: &str) -> bool {
-    tag == "components" && tag.parse::<Profiles>().is_err()
-}
-
 /// The code of a folder, file by file, without tests and comments.
 fn code(folder: &str) -> Vec<String> {
     let ours = rust(folder).into_iter().filter(|source| !is_test(source));
@@ -180,7 +175,6 @@ fn clients_send_what_is_listed_and_nothing_else_is_read() {
     let listed: BTreeSet<_> = messages(&document, "from_clients")
         .into_iter()
         .map(|(name, message)| (name.to_owned(), tag(message)))
-        .filter(|(_, tag)| !is_to_come(tag))
         .collect();
     let code = code("src");
     let texts: BTreeSet<&str> = code.iter().flat_map(|code| texts(code)).collect();
@@ -233,16 +227,14 @@ fn clients_receive_what_is_listed_and_nothing_else_is_sent() {
     let pages = files("src/events", &[".md"]);
     for (name, message) in listed {
         let is_documented = pages.iter().any(|page| page.text.contains(name));
-        let is_known = texts.contains(name) || is_documented || is_to_come(tag(message));
+        let is_known = texts.contains(name) || is_documented;
         assert!(is_known, "{name} is nowhere in the code");
-        if !is_to_come(tag(message)) {
-            let is_backends = message["payload"].to_string().contains("/ByBackend");
-            assert_ne!(
-                is_backends,
-                is_reserved(name),
-                "{name}: whether backends may send it"
-            );
-        }
+        let is_backends = message["payload"].to_string().contains("/ByBackend");
+        assert_ne!(
+            is_backends,
+            is_reserved(name),
+            "{name}: whether backends may send it"
+        );
     }
 }
 
@@ -257,7 +249,7 @@ fn events_of_which_the_last_one_counts_are_marked() {
     for (name, message) in messages(&document, "to_clients") {
         let is_marked = message["x-momentary"] == true;
         assert!(is_marked || !momentary.contains(name), "{name} is momentary");
-        let is_right = !is_marked || momentary.contains(name) || is_to_come(tag(message));
+        let is_right = !is_marked || momentary.contains(name);
         assert!(is_right, "{name} is not momentary");
     }
     let listed = messages(&document, "to_clients");

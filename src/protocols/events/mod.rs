@@ -156,6 +156,7 @@ pub fn is_of_documents(event: &str) -> bool {
     let events = [
         "auth:refresh",
         "cursor_move",
+        "document_update",
         "join_page",
         "leave_page",
         "page_awareness",
