@@ -136,7 +136,7 @@ impl Here {
 struct Notes {
     /// What is put under keys.
     puts: Vec<Put>,
-    /// The structs whose right origin stands before where they go: see [`Lineage::is_typed_on`].
+    /// The structs whose right origin stands before where they go: see [`is_typed_on`](super::lineage::Lineage::is_typed_on).
     astray: BTreeSet<Id>,
 }
 
