@@ -52,7 +52,9 @@ impl ApplicationContent {
         };
         let format = match format.as_deref() {
             None => self.default_format,
-            Some(name) => named(name).ok_or_else(|| unusable(page, &format!("`{name}` is no format")))?,
+            // Not with the name: a query with its columns the wrong way round answers with the content there.
+            Some(name) => named(name)
+                .ok_or_else(|| unusable(page, &"its format is none of text, html and prosemirror"))?,
         };
         let content = match format {
             Format::Prosemirror | Format::Json => RawValue::from_string(content),
