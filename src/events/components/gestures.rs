@@ -216,15 +216,18 @@ impl Gestures {
     /// What somebody hears who has just come.
     pub(super) fn introduction(&self, user: &Arc<str>) -> Vec<Telling> {
         let typists = self.typing.iter().filter(|(typist, _)| *typist != user);
-        let mut told: Vec<_> = typists.map(|(_, typist)| typist.telling()).collect();
         let shown = self.cursors.iter().filter(|(_, cursor)| cursor.is_told);
-        told.extend(shown.filter_map(|(socket, cursor)| cursor.telling(*socket)));
+        let shown = shown.filter_map(|(socket, cursor)| cursor.telling(*socket));
         let mut size = 0;
-        told.retain(|telling| {
-            size += telling.body.to_string().len();
-            size <= MAX_INTRODUCTION_BYTES
-        });
-        told
+        // The rest of a crowd is not even written.
+        typists
+            .map(|(_, typist)| typist.telling())
+            .chain(shown)
+            .take_while(|telling| {
+                size += telling.body.to_string().len();
+                size <= MAX_INTRODUCTION_BYTES
+            })
+            .collect()
     }
 }
 
