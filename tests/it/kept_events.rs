@@ -258,6 +258,15 @@ async fn who_joins_a_page_in_an_object_hears_what_was_kept_of_its_room() {
     );
     tell(address, "p", "new_message", 5).await;
     assert_eq!(eve.until_told("new_message").await.body["n"], 5, "nothing old");
+    // Many at once are done one after the other, and all are answered.
+    for ack in 20..40 {
+        let body = json!({ "pageId": "p", "since": since });
+        eve.send("join_page", Some(ack), &body, &[]).await;
+    }
+    for ack in 20..40 {
+        let answer = eve.until_told(&ack.to_string()).await.body;
+        assert_eq!((&answer["ok"], &answer["complete"]), (&json!(true), &json!(true)));
+    }
     let mut fay = user(address, "fay", json!({ "*": "edit" })).await;
     let bad = ask(&mut fay, "join_page", json!({ "pageId": "p", "since": 7 })).await;
     assert_eq!(bad["error"]["code"], "malformed");

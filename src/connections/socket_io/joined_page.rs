@@ -148,6 +148,18 @@ impl JoinedPage {
         !self.arriving.is_empty() || !self.questions.is_empty() || self.saving.is_some()
     }
 
+    /// Whether it is being looked for what somebody who arrives has missed.
+    pub(super) fn is_seeking(&self) -> bool {
+        let asking = self
+            .questions
+            .iter()
+            .filter_map(|question| question.joins.as_ref());
+        let arriving = self.arriving.iter().map(|arrival| &arrival.missed);
+        asking
+            .chain(arriving)
+            .any(|missed| matches!(missed, Missed::Sought(_)))
+    }
+
     pub(super) fn ask(
         &mut self,
         page: &PageId,
@@ -232,16 +244,14 @@ impl JoinedPage {
         }
         let seat = self.seat.seat();
         let viewers = self.events.viewers(&self.room);
-        while let Some(Arrival {
-            missed: Missed::Found(_),
-            ..
-        }) = self.arriving.front()
-            && let Some(Arrival {
-                ack,
-                synced,
-                missed: Missed::Found(missed),
-            }) = self.arriving.pop_front()
+        // Each when it is known what it has missed, in their order.
+        while let Some(first) = self.arriving.front_mut()
+            && let Missed::Found(missed) = &mut first.missed
         {
+            let missed = std::mem::take(missed);
+            let Some(Arrival { ack, synced, .. }) = self.arriving.pop_front() else {
+                break;
+            };
             self.has_joined = true;
             let joined = Joined {
                 role: seat.role().as_str(),

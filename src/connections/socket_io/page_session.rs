@@ -181,8 +181,13 @@ impl PageSession {
                         self.saved(saved, ack, wording, frames);
                         continue;
                     }
-                    let leaves = matches!(self.waiting.front(), Some((PageRequest::Leave, _)));
-                    if !open.seat.may_send() || (leaves && open.has_questions()) {
+                    let must_wait = match self.waiting.front() {
+                        Some((PageRequest::Leave, _)) => open.has_questions(),
+                        // What was missed is read from the store, once at a time for a client's page.
+                        Some((PageRequest::Join { .. }, _)) => open.is_seeking(),
+                        Some(_) | None => false,
+                    };
+                    if must_wait || !open.seat.may_send() {
                         return;
                     }
                     let Some((request, ack)) = self.next_request() else {
