@@ -115,7 +115,8 @@ pub(super) fn read(state: &str) -> Seen {
     };
     let cursor = members.get("cursor").copied().and_then(shown);
     let selection = || {
-        let range = range(members.get("selection")?.get())?;
+        let selection = members.get("selection")?.get();
+        let range = range(selection).filter(|_| selection.len() <= MAX_CURSOR_BYTES)?;
         Some(Pointer::Range(range))
     };
     let (pointer, is_selection) = match cursor {
@@ -321,6 +322,10 @@ mod tests {
             ),
             (json!({ "selection": { "anchor": anchor, "focus": head } }), None),
             (json!({ "cursor": "x".repeat(MAX_CURSOR_BYTES) }), None),
+            (
+                json!({ "selection": { "anchor": anchor, "head": head, "more": "x".repeat(MAX_CURSOR_BYTES) } }),
+                None,
+            ),
             (json!({ "user": { "name": "Eve" } }), None),
             (json!("text"), None),
             (json!([]), None),
