@@ -25,13 +25,13 @@ pub mod testing;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome, Introduction};
 pub use badge::Badge;
-pub use content::FieldType;
+pub use content::{FieldType, Form};
 pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use merge::{
     COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, ORDER, Save,
-    Whole, nearest, nearest_object, thing_id, thing_in,
+    SmallEdit, Whole, nearest, nearest_object, thing_id, thing_in,
 };
 pub use message::Message;
 pub use pending::PendingFull;

@@ -68,17 +68,12 @@ pub struct Readable {
 pub enum Change<C = Value> {
     /// A save of a whole content.
     Save(crdt::Save<C>),
+    /// A save of a content that was read in one of the forms for backends.
+    Shown(crdt::Save<C>),
+    /// Small edits.
+    Edits(Vec<crdt::SmallEdit>),
     /// A change of a component.
     Component(crdt::ComponentChange),
-}
-
-/// In which form a page is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Form {
-    /// JSON, as text.
-    Json,
-    /// Plain text.
-    Text,
 }
 
 /// The state of a page: updates that are taken in one after the other, as a rule one.
@@ -177,9 +172,11 @@ impl MergeError {
             Self::Unread(error) => return error.refusal(),
         };
         let code = match refused {
-            MergeRefusal::Conflict { .. } => RefusalCode::Conflict,
-            MergeRefusal::Malformed { .. } => RefusalCode::Malformed,
-            MergeRefusal::NotFound { .. } => RefusalCode::NotFound,
+            MergeRefusal::Conflict { .. } | MergeRefusal::TestFailed { .. } => RefusalCode::Conflict,
+            MergeRefusal::Malformed { .. } | MergeRefusal::Ambiguous { .. } | MergeRefusal::Edit { .. } => {
+                RefusalCode::Malformed
+            }
+            MergeRefusal::NotFound { .. } | MergeRefusal::NoSuchPlace { .. } => RefusalCode::NotFound,
         };
         Refusal::new(code, refused.to_string())
     }

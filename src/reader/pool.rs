@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    Change, Form, LARGE_STATE, MergeError, ReadError, Readable, ReaderConfig, State,
+    Change, LARGE_STATE, MergeError, ReadError, Readable, ReaderConfig, State,
     lane::{Job, Lane},
     marks::Marks,
     process::Wanted,
@@ -57,22 +57,23 @@ impl Readers {
         }))
     }
 
-    /// One field of a page, or all of them. `None` when there is no such field.
+    /// A page in a form, or one field of it. `None` when there is no such field.
     ///
     /// # Errors
-    /// When the page cannot be read, or not now.
+    /// When the field has no such form, or the page cannot be read, or not now.
     pub async fn content(
         &self,
         page: &PageId,
         state: impl Into<State>,
         form: Form,
         field: Option<String>,
-    ) -> Result<Option<String>, ReadError> {
+    ) -> Result<Option<String>, MergeError> {
         let ask = Ask::Content { form, field };
         match self.ask(page, state.into(), ask).await? {
             (Answer::Content, body) => Ok(Some(text(body))),
             (Answer::NoSuchField, _) => Ok(None),
-            (answer, _) => Err(beside(&answer)),
+            (Answer::Refused(refusal), _) => Err(refusal.into()),
+            (answer, _) => Err(beside(&answer).into()),
         }
     }
 

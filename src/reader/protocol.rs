@@ -6,11 +6,9 @@
 
 use std::io::{self, Read, Write};
 
-use crdt::{Format, MergeRefusal};
+use crdt::{Form, Format, MergeRefusal};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-
-use super::Form;
 
 /// Largest head: it names a page (255 bytes) and a field, whose name came in the address of a request.
 const MAX_HEAD: u64 = 1 << 20;

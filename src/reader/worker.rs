@@ -11,7 +11,7 @@ use crdt::{ClientId, MergeError, MergeRefusal, View, ViewError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
-    Change, Form,
+    Change,
     protocol::{self, Answer, Ask, Given, Question, Reply},
 };
 
@@ -216,9 +216,10 @@ fn open(parts: &[u64], mut body: &[u8]) -> Result<View, ViewError> {
 fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
     Ok(match ask {
         Ask::Content { form, field } => {
-            let content = match form {
-                Form::Json => view.json(field.as_deref())?.map(|json| json.to_string()),
-                Form::Text => view.text(field.as_deref())?,
+            let content = match view.shown(*form, field.as_deref()) {
+                Ok(content) => content,
+                Err(MergeError::Refused(refusal)) => return Ok((Answer::Refused(refusal), Vec::new())),
+                Err(MergeError::View(error)) => return Err(error),
             };
             match content {
                 Some(content) => (Answer::Content, content.into_bytes()),
@@ -259,6 +260,8 @@ fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewE
 fn merge(view: &View, client: ClientId, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
     let merged = match serde_json::from_slice(asked) {
         Ok(Change::Save(save)) => view.merge(client, &save),
+        Ok(Change::Shown(save)) => view.merge_shown(client, save),
+        Ok(Change::Edits(edits)) => view.edit_small(client, &edits),
         Ok(Change::Component(change)) => view.merge_component(client, &change),
         Err(error) => Err(MergeRefusal::Malformed {
             reason: error.to_string(),
@@ -285,7 +288,9 @@ fn merge(view: &View, client: ClientId, asked: &[u8]) -> Result<(Answer, Vec<u8>
 
 #[cfg(test)]
 mod tests {
-    use super::{Answer, Ask, Form, Given, Question, Reply, Warm};
+    use crdt::Form;
+
+    use super::{Answer, Ask, Given, Question, Reply, Warm};
 
     /// "a" in root `t`.
     const STATE: &[u8] = &[1, 1, 1, 0, 4, 1, 1, b't', 1, b'a', 0];

@@ -1,10 +1,16 @@
 //! Readable views of a document: its root types, as JSON and as plain text.
 
+mod delta;
+mod form;
 pub(crate) mod html;
+mod lines;
+pub(crate) mod markdown;
 pub(crate) mod nodes;
 pub(crate) mod prosemirror;
 mod script;
 pub(crate) mod xml;
+
+pub use form::Form;
 
 use serde_json::Value;
 use yrs::branch::BranchPtr;

@@ -178,7 +178,7 @@ pub(crate) fn read_text(transaction: &impl ReadTxn, text: &XmlTextRef) -> Vec<Un
     units
 }
 
-fn marks<T>(piece: &Diff<T>) -> Marks {
+pub(super) fn marks<T>(piece: &Diff<T>) -> Marks {
     let attributes = piece.attributes.iter().flat_map(|attributes| attributes.iter());
     let marks = attributes.map(|(name, value)| (name.to_string(), json(value)));
     Rc::new(marks.collect())

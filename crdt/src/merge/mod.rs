@@ -15,6 +15,7 @@
 
 mod base;
 mod diff;
+mod edits;
 mod json;
 mod live;
 mod marks;
@@ -33,12 +34,13 @@ use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
 
 pub use base::{Candidate, nearest};
+pub use edits::SmallEdit;
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER, thing_id};
 pub use nearness::nearest_object;
 pub use shown::thing_in;
 
 use crate::content::nodes::{self, Unit};
-use crate::content::{self, FieldType, html, prosemirror, xml};
+use crate::content::{self, FieldType, Form, html, markdown, prosemirror, xml};
 use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
 use json::is_same;
@@ -51,6 +53,8 @@ pub enum Format {
     Text,
     /// HTML.
     Html,
+    /// Markdown.
+    Markdown,
     /// The JSON of a ProseMirror document.
     Prosemirror,
     /// A JSON object, of a component.
@@ -62,7 +66,7 @@ impl Format {
     pub fn usual_field(self) -> &'static str {
         match self {
             Self::Text => "content",
-            Self::Html | Self::Prosemirror => "default",
+            Self::Html | Self::Markdown | Self::Prosemirror => "default",
             Self::Json => COMPONENT_FIELD,
         }
     }
@@ -70,7 +74,9 @@ impl Format {
     fn fits(self, kind: FieldType) -> bool {
         match self {
             Self::Text => matches!(kind, FieldType::Text | FieldType::Unknown),
-            Self::Html | Self::Prosemirror => matches!(kind, FieldType::Xml | FieldType::Unknown),
+            Self::Html | Self::Markdown | Self::Prosemirror => {
+                matches!(kind, FieldType::Xml | FieldType::Unknown)
+            }
             Self::Json => matches!(kind, FieldType::Map | FieldType::Unknown),
         }
     }
@@ -136,6 +142,30 @@ pub enum MergeRefusal {
         /// What is wrong with it.
         reason: String,
     },
+    /// Several root types come into question, and none is named.
+    #[error("the page has several fields: say which of `{fields}` is meant")]
+    Ambiguous {
+        /// Their names.
+        fields: String,
+    },
+    /// An edit is none that there is.
+    #[error("the edit is malformed: {reason}")]
+    Edit {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such place in the page.
+    #[error("{reason}")]
+    NoSuchPlace {
+        /// Which one.
+        reason: String,
+    },
+    /// What was to be tested is otherwise.
+    #[error("the value at `{path}` is another one")]
+    TestFailed {
+        /// Where.
+        path: String,
+    },
     /// There is no such thing on the page.
     #[error("there is nothing with the id `{id}`")]
     NotFound {
@@ -151,7 +181,13 @@ impl MergeRefusal {
         }
     }
 
-    fn conflict(held: FieldType) -> Self {
+    fn edit(reason: impl Into<String>) -> Self {
+        Self::Edit {
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn conflict(held: FieldType) -> Self {
         Self::Conflict {
             held: held.name().to_owned(),
         }
@@ -179,9 +215,39 @@ impl View {
         let (field, format) = self.target(save)?;
         self.edit(client, |transaction| match format {
             Format::Text => merge_text(transaction, field, save),
-            Format::Html | Format::Prosemirror => merge_nodes(transaction, field, format, save),
+            Format::Html | Format::Markdown | Format::Prosemirror => {
+                merge_nodes(transaction, field, format, save)
+            }
             Format::Json => Err(MergeRefusal::malformed("an object is saved by its properties").into()),
         })
+    }
+
+    /// The same for an author who has read the page as [`Self::shown`] gives it: where no field is named it is the one that was read, and a
+    /// copy of now is what that gives now.
+    ///
+    /// # Errors
+    /// As [`Self::merge`], and when several fields come into question.
+    pub fn merge_shown(&self, client: ClientId, mut save: Save) -> Result<Merged, MergeError> {
+        if save.field.is_none()
+            && let Some((field, kind)) = self.rich_field(None)?
+            && save.format.is_none_or(|format| format.fits(kind))
+        {
+            save.field = Some(field);
+        }
+        let form = match save.format {
+            Some(Format::Html) => Some(Form::Html),
+            Some(Format::Markdown) => Some(Form::Markdown),
+            Some(Format::Text | Format::Prosemirror | Format::Json) | None => None,
+        };
+        if let (true, Some(form)) = (save.had_current, form) {
+            let current = self.shown(form, save.field.as_deref())?;
+            save.candidates.push(Candidate {
+                content: Value::String(current.unwrap_or_default()),
+                is_certain: true,
+            });
+            save.had_current = false;
+        }
+        self.merge(client, &save)
     }
 
     /// Makes an edit under `client` of a component, which is a map in a root type of its own.
@@ -204,7 +270,7 @@ impl View {
         match format {
             Format::Text => Ok(self.text(Some(field))?.map(Value::String)),
             Format::Json => self.json(Some(field)),
-            Format::Html | Format::Prosemirror => self.read(field, |transaction| {
+            Format::Html | Format::Markdown | Format::Prosemirror => self.read(field, |transaction| {
                 let parent = content::root(transaction, field)?;
                 Some(format.written(&nodes::read(transaction, parent)))
             }),
@@ -292,7 +358,7 @@ impl View {
                 };
                 let is_other = match format {
                     Format::Text => nodes && !text,
-                    Format::Html | Format::Prosemirror => text && !nodes,
+                    Format::Html | Format::Markdown | Format::Prosemirror => text && !nodes,
                     Format::Json => false,
                 };
                 if is_other {
@@ -315,7 +381,7 @@ impl View {
         found.map_or(FieldType::Unknown, |(_, kind)| *kind)
     }
 
-    fn is_blank(&self, field: &str) -> Result<bool, ViewError> {
+    pub(crate) fn is_blank(&self, field: &str) -> Result<bool, ViewError> {
         Ok(match self.json(Some(field))? {
             None | Some(Value::Null) => true,
             Some(content) => content == "",
@@ -495,6 +561,7 @@ impl Format {
         match self {
             Self::Prosemirror => prosemirror::write(units),
             Self::Html => Value::String(html::write(units)),
+            Self::Markdown => Value::String(markdown::write(units)),
             Self::Text | Self::Json => Value::Null,
         }
     }
@@ -509,6 +576,9 @@ impl Format {
             }
             (Self::Prosemirror, document) => prosemirror::parse(document).map_err(MergeRefusal::malformed),
             (Self::Html, content) => html::parse(string(content, "HTML")?).map_err(MergeRefusal::malformed),
+            (Self::Markdown, content) => {
+                markdown::parse(string(content, "Markdown")?).map_err(MergeRefusal::malformed)
+            }
             (Self::Text | Self::Json, _) => Ok(Vec::new()),
         }
     }

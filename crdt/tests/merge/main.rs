@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first error")]
 
 mod component;
+mod edits;
 mod html;
 mod page;
+mod shown;
 mod text;
 mod tree;

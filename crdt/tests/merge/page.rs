@@ -52,6 +52,13 @@ impl Page {
         }
     }
 
+    /// The same page, saves of which are none of the other's.
+    pub(crate) fn copy(&mut self) -> Self {
+        let mut copy = Self::new();
+        copy.apply(&self.encode());
+        copy
+    }
+
     pub(crate) fn encode(&mut self) -> Bytes {
         self.document.encode().unwrap()
     }

@@ -12,10 +12,12 @@
 
 mod dom;
 mod read;
+mod safe;
 mod write;
 
 pub(crate) use read::parse;
-pub(crate) use write::write;
+pub(crate) use safe::{leads_safely, shows_safely};
+pub(crate) use write::{write, write_safely};
 
 const NODE: &str = "data-node";
 const MARK: &str = "data-mark";
@@ -89,7 +91,7 @@ const BLOCK_NODES: [&str; 13] = [
 /// Attributes that are numbers.
 const NUMBERS: [&str; 4] = ["colspan", "level", "rowspan", "start"];
 
-fn is_block(name: &str) -> bool {
+pub(crate) fn is_block(name: &str) -> bool {
     BLOCK_NODES.contains(&name) || name == "taskList" || BLOCKS.contains(&name)
 }
 

@@ -147,6 +147,10 @@ fn node(element: &Element, marks: &Marks) -> Node {
             attributes(element, &["data-type"]),
             nodes_only(children()),
         ),
+        // As Markdown's task lists are written.
+        ("ul", _) if is_task_list(element) => {
+            Node::new("taskList", BTreeMap::new(), nodes_only(tasks(element, marks)))
+        }
         ("ul", _) => Node::new("bulletList", attributes(element, &[]), nodes_only(children())),
         ("ol", _) => Node::new("orderedList", attributes(element, &[]), nodes_only(children())),
         ("li", Some("taskItem")) => task_item(element, marks),
@@ -169,6 +173,75 @@ fn node(element: &Element, marks: &Marks) -> Node {
             }
         }
     }
+}
+
+/// Whether a list has nothing but tasks: items that begin with a box.
+fn is_task_list(list: &Element) -> bool {
+    let mut items = items(list).peekable();
+    items.peek().is_some() && items.all(|item| box_of(item).is_some())
+}
+
+fn items(list: &Element) -> impl Iterator<Item = &Element> {
+    list.children.iter().filter_map(|child| match child {
+        Dom::Element(item) if item.name == "li" => Some(item),
+        Dom::Element(_) | Dom::Text(_) => None,
+    })
+}
+
+/// The box that an item begins with; in a list with space between its items it is in the first paragraph.
+fn box_of(item: &Element) -> Option<&Element> {
+    let is_white = |child: &&Dom| matches!(child, Dom::Text(text) if text.trim().is_empty());
+    match item.children.iter().find(|child| !is_white(child))? {
+        Dom::Element(first) if first.name == "input" => (first
+            .attributes
+            .get("type")
+            .is_some_and(|kind| kind == "checkbox"))
+        .then_some(first),
+        Dom::Element(first) if first.name == "p" => box_of(first),
+        Dom::Element(_) | Dom::Text(_) => None,
+    }
+}
+
+fn tasks(list: &Element, marks: &Marks) -> Vec<Unit> {
+    let task = |item: &Element| {
+        let is_checked = box_of(item).is_some_and(|first| first.attributes.contains_key("checked"));
+        let attributes = BTreeMap::from([("checked".to_owned(), Value::Bool(is_checked))]);
+        let content = units(&without_box(&item.children), marks, false);
+        Unit::Node(Node::new("taskItem", attributes, flow(content)))
+    };
+    items(list).map(task).collect()
+}
+
+/// What is in an item beside its box and the space behind that.
+fn without_box(children: &[Dom]) -> Vec<Dom> {
+    let mut out = Vec::new();
+    let mut rest = children.iter();
+    for child in rest.by_ref() {
+        match child {
+            Dom::Text(text) if text.trim().is_empty() => {}
+            Dom::Element(first) if first.name == "input" => {
+                let behind = rest.next().cloned();
+                out.extend(behind.map(|behind| match behind {
+                    Dom::Text(text) => Dom::Text(text.trim_start().to_owned()),
+                    Dom::Element(_) => behind,
+                }));
+                break;
+            }
+            Dom::Element(first) => {
+                out.push(Dom::Element(Element {
+                    children: without_box(&first.children),
+                    ..first.clone()
+                }));
+                break;
+            }
+            Dom::Text(_) => {
+                out.push(child.clone());
+                break;
+            }
+        }
+    }
+    out.extend(rest.cloned());
+    out
 }
 
 fn task_item(element: &Element, marks: &Marks) -> Node {

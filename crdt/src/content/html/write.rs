@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::read::MENTION;
+use super::safe;
 use super::{ATTRIBUTES, BLOCKS, INLINE, MARK, MARKS, NODE, NUMBERS, is_block, is_plain_name};
 use crate::content::nodes::{Marks, Node, Run, Unit, runs};
 use crate::content::prosemirror::plain_name;
@@ -12,13 +13,43 @@ const TYPES: [&str; 3] = ["mention", "taskItem", "taskList"];
 
 /// The HTML that has these units in it.
 pub(crate) fn write(units: &[Unit]) -> String {
-    let mut out = String::new();
+    written_as(units, false)
+}
+
+/// The same for a page that shows it as it is: only elements, attributes and addresses that do nothing. An element or an attribute that is
+/// no such one is in `data-node` or `data-attributes`, where it does nothing either.
+pub(crate) fn write_safely(units: &[Unit]) -> String {
+    safe::sanitised(&written_as(units, true))
+}
+
+fn written_as(units: &[Unit], is_safe: bool) -> String {
+    let mut out = Out {
+        html: String::new(),
+        is_safe,
+    };
     write_units(&mut out, units, None);
-    out
+    out.html
+}
+
+/// What has been written.
+struct Out {
+    html: String,
+    /// Whether it is for a page that shows it as it is.
+    is_safe: bool,
+}
+
+impl Out {
+    fn push(&mut self, character: char) {
+        self.html.push(character);
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.html.push_str(text);
+    }
 }
 
 /// Nesting is bounded by the gate, so this may recurse.
-fn write_units(out: &mut String, units: &[Unit], parent: Option<&Node>) {
+fn write_units(out: &mut Out, units: &[Unit], parent: Option<&Node>) {
     // Marks that go on are not closed in between.
     let mut open: Vec<(String, Value)> = Vec::new();
     for run in runs(units) {
@@ -61,7 +92,7 @@ fn mark_tag(name: &str, attributes: &Value) -> Option<&'static str> {
     (is_object && (name != "link" || has_address)).then_some(*tag)
 }
 
-fn open_mark(out: &mut String, name: &str, attributes: &Value) {
+fn open_mark(out: &mut Out, name: &str, attributes: &Value) {
     let nothing = Map::new();
     let written = attributes.as_object().unwrap_or(&nothing);
     match mark_tag(name, attributes) {
@@ -74,14 +105,14 @@ fn open_mark(out: &mut String, name: &str, attributes: &Value) {
     }
 }
 
-fn close_marks(out: &mut String, open: &mut Vec<(String, Value)>, stays: usize) {
+fn close_marks(out: &mut Out, open: &mut Vec<(String, Value)>, stays: usize) {
     for (name, attributes) in open.drain(stays.min(open.len())..).rev() {
         close_tag(out, mark_tag(&name, &attributes).unwrap_or("span"));
     }
 }
 
 fn open_tag<'a>(
-    out: &mut String,
+    out: &mut Out,
     tag: &str,
     fixed: &[(&str, &str)],
     attributes: impl Iterator<Item = (&'a String, &'a Value)>,
@@ -97,7 +128,9 @@ fn open_tag<'a>(
             || fixed.iter().any(|(fixed, _)| fixed == name)
             || name == "data-type" && value.as_str().is_some_and(|value| TYPES.contains(&value));
         match written(name, value) {
-            Some(text) if !is_taken && is_plain_name(name) => write_attribute(out, name, &text),
+            Some(text) if !is_taken && is_plain_name(name) && (!out.is_safe || safe::keeps(tag, name)) => {
+                write_attribute(out, name, &text);
+            }
             _ => drop(more.insert(name.clone(), value.clone())),
         }
     }
@@ -127,7 +160,7 @@ fn written(name: &str, value: &Value) -> Option<String> {
     }
 }
 
-fn write_attribute(out: &mut String, name: &str, value: &str) {
+fn write_attribute(out: &mut Out, name: &str, value: &str) {
     out.push(' ');
     out.push_str(name);
     out.push_str("=\"");
@@ -135,13 +168,13 @@ fn write_attribute(out: &mut String, name: &str, value: &str) {
     out.push('"');
 }
 
-fn close_tag(out: &mut String, tag: &str) {
+fn close_tag(out: &mut Out, tag: &str) {
     out.push_str("</");
     out.push_str(tag);
     out.push('>');
 }
 
-fn escape(out: &mut String, text: &str, is_attribute: bool) {
+fn escape(out: &mut Out, text: &str, is_attribute: bool) {
     for character in text.chars() {
         match character {
             '&' => out.push_str("&amp;"),
@@ -183,7 +216,7 @@ fn is_line(node: &Node) -> bool {
     !has_block(&node.children)
 }
 
-fn write_node(out: &mut String, node: &Node, parent: Option<&Node>) {
+fn write_node(out: &mut Out, node: &Node, parent: Option<&Node>) {
     let attributes = || node.attributes.iter();
     let without = |name: &'static str| node.attributes.iter().filter(move |(key, _)| *key != name);
     let is_empty = node.children.is_empty();
@@ -239,8 +272,8 @@ fn write_node(out: &mut String, node: &Node, parent: Option<&Node>) {
         {
             return mention(out, node);
         }
-        name if BLOCKS.contains(&name) => name,
-        name if is_inline(name)
+        name if BLOCKS.contains(&name) && (!out.is_safe || safe::is_element(name)) => name,
+        name if (is_inline(name) && (!out.is_safe || safe::is_element(name)))
             && !has_block(&node.children)
             && !(name == "span" && node.attributes.is_empty()) =>
         {
@@ -256,7 +289,7 @@ fn is_inline(name: &str) -> bool {
 }
 
 fn element<'a>(
-    out: &mut String,
+    out: &mut Out,
     tag: &str,
     fixed: &[(&str, &str)],
     attributes: impl Iterator<Item = (&'a String, &'a Value)>,
@@ -268,7 +301,7 @@ fn element<'a>(
 }
 
 /// A node that no element stands for.
-fn other(out: &mut String, node: &Node, parent: Option<&Node>) {
+fn other(out: &mut Out, node: &Node, parent: Option<&Node>) {
     let in_line = parent.is_some_and(|parent| !has_block(&parent.children))
         && !is_block(&node.name)
         && !has_block(&node.children);
@@ -276,7 +309,7 @@ fn other(out: &mut String, node: &Node, parent: Option<&Node>) {
     element(out, tag, &[(NODE, &node.name)], node.attributes.iter(), node);
 }
 
-fn task_item(out: &mut String, node: &Node) {
+fn task_item(out: &mut Out, node: &Node) {
     let is_checked = node.attributes.get("checked").and_then(Value::as_bool);
     let checked = is_checked.map(|checked| ("data-checked", if checked { "true" } else { "false" }));
     let fixed: Vec<_> = checked.into_iter().chain([("data-type", "taskItem")]).collect();
@@ -299,7 +332,7 @@ fn task_item(out: &mut String, node: &Node) {
     out.push_str("</div></li>");
 }
 
-fn code_block(out: &mut String, node: &Node) {
+fn code_block(out: &mut Out, node: &Node) {
     let language = node.attributes.get("language").and_then(Value::as_str);
     let attributes = node
         .attributes
@@ -313,7 +346,7 @@ fn code_block(out: &mut String, node: &Node) {
     out.push_str("</code></pre>");
 }
 
-fn mention(out: &mut String, node: &Node) {
+fn mention(out: &mut Out, node: &Node) {
     let text = |name: &str| node.attributes.get(name).and_then(Value::as_str);
     let written: Vec<_> = (MENTION.iter())
         .filter_map(|(name, written)| Some((*written, text(name)?)))

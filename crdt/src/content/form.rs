@@ -1,0 +1,104 @@
+//! The forms in which a page is read, and which root type is meant where none is named.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::nodes::{self, Unit};
+use super::{FieldType, delta, html, lines, markdown, prosemirror, root};
+use crate::merge::{MergeError, MergeRefusal};
+use crate::view::View;
+
+/// A form in which a page is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Every root type by its name.
+    Json,
+    /// What can be read, without markup.
+    Text,
+    /// HTML that does nothing in the page that shows it.
+    Html,
+    /// CommonMark with GitHub's extensions.
+    Markdown,
+    /// The JSON of a ProseMirror document.
+    Prosemirror,
+    /// The operations of a Quill document, `{"ops": […]}`.
+    Delta,
+}
+
+impl View {
+    /// The page in a form, or one root type of it. JSON and text without a field are of all root types; rich text is of the one that is the
+    /// usual place for it, or else the only one there is. `None` when there is no such field.
+    ///
+    /// # Errors
+    /// When the field holds something that has no such form, when several come into question, or when it cannot be shown.
+    pub fn shown(&self, form: Form, field: Option<&str>) -> Result<Option<String>, MergeError> {
+        match form {
+            Form::Json => return Ok(self.json(field)?.map(|json| json.to_string())),
+            Form::Text => return Ok(self.text(field)?),
+            Form::Html | Form::Markdown | Form::Prosemirror | Form::Delta => {}
+        }
+        let Some((field, kind)) = self.rich_field(field)? else {
+            return Ok(None);
+        };
+        Ok(self.read(&field, |transaction| {
+            let root = root(transaction, &field)?;
+            let units = || match kind {
+                FieldType::Text => lines::read(transaction, root),
+                _ => nodes::read(transaction, root),
+            };
+            Some(match form {
+                Form::Html => html::write_safely(&units()),
+                Form::Markdown => markdown::write(&units()),
+                Form::Delta => delta::write(transaction, root).to_string(),
+                Form::Json | Form::Text | Form::Prosemirror => document(&units()).to_string(),
+            })
+        })?)
+    }
+
+    /// The root type that holds rich text, and what it is: the one that is named, or the usual one, or else the only one.
+    pub(crate) fn rich_field(&self, field: Option<&str>) -> Result<Option<(String, FieldType)>, MergeError> {
+        let is_rich = |kind: FieldType| matches!(kind, FieldType::Xml | FieldType::Text);
+        let fields = self.fields();
+        if let Some(field) = field {
+            let found = fields.into_iter().find(|(name, _)| name == field);
+            return match found {
+                Some((_, kind)) if !is_rich(kind) && kind != FieldType::Unknown => {
+                    Err(MergeRefusal::conflict(kind).into())
+                }
+                found => Ok(found.filter(|(_, kind)| is_rich(*kind))),
+            };
+        }
+        let mut rich: Vec<_> = fields.into_iter().filter(|(_, kind)| is_rich(*kind)).collect();
+        let mut held = Vec::new();
+        for (name, _) in &rich {
+            if !self.is_blank(name)? {
+                held.push(name.clone());
+            }
+        }
+        if !held.is_empty() {
+            rich.retain(|(name, _)| held.contains(name));
+        }
+        for (usual, kind) in [("default", FieldType::Xml), ("content", FieldType::Text)] {
+            let is_usual = |(name, found): &(String, FieldType)| name == usual && *found == kind;
+            if let Some(at) = rich.iter().position(is_usual) {
+                return Ok(Some(rich.swap_remove(at)));
+            }
+        }
+        match rich.len() {
+            0 | 1 => Ok(rich.pop()),
+            _ => Err(MergeRefusal::Ambiguous {
+                fields: rich
+                    .into_iter()
+                    .map(|(name, _)| name)
+                    .collect::<Vec<_>>()
+                    .join("`, `"),
+            }
+            .into()),
+        }
+    }
+}
+
+fn document(units: &[Unit]) -> Value {
+    prosemirror::write(units)
+}

@@ -1,0 +1,59 @@
+//! Markdown, to and from units: CommonMark with GitHub's tables, task lists and struck text. What Markdown has no way to say is HTML in it,
+//! which is what Markdown has for that.
+
+mod write;
+
+pub(crate) use write::write;
+
+use comrak::Options;
+
+use super::html;
+use super::nodes::{Node, Unit};
+
+fn options() -> Options<'static> {
+    let mut options = Options::default();
+    options.extension.strikethrough = true;
+    options.extension.table = true;
+    options.extension.tasklist = true;
+    // What HTML does is the concern of those who show it.
+    options.render.r#unsafe = true;
+    options.render.prefer_fenced = true;
+    options
+}
+
+/// Units from Markdown.
+///
+/// # Errors
+/// When it is nested too deeply.
+pub(crate) fn parse(markdown: &str) -> Result<Vec<Unit>, &'static str> {
+    let html = comrak::markdown_to_html(markdown, &options());
+    Ok(as_edited(html::parse(&html)?))
+}
+
+/// As editors have it: a paragraph with nothing but pictures is those pictures, and the line break at the end of code is none of the code.
+fn as_edited(units: Vec<Unit>) -> Vec<Unit> {
+    let is_picture = |unit: &Unit| matches!(unit, Unit::Node(node) if node.name == "image");
+    let mut out = Vec::new();
+    for unit in units {
+        let Unit::Node(mut node) = unit else {
+            out.push(unit);
+            continue;
+        };
+        if node.name == "paragraph" && !node.children.is_empty() && node.children.iter().all(is_picture) {
+            out.extend(node.children);
+            continue;
+        }
+        if node.name == "codeBlock" {
+            node.children
+                .pop_if(|last| matches!(last, Unit::Character('\n', _)));
+        }
+        out.push(Unit::Node(Node {
+            is_block: node.is_block,
+            ..Node::new(node.name, node.attributes, as_edited(node.children))
+        }));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
