@@ -329,7 +329,12 @@ impl Server {
             let router = router.clone();
             asks.store(true, Ordering::Relaxed);
             async move {
-                let mut request: Request = request.map(|stream| Body::new(TimedBody::new(stream, body)));
+                // What is appended comes as it is written, and is read by a clock of its own.
+                let limit = match request.uri().path().ends_with("/append") {
+                    true => Duration::ZERO,
+                    false => body,
+                };
+                let mut request: Request = request.map(|stream| Body::new(TimedBody::new(stream, limit)));
                 request.extensions_mut().insert(Peer(peer));
                 router.oneshot(request).await.map_err(|never: Infallible| never)
             }

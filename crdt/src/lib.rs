@@ -30,12 +30,12 @@ pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use merge::{
-    COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, ORDER, Save,
-    SmallEdit, Whole, nearest, nearest_object, thing_id, thing_in,
+    Append, COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, ORDER,
+    Save, SmallEdit, Whole, nearest, nearest_object, thing_id, thing_in,
 };
 pub use message::Message;
 pub use pending::PendingFull;
 pub use places::{ItemId, Offset, Place, RelativePosition};
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
-pub use update::{ClientRange, Update, merge};
+pub use update::{ClientRange, Update, mark, merge};
 pub use view::{View, ViewError};

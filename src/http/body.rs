@@ -8,7 +8,7 @@ use std::{
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{BodyDataStream, Bytes},
     extract::{FromRequest, Request},
 };
 use hyper::body::{Body, Frame, SizeHint};
@@ -42,6 +42,11 @@ impl UnreadBody {
     /// Reads at most so many bytes; `None` for a body that is longer or does not come whole.
     pub(super) async fn at_most(self, max_bytes: usize) -> Option<Bytes> {
         axum::body::to_bytes(self.0.into_body(), max_bytes).await.ok()
+    }
+
+    /// The body as it comes. Its reader sees to how long that may take.
+    pub(super) fn stream(self) -> BodyDataStream {
+        self.0.into_body().into_data_stream()
     }
 
     /// Reads the body as JSON.

@@ -13,7 +13,7 @@ use storage::{PageIdError, StoreError};
 
 use crate::{
     protocols::codes::status,
-    reader::ReadError,
+    reader::{MergeError, ReadError},
     rooms::{Refusal, RefusalCode},
 };
 
@@ -38,6 +38,9 @@ pub enum HttpError {
     /// The page was not read in a form for people.
     #[error(transparent)]
     Unread(#[from] ReadError),
+    /// What was to be read or written has not been.
+    #[error(transparent)]
+    Unmerged(#[from] MergeError),
 }
 
 impl HttpError {
@@ -66,6 +69,7 @@ impl HttpError {
                 Refusal::new(RefusalCode::Internal, "the page cannot be read")
             }
             Self::Unread(error) => error.refusal(),
+            Self::Unmerged(error) => error.refusal(),
         }
     }
 }
@@ -76,9 +80,12 @@ impl IntoResponse for HttpError {
         let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
         let status = match self {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
-            Self::Refused(_) | Self::Store(_) | Self::Damaged(_) | Self::Broken(_) | Self::Unread(_) => {
-                status(code)
-            }
+            Self::Refused(_)
+            | Self::Store(_)
+            | Self::Damaged(_)
+            | Self::Broken(_)
+            | Self::Unread(_)
+            | Self::Unmerged(_) => status(code),
         };
         let mut answer = (status, Json(json!({ "error": error }))).into_response();
         if code == RefusalCode::RateLimited {

@@ -3,6 +3,7 @@
 mod audit;
 mod body;
 mod bridge;
+mod content;
 mod demo;
 mod error;
 mod health;
@@ -232,7 +233,9 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/pages/{id}", get(pages::describe).delete(trash::delete))
         .route("/api/pages/{id}/restore", post(trash::restore))
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
-        .route("/api/pages/{id}/content", get(pages::content))
+        .route("/api/pages/{id}/content", get(content::read).put(content::put))
+        .route("/api/pages/{id}/edits", post(content::edit))
+        .route("/api/pages/{id}/append", post(content::append))
         .route("/api/pages/{id}/updates", post(pages::post_update))
         .route("/api/pages/{id}/permissions", get(permissions::list))
         .route(

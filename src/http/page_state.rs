@@ -37,7 +37,7 @@ pub(super) struct View<T> {
 pub(super) async fn head(app: &App, page: &PageId) -> Result<Option<(Seq, String)>, HttpError> {
     let live = app.around.registry.read(page, |room| {
         let generation = room.generation()?;
-        let tag = etag(&generation.0, room.seq(), !room.is_settled());
+        let tag = etag(&generation.0, room.seq(), !room.is_stored());
         Some((room.seq(), tag))
     });
     if let Some(head) = live.await {
@@ -90,7 +90,7 @@ fn read_room<T>(
         // Nothing has been stored yet: the page does not exist before its first edit is durable.
         return Ok((None, connections));
     };
-    let (seq, settled) = (room.seq(), room.is_settled());
+    let (seq, settled) = (room.seq(), room.is_stored());
     let value = read(room.document())?;
     Ok((
         Some(View {

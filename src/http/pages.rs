@@ -2,6 +2,8 @@
 //!
 //! A page that is open is read from its room, one that is not from the store, without opening a room for it.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Bytes,
@@ -17,11 +19,11 @@ use storage::{PageId, PageRecord, Seq};
 use super::{
     App, HttpError,
     body::UnreadBody,
-    page_state::{answer, head, tag, unchanged, view},
+    page_state::{answer, tag, view},
 };
 use crate::{
-    reader::{Form, ReadError},
-    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
+    reader::ReadError,
+    rooms::{Condition, Refusal, RefusalCode, Role},
 };
 
 /// The state vector of the answer, base64url.
@@ -204,64 +206,6 @@ fn state_vector(encoded: &str, gate: &crdt::Limits) -> Result<crdt::StateVector,
     Ok(decoded.map_err(|error| Refusal::malformed(format!("sv is not a state vector: {error}")))?)
 }
 
-#[derive(Deserialize)]
-pub(super) struct ContentQuery {
-    format: Option<String>,
-    field: Option<String>,
-}
-
-/// `GET /api/pages/{id}/content`: the page in a readable form.
-pub(super) async fn content(
-    State(app): State<App>,
-    PageInPath(page): PageInPath,
-    headers: HeaderMap,
-    uri: Uri,
-    query: Result<Query<ContentQuery>, QueryRejection>,
-) -> Result<Response, HttpError> {
-    app.allow(&headers, &uri, &page, Role::View).await?;
-    let Query(query) = query?;
-    let form = format(query.format.as_deref(), &headers)?;
-    let kind = match form {
-        Form::Json => "application/json",
-        Form::Text => "text/plain; charset=utf-8",
-    };
-    let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
-    if unchanged(&headers, &etag) {
-        return Ok(answer(&headers, kind, (), &etag, seq));
-    }
-    let (view, _) = view(&app, &page, crdt::Document::encode)
-        .await?
-        .ok_or_else(HttpError::unknown_page)?;
-    let is_component = RoomName::parse(page.as_str()).is_some_and(|room| room.kind() == RoomKind::Component);
-    let content = match (form, query.field) {
-        // As its members have it: the things of its lists in their order.
-        (Form::Json, Some(field)) if is_component && field == crdt::COMPONENT_FIELD => {
-            let format = crdt::Format::Json;
-            let component = app.readers.whole(&page, view.value, Some(format), format, None);
-            let component = component.await.map_err(|error| error.refusal())?;
-            component.map(|component| component.get().to_owned())
-        }
-        (form, field) => app.readers.content(&page, view.value, form, field).await?,
-    };
-    let body = content
-        .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
-    Ok(answer(&headers, kind, body, &view.etag, view.seq))
-}
-
-fn format(asked: Option<&str>, headers: &HeaderMap) -> Result<Form, HttpError> {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .unwrap_or_default();
-    match asked {
-        Some("json") => Ok(Form::Json),
-        Some("text") => Ok(Form::Text),
-        Some(_) => Err(Refusal::malformed("format is `json` or `text`").into()),
-        None if accept.starts_with("text/plain") => Ok(Form::Text),
-        None => Ok(Form::Json),
-    }
-}
-
 /// `POST /api/pages/{id}/updates`: adds one update and answers when it is stored.
 pub(super) async fn post_update(
     State(app): State<App>,
@@ -288,12 +232,38 @@ pub(super) async fn add_update(
     }
     check_conditions(app, page, headers).await?;
     let update = body.bytes().await?;
-    Ok(app.around.registry.post(page, identity.user, update).await?)
+    post(app, page, headers, identity.user, update).await
+}
+
+/// Puts an update into a page; with `If-None-Match: *` only if it is the first, however many ask at once.
+async fn post(
+    app: &App,
+    page: &PageId,
+    headers: &HeaderMap,
+    user: Option<Arc<str>>,
+    update: Bytes,
+) -> Result<Seq, HttpError> {
+    let condition = match is_first_only(headers) {
+        true => Condition::First,
+        false => Condition::Always,
+    };
+    match app.around.registry.post_if(page, user, update, condition).await {
+        Err(refusal) if condition != Condition::Always && refusal.code == RefusalCode::Conflict => {
+            Err(HttpError::Precondition)
+        }
+        posted => Ok(posted?),
+    }
+}
+
+/// Whether a change is for a page that does not exist yet.
+pub(super) fn is_first_only(headers: &HeaderMap) -> bool {
+    let known = headers.get(header::IF_NONE_MATCH);
+    known.is_some_and(|known| known.as_bytes().trim_ascii() == b"*")
 }
 
 /// Holds a change to what its headers say about the state of the page (`If-Match`, `If-None-Match`), before anything is done. What others
 /// change between this and the change itself is merged with it, as always.
-async fn check_conditions(app: &App, page: &PageId, headers: &HeaderMap) -> Result<(), HttpError> {
+pub(super) async fn check_conditions(app: &App, page: &PageId, headers: &HeaderMap) -> Result<(), HttpError> {
     if !headers.contains_key(header::IF_MATCH) && !headers.contains_key(header::IF_NONE_MATCH) {
         return Ok(());
     }

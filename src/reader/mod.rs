@@ -26,10 +26,15 @@ mod process;
 mod protocol;
 mod worker;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    hash::{BuildHasher, RandomState},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use crdt::MergeRefusal;
+use crdt::{ClientId, MergeRefusal};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -63,6 +68,12 @@ pub struct Readable {
     pub text: String,
 }
 
+/// A client id that no replica has, for edits that a reader makes.
+pub fn new_client() -> ClientId {
+    // The keys of a hasher are the system's random numbers. Ids have 32 bits, as Yjs draws them.
+    ClientId(RandomState::new().hash_one(0_u8) & 0xffff_ffff)
+}
+
 /// What is to be merged into a page.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Change<C = Value> {
@@ -72,6 +83,8 @@ pub enum Change<C = Value> {
     Shown(crdt::Save<C>),
     /// Small edits.
     Edits(Vec<crdt::SmallEdit>),
+    /// The next piece of what goes to the end.
+    Append(crdt::Append),
     /// A change of a component.
     Component(crdt::ComponentChange),
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::{ClientId, Format, MergeRefusal, Merged, Place};
+use crdt::{ClientId, Form, Format, MergeRefusal, Merged, Place};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};

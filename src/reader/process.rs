@@ -63,14 +63,14 @@ impl Sent {
         }
     }
 
-    /// What a warm page lacks. A worker frees nothing of a page that it keeps: when it has been given much more than there is, it is
+    /// What a warm page lacks; nothing can make it what it was before. A worker frees nothing of a page that it keeps: when it has been given much more than there is, it is
     /// given all of it, with which it begins anew.
     async fn lacking(state: &State, warm: &Warm) -> Option<Self> {
         let (knows, [whole]) = (warm.knows.clone()?, &*state.0) else {
             return None;
         };
         let (whole, size) = (whole.clone(), state.len());
-        let cut = move || Update::lacking(whole, &knows).ok();
+        let cut = move || Update::lacking(whole, &knows).ok().flatten();
         let lacking = match size < LARGE_STATE {
             true => cut()?,
             false => tokio::task::spawn_blocking(cut).await.ok()??,
@@ -230,6 +230,8 @@ mod tests {
             [Bytes::from_static(&[1, 1, 1, 1, 0x84, 1, 0, 1, b'b', 0])]
         );
         assert!(Sent::lacking(&state, &warm(1, 1 << 20)).await.is_none());
+        // It is of an earlier state.
+        assert!(Sent::lacking(&state, &warm(3, 11)).await.is_none());
         let untold = Warm {
             knows: None,
             ..warm(1, 11)

@@ -261,6 +261,7 @@ fn merge(view: &View, client: ClientId, asked: &[u8]) -> Result<(Answer, Vec<u8>
     let merged = match serde_json::from_slice(asked) {
         Ok(Change::Save(save)) => view.merge(client, &save),
         Ok(Change::Shown(save)) => view.merge_shown(client, save),
+        Ok(Change::Append(append)) => view.append(client, &append),
         Ok(Change::Edits(edits)) => view.edit_small(client, &edits),
         Ok(Change::Component(change)) => view.merge_component(client, &change),
         Err(error) => Err(MergeRefusal::Malformed {

@@ -12,8 +12,8 @@ use crdt::Badge;
 use storage::{PageCommit, Seq};
 
 use super::{
-    Change, CompactRequest, Count, Effect, Input, MemberId, Outlet, Refusal, RequestId, Role, Room, Sight,
-    Standing,
+    Change, CompactRequest, Condition, Count, Effect, Input, MemberId, Outlet, Refusal, RequestId, Role,
+    Room, Sight, Standing,
 };
 
 /// What a room needs of the world.
@@ -137,7 +137,7 @@ impl<R> Host<R> {
         &mut self,
         now: Instant,
         (member, user): (Option<MemberId>, Option<Arc<str>>),
-        update: Bytes,
+        (update, condition): (Bytes, Condition),
         reply: R,
     ) {
         if let Some(member) = member {
@@ -149,6 +149,7 @@ impl<R> Host<R> {
             member,
             user,
             update,
+            condition,
         };
         self.room.handle(now, posted, &mut self.effects);
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crdt::Badge;
+use crdt::{Badge, ClientId};
 use storage::{Committed, LoggedUpdate, Seq};
 
 use super::{ClientMessage, Outlet, Refusal, Role, ShownStates};
@@ -23,6 +23,18 @@ pub enum Departure {
     Clean,
     /// Its connection broke: its presence stays for a moment, because it probably comes back.
     Lost,
+}
+
+/// When an update is still wanted, at the moment when it would be taken in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    #[default]
+    Always,
+    /// When the page has never been edited, not even by an edit that is on its way to the store.
+    First,
+    /// When nothing of this client is in the page.
+    Without(ClientId),
 }
 
 /// Something that happened to a room.
@@ -84,6 +96,8 @@ pub enum Input {
         user: Option<Arc<str>>,
         /// The update.
         update: Bytes,
+        /// Whether it is still wanted.
+        condition: Condition,
     },
     /// A backend has something to say to the members that is no part of the document.
     Announced {

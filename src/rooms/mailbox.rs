@@ -1,13 +1,13 @@
 //! What is put into a room's mailbox.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use crdt::Badge;
 use storage::Seq;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{ClientMessage, Departure, MemberId, Outbox, Refusal, Role, Room, Standing};
+use super::{ClientMessage, Condition, Departure, MemberId, Outbox, Refusal, Role, Room, Standing};
 
 /// The answer to a request: the sequence number up to which the page is stored, or why it was refused.
 pub(super) type Reply = oneshot::Sender<Result<Seq, Refusal>>;
@@ -32,7 +32,11 @@ pub(super) enum Command {
     Post(Box<Post>),
     Announce(Box<Announce>),
     Await(Reply),
-    Read(Reading),
+    /// For a reader that waits, until then, for the document to be what is stored.
+    Read {
+        reading: Reading,
+        until: Option<Instant>,
+    },
     Drain,
     Abandon,
 }
@@ -62,6 +66,7 @@ pub(super) struct Post {
     pub(super) member: Option<MemberId>,
     pub(super) user: Option<Arc<str>>,
     pub(super) update: Bytes,
+    pub(super) condition: Condition,
     pub(super) reply: Reply,
 }
 
@@ -89,7 +94,7 @@ impl Command {
             | Self::CaughtUp { .. }
             | Self::Announce(_)
             | Self::Await(_)
-            | Self::Read(_)
+            | Self::Read { .. }
             | Self::Drain
             | Self::Abandon => {}
         }

@@ -19,6 +19,7 @@ mod message;
 mod name;
 mod outbox;
 mod outlet;
+mod readings;
 mod refusal;
 mod registry;
 mod role;
@@ -37,7 +38,7 @@ pub use effect::{Count, Effect};
 pub use first_content::FirstContent;
 pub use follower::Follower;
 pub use host::{Host, Newcomer, Surroundings};
-pub use input::{Departure, Input, MemberId, RequestId};
+pub use input::{Condition, Departure, Input, MemberId, RequestId};
 pub use loading::{load, open_document};
 
 pub use message::{Capabilities, ClientMessage, DIALECT_SLOTS, Outgoing, ServerMessage};

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -14,8 +14,9 @@ use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
-    Compactor, FirstContent, MemberId, Onlooker, Outbox, Refusal, Role, Room, RoomConfig, Seat, SeatHandle,
-    ShownStates, SlotId, Slots, StoreWriter,
+    Compactor, Condition, FirstContent, MemberId, Onlooker, Outbox, Refusal, Role, Room, RoomConfig, Seat,
+    SeatHandle, ShownStates, SlotId, Slots, StoreWriter,
+    clock::now,
     mailbox::{Announce, Command, Join, Post, Reading},
     seat::MAX_LARGE_KIB,
     standing::{Calls, Standing},
@@ -78,6 +79,10 @@ pub struct HeldRoom(#[expect(dead_code, reason = "it is given up when it is drop
 
 /// A room can end between the moment it is found and the moment it is spoken to only by failing; then one more is tried.
 const TRIES: usize = 3;
+
+/// How long a reader waits for a moment at which all that a room holds is stored, which the number of a row then stands for exactly. While
+/// many write there may be none.
+const READ_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Registry {
     /// A registry without rooms. What pages hold that have never been stored, the application may know.
@@ -152,6 +157,20 @@ impl Registry {
 
     /// Adds an update to a page, opening its room if it is not open, and waits until it is stored.
     pub async fn post(&self, page: &PageId, user: Option<Arc<str>>, update: Bytes) -> Result<Seq, Refusal> {
+        self.post_if(page, user, update, Condition::Always).await
+    }
+
+    /// The same if it is still wanted when it would be taken in.
+    ///
+    /// # Errors
+    /// With [`RefusalCode::Conflict`](super::RefusalCode::Conflict) if it is not.
+    pub async fn post_if(
+        &self,
+        page: &PageId,
+        user: Option<Arc<str>>,
+        update: Bytes,
+        condition: Condition,
+    ) -> Result<Seq, Refusal> {
         for _ in 0..TRIES {
             let lease = self.lease(page);
             let (reply, answer) = oneshot::channel();
@@ -159,6 +178,7 @@ impl Registry {
                 member: None,
                 user: user.clone(),
                 update: update.clone(),
+                condition,
                 reply,
             };
             if lease
@@ -207,7 +227,7 @@ impl Registry {
     }
 
     /// Looks at the room of a page if it is open, without opening it, as soon as what it holds now is stored (or the store has been
-    /// failing for a while).
+    /// failing for a while), and at a moment when all that it holds is, if there is one within [`READ_PATIENCE`].
     pub async fn read<T: Send + 'static>(
         &self,
         page: &PageId,
@@ -217,7 +237,7 @@ impl Registry {
         let (reply, stored) = oneshot::channel();
         lease.door.mailbox.send(Command::Await(reply)).await.ok()?;
         stored.await.ok()?.ok()?;
-        self.look(page, read).await
+        self.look_until(page, Some(now() + READ_PATIENCE), read).await
     }
 
     /// The same at once, whether or not what it holds is stored.
@@ -226,12 +246,22 @@ impl Registry {
         page: &PageId,
         read: impl FnOnce(&mut Room) -> T + Send + 'static,
     ) -> Option<T> {
+        self.look_until(page, None, read).await
+    }
+
+    async fn look_until<T: Send + 'static>(
+        &self,
+        page: &PageId,
+        until: Option<Instant>,
+        read: impl FnOnce(&mut Room) -> T + Send + 'static,
+    ) -> Option<T> {
         let lease = self.lease_if_open(page)?;
         let (reply, answer) = oneshot::channel();
         let reading = Reading(Box::new(move |room| {
             let _ = reply.send(read(room));
         }));
-        lease.door.mailbox.send(Command::Read(reading)).await.ok()?;
+        let read = Command::Read { reading, until };
+        lease.door.mailbox.send(read).await.ok()?;
         answer.await.ok()
     }
 

@@ -7,7 +7,7 @@ use storage::Seq;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
-    ClientMessage, Departure, MemberId, Outbox, Refusal, Role,
+    ClientMessage, Condition, Departure, MemberId, Outbox, Refusal, Role,
     mailbox::{Command, Post},
     standing::{Calls, Change, Standing},
 };
@@ -127,6 +127,7 @@ impl Seat {
             member: Some(self.member),
             user,
             update,
+            condition: Condition::Always,
             reply,
         };
         self.mailbox.send(Command::Post(Box::new(post))).await.ok()?;

@@ -15,7 +15,8 @@ use super::{
     Room, Sight, SlotId, Surroundings,
     clock::{heavily, now},
     loading::{foreign_rows, load, open_document},
-    mailbox::{Announce, Command, Join, Post, Reply},
+    mailbox::{Announce, Command, Join, Post, Reading, Reply},
+    readings::Readings,
     registry::Shared,
     sight::Wanted,
     standing::Calls,
@@ -47,6 +48,7 @@ struct RoomTask {
     members_told: usize,
     /// The writer is gone: the process is ending, and what is unstored has not been acknowledged.
     is_cut_off: bool,
+    readings: Readings,
 }
 
 /// Loads a page and runs its room until nothing holds it.
@@ -184,6 +186,7 @@ impl RoomTask {
             unstored_told: 0,
             members_told: 0,
             is_cut_off: false,
+            readings: Readings::default(),
         }))
     }
 
@@ -194,7 +197,8 @@ impl RoomTask {
         // Deadlines mostly move away: an alarm that rings too early is set again, which is cheaper than moving it each time.
         let mut alarm_at: Option<Instant> = None;
         while !self.host.has_ended() && !self.is_cut_off {
-            if let Some(deadline) = self.host.room().next_deadline()
+            let deadlines = [self.host.room().next_deadline(), self.readings.next_deadline()];
+            if let Some(deadline) = deadlines.into_iter().flatten().min()
                 && alarm_at.is_none_or(|at| deadline < at)
             {
                 alarm.as_mut().reset(deadline.into());
@@ -226,6 +230,7 @@ impl RoomTask {
                 self.obey(command);
             }
             self.settle();
+            self.let_read();
         }
     }
 
@@ -281,10 +286,11 @@ impl RoomTask {
                     member,
                     user,
                     update,
+                    condition,
                     reply,
                 } = *post;
                 heavily(update.len() as u64 > HEAVY_BYTES, || {
-                    self.host.post(now(), (member, user), update, reply)
+                    self.host.post(now(), (member, user), (update, condition), reply)
                 });
             }
             Command::Announce(announce) => {
@@ -294,13 +300,31 @@ impl RoomTask {
                 let _ = reply.send(hearers);
             }
             Command::Await(reply) => self.host.wait(now(), reply),
-            Command::Read(reading) => {
-                let room = self.host.room();
-                let heavy = room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
-                heavily(heavy, || (reading.0)(room));
+            Command::Read { reading, until } => {
+                let reading = match until {
+                    Some(until) => self.readings.wait(until, reading),
+                    None => Some(reading),
+                };
+                if let Some(reading) = reading {
+                    self.read(reading);
+                }
             }
             Command::Drain => self.host.handle(now(), Input::Draining { abandon: false }),
             Command::Abandon => self.host.handle(now(), Input::Draining { abandon: true }),
+        }
+    }
+
+    fn read(&mut self, reading: Reading) {
+        let room = self.host.room();
+        let heavy = room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
+        heavily(heavy, || (reading.0)(room));
+    }
+
+    /// Lets those read who have waited for this moment, or for too long.
+    fn let_read(&mut self) {
+        let is_stored = self.host.room().is_stored();
+        for reading in self.readings.due(now(), is_stored) {
+            self.read(reading);
         }
     }
 

@@ -3,9 +3,10 @@
 use std::{fs, net::SocketAddr, process::Command};
 
 use bytes::Bytes;
+use crdt::Form;
 use crdt::{Candidate, ClientId, Format, MergeRefusal, Merged, Save, encoding::Write};
 use hyper::StatusCode;
-use pageroom::reader::{Change, Form, MergeError, ReadError, ReaderConfig, Readers};
+use pageroom::reader::{Change, MergeError, ReadError, ReaderConfig, Readers};
 use serde_json::{Value, json, value::RawValue};
 use storage::PageId;
 
@@ -237,7 +238,10 @@ async fn what_makes_the_document_library_use_freed_memory_brings_down_a_worker_a
             for form in [Form::Json, Form::Text] {
                 let read = readers.content(&page(name), state.clone(), form, None).await;
                 assert!(
-                    matches!(read, Ok(_) | Err(ReadError::Unreadable { .. })),
+                    matches!(
+                        read,
+                        Ok(_) | Err(MergeError::Unread(ReadError::Unreadable { .. }))
+                    ),
                     "{read:?}"
                 );
             }
@@ -259,7 +263,10 @@ async fn a_page_that_no_worker_reads_is_tried_again_when_it_has_changed() {
     // No update at all.
     let broken = vec![insertion(1, 0, "a"), Bytes::from_static(b"?")];
     let failed = readers.content(&page, broken, Form::Text, None).await;
-    assert!(matches!(failed, Err(ReadError::Unreadable { .. })), "{failed:?}");
+    assert!(
+        matches!(failed, Err(MergeError::Unread(ReadError::Unreadable { .. }))),
+        "{failed:?}"
+    );
     assert!(readers.is_unreadable(&page));
     let mended = vec![insertion(1, 0, "a"), insertion(1, 1, "b")];
     let mut read = None;
@@ -426,7 +433,7 @@ async fn a_save_of_html_is_merged_node_by_node() {
             field: None,
             ..save
         }),
-        Change::Component(_) => panic!("a save"),
+        Change::Component(_) | Change::Shown(_) | Change::Edits(_) | Change::Append(_) => panic!("a save"),
     };
     let base = "<p>one</p><p>two</p>";
     let empty = Bytes::from_static(&[0, 0]);

@@ -9,8 +9,8 @@ use std::{
 use bytes::Bytes;
 use crdt::{ClientId, StateVector};
 use pageroom::rooms::{
-    Capabilities, Change, ClientMessage, Host, Input, MemberId, Newcomer, Outbox, Outgoing, Outlet, Pushed,
-    Refusal, RefusalCode, Role, Room, ServerMessage, Standing,
+    Capabilities, Change, ClientMessage, Condition, Host, Input, MemberId, Newcomer, Outbox, Outgoing,
+    Outlet, Pushed, Refusal, RefusalCode, Role, Room, ServerMessage, Standing,
 };
 use storage::{Committed, LoggedUpdate, PageId, Seq};
 
@@ -209,7 +209,12 @@ impl Live {
                 self.host.handle(now, Input::Left { member, departure });
             }
             Command::CaughtUp { member } => self.host.handle(now, Input::Drained { member }),
-            Command::Post { post, update } => self.host.post(now, (None, None), update, Reply::Backend(post)),
+            Command::Post { post, update } => self.host.post(
+                now,
+                (None, None),
+                (update, Condition::Always),
+                Reply::Backend(post),
+            ),
             Command::Drain { abandon } => self.host.handle(now, Input::Draining { abandon }),
         }
     }
@@ -273,8 +278,12 @@ impl Live {
                         own,
                         update: update.clone(),
                     };
-                    self.host
-                        .post(now, (Some(member), user), update, Reply::Member(posted));
+                    self.host.post(
+                        now,
+                        (Some(member), user),
+                        (update, Condition::Always),
+                        Reply::Member(posted),
+                    );
                 }
                 message => {
                     let messages = vec![message];

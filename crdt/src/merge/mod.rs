@@ -13,6 +13,7 @@
 //! into it. Nothing that the author's copy could not show is touched: it is not in the base, so it counts as an insertion of others. The base
 //! is the nearest of the contents that the author may have begun with; when it is not certain, nothing is deleted.
 
+mod append;
 mod base;
 mod diff;
 mod edits;
@@ -24,6 +25,7 @@ mod row;
 mod shown;
 mod text;
 mod tree;
+mod values;
 
 use std::borrow::Cow;
 
@@ -33,6 +35,7 @@ use serde_json::{Map as Object, Value};
 use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
 
+pub use append::Append;
 pub use base::{Candidate, nearest};
 pub use edits::SmallEdit;
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER, thing_id};
@@ -228,6 +231,9 @@ impl View {
     /// # Errors
     /// As [`Self::merge`], and when several fields come into question.
     pub fn merge_shown(&self, client: ClientId, mut save: Save) -> Result<Merged, MergeError> {
+        if save.format == Some(Format::Json) {
+            return self.merge_values(client, &save);
+        }
         if save.field.is_none()
             && let Some((field, kind)) = self.rich_field(None)?
             && save.format.is_none_or(|format| format.fits(kind))

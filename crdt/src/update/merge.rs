@@ -14,6 +14,19 @@ use super::{ANY, DELETED, GC, Id, SKIP, STRING, Section, Update, read_struct};
 use crate::encoding::{Reader, Write};
 use crate::id_set::{normalize, write_delete_set};
 use crate::limits::Limits;
+use crate::state_vector::ClientId;
+
+/// An update with nothing but a collected struct as the first of a client: whoever has it knows that the client was here.
+pub fn mark(client: ClientId) -> Bytes {
+    let mut out = Vec::new();
+    // One client with one struct.
+    out.put_number(1);
+    out.put_number(1);
+    out.put_number(client.0);
+    // From clock 0: a collected struct of one tick. Nothing is deleted.
+    out.extend([0, 0, 1, 0]);
+    out.into()
+}
 
 /// Joins admitted updates into one with the same effect as applying them in turn.
 ///

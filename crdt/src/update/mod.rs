@@ -20,8 +20,8 @@ use crate::id_set::{IdRange, read_delete_set};
 use crate::limits::Limits;
 use crate::state_vector::{ClientId, MAX_CLOCK, StateVector};
 
-pub use merge::merge;
 pub(crate) use merge::{Body, SectionIn};
+pub use merge::{mark, merge};
 pub(crate) use structs::{
     ANY, DELETED, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_head, read_struct,
     skip_any, utf16_length,
@@ -155,12 +155,19 @@ impl Update {
         is_within
     }
 
-    /// What a replica with this state vector lacks of an update that was checked before: its structs from there on, and all deletes.
+    /// What a replica with this state vector lacks of a whole state that was checked before: its structs from there on, and all deletes.
+    /// `None` when the replica has more than the state, which it would not become.
     ///
     /// # Errors
     /// When the bytes are no update.
-    pub fn lacking(bytes: Bytes, known: &StateVector) -> Result<Bytes, DecodeError> {
-        Ok(rest(&Self::parse(bytes, &Limits::trusted())?, known).bytes)
+    pub fn lacking(bytes: Bytes, known: &StateVector) -> Result<Option<Bytes>, DecodeError> {
+        let whole = Self::parse(bytes, &Limits::trusted())?;
+        let mut holds = StateVector::new();
+        for section in &whole.sections {
+            holds.advance(section.client, section.end.max(holds.get(section.client)));
+        }
+        let is_behind = known.iter().any(|(client, clock)| holds.get(client) < clock);
+        Ok((!is_behind).then(|| rest(&whole, known).bytes))
     }
 
     /// The update without the structs of some clients. All its deletes stay.

@@ -9,3 +9,4 @@ mod page;
 mod shown;
 mod text;
 mod tree;
+mod values;

@@ -21,9 +21,9 @@ use super::{
     lock,
 };
 use crate::{
-    events::{SocketId, desk::new_client, ticker::now},
+    events::{SocketId, ticker::now},
     protocols::events::Content,
-    reader::{Change, MergeError},
+    reader::{Change, MergeError, new_client},
     rooms::{Follower, Refusal, RefusalCode},
 };
 

@@ -1,12 +1,11 @@
 //! The authors of whole contents of one page, and in which forms they write.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    hash::{BuildHasher, RandomState},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use crdt::ClientId;
+
+use crate::reader::new_client;
 
 use super::{Carried, Refusal, RefusalCode, Shape, SocketId, Versions, Wording};
 
@@ -91,10 +90,4 @@ impl State {
         self.shapes.retain(|_, versions| versions.went(id));
         Ok(())
     }
-}
-
-/// A client id that no other desk and no client has.
-pub(in crate::events) fn new_client() -> ClientId {
-    // The keys of a hasher are the system's random numbers. Ids have 32 bits, as Yjs draws them.
-    ClientId(RandomState::new().hash_one(0_u8) & 0xffff_ffff)
 }

@@ -58,7 +58,9 @@ impl ApplicationContent {
         };
         let content = match format {
             Format::Prosemirror | Format::Json => RawValue::from_string(content),
-            Format::Text | Format::Html => RawValue::from_string(Json::String(content).to_string()),
+            Format::Text | Format::Html | Format::Markdown => {
+                RawValue::from_string(Json::String(content).to_string())
+            }
         };
         let content = content.map_err(|error| unusable(page, &error))?;
         let change = Change::Save(Save {

@@ -27,9 +27,9 @@ use crdt::Format;
 use storage::{PageId, Seq};
 use tokio::sync::Semaphore;
 
+pub(super) use self::backend::broadcast;
 pub use self::first_content::ApplicationContent;
 use self::{authors::Author, page::Desk};
-pub(super) use self::{authors::new_client, backend::broadcast};
 use super::{Bases, Carried, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
 use crate::{
     protocols::events::{Content, ContentSave, Shape, Wording},

@@ -7,7 +7,7 @@ use crdt::{Admission, ClientId, Update};
 use storage::LoggedUpdate;
 
 use super::{
-    ClientMessage, Count, Effect, MemberId, Refusal, RefusalCode, RequestId, Room,
+    ClientMessage, Condition, Count, Effect, MemberId, Refusal, RefusalCode, RequestId, Room,
     batch::{Arrival, Author, Contribution},
     status::Outcome,
 };
@@ -113,11 +113,13 @@ impl Room {
         &mut self,
         request: RequestId,
         (member, user): (Option<MemberId>, Option<Arc<str>>),
-        update: Bytes,
+        (update, condition): (Bytes, Condition),
         effects: &mut Vec<Effect>,
     ) {
         let result = if !self.life.is_open() {
             Err(Refusal::unavailable("the page is closing, try again"))
+        } else if !self.meets(condition) {
+            Err(Refusal::new(RefusalCode::Conflict, "this has been done already"))
         } else if self.is_full() {
             Err(Refusal::too_large("the page has reached its size limit"))
         } else {
@@ -141,6 +143,14 @@ impl Room {
                 request,
                 result: Err(refusal),
             }),
+        }
+    }
+
+    fn meets(&self, condition: Condition) -> bool {
+        match condition {
+            Condition::Always => true,
+            Condition::First => self.position.seq() == 0 && self.is_stored(),
+            Condition::Without(client) => self.document.state_vector().get(client) == 0,
         }
     }
 

@@ -63,8 +63,9 @@ use self::{
     recent::Recent,
 };
 use super::{
-    Capabilities, ClientMessage, CompactRequest, Count, Departure, Effect, Input, MemberId, Outgoing, Outlet,
-    Pushed, Refusal, RefusalCode, RequestId, Role, SERVER, ServerMessage, ShownStates, Sight,
+    Capabilities, ClientMessage, CompactRequest, Condition, Count, Departure, Effect, Input, MemberId,
+    Outgoing, Outlet, Pushed, Refusal, RefusalCode, RequestId, Role, SERVER, ServerMessage, ShownStates,
+    Sight,
 };
 
 /// What a room needs to know about its surroundings.
@@ -180,14 +181,14 @@ impl Room {
         self.log.unstored_bytes()
     }
 
-    /// Whether everything that was admitted is stored, and everything stored is in the document.
+    /// Whether the document is exactly what the rows up to [`Self::seq`] make of it.
+    pub fn is_stored(&self) -> bool {
+        self.log.batch.is_empty() && self.log.is_written() && !self.position.has_gap()
+    }
+
+    /// Whether everything that was admitted is stored, everything stored is in the document, and nothing waits to be told.
     pub fn is_settled(&self) -> bool {
-        self.log.batch.is_empty()
-            && self.log.is_written()
-            && !self.log.has_deferred()
-            && self.promises.is_empty()
-            && !self.answers.are_owed()
-            && !self.position.has_gap()
+        self.is_stored() && !self.log.has_deferred() && self.promises.is_empty() && !self.answers.are_owed()
     }
 
     /// Takes in something that happened.
@@ -210,7 +211,8 @@ impl Room {
                 member,
                 user,
                 update,
-            } => self.posted(request, (member, user), update, effects),
+                condition,
+            } => self.posted(request, (member, user), (update, condition), effects),
             Input::Announced { payload } => self.announced(None, payload, effects),
             Input::Awaited { request } => self.awaited(now, request, effects),
             Input::Stored { committed } => self.stored(now, committed, effects),

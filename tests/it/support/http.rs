@@ -3,7 +3,9 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use futures_util::{Stream, StreamExt};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -82,7 +84,32 @@ pub(crate) async fn send(
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(body)).expect("a request");
+    exchange(server, request.body(Full::new(body)).expect("a request")).await
+}
+
+/// Posts a body that comes piece by piece.
+pub(crate) async fn send_stream<E: std::error::Error + Send + Sync + 'static>(
+    server: SocketAddr,
+    path: &str,
+    pieces: impl Stream<Item = Result<Bytes, E>> + Send + 'static,
+) -> Answer {
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header("host", server.to_string());
+    let body = StreamBody::new(pieces.map(|piece| piece.map(Frame::data)));
+    exchange(
+        server,
+        request.body(BodyExt::boxed_unsync(body)).expect("a request"),
+    )
+    .await
+}
+
+async fn exchange<B>(server: SocketAddr, request: Request<B>) -> Answer
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     let exchange = async {
         let stream = TcpStream::connect(server).await.expect("a server that listens");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))

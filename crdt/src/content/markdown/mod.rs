@@ -5,10 +5,12 @@ mod write;
 
 pub(crate) use write::write;
 
+use std::collections::BTreeMap;
+
 use comrak::Options;
 
 use super::html;
-use super::nodes::{Node, Unit};
+use super::nodes::{Marks, Node, Unit};
 
 fn options() -> Options<'static> {
     let mut options = Options::default();
@@ -28,6 +30,18 @@ fn options() -> Options<'static> {
 pub(crate) fn parse(markdown: &str) -> Result<Vec<Unit>, &'static str> {
     let html = comrak::markdown_to_html(markdown, &options());
     Ok(as_edited(html::parse(&html)?))
+}
+
+/// Lines of plain text as paragraphs.
+pub(crate) fn paragraphs(text: &str) -> Vec<Unit> {
+    let marks = Marks::default();
+    let paragraph = |line: &str| {
+        let characters = line
+            .chars()
+            .map(|character| Unit::Character(character, marks.clone()));
+        Unit::Node(Node::new("paragraph", BTreeMap::new(), characters.collect()))
+    };
+    text.lines().map(paragraph).collect()
 }
 
 /// As editors have it: a paragraph with nothing but pictures is those pictures, and the line break at the end of code is none of the code.

@@ -1,13 +1,13 @@
 //! Edits of values, by path.
 
-use serde_json::{Map as Object, Value, json};
-use yrs::{Any, Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, Out};
+use serde_json::{Value, json};
+use yrs::{Any, Array, Map, Out};
 
 use super::place::{Located, Shared, index, plain};
+use super::shared::{fill_list, fill_map, write_item, write_key};
 use super::{Editing, Path};
 use crate::content;
 use crate::merge::MergeRefusal;
-use crate::merge::json::any;
 
 impl Editing<'_, '_> {
     pub(super) fn add(&mut self, path: &Path, value: &Value, shared: bool) -> Result<(), MergeRefusal> {
@@ -55,7 +55,7 @@ impl Editing<'_, '_> {
     ) -> Result<(), MergeRefusal> {
         match holder {
             Shared::Map(map) => {
-                self.write_key(map, key, value, shared);
+                write_key(self.transaction, map, key, value, shared);
                 Ok(())
             }
             Shared::List(list) => {
@@ -69,52 +69,10 @@ impl Editing<'_, '_> {
                 if replaces && at < length {
                     list.remove_range(self.transaction, at, 1);
                 }
-                self.write_item(list, at, value, shared);
+                write_item(self.transaction, list, at, value, shared);
                 Ok(())
             }
             Shared::Text(_) | Shared::Xml(_) => Err(Self::no_such_place(path)),
-        }
-    }
-
-    /// Nesting is bounded by how deep JSON may be nested, so this may recurse.
-    fn write_key(&mut self, map: &MapRef, key: &str, value: &Value, shared: bool) {
-        match value {
-            Value::Object(entries) if shared => {
-                let inner = map.insert(self.transaction, key, MapPrelim::default());
-                self.fill_map(&inner, entries, shared);
-            }
-            Value::Array(items) if shared => {
-                let inner = map.insert(self.transaction, key, ArrayPrelim::default());
-                self.fill_list(&inner, items, shared);
-            }
-            value => drop(map.insert(self.transaction, key, any(value))),
-        }
-    }
-
-    fn write_item(&mut self, list: &ArrayRef, at: u32, value: &Value, shared: bool) {
-        match value {
-            Value::Object(entries) if shared => {
-                let inner = list.insert(self.transaction, at, MapPrelim::default());
-                self.fill_map(&inner, entries, shared);
-            }
-            Value::Array(items) if shared => {
-                let inner = list.insert(self.transaction, at, ArrayPrelim::default());
-                self.fill_list(&inner, items, shared);
-            }
-            value => drop(list.insert(self.transaction, at, any(value))),
-        }
-    }
-
-    fn fill_map(&mut self, map: &MapRef, entries: &Object<String, Value>, shared: bool) {
-        for (key, value) in entries {
-            self.write_key(map, key, value, shared);
-        }
-    }
-
-    fn fill_list(&mut self, list: &ArrayRef, items: &[Value], shared: bool) {
-        let start = list.len(self.transaction);
-        for (at, item) in (start..).zip(items) {
-            self.write_item(list, at, item, shared);
         }
     }
 
@@ -125,13 +83,13 @@ impl Editing<'_, '_> {
         match (root, value) {
             (Shared::Map(map), Value::Object(entries)) => {
                 map.clear(self.transaction);
-                self.fill_map(map, entries, shared);
+                fill_map(self.transaction, map, entries, shared);
                 Ok(())
             }
             (Shared::List(list), Value::Array(items)) => {
                 let length = list.len(self.transaction);
                 list.remove_range(self.transaction, 0, length);
-                self.fill_list(list, items, shared);
+                fill_list(self.transaction, list, items, shared);
                 Ok(())
             }
             (Shared::Text(_), Value::Object(entries)) if is_new => {

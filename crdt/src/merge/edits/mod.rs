@@ -4,6 +4,9 @@
 mod data;
 mod place;
 mod rich;
+mod shared;
+
+pub(super) use shared::{write_item, write_key};
 
 use std::collections::BTreeMap;
 

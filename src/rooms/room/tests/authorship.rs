@@ -12,6 +12,7 @@ impl Stage {
             member: None,
             user: user.map(Arc::from),
             update: update.clone(),
+            condition: Condition::Always,
         });
         self.settle();
         self.answers.pop().and_then(|(_, answer)| answer.err())
@@ -25,6 +26,7 @@ impl Stage {
             member: Some(person.member),
             user: Some(Arc::from(user)),
             update: update.clone(),
+            condition: Condition::Always,
         });
         self.settle();
         self.store_answers_everything();

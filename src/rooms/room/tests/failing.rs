@@ -84,6 +84,7 @@ fn a_backend_gets_its_answer_before_the_room_goes() {
         member: None,
         user: None,
         update: update.clone(),
+        condition: Condition::Always,
     });
     stage.breaks();
     assert!(!stage.retired);
@@ -96,6 +97,7 @@ fn a_backend_gets_its_answer_before_the_room_goes() {
         member: None,
         user: None,
         update,
+        condition: Condition::Always,
     });
     stage.settle();
     assert_eq!(

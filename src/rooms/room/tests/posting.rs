@@ -9,6 +9,7 @@ impl Stage {
             member: None,
             user: None,
             update: update.clone(),
+            condition: Condition::Always,
         });
         self.settle();
     }

@@ -28,6 +28,7 @@ fn whoever_is_downgraded_is_told_and_changes_nothing_more() {
         member: None,
         user: None,
         update: missing,
+        condition: Condition::Always,
     });
     stage.settle();
     stage.store_answers_everything();

@@ -1,0 +1,73 @@
+//! Values as they are put into maps and lists: in one piece, or as shared types whose parts can be edited at once by several.
+//!
+//! Nesting is bounded by how deep JSON may be nested, so all of this may recurse.
+
+use serde_json::{Map as Object, Value};
+use yrs::{Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, TransactionMut};
+
+use crate::merge::json::any;
+
+/// Sets a value of a map.
+pub(in crate::merge) fn write_key(
+    transaction: &mut TransactionMut<'_>,
+    map: &MapRef,
+    key: &str,
+    value: &Value,
+    shared: bool,
+) {
+    match value {
+        Value::Object(entries) if shared => {
+            let inner = map.insert(transaction, key, MapPrelim::default());
+            fill_map(transaction, &inner, entries, shared);
+        }
+        Value::Array(items) if shared => {
+            let inner = map.insert(transaction, key, ArrayPrelim::default());
+            fill_list(transaction, &inner, items, shared);
+        }
+        value => drop(map.insert(transaction, key, any(value))),
+    }
+}
+
+/// Puts a value into a list.
+pub(in crate::merge) fn write_item(
+    transaction: &mut TransactionMut<'_>,
+    list: &ArrayRef,
+    at: u32,
+    value: &Value,
+    shared: bool,
+) {
+    match value {
+        Value::Object(entries) if shared => {
+            let inner = list.insert(transaction, at, MapPrelim::default());
+            fill_map(transaction, &inner, entries, shared);
+        }
+        Value::Array(items) if shared => {
+            let inner = list.insert(transaction, at, ArrayPrelim::default());
+            fill_list(transaction, &inner, items, shared);
+        }
+        value => drop(list.insert(transaction, at, any(value))),
+    }
+}
+
+pub(super) fn fill_map(
+    transaction: &mut TransactionMut<'_>,
+    map: &MapRef,
+    entries: &Object<String, Value>,
+    shared: bool,
+) {
+    for (key, value) in entries {
+        write_key(transaction, map, key, value, shared);
+    }
+}
+
+pub(super) fn fill_list(
+    transaction: &mut TransactionMut<'_>,
+    list: &ArrayRef,
+    items: &[Value],
+    shared: bool,
+) {
+    let start = list.len(transaction);
+    for (at, item) in (start..).zip(items) {
+        write_item(transaction, list, at, item, shared);
+    }
+}

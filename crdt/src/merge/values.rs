@@ -1,0 +1,402 @@
+//! Saves of JSON, as edits of maps and lists: objects property by property, lists item by item, an item with an `id` as that item.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use serde_json::{Map as Object, Value};
+use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, TransactionMut, WriteTxn};
+
+use super::diff::{Atom, Edit, Mapping, carried_over, difference};
+use super::edits::{write_item, write_key};
+use super::json::any;
+use super::{Format, MergeError, MergeRefusal, Merged, Outcome, Save, is_same, text, thing_id};
+use crate::content::{self, FieldType};
+use crate::state_vector::ClientId;
+use crate::view::{View, ViewError};
+
+impl View {
+    /// Makes edits under `client` of a save in JSON, as [`Self::json`] gives it: of one root type, or of an object with all of them. The first
+    /// candidate is the copy that the author began with, else what the page holds now.
+    ///
+    /// # Errors
+    /// When something is saved that JSON cannot say, or the page cannot be read.
+    pub(super) fn merge_values(&self, client: ClientId, save: &Save) -> Result<Merged, MergeError> {
+        let current = self.json(save.field.as_deref())?;
+        let base = match save.candidates.first() {
+            Some(candidate) => &candidate.content,
+            None => current.as_ref().unwrap_or(&Value::Null),
+        };
+        let nothing = Object::new();
+        let roots: Vec<(&str, &Value, &Value)> = match &save.field {
+            Some(field) => vec![(field, base, &save.content)],
+            None => {
+                let saved = save.content.as_object();
+                let saved = saved
+                    .ok_or_else(|| MergeRefusal::malformed("it is an object with the root types by name"))?;
+                let base = base.as_object().unwrap_or(&nothing);
+                let gone = base.iter().filter(|(name, _)| !saved.contains_key(*name));
+                let kept = saved
+                    .iter()
+                    .map(|(name, saved)| (name.as_str(), base.get(name).unwrap_or(&Value::Null), saved));
+                kept.chain(gone.map(|(name, base)| (name.as_str(), base, &Value::Null)))
+                    .collect()
+            }
+        };
+        let kinds: Vec<_> = (roots.iter())
+            .map(|(name, _, saved)| becoming(self.kind_of(name), saved))
+            .collect();
+        let mut merged = self.edit(client, |transaction| {
+            let mut outcome = Object::new();
+            for ((name, base, saved), kind) in roots.iter().zip(kinds) {
+                if !is_same(base, saved) {
+                    root(transaction, name, kind, base, saved)?;
+                }
+                let now = match transaction.get(name) {
+                    // Nothing has been done with it here, so the library does not know its type.
+                    None | Some(Out::UndefinedRef(_)) => content::root_json(transaction, name, kind),
+                    Some(root) => content::value(transaction, root),
+                };
+                if !saved.is_null() || !is_empty(&now) {
+                    outcome.insert((*name).to_owned(), now);
+                }
+            }
+            let content = match &save.field {
+                Some(field) => outcome.remove(field).unwrap_or_default(),
+                None => Value::Object(outcome),
+            };
+            Ok(Outcome {
+                content,
+                field: save.field.clone().unwrap_or_default(),
+                format: Format::Json,
+                base: None,
+                differs: false,
+            })
+        })?;
+        merged.differs = !is_same(&merged.content, &save.content);
+        Ok(merged)
+    }
+}
+
+/// What a root type is when it holds what is saved.
+fn becoming(kind: FieldType, saved: &Value) -> FieldType {
+    match (kind, saved) {
+        (FieldType::Unknown, Value::Object(_)) => FieldType::Map,
+        (FieldType::Unknown, Value::Array(_)) => FieldType::Array,
+        (FieldType::Unknown, Value::String(_)) => FieldType::Text,
+        (kind, _) => kind,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+fn root(
+    transaction: &mut TransactionMut<'_>,
+    name: &str,
+    kind: FieldType,
+    base: &Value,
+    saved: &Value,
+) -> Result<(), MergeError> {
+    let (no_entries, no_items) = (Object::new(), Vec::new());
+    let other = || MergeError::from(MergeRefusal::conflict(kind));
+    match (kind, saved) {
+        (FieldType::Map, Value::Object(_) | Value::Null) => {
+            let map = transaction.get_or_insert_map(name);
+            let saved = saved.as_object().unwrap_or(&no_entries);
+            object(transaction, &map, base.as_object().unwrap_or(&no_entries), saved)
+        }
+        (FieldType::Array, Value::Array(_) | Value::Null) => {
+            let items = transaction.get_or_insert_array(name);
+            let saved = saved.as_array().unwrap_or(&no_items);
+            list(transaction, &items, base.as_array().unwrap_or(&no_items), saved)
+        }
+        (FieldType::Text, Value::String(_) | Value::Null) => {
+            let shared = transaction.get_or_insert_text(name);
+            let saved = saved.as_str().unwrap_or_default();
+            match text::merge(transaction, &shared, base.as_str(), saved, true) {
+                true => Ok(()),
+                false => Err(ViewError::Field {
+                    name: name.to_owned(),
+                }
+                .into()),
+            }
+        }
+        (FieldType::Unknown, Value::Null) => Ok(()),
+        _ => Err(other()),
+    }
+}
+
+/// Nesting is bounded by how deep JSON may be nested, so this may recurse, as what is below may.
+fn object(
+    transaction: &mut TransactionMut<'_>,
+    map: &MapRef,
+    base: &Object<String, Value>,
+    saved: &Object<String, Value>,
+) -> Result<(), MergeError> {
+    for (key, saved) in saved {
+        let base = base.get(key);
+        if base.is_some_and(|base| is_same(base, saved)) {
+            continue;
+        }
+        match map.get(transaction, key) {
+            None | Some(Out::Any(Any::Undefined)) => drop(map.insert(transaction, key.as_str(), any(saved))),
+            Some(Out::Any(current)) => {
+                let current = content::json(&current);
+                let outcome = three_way(base, &current, saved);
+                if !is_same(&outcome, &current) {
+                    map.insert(transaction, key.as_str(), any(&outcome));
+                }
+            }
+            Some(shared) => {
+                if !value(transaction, &shared, base, saved)? {
+                    write_key(transaction, map, key, saved, true);
+                }
+            }
+        }
+    }
+    for (key, base) in base.iter().filter(|(key, _)| !saved.contains_key(*key)) {
+        // What others have written into stays.
+        let current = map
+            .get(transaction, key)
+            .map(|current| content::value(transaction, current));
+        if current.is_some_and(|current| is_same(&current, base)) {
+            map.remove(transaction, key);
+        }
+    }
+    Ok(())
+}
+
+/// Merges into a shared type; says whether the save is of the same kind.
+fn value(
+    transaction: &mut TransactionMut<'_>,
+    current: &Out,
+    base: Option<&Value>,
+    saved: &Value,
+) -> Result<bool, MergeError> {
+    match (current, saved) {
+        (Out::YMap(map), Value::Object(saved)) => {
+            let nothing = Object::new();
+            object(
+                transaction,
+                map,
+                base.and_then(Value::as_object).unwrap_or(&nothing),
+                saved,
+            )?;
+        }
+        (Out::YArray(items), Value::Array(saved)) => {
+            list(
+                transaction,
+                items,
+                base.and_then(Value::as_array).map_or(&[], Vec::as_slice),
+                saved,
+            )?;
+        }
+        (Out::YText(shared), Value::String(saved)) => {
+            let shared: &TextRef = shared;
+            let now = shared.get_string(transaction);
+            let base = base.and_then(Value::as_str).unwrap_or(&now);
+            return Ok(text::merge(transaction, shared, Some(base), saved, true));
+        }
+        // What JSON shows of it is less than it is.
+        (Out::YXmlElement(_) | Out::YXmlFragment(_) | Out::YXmlText(_) | Out::YDoc(_), _) => {
+            return Err(MergeRefusal::conflict(FieldType::Xml).into());
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn list(
+    transaction: &mut TransactionMut<'_>,
+    items: &ArrayRef,
+    base: &[Value],
+    saved: &[Value],
+) -> Result<(), MergeError> {
+    let held: Vec<Out> = items.iter(transaction).collect();
+    let current: Vec<Value> = held
+        .iter()
+        .map(|item| content::value(transaction, item.clone()))
+        .collect();
+    let plan = Plan::new(base, &current, saved);
+    for edit in plan.edits.iter().rev() {
+        match edit {
+            Edit::Delete(range) => {
+                for at in range.clone().rev() {
+                    if plan.goes(at) {
+                        items.remove(transaction, at as u32);
+                    }
+                }
+            }
+            Edit::Insert { at, saved: range } => {
+                for (offset, index) in range.clone().enumerate() {
+                    if let Some(item) = plan.inserted(index) {
+                        // A row that was shared stays so where it goes.
+                        let is_shared = plan
+                            .was_at(index)
+                            .and_then(|at| held.get(at))
+                            .is_some_and(|item| matches!(item, Out::YMap(_) | Out::YArray(_)));
+                        write_item(transaction, items, (*at + offset) as u32, &item, is_shared);
+                    }
+                }
+            }
+        }
+    }
+    // Rows that stay, in what the author has changed of them.
+    for (saved, id) in saved.iter().filter_map(|item| Some((item, id_of(item)?))) {
+        let has_id = |item: &Value| id_of(item).as_deref() == Some(&*id);
+        let Some(base) = base
+            .iter()
+            .find(|item| has_id(item))
+            .filter(|base| !is_same(base, saved))
+        else {
+            continue;
+        };
+        let found = items.iter(transaction).enumerate().find_map(|(at, item)| {
+            let shown = content::value(transaction, item.clone());
+            has_id(&shown).then_some((at as u32, item, shown))
+        });
+        match found {
+            Some((_, shared @ Out::YMap(_), _)) => drop(value(transaction, &shared, Some(base), saved)?),
+            Some((at, _, current)) => {
+                let outcome = three_way(Some(base), &current, saved);
+                if !is_same(&outcome, &current) {
+                    items.remove(transaction, at);
+                    items.insert(transaction, at, any(&outcome));
+                }
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+/// Plain values of three copies, merged. Of two that are no objects, lists or texts it is the author's.
+fn three_way(base: Option<&Value>, current: &Value, saved: &Value) -> Value {
+    match (base, current, saved) {
+        (Some(base), current, saved) if is_same(base, saved) || is_same(current, saved) => current.clone(),
+        (Some(base), current, saved) if is_same(base, current) => saved.clone(),
+        (Some(Value::Object(base)), Value::Object(current), Value::Object(saved)) => {
+            let mut out = current.clone();
+            for (key, saved) in saved {
+                let outcome = match (base.get(key), current.get(key)) {
+                    (Some(base), None) if is_same(base, saved) => continue,
+                    (base, Some(current)) => three_way(base, current, saved),
+                    (_, None) => saved.clone(),
+                };
+                out.insert(key.clone(), outcome);
+            }
+            let is_gone = |key: &String, held: &Value| {
+                !saved.contains_key(key) && base.get(key).is_some_and(|base| is_same(base, held))
+            };
+            out.retain(|key, held| !is_gone(key, held));
+            Value::Object(out)
+        }
+        (Some(Value::Array(base)), Value::Array(current), Value::Array(saved)) => {
+            let plan = Plan::new(base, current, saved);
+            let mut out = current.clone();
+            for edit in plan.edits.iter().rev() {
+                match edit {
+                    Edit::Delete(range) => {
+                        for at in range.clone().rev().filter(|at| plan.goes(*at)) {
+                            out.remove(at);
+                        }
+                    }
+                    Edit::Insert { at, saved: range } => {
+                        let items = range.clone().filter_map(|index| plan.inserted(index));
+                        drop(out.splice(*at..*at, items.collect::<Vec<_>>()));
+                    }
+                }
+            }
+            Value::Array(out)
+        }
+        (Some(Value::String(base)), Value::String(current), Value::String(saved)) => {
+            Value::String(text::merged(base, current, saved, true))
+        }
+        (_, _, saved) => saved.clone(),
+    }
+}
+
+/// What becomes of a list.
+struct Plan<'a> {
+    base: &'a [Value],
+    current: &'a [Value],
+    saved: &'a [Value],
+    edits: Vec<Edit>,
+}
+
+impl<'a> Plan<'a> {
+    fn new(base: &'a [Value], current: &'a [Value], saved: &'a [Value]) -> Self {
+        let atoms = |items: &[Value]| items.iter().map(atom).collect::<Vec<_>>();
+        let (from, now, to) = (atoms(base), atoms(current), atoms(saved));
+        let mapping = Mapping::new(difference(&from, &now), from.len(), now.len());
+        Self {
+            edits: carried_over(&mapping, &difference(&from, &to), true),
+            base,
+            current,
+            saved,
+        }
+    }
+
+    fn with_id<'v>(items: &'v [Value], id: &str) -> Option<(usize, &'v Value)> {
+        items
+            .iter()
+            .enumerate()
+            .find(|(_, item)| id_of(item).as_deref() == Some(id))
+    }
+
+    /// Whether an item that the author has taken out goes. One that the author has only moved does, and one into which others have written
+    /// does not.
+    fn goes(&self, at: usize) -> bool {
+        let Some(held) = self.current.get(at) else {
+            return false;
+        };
+        let Some(id) = id_of(held) else {
+            return true;
+        };
+        Self::with_id(self.saved, &id).is_some()
+            || Self::with_id(self.base, &id).is_some_and(|(_, base)| is_same(base, held))
+    }
+
+    /// Where an item that is put in stands now, if it has only been moved.
+    fn was_at(&self, index: usize) -> Option<usize> {
+        let id = id_of(self.saved.get(index)?)?;
+        Self::with_id(self.base, &id)?;
+        Some(Self::with_id(self.current, &id)?.0)
+    }
+
+    /// An item that is put in: one that has been moved with what others have made of it. `None` for one that others have taken out or
+    /// put in, too.
+    fn inserted(&self, index: usize) -> Option<Value> {
+        let item = self.saved.get(index)?;
+        let Some(id) = id_of(item) else {
+            return Some(item.clone());
+        };
+        let (base, current) = (Self::with_id(self.base, &id), Self::with_id(self.current, &id));
+        match (base, current) {
+            (Some((_, base)), Some((_, current))) => Some(three_way(Some(base), current, item)),
+            (Some((_, base)), None) if is_same(base, item) => None,
+            (None, Some(_)) => None,
+            (_, None) => Some(item.clone()),
+        }
+    }
+}
+
+fn id_of(item: &Value) -> Option<String> {
+    thing_id(item.as_object()?.get("id")?)
+}
+
+/// What tells items apart: the id of one that has one, else all of it.
+fn atom(item: &Value) -> Atom {
+    let mut hasher = DefaultHasher::new();
+    match id_of(item) {
+        Some(id) => (0_u8, id).hash(&mut hasher),
+        None => (1_u8, item.to_string()).hash(&mut hasher),
+    }
+    Atom::Node(hasher.finish())
+}

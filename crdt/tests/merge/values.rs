@@ -1,0 +1,120 @@
+//! Saves of JSON: objects property by property, rows by their id.
+
+use pageroom_crdt::{ClientId, Format, MergeError, MergeRefusal, Save, SmallEdit};
+use serde_json::{Value, json};
+
+use crate::page::{Page, certain, save};
+
+fn page(content: Value, shared: bool) -> Page {
+    let mut page = Page::new();
+    let edit: SmallEdit =
+        serde_json::from_value(json!({ "op": "add", "path": "/data", "value": content, "shared": shared }))
+            .unwrap();
+    let merged = page.view().edit_small(ClientId(5), &[edit]).unwrap();
+    page.apply(&merged.update);
+    page
+}
+
+fn json_save(content: Value, base: Value) -> Save {
+    Save {
+        field: Some("data".to_owned()),
+        candidates: vec![certain(base)],
+        ..save(content, Format::Json)
+    }
+}
+
+/// The outcome is the same whether values are shared types or in one piece.
+#[track_caller]
+fn merges(base: &Value, current: &Value, saved: &Value, outcome: &Value) {
+    for shared in [false, true] {
+        let mut page = page(base.clone(), shared);
+        for (client, content) in [(6, current), (7, saved)] {
+            let save = json_save(content.clone(), base.clone());
+            let merged = page.view().merge_shown(ClientId(client), save).unwrap();
+            page.apply(&merged.update);
+            if client == 7 {
+                assert_eq!(merged.differs, saved != outcome, "shared: {shared}");
+            }
+        }
+        let now = page.view().json(Some("data")).unwrap().unwrap();
+        assert_eq!(&now, outcome, "shared: {shared}");
+        let again = json_save(outcome.clone(), outcome.clone());
+        assert!(
+            page.view()
+                .merge_shown(ClientId(8), again)
+                .unwrap()
+                .update
+                .is_empty()
+        );
+    }
+}
+
+#[test]
+fn objects_are_merged_by_property() {
+    merges(
+        &json!({ "a": 1, "b": { "c": 2, "d": 3 }, "e": 4, "f": 5 }),
+        &json!({ "a": 9, "b": { "c": 2, "d": 8 }, "e": 7, "f": 5, "theirs": true }),
+        &json!({ "a": 1, "b": { "c": 6, "d": 3 }, "ours": null }),
+        // `e` has been changed by others, `f` has not.
+        &json!({ "a": 9, "b": { "c": 6, "d": 8 }, "e": 7, "ours": null, "theirs": true }),
+    );
+    merges(
+        &json!({ "gone": { "x": 1 }, "changed": { "y": 1 } }),
+        &json!({}),
+        &json!({ "gone": { "x": 1 }, "changed": { "y": 2 } }),
+        &json!({ "changed": { "y": 2 } }),
+    );
+}
+
+#[test]
+fn lists_are_merged_by_item_and_rows_by_id() {
+    merges(
+        &json!({ "list": ["a", "b", "c"] }),
+        &json!({ "list": ["a", "theirs", "b", "c"] }),
+        &json!({ "list": ["a", "c", "ours"] }),
+        &json!({ "list": ["a", "theirs", "c", "ours"] }),
+    );
+    merges(
+        &json!({ "rows": [{ "id": 1, "a": 1, "b": 1 }, { "id": 2, "a": 2 }, { "id": 3, "a": 3 }, { "id": 4 }] }),
+        &json!({ "rows": [{ "id": 1, "a": 1, "b": 9 }, { "id": 2, "a": 2 }, { "id": 3, "a": 33 }, { "id": 5 }] }),
+        &json!({ "rows": [{ "id": 2, "a": 2 }, { "id": 1, "a": 8, "b": 1 }, { "id": 6 }, { "id": 4 }] }),
+        // The first two have changed places. Row 3 has been changed by others and stays, row 4 has been taken out by them and not been
+        // changed.
+        &json!({ "rows": [{ "id": 2, "a": 2 }, { "id": 1, "a": 8, "b": 9 }, { "id": 6 }, { "id": 3, "a": 33 }, { "id": 5 }] }),
+    );
+}
+
+#[test]
+fn a_whole_page_is_saved_by_its_root_types() {
+    let mut page = page(json!({ "a": 1 }), false);
+    let save_all = |content: Value| Save {
+        had_current: true,
+        ..save(content, Format::Json)
+    };
+    let mut put = |content: Value| {
+        let merged = page.view().merge_shown(ClientId(9), save_all(content)).unwrap();
+        page.apply(&merged.update);
+        assert!(!merged.differs);
+        page.view().json(None).unwrap().unwrap()
+    };
+    let whole = json!({ "data": { "a": 1, "b": [1] }, "list": [{ "x": 1 }], "text": "some text" });
+    assert_eq!(put(whole.clone()), whole);
+    let fewer = json!({ "data": { "a": 2 }, "text": "some more text" });
+    assert_eq!(
+        put(fewer),
+        json!({ "data": { "a": 2 }, "list": null, "text": "some more text" })
+    );
+    let mut page = Page::new();
+    page.save(&save(json!("<p>rich</p>"), Format::Html));
+    let rich = save_all(json!({ "default": "<paragraph>other</paragraph>" }));
+    assert_eq!(
+        page.view().merge_shown(ClientId(9), rich),
+        Err(MergeError::Refused(MergeRefusal::Conflict {
+            held: "xml".to_owned()
+        }))
+    );
+    let same = save_all(json!({ "default": "<paragraph>rich</paragraph>", "data": { "a": 1 } }));
+    let merged = page.view().merge_shown(ClientId(9), same).unwrap();
+    page.apply(&merged.update);
+    assert_eq!(page.view().json(Some("data")).unwrap(), Some(json!({ "a": 1 })));
+}

@@ -1,0 +1,202 @@
+//! `POST /api/pages/{id}/append`: content that goes to the end of a page as it comes. What an assistant writes is seen while it writes.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    body::BodyDataStream,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, Uri},
+};
+use bytes::{Buf, Bytes, BytesMut};
+use crdt::{Append, ClientId, Form, Format};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+use storage::{PageId, Seq};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Now, sent};
+use crate::{
+    auth::Identity,
+    http::{
+        App, HttpError,
+        body::UnreadBody,
+        pages::{PageInPath, check_conditions},
+    },
+    reader::{Change, new_client},
+    rooms::{Refusal, Role},
+};
+
+/// What comes within this time is one piece: many small ones would cost a merge each, and nobody reads faster.
+const PIECE: Duration = Duration::from_millis(50);
+
+/// Time without anything after which a request ends.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// How often it is asked whether the author still may.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
+
+/// Most that one request may add, in bytes: what has come is read from its beginning with each piece.
+const MAX_BYTES: usize = 1 << 20;
+
+#[derive(Deserialize)]
+pub(crate) struct AppendQuery {
+    format: Option<String>,
+    field: Option<String>,
+}
+
+/// Adds what comes, and answers when it has ended and is stored.
+pub(crate) async fn append(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<AppendQuery>, QueryRejection>,
+    body: UnreadBody,
+) -> Result<Json<Value>, HttpError> {
+    let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
+    let Query(query) = query?;
+    let format = match sent(query.format.as_deref(), &headers)? {
+        None | Some(Form::Markdown) => Format::Markdown,
+        Some(Form::Text) => Format::Text,
+        Some(Form::Json | Form::Html | Form::Prosemirror | Form::Delta) => {
+            return Err(Refusal::malformed("what is appended is Markdown or text").into());
+        }
+    };
+    check_conditions(&app, &page, &headers).await?;
+    let mut writing = Writing {
+        app: &app,
+        page: &page,
+        identity,
+        client: new_client(),
+        append: Append {
+            field: query.field,
+            format,
+            anchor: None,
+            before: String::new(),
+            now: String::new(),
+        },
+        asked_at: Instant::now(),
+        seq: None,
+    };
+    let mut pieces = Pieces {
+        stream: body.stream(),
+        waiting: BytesMut::new(),
+        has_ended: false,
+    };
+    while let Some(piece) = pieces.next().await? {
+        writing.write(&piece).await?;
+    }
+    let seq = match writing.seq {
+        Some(seq) => seq,
+        None => Now::of(&app, &page).await?.seq(),
+    };
+    Ok(Json(json!({ "seq": seq, "bytes": writing.append.now.len() })))
+}
+
+/// A body in pieces of whole characters.
+struct Pieces {
+    stream: BodyDataStream,
+    waiting: BytesMut,
+    has_ended: bool,
+}
+
+impl Pieces {
+    /// What comes next within the time of a piece; `None` at the end.
+    async fn next(&mut self) -> Result<Option<String>, HttpError> {
+        let mut end = None;
+        while !self.has_ended {
+            let at = end.unwrap_or_else(|| Instant::now() + SILENCE);
+            match timeout_at(at, self.stream.next()).await {
+                Ok(Some(Ok(data))) => {
+                    self.take(&data)?;
+                    end.get_or_insert_with(|| Instant::now() + PIECE);
+                }
+                Ok(Some(Err(_))) => return Err(Refusal::malformed("the body broke off").into()),
+                Ok(None) => self.has_ended = true,
+                Err(_) if end.is_some() => break,
+                Err(_) => return Err(Refusal::malformed("nothing has come for too long").into()),
+            }
+        }
+        let whole = match std::str::from_utf8(&self.waiting) {
+            Ok(whole) => whole.len(),
+            // The rest of a character comes with the next piece.
+            Err(error) if error.error_len().is_none() && !self.has_ended => error.valid_up_to(),
+            Err(_) => return Err(Refusal::malformed("the content is no UTF-8").into()),
+        };
+        if whole == 0 && self.has_ended {
+            return Ok(None);
+        }
+        let piece = self.waiting.split_to(whole);
+        Ok(Some(String::from_utf8_lossy(&piece).into_owned()))
+    }
+
+    fn take(&mut self, data: &Bytes) -> Result<(), HttpError> {
+        if self.waiting.len() + data.remaining() > MAX_BYTES {
+            return Err(too_much());
+        }
+        self.waiting.extend_from_slice(data);
+        Ok(())
+    }
+}
+
+fn too_much() -> HttpError {
+    Refusal::too_large("one request appends at most 1 MiB").into()
+}
+
+/// What is being appended.
+struct Writing<'a> {
+    app: &'a App,
+    page: &'a PageId,
+    identity: Identity,
+    client: ClientId,
+    append: Append,
+    asked_at: Instant,
+    seq: Option<Seq>,
+}
+
+impl Writing<'_> {
+    async fn write(&mut self, piece: &str) -> Result<(), HttpError> {
+        if piece.is_empty() {
+            return Ok(());
+        }
+        if self.append.now.len() + piece.len() > MAX_BYTES {
+            return Err(too_much());
+        }
+        self.check().await?;
+        self.append.now.push_str(piece);
+        let state = Now::of(self.app, self.page).await?.state;
+        let change: Change = Change::Append(self.append.clone());
+        let merging = self.app.readers.merge(self.page, state, self.client, &change);
+        let merged = merging.await?;
+        let anchor: Box<RawValue> = merged.content;
+        if self.append.anchor.is_none() {
+            self.append.anchor = serde_json::from_str(anchor.get()).ok();
+            self.append.field = Some(merged.field);
+        }
+        self.append.before.push_str(piece);
+        if !merged.update.is_empty() {
+            let registry = &self.app.around.registry;
+            let user = self.identity.user.clone();
+            self.seq = Some(registry.post(self.page, user, merged.update).await?);
+        }
+        Ok(())
+    }
+
+    /// Ends the request when the author may not write any more, or the server stops.
+    async fn check(&mut self) -> Result<(), HttpError> {
+        if self.app.is_draining() {
+            return Err(Refusal::draining().into());
+        }
+        if self.asked_at.elapsed() < ASKED_AGAIN {
+            return Ok(());
+        }
+        self.asked_at = Instant::now();
+        let role = self.app.around.access.role(&self.identity, self.page).await?;
+        match role >= Role::Edit {
+            true => Ok(()),
+            false => Err(Refusal::read_only().into()),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! A page's content over REST: read in every form, written whole, in small edits, or as it comes into being.
+
+mod append;
+mod author;
+mod edit;
+mod put;
+mod read;
+
+pub(super) use append::append;
+pub(super) use edit::edit;
+pub(super) use put::put;
+pub(super) use read::read;
+
+use axum::http::{HeaderMap, header};
+use bytes::Bytes;
+use crdt::{Form, Format};
+use storage::{PageId, Seq};
+
+use super::{
+    App, HttpError,
+    page_state::{View, view},
+};
+use crate::rooms::{Refusal, open_document};
+
+/// A document without anything in it.
+const NOTHING: &[u8] = &[0, 0];
+
+/// The form that a media type stands for.
+fn of_media_type(media_type: &str) -> Option<Form> {
+    let name = media_type.split(';').next().unwrap_or_default();
+    match name.trim().to_ascii_lowercase().as_str() {
+        "application/json" => Some(Form::Json),
+        "text/plain" => Some(Form::Text),
+        "text/html" => Some(Form::Html),
+        "text/markdown" => Some(Form::Markdown),
+        "application/vnd.quill.delta+json" => Some(Form::Delta),
+        "application/vnd.prosemirror+json" => Some(Form::Prosemirror),
+        _ => None,
+    }
+}
+
+fn named(name: &str) -> Result<Form, Refusal> {
+    Ok(match name {
+        "json" => Form::Json,
+        "text" => Form::Text,
+        "html" => Form::Html,
+        "markdown" => Form::Markdown,
+        "prosemirror" => Form::Prosemirror,
+        "delta" => Form::Delta,
+        _ => {
+            return Err(Refusal::malformed(
+                "format is `json`, `text`, `html`, `markdown`, `prosemirror` or `delta`",
+            ));
+        }
+    })
+}
+
+/// The form that a request names, else that of what it sends.
+fn sent(name: Option<&str>, headers: &HeaderMap) -> Result<Option<Form>, Refusal> {
+    let media_type = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    match name {
+        Some(name) => named(name).map(Some),
+        None => Ok(media_type.and_then(of_media_type)),
+    }
+}
+
+/// The form in which whole contents are merged.
+fn mergeable(form: Form) -> Result<Format, Refusal> {
+    match form {
+        Form::Json => Ok(Format::Json),
+        Form::Text => Ok(Format::Text),
+        Form::Html => Ok(Format::Html),
+        Form::Markdown => Ok(Format::Markdown),
+        Form::Prosemirror => Ok(Format::Prosemirror),
+        Form::Delta => Err(Refusal::malformed("a delta can be read and not saved")),
+    }
+}
+
+/// What a page holds now, and how far each client has come in it.
+struct Now {
+    state: Bytes,
+    known: crdt::StateVector,
+    /// The number and the tag of the state; `None` when there is no such page.
+    tag: Option<(Seq, String)>,
+}
+
+impl Now {
+    async fn of(app: &App, page: &PageId) -> Result<Self, HttpError> {
+        let read = view(app, page, |document| {
+            let known = document.state_vector().clone();
+            Ok((document.encode()?, known))
+        });
+        Ok(match read.await? {
+            Some((View { value, seq, etag }, _)) => Self {
+                state: value.0,
+                known: value.1,
+                tag: Some((seq, etag)),
+            },
+            None => Self {
+                state: Bytes::from_static(NOTHING),
+                known: crdt::StateVector::new(),
+                tag: None,
+            },
+        })
+    }
+
+    fn seq(&self) -> Seq {
+        self.tag.as_ref().map_or(0, |(seq, _)| *seq)
+    }
+
+    /// Whether it is exactly what its number stands for.
+    fn is_exact(&self) -> bool {
+        self.tag.as_ref().is_none_or(|(_, tag)| !tag.starts_with("W/"))
+    }
+}
+
+/// A page as it was at a row of its log, if the store can still say.
+async fn earlier(app: &App, page: &PageId, generation: &str, seq: Seq) -> Result<Option<Bytes>, HttpError> {
+    let Some(stored) = app.store.load(page).await? else {
+        return Ok(None);
+    };
+    let covered = stored.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+    if &*stored.record.generation.0 != generation || seq < covered || seq > stored.record.seq {
+        return Ok(None);
+    }
+    let log = stored.log.into_iter().filter(|row| row.seq <= seq).collect();
+    let mut document = open_document(app.gate, stored.snapshot, log).map_err(HttpError::Damaged)?;
+    document.encode().map(Some).map_err(HttpError::Broken)
+}

@@ -1,0 +1,213 @@
+//! `PUT /api/pages/{id}/content`: a whole content by an author who edited a copy becomes edits of the page.
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, Uri, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use crdt::{Candidate, Form, Format, Save};
+use serde::Deserialize;
+use serde_json::{json, value::RawValue};
+use storage::{PageId, Seq};
+
+use super::{Now, author::Author, earlier, mergeable, sent};
+use crate::{
+    http::{
+        App, HttpError,
+        body::UnreadBody,
+        pages::{PageInPath, check_conditions, is_first_only},
+    },
+    reader::Change,
+    rooms::{Refusal, Role},
+};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PutQuery {
+    format: Option<String>,
+    field: Option<String>,
+    base_seq: Option<Seq>,
+}
+
+/// The copy that an author began with.
+enum Base {
+    /// What the page holds now.
+    Now,
+    /// What it held at a row of its log.
+    Earlier(Bytes),
+}
+
+/// Merges a content into the page, and answers when it is stored.
+pub(crate) async fn put(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<PutQuery>, QueryRejection>,
+    body: UnreadBody,
+) -> Result<Response, HttpError> {
+    let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
+    if app.is_draining() {
+        return Err(Refusal::draining().into());
+    }
+    let Query(query) = query?;
+    let form = sent(query.format.as_deref(), &headers)?;
+    let format = form.map(mergeable).transpose()?;
+    let user = identity.user;
+    let author = Author::of(&headers, &page, user.as_deref(), "content")?;
+    let known = tag_of(&headers);
+    if known.is_none() && !author.has_written(&Now::of(&app, &page).await?) {
+        check_conditions(&app, &page, &headers).await?;
+    }
+    let body = body.bytes().await?;
+    let content = content(form, &body)?;
+    let now = Now::of(&app, &page).await?;
+    if author.has_written(&now) {
+        return answer(&app, &page, now.seq(), true).await;
+    }
+    if is_first_only(&headers) && now.tag.is_some() {
+        return Err(HttpError::Precondition);
+    }
+    let base = base(&app, &page, &now, known, query.base_seq).await?;
+    let candidate = match base {
+        Base::Now => None,
+        Base::Earlier(state) => {
+            let form = form.unwrap_or(Form::Text);
+            Some(
+                app.readers
+                    .content(&page, state, form, query.field.clone())
+                    .await?,
+            )
+        }
+    };
+    let candidate = candidate
+        .map(|shown| candidate_of(format, shown.as_deref()))
+        .transpose()?;
+    let change = Change::Shown(Save {
+        content: &*content,
+        format,
+        default_format: Format::Text,
+        field: query.field,
+        had_current: candidate.is_none(),
+        candidates: candidate
+            .iter()
+            .map(|content| Candidate {
+                content: &**content,
+                is_certain: true,
+            })
+            .collect(),
+    });
+    let merged = app
+        .readers
+        .merge(&page, now.state.clone(), author.client, &change)
+        .await?;
+    if merged.update.is_empty() {
+        return answer(&app, &page, now.seq(), merged.differs || !now.is_exact()).await;
+    }
+    let update = author.marked(merged.update, &app.gate)?;
+    let posted = author.post(&app, &page, &headers, (user, update.clone())).await?;
+    let Some(seq) = posted else {
+        return answer(&app, &page, Now::of(&app, &page).await?.seq(), true).await;
+    };
+    // What the page holds at this row is what was merged, unless others have written meanwhile.
+    let after = Now::of(&app, &page).await?;
+    let is_alone =
+        now.is_exact() && seq == now.seq() + 1 && after.seq() == seq && is_next(&now, &after, &update, &app);
+    answer(&app, &page, seq, merged.differs || !is_alone).await
+}
+
+/// Whether a state is the other one with an update and nothing else, as far as its clients tell.
+fn is_next(now: &Now, after: &Now, update: &Bytes, app: &App) -> bool {
+    let Ok(update) = crdt::Update::parse(update.clone(), &app.gate) else {
+        return false;
+    };
+    let mut expected = now.known.clone();
+    for range in update.ranges() {
+        expected.advance(range.client, range.end);
+    }
+    expected == after.known
+}
+
+async fn answer(app: &App, page: &PageId, seq: Seq, merged: bool) -> Result<Response, HttpError> {
+    let record = app.store.page(page).await?;
+    let etag = record.map(|record| format!("\"{}-{seq}\"", record.generation.0));
+    let mut answer = axum::Json(json!({ "seq": seq, "merged": merged, "etag": etag })).into_response();
+    if let Some(Ok(etag)) = etag.as_deref().map(HeaderValue::from_str) {
+        answer.headers_mut().insert(header::ETAG, etag);
+    }
+    Ok(answer)
+}
+
+/// The state that `If-Match` names, if it names one.
+fn tag_of(headers: &HeaderMap) -> Option<&str> {
+    let tag = headers.get(header::IF_MATCH)?.to_str().ok()?.trim();
+    (tag != "*").then_some(tag)
+}
+
+/// What the author began with. Where that cannot be found out nothing is done: a wrong base deletes what others wrote.
+async fn base(
+    app: &App,
+    page: &PageId,
+    now: &Now,
+    known: Option<&str>,
+    base_seq: Option<Seq>,
+) -> Result<Base, HttpError> {
+    let Some((seq_now, tag_now)) = &now.tag else {
+        return match known.is_some() || base_seq.is_some_and(|seq| seq > 0) {
+            true => Err(HttpError::Precondition),
+            false => Ok(Base::Now),
+        };
+    };
+    if known == Some(tag_now.as_str()) && now.is_exact() {
+        return Ok(Base::Now);
+    }
+    let named = match (known, base_seq) {
+        (Some(tag), _) => {
+            let inner = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
+            let (generation, seq) = inner
+                .and_then(|tag| tag.rsplit_once('-'))
+                .ok_or(HttpError::Precondition)?;
+            let seq = seq.parse().map_err(|_| HttpError::Precondition)?;
+            Some((Some(generation.to_owned()), seq))
+        }
+        (None, Some(seq)) => Some((None, seq)),
+        (None, None) => None,
+    };
+    let Some((generation, seq)) = named else {
+        return Ok(Base::Now);
+    };
+    if seq == *seq_now && now.is_exact() && generation.is_none() {
+        return Ok(Base::Now);
+    }
+    let generation = match generation {
+        Some(generation) => generation,
+        None => {
+            let record = app.store.page(page).await?.ok_or(HttpError::Precondition)?;
+            record.generation.0.to_string()
+        }
+    };
+    let state = earlier(app, page, &generation, seq).await?;
+    state.map(Base::Earlier).ok_or(HttpError::Precondition)
+}
+
+/// The content as JSON text: what is no JSON is a string of it.
+fn content(form: Option<Form>, body: &Bytes) -> Result<Box<RawValue>, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::malformed("the content is no UTF-8"))?;
+    let json = match form {
+        Some(Form::Json | Form::Prosemirror) => text.to_owned(),
+        _ => serde_json::Value::from(text).to_string(),
+    };
+    RawValue::from_string(json)
+        .map_err(|error| Refusal::malformed(format!("the content is no JSON: {error}")))
+}
+
+/// What the author began with, in the form of the save.
+fn candidate_of(format: Option<Format>, shown: Option<&str>) -> Result<Box<RawValue>, HttpError> {
+    let json = match (format, shown) {
+        (Some(Format::Json), shown) => shown.unwrap_or("{}").to_owned(),
+        (Some(Format::Prosemirror), shown) => shown.unwrap_or("{\"type\":\"doc\"}").to_owned(),
+        (_, shown) => serde_json::Value::from(shown.unwrap_or_default()).to_string(),
+    };
+    RawValue::from_string(json).map_err(|error| Refusal::malformed(error.to_string()).into())
+}

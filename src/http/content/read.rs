@@ -1,0 +1,89 @@
+//! `GET /api/pages/{id}/content`: the page in a readable form.
+
+use axum::{
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, HeaderValue, Uri, header},
+    response::Response,
+};
+use crdt::{Form, Format};
+use serde::Deserialize;
+
+use super::{named, of_media_type};
+use crate::{
+    http::{
+        App, HttpError,
+        page_state::{answer, head, unchanged, view},
+        pages::PageInPath,
+    },
+    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
+};
+
+#[derive(Deserialize)]
+pub(crate) struct ContentQuery {
+    format: Option<String>,
+    field: Option<String>,
+}
+
+/// The page in the form that is named, or that the asker accepts.
+pub(crate) async fn read(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<ContentQuery>, QueryRejection>,
+) -> Result<Response, HttpError> {
+    app.allow(&headers, &uri, &page, Role::View).await?;
+    let Query(query) = query?;
+    let form = match query.format.as_deref() {
+        Some(name) => named(name)?,
+        None => accepted(&headers),
+    };
+    let kind = match form {
+        Form::Json | Form::Prosemirror | Form::Delta => "application/json",
+        Form::Text => "text/plain; charset=utf-8",
+        Form::Html => "text/html; charset=utf-8",
+        Form::Markdown => "text/markdown; charset=utf-8",
+    };
+    let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
+    if unchanged(&headers, &etag) {
+        return Ok(answer(&headers, kind, (), &etag, seq));
+    }
+    let (view, _) = view(&app, &page, crdt::Document::encode)
+        .await?
+        .ok_or_else(HttpError::unknown_page)?;
+    let is_component = RoomName::parse(page.as_str()).is_some_and(|room| room.kind() == RoomKind::Component);
+    let content = match (form, query.field) {
+        // As its members have it: the things of its lists in their order.
+        (Form::Json, Some(field)) if is_component && field == crdt::COMPONENT_FIELD => {
+            let format = Format::Json;
+            let component = app.readers.whole(&page, view.value, Some(format), format, None);
+            component.await?.map(|component| component.get().to_owned())
+        }
+        (form, field) => app.readers.content(&page, view.value, form, field).await?,
+    };
+    let body = content
+        .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
+    let mut answer = answer(&headers, kind, body, &view.etag, view.seq);
+    answer
+        .headers_mut()
+        .insert(header::VARY, HeaderValue::from_static("accept"));
+    if form == Form::Html {
+        // It is from this origin, where nothing of a page may do anything.
+        let policy = HeaderValue::from_static(
+            "sandbox; default-src 'none'; img-src * data:; style-src 'unsafe-inline'",
+        );
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    Ok(answer)
+}
+
+/// The first form that is accepted.
+fn accepted(headers: &HeaderMap) -> Form {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = accepted
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    accepted.find_map(of_media_type).unwrap_or(Form::Json)
+}
