@@ -224,6 +224,68 @@ impl EventStore for SwitchedStore {
 }
 
 #[async_trait]
+impl HistoryStore for SwitchedStore {
+    async fn past(&self, page: &PageId, from: Seq, to: Seq) -> Result<Option<Past>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.past(page, from, to).await
+    }
+
+    async fn changes(
+        &self,
+        page: &PageId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<PageChanges>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.changes(page, after, limit).await
+    }
+
+    async fn add_version(&self, page: &PageId, version: &NewVersion) -> Result<AddedVersion, StoreError> {
+        pass(&self.writing).await?;
+        self.store.add_version(page, version).await
+    }
+
+    async fn versions(
+        &self,
+        page: &PageId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Version>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.versions(page, before, limit).await
+    }
+
+    async fn version(&self, page: &PageId, id: u64) -> Result<Option<Version>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.version(page, id).await
+    }
+
+    async fn history(&self, page: &PageId) -> Result<HistoryRecord, StoreError> {
+        pass(&self.reading).await?;
+        self.store.history(page).await
+    }
+
+    async fn long_histories(
+        &self,
+        limits: HistoryLimits,
+        limit: usize,
+    ) -> Result<Vec<(PageId, Seq)>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.long_histories(limits, limit).await
+    }
+
+    async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.keep_base(page, seq, state).await
+    }
+
+    async fn forget_history(&self, page: &PageId, upto: Seq) -> Result<u64, StoreError> {
+        pass(&self.writing).await?;
+        self.store.forget_history(page, upto).await
+    }
+}
+
+#[async_trait]
 impl Store for SwitchedStore {
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
         self.loads.fetch_add(1, Ordering::SeqCst);
