@@ -3,17 +3,20 @@
 mod audit;
 mod body;
 mod bridge;
+mod changes;
 mod demo;
 mod error;
 mod health;
 mod page_state;
 mod pages;
+mod past;
 mod permissions;
 mod rooms;
 mod socket;
 mod socket_io;
 mod trash;
 mod users;
+mod versions;
 mod y_sweet;
 
 use std::{
@@ -55,6 +58,7 @@ use crate::{
         hocuspocus::{Host, PendingAuthLimits},
         socket_io::{SocketIoConfig, SocketIoServer},
     },
+    history::History,
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
 };
@@ -85,6 +89,8 @@ pub struct Parts {
     pub probe: StoreProbe,
     /// The processes in which pages are read.
     pub readers: Readers,
+    /// The past of pages.
+    pub past: History,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.
@@ -234,6 +240,12 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(pages::content))
         .route("/api/pages/{id}/updates", post(pages::post_update))
+        .route("/api/pages/{id}/changes", get(changes::list))
+        .route(
+            "/api/pages/{id}/versions",
+            get(versions::list).post(versions::post),
+        )
+        .route("/api/pages/{id}/versions/{version}", get(versions::get))
         .route("/api/pages/{id}/permissions", get(permissions::list))
         .route(
             "/api/pages/{id}/permissions/{user}",

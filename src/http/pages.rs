@@ -18,10 +18,11 @@ use super::{
     App, HttpError,
     body::UnreadBody,
     page_state::{answer, head, tag, unchanged, view},
+    past::{self, When},
 };
 use crate::{
     reader::{Form, ReadError},
-    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
+    rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName, heavily},
 };
 
 /// The state vector of the answer, base64url.
@@ -113,7 +114,7 @@ fn describe_record(record: &PageRecord) -> Value {
     described
 }
 
-fn timestamp(time: std::time::SystemTime) -> String {
+pub(super) fn timestamp(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
@@ -152,12 +153,17 @@ pub(super) async fn describe(
     described["fields"] = fields;
     described["unreadable"] = app.readers.is_unreadable(&page).into();
     described["connections"] = connections.into();
+    let history = app.store.history(&page).await?;
+    described["historyBytes"] = history.bytes.into();
+    described["historyFromSeq"] = history.first_seq.into();
     Ok(Json(described))
 }
 
 #[derive(Deserialize)]
 pub(super) struct SnapshotQuery {
     sv: Option<String>,
+    seq: Option<Seq>,
+    version: Option<u64>,
 }
 
 /// `GET /api/pages/{id}/snapshot`: the merged document as one update, or what a state vector lacks.
@@ -175,18 +181,30 @@ pub(super) async fn snapshot(
         .as_deref()
         .map(|encoded| state_vector(encoded, &app.gate))
         .transpose()?;
-    let merged = view(&app, &page, move |document| {
+    let merge = move |document: &mut crdt::Document| {
         let state_vector = document.state_vector().encode();
         let update = match &has {
             Some(has) => document.diff(has)?,
             None => document.encode()?,
         };
         Ok((update, state_vector))
-    });
-    let (view, _) = merged.await?.ok_or_else(HttpError::unknown_page)?;
-    let (update, state_vector) = view.value;
+    };
+    let ((update, state_vector), etag, seq) =
+        match When::new(query.seq, query.version).seq(&app, &page).await? {
+            Some(seq) => {
+                let mut past = past::state(&app, &page, seq).await?;
+                let merged = heavily(true, || merge(&mut past.state.document)).map_err(HttpError::Broken)?;
+                (merged, past.etag, seq)
+            }
+            None => {
+                let (view, _) = view(&app, &page, merge)
+                    .await?
+                    .ok_or_else(HttpError::unknown_page)?;
+                (view.value, view.etag, view.seq)
+            }
+        };
     let kind = "application/octet-stream";
-    let mut answer = answer(&headers, kind, update, &view.etag, view.seq);
+    let mut answer = answer(&headers, kind, update, &etag, seq);
     if let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(state_vector)) {
         // A page of very many clients has a state vector that no header can hold; it is in the body anyway.
         if value.len() <= 4096 {
@@ -208,6 +226,8 @@ fn state_vector(encoded: &str, gate: &crdt::Limits) -> Result<crdt::StateVector,
 pub(super) struct ContentQuery {
     format: Option<String>,
     field: Option<String>,
+    seq: Option<Seq>,
+    version: Option<u64>,
 }
 
 /// `GET /api/pages/{id}/content`: the page in a readable form.
@@ -225,27 +245,38 @@ pub(super) async fn content(
         Form::Json => "application/json",
         Form::Text => "text/plain; charset=utf-8",
     };
-    let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
-    if unchanged(&headers, &etag) {
-        return Ok(answer(&headers, kind, (), &etag, seq));
-    }
-    let (view, _) = view(&app, &page, crdt::Document::encode)
-        .await?
-        .ok_or_else(HttpError::unknown_page)?;
+    let (state, etag, seq, readers) = match When::new(query.seq, query.version).seq(&app, &page).await? {
+        Some(seq) => {
+            if let Some(etag) = past::known(&app, &page, seq, &headers).await? {
+                return Ok(answer(&headers, kind, (), &etag, seq));
+            }
+            let mut past = past::state(&app, &page, seq).await?;
+            (past.encode()?, past.etag, seq, app.readers.of_past(seq))
+        }
+        None => {
+            let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
+            if unchanged(&headers, &etag) {
+                return Ok(answer(&headers, kind, (), &etag, seq));
+            }
+            let read = view(&app, &page, crdt::Document::encode).await?;
+            let (view, _) = read.ok_or_else(HttpError::unknown_page)?;
+            (view.value, view.etag, view.seq, app.readers.clone())
+        }
+    };
     let is_component = RoomName::parse(page.as_str()).is_some_and(|room| room.kind() == RoomKind::Component);
     let content = match (form, query.field) {
         // As its members have it: the things of its lists in their order.
         (Form::Json, Some(field)) if is_component && field == crdt::COMPONENT_FIELD => {
             let format = crdt::Format::Json;
-            let component = app.readers.whole(&page, view.value, Some(format), format, None);
+            let component = readers.whole(&page, state, Some(format), format, None);
             let component = component.await.map_err(|error| error.refusal())?;
             component.map(|component| component.get().to_owned())
         }
-        (form, field) => app.readers.content(&page, view.value, form, field).await?,
+        (form, field) => readers.content(&page, state, form, field).await?,
     };
     let body = content
         .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
-    Ok(answer(&headers, kind, body, &view.etag, view.seq))
+    Ok(answer(&headers, kind, body, &etag, seq))
 }
 
 fn format(asked: Option<&str>, headers: &HeaderMap) -> Result<Form, HttpError> {

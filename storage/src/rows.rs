@@ -343,8 +343,8 @@ pub(crate) fn past(rows: Vec<PastRow>, to: Seq) -> Option<Past> {
     let head = head?;
     log.sort_unstable_by_key(|row| row.seq);
     let covered = count(head.seq);
-    let is_whole = first_missing(covered, &log, to.max(covered)).is_none();
-    (is_whole && count(head.last.unwrap_or_default()) >= to).then(|| Past {
+    let is_whole = count(head.last.unwrap_or_default()) >= to && first_missing(covered, &log, to).is_none();
+    is_whole.then(|| Past {
         generation: Generation(head.label.unwrap_or_default().into()),
         base: (covered > 0).then(|| head.data.unwrap_or_default().into()),
         covered,

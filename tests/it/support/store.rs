@@ -9,10 +9,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use storage::{
-    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId, EventStore, KeptQuery,
-    LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord, Permission, ReadEvent, RoomStore, Seq,
-    SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
+    AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
+    EventStore, HistoryLimits, HistoryRecord, HistoryStore, KeptQuery, LastSeen, LoggedUpdate, NewVersion,
+    PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RoomStore, Seq, SharedRoom,
+    SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, Version, testing::Fault,
 };
 use tokio::sync::watch;
 
