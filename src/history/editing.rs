@@ -101,7 +101,7 @@ mod tests {
     fn a_page_gets_a_version_when_it_is_quiet_and_while_it_is_edited_for_long() {
         let second = Duration::from_secs(1);
         let mut editing = Editing::new(Some(10 * second), Some(3 * second));
-        let start = Instant::now();
+        let start = tokio::time::Instant::now().into_std();
         editing.stored(start, &page("quiet"), 4);
         for n in 0..10 {
             editing.stored(start + n * second, &page("busy"), 1 + u64::from(n));
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn only_so_many_pages_are_noted_and_those_beyond_get_theirs_early() {
         let mut editing = Editing::new(None, Some(Duration::from_secs(1000)));
-        let now = Instant::now();
+        let now = tokio::time::Instant::now().into_std();
         for n in 0..=MAX_PAGES {
             editing.stored(now, &page(&format!("{n:09}")), 1);
         }
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn without_times_nothing_is_noted() {
         let mut editing = Editing::new(None, None);
-        editing.stored(Instant::now(), &page("p"), 1);
+        editing.stored(tokio::time::Instant::now().into_std(), &page("p"), 1);
         assert_eq!(editing.finish(), []);
     }
 }

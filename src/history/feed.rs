@@ -113,11 +113,11 @@ mod tests {
         let (page, other) = (PageId::new("p").expect("an id"), PageId::new("q").expect("an id"));
         let mut first = feed.follow(&page).expect("a place");
         let second = feed.follow(&page).expect("a place");
-        feed.stored(Instant::now(), &other, 1);
-        feed.stored(Instant::now(), &page, 1);
+        feed.stored(tokio::time::Instant::now().into_std(), &other, 1);
+        feed.stored(tokio::time::Instant::now().into_std(), &page, 1);
         first.changed().await;
         drop(second);
-        feed.stored(Instant::now(), &page, 2);
+        feed.stored(tokio::time::Instant::now().into_std(), &page, 2);
         first.changed().await;
         drop(first);
         assert!(feed.feed().followed.is_empty());
