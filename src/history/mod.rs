@@ -21,12 +21,16 @@ use crdt::{Document, Limits, LoadError};
 use storage::{
     AddedVersion, Generation, NewVersion, PageId, Past, Seq, SharedStore, StoreError, VersionKind,
 };
+use tokio::sync::Semaphore;
 
 pub use editing::Editing;
 pub use feed::{ChangeFeed, Follower};
 pub use keep::{Keep, KeepError};
 
 use crate::rooms::heavily;
+
+/// Comparisons of a page with its past that are worked on at once; others wait.
+pub(crate) static PAST_AT_ONCE: Semaphore = Semaphore::const_new(2);
 
 /// How much of the past is kept, and when a version is made.
 #[derive(Clone, Copy, Debug)]

@@ -11,6 +11,7 @@ mod page_state;
 mod pages;
 mod past;
 mod permissions;
+mod restore;
 mod rooms;
 mod socket;
 mod socket_io;
@@ -246,6 +247,11 @@ pub fn router(parts: Parts) -> Router {
             get(versions::list).post(versions::post),
         )
         .route("/api/pages/{id}/versions/{version}", get(versions::get))
+        .route(
+            "/api/pages/{id}/versions/{version}/restore",
+            post(restore::restore),
+        )
+        .route("/api/pages/{id}/undo", post(restore::undo))
         .route("/api/pages/{id}/permissions", get(permissions::list))
         .route(
             "/api/pages/{id}/permissions/{user}",

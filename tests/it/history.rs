@@ -477,3 +477,142 @@ async fn a_stream_of_changes_ends_within_a_second_when_its_reader_may_not_see_th
     assert_eq!(data["error"]["code"], "forbidden");
     assert_eq!(events.next().await, None);
 }
+
+/// A server that knows users, and what they say to it.
+struct Users {
+    server: TestServer,
+}
+
+impl Users {
+    async fn start() -> Self {
+        let server = TestServer::start(&["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN]).await;
+        Self { server }
+    }
+
+    async fn ask(&self, user: &str, method: Method, path: &str, body: Bytes) -> Answer {
+        let role = if user == "eve" { "view" } else { "edit" };
+        let bearer = format!("Bearer {}", token(user, &json!({ "*": role })));
+        let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+        send(
+            self.server.address,
+            method,
+            &format!("/api/pages/page/{path}"),
+            &headers,
+            body,
+        )
+        .await
+    }
+
+    async fn write(&self, user: &str, update: Bytes) {
+        let posted = self.ask(user, Method::POST, "updates", update).await;
+        assert_eq!(posted.status, StatusCode::OK, "{posted:?}");
+    }
+
+    async fn say(&self, user: &str, path: &str, body: Value) -> Answer {
+        self.ask(user, Method::POST, path, body.to_string().into()).await
+    }
+
+    async fn text(&self) -> String {
+        let content = self
+            .ask("ada", Method::GET, "content?format=text", Bytes::new())
+            .await;
+        content.text().to_owned()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_is_restored_as_an_edit_that_members_see_and_that_leaves_what_they_write_meanwhile() {
+    let users = Users::start().await;
+    users.write("ada", insertion(1, 0, "one two three")).await;
+    let version = users
+        .say("ada", "versions", json!({ "name": "first" }))
+        .await
+        .json();
+    let path = format!("versions/{}/restore", version["version"]);
+    let unchanged = users.say("ada", &path, Value::Null).await;
+    assert_eq!(
+        (unchanged.status, unchanged.json()),
+        (StatusCode::OK, json!({ "seq": 1 })),
+        "nothing to do"
+    );
+    users.write("bob", deletion(1, 4, 4)).await;
+    users.write("bob", insertion(2, 0, "<b>")).await;
+    let query = format!("/ws/page?token={}", token("ada", &json!({ "*": "edit" })));
+    let socket = crate::support::socket::Socket::open(users.server.address, &query).await;
+    let mut member = Client::new(socket, crate::support::replica::Replica::new(9));
+    member.ask().await;
+    member
+        .until("the page", |member| member.replica.text().contains("<b>"))
+        .await;
+    let restored = users.say("ada", &path, Value::Null).await;
+    assert_eq!(
+        (restored.status, restored.json()),
+        (StatusCode::OK, json!({ "seq": 4 }))
+    );
+    member.until_text("one two three").await;
+    assert_eq!(users.text().await, "one two three");
+    // What was before is a version as well, and who restored is known.
+    let versions = users
+        .ask("eve", Method::GET, "versions", Bytes::new())
+        .await
+        .json();
+    let before = &versions["versions"][0];
+    assert_eq!(
+        (&before["kind"], &before["user"], &before["seq"]),
+        (&json!("restore"), &json!("ada"), &json!(3))
+    );
+    let changes = users
+        .ask("eve", Method::GET, "changes?since=3", Bytes::new())
+        .await
+        .json();
+    assert_eq!(changes["changes"][0]["user"], "ada");
+    let back = format!("versions/{}/restore", before["version"]);
+    assert_eq!(users.say("bob", &back, Value::Null).await.status, StatusCode::OK);
+    let text = users.text().await;
+    assert!(text.contains("<b>") && text.contains("one three"), "{text}");
+
+    assert_eq!(users.say("eve", &path, Value::Null).await.error(), "read_only");
+    assert_eq!(
+        users
+            .say("ada", "versions/99999/restore", Value::Null)
+            .await
+            .error(),
+        "not_found"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_user_did_is_undone_and_what_others_did_stays() {
+    let users = Users::start().await;
+    users.write("ada", insertion(1, 0, "one two three")).await;
+    users.write("bob", deletion(1, 3, 4)).await;
+    users.write("bob", insertion(2, 0, "spam")).await;
+    users.write("ada", insertion(1, 13, " four")).await;
+    let with_spam = users.text().await;
+    assert!(
+        with_spam.contains("spam") && with_spam.contains("one three four"),
+        "{with_spam}"
+    );
+    let undo = |from: u64, to: u64| json!({ "user": "bob", "fromSeq": from, "toSeq": to });
+    let nothing = users.say("ada", "undo", undo(4, 4)).await;
+    assert_eq!(nothing.json(), json!({ "seq": 4 }), "Bob did nothing there");
+    let undone = users.say("ada", "undo", undo(3, 3)).await;
+    assert_eq!(undone.json(), json!({ "seq": 5 }));
+    assert_eq!(users.text().await, "one three four");
+    users.say("ada", "undo", undo(1, 4)).await;
+    assert_eq!(users.text().await, "one two three four");
+
+    for (from, to, code) in [
+        (0, 1, "malformed"),
+        (3, 2, "malformed"),
+        (1, 99, "not_found"),
+        (1, 10_001, "too_large"),
+    ] {
+        assert_eq!(
+            users.say("ada", "undo", undo(from, to)).await.error(),
+            code,
+            "{from} to {to}"
+        );
+    }
+    assert_eq!(users.say("eve", "undo", undo(1, 1)).await.error(), "read_only");
+}
