@@ -55,6 +55,10 @@
 //! **A room that breaks.** A panic in a room ends that room only: what was not stored has not been acknowledged. Everybody
 //! reconnects to a room rebuilt from the log. No engine runs in this process that bytes from outside could break.
 //!
+//! **An earlier state is asked for.** What a snapshot covers goes into the page's history in the transaction that writes the snapshot. [`http`]
+//! asks for the nearest state before the one that is meant, and the rows from there on ([`storage::HistoryStore::past`]); [`history`] makes a
+//! document of them, and readers show it without keeping it. Versions, and forgetting, are the work of a task beside the edits.
+//!
 //! **Events that are missed.** Every event that is told in a room has an offset ([`events::Epoch`] and a number that grows). A connection that
 //! is lost and comes back within `PAGEROOM_RECOVERY_SECONDS` goes on with its rooms and hears what it has missed. Events that rules
 //! keep ([`events::EventRules`]) are stored before they are acknowledged ([`events::History`]): who joins with `since: {epoch, offset}` hears them,
@@ -115,6 +119,7 @@ pub mod cli;
 pub mod config;
 pub mod connections;
 pub mod events;
+pub mod history;
 pub mod http;
 pub mod protocols;
 pub mod reader;

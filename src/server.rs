@@ -28,6 +28,7 @@ use crate::{
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
+    history::{ChangeFeed, Editing, History as PastOfPages},
     http::{self, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, FirstContent, Registry, StoreWriter},
@@ -116,9 +117,13 @@ impl Server {
         let metrics = Metrics::new();
         let readers = Readers::new(config.readers);
         let supervisor = Supervisor::default();
-        let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone());
+        let editing = Editing::new(config.history.version_interval, config.history.version_quiet);
+        let feed = ChangeFeed::new(editing);
+        let told = Arc::new(feed.clone());
+        let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone(), told);
         supervisor.spawn("writer", writing);
         let gate = config.registry.room.gate;
+        let past = PastOfPages::new(store.clone(), gate, config.history, feed);
         let view = Arc::new(readers.clone());
         let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
         supervisor.spawn("compactor", compacting);
@@ -148,6 +153,8 @@ impl Server {
             ending.clone(),
             &background,
         );
+        background.spawn("versions", past.clone().keep_versions(ending.clone()));
+        background.spawn("history", past.clone().keep_short(ending.clone()));
         let rules = config.events.rules.clone();
         let (history, last) = History::start(store.clone(), rules, ending.clone(), &background).await?;
         let (limits, recovery) = (config.events.rooms, config.events.recovery);
@@ -200,6 +207,7 @@ impl Server {
             probe: StoreProbe::new(store.clone()),
             store: store.clone(),
             readers,
+            past,
             gate,
             demo: config.demo,
             max_body_bytes: config.max_body_bytes,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::{ApplyError, DecodeError, LoadError, Refusal};
+use crate::id_set::IdSet;
 use crate::limits::Limits;
 use crate::pending::{self, Pending, PendingFull};
 use crate::state_vector::{ClientId, StateVector};
@@ -117,6 +118,27 @@ impl Document {
             take_ready(store, &mut self.pending, clients, &limits, |_| {});
         }
         Ok(())
+    }
+
+    /// Takes in one more part of what is stored.
+    ///
+    /// # Errors
+    /// When it cannot be a part of the document.
+    pub fn take_in_stored(&mut self, bytes: Bytes) -> Result<(), LoadError> {
+        let broken = |_| LoadError::Inconsistent {
+            part: 0,
+            source: ApplyError::Failed.into(),
+        };
+        self.store().map_err(broken)?;
+        self.encoded = None;
+        self.load_part(bytes).map_err(|source| source.of_part(0))
+    }
+
+    /// Takes in one more part of what is stored; gives what has been deleted since this was called last, from the second time on.
+    pub(crate) fn load_more(&mut self, bytes: Bytes) -> Result<IdSet, LoadError> {
+        self.take_in_stored(bytes)?;
+        let store = self.store.as_mut();
+        Ok(store.map(StructStore::take_newly_deleted).unwrap_or_default())
     }
 
     /// A sleeping document from a stored snapshot and its state vector, which are trusted until it wakes. When something waits in the

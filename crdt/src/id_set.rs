@@ -33,6 +33,40 @@ impl IdSet {
         some.map(|(client, _)| *client)
     }
 
+    /// All ranges, in the order of clients and clocks.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = IdRange> {
+        self.clients.iter().flat_map(|(&client, ranges)| {
+            let range = |(&start, &end)| ClockRange { start, end };
+            let ranges = ranges.iter().map(range);
+            ranges.map(move |range| IdRange { client, range })
+        })
+    }
+
+    /// Calls `found` with the parts of `range` that are in the set, in order.
+    pub(crate) fn common(
+        &self,
+        client: ClientId,
+        ClockRange { start, end }: ClockRange,
+        mut found: impl FnMut(ClockRange),
+    ) {
+        let Some(ranges) = self.clients.get(&client) else {
+            return;
+        };
+        let first = ranges
+            .range(..=start)
+            .next_back()
+            .map_or(start, |(&first, _)| first);
+        for (&known, &until) in ranges.range(first..end.max(first)) {
+            crate::work::steps(1);
+            if until > start {
+                found(ClockRange {
+                    start: known.max(start),
+                    end: until.min(end),
+                });
+            }
+        }
+    }
+
     pub(crate) fn contains(&self, client: ClientId, clock: u32) -> bool {
         let before = |ranges: &BTreeMap<u32, u32>| ranges.range(..=clock).next_back().map(|(_, &end)| end);
         self.clients

@@ -11,6 +11,7 @@ mod error;
 mod id_set;
 mod limits;
 mod merge;
+mod past;
 mod pending;
 mod places;
 mod roots;
@@ -34,6 +35,7 @@ pub use merge::{
     Save, SmallEdit, Whole, nearest, nearest_object, thing_id, thing_in,
 };
 pub use message::Message;
+pub use past::{Deeds, PastError, Row, restore, undo};
 pub use pending::PendingFull;
 pub use places::{ItemId, Offset, Place, RelativePosition};
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};

@@ -27,6 +27,7 @@ use crate::{
         socket_io::{SocketIoConfig, SocketIoSettings},
     },
     events::EventConfig,
+    history::HistoryConfig,
     reader::ReaderConfig,
     rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
@@ -114,6 +115,8 @@ pub struct Config {
     pub database_url: Secret,
     /// How the store is opened.
     pub store: StoreOptions,
+    /// What of the past of pages is kept.
+    pub history: HistoryConfig,
     /// The store's writer.
     pub writer: WriterConfig,
     /// Who is who.
@@ -186,6 +189,7 @@ impl Settings {
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
             database_url: self.store.database_url.clone(),
             store: self.store.options(),
+            history: self.store.history(),
             writer: self.writer(),
             authenticator,
             access,

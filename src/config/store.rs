@@ -1,8 +1,13 @@
 //! Where pages are kept, and how.
 
+use std::time::Duration;
+
 use clap::Args;
 
-use crate::auth::Secret;
+use crate::{
+    auth::Secret,
+    history::{HistoryConfig, Keep},
+};
 
 /// Where pages are kept.
 #[derive(Args, Clone, Debug)]
@@ -63,6 +68,39 @@ pub(crate) struct StoreSettings {
         value_name = "COUNT"
     )]
     pub(crate) store_readers: u32,
+    /// How much of the past of pages is kept, for reading and restoring earlier states: `off`, `all`, `30 days`, or from the oldest
+    /// of so many versions on (`100 versions`). Named versions stay.
+    #[arg(
+        long,
+        env = "PAGEROOM_HISTORY",
+        default_value = "30 days",
+        value_name = "HOW MUCH"
+    )]
+    pub(crate) history: Keep,
+    /// What the past of one page may take; beyond it the oldest half goes, but for named versions. 0 for no limit.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_HISTORY_BYTES",
+        default_value_t = 256 << 20,
+        value_name = "BYTES"
+    )]
+    pub(crate) max_history_bytes: u64,
+    /// A page that is edited all the time gets a version this often. 0 for never.
+    #[arg(
+        long,
+        env = "PAGEROOM_VERSION_INTERVAL_SECONDS",
+        default_value_t = 600,
+        value_name = "SECONDS"
+    )]
+    pub(crate) version_interval_seconds: u64,
+    /// A page that was edited gets a version when it has not been for this long. 0 for never.
+    #[arg(
+        long,
+        env = "PAGEROOM_VERSION_QUIET_SECONDS",
+        default_value_t = 120,
+        value_name = "SECONDS"
+    )]
+    pub(crate) version_quiet_seconds: u64,
     /// Lets several servers on one machine use one SQLite file. They do not show each other's users, and edits of one reach the
     /// other's when it looks; in PostgreSQL that needs no leave.
     #[arg(
@@ -82,7 +120,19 @@ impl StoreSettings {
         storage::StoreOptions {
             readers: self.store_readers.max(1),
             alone: !self.shared_file,
+            history: self.history != Keep::Nothing,
             ..storage::StoreOptions::default()
+        }
+    }
+    /// What of the past is kept.
+    pub(super) fn history(&self) -> HistoryConfig {
+        let seconds = |seconds: u64| (seconds != 0).then(|| Duration::from_secs(seconds));
+        let is_kept = self.history != Keep::Nothing;
+        HistoryConfig {
+            keep: self.history,
+            max_bytes: (self.max_history_bytes != 0).then_some(self.max_history_bytes),
+            version_interval: seconds(self.version_interval_seconds).filter(|_| is_kept),
+            version_quiet: seconds(self.version_quiet_seconds).filter(|_| is_kept),
         }
     }
 }

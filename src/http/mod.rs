@@ -3,18 +3,22 @@
 mod audit;
 mod body;
 mod bridge;
+mod changes;
 mod content;
 mod demo;
 mod error;
 mod health;
 mod page_state;
 mod pages;
+mod past;
 mod permissions;
+mod restore;
 mod rooms;
 mod socket;
 mod socket_io;
 mod trash;
 mod users;
+mod versions;
 mod y_sweet;
 
 use std::{
@@ -56,6 +60,7 @@ use crate::{
         hocuspocus::{Host, PendingAuthLimits},
         socket_io::{SocketIoConfig, SocketIoServer},
     },
+    history::History,
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
 };
@@ -86,6 +91,8 @@ pub struct Parts {
     pub probe: StoreProbe,
     /// The processes in which pages are read.
     pub readers: Readers,
+    /// The past of pages.
+    pub past: History,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.
@@ -237,6 +244,17 @@ pub fn router(parts: Parts) -> Router {
         .route("/api/pages/{id}/edits", post(content::edit))
         .route("/api/pages/{id}/append", post(content::append))
         .route("/api/pages/{id}/updates", post(pages::post_update))
+        .route("/api/pages/{id}/changes", get(changes::list))
+        .route(
+            "/api/pages/{id}/versions",
+            get(versions::list).post(versions::post),
+        )
+        .route("/api/pages/{id}/versions/{version}", get(versions::get))
+        .route(
+            "/api/pages/{id}/versions/{version}/restore",
+            post(restore::restore),
+        )
+        .route("/api/pages/{id}/undo", post(restore::undo))
         .route("/api/pages/{id}/permissions", get(permissions::list))
         .route(
             "/api/pages/{id}/permissions/{user}",

@@ -104,7 +104,7 @@ fn read_room<T>(
 
 /// The tag of a state. While edits are on their way to the store the state is ahead of its sequence number, so the tag is one
 /// that never matches.
-fn etag(generation: &str, seq: u64, ahead: bool) -> String {
+pub(super) fn etag(generation: &str, seq: u64, ahead: bool) -> String {
     match ahead {
         false => format!("\"{generation}-{seq}\""),
         true => format!("W/\"{generation}-{seq}+\""),

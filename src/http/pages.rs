@@ -20,10 +20,11 @@ use super::{
     App, HttpError,
     body::UnreadBody,
     page_state::{answer, tag, view},
+    past::{self, When},
 };
 use crate::{
     reader::ReadError,
-    rooms::{Condition, Refusal, RefusalCode, Role},
+    rooms::{Condition, Refusal, RefusalCode, Role, heavily},
 };
 
 /// The state vector of the answer, base64url.
@@ -115,7 +116,7 @@ fn describe_record(record: &PageRecord) -> Value {
     described
 }
 
-fn timestamp(time: std::time::SystemTime) -> String {
+pub(super) fn timestamp(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
@@ -154,12 +155,17 @@ pub(super) async fn describe(
     described["fields"] = fields;
     described["unreadable"] = app.readers.is_unreadable(&page).into();
     described["connections"] = connections.into();
+    let history = app.store.history(&page).await?;
+    described["historyBytes"] = history.bytes.into();
+    described["historyFromSeq"] = history.first_seq.into();
     Ok(Json(described))
 }
 
 #[derive(Deserialize)]
 pub(super) struct SnapshotQuery {
     sv: Option<String>,
+    seq: Option<Seq>,
+    version: Option<u64>,
 }
 
 /// `GET /api/pages/{id}/snapshot`: the merged document as one update, or what a state vector lacks.
@@ -177,18 +183,30 @@ pub(super) async fn snapshot(
         .as_deref()
         .map(|encoded| state_vector(encoded, &app.gate))
         .transpose()?;
-    let merged = view(&app, &page, move |document| {
+    let merge = move |document: &mut crdt::Document| {
         let state_vector = document.state_vector().encode();
         let update = match &has {
             Some(has) => document.diff(has)?,
             None => document.encode()?,
         };
         Ok((update, state_vector))
-    });
-    let (view, _) = merged.await?.ok_or_else(HttpError::unknown_page)?;
-    let (update, state_vector) = view.value;
+    };
+    let ((update, state_vector), etag, seq) =
+        match When::new(query.seq, query.version).seq(&app, &page).await? {
+            Some(seq) => {
+                let mut past = past::state(&app, &page, seq).await?;
+                let merged = heavily(true, || merge(&mut past.state.document)).map_err(HttpError::Broken)?;
+                (merged, past.etag, seq)
+            }
+            None => {
+                let (view, _) = view(&app, &page, merge)
+                    .await?
+                    .ok_or_else(HttpError::unknown_page)?;
+                (view.value, view.etag, view.seq)
+            }
+        };
     let kind = "application/octet-stream";
-    let mut answer = answer(&headers, kind, update, &view.etag, view.seq);
+    let mut answer = answer(&headers, kind, update, &etag, seq);
     if let Ok(value) = HeaderValue::from_str(&URL_SAFE_NO_PAD.encode(state_vector)) {
         // A page of very many clients has a state vector that no header can hold; it is in the body anyway.
         if value.len() <= 4096 {

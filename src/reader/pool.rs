@@ -10,7 +10,7 @@ use crdt::{ClientId, Form, Format, MergeRefusal, Merged, Place};
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-use storage::PageId;
+use storage::{PageId, Seq};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
@@ -33,7 +33,11 @@ const TOO_LARGE: &str = "it is larger than the memory of a reader process";
 
 /// The reader processes of a server. Clones share them; they end with the last clone.
 #[derive(Clone)]
-pub struct Readers(Arc<Pool>);
+pub struct Readers {
+    pool: Arc<Pool>,
+    /// What is read is the state after this row, and not kept warm.
+    past: Option<Seq>,
+}
 
 struct Pool {
     config: Arc<ReaderConfig>,
@@ -50,11 +54,24 @@ impl Readers {
             tokio::spawn(Lane::new(config.clone(), marks.clone()).run(jobs));
             sender
         });
-        Self(Arc::new(Pool {
+        let pool = Pool {
             lanes: lanes.collect(),
             config,
             marks,
-        }))
+        };
+        Self {
+            pool: Arc::new(pool),
+            past: None,
+        }
+    }
+
+    /// The same readers for a state that a page had after row `seq`: they do not keep it, and nothing is concluded for what the page is now.
+    #[must_use]
+    pub fn of_past(&self, seq: Seq) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            past: Some(seq),
+        }
     }
 
     /// A page in a form, or one field of it. `None` when there is no such field.
@@ -197,7 +214,7 @@ impl Readers {
 
     /// Whether the page could not be read when that was tried last.
     pub fn is_unreadable(&self, page: &PageId) -> bool {
-        self.0.marks.is_marked(page.as_str())
+        self.pool.marks.is_marked(page.as_str())
     }
 
     async fn ask(&self, page: &PageId, state: State, ask: Ask) -> Result<(Answer, Vec<u8>), ReadError> {
@@ -212,13 +229,17 @@ impl Readers {
         asked: Bytes,
     ) -> Result<(Answer, Vec<u8>), ReadError> {
         let version = digest(&state).await;
-        let forbidden = self.0.marks.forbids(page.as_str(), &version, Instant::now());
-        let too_large =
-            (state.len().saturating_add(asked.len() as u64) > self.0.config.memory).then(|| TOO_LARGE.into());
+        let page: Arc<str> = match self.past {
+            None => page.as_str().into(),
+            // No page has a control character in its name.
+            Some(seq) => format!("{page}\n{seq}").into(),
+        };
+        let forbidden = self.pool.marks.forbids(&page, &version, Instant::now());
+        let too_large = (state.len().saturating_add(asked.len() as u64) > self.pool.config.memory)
+            .then(|| TOO_LARGE.into());
         if let Some(reason) = forbidden.or(too_large) {
             return Err(ReadError::Unreadable { reason });
         }
-        let page: Arc<str> = page.as_str().into();
         let (reply, answer) = oneshot::channel();
         let job = Job {
             wanted: Wanted {
@@ -227,11 +248,12 @@ impl Readers {
                 state,
                 ask,
                 asked,
+                keep: self.past.is_none(),
             },
             reply,
         };
         let lane = self.lane(&page).ok_or(ReadError::Busy)?;
-        let queued = timeout(self.0.config.timeout, lane.send(job)).await;
+        let queued = timeout(self.pool.config.timeout, lane.send(job)).await;
         if !matches!(queued, Ok(Ok(()))) {
             return Err(ReadError::Busy);
         }
@@ -241,8 +263,8 @@ impl Readers {
     fn lane(&self, page: &str) -> Option<&mpsc::Sender<Job>> {
         let mut hasher = DefaultHasher::new();
         page.hash(&mut hasher);
-        let lane = hasher.finish() % self.0.lanes.len().max(1) as u64;
-        self.0.lanes.get(lane as usize)
+        let lane = hasher.finish() % self.pool.lanes.len().max(1) as u64;
+        self.pool.lanes.get(lane as usize)
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) struct Wanted {
     pub(super) ask: Ask,
     /// What belongs to the question and is too long for its head.
     pub(super) asked: Bytes,
+    /// The page will be asked about again in this state or one behind it.
+    pub(super) keep: bool,
 }
 
 impl Process {
@@ -157,7 +159,9 @@ impl Process {
         if matches!(reply.answer, Answer::Unknown) {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        self.note(wanted, &sent, before, reply.knows);
+        if wanted.keep {
+            self.note(wanted, &sent, before, reply.knows);
+        }
         Ok((reply.answer, body))
     }
 
@@ -186,6 +190,7 @@ impl Process {
             state: sent.given.take(),
             ask: wanted.ask.clone(),
             asked: wanted.asked.len() as u64,
+            keep: wanted.keep,
         };
         let body = sent.parts.iter().chain([&wanted.asked]).map(|part| &**part);
         protocol::send(&mut self.input, &question, body).await?;

@@ -28,6 +28,8 @@ pub(super) struct Question {
     pub(super) ask: Ask,
     /// How many bytes at the end of the body belong to the question and not to the state.
     pub(super) asked: u64,
+    /// The page will be asked about again.
+    pub(super) keep: bool,
 }
 
 /// How a body makes a state.
@@ -208,6 +210,7 @@ mod tests {
             state: Some(Given::Whole(vec![3])),
             ask: Ask::Readable,
             asked: 0,
+            keep: true,
         };
         let mut frame = Vec::new();
         write(&mut frame, &question, b"abc").expect("a frame");

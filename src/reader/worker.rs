@@ -21,6 +21,9 @@ const STACK_BYTES: usize = 256 << 20;
 /// Pages are kept warm as long as their states together are this part of the memory: a document takes many times its encoded size.
 const WARM_PART: u64 = 32;
 
+/// A page that is not kept warm takes the place of others when it is larger than this part of what they may take together.
+const SMALL_PART: u64 = 4;
+
 /// Pages that are kept warm at most; it is searched from one end to the other.
 const MAX_WARM_PAGES: usize = 256;
 
@@ -141,8 +144,11 @@ impl Warm {
                 brought_up(page, question, body)
             }
             (_, Some(Given::Whole(parts))) => {
-                // Room is made first, so that an old page never costs a new one its memory.
-                self.make_room(body.len() as u64);
+                // Room is made first, so that an old page never costs a new one its memory. A small one that goes at once leaves the
+                // others where they are.
+                if question.keep || body.len() as u64 > self.budget / SMALL_PART {
+                    self.make_room(body.len() as u64);
+                }
                 opened(parts, question, body)
             }
             (_, None | Some(Given::After(_))) => Err(Answer::Unknown),
@@ -156,9 +162,10 @@ impl Warm {
             (Answer::Unshown { reason }, Vec::new())
         });
         let knows = page.view.state_vector();
-        let is_told = page.bytes <= self.budget && question.state.is_some() && knows.len() <= MAX_KNOWN;
+        let is_kept = question.keep && page.bytes <= self.budget;
+        let is_told = is_kept && question.state.is_some() && knows.len() <= MAX_KNOWN;
         let knows = is_told.then(|| knows.encode().to_vec());
-        if page.bytes <= self.budget {
+        if is_kept {
             self.make_room(page.bytes);
             self.pages.push_back(page);
         }
@@ -313,6 +320,7 @@ mod tests {
                 field: None,
             },
             asked: 0,
+            keep: !page.contains('\n'),
         };
         warm.answer(&question, body)
     }
@@ -336,6 +344,22 @@ mod tests {
         assert!(matches!(ask(&mut warm, "b", "1", false), Answer::Unknown));
         assert!(matches!(ask(&mut warm, "a", "1", false), Answer::Content));
         assert!(matches!(ask(&mut warm, "a", "2", false), Answer::Unknown));
+    }
+
+    #[test]
+    fn a_state_of_the_past_is_not_kept_and_leaves_pages_warm() {
+        let mut warm = Warm::new(4 * STATE.len() as u64);
+        for page in ["a", "b", "c", "d"] {
+            assert!(matches!(ask(&mut warm, page, "1", true), Answer::Content));
+        }
+        assert!(matches!(ask(&mut warm, "a\n1", "0", true), Answer::Content));
+        assert!(matches!(ask(&mut warm, "a\n1", "0", false), Answer::Unknown));
+        for page in ["a", "b", "c", "d"] {
+            assert!(
+                matches!(ask(&mut warm, page, "1", false), Answer::Content),
+                "{page}"
+            );
+        }
     }
 
     #[test]

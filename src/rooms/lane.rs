@@ -15,7 +15,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::{batching::FIRST_BACKOFF, writer::Health};
+use super::{
+    batching::FIRST_BACKOFF,
+    writer::{Health, StoreListener},
+};
 use crate::telemetry::Metrics;
 
 /// What a room wants stored, and where the answer goes.
@@ -43,6 +46,7 @@ struct Lane {
     max_backoff: Duration,
     health: Arc<Mutex<Health>>,
     metrics: Metrics,
+    listener: Arc<dyn StoreListener>,
 }
 
 impl Lanes {
@@ -51,12 +55,14 @@ impl Lanes {
         max_backoff: Duration,
         health: Arc<Mutex<Health>>,
         metrics: Metrics,
+        listener: Arc<dyn StoreListener>,
     ) -> Self {
         let lane = Lane {
             store,
             max_backoff,
             health,
             metrics,
+            listener,
         };
         Self {
             lane,
@@ -127,6 +133,8 @@ impl Lane {
                         self.health().lane_recovered();
                         tracing::info!(page = %commit.page, "a page that could not be stored is stored now");
                     }
+                    let now = Instant::now().into_std();
+                    self.listener.stored(now, &commit.page, committed.last_seq);
                     // A room that is gone needs no answer.
                     let _ = reply.send(committed);
                     return;

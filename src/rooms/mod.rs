@@ -53,4 +53,4 @@ pub use seat::{Permit, Seat, SeatHandle};
 pub use sight::{Onlooker, SERVER, ShownStates, Sight};
 pub use slots::{SlotId, Slots};
 pub use standing::{Change, Standing};
-pub use writer::{StoreHealth, StoreWriter, WriterConfig};
+pub use writer::{StoreHealth, StoreListener, StoreWriter, WriterConfig};

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use storage::{Committed, PageCommit, SharedStore, StoreError};
+use storage::{Committed, PageCommit, PageId, Seq, SharedStore, StoreError};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -31,6 +31,16 @@ pub struct WriterConfig {
     pub batches: BatchLimits,
     /// While rooms hold more unstored bytes than this, connections are not read.
     pub max_unstored_bytes: u64,
+}
+
+/// Is told what was stored. It is called between two commits, so it must not take long.
+pub trait StoreListener: Send + Sync {
+    /// A page is stored up to row `seq`.
+    fn stored(&self, now: std::time::Instant, page: &PageId, seq: Seq);
+}
+
+impl StoreListener for () {
+    fn stored(&self, _: std::time::Instant, _: &PageId, _: Seq) {}
 }
 
 /// How the store is doing.
@@ -79,6 +89,7 @@ impl StoreWriter {
         store: SharedStore,
         config: WriterConfig,
         metrics: Metrics,
+        listener: Arc<dyn StoreListener>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         // A room has at most one request under way, so rooms bound this queue; it must not make them wait while the store is away.
         let (requests, queue) = mpsc::channel(MAX_WAITING);
@@ -88,6 +99,7 @@ impl StoreWriter {
             config.batches.max_backoff,
             health.clone(),
             metrics.clone(),
+            listener.clone(),
         );
         let writer = Writer {
             store,
@@ -95,6 +107,7 @@ impl StoreWriter {
             queue,
             health: health.clone(),
             metrics,
+            listener,
             lanes,
         };
         let unstored_bytes = Arc::new(AtomicU64::new(0));
@@ -161,6 +174,7 @@ struct Writer {
     queue: mpsc::Receiver<Request>,
     health: Arc<Mutex<Health>>,
     metrics: Metrics,
+    listener: Arc<dyn StoreListener>,
     lanes: Lanes,
 }
 
@@ -227,7 +241,10 @@ impl Writer {
         match result {
             Ok(committed) => {
                 self.note_health(None);
+                let now = Instant::now().into_std();
                 for (request, committed) in self.batching.committed().into_iter().zip(committed) {
+                    self.listener
+                        .stored(now, &request.commit.page, committed.last_seq);
                     // A room that is gone needs no answer.
                     let _ = request.reply.send(committed);
                 }

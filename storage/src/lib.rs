@@ -1,8 +1,8 @@
 //! The contract of a store: what Pageroom asks of the place where pages are kept, in words and in one trait.
 //!
 //! A page is an append-only **log** of updates, numbered by [`Seq`] from 1, and a merged **snapshot** that covers the
-//! log up to a sequence number. Rows that a snapshot covers are deleted in the transaction that writes it. A store keeps
-//! bytes and never decodes them.
+//! log up to a sequence number. Rows that a snapshot covers go into the page's **history** in the transaction that writes it, or are
+//! deleted when none is kept. A store keeps bytes and never decodes them.
 //!
 //! What every store promises (`testing::contract` checks each of these on each store):
 //!
@@ -13,11 +13,12 @@
 //! 3. **Sequence numbers** of a page are given by the store, without holes between committed rows, also when several
 //!    processes append to the same page at once. [`Committed`] says which numbers a page's rows got, so a process notices
 //!    rows of another one between its own and can read them with [`Store::log`].
-//! 4. **A snapshot never loses.** It leaves by [`Store::compact`], apart from edits. It replaces an older one only when it covers more, and deletes exactly the log rows it
-//!    covers, atomically, also beside another process that does the same.
+//! 4. **A snapshot never loses.** It leaves by [`Store::compact`], apart from edits. It replaces an older one only when it covers more, and takes exactly the log rows it
+//!    covers out of the log, atomically, also beside another process that does the same.
 //! 5. **A load is consistent**: snapshot and log rows are of one moment.
 //! 6. **Permissions are exact**: what [`AccessStore`] answers is what was committed last, by whichever process.
 //! 7. **Kept events are in order**: [`EventStore`] gives those of a room back by their offsets, byte for byte, and the oldest go first.
+//! 8. **The past is exact or absent**: [`HistoryStore::past`] gives every row once, in its order and with its author, or `None`.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
 //!
@@ -34,6 +35,7 @@ mod batch;
 mod connections;
 mod error;
 mod events;
+mod history;
 mod memory;
 mod model;
 mod open;
@@ -54,6 +56,10 @@ pub use access::{
 pub use application::{Application, PageSpaceSession};
 pub use error::StoreError;
 pub use events::{EventBatch, EventId, EventStore, EventTables, KeptEvent, KeptQuery, ReadEvent};
+pub use history::{
+    AddedVersion, HistoryLimits, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
+    NewVersion, PageChange, PageChanges, Past, Version, VersionKind,
+};
 pub use memory::{MemoryStore, Tables};
 pub use model::{
     Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord,
@@ -64,7 +70,7 @@ pub use rooms::{RoomStore, RoomTables, SharedRoom};
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: AccessStore + EventStore + RoomStore {
+pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 
@@ -91,7 +97,7 @@ pub trait Store: AccessStore + EventStore + RoomStore {
         Ok(committed.into_iter().next().unwrap_or_else(Committed::nothing))
     }
 
-    /// Writes a snapshot of a page and deletes the rows that it covers, in one transaction of its own lane: batches do not wait for
+    /// Writes a snapshot of a page and takes the rows that it covers out of the log, in one transaction of its own lane: batches do not wait for
     /// it, and its time grows with its size. It must cover only rows that its writer has seen, and hold nothing that is in no row.
     async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError>;
 

@@ -20,6 +20,8 @@ pub struct StoreOptions {
     pub readers: u32,
     /// Whether a SQLite file is made where there is none.
     pub create: bool,
+    /// Whether rows that a snapshot covers are kept as history.
+    pub history: bool,
     /// Whether this must be the only server on a SQLite file: another one that asks for the same is refused.
     pub alone: bool,
 }
@@ -31,6 +33,7 @@ impl Default for StoreOptions {
             timeout: Duration::from_secs(10),
             readers: 4,
             create: true,
+            history: true,
             alone: false,
         }
     }
@@ -42,7 +45,7 @@ impl Default for StoreOptions {
 /// a store mends itself: calls fail while the database is away and succeed when it is back.
 pub async fn open(url: &str, options: &StoreOptions) -> Result<SharedStore, StoreError> {
     match Place::parse(url)? {
-        Place::Memory => Ok(Arc::new(MemoryStore::new())),
+        Place::Memory => Ok(Arc::new(MemoryStore::with_history(options.history))),
         Place::Sqlite => Ok(Arc::new(SqliteStore::open(url, options).await?)),
         Place::Postgres => Ok(Arc::new(PostgresStore::open(url, options).await?)),
     }

@@ -10,8 +10,9 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    AuditEntry, EventId, Generation, LastSeen, LoggedUpdate, PageId, PageRecord, Permission, ReadEvent, Seq,
-    SharedRoom, Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord,
+    AddedVersion, AuditEntry, EventId, Generation, HistoryRecord, LastSeen, LoggedUpdate, NewVersion,
+    PageChange, PageChanges, PageId, PageRecord, Past, Permission, ReadEvent, Seq, SharedRoom, Snapshot,
+    StoreError, StoredPage, StoredSnapshot, UserRecord, Version, VersionKind,
 };
 
 /// The head of a page's log.
@@ -318,6 +319,106 @@ pub(crate) fn audit(rows: Vec<AuditRow>) -> Vec<(u64, AuditEntry)> {
         (count(number), entry)
     };
     rows.into_iter().map(read).collect()
+}
+
+/// A row of the past: the head's row has the generation, the base and the page's last number; the others are rows of the log.
+#[derive(FromRow)]
+pub(crate) struct PastRow {
+    seq: i64,
+    data: Option<Vec<u8>>,
+    label: Option<String>,
+    last: Option<i64>,
+}
+
+/// Puts a stretch of the past up to row `to` together from rows in any order; `None` when one is missing.
+pub(crate) fn past(rows: Vec<PastRow>, to: Seq) -> Option<Past> {
+    let mut head = None;
+    let mut log = Vec::with_capacity(rows.len().saturating_sub(1));
+    for row in rows {
+        match row.last {
+            Some(_) => head = Some(row),
+            None => log.push(logged(row.seq, row.data, row.label)),
+        }
+    }
+    let head = head?;
+    log.sort_unstable_by_key(|row| row.seq);
+    let covered = count(head.seq);
+    let is_whole = count(head.last.unwrap_or_default()) >= to && first_missing(covered, &log, to).is_none();
+    is_whole.then(|| Past {
+        generation: Generation(head.label.unwrap_or_default().into()),
+        base: (covered > 0).then(|| head.data.unwrap_or_default().into()),
+        covered,
+        rows: log,
+    })
+}
+
+/// A row of a list of changes: number, user, time, length. The head's row has no time, and the number of the page's last row.
+pub(crate) type ChangeRow = (i64, Option<String>, Option<i64>, i64);
+
+pub(crate) fn changes(found: Vec<ChangeRow>, limit: usize) -> Option<PageChanges> {
+    let (mut last, mut rows) = (None, Vec::with_capacity(found.len().saturating_sub(1)));
+    for (seq, user, at, bytes) in found {
+        match at {
+            Some(at) => rows.push(PageChange {
+                seq: count(seq),
+                user: user.map(Into::into),
+                at: time(at),
+                bytes: count(bytes),
+            }),
+            None => last = Some(count(seq)),
+        }
+    }
+    rows.sort_unstable_by_key(|row| row.seq);
+    rows.truncate(limit);
+    Some(PageChanges { last: last?, rows })
+}
+
+/// A row of `page_versions`: number, row of the log, kind, name, user, reason, time.
+pub(crate) type VersionRow = (
+    i64,
+    i64,
+    String,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    i64,
+);
+
+pub(crate) fn versions(rows: Vec<VersionRow>) -> Vec<Version> {
+    let read = |(id, seq, kind, name, user, reason, at): VersionRow| Version {
+        id: count(id),
+        version: NewVersion {
+            seq: count(seq),
+            kind: VersionKind::parse(&kind),
+            name,
+            user,
+            reason,
+        },
+        at: time(at),
+    };
+    rows.into_iter().map(read).collect()
+}
+
+/// What became of a version: its number, 0 for too many, nothing for an unknown row.
+pub(crate) fn added(number: Option<i64>) -> AddedVersion {
+    match number.map(count) {
+        None => AddedVersion::Unknown,
+        Some(0) => AddedVersion::TooMany,
+        Some(id) => AddedVersion::Added(id),
+    }
+}
+
+pub(crate) fn history(rows: Vec<(i64, i64)>) -> HistoryRecord {
+    let (bytes, first_seq) = rows.into_iter().next().unwrap_or_default();
+    HistoryRecord {
+        bytes: count(bytes),
+        first_seq: count(first_seq),
+    }
+}
+
+pub(crate) fn long(rows: Vec<(String, i64)>) -> Vec<(PageId, Seq)> {
+    let read = |(page, seq): (String, i64)| Some((PageId::new(&page).ok()?, count(seq)));
+    rows.into_iter().filter_map(read).collect()
 }
 
 fn time(milliseconds: i64) -> SystemTime {

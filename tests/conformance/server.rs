@@ -107,7 +107,7 @@ async fn context() -> Result<Arc<ServerContext>, Box<dyn Error>> {
         .check()?;
     let store = storage::open("memory:", &StoreOptions::default()).await?;
     let (metrics, supervisor) = (Metrics::new(), Supervisor::default());
-    let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone());
+    let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone(), Arc::new(()));
     supervisor.spawn("writer", writing);
     let readers = Readers::new(config.readers);
     let (gate, view) = (config.registry.room.gate, Arc::new(readers.clone()));

@@ -35,7 +35,7 @@ fn start(store: SharedStore) -> StoreWriter {
         },
         max_unstored_bytes: 0,
     };
-    let (door, writer) = StoreWriter::new(store, config, Metrics::new());
+    let (door, writer) = StoreWriter::new(store, config, Metrics::new(), Arc::new(()));
     tokio::spawn(writer);
     door
 }

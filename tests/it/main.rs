@@ -17,6 +17,7 @@ mod event_presence;
 mod event_rooms;
 mod events;
 mod floods;
+mod history;
 mod hocuspocus;
 mod hocuspocus_access;
 mod http;

@@ -330,6 +330,7 @@ const PARTS: &[&str] = &[
     "reader",
     "protocols",
     "auth",
+    "history",
     "access",
     "events",
     "connections",
@@ -632,6 +633,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         5_871_212_796_898_837_532,
     ),
     (
+        "storage/migrations/postgres/0007_history.sql",
+        12_987_400_763_787_221_248,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -654,6 +659,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0006_rooms.sql",
         4_166_755_120_223_794_880,
+    ),
+    (
+        "storage/migrations/sqlite/0007_history.sql",
+        3_637_358_818_919_231_948,
     ),
 ];
 

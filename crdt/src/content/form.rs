@@ -69,6 +69,35 @@ impl View {
                 found => Ok(found.filter(|(_, kind)| is_rich(*kind))),
             };
         }
+        let mut rich = self.rich_fields()?;
+        for (usual, kind) in [("default", FieldType::Xml), ("content", FieldType::Text)] {
+            let is_usual = |(name, found): &(String, FieldType)| name == usual && *found == kind;
+            if let Some(at) = rich.iter().position(is_usual) {
+                return Ok(Some(rich.swap_remove(at)));
+            }
+        }
+        match rich.len() {
+            0 | 1 => Ok(rich.pop()),
+            _ => Err(ambiguous(rich).into()),
+        }
+    }
+
+    /// The root type whose text a page is read as; a text of several cannot be taken apart again.
+    ///
+    /// # Errors
+    /// When there are several with something in them.
+    pub(crate) fn only_rich_field(&self) -> Result<Option<(String, FieldType)>, MergeError> {
+        let mut rich = self.rich_fields()?;
+        match rich.len() {
+            0 | 1 => Ok(rich.pop()),
+            _ => Err(ambiguous(rich).into()),
+        }
+    }
+
+    /// The root types with rich text; if there are any with something in them, those.
+    fn rich_fields(&self) -> Result<Vec<(String, FieldType)>, MergeError> {
+        let is_rich = |kind: FieldType| matches!(kind, FieldType::Xml | FieldType::Text);
+        let fields = self.fields();
         let mut rich: Vec<_> = fields.into_iter().filter(|(_, kind)| is_rich(*kind)).collect();
         let mut held = Vec::new();
         for (name, _) in &rich {
@@ -79,23 +108,14 @@ impl View {
         if !held.is_empty() {
             rich.retain(|(name, _)| held.contains(name));
         }
-        for (usual, kind) in [("default", FieldType::Xml), ("content", FieldType::Text)] {
-            let is_usual = |(name, found): &(String, FieldType)| name == usual && *found == kind;
-            if let Some(at) = rich.iter().position(is_usual) {
-                return Ok(Some(rich.swap_remove(at)));
-            }
-        }
-        match rich.len() {
-            0 | 1 => Ok(rich.pop()),
-            _ => Err(MergeRefusal::Ambiguous {
-                fields: rich
-                    .into_iter()
-                    .map(|(name, _)| name)
-                    .collect::<Vec<_>>()
-                    .join("`, `"),
-            }
-            .into()),
-        }
+        Ok(rich)
+    }
+}
+
+fn ambiguous(rich: Vec<(String, FieldType)>) -> MergeRefusal {
+    let names: Vec<_> = rich.into_iter().map(|(name, _)| name).collect();
+    MergeRefusal::Ambiguous {
+        fields: names.join("`, `"),
     }
 }
 

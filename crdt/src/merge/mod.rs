@@ -234,8 +234,12 @@ impl View {
         if save.format == Some(Format::Json) {
             return self.merge_values(client, &save);
         }
-        if save.field.is_none()
-            && let Some((field, kind)) = self.rich_field(None)?
+        let read = match (&save.field, save.format) {
+            (Some(_), _) => None,
+            (None, Some(Format::Text)) => self.only_rich_field()?,
+            (None, _) => self.rich_field(None)?,
+        };
+        if let Some((field, kind)) = read
             && save.format.is_none_or(|format| format.fits(kind))
         {
             save.field = Some(field);

@@ -31,6 +31,8 @@ pub(crate) struct StructStore {
     deleted: IdSet,
     /// Deleted content stays.
     keeps_deleted: bool,
+    /// What was deleted since this was asked for, if it was.
+    newly_deleted: Option<IdSet>,
 }
 
 impl StructStore {
@@ -40,6 +42,11 @@ impl StructStore {
             keeps_deleted,
             ..Self::default()
         }
+    }
+
+    /// What has been deleted since this was asked last; from the second time on.
+    pub(crate) fn take_newly_deleted(&mut self) -> IdSet {
+        self.newly_deleted.replace(IdSet::default()).unwrap_or_default()
     }
 
     /// The clocks up to which structs are there.
@@ -167,6 +174,9 @@ impl StructStore {
             deleted = subtract(&deleted, &gone);
         }
         for &IdRange { client, range } in deleted.iter().chain(&gone) {
+            if let Some(new) = &mut self.newly_deleted {
+                (self.deleted).missing_from(client, range, |range| new.insert(client, range));
+            }
             self.deleted.insert(client, range);
         }
         if !self.keeps_deleted {

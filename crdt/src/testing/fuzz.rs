@@ -71,6 +71,46 @@ pub fn edits(data: &[u8]) {
     trial.finish();
 }
 
+/// Takes records of edits, and restores what the document was in the midst of them: that is an edit which the document takes at once, and
+/// whole.
+pub fn past(data: &[u8]) {
+    let Some((&first, mut records)) = data.split_first() else {
+        return;
+    };
+    let (mut edits, mut now) = (Edits::default(), Document::new(Limits::default()));
+    let mut then = None;
+    for step in 0.. {
+        if step == first % 16 {
+            then = now.encode().ok();
+        }
+        let Some((update, rest)) = edits.next(records) else {
+            break;
+        };
+        records = rest;
+        let Ok(update) = Update::parse(update.into(), &Limits::default()) else {
+            continue;
+        };
+        if let Ok(Admission::Early { update, .. } | Admission::Partly { early: update, .. }) =
+            now.admit(update)
+        {
+            let _ = now.park(update);
+        }
+    }
+    let Some(mut then) = then.and_then(|then| Document::load(Limits::default(), [then]).ok()) else {
+        return;
+    };
+    let Ok(update) = crate::past::restore(ClientId(1_000), &mut now, &mut then) else {
+        return;
+    };
+    let update = Update::parse(update, &Limits::default()).expect("an update");
+    let is_empty = update.is_empty();
+    match now.admit(update) {
+        Ok(Admission::New(_)) => assert!(!is_empty),
+        Ok(Admission::Known) => assert!(is_empty),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// What [`structured`] makes of its bytes, readable: each update, and what became of it.
 pub fn explain(data: &[u8]) -> String {
     let mut choices = Choices { data, position: 0 };

@@ -23,8 +23,8 @@ use crate::state_vector::{ClientId, MAX_CLOCK, StateVector};
 pub(crate) use merge::{Body, SectionIn};
 pub use merge::{mark, merge};
 pub(crate) use structs::{
-    ANY, DELETED, EMBED, FORMAT, GC, Id, JSON, Parent, SKIP, STRING, Struct, TYPE, read_head, read_struct,
-    skip_any, utf16_length,
+    ANY, DELETED, EMBED, FORMAT, GC, HAS_KEY, HAS_ORIGIN, HAS_RIGHT_ORIGIN, Id, JSON, Parent, SKIP, STRING,
+    Struct, TYPE, read_head, read_struct, skip_any, utf16_length,
 };
 pub(crate) use trim::{Keep, rest, trimmed, without_right_origins, write_head, write_part};
 

@@ -38,7 +38,7 @@ const SILENCE: Duration = Duration::from_secs(120);
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// Most that one request may add, in bytes: what has come is read from its beginning with each piece.
-const MAX_BYTES: usize = 1 << 20;
+const MAX_APPENDED_BYTES: usize = 1 << 20;
 
 #[derive(Deserialize)]
 pub(crate) struct AppendQuery {
@@ -133,7 +133,7 @@ impl Pieces {
     }
 
     fn take(&mut self, data: &Bytes) -> Result<(), HttpError> {
-        if self.waiting.len() + data.remaining() > MAX_BYTES {
+        if self.waiting.len() + data.remaining() > MAX_APPENDED_BYTES {
             return Err(too_much());
         }
         self.waiting.extend_from_slice(data);
@@ -161,7 +161,7 @@ impl Writing<'_> {
         if piece.is_empty() {
             return Ok(());
         }
-        if self.append.now.len() + piece.len() > MAX_BYTES {
+        if self.append.now.len() + piece.len() > MAX_APPENDED_BYTES {
             return Err(too_much());
         }
         self.check().await?;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Longest key, in bytes.
-const MAX_KEY: usize = 255;
+const MAX_KEY_BYTES: usize = 255;
 
 /// Who writes.
 pub(super) struct Author {
@@ -40,7 +40,7 @@ impl Author {
                 has_key: false,
             });
         };
-        if key.is_empty() || key.len() > MAX_KEY {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(Refusal::malformed("an Idempotency-Key has 1 to 255 bytes").into());
         }
         let mut digest = Sha256::new();

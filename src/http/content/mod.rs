@@ -20,7 +20,7 @@ use super::{
     App, HttpError,
     page_state::{View, view},
 };
-use crate::rooms::{Refusal, open_document};
+use crate::rooms::Refusal;
 
 /// A document without anything in it.
 const NOTHING: &[u8] = &[0, 0];
@@ -114,18 +114,4 @@ impl Now {
     fn is_exact(&self) -> bool {
         self.tag.as_ref().is_none_or(|(_, tag)| !tag.starts_with("W/"))
     }
-}
-
-/// A page as it was at a row of its log, if the store can still say.
-async fn earlier(app: &App, page: &PageId, generation: &str, seq: Seq) -> Result<Option<Bytes>, HttpError> {
-    let Some(stored) = app.store.load(page).await? else {
-        return Ok(None);
-    };
-    let covered = stored.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
-    if &*stored.record.generation.0 != generation || seq < covered || seq > stored.record.seq {
-        return Ok(None);
-    }
-    let log = stored.log.into_iter().filter(|row| row.seq <= seq).collect();
-    let mut document = open_document(app.gate, stored.snapshot, log).map_err(HttpError::Damaged)?;
-    document.encode().map(Some).map_err(HttpError::Broken)
 }

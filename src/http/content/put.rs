@@ -11,15 +11,16 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use storage::{PageId, Seq};
 
-use super::{Now, author::Author, earlier, mergeable, sent};
+use super::{Now, author::Author, mergeable, sent};
 use crate::{
     http::{
         App, HttpError,
         body::UnreadBody,
         pages::{PageInPath, check_conditions, is_first_only},
+        past,
     },
     reader::Change,
-    rooms::{Refusal, Role},
+    rooms::{Refusal, RefusalCode, Role},
 };
 
 #[derive(Deserialize)]
@@ -35,7 +36,7 @@ enum Base {
     /// What the page holds now.
     Now,
     /// What it held at a row of its log.
-    Earlier(Bytes),
+    Earlier(Seq, Bytes),
 }
 
 /// Merges a content into the page, and answers when it is stored.
@@ -53,7 +54,9 @@ pub(crate) async fn put(
     }
     let Query(query) = query?;
     let form = sent(query.format.as_deref(), &headers)?;
-    let format = form.map(mergeable).transpose()?;
+    let form =
+        form.ok_or_else(|| Refusal::malformed("say which `format` the content has, or its media type"))?;
+    let format = mergeable(form)?;
     let user = identity.user;
     let author = Author::of(&headers, &page, user.as_deref(), "content")?;
     let known = tag_of(&headers);
@@ -72,13 +75,9 @@ pub(crate) async fn put(
     let base = base(&app, &page, &now, known, query.base_seq).await?;
     let candidate = match base {
         Base::Now => None,
-        Base::Earlier(state) => {
-            let form = form.unwrap_or(Form::Text);
-            Some(
-                app.readers
-                    .content(&page, state, form, query.field.clone())
-                    .await?,
-            )
+        Base::Earlier(seq, state) => {
+            let readers = app.readers.of_past(seq);
+            Some(readers.content(&page, state, form, query.field.clone()).await?)
         }
     };
     let candidate = candidate
@@ -86,7 +85,7 @@ pub(crate) async fn put(
         .transpose()?;
     let change = Change::Shown(Save {
         content: &*content,
-        format,
+        format: Some(format),
         default_format: Format::Text,
         field: query.field,
         had_current: candidate.is_none(),
@@ -187,15 +186,23 @@ async fn base(
             record.generation.0.to_string()
         }
     };
-    let state = earlier(app, page, &generation, seq).await?;
-    state.map(Base::Earlier).ok_or(HttpError::Precondition)
+    match past::state(app, page, seq).await {
+        Ok(mut past) if &*past.state.generation.0 == generation.as_str() => {
+            Ok(Base::Earlier(seq, past.encode()?))
+        }
+        Ok(_) => Err(HttpError::Precondition),
+        Err(HttpError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
+            Err(HttpError::Precondition)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The content as JSON text: what is no JSON is a string of it.
-fn content(form: Option<Form>, body: &Bytes) -> Result<Box<RawValue>, Refusal> {
+fn content(form: Form, body: &Bytes) -> Result<Box<RawValue>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::malformed("the content is no UTF-8"))?;
     let json = match form {
-        Some(Form::Json | Form::Prosemirror) => text.to_owned(),
+        Form::Json | Form::Prosemirror => text.to_owned(),
         _ => serde_json::Value::from(text).to_string(),
     };
     RawValue::from_string(json)
@@ -203,10 +210,10 @@ fn content(form: Option<Form>, body: &Bytes) -> Result<Box<RawValue>, Refusal> {
 }
 
 /// What the author began with, in the form of the save.
-fn candidate_of(format: Option<Format>, shown: Option<&str>) -> Result<Box<RawValue>, HttpError> {
+fn candidate_of(format: Format, shown: Option<&str>) -> Result<Box<RawValue>, HttpError> {
     let json = match (format, shown) {
-        (Some(Format::Json), shown) => shown.unwrap_or("{}").to_owned(),
-        (Some(Format::Prosemirror), shown) => shown.unwrap_or("{\"type\":\"doc\"}").to_owned(),
+        (Format::Json, shown) => shown.unwrap_or("{}").to_owned(),
+        (Format::Prosemirror, shown) => shown.unwrap_or("{\"type\":\"doc\"}").to_owned(),
         (_, shown) => serde_json::Value::from(shown.unwrap_or_default()).to_string(),
     };
     RawValue::from_string(json).map_err(|error| Refusal::malformed(error.to_string()).into())

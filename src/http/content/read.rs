@@ -7,6 +7,7 @@ use axum::{
 };
 use crdt::{Form, Format};
 use serde::Deserialize;
+use storage::Seq;
 
 use super::{named, of_media_type};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         App, HttpError,
         page_state::{answer, head, unchanged, view},
         pages::PageInPath,
+        past::{self, When},
     },
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
 };
@@ -22,6 +24,8 @@ use crate::{
 pub(crate) struct ContentQuery {
     format: Option<String>,
     field: Option<String>,
+    seq: Option<Seq>,
+    version: Option<u64>,
 }
 
 /// The page in the form that is named, or that the asker accepts.
@@ -44,26 +48,37 @@ pub(crate) async fn read(
         Form::Html => "text/html; charset=utf-8",
         Form::Markdown => "text/markdown; charset=utf-8",
     };
-    let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
-    if unchanged(&headers, &etag) {
-        return Ok(answer(&headers, kind, (), &etag, seq));
-    }
-    let (view, _) = view(&app, &page, crdt::Document::encode)
-        .await?
-        .ok_or_else(HttpError::unknown_page)?;
+    let (state, etag, seq, readers) = match When::new(query.seq, query.version).seq(&app, &page).await? {
+        Some(seq) => {
+            if let Some(etag) = past::known(&app, &page, seq, &headers).await? {
+                return Ok(answer(&headers, kind, (), &etag, seq));
+            }
+            let mut past = past::state(&app, &page, seq).await?;
+            (past.encode()?, past.etag, seq, app.readers.of_past(seq))
+        }
+        None => {
+            let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
+            if unchanged(&headers, &etag) {
+                return Ok(answer(&headers, kind, (), &etag, seq));
+            }
+            let read = view(&app, &page, crdt::Document::encode).await?;
+            let (view, _) = read.ok_or_else(HttpError::unknown_page)?;
+            (view.value, view.etag, view.seq, app.readers.clone())
+        }
+    };
     let is_component = RoomName::parse(page.as_str()).is_some_and(|room| room.kind() == RoomKind::Component);
     let content = match (form, query.field) {
         // As its members have it: the things of its lists in their order.
         (Form::Json, Some(field)) if is_component && field == crdt::COMPONENT_FIELD => {
             let format = Format::Json;
-            let component = app.readers.whole(&page, view.value, Some(format), format, None);
+            let component = readers.whole(&page, state, Some(format), format, None);
             component.await?.map(|component| component.get().to_owned())
         }
-        (form, field) => app.readers.content(&page, view.value, form, field).await?,
+        (form, field) => readers.content(&page, state, form, field).await?,
     };
     let body = content
         .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
-    let mut answer = answer(&headers, kind, body, &view.etag, view.seq);
+    let mut answer = answer(&headers, kind, body, &etag, seq);
     answer
         .headers_mut()
         .insert(header::VARY, HeaderValue::from_static("accept"));

@@ -30,6 +30,7 @@ use crate::{
 mod access;
 mod events;
 mod failure;
+mod history;
 mod rooms;
 mod session;
 mod statements;
@@ -45,6 +46,8 @@ const MAX_LONE_PAGES: u32 = 2;
 /// See the module.
 pub(crate) struct PostgresStore {
     timeout: Duration,
+    /// Rows that a snapshot covers are kept.
+    keeps_history: bool,
     /// As the address says, without the limits on the time of a statement: for a connection that waits.
     connect: Vec<PgConnectOptions>,
     /// For batches of edits.
@@ -70,6 +73,7 @@ impl PostgresStore {
         let plainly = |session| session;
         let store = Self {
             timeout: options.timeout,
+            keeps_history: options.history,
             connect: connect.clone(),
             writer: Connections::new(1, each(session::impatient)),
             lone: Connections::new(MAX_LONE_PAGES, each(session::patient)),
@@ -276,7 +280,8 @@ impl Store for PostgresStore {
             .bind(&*snapshot.state)
             .bind(&*snapshot.state_vector)
             .bind(content)
-            .bind(text);
+            .bind(text)
+            .bind(self.keeps_history);
         let written = self.write_large(&self.compactor, bytes, vec![compact]).await?;
         Ok(match written.is_empty() {
             true => Compaction::Passed,

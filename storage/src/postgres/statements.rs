@@ -37,12 +37,16 @@ pub(super) const FREE: &str =
 /// Which of the pages `$1` have been stored.
 pub(super) const KNOWN: &str = "SELECT page_id FROM page_heads WHERE page_id = ANY($1::text[])";
 
-/// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and deletes the rows that it
-/// covers. `$2` is the number of the last row covered, then come state, state vector, content and text. Answers with a row if the
-/// snapshot was written. Whoever appends rows of the page meanwhile need not wait: rows above `$2` are not touched, and the number
-/// of the last row only grows. Two that write snapshots of one page wait for each other at the row of the snapshot.
+/// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and takes the rows that it covers
+/// out of the log, with `$7` into the history. `$2` is the number of the last row covered, then come state, state vector, content and
+/// text. Answers with a row if the snapshot was written. The snapshot that is replaced becomes a base where the rows since the last one
+/// have grown as long as it is, or are not kept.
 pub(super) const COMPACT: &str = "
-    WITH stored AS (
+    WITH replaced AS (
+        SELECT s.page_id, s.seq, s.state FROM page_snapshots s LEFT JOIN page_histories k ON k.page_id = s.page_id
+        WHERE $7 AND s.page_id = $1 AND s.seq < $2::bigint
+            AND (k.page_id IS NULL OR k.last_seq <> s.seq OR k.since_base >= greatest(262144, octet_length(s.state)))
+    ), stored AS (
         INSERT INTO page_snapshots AS s (page_id, seq, state, state_vector, content, text)
         SELECT head.page_id, $2::bigint, $3::bytea, $4::bytea, $5::text::jsonb, $6::text
         FROM page_heads head WHERE head.page_id = $1 AND $2::bigint BETWEEN 1 AND head.seq
@@ -53,6 +57,28 @@ pub(super) const COMPACT: &str = "
         RETURNING page_id, seq
     ), swallowed AS (
         DELETE FROM page_updates u USING stored WHERE u.page_id = stored.page_id AND u.seq <= stored.seq
+        RETURNING u.page_id, u.seq, u.data, u.user_id, u.created_at
+    ), archived AS (
+        INSERT INTO page_history (page_id, seq, data, user_id, created_at)
+        SELECT page_id, seq, data, user_id, created_at FROM swallowed WHERE $7
+    ), based AS (
+        INSERT INTO page_bases (page_id, seq, state)
+        SELECT replaced.page_id, replaced.seq, replaced.state FROM replaced JOIN stored USING (page_id)
+        ON CONFLICT DO NOTHING
+        RETURNING octet_length(state) AS bytes
+    ), going AS (
+        SELECT page_id, sum(octet_length(data) + 64)::bigint AS bytes, min(created_at) AS first_at,
+            (SELECT coalesce(sum(bytes), 0)::bigint FROM based) AS base
+        FROM swallowed WHERE $7 GROUP BY page_id
+    ), noted AS (
+        INSERT INTO page_histories AS k (page_id, last_seq, bytes, since_base, first_at)
+        SELECT page_id, $2::bigint, bytes + base, bytes, first_at FROM going
+        ON CONFLICT (page_id) DO UPDATE SET
+            last_seq = excluded.last_seq,
+            bytes = k.bytes + excluded.bytes,
+            since_base = CASE WHEN excluded.bytes > excluded.since_base THEN 0 ELSE k.since_base END
+                + excluded.since_base,
+            first_at = coalesce(k.first_at, excluded.first_at)
     )
     SELECT 1 FROM stored";
 

@@ -39,6 +39,7 @@ mod access;
 mod events;
 mod failure;
 mod file;
+mod history;
 mod parcel;
 mod rooms;
 mod statements;
@@ -57,6 +58,8 @@ pub(crate) struct SqliteStore {
     /// Keeps other servers out for as long as this is open.
     _alone: Option<std::fs::File>,
     timeout: Duration,
+    /// Rows that a snapshot covers are kept.
+    keeps_history: bool,
     /// For edits.
     writer: Connections<SqliteConnection>,
     /// For snapshots.
@@ -101,6 +104,7 @@ impl SqliteStore {
                 [connect.clone().pragma("query_only", "ON")],
             ),
             timeout: options.timeout,
+            keeps_history: options.history,
             options: connect,
         };
         store.bring_up_to_date(options.migrate).await?;
@@ -272,7 +276,8 @@ impl Store for SqliteStore {
             .bind(&*snapshot.state)
             .bind(&*snapshot.state_vector)
             .bind(content)
-            .bind(text);
+            .bind(text)
+            .bind(self.keeps_history);
         Ok(
             match self
                 .write(&self.compactor, bytes, vec![compact])

@@ -11,6 +11,7 @@ use crate::database::{PostgresPlace, SqlitePlace};
 const AS_IT_IS: StoreOptions = StoreOptions {
     alone: false,
     create: true,
+    history: true,
     migrate: false,
     timeout: std::time::Duration::from_secs(10),
     readers: 1,

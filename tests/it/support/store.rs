@@ -9,10 +9,12 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use storage::{
-    AccessStore, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId, EventStore, KeptQuery,
-    LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord, Permission, ReadEvent, RoomStore, Seq,
-    SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, testing::Fault,
+    AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
+    EventStore, HistoryLimits, HistoryRecord, HistoryStore, KeptQuery, LastSeen, LoggedUpdate, NewVersion,
+    PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RoomStore, Seq, SharedRoom,
+    SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, Version, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -220,6 +222,68 @@ impl EventStore for SwitchedStore {
 
     async fn forget_events(&self, now: SystemTime) -> Result<u64, StoreError> {
         self.store.forget_events(now).await
+    }
+}
+
+#[async_trait]
+impl HistoryStore for SwitchedStore {
+    async fn past(&self, page: &PageId, from: Seq, to: Seq) -> Result<Option<Past>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.past(page, from, to).await
+    }
+
+    async fn changes(
+        &self,
+        page: &PageId,
+        after: Seq,
+        limit: usize,
+    ) -> Result<Option<PageChanges>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.changes(page, after, limit).await
+    }
+
+    async fn add_version(&self, page: &PageId, version: &NewVersion) -> Result<AddedVersion, StoreError> {
+        pass(&self.writing).await?;
+        self.store.add_version(page, version).await
+    }
+
+    async fn versions(
+        &self,
+        page: &PageId,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Version>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.versions(page, before, limit).await
+    }
+
+    async fn version(&self, page: &PageId, id: u64) -> Result<Option<Version>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.version(page, id).await
+    }
+
+    async fn history(&self, page: &PageId) -> Result<HistoryRecord, StoreError> {
+        pass(&self.reading).await?;
+        self.store.history(page).await
+    }
+
+    async fn long_histories(
+        &self,
+        limits: HistoryLimits,
+        limit: usize,
+    ) -> Result<Vec<(PageId, Seq)>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.long_histories(limits, limit).await
+    }
+
+    async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.keep_base(page, seq, state).await
+    }
+
+    async fn forget_history(&self, page: &PageId, upto: Seq) -> Result<u64, StoreError> {
+        pass(&self.writing).await?;
+        self.store.forget_history(page, upto).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! HTML that does nothing in the page that shows it: an allow list of elements, attributes, addresses and styles.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use ammonia::{Builder, UrlRelative};
@@ -168,15 +167,13 @@ pub(super) fn sanitised(html: &str) -> String {
 }
 
 static SANITISER: LazyLock<Builder<'static>> = LazyLock::new(|| {
-    let somewhere = SOMEWHERE.into_iter();
-    let attributes: HashMap<_, HashSet<_>> = somewhere
-        .map(|(element, attributes)| (element, attributes.iter().copied().collect()))
-        .collect();
     let mut builder = Builder::empty();
+    for (element, attributes) in SOMEWHERE {
+        builder.add_tag_attributes(element, attributes);
+    }
     builder
         .tags(ELEMENTS.into())
         .clean_content_tags(["script", "style"].into())
-        .tag_attributes(attributes)
         // No other kind of field: one that takes text could ask for a password.
         .set_tag_attribute_value("input", "type", "checkbox")
         .generic_attributes(EVERYWHERE.into())
@@ -204,13 +201,13 @@ pub(crate) fn leads_safely(address: &str) -> bool {
 /// Whether a picture at an address is one and runs nothing.
 pub(crate) fn shows_safely(address: &str) -> bool {
     leads_safely(address) || {
-        let start: String = read(address).take(MAX_KIND).collect();
+        let start: String = read(address).take(KIND_LENGTH).collect();
         PICTURES.iter().any(|kind| start.starts_with(kind))
     }
 }
 
 /// Longer than each of the [`PICTURES`].
-const MAX_KIND: usize = 32;
+const KIND_LENGTH: usize = 32;
 
 /// The scheme of an address; one that is relative has none.
 fn scheme(address: &str) -> Option<String> {

@@ -1,6 +1,7 @@
 //! Markdown, to and from units: CommonMark with GitHub's tables, task lists and struck text. What Markdown has no way to say is HTML in it,
 //! which is what Markdown has for that.
 
+mod table;
 mod write;
 
 pub(crate) use write::write;

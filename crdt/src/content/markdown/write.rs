@@ -3,15 +3,16 @@
 use comrak::Arena;
 use comrak::nodes::{
     AstNode, ListDelimType, ListType, NodeCode, NodeCodeBlock, NodeHeading, NodeHtmlBlock, NodeLink,
-    NodeList, NodeTable, NodeTaskItem, NodeValue, Sourcepos, TableAlignment,
+    NodeList, NodeTaskItem, NodeValue, Sourcepos,
 };
 use serde_json::Value;
 
 use super::options;
+use super::table::is_table;
 use crate::content::html;
 use crate::content::nodes::{Marks, Node, Run, Unit, runs};
 
-type Parent<'a> = &'a AstNode<'a>;
+pub(super) type Parent<'a> = &'a AstNode<'a>;
 
 /// Marks with elements of HTML, where Markdown has nothing.
 const HTML_MARKS: [(&str, &str); 4] = [
@@ -51,13 +52,13 @@ pub(crate) fn write(units: &[Unit]) -> String {
 
 /// Where text stands: a line break cannot be written everywhere in the same way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Paragraph,
     /// In one line.
     Line,
 }
 
-struct Tree<'a> {
+pub(super) struct Tree<'a> {
     arena: &'a Arena<'a>,
 }
 
@@ -66,7 +67,7 @@ impl<'a> Tree<'a> {
         self.arena.alloc(AstNode::from(value))
     }
 
-    fn add(&self, parent: Parent<'a>, value: NodeValue) -> Parent<'a> {
+    pub(super) fn add(&self, parent: Parent<'a>, value: NodeValue) -> Parent<'a> {
         let node = self.make(value);
         parent.append(node);
         node
@@ -229,58 +230,11 @@ impl<'a> Tree<'a> {
         );
     }
 
-    /// Markdown's tables have a first row of headers, so one that has none has an empty one there.
-    fn table(&self, parent: Parent<'a>, node: &Node) {
-        let rows: Vec<Vec<Option<&Node>>> = nodes(node).map(cells).collect();
-        let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-        let has_headers = nodes(node)
-            .next()
-            .is_some_and(|row| nodes(row).all(|cell| cell.name == "tableHeader"));
-        let table = self.add(
-            parent,
-            NodeValue::Table(Box::new(NodeTable {
-                alignments: vec![TableAlignment::None; columns],
-                num_columns: columns,
-                num_rows: rows.len(),
-                num_nonempty_cells: 0,
-            })),
-        );
-        let empty = (!has_headers).then(Vec::new);
-        for (at, row) in empty.into_iter().chain(rows).enumerate() {
-            let line = self.add(table, NodeValue::TableRow(at == 0));
-            for column in 0..columns {
-                let cell = self.add(line, NodeValue::TableCell);
-                let Some(content) = row.get(column).copied().flatten() else {
-                    continue;
-                };
-                self.cell(cell, content);
-            }
-        }
-    }
-
-    /// Blocks in a cell are lines of it.
-    fn cell(&self, cell: Parent<'a>, node: &Node) {
-        let lines = nodes(node).collect::<Vec<_>>();
-        if lines.is_empty() {
-            return self.inline(cell, &node.children, Place::Line);
-        }
-        for (at, line) in lines.into_iter().enumerate() {
-            if at > 0 {
-                self.html(cell, "<br>");
-            }
-            match line.name.as_str() {
-                "paragraph" => self.inline(cell, &line.children, Place::Line),
-                "image" => self.image(cell, line),
-                _ => self.html(cell, &html_of(line)),
-            }
-        }
-    }
-
-    fn html(&self, parent: Parent<'a>, html: &str) {
+    pub(super) fn html(&self, parent: Parent<'a>, html: &str) {
         self.add(parent, NodeValue::HtmlInline(html.replace('|', "&#124;")));
     }
 
-    fn image(&self, parent: Parent<'a>, node: &Node) {
+    pub(super) fn image(&self, parent: Parent<'a>, node: &Node) {
         let text = |name: &str| {
             let text = node.attributes.get(name).and_then(Value::as_str);
             text.unwrap_or_default().replace(['\n', '\r'], " ")
@@ -299,7 +253,7 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn inline(&self, parent: Parent<'a>, units: &[Unit], place: Place) {
+    pub(super) fn inline(&self, parent: Parent<'a>, units: &[Unit], place: Place) {
         // Marks that go on are not closed in between.
         let mut open: Vec<(Wrap, Parent<'a>)> = Vec::new();
         let close = |open: &mut Vec<(Wrap, Parent<'a>)>, stays: usize| {
@@ -429,12 +383,12 @@ fn innermost<'a>(parent: Parent<'a>, open: &[(Wrap, Parent<'a>)]) -> Parent<'a> 
 }
 
 /// A node as HTML in one line, because a line without anything would end it.
-fn html_of(node: &Node) -> String {
+pub(super) fn html_of(node: &Node) -> String {
     let html = html::write_safely(&[Unit::Node(node.clone())]);
     html.replace('\n', "&#10;").replace('\r', "&#13;")
 }
 
-fn nodes(node: &Node) -> impl Iterator<Item = &Node> {
+pub(super) fn nodes(node: &Node) -> impl Iterator<Item = &Node> {
     node.children.iter().filter_map(|unit| match unit {
         Unit::Node(node) => Some(node),
         Unit::Character(..) | Unit::Other => None,
@@ -457,25 +411,4 @@ fn is_block(node: &Node) -> bool {
         || WRAPPERS.contains(&node.name.as_str())
         || matches!(node.name.as_str(), "image" | "quote")
         || nodes(node).any(is_block)
-}
-
-fn is_table(node: &Node) -> bool {
-    nodes(node).next().is_some()
-        && nodes(node).all(|row| {
-            row.name == "tableRow"
-                && nodes(row).all(|cell| matches!(cell.name.as_str(), "tableCell" | "tableHeader"))
-        })
-}
-
-/// The cells of a row; one that spans several columns is followed by as many empty ones.
-fn cells(row: &Node) -> Vec<Option<&Node>> {
-    /// More columns than a table has.
-    const MAX_COLUMNS: u64 = 1000;
-    let mut out = Vec::new();
-    for cell in nodes(row) {
-        let span = cell.attributes.get("colspan").and_then(Value::as_u64);
-        out.push(Some(cell));
-        out.extend((1..span.unwrap_or(1).min(MAX_COLUMNS)).map(|_| None));
-    }
-    out
 }

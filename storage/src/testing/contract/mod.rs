@@ -16,6 +16,7 @@ use crate::{
 mod access;
 mod batches;
 mod events;
+mod history;
 mod reading;
 mod rooms;
 mod sharing;
@@ -24,6 +25,7 @@ mod snapshots;
 pub use access::*;
 pub use batches::*;
 pub use events::*;
+pub use history::*;
 pub use reading::*;
 pub use rooms::*;
 pub use sharing::*;
@@ -89,6 +91,13 @@ macro_rules! store_contract {
             a_cancelled_commit_is_stored_whole_or_not_at_all
             check_works_and_writes_no_page
             a_page_in_the_trash_is_marked_and_otherwise_as_it_was
+            rows_that_a_snapshot_covers_stay_readable_in_order_with_their_authors
+            a_past_state_is_read_from_a_base_that_is_near
+            a_page_whose_rows_were_not_kept_begins_with_its_snapshot
+            what_is_forgotten_is_none_and_what_is_behind_it_stays
+            versions_are_listed_newest_first_and_named_ones_keep_their_base
+            two_stores_that_compact_at_once_archive_each_row_once
+            histories_that_are_too_long_are_found
             permissions_cover_a_page_by_its_id_and_by_prefix
             a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
             users_are_signed_out_and_blocked

@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod events;
+mod history;
 mod rooms;
 
 /// A store that fails on demand.

@@ -17,6 +17,10 @@ use crate::{
     StoredSnapshot, UserRecord, batch, readable,
 };
 
+mod history;
+
+use history::{PageHistory, StoredRow};
+
 /// What a store keeps, as plain data with the rules of the contract and nothing else: no clock, no entropy, no waiting.
 ///
 /// [`MemoryStore`] puts a lock around it; a simulation drives it directly.
@@ -24,6 +28,9 @@ use crate::{
 pub struct Tables {
     seed: u64,
     pages: BTreeMap<PageId, PageTable>,
+    /// Rows that a snapshot covers are kept.
+    keeps_history: bool,
+    last_version: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -31,7 +38,8 @@ struct PageTable {
     record: PageRecord,
     snapshot: Option<Snapshot>,
     /// The rows after the snapshot: their numbers follow each other, the last is `record.seq`.
-    log: VecDeque<LoggedUpdate>,
+    log: VecDeque<StoredRow>,
+    history: PageHistory,
 }
 
 impl Tables {
@@ -40,6 +48,17 @@ impl Tables {
         Self {
             seed,
             pages: BTreeMap::new(),
+            keeps_history: true,
+            last_version: 0,
+        }
+    }
+
+    /// Deletes rows that a snapshot covers.
+    #[must_use]
+    pub fn without_history(self) -> Self {
+        Self {
+            keeps_history: false,
+            ..self
         }
     }
 
@@ -48,12 +67,8 @@ impl Tables {
         let stored = self.pages.get(page)?;
         Some(StoredPage {
             record: stored.record.clone(),
-            snapshot: stored.snapshot.as_ref().map(|snapshot| StoredSnapshot {
-                seq: snapshot.seq,
-                state: snapshot.state.clone(),
-                state_vector: snapshot.state_vector.clone(),
-            }),
-            log: stored.log.iter().cloned().collect(),
+            snapshot: stored.covering(),
+            log: stored.log.iter().map(|row| row.update.clone()).collect(),
         })
     }
 
@@ -69,9 +84,9 @@ impl Tables {
             stored
                 .log
                 .iter()
-                .filter(|row| row.seq > after)
+                .filter(|row| row.update.seq > after)
                 .take(limit)
-                .cloned()
+                .map(|row| row.update.clone())
                 .collect(),
         )
     }
@@ -85,7 +100,7 @@ impl Tables {
     /// See [`Store::compact`].
     pub fn compact(&mut self, page: &PageId, snapshot: &Snapshot) -> Compaction {
         match self.pages.get_mut(page) {
-            Some(stored) => stored.compact(snapshot),
+            Some(stored) => stored.compact(snapshot, self.keeps_history),
             None => Compaction::Passed,
         }
     }
@@ -151,7 +166,22 @@ impl PageTable {
             },
             snapshot: None,
             log: VecDeque::new(),
+            history: PageHistory::default(),
         }
+    }
+
+    /// All rows that there are, those of the history first.
+    fn rows(&self) -> impl Iterator<Item = &StoredRow> {
+        self.history.rows.iter().chain(&self.log)
+    }
+
+    fn covering(&self) -> Option<StoredSnapshot> {
+        let snapshot = self.snapshot.as_ref()?;
+        Some(StoredSnapshot {
+            seq: snapshot.seq,
+            state: snapshot.state.clone(),
+            state_vector: snapshot.state_vector.clone(),
+        })
     }
 
     fn covered(&self) -> Seq {
@@ -163,11 +193,12 @@ impl PageTable {
         for update in &entry.updates {
             self.record.seq += 1;
             self.record.updated_at = now;
-            self.log.push_back(LoggedUpdate {
+            let update = LoggedUpdate {
                 seq: self.record.seq,
                 data: update.data.clone(),
                 user: update.user.as_deref().map(|user| readable::text(user).into()),
-            });
+            };
+            self.log.push_back(StoredRow { update, at: now });
         }
         if let Some(size_bytes) = entry.size_bytes {
             self.record.size_bytes = size_bytes;
@@ -179,12 +210,16 @@ impl PageTable {
         }
     }
 
-    fn compact(&mut self, snapshot: &Snapshot) -> Compaction {
+    fn compact(&mut self, snapshot: &Snapshot, keeps_history: bool) -> Compaction {
         if snapshot.seq <= self.covered() || snapshot.seq > self.record.seq {
             return Compaction::Passed;
         }
-        while self.log.front().is_some_and(|row| row.seq <= snapshot.seq) {
-            self.log.pop_front();
+        let is_covered = |row: &StoredRow| row.update.seq <= snapshot.seq;
+        let covered = self.log.iter().take_while(|row| is_covered(row)).count();
+        let covered = self.log.drain(..covered).collect();
+        if keeps_history {
+            let replaced = self.covering();
+            self.history.archive(covered, replaced.as_ref());
         }
         self.snapshot = Some(readable::snapshot(snapshot));
         Compaction::Compacted
@@ -204,9 +239,19 @@ pub struct MemoryStore {
 impl MemoryStore {
     /// An empty store.
     pub fn new() -> Self {
+        Self::with_history(true)
+    }
+
+    /// An empty store that keeps rows which a snapshot covers, or deletes them.
+    pub fn with_history(keeps_history: bool) -> Self {
         // The standard library's per-process keys: a restarted process must not hand out the generations of the last one.
+        let tables = Tables::new(RandomState::new().hash_one(0_u8));
+        let tables = match keeps_history {
+            true => tables,
+            false => tables.without_history(),
+        };
         Self {
-            tables: Mutex::new(Tables::new(RandomState::new().hash_one(0_u8))),
+            tables: Mutex::new(tables),
             access: Mutex::default(),
             rooms: Mutex::default(),
             epoch: format!("{:016x}", RandomState::new().hash_one(0_u8)),

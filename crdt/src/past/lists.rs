@@ -1,0 +1,561 @@
+//! What stands where in a document: its structs put in order, as every replica of Yjs puts them.
+//!
+//! Two states of one document are put together: of what the first knows its structs are taken, which may have content that the second
+//! has no more, and of the rest those of the second. Each list, and each key of a map, is a chain of items.
+
+use std::collections::BTreeMap;
+
+use super::PastError;
+use crate::encoding::Reader;
+use crate::id_set::IdRange;
+use crate::limits::Limits;
+use crate::state_vector::{ClientId, StateVector};
+use crate::update::{
+    ANY, DELETED, GC, Id, JSON, Parent, SKIP, STRING, Section, Struct, Update, read_head, read_struct,
+    write_part,
+};
+
+/// No item.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Items that are looked at to find places, at most. Documents that people write need a few for each of their structs.
+const MAX_STEPS: u64 = 20_000_000;
+
+/// Where a chain belongs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    Root(Box<str>),
+    Nested(Id),
+}
+
+/// A list, or the values of one key.
+#[derive(Debug)]
+pub(super) struct List {
+    pub(super) owner: Owner,
+    pub(super) key: Option<Box<str>>,
+    pub(super) first: u32,
+    pub(super) last: u32,
+}
+
+/// Consecutive ticks of one struct.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Item {
+    pub(super) id: Id,
+    pub(super) length: u32,
+    pub(super) list: u32,
+    pub(super) left: u32,
+    pub(super) right: u32,
+    pub(super) kind: u8,
+    origin: Option<Id>,
+    right_origin: Option<Id>,
+    source: Source,
+}
+
+/// Where a struct is, and how many ticks of it come before.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    is_second: bool,
+    at: u32,
+    offset: u32,
+}
+
+impl Item {
+    /// The id of its last tick.
+    pub(super) fn last_id(&self) -> Id {
+        let Id { client, clock } = self.id;
+        Id {
+            client,
+            clock: clock + self.length - 1,
+        }
+    }
+}
+
+/// Up to where a text has been walked.
+#[derive(Debug, Clone, Copy, Default)]
+struct Walked {
+    text: (bool, u32),
+    units: u32,
+    bytes: usize,
+}
+
+/// A document in order.
+#[derive(Debug)]
+pub(super) struct Lists {
+    first: Update,
+    second: Update,
+    items: Vec<Item>,
+    /// The item that begins at a clock.
+    starts: BTreeMap<ClientId, BTreeMap<u32, u32>>,
+    lists: Vec<List>,
+    by_owner: BTreeMap<Owner, BTreeMap<Option<Box<str>>, u32>>,
+    steps: u64,
+    walked: Walked,
+}
+
+/// A struct that waits for its place.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    clock: u32,
+    source: Source,
+}
+
+impl Lists {
+    pub(super) fn new(first: Update, second: Update) -> Result<Self, PastError> {
+        let known = first.state_vector();
+        let mut waiting: BTreeMap<ClientId, Vec<Waiting>> = BTreeMap::new();
+        for section in first.sections() {
+            collect(&first, section, 0, false, &mut waiting)?;
+        }
+        for section in second.sections() {
+            collect(&second, section, known.get(section.client), true, &mut waiting)?;
+        }
+        let mut lists = Self {
+            first,
+            second,
+            items: Vec::new(),
+            starts: BTreeMap::new(),
+            lists: Vec::new(),
+            by_owner: BTreeMap::new(),
+            steps: 0,
+            walked: Walked::default(),
+        };
+        lists.place_all(&waiting)?;
+        Ok(lists)
+    }
+
+    pub(super) fn state_vector(&self) -> StateVector {
+        let of = |update: &Update| {
+            update
+                .ranges()
+                .map(|range| (range.client, range.end))
+                .collect::<Vec<_>>()
+        };
+        let (mut all, mut known) = (of(&self.first), BTreeMap::new());
+        all.extend(of(&self.second));
+        for (client, end) in all {
+            let clock: &mut u32 = known.entry(client).or_default();
+            *clock = end.max(*clock);
+        }
+        known.into_iter().collect()
+    }
+
+    pub(super) fn list(&self, list: u32) -> Option<&List> {
+        self.lists.get(list as usize)
+    }
+
+    /// The chains in the type that an item is.
+    pub(super) fn within(&self, owner: Id) -> Vec<u32> {
+        let within = self.by_owner.get(&Owner::Nested(owner));
+        within
+            .map(|within| within.values().copied().collect())
+            .unwrap_or_default()
+    }
+
+    pub(super) fn item(&self, item: u32) -> Option<Item> {
+        self.items.get(item as usize).copied()
+    }
+
+    /// The items that begin in a range.
+    pub(super) fn beginning_in(&self, IdRange { client, range }: IdRange) -> impl Iterator<Item = Item> {
+        let starts = self.starts.get(&client);
+        let found = starts
+            .into_iter()
+            .flat_map(move |starts| starts.range(range.start..range.end.max(range.start)));
+        found.filter_map(|(_, &index)| self.item(index))
+    }
+
+    /// Cuts items so that one begins at this clock, if the clock is known.
+    pub(super) fn cut(&mut self, client: ClientId, clock: u32) {
+        self.starting_at(Id { client, clock });
+    }
+
+    fn place_all(&mut self, waiting: &BTreeMap<ClientId, Vec<Waiting>>) -> Result<(), PastError> {
+        let mut next: BTreeMap<ClientId, usize> = BTreeMap::new();
+        for &client in waiting.keys() {
+            // Whose structs are placed, and up to which clock something waits for that.
+            let mut stack = vec![(client, u32::MAX)];
+            while let Some(&(client, until)) = stack.last() {
+                let at = next.entry(client).or_default();
+                let found = waiting.get(&client).and_then(|waiting| waiting.get(*at));
+                let Some(&found) = found.filter(|found| found.clock <= until) else {
+                    stack.pop();
+                    continue;
+                };
+                let read = self.read(found.source)?;
+                let id = Id {
+                    client,
+                    clock: found.clock,
+                };
+                match self.missing(id, &read, waiting, &next) {
+                    Some(other) if stack.iter().any(|(client, _)| *client == other.client) => {
+                        return Err(PastError::Inconsistent);
+                    }
+                    Some(other) => stack.push((other.client, other.clock)),
+                    None => {
+                        *next.entry(client).or_default() += 1;
+                        let read = owned(&read, found.source.offset, id);
+                        self.place(id, read, found.source)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something that a struct needs and that has not got its place.
+    fn missing(
+        &self,
+        id: Id,
+        read: &Struct<'_>,
+        waiting: &BTreeMap<ClientId, Vec<Waiting>>,
+        next: &BTreeMap<ClientId, usize>,
+    ) -> Option<Id> {
+        let parent = match read.parent {
+            Some(Parent::Nested(parent)) => Some(parent),
+            Some(Parent::Root(_)) | None => None,
+        };
+        let needed = [read.origin, read.right_origin, parent].into_iter().flatten();
+        let mut needed = needed.filter(|needed| needed.client != id.client);
+        let is_missing = |needed: &Id| {
+            let at = next.get(&needed.client).copied().unwrap_or_default();
+            let first = waiting.get(&needed.client).and_then(|waiting| waiting.get(at));
+            first.is_some_and(|first| first.clock <= needed.clock)
+        };
+        needed.find(is_missing)
+    }
+
+    fn read(&self, source: Source) -> Result<Struct<'_>, PastError> {
+        let mut reader = Reader::starting_at(self.bytes(source), source.at as usize);
+        Ok(read_struct::<true>(&mut reader, &Limits::trusted())?)
+    }
+
+    fn bytes(&self, source: Source) -> &[u8] {
+        match source.is_second {
+            true => self.second.bytes(),
+            false => self.first.bytes(),
+        }
+    }
+
+    /// Puts a struct where it goes. One whose neighbour or parent is not there goes nowhere, as whatever is in something that is gone.
+    fn place(&mut self, id: Id, read: Owned, source: Source) -> Result<(), PastError> {
+        if matches!(read.kind, GC | SKIP) {
+            return Ok(());
+        }
+        let (left, right) = (
+            read.origin.map(|origin| self.ending_at(origin)),
+            read.right_origin.map(|origin| self.starting_at(origin)),
+        );
+        if left == Some(NONE) || right == Some(NONE) {
+            return Ok(());
+        }
+        let (left, right) = (left.unwrap_or(NONE), right.unwrap_or(NONE));
+        let neighbour = self.item(left).or_else(|| self.item(right));
+        let list = match (neighbour, read.owner) {
+            (Some(neighbour), _) => neighbour.list,
+            (None, Some(owner)) => {
+                if let Owner::Nested(parent) = owner
+                    && self.starting_at(parent) == NONE
+                {
+                    return Ok(());
+                }
+                self.list_of(owner, read.key)
+            }
+            (None, None) => return Ok(()),
+        };
+        let left = self.left_of(id, (read.origin, read.right_origin), (left, right), list)?;
+        let index = self.items.len() as u32;
+        let right = match self.item(left) {
+            Some(before) => before.right,
+            None => self.list(list).map_or(NONE, |list| list.first),
+        };
+        self.items.push(Item {
+            id,
+            length: read.length,
+            list,
+            left,
+            right,
+            kind: read.kind,
+            origin: read.origin,
+            right_origin: read.right_origin,
+            source,
+        });
+        self.link(index, left, right, list);
+        self.starts.entry(id.client).or_default().insert(id.clock, index);
+        Ok(())
+    }
+
+    fn link(&mut self, index: u32, left: u32, right: u32, list: u32) {
+        match self.items.get_mut(left as usize) {
+            Some(left) => left.right = index,
+            None => {
+                if let Some(list) = self.lists.get_mut(list as usize) {
+                    list.first = index;
+                }
+            }
+        }
+        match self.items.get_mut(right as usize) {
+            Some(right) => right.left = index,
+            None => {
+                if let Some(list) = self.lists.get_mut(list as usize) {
+                    list.last = index;
+                }
+            }
+        }
+    }
+
+    /// The item behind which a struct goes, among those that others put at the same place (Yjs, `Item.integrate`).
+    fn left_of(
+        &mut self,
+        id: Id,
+        (origin, right_origin): (Option<Id>, Option<Id>),
+        (left, right): (u32, u32),
+        list: u32,
+    ) -> Result<u32, PastError> {
+        let mut other = match self.item(left) {
+            Some(left) => left.right,
+            None => self.list(list).map_or(NONE, |list| list.first),
+        };
+        let mut place = left;
+        // The items that were passed, in order, and from where on they are in conflict with this one.
+        let (mut passed, mut conflicts) = (BTreeMap::new(), 0_usize);
+        while other != right
+            && let Some(item) = self.item(other)
+        {
+            self.steps += 1;
+            if self.steps > MAX_STEPS {
+                return Err(PastError::TooMuchWork);
+            }
+            passed.insert(other, passed.len());
+            if item.origin == origin {
+                if item.id.client < id.client {
+                    place = other;
+                    conflicts = passed.len();
+                } else if item.right_origin == right_origin {
+                    break;
+                }
+            } else {
+                let before = item.origin.map(|origin| self.containing(origin));
+                match before.and_then(|before| passed.get(&before)) {
+                    Some(&at) if at < conflicts => {
+                        place = other;
+                        conflicts = passed.len();
+                    }
+                    Some(_) => {}
+                    None => break,
+                }
+            }
+            other = item.right;
+        }
+        Ok(place)
+    }
+
+    fn list_of(&mut self, owner: Owner, key: Option<Box<str>>) -> u32 {
+        let next = self.lists.len() as u32;
+        let of_owner = self.by_owner.entry(owner.clone()).or_default();
+        let list = *of_owner.entry(key.clone()).or_insert(next);
+        if list == next {
+            self.lists.push(List {
+                owner,
+                key,
+                first: NONE,
+                last: NONE,
+            });
+        }
+        list
+    }
+
+    /// The item that has an id.
+    pub(super) fn containing(&self, id: Id) -> u32 {
+        let starts = self.starts.get(&id.client);
+        let found = starts.and_then(|starts| starts.range(..=id.clock).next_back());
+        let Some((&start, &index)) = found else {
+            return NONE;
+        };
+        match self.item(index) {
+            Some(item) if id.clock < start + item.length => index,
+            _ => NONE,
+        }
+    }
+
+    /// The item that begins with an id; what has it is cut.
+    fn starting_at(&mut self, id: Id) -> u32 {
+        let index = self.containing(id);
+        match self.item(index) {
+            Some(item) if item.id.clock < id.clock => self.split(index, item, id.clock),
+            _ => index,
+        }
+    }
+
+    /// The item that ends with an id; what has it is cut.
+    fn ending_at(&mut self, id: Id) -> u32 {
+        let index = self.containing(id);
+        if let Some(item) = self.item(index)
+            && item.last_id() != id
+        {
+            self.split(index, item, id.clock + 1);
+        }
+        index
+    }
+
+    /// Cuts an item before `clock`; gives the second part.
+    fn split(&mut self, index: u32, item: Item, clock: u32) -> u32 {
+        let (client, before) = (item.id.client, clock - item.id.clock);
+        let behind = self.items.len() as u32;
+        self.items.push(Item {
+            id: Id { client, clock },
+            length: item.length - before,
+            left: index,
+            origin: Some(Id {
+                client,
+                clock: clock - 1,
+            }),
+            source: Source {
+                offset: item.source.offset + before,
+                ..item.source
+            },
+            ..item
+        });
+        if let Some(first) = self.items.get_mut(index as usize) {
+            first.length = before;
+        }
+        self.link(behind, index, item.right, item.list);
+        self.starts.entry(client).or_default().insert(clock, behind);
+        behind
+    }
+
+    /// Writes the content of an item; says of which kind it is.
+    pub(super) fn write_content(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<u8, PastError> {
+        let source = item.source;
+        let mut reader = Reader::starting_at(self.bytes(source), source.at as usize);
+        let head = read_head(&mut reader)?;
+        if head.kind() == STRING {
+            let mut walked = self.walked;
+            let text = reader.string().map_err(crate::error::DecodeError::from)?;
+            if walked.text != (source.is_second, source.at) || walked.units > source.offset {
+                walked = Walked {
+                    text: (source.is_second, source.at),
+                    ..Walked::default()
+                };
+            }
+            walked.write(text, source.offset, item.length, out);
+            self.walked = walked;
+            return Ok(STRING);
+        }
+        let kind = head.kind();
+        let mut reader = Reader::starting_at(self.bytes(source), source.at as usize);
+        let read = read_struct::<true>(&mut reader, &Limits::trusted())?;
+        let until = source.offset + item.length;
+        if matches!(kind, ANY | JSON | DELETED) && (source.offset, item.length) != (0, read.length) {
+            let mut part = Vec::new();
+            let at = (source.at as usize, item.id.client, item.id.clock - source.offset);
+            write_part(&mut part, self.bytes(source), at, &read, (source.offset, until));
+            let mut reader = Reader::new(&part);
+            read_head(&mut reader)?;
+            out.extend_from_slice(part.get(reader.position()..).unwrap_or_default());
+            self.steps += u64::from(until);
+        } else {
+            let content = self.bytes(source).get(read.content..reader.position());
+            out.extend_from_slice(content.unwrap_or_default());
+        }
+        match self.steps > MAX_STEPS {
+            true => Err(PastError::TooMuchWork),
+            false => Ok(kind),
+        }
+    }
+}
+
+impl Walked {
+    /// Writes `length` UTF-16 units of a text from `offset` on. Of a character of two units that is cut, each half becomes U+FFFD, as in
+    /// Yjs.
+    fn write(&mut self, text: &str, offset: u32, length: u32, out: &mut Vec<u8>) {
+        use crate::encoding::Write as _;
+        let end = offset + length;
+        let mut part = String::new();
+        for letter in text.get(self.bytes..).unwrap_or_default().chars() {
+            let units = letter.len_utf16() as u32;
+            let (from, until) = (self.units.max(offset), (self.units + units).min(end));
+            if self.units >= end {
+                break;
+            }
+            match until.saturating_sub(from) {
+                0 => {}
+                all if all == units => part.push(letter),
+                _ => part.push(char::REPLACEMENT_CHARACTER),
+            }
+            // The second half may be asked for next.
+            if self.units + units > end {
+                break;
+            }
+            self.units += units;
+            self.bytes += letter.len_utf8();
+        }
+        out.put_string(&part);
+    }
+}
+
+/// What is needed of a struct to place it.
+struct Owned {
+    kind: u8,
+    length: u32,
+    origin: Option<Id>,
+    right_origin: Option<Id>,
+    owner: Option<Owner>,
+    key: Option<Box<str>>,
+}
+
+/// A struct without `offset` ticks at its start, in the place of which stands what comes before.
+fn owned(read: &Struct<'_>, offset: u32, id: Id) -> Owned {
+    let is_cut = offset > 0;
+    let before = id.clock.checked_sub(1).map(|clock| Id {
+        client: id.client,
+        clock,
+    });
+    let owner = match read.parent {
+        Some(Parent::Root(name)) => Some(Owner::Root(name.into())),
+        Some(Parent::Nested(parent)) => Some(Owner::Nested(parent)),
+        None => None,
+    };
+    Owned {
+        kind: read.kind(),
+        length: read.length - offset,
+        origin: if is_cut { before } else { read.origin },
+        right_origin: read.right_origin,
+        owner: owner.filter(|_| !is_cut),
+        key: read.key.filter(|_| !is_cut).map(Into::into),
+    }
+}
+
+/// Collects where the structs of a section are, from clock `from` on.
+fn collect(
+    update: &Update,
+    section: &Section,
+    from: u32,
+    is_second: bool,
+    waiting: &mut BTreeMap<ClientId, Vec<Waiting>>,
+) -> Result<(), PastError> {
+    if section.end <= from {
+        return Ok(());
+    }
+    let mut reader = Reader::starting_at(update.bytes(), section.first as usize);
+    let mut clock = section.start;
+    let of_client = waiting.entry(section.client).or_default();
+    for _ in 0..section.count {
+        let at = reader.position() as u32;
+        let read = read_struct::<true>(&mut reader, &Limits::trusted())?;
+        let end = clock + read.length;
+        if end > from {
+            let offset = from.saturating_sub(clock);
+            let source = Source {
+                is_second,
+                at,
+                offset,
+            };
+            of_client.push(Waiting {
+                clock: clock + offset,
+                source,
+            });
+        }
+        clock = end;
+    }
+    Ok(())
+}
