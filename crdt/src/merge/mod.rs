@@ -21,6 +21,7 @@ mod json;
 mod live;
 mod marks;
 mod nearness;
+mod refusal;
 mod row;
 mod shown;
 mod text;
@@ -32,7 +33,6 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map as Object, Value};
-use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
 
 pub use append::Append;
@@ -40,6 +40,7 @@ pub use base::{Candidate, nearest};
 pub use edits::SmallEdit;
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER, thing_id};
 pub use nearness::nearest_object;
+pub use refusal::{MergeError, MergeRefusal};
 pub use shown::thing_in;
 
 use crate::content::nodes::{self, Unit};
@@ -128,84 +129,6 @@ pub struct Whole {
     pub format: Format,
     /// The root type that holds it.
     pub field: String,
-}
-
-/// Why a save is not merged: its author's fault.
-#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
-pub enum MergeRefusal {
-    /// The page holds something else than what is saved.
-    #[error("the page holds {held}, into which this content cannot be merged")]
-    Conflict {
-        /// What it holds.
-        held: String,
-    },
-    /// The content is not of the format that it is said to be.
-    #[error("the content is malformed: {reason}")]
-    Malformed {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// Several root types come into question, and none is named.
-    #[error("the page has several fields: say which of `{fields}` is meant")]
-    Ambiguous {
-        /// Their names.
-        fields: String,
-    },
-    /// An edit is none that there is.
-    #[error("the edit is malformed: {reason}")]
-    Edit {
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// There is no such place in the page.
-    #[error("{reason}")]
-    NoSuchPlace {
-        /// Which one.
-        reason: String,
-    },
-    /// What was to be tested is otherwise.
-    #[error("the value at `{path}` is another one")]
-    TestFailed {
-        /// Where.
-        path: String,
-    },
-    /// There is no such thing on the page.
-    #[error("there is nothing with the id `{id}`")]
-    NotFound {
-        /// The id.
-        id: String,
-    },
-}
-
-impl MergeRefusal {
-    fn malformed(reason: impl Into<String>) -> Self {
-        Self::Malformed {
-            reason: reason.into(),
-        }
-    }
-
-    fn edit(reason: impl Into<String>) -> Self {
-        Self::Edit {
-            reason: reason.into(),
-        }
-    }
-
-    pub(crate) fn conflict(held: FieldType) -> Self {
-        Self::Conflict {
-            held: held.name().to_owned(),
-        }
-    }
-}
-
-/// Why a save was not merged.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum MergeError {
-    /// It is refused.
-    #[error(transparent)]
-    Refused(#[from] MergeRefusal),
-    /// The document cannot be read.
-    #[error(transparent)]
-    View(#[from] ViewError),
 }
 
 impl View {

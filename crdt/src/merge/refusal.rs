@@ -1,0 +1,85 @@
+//! Why a save or an edit is not merged.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::content::FieldType;
+use crate::view::ViewError;
+
+/// Why a save is not merged: its author's fault.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum MergeRefusal {
+    /// The page holds something else than what is saved.
+    #[error("the page holds {held}, into which this content cannot be merged")]
+    Conflict {
+        /// What it holds.
+        held: String,
+    },
+    /// The content is not of the format that it is said to be.
+    #[error("the content is malformed: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Several root types come into question, and none is named.
+    #[error("the page has several fields: say which of `{fields}` is meant")]
+    Ambiguous {
+        /// Their names.
+        fields: String,
+    },
+    /// An edit is none that there is.
+    #[error("the edit is malformed: {reason}")]
+    Edit {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such place in the page.
+    #[error("{reason}")]
+    NoSuchPlace {
+        /// Which one.
+        reason: String,
+    },
+    /// What was to be tested is otherwise.
+    #[error("the value at `{path}` is another one")]
+    TestFailed {
+        /// Where.
+        path: String,
+    },
+    /// There is no such thing on the page.
+    #[error("there is nothing with the id `{id}`")]
+    NotFound {
+        /// The id.
+        id: String,
+    },
+}
+
+impl MergeRefusal {
+    pub(super) fn malformed(reason: impl Into<String>) -> Self {
+        Self::Malformed {
+            reason: reason.into(),
+        }
+    }
+
+    pub(super) fn edit(reason: impl Into<String>) -> Self {
+        Self::Edit {
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn conflict(held: FieldType) -> Self {
+        Self::Conflict {
+            held: held.name().to_owned(),
+        }
+    }
+}
+
+/// Why a save was not merged.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum MergeError {
+    /// It is refused.
+    #[error(transparent)]
+    Refused(#[from] MergeRefusal),
+    /// The document cannot be read.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
