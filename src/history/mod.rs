@@ -197,3 +197,6 @@ pub(crate) fn parts(past: Past) -> impl Iterator<Item = Bytes> {
         .into_iter()
         .chain(past.rows.into_iter().map(|row| row.data))
 }
+
+#[cfg(test)]
+mod tests;
