@@ -35,7 +35,7 @@ pub use merge::{
     Save, SmallEdit, Whole, nearest, nearest_object, thing_id, thing_in,
 };
 pub use message::Message;
-pub use past::{Deeds, PastError, Row, restore, undo};
+pub use past::{Deeds, Fate, PastError, Piece, Row, Thing, compare, restore, undo};
 pub use pending::PendingFull;
 pub use places::{ItemId, Offset, Place, RelativePosition};
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};

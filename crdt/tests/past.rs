@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use pageroom_crdt::{
-    ClientId, Deeds, Document, Limits, Row, restore,
+    ClientId, Deeds, Document, Fate, Limits, Piece, Row, Thing, compare, restore,
     testing::{Random, Replica},
     undo,
 };
@@ -178,4 +178,88 @@ fn undoing_what_one_did_leaves_what_others_did() {
     assert_eq!(without(1, 3, 5), " zwei three");
     assert_eq!(without(0, 4, 5), "zero one zwei three four");
     assert_eq!(without(0, 2, 5), "one zwei three four");
+}
+
+/// What a comparison says of one root, as the earlier and as the later state have it.
+fn sides(pieces: &[Piece]) -> (String, String) {
+    let side = |missing: Fate| {
+        let there = pieces.iter().filter(|piece| piece.fate != missing);
+        let text = there.filter_map(|piece| match &piece.thing {
+            Thing::Text(text) => Some(text.as_str()),
+            Thing::Node(_) | Thing::Value(_) | Thing::Embed => None,
+        });
+        text.collect::<String>().replace('\u{1f600}', "\u{fffd}\u{fffd}")
+    };
+    (side(Fate::Inserted), side(Fate::Deleted))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_two_states_have_apart_makes_the_one_and_the_other(seed: u64, clients in 1u64..4, edits in 1usize..50, at in 0.0..1.0f64) {
+        let rows = log(seed, clients, edits);
+        let from = (rows.len() as f64 * at) as usize;
+        let parts = |rows: &[(Bytes, u64)]| rows.iter().map(|(update, _)| update.clone()).collect::<Vec<_>>();
+        let fields = compare(Limits::default(), parts(&rows[..from]), parts(&rows[from..]), None).unwrap();
+        let (mut before, mut after) = (load(&rows[..from]), load(&rows));
+        for (name, pieces) in fields.iter().filter(|(name, _)| ["text", "notes", "title"].contains(&name.as_str())) {
+            let (first, second) = sides(pieces);
+            let text = |document: &mut Document| {
+                let text = content(document)[name].as_str().unwrap_or_default().to_owned();
+                text.replace('\u{1f600}', "\u{fffd}\u{fffd}")
+            };
+            prop_assert_eq!(first, text(&mut before), "{} before", name);
+            prop_assert_eq!(second, text(&mut after), "{} after", name);
+        }
+        // All that was not there before was done by one of the rows.
+        let pieces = fields.iter().flat_map(|(_, pieces)| pieces);
+        for piece in pieces.filter(|piece| piece.fate != Fate::Kept) {
+            prop_assert!(piece.row.is_some_and(|row| row < rows.len() - from), "{:?}", piece);
+        }
+    }
+}
+
+#[test]
+fn a_comparison_names_the_row_of_everything_and_what_is_in_a_tree() {
+    let (mut ada, mut bob) = (Replica::new(ClientId(1)), Replica::new(ClientId(2)));
+    let first = ada.insert(0, "one two three");
+    bob.apply(&first);
+    let second = bob.replace(4, 3, "zwei");
+    ada.apply(&second);
+    let third = ada.insert(13, "!");
+    let fields = compare(
+        Limits::default(),
+        [first.clone()],
+        [second.clone(), third.clone()],
+        Some("text"),
+    )
+    .unwrap();
+    let said: Vec<_> = fields[0]
+        .1
+        .iter()
+        .map(|piece| (piece.fate, piece.thing.clone(), piece.row))
+        .collect();
+    let text = |text: &str| Thing::Text(text.to_owned());
+    let mut expected = vec![
+        (Fate::Kept, text("one "), None),
+        (Fate::Inserted, text("zwei"), Some(0)),
+        (Fate::Deleted, text("two"), Some(0)),
+        (Fate::Kept, text(" thre"), None),
+        (Fate::Inserted, text("!"), Some(1)),
+        (Fate::Kept, text("e"), None),
+    ];
+    if said[1].0 == Fate::Deleted {
+        expected.swap(1, 2);
+    }
+    assert_eq!(said, expected);
+    // From an empty page on it is known of everything who wrote it.
+    let fields = compare(Limits::default(), [], [first, second, third], Some("text")).unwrap();
+    let said: Vec<_> = fields[0]
+        .1
+        .iter()
+        .map(|piece| (piece.thing.clone(), piece.row))
+        .collect();
+    let parts = [("one ", 0), ("zwei", 1), (" thre", 0), ("!", 2), ("e", 0)];
+    assert_eq!(said, parts.map(|(part, row)| (text(part), Some(row))));
 }

@@ -13,6 +13,7 @@ mod editing;
 mod feed;
 mod keep;
 mod keeper;
+mod marks;
 
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 pub use editing::Editing;
 pub use feed::{ChangeFeed, Follower};
 pub use keep::{Keep, KeepError};
+pub use marks::{Author, html as marked_html, json as marked_json};
 
 use crate::rooms::heavily;
 
@@ -195,3 +197,6 @@ pub(crate) fn parts(past: Past) -> impl Iterator<Item = Bytes> {
         .into_iter()
         .chain(past.rows.into_iter().map(|row| row.data))
 }
+
+#[cfg(test)]
+mod tests;

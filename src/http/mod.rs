@@ -4,6 +4,7 @@ mod audit;
 mod body;
 mod bridge;
 mod changes;
+mod compare;
 mod content;
 mod demo;
 mod error;
@@ -255,6 +256,8 @@ pub fn router(parts: Parts) -> Router {
             post(restore::restore),
         )
         .route("/api/pages/{id}/undo", post(restore::undo))
+        .route("/api/pages/{id}/compare", get(compare::compare))
+        .route("/api/pages/{id}/blame", get(compare::blame))
         .route("/api/pages/{id}/permissions", get(permissions::list))
         .route(
             "/api/pages/{id}/permissions/{user}",

@@ -616,3 +616,117 @@ async fn what_one_user_did_is_undone_and_what_others_did_stays() {
     }
     assert_eq!(users.say("eve", "undo", undo(1, 1)).await.error(), "read_only");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_states_are_compared_and_what_is_there_now_has_its_authors() {
+    let users = Users::start().await;
+    users.write("ada", insertion(1, 0, "one two")).await;
+    let version = users.say("ada", "versions", json!({})).await.json()["version"].clone();
+    users.write("bob", deletion(1, 0, 4)).await;
+    users.write("bob", insertion(1, 7, " <b>")).await;
+    users.write("ada", insertion(1, 11, "!")).await;
+    let get = async |path: &str| users.ask("eve", Method::GET, path, Bytes::new()).await;
+    let pieces = |answer: &Answer, fields: &[&str]| -> Vec<Vec<Value>> {
+        let body = answer.json();
+        let pieces = body["fields"]["text"].as_array().expect("a list").iter();
+        pieces
+            .map(|piece| fields.iter().map(|field| piece[*field].clone()).collect())
+            .collect()
+    };
+    let compared = get("compare?from=1&to=4").await;
+    let expected = [
+        vec![json!("delete"), json!("one "), json!("bob"), json!(2)],
+        vec![json!("keep"), json!("two"), Value::Null, Value::Null],
+        vec![json!("insert"), json!(" <b>"), json!("bob"), json!(3)],
+        vec![json!("insert"), json!("!"), json!("ada"), json!(4)],
+    ];
+    assert_eq!(pieces(&compared, &["op", "text", "user", "seq"]), expected);
+    let by_version = get(&format!("compare?fromVersion={version}")).await;
+    assert_eq!(by_version.json(), compared.json());
+    let html = get("compare?from=1&format=html").await;
+    assert_eq!(html.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(
+        html.text(),
+        "<section data-field=\"text\"><del data-seq=\"2\" data-user=\"bob\">one </del>two\
+         <ins data-seq=\"3\" data-user=\"bob\"> &lt;b&gt;</ins><ins data-seq=\"4\" data-user=\"ada\">!</ins></section>"
+    );
+    let blamed = get("blame?field=text").await;
+    let expected = [
+        vec![json!("two"), json!("ada"), json!(1)],
+        vec![json!(" <b>"), json!("bob"), json!(3)],
+        vec![json!("!"), json!("ada"), json!(4)],
+    ];
+    assert_eq!(pieces(&blamed, &["text", "user", "seq"]), expected);
+    assert_eq!(get("blame?field=none").await.json()["fields"], json!({}));
+    for (path, code) in [
+        ("compare", "malformed"),
+        ("compare?from=4&to=1", "malformed"),
+        ("compare?from=1&fromVersion=1", "malformed"),
+        ("compare?from=1&format=pdf", "malformed"),
+        ("compare?from=1&to=99", "not_found"),
+    ] {
+        assert_eq!(get(path).await.error(), code, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_killed_again_and_again_loses_no_row_of_the_past_nor_its_author() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}", folder.path().join("pages.db").display());
+    let environment = [
+        ("DATABASE_URL", url.as_str()),
+        ("JWT_SECRET", SECRET),
+        ("PAGEROOM_SNAPSHOT_INTERVAL_SECONDS", "1"),
+    ];
+    let bearer = |user: &str| format!("Bearer {}", token(user, &json!({ "*": "edit" })));
+    let (ada, bob) = (bearer("ada"), bearer("bob"));
+    let mut clock = 0;
+    for _ in 0..3 {
+        let process = crate::support::process::Process::start(&environment);
+        let address = process.address().await;
+        // Long enough for snapshots in between, each of which moves rows.
+        let covered = async || {
+            let described = get_with(address, "/api/pages/page", &[("authorization", &ada)]).await;
+            described.json()["historyBytes"].as_u64().unwrap_or(0)
+        };
+        let before = if clock == 0 { 0 } else { covered().await };
+        loop {
+            let user = if clock % 2 == 0 { &ada } else { &bob };
+            let update = insertion(1, clock, "x");
+            let headers = [("authorization", user.as_str())];
+            let posted = send(address, Method::POST, "/api/pages/page/updates", &headers, update).await;
+            assert_eq!(posted.status, StatusCode::OK, "{posted:?}");
+            clock += 1;
+            if clock % 10 == 0 && covered().await > before {
+                break;
+            }
+        }
+        process.signal("KILL");
+    }
+    let process = crate::support::process::Process::start(&environment);
+    let address = process.address().await;
+    let (mut since, mut authors) = (0, Vec::new());
+    loop {
+        let path = format!("/api/pages/page/changes?since={since}&limit=1000");
+        let changes = get_with(address, &path, &[("authorization", &ada)]).await.json();
+        assert_eq!(changes["complete"], true);
+        for change in changes["changes"].as_array().expect("a list") {
+            since += 1;
+            assert_eq!(change["seq"], since, "no hole and no row twice");
+            authors.push(change["user"].as_str().expect("an author").to_owned());
+        }
+        if changes["next"].is_null() {
+            break;
+        }
+    }
+    assert_eq!(since, u64::from(clock), "what was acknowledged");
+    let expected: Vec<_> = (0..clock)
+        .map(|row| if row % 2 == 0 { "ada" } else { "bob" })
+        .collect();
+    assert_eq!(authors, expected);
+    for seq in [1, clock / 2, clock - 1] {
+        let path = format!("/api/pages/page/content?format=text&seq={seq}");
+        let then = get_with(address, &path, &[("authorization", &ada)]).await;
+        assert_eq!(then.text().len(), seq as usize);
+    }
+}

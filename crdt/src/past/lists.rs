@@ -143,6 +143,14 @@ impl Lists {
         self.lists.get(list as usize)
     }
 
+    /// The chains of root types: the name of the root, the key, and the first item.
+    pub(super) fn roots(&self) -> impl Iterator<Item = (&str, Option<&str>, u32)> {
+        self.lists.iter().filter_map(|list| match &list.owner {
+            Owner::Root(name) => Some((&**name, list.key.as_deref(), list.first)),
+            Owner::Nested(_) => None,
+        })
+    }
+
     /// The chains in the type that an item is.
     pub(super) fn within(&self, owner: Id) -> Vec<u32> {
         let within = self.by_owner.get(&Owner::Nested(owner));

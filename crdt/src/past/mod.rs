@@ -4,6 +4,7 @@
 //! does. So the outcome is an update like any other, under a client id of its own, which merges with what others write meanwhile and
 //! which a client can undo in turn.
 
+mod compare;
 mod deeds;
 mod lists;
 mod revert;
@@ -11,6 +12,7 @@ mod revert;
 use bytes::Bytes;
 use thiserror::Error;
 
+pub use compare::{Fate, Piece, Thing, compare};
 pub use deeds::{Deeds, Row};
 
 use crate::document::Document;

@@ -1,0 +1,125 @@
+//! REST for who wrote what: two states of a page compared, and the text of now attributed to its authors.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{HeaderMap, Uri, header},
+    response::{IntoResponse, Response},
+};
+use crdt::{Fate, Piece};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use storage::{PageId, Seq};
+
+use super::{
+    App, HttpError,
+    page_state::head,
+    pages::PageInPath,
+    past::{When, not_kept},
+};
+use crate::{
+    history::{Author, PAST_AT_ONCE, marked_html, marked_json},
+    rooms::{Refusal, RefusalCode, Role},
+};
+
+/// Rows between two states that are compared.
+const MAX_COMPARED_ROWS: u64 = 50_000;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Compared {
+    from: Option<Seq>,
+    from_version: Option<u64>,
+    to: Option<Seq>,
+    to_version: Option<u64>,
+    field: Option<String>,
+    format: Option<String>,
+}
+
+/// `GET /api/pages/{id}/compare`: what was inserted and deleted between two states, by whom.
+pub(super) async fn compare(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Compared>, QueryRejection>,
+) -> Result<Response, HttpError> {
+    app.allow(&headers, &uri, &page, Role::View).await?;
+    let Query(query) = query?;
+    let as_html = match query.format.as_deref() {
+        None | Some("json") => false,
+        Some("html") => true,
+        Some(_) => return Err(Refusal::malformed("format is `json` or `html`").into()),
+    };
+    let from = When::new(query.from, query.from_version).seq(&app, &page).await?;
+    let from = from.ok_or_else(|| Refusal::malformed("say `from` or `fromVersion`"))?;
+    let to = match When::new(query.to, query.to_version).seq(&app, &page).await? {
+        Some(to) => to,
+        None => head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?.0,
+    };
+    if to < from {
+        return Err(Refusal::malformed("the state compared with is the later one").into());
+    }
+    let (fields, rows) = between(&app, &page, (from, to), query.field).await?;
+    if as_html {
+        let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+        return Ok((kind, marked_html(&fields, &rows)).into_response());
+    }
+    let fields = marked_json(&fields, &rows, false);
+    Ok(Json(json!({ "fromSeq": from, "toSeq": to, "fields": fields })).into_response())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Blamed {
+    field: Option<String>,
+}
+
+/// `GET /api/pages/{id}/blame`: what the page says, in pieces of which each has one author. What is older than the history is nobody's.
+pub(super) async fn blame(
+    State(app): State<App>,
+    PageInPath(page): PageInPath,
+    headers: HeaderMap,
+    uri: Uri,
+    query: Result<Query<Blamed>, QueryRejection>,
+) -> Result<Json<Value>, HttpError> {
+    app.allow(&headers, &uri, &page, Role::View).await?;
+    let Query(query) = query?;
+    let (to, _) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
+    let first = app.store.history(&page).await?.first_seq;
+    let from = first.max(to.saturating_sub(MAX_COMPARED_ROWS));
+    let (mut fields, rows) = between(&app, &page, (from, to), query.field).await?;
+    for (_, pieces) in &mut fields {
+        pieces.retain(|piece| piece.fate != Fate::Deleted);
+    }
+    let fields = marked_json(&fields, &rows, true);
+    Ok(Json(json!({ "fromSeq": from, "seq": to, "fields": fields })))
+}
+
+type Marked = (Vec<(String, Vec<Piece>)>, Vec<Author>);
+
+/// What the states after two rows have apart, and the rows between them.
+async fn between(
+    app: &App,
+    page: &PageId,
+    (from, to): (Seq, Seq),
+    field: Option<String>,
+) -> Result<Marked, HttpError> {
+    if to - from > MAX_COMPARED_ROWS {
+        return Err(Refusal::too_large("states with at most 50000 rows between them are compared").into());
+    }
+    let _permit = PAST_AT_ONCE.acquire().await;
+    let past = app.store.past(page, from, to).await?.ok_or_else(not_kept)?;
+    let limits = app.gate;
+    let work = tokio::task::spawn_blocking(move || {
+        let (before, behind): (Vec<_>, Vec<_>) = past.rows.into_iter().partition(|row| row.seq <= from);
+        let authors = behind.iter().map(|row| (row.seq, row.user.clone())).collect();
+        let before = past
+            .base
+            .into_iter()
+            .chain(before.into_iter().map(|row| row.data));
+        let rows = behind.into_iter().map(|row| row.data);
+        Ok::<_, HttpError>((crdt::compare(limits, before, rows, field.as_deref())?, authors))
+    });
+    let done = work.await;
+    done.map_err(|_| Refusal::new(RefusalCode::Internal, "a defect of the server"))?
+}
