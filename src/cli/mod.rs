@@ -126,7 +126,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
         }
         Command::Migrate(settings) => {
             let config = environment.join(settings.check())?;
-            storage::migrate(config.database_url.expose())
+            storage::migrate(config.database_url.expose(), config.store.direct)
                 .await
                 .map_err(ServerError::from)?;
             writeln!(std::io::stdout(), "the schema is up to date")?;

@@ -158,7 +158,10 @@ impl Settings {
         let mut problems = Vec::new();
         let authenticator = self.auth.check(self.listen.host, &mut problems);
         let access = self.access.check(
-            &self.store.database_url,
+            self.store
+                .database_direct_url
+                .as_ref()
+                .unwrap_or(&self.store.database_url),
             (self.limits.rates(), self.limits.seats()),
             &mut problems,
         );
@@ -171,7 +174,8 @@ impl Settings {
         let patio = self.patio.check(broadcast_secret.as_ref(), &mut problems);
         let members = self.limits.max_connections_per_room;
         let events = self.events.check(members, patio, &mut problems);
-        if let Err(error) = storage::check_address(self.store.database_url.expose()) {
+        let store = self.store.options();
+        if let Err(error) = storage::check_address(self.store.database_url.expose(), store.direct.as_ref()) {
             problems.push(error.to_string());
         }
         if !problems.is_empty() {
@@ -185,7 +189,7 @@ impl Settings {
             http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds),
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
             database_url: self.store.database_url.clone(),
-            store: self.store.options(),
+            store,
             writer: self.writer(),
             authenticator,
             access,

@@ -206,6 +206,6 @@ impl AccessStore for PostgresStore {
     }
 
     fn access_listener(&self) -> Option<AccessListener> {
-        Some(AccessListener::new(self.connect.clone()))
+        Some(AccessListener::new(self.direct.clone()))
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     rows::{self, milliseconds},
 };
 
-const EPOCH: &str = "SELECT epoch FROM event_epoch";
+pub(super) const EPOCH: &str = "SELECT epoch FROM event_epoch";
 
 const LAST: &str = "SELECT coalesce(max(event_offset), 0)::bigint FROM kept_events";
 

@@ -12,6 +12,7 @@ mod contract;
 mod database;
 mod disk;
 mod outage;
+mod pooler;
 mod read_only;
 mod schema;
 mod waiting;
