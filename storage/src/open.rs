@@ -13,8 +13,8 @@ use crate::{
 pub struct StoreOptions {
     /// Whether the tables are created and brought up to date first. Without it, outdated tables are refused.
     pub migrate: bool,
-    /// Longest time a call may take, including waiting for a connection or for another process. Then it fails as
-    /// [`StoreError::Unavailable`].
+    /// Longest time a call may take, including waiting for a connection or for another process, and a little more where it is tried
+    /// again. Then it fails as [`StoreError::Unavailable`].
     pub timeout: Duration,
     /// Most connections for reading, at least one. There is one more for writing.
     pub readers: u32,

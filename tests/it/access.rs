@@ -28,7 +28,7 @@ use crate::support::{
     token::{SECRET, seconds_from_now, sign, token},
 };
 
-const LOCKED: [&str; 4] = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
+pub(crate) const LOCKED: [&str; 4] = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
 
 /// A change counts within this time.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
@@ -90,12 +90,12 @@ async fn join(server: &TestServer, page: &str, token: &str, author: u64) -> Resu
     Ok(client)
 }
 
-async fn member(server: &TestServer, page: &str, user: &str, author: u64) -> Client {
+pub(crate) async fn member(server: &TestServer, page: &str, user: &str, author: u64) -> Client {
     join(server, page, &bare(user), author).await.expect("a member")
 }
 
 /// The codes with which a connection is refused, or `let in`.
-async fn outcome(server: &TestServer, page: &str, token: &str) -> String {
+pub(crate) async fn outcome(server: &TestServer, page: &str, token: &str) -> String {
     match join(server, page, token, 99).await {
         Ok(_) => "let in".to_owned(),
         Err(closed) => {

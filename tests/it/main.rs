@@ -15,6 +15,7 @@ mod event_awareness;
 mod event_presence;
 mod event_rooms;
 mod events;
+mod failover;
 mod floods;
 mod hocuspocus;
 mod hocuspocus_access;

@@ -50,6 +50,9 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(40);
 /// that somebody holds for longer is asked for again later.
 const LONE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// A connection on which a statement that reads is not answered for so long may be half open.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// See the module.
 pub(crate) struct PostgresStore {
     timeout: Duration,
@@ -147,18 +150,27 @@ impl PostgresStore {
         }
     }
 
-    /// Runs a statement that reads.
-    async fn read<R>(&self, query: QueryAs<'_, Postgres, R, PgArguments>) -> Result<Vec<R>, StoreError>
+    /// Runs a statement that reads. On a connection that is gone or says nothing it is run once more on a new one: servers, firewalls and
+    /// fail-overs end connections without a word, and reading twice harms nobody.
+    async fn read<'q, R>(
+        &self,
+        query: impl Fn() -> QueryAs<'q, Postgres, R, PgArguments>,
+    ) -> Result<Vec<R>, StoreError>
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.in_time(self.timeout, async {
+        let attempt = async |query: QueryAs<'q, Postgres, R, PgArguments>| {
             let mut work = self.readers.begin().await?;
             let rows = work.fetch_all_as(query).await?;
             work.end().await?;
             Ok(rows)
-        })
-        .await
+        };
+        let patience = SILENCE.min(self.timeout / 2);
+        match self.in_time(patience, attempt(query())).await {
+            // A page that is large takes longer, and gets all of its time.
+            Err(StoreError::Unavailable { .. }) => self.in_time(self.timeout, attempt(query())).await,
+            read => read,
+        }
     }
 
     /// Runs statements that write in one transaction, and returns the rows that they answer with. A single statement is a
@@ -238,7 +250,7 @@ impl Store for PostgresStore {
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
         rows::page(
             page,
-            self.read(sqlx::query_as(statements::LOAD).bind(page.as_str()))
+            self.read(|| sqlx::query_as(statements::LOAD).bind(page.as_str()))
                 .await?,
         )
     }
@@ -249,10 +261,12 @@ impl Store for PostgresStore {
         after: Seq,
         limit: usize,
     ) -> Result<Option<Vec<LoggedUpdate>>, StoreError> {
-        let query = sqlx::query_as(statements::LOG)
-            .bind(page.as_str())
-            .bind(number(after))
-            .bind(number(limit));
+        let query = || {
+            sqlx::query_as(statements::LOG)
+                .bind(page.as_str())
+                .bind(number(after))
+                .bind(number(limit))
+        };
         Ok(rows::log(self.read(query).await?, after))
     }
 
@@ -302,7 +316,7 @@ impl Store for PostgresStore {
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
         let rows: Vec<HeadRow> = self
-            .read(sqlx::query_as(statements::PAGE).bind(page.as_str()))
+            .read(|| sqlx::query_as(statements::PAGE).bind(page.as_str()))
             .await?;
         rows.into_iter().next().map(HeadRow::into_record).transpose()
     }
@@ -317,12 +331,12 @@ impl Store for PostgresStore {
             return Ok(Vec::new());
         };
         let rows: Vec<HeadRow> = self
-            .read(
+            .read(|| {
                 sqlx::query_as(statements::PAGES)
-                    .bind(first)
-                    .bind(last)
-                    .bind(number(limit)),
-            )
+                    .bind(&first)
+                    .bind(&last)
+                    .bind(number(limit))
+            })
             .await?;
         rows.into_iter().map(HeadRow::into_record).collect()
     }
@@ -336,7 +350,7 @@ impl Store for PostgresStore {
 
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
         let rows: Vec<SnapshotRow> = self
-            .read(sqlx::query_as(statements::SNAPSHOT).bind(page.as_str()))
+            .read(|| sqlx::query_as(statements::SNAPSHOT).bind(page.as_str()))
             .await?;
         rows.into_iter()
             .next()
@@ -346,7 +360,7 @@ impl Store for PostgresStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         for (read_only, permitted) in self
-            .read::<(bool, bool)>(sqlx::query_as(statements::CHECK))
+            .read::<(bool, bool)>(|| sqlx::query_as(statements::CHECK))
             .await?
         {
             if read_only {

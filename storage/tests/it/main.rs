@@ -11,6 +11,8 @@ mod cluster;
 mod contract;
 mod database;
 mod disk;
+mod failover;
+mod forwarder;
 mod outage;
 mod pooler;
 mod read_only;

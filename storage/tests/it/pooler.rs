@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -18,7 +18,7 @@ use sqlx::Executor;
 use tempfile::TempDir;
 
 use crate::{
-    cluster::{run, runs_as_root},
+    cluster::{free_port, run, runs_as_root},
     database::{PostgresPlace, skipped},
 };
 
@@ -53,10 +53,7 @@ impl Pooler {
         let (host, server_port) = host.split_once(':').expect("a port");
         let database = database.split('?').next().unwrap_or_default().to_owned();
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a free port")
-            .port();
+        let port = free_port();
         // Few connections in turn: whatever a session keeps is soon somebody else's.
         let settings = format!(
             "[databases]\n* = host={host} port={server_port} user={user} connect_query='{begins}'\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
