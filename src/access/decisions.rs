@@ -48,7 +48,13 @@ impl Access {
         let opaque = credential.filter(|credential| is_opaque(credential.token()));
         let identity = match (&self.0.pagespace, opaque) {
             (Some(pagespace), Some(credential)) => pagespace.identify(credential.token(), now).await?,
-            _ => self.0.authenticator.identify(credential, now)?,
+            _ => {
+                let authenticator = &self.0.authenticator;
+                if let Some(credential) = credential {
+                    authenticator.look_for_keys(credential).await?;
+                }
+                authenticator.identify(credential, now)?
+            }
         };
         self.check_standing(&identity, now).await?;
         Ok(identity)
