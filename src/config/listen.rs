@@ -58,7 +58,7 @@ pub(super) struct ListenSettings {
 }
 
 /// An address of this machine; `localhost` is the only name that is one everywhere.
-fn own_address(text: &str) -> Result<IpAddr, String> {
+pub(crate) fn own_address(text: &str) -> Result<IpAddr, String> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.into());

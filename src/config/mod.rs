@@ -36,7 +36,7 @@ use self::{
     access::AccessSettings, events::EventSettings, limits::LimitSettings, listen::ListenSettings,
     patio::PatioSettings, reader::ReaderSettings, rooms::RoomSettings, store::StoreSettings,
 };
-pub(crate) use self::{auth::AuthSettings, environment::Environment};
+pub(crate) use self::{auth::AuthSettings, environment::Environment, listen::own_address};
 
 /// Pages in one transaction.
 const MAX_BATCH_PAGES: usize = 1000;

@@ -11,6 +11,7 @@ mod browsers;
 mod cli;
 mod components;
 mod contents;
+mod deploy;
 mod event_awareness;
 mod event_presence;
 mod event_rooms;
