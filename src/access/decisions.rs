@@ -56,7 +56,8 @@ impl Access {
                 authenticator.identify(credential, now)?
             }
         };
-        self.check_standing(&identity, now).await?;
+        let standing = self.check_standing(&identity, now).await;
+        standing.map_err(|refusal| refusal.of(identity.user.as_ref()))?;
         Ok(identity)
     }
 

@@ -100,6 +100,8 @@ pub struct ConfigError(pub Vec<String>);
 pub struct Config {
     /// Where to listen.
     pub address: SocketAddr,
+    /// Where the numbers are, if apart.
+    pub metrics_address: Option<SocketAddr>,
     /// Whether `/` serves the demo.
     pub demo: bool,
     /// Where the application's own pages come from.
@@ -183,6 +185,7 @@ impl Settings {
         }
         Ok(Config {
             address: SocketAddr::new(self.listen.host, self.listen.port),
+            metrics_address: self.listen.metrics_address,
             demo: self.listen.demo,
             own_pages: self.auth.own_pages(),
             public_url: self.listen.public_url.clone(),
