@@ -47,7 +47,7 @@ pub(super) async fn run(mut config: Config) -> Result<ExitCode, ServerError> {
         }
     }
     if let Some(Ok(address)) = server.metrics_address() {
-        tracing::info!("the numbers are at http://{address}/metrics");
+        tracing::info!("metrics are at http://{address}/metrics");
     }
     match server.run(stop).await {
         true => {

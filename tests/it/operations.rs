@@ -254,7 +254,7 @@ async fn numbers_may_be_at_an_address_of_their_own_and_are_nowhere_else_then() {
     ]);
     let address = server.address().await;
     assert_eq!(get(address, "/metrics").await.status.as_u16(), 404);
-    let apart = "the numbers are at http://";
+    let apart = "metrics are at http://";
     until("the numbers", async || server.log().contains(apart)).await;
     let log = server.log();
     let apart = log
