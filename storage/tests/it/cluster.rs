@@ -93,7 +93,13 @@ impl Cluster {
             .args(["stop", "--wait", "--mode=immediate"]));
     }
 
-    fn program(&self, name: &str) -> Command {
+    /// A file beside its data.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// One of its programs, run as whoever runs it.
+    pub(crate) fn program(&self, name: &str) -> Command {
         let program = self.programs.join(name);
         let mut command = if runs_as_root() {
             // The server refuses to run as root.

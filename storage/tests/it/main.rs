@@ -7,6 +7,7 @@
 )]
 
 mod address;
+mod backup;
 mod cluster;
 mod contract;
 mod database;
