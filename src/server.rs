@@ -29,7 +29,7 @@ use crate::{
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
     history::{ChangeFeed, Editing, History as PastOfPages},
-    http::{self, Parts, StoreProbe, TimedBody},
+    http::{self, App, Parts, StoreProbe, TimedBody},
     reader::Readers,
     rooms::{Compactor, FirstContent, Registry, StoreWriter},
     supervision::Supervisor,
@@ -72,6 +72,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 pub struct Server {
     listener: TcpListener,
     router: Router,
+    /// The numbers, if they are apart.
+    metrics: Option<(TcpListener, Router)>,
     registry: Registry,
     store: SharedStore,
     draining: Arc<AtomicBool>,
@@ -111,9 +113,11 @@ impl Server {
     /// Binds the address over a store that is open already.
     pub async fn bind_with(config: Config, store: SharedStore) -> Result<Self, ServerError> {
         let address = config.address;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| ServerError::Listen { address, source })?;
+        let listener = listen(address).await?;
+        let metrics_listener = match config.metrics_address {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
         let metrics = Metrics::new();
         let readers = Readers::new(config.readers);
         let supervisor = Supervisor::default();
@@ -187,7 +191,7 @@ impl Server {
         );
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
         background.spawn("clock of events", clock);
-        let router = http::router(Parts {
+        let app = App::new(Parts {
             broadcast_secret: config.broadcast_secret,
             indexer_token: config.indexer_token,
             admissions: admissions.clone(),
@@ -210,6 +214,7 @@ impl Server {
             past,
             gate,
             demo: config.demo,
+            metrics_apart: metrics_listener.is_some(),
             max_body_bytes: config.max_body_bytes,
             draining: draining.clone(),
             tasks: tasks.clone(),
@@ -220,7 +225,8 @@ impl Server {
         });
         Ok(Self {
             listener,
-            router,
+            metrics: metrics_listener.map(|listener| (listener, http::metrics_router(app.clone()))),
+            router: http::router(app),
             registry,
             store,
             draining,
@@ -239,6 +245,11 @@ impl Server {
     /// The address that is listened on.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// The address of the numbers, if they are apart.
+    pub fn metrics_address(&self) -> Option<io::Result<SocketAddr>> {
+        self.metrics.as_ref().map(|(listener, _)| listener.local_addr())
     }
 
     /// The rooms, for whoever embeds a server and wants to look into them.
@@ -278,7 +289,7 @@ impl Server {
                 () = self.supervisor.failed() => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => match self.admit(peer) {
-                        Some(permit) => self.serve(stream, peer, permit, hang_up.clone()),
+                        Some(permit) => self.serve(self.router.clone(), (stream, peer), permit, hang_up.clone()),
                         None => tracing::debug!("a connection over the limit was closed"),
                     },
                     Err(error) => {
@@ -288,10 +299,18 @@ impl Server {
                         spare = self.hang_up_on_next(spare, &error).await;
                     }
                 },
+                accepted = self.accept_apart() => if let Ok((router, stream, peer)) = accepted {
+                    // Whoever looks after the server is let in when others fill it.
+                    if let Some(permit) = self.admissions.accept(None) {
+                        self.serve(router, (stream, peer), permit, hang_up.clone());
+                    }
+                } else {
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                },
             }
         }
         self.draining.store(true, Ordering::Relaxed);
-        drop(self.listener);
+        drop((self.listener, self.metrics));
         hang_up.cancel();
         tracing::info!(
             rooms = self.registry.len(),
@@ -317,6 +336,15 @@ impl Server {
         stored && !self.supervisor.has_failed()
     }
 
+    /// Waits for whoever asks for the numbers where they are apart.
+    async fn accept_apart(&self) -> io::Result<(Router, TcpStream, SocketAddr)> {
+        let Some((listener, router)) = &self.metrics else {
+            return std::future::pending().await;
+        };
+        let (stream, peer) = listener.accept().await?;
+        Ok((router.clone(), stream, peer))
+    }
+
     /// Counts a connection. Behind a proxy there are many clients, which are counted by what they ask for.
     fn admit(&self, peer: SocketAddr) -> Option<HttpPermit> {
         let ip = peer.ip().to_canonical();
@@ -324,13 +352,19 @@ impl Server {
         self.admissions.accept((!is_proxy).then_some(ip))
     }
 
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, permit: HttpPermit, hang_up: CancellationToken) {
+    fn serve(
+        &self,
+        router: Router,
+        (stream, peer): (TcpStream, SocketAddr),
+        permit: HttpPermit,
+        hang_up: CancellationToken,
+    ) {
         // Without this, small frames wait for the peer's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
-        let (router, Patience { body, stall, head }) = (self.router.clone(), self.patience);
+        let Patience { body, stall, head } = self.patience;
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
         let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -377,6 +411,11 @@ async fn says_nothing(has_asked: &AtomicBool) {
     if has_asked.load(Ordering::Relaxed) {
         std::future::pending::<()>().await;
     }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| ServerError::Listen { address, source })
 }
 
 /// Opens the store, waiting for a database that is not there yet.

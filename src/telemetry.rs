@@ -2,9 +2,7 @@
 
 use std::{io::IsTerminal, sync::Arc, time::Duration};
 
-use metrics::{
-    Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit,
-};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use storage::StoreError;
 use tracing_subscriber::EnvFilter;
@@ -78,6 +76,76 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+/// All of them: name, kind, and what it says.
+pub const METRICS: [(&str, &str, &str); 18] = [
+    ("pageroom_connections_open", "gauge", "Connections open now."),
+    ("pageroom_rooms_open", "gauge", "Rooms in memory now."),
+    (
+        "pageroom_messages_received_total",
+        "counter",
+        "Messages received from clients.",
+    ),
+    (
+        "pageroom_received_bytes_total",
+        "counter",
+        "Payload received from clients, in bytes.",
+    ),
+    (
+        "pageroom_sent_bytes_total",
+        "counter",
+        "Frames sent to clients, in bytes.",
+    ),
+    ("pageroom_frames_sent_total", "counter", "Frames sent to clients."),
+    (
+        "pageroom_deltas_sent_total",
+        "counter",
+        "Deltas queued for members.",
+    ),
+    (
+        "pageroom_resyncs_total",
+        "counter",
+        "Members brought up to date after falling behind.",
+    ),
+    ("pageroom_room_open_seconds", "histogram", "Time to load a page."),
+    ("pageroom_store_commit_seconds", "histogram", "Time of a commit."),
+    ("pageroom_store_commit_pages", "histogram", "Pages in a commit."),
+    (
+        "pageroom_refusals_total",
+        "counter",
+        "Requests and messages that were refused, by the code of the refusal (`kind`).",
+    ),
+    (
+        "pageroom_errors_total",
+        "counter",
+        "What went wrong on our side, by `kind`.",
+    ),
+    (
+        "pageroom_store_errors_total",
+        "counter",
+        "Commits that failed, by `kind`.",
+    ),
+    (
+        "pageroom_store_up",
+        "gauge",
+        "Whether the last commit succeeded: 1, or 0 while commits fail.",
+    ),
+    (
+        "pageroom_store_queue_depth",
+        "gauge",
+        "Requests that wait for a commit.",
+    ),
+    (
+        "pageroom_unstored_bytes",
+        "gauge",
+        "Edits in memory that are not stored yet, in bytes.",
+    ),
+    (
+        "pageroom_token_keys_age_seconds",
+        "gauge",
+        "How long ago the keys at JWT_JWKS_URL were fetched.",
+    ),
+];
+
 const METADATA: Metadata<'static> = Metadata::new("pageroom", Level::INFO, None);
 const SECONDS: &[f64] = &[
     0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -105,40 +173,20 @@ impl Metrics {
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         let describe = Describe(&recorder);
+        describe.all();
         Self {
             handle,
-            connections_open: describe.gauge("pageroom_connections_open", "Connections open now."),
-            rooms_open: describe.gauge("pageroom_rooms_open", "Rooms in memory now."),
-            messages_in: describe.counter(
-                "pageroom_messages_received_total",
-                "Messages received from clients.",
-            ),
-            bytes_in: describe.counter(
-                "pageroom_received_bytes_total",
-                "Payload received from clients, in bytes.",
-            ),
-            bytes_out: describe.counter("pageroom_sent_bytes_total", "Frames sent to clients, in bytes."),
-            frames_out: describe.counter("pageroom_frames_sent_total", "Frames sent to clients."),
-            deltas_out: describe.counter("pageroom_deltas_sent_total", "Deltas queued for members."),
-            resyncs: describe.counter(
-                "pageroom_resyncs_total",
-                "Members brought up to date after falling behind.",
-            ),
-            room_open_seconds: describe.histogram(
-                "pageroom_room_open_seconds",
-                "Time to load a page.",
-                Unit::Seconds,
-            ),
-            store_commit_seconds: describe.histogram(
-                "pageroom_store_commit_seconds",
-                "Time of a commit.",
-                Unit::Seconds,
-            ),
-            store_commit_pages: describe.histogram(
-                "pageroom_store_commit_pages",
-                "Pages in a commit.",
-                Unit::Count,
-            ),
+            connections_open: describe.gauge("pageroom_connections_open"),
+            rooms_open: describe.gauge("pageroom_rooms_open"),
+            messages_in: describe.counter("pageroom_messages_received_total"),
+            bytes_in: describe.counter("pageroom_received_bytes_total"),
+            bytes_out: describe.counter("pageroom_sent_bytes_total"),
+            frames_out: describe.counter("pageroom_frames_sent_total"),
+            deltas_out: describe.counter("pageroom_deltas_sent_total"),
+            resyncs: describe.counter("pageroom_resyncs_total"),
+            room_open_seconds: describe.histogram("pageroom_room_open_seconds"),
+            store_commit_seconds: describe.histogram("pageroom_store_commit_seconds"),
+            store_commit_pages: describe.histogram("pageroom_store_commit_pages"),
             recorder: Arc::new(recorder),
         }
     }
@@ -199,25 +247,26 @@ impl Metrics {
 struct Describe<'a>(&'a PrometheusRecorder);
 
 impl Describe<'_> {
-    fn text(text: &'static str) -> SharedString {
-        SharedString::const_str(text)
+    fn all(&self) {
+        for (name, kind, text) in METRICS {
+            let (name, text) = (KeyName::from_const_str(name), SharedString::const_str(text));
+            match kind {
+                "gauge" => self.0.describe_gauge(name, None, text),
+                "counter" => self.0.describe_counter(name, None, text),
+                _ => self.0.describe_histogram(name, None, text),
+            }
+        }
     }
 
-    fn gauge(&self, name: &'static str, text: &'static str) -> Gauge {
-        self.0
-            .describe_gauge(KeyName::from_const_str(name), None, Self::text(text));
+    fn gauge(&self, name: &'static str) -> Gauge {
         self.0.register_gauge(&Key::from_static_name(name), &METADATA)
     }
 
-    fn counter(&self, name: &'static str, text: &'static str) -> Counter {
-        self.0
-            .describe_counter(KeyName::from_const_str(name), None, Self::text(text));
+    fn counter(&self, name: &'static str) -> Counter {
         self.0.register_counter(&Key::from_static_name(name), &METADATA)
     }
 
-    fn histogram(&self, name: &'static str, text: &'static str, unit: Unit) -> Histogram {
-        self.0
-            .describe_histogram(KeyName::from_const_str(name), Some(unit), Self::text(text));
+    fn histogram(&self, name: &'static str) -> Histogram {
         self.0.register_histogram(&Key::from_static_name(name), &METADATA)
     }
 }

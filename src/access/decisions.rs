@@ -48,9 +48,16 @@ impl Access {
         let opaque = credential.filter(|credential| is_opaque(credential.token()));
         let identity = match (&self.0.pagespace, opaque) {
             (Some(pagespace), Some(credential)) => pagespace.identify(credential.token(), now).await?,
-            _ => self.0.authenticator.identify(credential, now)?,
+            _ => {
+                let authenticator = &self.0.authenticator;
+                if let Some(credential) = credential {
+                    authenticator.look_for_keys(credential).await?;
+                }
+                authenticator.identify(credential, now)?
+            }
         };
-        self.check_standing(&identity, now).await?;
+        let standing = self.check_standing(&identity, now).await;
+        standing.map_err(|refusal| refusal.of(identity.user.as_ref()))?;
         Ok(identity)
     }
 

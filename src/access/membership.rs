@@ -116,7 +116,7 @@ impl Access {
         self.note(Note {
             action: "connect",
             outcome: came.map_or_else(|refusal| refusal.code.as_str(), |()| "ok"),
-            user,
+            user: user.or(came.err().and_then(|refusal| refusal.user.as_deref())),
             page: page.map(PageId::as_str),
             address: address.as_deref(),
             ..Note::default()

@@ -1,7 +1,13 @@
 //! Verifies signed tokens with keys that are each pinned to their algorithms.
 
-use std::{fmt, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    fmt,
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use axum::http::Uri;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Deserialize;
@@ -9,8 +15,10 @@ use serde::Deserialize;
 use super::{
     Identity, Secret,
     claims::{ClaimRules, Claims, Unproven, flaw},
+    key_address::KeyAddress,
     keys::{Key, KeyError, KeyFile},
 };
+use crate::rooms::Refusal;
 
 /// Longest token that is looked at, in bytes.
 pub(super) const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -35,12 +43,31 @@ impl Head {
     }
 }
 
+/// The header of a token.
+fn head(token: &str) -> Result<Head, Unproven> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Unproven::because("the token is too long"));
+    }
+    let head = token.split('.').next().and_then(decode);
+    let head = head.and_then(|head| serde_json::from_slice(&head).ok());
+    head.ok_or_else(|| Unproven::because("the token is no JSON Web Token"))
+}
+
+fn decode(part: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(part).ok()
+}
+
+fn is_secret(algorithm: Algorithm) -> bool {
+    matches!(algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
+}
+
 /// Verifies tokens with keys that are each pinned to their algorithms.
 #[derive(Clone)]
 pub struct TokenKeys {
     signing: Option<EncodingKey>,
     keys: Vec<Key>,
     file: Option<Arc<KeyFile>>,
+    address: Option<KeyAddress>,
     rules: ClaimRules,
 }
 
@@ -57,6 +84,7 @@ impl TokenKeys {
             signing: None,
             keys: Vec::new(),
             file: None,
+            address: None,
             rules,
         }
     }
@@ -79,25 +107,55 @@ impl TokenKeys {
         Ok(())
     }
 
+    /// Takes tokens that a key in the JSON Web Key Set at this address verifies.
+    pub fn add_address(&mut self, address: Uri) {
+        self.address = Some(KeyAddress::new(address));
+    }
+
     /// Whether no token can be verified.
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty() && self.file.is_none()
+        self.keys.is_empty() && self.file.is_none() && self.address.is_none()
+    }
+
+    /// How old the keys at an address are, if any have been fetched.
+    pub fn age(&self) -> Option<Duration> {
+        self.address.as_ref().and_then(KeyAddress::age)
+    }
+
+    /// Fetches keys from the address if a token may need them.
+    pub(super) async fn look_for(&self, token: &str) -> Result<(), Refusal> {
+        let Some(address) = &self.address else {
+            return Ok(());
+        };
+        match head(token) {
+            // Of the algorithms that keys at an address are for.
+            Ok(head) if head.algorithm().is_some_and(|algorithm| !is_secret(algorithm)) => {
+                match self.has_own(&head) {
+                    true => Ok(()),
+                    false => address.look_for(head.kid.as_deref()).await,
+                }
+            }
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether a key that is not at the address is named by a token.
+    fn has_own(&self, head: &Head) -> bool {
+        let from_file = self.file.as_ref().map(|file| file.keys(super::now()));
+        let from_file = from_file.iter().flat_map(|keys| keys.iter());
+        let mut own = self.keys.iter().chain(from_file);
+        head.kid.is_some() && own.any(|key| key.id == head.kid)
     }
 
     /// Who the bearer of `token` is.
     pub(super) fn verify(&self, token: &str, now: SystemTime) -> Result<Identity, Unproven> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(Unproven::because("the token is too long"));
-        }
+        let header = head(token)?;
         let mut parts = token.split('.');
         let (Some(head), Some(claims), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(Unproven::because("the token is no JSON Web Token"));
         };
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).ok();
-        let header = decode(head).and_then(|head| serde_json::from_slice::<Head>(&head).ok());
-        let header = header.ok_or_else(|| Unproven::because("the token is no JSON Web Token"))?;
         // RFC 7515 §4.1.11: a token that insists on an extension we do not know must not be taken.
         if header.crit.is_some() {
             return Err(Unproven::because("the token insists on an extension (`crit`)"));
@@ -122,12 +180,14 @@ impl TokenKeys {
     ) -> Result<(), Unproven> {
         let from_file = self.file.as_ref().map(|file| file.keys(super::now()));
         let from_file = from_file.iter().flat_map(|keys| keys.iter());
+        let from_address = self.address.as_ref().map(KeyAddress::keys);
+        let from_address = from_address.iter().flat_map(|keys| keys.iter());
         let is_named = |key: &Key| match (&key.id, &header.kid) {
             (Some(id), Some(named)) => id == named,
             (None, _) | (_, None) => true,
         };
         let (mut fits, mut named) = (false, false);
-        for key in self.keys.iter().chain(from_file) {
+        for key in self.keys.iter().chain(from_file).chain(from_address) {
             if !key.algorithms.contains(&algorithm) {
                 continue;
             }

@@ -173,7 +173,7 @@ fn strong_enough(key: &DecodingKey) -> Result<(), KeyError> {
 }
 
 /// Reads a JSON Web Key Set (RFC 7517).
-fn parse(text: &str) -> Result<Vec<Key>, KeyError> {
+pub(super) fn parse(text: &str) -> Result<Vec<Key>, KeyError> {
     let set: JwkSet =
         serde_json::from_str(text).map_err(|error| KeyError(format!("is no JSON Web Key Set: {error}")))?;
     if set.keys.len() > MAX_KEYS {

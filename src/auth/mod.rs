@@ -21,6 +21,7 @@ mod failures;
 mod field_cipher;
 mod identity;
 mod jwt;
+mod key_address;
 mod keys;
 mod origin;
 mod pagespace;
@@ -139,6 +140,14 @@ impl Authenticator {
         }
     }
 
+    /// Fetches keys where those of a token are at an address and not known.
+    pub(crate) async fn look_for_keys(&self, credential: &Credential) -> Result<(), Refusal> {
+        match self.is_backend(credential) {
+            true => Ok(()),
+            false => self.keys.look_for(credential.token()).await,
+        }
+    }
+
     /// Who the bearer of `credential` is. The message of a refusal tells a stranger no more than its code does.
     pub fn identify(&self, credential: Option<&Credential>, now: SystemTime) -> Result<Identity, Refusal> {
         let Some(credential) = credential else {
@@ -201,7 +210,7 @@ impl Authenticator {
             | Credential::Cookies(_) => match self.open {
                 true => Ok(Identity::guest(now)),
                 false => Err(Unproven::because(
-                    "no key is configured for what it is: JWT_SECRET, JWT_PUBLIC_KEY, JWT_JWKS_FILE, NEXTAUTH_SECRET or AUTH_SECRET",
+                    "no key is configured for what it is: JWT_SECRET, JWT_PUBLIC_KEY, JWT_JWKS_FILE, JWT_JWKS_URL, NEXTAUTH_SECRET or AUTH_SECRET",
                 )),
             },
         }

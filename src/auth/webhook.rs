@@ -18,13 +18,27 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
 
+/// Asks addresses of the web. Redirections are not followed.
+pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+pub(super) fn http_client() -> HttpClient {
+    let connector = HttpsConnectorBuilder::new()
+        .with_webpki_roots()
+        .https_or_http()
+        .enable_http1()
+        .build();
+    Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .build(connector)
+}
+
 /// An address of the application. Cheap to clone.
 #[derive(Clone)]
 pub struct Webhook {
     address: Uri,
     header: &'static str,
     secret: Option<Secret>,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
 }
 
 /// Why a message was not answered.
@@ -44,19 +58,11 @@ pub enum WebhookError {
 impl Webhook {
     /// A webhook at this address. With a secret each message is signed in this header.
     pub fn new(address: Uri, header: &'static str, secret: Option<Secret>) -> Self {
-        let connector = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .build(connector);
         Self {
             address,
             header,
             secret,
-            client,
+            client: http_client(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
-use storage::{PageId, PageIdError, StoreError, StoreOptions};
+use storage::{DirectUrl, PageId, PageIdError, StoreError, StoreOptions};
 
 use crate::{auth::Secret, rooms::open_document};
 
@@ -30,6 +30,14 @@ pub(super) struct ExportArgs {
         hide_env_values = true
     )]
     database_url: Secret,
+    /// Address of PostgreSQL itself, where that one leads through a pooler.
+    #[arg(
+        long,
+        env = "PAGEROOM_DATABASE_DIRECT_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    database_direct_url: Option<Secret>,
 }
 
 /// Why nothing was exported.
@@ -62,6 +70,10 @@ pub(super) async fn run(args: &ExportArgs) -> Result<(), ExportError> {
         &StoreOptions {
             migrate: false,
             create: false,
+            direct: args
+                .database_direct_url
+                .as_ref()
+                .map(|url| DirectUrl::new(url.expose())),
             ..StoreOptions::default()
         },
     )

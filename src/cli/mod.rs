@@ -1,6 +1,7 @@
 //! The command line: what each command does, and how an error becomes an exit code.
 
 mod export;
+mod health;
 mod reader;
 mod serve;
 mod token;
@@ -38,6 +39,8 @@ enum Command {
     Migrate(Box<Settings>),
     /// Check the settings, list everything that is wrong, and end.
     CheckConfig(Box<CheckArgs>),
+    /// Ask a running server whether it can do its work: ends with 0 if so, else with 1.
+    Health(health::HealthArgs),
     /// Mint a token with the configured secret, for trying things out.
     Token(Box<token::TokenArgs>),
     /// Write a page to standard output or a file.
@@ -66,6 +69,8 @@ enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Server(#[from] ServerError),
+    #[error(transparent)]
+    Health(#[from] health::HealthError),
     #[error(transparent)]
     Token(#[from] token::TokenError),
     #[error(transparent)]
@@ -126,7 +131,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
         }
         Command::Migrate(settings) => {
             let config = environment.join(settings.check())?;
-            storage::migrate(config.database_url.expose())
+            storage::migrate(config.database_url.expose(), config.store.direct)
                 .await
                 .map_err(ServerError::from)?;
             writeln!(std::io::stdout(), "the schema is up to date")?;
@@ -150,6 +155,11 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
                 writeln!(std::io::stdout(), "the store can be used")?;
             }
             writeln!(std::io::stdout(), "the configuration is good")?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Health(args) => {
+            environment.join(Ok(()))?;
+            health::run(&args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Token(args) => {

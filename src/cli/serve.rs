@@ -46,6 +46,9 @@ pub(super) async fn run(mut config: Config) -> Result<ExitCode, ServerError> {
             false => tracing::info!("listening: connect editors to ws://{address}/ws/PAGE"),
         }
     }
+    if let Some(Ok(address)) = server.metrics_address() {
+        tracing::info!("metrics are at http://{address}/metrics");
+    }
     match server.run(stop).await {
         true => {
             tracing::info!("stopped, everything is stored");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use hyper::Uri;
 
-use super::auth::{AuthSettings, check_length};
+use super::auth::{AuthSettings, check_length, web_address};
 use crate::access::{AccessConfig, RateLimits, SeatLimits, SourceName};
 use crate::auth::{PageSpaceConfig, Secret};
 
@@ -202,15 +202,8 @@ impl AccessSettings {
 
     fn webhook(&self, problems: &mut Vec<String>) -> Option<(Uri, Option<Secret>)> {
         let address = self.access_webhook_url.as_deref()?;
-        let uri = address.trim().parse::<Uri>().ok();
-        let uri =
-            uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-        if uri.is_none() {
-            problems.push(
-                "PAGEROOM_ACCESS_WEBHOOK_URL is no address of the web: write http://… or https://…"
-                    .to_owned(),
-            );
-        }
+        let uri = web_address("PAGEROOM_ACCESS_WEBHOOK_URL", address);
+        let uri = uri.map_err(|problem| problems.push(problem)).ok();
         Some((uri?, self.access_webhook_secret.clone()))
     }
 

@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use axum::http::Uri;
 use clap::Args;
 
 use crate::auth::{
@@ -27,6 +28,10 @@ pub(crate) struct AuthSettings {
     /// File of public keys (a JSON Web Key Set) for RS256, ES256 and EdDSA. It is read again when it changes.
     #[arg(long, env = "JWT_JWKS_FILE", value_name = "FILE")]
     jwt_jwks_file: Option<PathBuf>,
+    /// Address of public keys (a JSON Web Key Set) for RS256, ES256 and EdDSA. They are fetched when a token first needs them, when it names
+    /// one that is not known, and every five minutes; those that were fetched last count while the address is away.
+    #[arg(long, env = "JWT_JWKS_URL", value_name = "URL")]
+    jwt_jwks_url: Option<String>,
     /// Takes tokens that never expire. They end only when their user is signed out.
     #[arg(long, env = "PAGEROOM_TOKENS_WITHOUT_EXPIRY", default_value_t = false, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
     tokens_without_expiry: bool,
@@ -106,7 +111,7 @@ impl AuthSettings {
         let has_tokens = !keys.is_empty() || !sessions.is_empty();
         if keys.is_empty() && (self.jwt_issuer.is_some() || self.jwt_audience.is_some()) {
             problems.push(
-                "JWT_ISSUER and JWT_AUDIENCE mean nothing without JWT_SECRET, JWT_PUBLIC_KEY or JWT_JWKS_FILE".to_owned(),
+                "JWT_ISSUER and JWT_AUDIENCE mean nothing without JWT_SECRET, JWT_PUBLIC_KEY, JWT_JWKS_FILE or JWT_JWKS_URL".to_owned(),
             );
         }
         let open = match self.auth {
@@ -201,6 +206,12 @@ impl AuthSettings {
         {
             problems.push(format!("JWT_JWKS_FILE {} {error}", file.display()));
         }
+        if let Some(address) = &self.jwt_jwks_url {
+            match web_address("JWT_JWKS_URL", address) {
+                Ok(address) => keys.add_address(address),
+                Err(problem) => problems.push(problem),
+            }
+        }
         keys
     }
 
@@ -230,6 +241,13 @@ impl AuthSettings {
         }
         origins
     }
+}
+
+/// An address that can be asked.
+pub(super) fn web_address(name: &str, text: &str) -> Result<Uri, String> {
+    let uri = text.trim().parse::<Uri>().ok();
+    uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some())
+        .ok_or_else(|| format!("{name} is no address of the web: write http://… or https://…"))
 }
 
 /// Secrets that can be guessed are none.

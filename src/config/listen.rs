@@ -1,6 +1,6 @@
 //! Where the server listens, and what stands before it.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use clap::Args;
 use ipnet::IpNet;
@@ -34,6 +34,9 @@ pub(super) struct ListenSettings {
     /// Scheme, host, port and path under which clients reach the server, where it stands behind something that changes them.
     #[arg(long, env = "PAGEROOM_PUBLIC_URL", value_name = "URL")]
     pub(super) public_url: Option<PublicUrl>,
+    /// Address and port of `/metrics` alone, with `/healthz` and `/readyz`, such as `127.0.0.1:9090`. Without it they are where the rest is.
+    #[arg(long, env = "PAGEROOM_METRICS_ADDRESS", value_name = "ADDRESS:PORT")]
+    pub(super) metrics_address: Option<SocketAddr>,
     /// An HTTP connection stays open this long between two requests. Longer than the proxy before the server keeps one, or it finds
     /// connections closed.
     #[arg(
@@ -58,7 +61,7 @@ pub(super) struct ListenSettings {
 }
 
 /// An address of this machine; `localhost` is the only name that is one everywhere.
-fn own_address(text: &str) -> Result<IpAddr, String> {
+pub(crate) fn own_address(text: &str) -> Result<IpAddr, String> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("localhost") {
         return Ok(Ipv4Addr::LOCALHOST.into());

@@ -37,7 +37,7 @@ use self::{
     access::AccessSettings, events::EventSettings, limits::LimitSettings, listen::ListenSettings,
     patio::PatioSettings, reader::ReaderSettings, rooms::RoomSettings, store::StoreSettings,
 };
-pub(crate) use self::{auth::AuthSettings, environment::Environment};
+pub(crate) use self::{auth::AuthSettings, environment::Environment, listen::own_address};
 
 /// Pages in one transaction.
 const MAX_BATCH_PAGES: usize = 1000;
@@ -101,6 +101,8 @@ pub struct ConfigError(pub Vec<String>);
 pub struct Config {
     /// Where to listen.
     pub address: SocketAddr,
+    /// Where the numbers are, if apart.
+    pub metrics_address: Option<SocketAddr>,
     /// Whether `/` serves the demo.
     pub demo: bool,
     /// Where the application's own pages come from.
@@ -161,7 +163,10 @@ impl Settings {
         let mut problems = Vec::new();
         let authenticator = self.auth.check(self.listen.host, &mut problems);
         let access = self.access.check(
-            &self.store.database_url,
+            self.store
+                .database_direct_url
+                .as_ref()
+                .unwrap_or(&self.store.database_url),
             (self.limits.rates(), self.limits.seats()),
             &mut problems,
         );
@@ -174,7 +179,8 @@ impl Settings {
         let patio = self.patio.check(broadcast_secret.as_ref(), &mut problems);
         let members = self.limits.max_connections_per_room;
         let events = self.events.check(members, patio, &mut problems);
-        if let Err(error) = storage::check_address(self.store.database_url.expose()) {
+        let store = self.store.options();
+        if let Err(error) = storage::check_address(self.store.database_url.expose(), store.direct.as_ref()) {
             problems.push(error.to_string());
         }
         if !problems.is_empty() {
@@ -182,13 +188,14 @@ impl Settings {
         }
         Ok(Config {
             address: SocketAddr::new(self.listen.host, self.listen.port),
+            metrics_address: self.listen.metrics_address,
             demo: self.listen.demo,
             own_pages: self.auth.own_pages(),
             public_url: self.listen.public_url.clone(),
             http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds),
             shutdown_deadline: Duration::from_secs(self.listen.shutdown_deadline_seconds),
             database_url: self.store.database_url.clone(),
-            store: self.store.options(),
+            store,
             history: self.store.history(),
             writer: self.writer(),
             authenticator,

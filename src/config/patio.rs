@@ -3,6 +3,7 @@
 use clap::Args;
 use hyper::Uri;
 
+use super::auth::web_address;
 use crate::{auth::Secret, events::PatioConfig};
 
 /// PatioAI.
@@ -42,14 +43,8 @@ impl PatioSettings {
 
     fn ai(&self, bridge: Option<&Secret>, problems: &mut Vec<String>) -> Option<(Uri, Secret)> {
         let address = self.ai_webhook_url.as_deref()?;
-        let uri = address.trim().parse::<Uri>().ok();
-        let uri =
-            uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
-        if uri.is_none() {
-            problems.push(
-                "PAGEROOM_AI_WEBHOOK_URL is no address of the web: write http://… or https://…".to_owned(),
-            );
-        }
+        let uri = web_address("PAGEROOM_AI_WEBHOOK_URL", address);
+        let uri = uri.map_err(|problem| problems.push(problem)).ok();
         if bridge.is_none() {
             problems.push(
                 "PAGEROOM_AI_WEBHOOK_URL needs REALTIME_BROADCAST_SECRET, which signs what is posted there"

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use storage::DirectUrl;
 
 use crate::{
     auth::Secret,
@@ -22,6 +23,15 @@ pub(crate) struct StoreSettings {
         hide_env_values = true
     )]
     pub(crate) database_url: Secret,
+    /// Address of PostgreSQL itself, where `DATABASE_URL` leads through a pooler that lends a connection for a transaction, such as
+    /// PgBouncer. `LISTEN` and migrations need it.
+    #[arg(
+        long,
+        env = "PAGEROOM_DATABASE_DIRECT_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub(crate) database_direct_url: Option<Secret>,
     /// Drop the content of what is deleted, as Yjs does; `false` keeps it, for clients that show earlier versions.
     #[arg(
         long,
@@ -121,6 +131,10 @@ impl StoreSettings {
             readers: self.store_readers.max(1),
             alone: !self.shared_file,
             history: self.history != Keep::Nothing,
+            direct: self
+                .database_direct_url
+                .as_ref()
+                .map(|url| DirectUrl::new(url.expose())),
             ..storage::StoreOptions::default()
         }
     }

@@ -11,6 +11,7 @@ use axum::{
 use serde_json::json;
 use storage::{PageIdError, StoreError};
 
+use super::refusals::Refused;
 use crate::{
     protocols::codes::status,
     reader::{MergeError, ReadError},
@@ -76,7 +77,9 @@ impl HttpError {
 
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
-        let Refusal { code, message, .. } = self.refusal();
+        let refusal = self.refusal();
+        let Refusal { code, message, .. } = &refusal;
+        let code = *code;
         let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
         let status = match self {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
@@ -94,6 +97,7 @@ impl IntoResponse for HttpError {
                 .headers_mut()
                 .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        answer.extensions_mut().insert(Refused(refusal));
         answer
     }
 }

@@ -143,6 +143,9 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     );
     let failing = matches!(app.around.writer.health(), StoreHealth::Failing { .. });
     metrics.set("pageroom_store_up", if failing { 0.0 } else { 1.0 });
+    if let Some(age) = app.around.access.authenticator().keys.age() {
+        metrics.set("pageroom_token_keys_age_seconds", age.as_secs_f64());
+    }
     (
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
         metrics.render(),

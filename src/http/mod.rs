@@ -13,6 +13,7 @@ mod page_state;
 mod pages;
 mod past;
 mod permissions;
+mod refusals;
 mod restore;
 mod rooms;
 mod socket;
@@ -98,6 +99,8 @@ pub struct Parts {
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.
     pub demo: bool,
+    /// Whether the numbers are at an address of their own.
+    pub metrics_apart: bool,
     /// Largest body, in bytes; 0 for no limit.
     pub max_body_bytes: usize,
     /// The server is stopping.
@@ -123,13 +126,19 @@ impl std::ops::Deref for App {
 }
 
 impl App {
+    /// What the parts of a server are to its handlers.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
     /// Who makes a request. Browser origins are checked here too.
     async fn identify(&self, headers: &HeaderMap, uri: &Uri) -> Result<Identity, Refusal> {
         let credential = self.credential(headers, uri)?;
         let access = &self.around.access;
         let identity = access.identify(credential.as_ref()).await?;
         if let Some(user) = &identity.user {
-            access.rates().user_asks(user)?;
+            let asks = access.rates().user_asks(user);
+            asks.map_err(|refusal| refusal.of(Some(user)))?;
         }
         Ok(identity)
     }
@@ -147,14 +156,14 @@ impl App {
         needed: Role,
     ) -> Result<Identity, HttpError> {
         let identity = self.identify(headers, uri).await?;
-        let role = self.around.access.role(&identity, page).await?;
-        if role >= needed {
-            Ok(identity)
-        } else if needed == Role::Admin {
-            Err(HttpError::forbidden("only who manages the page may do this"))
-        } else {
-            Err(Refusal::read_only().into())
-        }
+        let role = self.around.access.role(&identity, page).await;
+        let refusal = match role {
+            Ok(role) if role >= needed => return Ok(identity),
+            Ok(_) if needed == Role::Admin => only_managers(),
+            Ok(_) => Refusal::read_only(),
+            Err(refusal) => refusal,
+        };
+        Err(refusal.of(identity.user.as_ref()).into())
     }
 
     /// Lets a request of whoever manages a page through, also when the page is in the trash.
@@ -165,12 +174,12 @@ impl App {
         page: &PageId,
     ) -> Result<Identity, HttpError> {
         let identity = self.identify(headers, uri).await?;
-        match self.around.access.role_in_trash(&identity, page).await? {
-            Role::Admin => Ok(identity),
-            Role::View | Role::Comment | Role::Edit => {
-                Err(HttpError::forbidden("only who manages the page may do this"))
-            }
-        }
+        let refusal = match self.around.access.role_in_trash(&identity, page).await {
+            Ok(Role::Admin) => return Ok(identity),
+            Ok(Role::View | Role::Comment | Role::Edit) => only_managers(),
+            Err(refusal) => refusal,
+        };
+        Err(refusal.of(identity.user.as_ref()).into())
     }
 
     /// Lets a request of a backend through: with its token, or of an administrator.
@@ -178,9 +187,11 @@ impl App {
         let identity = self.identify(headers, uri).await?;
         match identity.fixed_role() {
             Some(Role::Admin) => Ok(identity),
-            Some(_) | None => Err(HttpError::forbidden(
-                "only backends and administrators may do this",
-            )),
+            Some(_) | None => {
+                let message = "only backends and administrators may do this";
+                let refusal = Refusal::new(RefusalCode::Forbidden, message);
+                Err(refusal.of(identity.user.as_ref()).into())
+            }
         }
     }
 
@@ -218,10 +229,7 @@ impl App {
         let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
         let address = self.address(request).filter(|_| !is_backend);
         let counted = address.map_or(Ok(()), |address| access.rates().address_asks(address));
-        counted.map_err(|refusal| {
-            self.around.metrics.refused(refusal.code.as_str(), 1);
-            refusal.into()
-        })
+        counted.map_err(HttpError::from)
     }
 
     fn is_draining(&self) -> bool {
@@ -229,9 +237,22 @@ impl App {
     }
 }
 
+/// What is at an address of its own for whoever looks after the server.
+pub fn metrics_router(app: App) -> Router {
+    Router::new()
+        .route("/metrics", get(health::metrics))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .fallback(error::not_found)
+        .with_state(app)
+}
+
+fn only_managers() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, "only who manages the page may do this")
+}
+
 /// All paths.
-pub fn router(parts: Parts) -> Router {
-    let app = App(Arc::new(parts));
+pub fn router(app: App) -> Router {
     let limit = match app.max_body_bytes {
         0 => DefaultBodyLimit::disable(),
         bytes => DefaultBodyLimit::max(bytes),
@@ -282,6 +303,7 @@ pub fn router(parts: Parts) -> Router {
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn_with_state(app.clone(), not_too_often))
+        .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true))
         .layer(limit);
@@ -290,6 +312,7 @@ pub fn router(parts: Parts) -> Router {
         .route("/d/{*rest}", any(y_sweet::serve))
         .route("/doc/{*rest}", any(y_sweet::serve))
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(cors(app.around.access.authenticator()))
         .layer(limit);
     let mut router = Router::new()
@@ -303,7 +326,6 @@ pub fn router(parts: Parts) -> Router {
         .route("/healthz", get(health::alive))
         .route("/health", get(health::indexer))
         .route("/readyz", get(health::ready))
-        .route("/metrics", get(health::metrics))
         .method_not_allowed_fallback(error::no_such_method)
         .merge(engine_routes(
             "/socket.io/",
@@ -312,6 +334,9 @@ pub fn router(parts: Parts) -> Router {
         ))
         .merge(rest)
         .merge(y_sweet);
+    if !app.metrics_apart {
+        router = router.route("/metrics", get(health::metrics));
+    }
     if app.demo {
         router = router
             .route("/", get(demo::index).options(health::options))

@@ -1,5 +1,7 @@
 //! REST for users: signing out everywhere, blocking, and asking the sources of permissions again.
 
+use std::time::{Duration, SystemTime};
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -30,8 +32,14 @@ fn note(app: &App, user: &str, action: &str) {
     app.around.access.audit().note(now(), note);
 }
 
-/// `POST /api/users/{user}/sign-out`: tokens that were issued before count no more, and all connections of the user end. Answers
-/// when they have been told.
+/// How long the second lasts in which something happens.
+fn rest_of_second(now: SystemTime) -> Duration {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_secs(1).saturating_sub(Duration::from_nanos(since.subsec_nanos().into()))
+}
+
+/// `POST /api/users/{user}/sign-out`: tokens that were issued before count no more, and all connections of the user end at once. Answers
+/// when the second is over, so that tokens that are minted after the answer are good.
 pub(super) async fn sign_out(
     State(app): State<App>,
     Path(user): Path<String>,
@@ -46,6 +54,8 @@ pub(super) async fn sign_out(
     }
     let version = app.around.access.sign_out(&user).await?;
     note(&app, &user, "sign_out");
+    // Tokens say in which second they were issued, and those of this one may be from before.
+    tokio::time::sleep(rest_of_second(now())).await;
     Ok(Json(json!({ "userId": user, "tokenVersion": version })))
 }
 

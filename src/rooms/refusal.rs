@@ -88,6 +88,8 @@ pub struct Refusal {
     pub message: Cow<'static, str>,
     /// What a backend has to say of it to the programs of those it concerns.
     pub notice: Option<Arc<Notice>>,
+    /// Who was refused, where that is known: for whoever runs the server.
+    pub user: Option<Arc<str>>,
 }
 
 /// What a backend says to the programs of those it sends away.
@@ -108,7 +110,15 @@ impl Refusal {
             code,
             message: message.into(),
             notice: None,
+            user: None,
         }
+    }
+
+    /// The same, of a user who is known.
+    #[must_use]
+    pub fn of(self, user: Option<&Arc<str>>) -> Self {
+        let user = user.cloned().or(self.user);
+        Self { user, ..self }
     }
 
     /// Bytes that make no sense.

@@ -5,9 +5,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, PgConnection, Row, SqliteConnection, sqlite::SqliteConnectOptions,
-};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::time::timeout;
 
 use crate::{
@@ -15,7 +13,7 @@ use crate::{
     connections::Connections,
     error::without_code,
     open::address,
-    postgres::{connect_options, session_options},
+    postgres::{Lane, Target, session_settings},
     rows,
 };
 
@@ -29,7 +27,7 @@ pub struct Application {
 }
 
 enum Place {
-    Postgres(Connections<PgConnection>),
+    Postgres(Lane),
     Sqlite(Connections<SqliteConnection>),
 }
 
@@ -88,10 +86,12 @@ impl Application {
             Some(("postgres" | "postgresql", _)) => {
                 // Times without a zone are meant in UTC, and all are written in one form.
                 let forms = [("timezone", "UTC"), ("datestyle", "ISO")];
-                let options = connect_options(url)?.into_iter();
-                let options = options.map(|options| session_options(options, timeout).options(forms));
+                let forms = forms.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let mut settings = session_settings(timeout);
+                settings.extend(forms);
+                let target = Target::parse(url)?;
                 // An application may give a server that is only read.
-                Place::Postgres(Connections::new(MAX_CONNECTIONS, options).also_read_only())
+                Place::Postgres(Lane::new(MAX_CONNECTIONS, &target, settings).also_read_only())
             }
             Some(("sqlite", _)) => {
                 let options: SqliteConnectOptions = url
@@ -127,8 +127,8 @@ impl Application {
     ) -> Result<Option<[Option<String>; COLUMNS]>, StoreError> {
         self.in_time(async {
             match &self.place {
-                Place::Postgres(connections) => {
-                    let mut lease = connections.lease().await?;
+                Place::Postgres(lane) => {
+                    let mut work = lane.begin().await?;
                     // Whatever types the columns have are made texts.
                     let names: Vec<_> = (0..COLUMNS).map(|at| format!("answer_{at}")).collect();
                     let (texts, names) = (names.join("::text, "), names.join(", "));
@@ -138,8 +138,9 @@ impl Application {
                         .fold(sqlx::query(AssertSqlSafe(as_text)), |query, parameter| {
                             query.bind(*parameter)
                         });
-                    let row = query.fetch_optional(&mut lease.connection).await?;
-                    lease.give_back();
+                    let rows = work.fetch_all(query).await?;
+                    work.end().await?;
+                    let row = rows.into_iter().next();
                     row.map(|row| columns(|at| row.try_get(at))).transpose()
                 }
                 Place::Sqlite(connections) => {
@@ -159,17 +160,16 @@ impl Application {
 
     /// PageSpace's session with this hash of a token, whatever state it is in.
     pub async fn session(&self, token_hash: &str) -> Result<Option<PageSpaceSession>, StoreError> {
-        let Place::Postgres(connections) = &self.place else {
+        let Place::Postgres(lane) = &self.place else {
             return Err(address("of PageSpace must begin with postgres://"));
         };
         self.in_time(async {
-            let mut lease = connections.lease().await?;
-            let row = sqlx::query(SESSION)
-                .bind(token_hash)
-                .fetch_optional(&mut lease.connection)
-                .await?;
-            lease.give_back();
-            let Some(row) = row else { return Ok(None) };
+            let mut work = lane.begin().await?;
+            let rows = work.fetch_all(sqlx::query(SESSION).bind(token_hash)).await?;
+            work.end().await?;
+            let Some(row) = rows.into_iter().next() else {
+                return Ok(None);
+            };
             let time =
                 |at| Ok::<_, sqlx::Error>(UNIX_EPOCH + Duration::from_millis(rows::count(row.try_get(at)?)));
             Ok(Some(PageSpaceSession {
@@ -205,16 +205,11 @@ impl Application {
         &self,
         statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
     ) -> Result<(), StoreError> {
-        let Place::Postgres(connections) = &self.place else {
+        let Place::Postgres(lane) = &self.place else {
             return Ok(());
         };
-        self.in_time(async {
-            let mut lease = connections.lease().await?;
-            statement.execute(&mut lease.connection).await?;
-            lease.give_back();
-            Ok(())
-        })
-        .await
+        self.in_time(async { lane.run(None, vec![statement]).await.map(drop) })
+            .await
     }
 
     async fn in_time<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
@@ -226,7 +221,7 @@ impl Application {
             },
         };
         match &self.place {
-            Place::Postgres(connections) => connections.forget_idle(),
+            Place::Postgres(lane) => lane.forget_idle(),
             Place::Sqlite(connections) => connections.forget_idle(),
         }
         Err(error)

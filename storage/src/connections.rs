@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{ConnectOptions, Connection, PgConnection, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row, SqliteConnection};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
@@ -50,17 +50,22 @@ impl Opened for SqliteConnection {
 
 impl Opened for PgConnection {
     async fn is_right(&mut self) -> Result<(), sqlx::Error> {
-        let standby: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()")
-            .persistent(false)
+        // In one message: a pooler may send a second one elsewhere.
+        let asked = sqlx::raw_sql("SELECT pg_is_in_recovery()")
             .fetch_one(self)
             .await?;
-        match standby {
-            true => Err(sqlx::Error::Protocol(
-                "the address leads to a standby, which cannot be written: waiting for a primary".to_owned(),
-            )),
+        match asked.try_get(0)? {
+            true => Err(standby()),
             false => Ok(()),
         }
     }
+}
+
+/// The refusal to work where nothing can be written.
+pub(crate) fn standby() -> sqlx::Error {
+    sqlx::Error::Protocol(
+        "the address leads to a standby, which cannot be written: waiting for a primary".to_owned(),
+    )
 }
 
 /// A connection between two uses.
@@ -178,6 +183,11 @@ where
     pub(crate) fn also_read_only(mut self) -> Self {
         self.written = false;
         self
+    }
+
+    /// Whether only a server that can be written will do.
+    pub(crate) fn are_written(&self) -> bool {
+        self.written
     }
 
     /// Drops the connections that nobody is using: one has just failed, and so may they.

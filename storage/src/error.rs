@@ -42,8 +42,10 @@ pub enum StoreError {
         problem: String,
     },
     /// The address of the store is no address, or of an unknown kind.
-    #[error("DATABASE_URL {problem}")]
+    #[error("{setting} {problem}")]
     Address {
+        /// The setting that gives it.
+        setting: &'static str,
         /// What is wrong with it, without credentials.
         problem: String,
     },
@@ -61,7 +63,18 @@ pub enum StoreError {
     },
 }
 
+/// What gives the address of PostgreSQL itself.
+const DIRECT_URL: &str = "PAGEROOM_DATABASE_DIRECT_URL";
+
 impl StoreError {
+    /// The same of the address of PostgreSQL itself.
+    pub(crate) fn directly(mut self) -> Self {
+        if let Self::Address { setting, .. } = &mut self {
+            *setting = DIRECT_URL;
+        }
+        self
+    }
+
     /// Whether the same call may succeed later without anybody changing the program.
     pub fn is_retryable(&self) -> bool {
         match self {

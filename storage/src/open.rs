@@ -1,6 +1,6 @@
 //! Finds the store that a `DATABASE_URL` means, and opens it.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     MemoryStore, SharedStore, StoreError,
@@ -13,8 +13,8 @@ use crate::{
 pub struct StoreOptions {
     /// Whether the tables are created and brought up to date first. Without it, outdated tables are refused.
     pub migrate: bool,
-    /// Longest time a call may take, including waiting for a connection or for another process. Then it fails as
-    /// [`StoreError::Unavailable`].
+    /// Longest time a call may take, including waiting for a connection or for another process, and a little more where it is tried
+    /// again. Then it fails as [`StoreError::Unavailable`].
     pub timeout: Duration,
     /// Most connections for reading, at least one. There is one more for writing.
     pub readers: u32,
@@ -24,6 +24,29 @@ pub struct StoreOptions {
     pub history: bool,
     /// Whether this must be the only server on a SQLite file: another one that asks for the same is refused.
     pub alone: bool,
+    /// Where PostgreSQL itself is, if the address leads to it through a pooler.
+    pub direct: Option<DirectUrl>,
+}
+
+/// The address of PostgreSQL itself, beside one that leads through a pooler. Its debug form says nothing of what it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DirectUrl(String);
+
+impl DirectUrl {
+    /// An address, which may be none yet: see [`check_address`].
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for DirectUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DirectUrl(…)")
+    }
 }
 
 impl Default for StoreOptions {
@@ -35,6 +58,7 @@ impl Default for StoreOptions {
             create: true,
             history: true,
             alone: false,
+            direct: None,
         }
     }
 }
@@ -62,18 +86,26 @@ pub fn describe(url: &str) -> String {
 }
 
 /// Creates the tables of the store at `url` or brings them up to date, and does nothing else.
-pub async fn migrate(url: &str) -> Result<(), StoreError> {
-    let store = open(url, &StoreOptions::default()).await?;
+pub async fn migrate(url: &str, direct: Option<DirectUrl>) -> Result<(), StoreError> {
+    let options = StoreOptions {
+        direct,
+        ..StoreOptions::default()
+    };
+    let store = open(url, &options).await?;
     store.close().await;
     Ok(())
 }
 
-/// Whether `url` is the address of a store, without going there.
-pub fn check_address(url: &str) -> Result<(), StoreError> {
+/// Whether `url` is the address of a store, and `direct` that of the database behind it, without going there.
+pub fn check_address(url: &str, direct: Option<&DirectUrl>) -> Result<(), StoreError> {
+    let unused = |()| match direct {
+        None => Ok(()),
+        Some(_) => Err(address("is set, and DATABASE_URL leads to no PostgreSQL").directly()),
+    };
     match Place::parse(url)? {
-        Place::Memory => Ok(()),
-        Place::Sqlite => sqlite::check_address(url),
-        Place::Postgres => postgres::check_address(url),
+        Place::Memory => unused(()),
+        Place::Sqlite => sqlite::check_address(url).and_then(unused),
+        Place::Postgres => postgres::check_address(url, direct),
     }
 }
 
@@ -100,6 +132,7 @@ impl Place {
 /// An address that cannot be used.
 pub(crate) fn address(problem: impl Into<String>) -> StoreError {
     StoreError::Address {
+        setting: "DATABASE_URL",
         problem: problem.into(),
     }
 }

@@ -1,15 +1,17 @@
 //! Reads the address of a PostgreSQL server as people write it: with several hosts, what other libraries call parameters, and
 //! passwords as they are.
 
+use percent_encoding::percent_decode_str;
+
 /// An address, taken apart: one URL for each host, and what sqlx does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
     /// One for each host, in the order in which they are tried.
     pub(crate) urls: Vec<String>,
-    /// The schema in which tables are looked for, as Prisma writes it.
-    pub(crate) schema: Option<String>,
-    /// Any server will do, also one that is only read.
-    pub(crate) any_server: bool,
+    /// What each session sets, with the schema in which tables are looked for, as Prisma writes it.
+    pub(crate) settings: Vec<(String, String)>,
+    /// It leads through a pooler that lends a connection for a transaction, as Prisma writes it.
+    pub(crate) pooled: bool,
 }
 
 impl Place {
@@ -31,11 +33,16 @@ impl Place {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match name {
-                "schema" => found.schema = Some(value.to_owned()).filter(|schema| !schema.is_empty()),
-                "target_session_attrs" => found.any_server = any_server(value)?,
+                "schema" if value.is_empty() => {}
+                "schema" => found.set("search_path", value)?,
+                "target_session_attrs" => primary(value)?,
+                "pgbouncer" => found.pooled = value == "true",
                 // Of Prisma and node-postgres; they change nothing here.
-                "connection_limit" | "pool_timeout" | "pgbouncer" | "connect_timeout" | "uselibpqcompat"
+                "connection_limit" | "pool_timeout" | "connect_timeout" | "uselibpqcompat"
                 | "load_balance_hosts" => {}
+                name if name.starts_with("options[") && name.ends_with(']') => {
+                    found.set(name.trim_start_matches("options[").trim_end_matches(']'), value)?;
+                }
                 "host" if value.contains(',') => listed = Some(value),
                 "port" if value.contains(',') => ports = Some(value),
                 _ => kept.push(pair),
@@ -67,14 +74,23 @@ impl Place {
         };
         Ok(found)
     }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        let decoded = |text: &str| {
+            let text = text.replace('+', " ");
+            let text = percent_decode_str(&text).decode_utf8().map(String::from);
+            text.map_err(|_| "has options that are no text".to_owned())
+        };
+        self.settings.push((decoded(name)?, decoded(value)?));
+        Ok(())
+    }
 }
 
-/// Whether a server that is only read will do. Libraries differ in what else they know; of that nothing can be promised here.
-fn any_server(value: &str) -> Result<bool, String> {
+/// Refuses an address that asks for a server that is only read: a store is written, so only a primary will do. Libraries differ in what
+/// else they know; of that nothing can be promised here.
+fn primary(value: &str) -> Result<(), String> {
     match value {
-        "read-write" | "primary" => Ok(false),
-        // A store is written, so only a primary will do.
-        "any" | "prefer-primary" => Ok(false),
+        "read-write" | "primary" | "any" | "prefer-primary" => Ok(()),
         "read-only" | "standby" | "prefer-standby" => {
             Err("asks for a standby (`target_session_attrs`), which cannot be written".to_owned())
         }
@@ -185,11 +201,18 @@ mod tests {
 
     #[test]
     fn parameters_of_others_are_understood_or_change_nothing() {
-        let place = Place::parse("postgres://h/d?schema=pages&connection_limit=5&pgbouncer=true");
-        let place = place.expect("an address");
-        assert_eq!(
-            (place.schema.as_deref(), place.urls),
-            (Some("pages"), vec!["postgres://h/d".to_owned()])
+        let place = Place::parse(
+            "postgres://h/d?schema=my%20pages&options[statement_timeout]=5s&connection_limit=5&pgbouncer=true",
         );
+        let setting = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let read = Place {
+            urls: vec!["postgres://h/d".to_owned()],
+            settings: vec![
+                setting("search_path", "my pages"),
+                setting("statement_timeout", "5s"),
+            ],
+            pooled: true,
+        };
+        assert_eq!(place, Ok(read));
     }
 }

@@ -28,7 +28,7 @@ use crate::support::{
     token::{SECRET, seconds_from_now, sign, token},
 };
 
-const LOCKED: [&str; 4] = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
+pub(crate) const LOCKED: [&str; 4] = ["--jwt-secret", SECRET, "--admin-token", ADMIN_TOKEN];
 
 /// A change counts within this time.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(1);
@@ -90,12 +90,12 @@ async fn join(server: &TestServer, page: &str, token: &str, author: u64) -> Resu
     Ok(client)
 }
 
-async fn member(server: &TestServer, page: &str, user: &str, author: u64) -> Client {
+pub(crate) async fn member(server: &TestServer, page: &str, user: &str, author: u64) -> Client {
     join(server, page, &bare(user), author).await.expect("a member")
 }
 
 /// The codes with which a connection is refused, or `let in`.
-async fn outcome(server: &TestServer, page: &str, token: &str) -> String {
+pub(crate) async fn outcome(server: &TestServer, page: &str, token: &str) -> String {
     match join(server, page, token, 99).await {
         Ok(_) => "let in".to_owned(),
         Err(closed) => {
@@ -220,11 +220,14 @@ async fn signing_out_and_blocking_end_every_connection_of_a_user() {
         let mut bob = member(&server, "one", "bob", 3).await;
         let since = now();
         let path = "/api/users/ada/sign-out";
-        let answer = backend(&server, Method::POST, path, Value::Null).await;
+        let (answer, ()) = tokio::join!(backend(&server, Method::POST, path, Value::Null), async {
+            expect_removed(&mut first, since, "4401 token_revoked").await;
+            expect_removed(&mut second, since, "4401 token_revoked").await;
+        });
         assert_eq!(answer.json(), json!({ "userId": "ada", "tokenVersion": 1 }));
-        expect_removed(&mut first, since, "4401 token_revoked").await;
-        expect_removed(&mut second, since, "4401 token_revoked").await;
         for (token, expected) in [
+            // Minted at once after the answer, in whole seconds.
+            (issued(0, None), "let in"),
             (old, "4401 token_revoked"),
             (issued(-60, Some(0)), "4401 token_revoked"),
             (issued(2, Some(2)), "4401 token_revoked"),

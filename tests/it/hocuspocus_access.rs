@@ -182,11 +182,13 @@ async fn signing_out_and_blocking_end_every_page_of_a_user_and_no_other_ones() {
     shared.enter("two", &issued("bob")).await;
 
     let since = now();
-    let answer = backend(&server, Method::POST, "/api/users/ada/sign-out", Value::Null).await;
+    let signing_out = backend(&server, Method::POST, "/api/users/ada/sign-out", Value::Null);
+    let (answer, ()) = tokio::join!(signing_out, async {
+        assert_hung_up(&ada.closed().await, 4401, "token_revoked");
+        shared.until("one", closed("token_revoked")).await;
+        assert_at_once(since);
+    });
     assert_eq!(answer.status, 200);
-    assert_hung_up(&ada.closed().await, 4401, "token_revoked");
-    shared.until("one", closed("token_revoked")).await;
-    assert_at_once(since);
     shared.edit("two", &insertion(3, 0, "x")).await;
     assert_eq!(shared.statuses("two", 1).await, [1]);
     shared.show_token_and_version("one", &issued("ada")).await;
@@ -227,9 +229,10 @@ async fn signing_out_and_blocking_end_sockets_without_pages_too() {
         let mut shared = left(&[("one", "ada")]).await;
         shared.enter("two", &issued("bob")).await;
         let since = now();
-        let _ = backend(&server, method, path, Value::Null).await;
-        assert_hung_up(&ada.closed().await, code, reason);
-        assert_at_once(since);
+        tokio::join!(backend(&server, method, path, Value::Null), async {
+            assert_hung_up(&ada.closed().await, code, reason);
+            assert_at_once(since);
+        });
         shared.edit("two", &insertion(3, 0, "x")).await;
         assert_eq!(shared.statuses("two", 1).await, [1]);
         // With the page of its last user it has nobody left.

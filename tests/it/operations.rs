@@ -6,7 +6,7 @@ use crate::support::{
     client::Client,
     http::{get, get_with, send},
     process::{Process, run, text},
-    server::TestServer,
+    server::{ADMIN_TOKEN, TestServer},
     token::SECRET,
     until,
 };
@@ -142,4 +142,140 @@ async fn a_cookie_of_another_application_hides_nothing() {
         let answer = get_with(server.address, "/api/pages", &headers).await;
         assert_eq!(answer.status.is_success(), allowed, "{cookie}: {}", answer.status);
     }
+}
+
+#[tokio::test]
+async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
+    let server = Process::start(&[
+        ("JWT_SECRET", SECRET),
+        ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("DATABASE_URL", "memory:"),
+        ("PAGEROOM_MAX_REQUESTS_PER_SECOND", "1000"),
+        ("PAGEROOM_MAX_REQUESTS_BURST", "1000"),
+    ]);
+    let address = server.address().await;
+    let viewer = crate::support::token::token("ada", &serde_json::json!({ "team/notes": "view" }));
+    let blocked = crate::support::token::token("bob", &serde_json::json!({ "*": "edit" }));
+    let admin = format!("Bearer {ADMIN_TOKEN}");
+    let block = [("authorization", admin.as_str())];
+    send(address, Method::PUT, "/api/users/bob/block", &block, "".into()).await;
+    let refused = async |method: Method, path: &str, token: Option<&str>| {
+        let bearer = token.map(|token| format!("Bearer {token}"));
+        let headers: Vec<_> = bearer
+            .iter()
+            .map(|bearer| ("authorization", bearer.as_str()))
+            .collect();
+        let answer = send(address, method, path, &headers, "x".into()).await;
+        assert!(
+            !answer.text().contains("PAGEROOM"),
+            "no more than ever: {}",
+            answer.text()
+        );
+        answer.error()
+    };
+    for _ in 0..3 {
+        assert_eq!(
+            refused(Method::GET, "/api/pages/team%2Fnotes", None).await,
+            "unauthenticated"
+        );
+        assert_eq!(
+            refused(Method::GET, "/api/pages/secret", Some(&viewer)).await,
+            "forbidden"
+        );
+        assert_eq!(
+            refused(Method::POST, "/api/pages/team%2Fnotes/updates", Some(&viewer)).await,
+            "read_only"
+        );
+        assert_eq!(
+            refused(Method::GET, "/api/pages/page/content", Some(&blocked)).await,
+            "forbidden"
+        );
+        assert_eq!(
+            refused(Method::GET, "/api/audit", Some(&viewer)).await,
+            "forbidden"
+        );
+        assert_eq!(
+            refused(Method::GET, "/api/pages/none", Some(ADMIN_TOKEN)).await,
+            "not_found"
+        );
+    }
+    let log = server.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("a request was refused"))
+        .collect();
+    assert_eq!(lines.len(), 5, "each cause once: {log}");
+    for told in [
+        &["unauthenticated", "page=\"team/notes\"", "PAGEROOM_ADMIN_TOKEN"][..],
+        &["forbidden", "user=\"ada\"", "page=\"secret\"", "PAGEROOM_ACCESS"],
+        &["read_only", "user=\"ada\"", "page=\"team/notes\"", "`edit`"],
+        &["forbidden", "user=\"bob\"", "page=\"page\""],
+        &["forbidden", "user=\"ada\"", "/api/audit"],
+    ] {
+        let found = lines
+            .iter()
+            .any(|line| line.contains("WARN") && told.iter().all(|word| line.contains(word)));
+        assert!(found, "{told:?}: {log}");
+    }
+    assert!(
+        !log.contains(&viewer) && !log.contains(ADMIN_TOKEN),
+        "no token in a log"
+    );
+    let metrics = get(address, "/metrics").await;
+    for (kind, count) in [("unauthenticated", 3), ("forbidden", 9), ("read_only", 3)] {
+        let line = format!("pageroom_refusals_total{{kind=\"{kind}\"}} {count}");
+        assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
+    }
+    until("the refusals to be noted", async || {
+        let noted = get_with(address, "/api/audit?action=request", &block)
+            .await
+            .json();
+        let noted = noted["entries"].as_array().expect("entries").clone();
+        let is_noted = |user: Option<&str>, page: Option<&str>, outcome: &str| {
+            noted.iter().any(|entry| {
+                entry["userId"].as_str() == user
+                    && entry["pageId"].as_str() == page
+                    && entry["outcome"] == outcome
+            })
+        };
+        is_noted(None, Some("team/notes"), "unauthenticated")
+            && is_noted(Some("ada"), Some("secret"), "forbidden")
+            && is_noted(Some("ada"), Some("team/notes"), "read_only")
+            && is_noted(Some("bob"), Some("page"), "forbidden")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn numbers_may_be_at_an_address_of_their_own_and_are_nowhere_else_then() {
+    let server = Process::start(&[
+        ("DATABASE_URL", "memory:"),
+        ("PAGEROOM_METRICS_ADDRESS", "127.0.0.1:0"),
+    ]);
+    let address = server.address().await;
+    assert_eq!(get(address, "/metrics").await.status.as_u16(), 404);
+    let apart = "metrics are at http://";
+    until("the numbers", async || server.log().contains(apart)).await;
+    let log = server.log();
+    let apart = log
+        .split(apart)
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .expect("an address");
+    let apart = apart.parse().expect("an address");
+    for (path, status) in [
+        ("/metrics", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/api/pages", 404),
+        ("/", 404),
+    ] {
+        assert_eq!(get(apart, path).await.status.as_u16(), status, "{path}");
+    }
+    assert!(
+        get(apart, "/metrics")
+            .await
+            .text()
+            .contains("pageroom_connections_open")
+    );
 }

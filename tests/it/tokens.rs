@@ -1,6 +1,11 @@
 //! Every kind of token that a user may come with, and what is wrong with each.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{
@@ -8,6 +13,11 @@ use jsonwebtoken::{
     jwk::{Jwk, JwkSet},
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    task::JoinHandle,
+};
 
 use crate::support::{
     client::Client,
@@ -161,6 +171,75 @@ async fn keys_of_a_file_are_chosen_by_name_and_exchanged_while_the_server_runs()
     assert_eq!(with_token(&server, &old).await, REFUSED, "the old key is gone");
 }
 
+#[tokio::test]
+async fn keys_at_an_address_are_exchanged_while_the_server_runs_and_outlive_the_address() {
+    let answer = Arc::new(Mutex::new(None));
+    let (address, serving) = issuer(answer.clone()).await;
+    let url = format!("http://{address}/.well-known/jwks.json");
+    let server = TestServer::start(&["--jwt-jwks-url", &url, "--jwt-secret", SECRET]).await;
+    let old = signed("rsa", Algorithm::RS256, Some("old"));
+    let new = signed("ed25519", Algorithm::EdDSA, Some("new"));
+    assert_eq!(
+        with_token(&server, &old).await,
+        "1013 unavailable",
+        "to be tried again"
+    );
+    let secret = sign(
+        &claims("ada", &json!({ "page": "edit" })),
+        SECRET,
+        Algorithm::HS256,
+    );
+    assert_eq!(
+        with_token(&server, &secret).await,
+        "let in",
+        "it needs no address"
+    );
+    let says = |keys: String| *answer.lock().expect("an answer") = Some(keys);
+
+    says(key_set(&[("rsa", Algorithm::RS256, "old")]));
+    until("the keys to be fetched", async || {
+        Box::pin(with_token(&server, &old)).await == "let in"
+    })
+    .await;
+    assert_eq!(with_token(&server, &new).await, REFUSED);
+    says(key_set(&[("ed25519", Algorithm::EdDSA, "new")]));
+    until("the new key to count", async || {
+        Box::pin(with_token(&server, &new)).await == "let in"
+    })
+    .await;
+    assert_eq!(with_token(&server, &old).await, REFUSED, "the old key is gone");
+    serving.abort();
+    assert_eq!(with_token(&server, &new).await, "let in");
+    assert!(
+        server
+            .metric("pageroom_token_keys_age_seconds")
+            .await
+            .expect("an age")
+            < 60.0
+    );
+}
+
+/// A server that answers every request with keys, or not at all.
+async fn issuer(answer: Arc<Mutex<Option<String>>>) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let serving = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _ = socket.read(&mut head).await;
+            let answer = answer.lock().expect("an answer").clone();
+            if let Some(keys) = answer {
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    keys.len()
+                );
+                let _ = socket.write_all(format!("{head}{keys}").as_bytes()).await;
+            }
+        }
+    });
+    (address, serving)
+}
+
 #[test]
 fn keys_that_are_weak_or_no_public_keys_are_refused_at_the_start() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -178,6 +257,15 @@ fn keys_that_are_weak_or_no_public_keys_are_refused_at_the_start() {
             .to_string();
         assert!(problem.contains(reason), "{problem}");
         assert!(!problem.contains(&URL_SAFE_NO_PAD.encode(SECRET)), "{problem}");
+    }
+    for url in ["ftp://issuer/keys", "issuer/keys", "nonsense"] {
+        let problem = configure(&["--jwt-jwks-url", url])
+            .expect_err("a refusal")
+            .to_string();
+        assert!(
+            problem.contains("JWT_JWKS_URL is no address of the web"),
+            "{problem}"
+        );
     }
     for (key, reason) in [
         (pem("weak.public.pem"), "2048"),

@@ -10,6 +10,8 @@ function blockRendering(/** @type {string} */ html) {
 }
 
 export default defineConfig({
+  // A proxy may have put the server under a path.
+  base: './',
   plugins: [licences('assets/licenses.txt'), { name: 'theme-before-paint', transformIndexHtml: { order: 'post', handler: blockRendering } }],
   build: {
     target: ['chrome125', 'edge125', 'firefox128', 'safari18'],

@@ -81,9 +81,11 @@ const FORGET_SEEN: &str = "DELETE FROM last_seen WHERE room = $1 AND user_id = $
 #[async_trait]
 impl AccessStore for PostgresStore {
     async fn permissions_for(&self, user: &str, page: &PageId) -> Result<Vec<Permission>, StoreError> {
-        let query = sqlx::query_as(PERMISSIONS_FOR)
-            .bind(readable::text(user))
-            .bind(covering(page));
+        let query = || {
+            sqlx::query_as(PERMISSIONS_FOR)
+                .bind(readable::text(user))
+                .bind(covering(page))
+        };
         Ok(rows::permissions(self.read(query).await?))
     }
 
@@ -93,10 +95,12 @@ impl AccessStore for PostgresStore {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Permission>, StoreError> {
-        let query = sqlx::query_as(PERMISSIONS_ON)
-            .bind(readable::text(page))
-            .bind(after.map(readable::text))
-            .bind(number(limit));
+        let query = || {
+            sqlx::query_as(PERMISSIONS_ON)
+                .bind(readable::text(page))
+                .bind(after.map(readable::text))
+                .bind(number(limit))
+        };
         Ok(rows::permissions(self.read(query).await?))
     }
 
@@ -117,7 +121,7 @@ impl AccessStore for PostgresStore {
     }
 
     async fn user(&self, user: &str) -> Result<UserRecord, StoreError> {
-        let query = sqlx::query_as(USER).bind(readable::text(user));
+        let query = || sqlx::query_as(USER).bind(readable::text(user));
         Ok(rows::user(self.read(query).await?))
     }
 
@@ -161,14 +165,16 @@ impl AccessStore for PostgresStore {
     }
 
     async fn audited(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEntry)>, StoreError> {
-        let asked = sqlx::query_as(AUDITED)
-            .bind(query.user.as_deref().map(readable::text))
-            .bind(query.action.as_deref().map(readable::text))
-            .bind(query.outcome.as_deref().map(readable::text))
-            .bind(query.from.map(milliseconds))
-            .bind(query.to.map(milliseconds))
-            .bind(query.before.map(number))
-            .bind(number(query.limit));
+        let asked = || {
+            sqlx::query_as(AUDITED)
+                .bind(query.user.as_deref().map(readable::text))
+                .bind(query.action.as_deref().map(readable::text))
+                .bind(query.outcome.as_deref().map(readable::text))
+                .bind(query.from.map(milliseconds))
+                .bind(query.to.map(milliseconds))
+                .bind(query.before.map(number))
+                .bind(number(query.limit))
+        };
         Ok(rows::audit(self.read(asked).await?))
     }
 
@@ -192,9 +198,11 @@ impl AccessStore for PostgresStore {
     }
 
     async fn seen(&self, room: &str, limit: usize) -> Result<Vec<LastSeen>, StoreError> {
-        let query = sqlx::query_as(SEEN)
-            .bind(readable::text(room))
-            .bind(number(limit));
+        let query = || {
+            sqlx::query_as(SEEN)
+                .bind(readable::text(room))
+                .bind(number(limit))
+        };
         Ok(rows::seen(self.read(query).await?))
     }
 
@@ -206,6 +214,6 @@ impl AccessStore for PostgresStore {
     }
 
     fn access_listener(&self) -> Option<AccessListener> {
-        Some(AccessListener::new(self.connect.clone()))
+        Some(AccessListener::new(self.direct.clone()))
     }
 }

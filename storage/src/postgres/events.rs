@@ -11,7 +11,7 @@ use crate::{
     rows::{self, milliseconds},
 };
 
-const EPOCH: &str = "SELECT epoch FROM event_epoch";
+pub(super) const EPOCH: &str = "SELECT epoch FROM event_epoch";
 
 const LAST: &str = "SELECT coalesce(max(event_offset), 0)::bigint FROM kept_events";
 
@@ -69,7 +69,7 @@ const FORGET_IDS: &str = "
 #[async_trait]
 impl EventStore for PostgresStore {
     async fn event_epoch(&self) -> Result<String, StoreError> {
-        let epochs: Vec<(String,)> = self.read(sqlx::query_as(EPOCH)).await?;
+        let epochs: Vec<(String,)> = self.read(|| sqlx::query_as(EPOCH)).await?;
         Ok(epochs
             .into_iter()
             .next()
@@ -77,7 +77,7 @@ impl EventStore for PostgresStore {
     }
 
     async fn last_event(&self) -> Result<u64, StoreError> {
-        let last: Vec<(i64,)> = self.read(sqlx::query_as(LAST)).await?;
+        let last: Vec<(i64,)> = self.read(|| sqlx::query_as(LAST)).await?;
         Ok(last.first().map_or(0, |(last,)| rows::count(*last)))
     }
 
@@ -150,21 +150,23 @@ impl EventStore for PostgresStore {
     }
 
     async fn kept_events(&self, query: &KeptQuery) -> Result<Vec<ReadEvent>, StoreError> {
-        let asked = sqlx::query_as(KEPT)
-            .bind(&query.rooms)
-            .bind(number(query.after))
-            .bind(number(query.up_to))
-            .bind(number(query.limit))
-            .bind(number(query.max_bytes));
+        let asked = || {
+            sqlx::query_as(KEPT)
+                .bind(&query.rooms)
+                .bind(number(query.after))
+                .bind(number(query.up_to))
+                .bind(number(query.limit))
+                .bind(number(query.max_bytes))
+        };
         Ok(rows::events(self.read(asked).await?))
     }
 
     async fn event_id(&self, id: &str) -> Result<Option<EventId>, StoreError> {
-        Ok(rows::event_id(self.read(sqlx::query_as(ID).bind(id)).await?))
+        Ok(rows::event_id(self.read(|| sqlx::query_as(ID).bind(id)).await?))
     }
 
     async fn event_state(&self, room: &str) -> Result<Option<String>, StoreError> {
-        let states: Vec<(String,)> = self.read(sqlx::query_as(STATE).bind(room)).await?;
+        let states: Vec<(String,)> = self.read(|| sqlx::query_as(STATE).bind(room)).await?;
         Ok(states.into_iter().next().map(|(state,)| state))
     }
 

@@ -128,10 +128,12 @@ impl PostgresStore {
 #[async_trait]
 impl HistoryStore for PostgresStore {
     async fn past(&self, page: &PageId, from: Seq, to: Seq) -> Result<Option<Past>, StoreError> {
-        let query = sqlx::query_as(PAST)
-            .bind(page.as_str())
-            .bind(number(from))
-            .bind(number(to));
+        let query = || {
+            sqlx::query_as(PAST)
+                .bind(page.as_str())
+                .bind(number(from))
+                .bind(number(to))
+        };
         Ok(rows::past(self.read(query).await?, to))
     }
 
@@ -141,10 +143,12 @@ impl HistoryStore for PostgresStore {
         after: Seq,
         limit: usize,
     ) -> Result<Option<PageChanges>, StoreError> {
-        let query = sqlx::query_as(CHANGES)
-            .bind(page.as_str())
-            .bind(number(after))
-            .bind(number(limit));
+        let query = || {
+            sqlx::query_as(CHANGES)
+                .bind(page.as_str())
+                .bind(number(after))
+                .bind(number(limit))
+        };
         Ok(rows::changes(self.read(query).await?, limit))
     }
 
@@ -166,20 +170,22 @@ impl HistoryStore for PostgresStore {
         before: Option<u64>,
         limit: usize,
     ) -> Result<Vec<Version>, StoreError> {
-        let query = sqlx::query_as(VERSIONS)
-            .bind(page.as_str())
-            .bind(before.map_or(i64::MAX, number))
-            .bind(number(limit));
+        let query = || {
+            sqlx::query_as(VERSIONS)
+                .bind(page.as_str())
+                .bind(before.map_or(i64::MAX, number))
+                .bind(number(limit))
+        };
         Ok(rows::versions(self.read(query).await?))
     }
 
     async fn version(&self, page: &PageId, id: u64) -> Result<Option<Version>, StoreError> {
-        let query = sqlx::query_as(VERSION).bind(page.as_str()).bind(number(id));
+        let query = || sqlx::query_as(VERSION).bind(page.as_str()).bind(number(id));
         Ok(rows::versions(self.read(query).await?).pop())
     }
 
     async fn history(&self, page: &PageId) -> Result<HistoryRecord, StoreError> {
-        let query = sqlx::query_as(RECORD).bind(page.as_str());
+        let query = || sqlx::query_as(RECORD).bind(page.as_str());
         Ok(rows::history(self.read(query).await?))
     }
 
@@ -190,11 +196,11 @@ impl HistoryStore for PostgresStore {
     ) -> Result<Vec<(PageId, Seq)>, StoreError> {
         let mut found = Vec::new();
         if let Some(before) = limits.before.map(milliseconds) {
-            let query = sqlx::query_as(OLD).bind(before).bind(number(limit));
+            let query = || sqlx::query_as(OLD).bind(before).bind(number(limit));
             found = rows::long(self.read(query).await?);
         }
         if let Some(bytes) = limits.bytes {
-            let query = sqlx::query_as(LARGE).bind(number(bytes)).bind(number(limit));
+            let query = || sqlx::query_as(LARGE).bind(number(bytes)).bind(number(limit));
             found.extend(rows::long(self.read(query).await?));
         }
         Ok(found)

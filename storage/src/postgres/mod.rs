@@ -4,6 +4,7 @@
 //! A batch of any size travels as arrays, so its text is fixed, and it is a single statement: one round
 //! trip, and a transaction of its own. Whoever writes to pages first updates their heads, in the order of their ids, and
 //! holds those row locks until the commit: so processes that share a database take turns on a page, and cannot deadlock.
+//! Through a pooler that lends a session for a transaction it takes three round trips more (see `lane`).
 
 use std::{
     borrow::Cow,
@@ -12,7 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{
-    Connection, FromRow, PgConnection, Postgres, Row,
+    Connection, FromRow, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::{Query, QueryAs},
 };
@@ -22,7 +23,8 @@ use crate::{
     Committed, Compaction, Generation, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store,
     StoreError, StoreOptions, StoredPage,
     batch::{self, Chunk, number},
-    connections::{Connections, time_for},
+    connections::time_for,
+    open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
 };
@@ -31,67 +33,115 @@ mod access;
 mod events;
 mod failure;
 mod history;
+mod lane;
 mod rooms;
 mod session;
 mod statements;
 
 use failure::failure;
-pub(crate) use session::check_address;
-use session::{bring_up_to_date, check_server, check_session, opening};
-pub(crate) use session::{connect_options, describe, session_options};
+pub(crate) use lane::Lane;
+pub(crate) use session::{Target, check_address, describe, session_settings};
+use session::{bring_up_to_date, check_server, check_session, lock_timeout, opening, pooled, targets};
 
 /// Pages that are stored alone at once.
 const MAX_LONE_PAGES: u32 = 2;
+/// A batch waits for a page that another process holds for this long: a commit of the other takes less.
+const LOCK_PATIENCE: Duration = Duration::from_millis(40);
+/// A page that is stored alone waits for whoever holds it for this long: others wait for their turn on the same connections, so a page
+/// that somebody holds for longer is asked for again later.
+const LONE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A connection on which a statement that reads is not answered for so long may be half open.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// See the module.
 pub(crate) struct PostgresStore {
     timeout: Duration,
     /// Rows that a snapshot covers are kept.
     keeps_history: bool,
-    /// As the address says, without the limits on the time of a statement: for a connection that waits.
-    connect: Vec<PgConnectOptions>,
+    /// Straight to PostgreSQL, without the limits on the time of a statement: for a connection that waits.
+    direct: Vec<PgConnectOptions>,
     /// For batches of edits.
-    writer: Connections<PgConnection>,
+    writer: Lane,
     /// For the edits of pages that are large, or held by somebody.
-    lone: Connections<PgConnection>,
+    lone: Lane,
     /// For snapshots.
-    compactor: Connections<PgConnection>,
+    compactor: Lane,
     /// For all else that writes.
-    aside: Connections<PgConnection>,
-    readers: Connections<PgConnection>,
+    aside: Lane,
+    readers: Lane,
 }
 
 impl PostgresStore {
     /// Opens the database that `url` names, creating its tables as the options say.
     pub(crate) async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        let connect = connect_options(url)?;
-        let each = |setting: fn(PgConnectOptions) -> PgConnectOptions| {
-            let limited = connect.iter().cloned();
-            let limited = limited.map(|connect| session_options(connect, options.timeout));
-            limited.map(setting).collect::<Vec<_>>()
+        let (target, direct) = targets(url, options.direct.as_ref())?;
+        let settings = || session_settings(options.timeout);
+        let waiting = |patience| {
+            let mut settings = settings();
+            settings.push(lock_timeout(patience));
+            settings
         };
-        let plainly = |session| session;
         let store = Self {
             timeout: options.timeout,
             keeps_history: options.history,
-            connect: connect.clone(),
-            writer: Connections::new(1, each(session::impatient)),
-            lone: Connections::new(MAX_LONE_PAGES, each(session::patient)),
-            compactor: Connections::new(1, each(plainly)),
-            aside: Connections::new(1, each(plainly)),
-            readers: Connections::new(options.readers.max(1), each(plainly)),
+            direct: direct.plain(),
+            writer: Lane::new(1, &target, waiting(LOCK_PATIENCE)),
+            lone: Lane::new(MAX_LONE_PAGES, &target, waiting(LONE_PATIENCE)),
+            compactor: Lane::new(1, &target, settings()),
+            aside: Lane::new(1, &target, settings()),
+            readers: Lane::new(options.readers.max(1), &target, settings()),
         };
+        let named = |error: StoreError| match options.direct {
+            Some(_) => error.directly(),
+            None => error,
+        };
+        store.check_direct(&direct).await.map_err(named)?;
         // Migrations may take longer than any statement later.
-        let unlimited: Connections<PgConnection> = Connections::new(1, connect);
-        let mut connection = store.starting(unlimited.open()).await?;
-        store.starting(check_server(&mut connection)).await??;
+        let unlimited = Lane::new(1, &direct, Vec::new());
+        let connection = store.starting(unlimited.open()).await;
+        let mut connection = connection.map_err(named)?;
         bring_up_to_date(&mut connection, options.migrate).await?;
-        let mut limited = store.starting(store.aside.open()).await?;
-        store.starting(check_session(&mut limited)).await??;
-        let _ = limited.close().await;
         // A connection that cannot say goodbye is gone anyway.
         let _ = connection.close().await;
+        if target.is_pooled() {
+            store.check_pooler(&unlimited).await?;
+        }
+        unlimited.close().await;
         Ok(store)
+    }
+
+    /// Whether this leads to a server that will do, whose sessions keep what they set.
+    async fn check_direct(&self, direct: &Target) -> Result<(), StoreError> {
+        let limited = Lane::new(1, direct, session_settings(self.timeout));
+        let mut connection = self.starting(limited.open()).await?;
+        if !self.starting(check_session(&mut connection)).await? {
+            return Err(pooled());
+        }
+        self.starting(check_server(&mut connection)).await??;
+        // A connection that cannot say goodbye is gone anyway.
+        let _ = connection.close().await;
+        Ok(())
+    }
+
+    /// Whether a pooler lends whole transactions, and leads to the database that is there directly.
+    async fn check_pooler(&self, direct: &Lane) -> Result<(), StoreError> {
+        let epoch = async |lane: &Lane| {
+            let mut work = lane.begin().await?;
+            let found: Vec<(String,)> = work.fetch_all_as(sqlx::query_as(events::EPOCH)).await?;
+            work.end().await?;
+            Ok(found)
+        };
+        let behind = self.starting(epoch(&self.readers)).await;
+        let known = self.starting(epoch(direct)).await?;
+        match behind {
+            Ok(behind) if behind == known => Ok(()),
+            // Without our tables, or with those of others.
+            Ok(_) | Err(StoreError::Statement { .. }) => {
+                Err(address("leads to another database than DATABASE_URL").directly())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a step of the start.
@@ -104,18 +154,27 @@ impl PostgresStore {
         }
     }
 
-    /// Runs a statement that reads.
-    async fn read<R>(&self, query: QueryAs<'_, Postgres, R, PgArguments>) -> Result<Vec<R>, StoreError>
+    /// Runs a statement that reads. On a connection that is gone or says nothing it is run once more on a new one: servers, firewalls and
+    /// fail-overs end connections without a word, and reading twice harms nobody.
+    async fn read<'q, R>(
+        &self,
+        query: impl Fn() -> QueryAs<'q, Postgres, R, PgArguments>,
+    ) -> Result<Vec<R>, StoreError>
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        self.in_time(self.timeout, async {
-            let mut lease = self.readers.lease().await?;
-            let rows = query.fetch_all(&mut lease.connection).await?;
-            lease.give_back();
+        let attempt = async |query: QueryAs<'q, Postgres, R, PgArguments>| {
+            let mut work = self.readers.begin().await?;
+            let rows = work.fetch_all_as(query).await?;
+            work.end().await?;
             Ok(rows)
-        })
-        .await
+        };
+        let patience = SILENCE.min(self.timeout / 2);
+        match self.in_time(patience, attempt(query())).await {
+            // A page that is large takes longer, and gets all of its time.
+            Err(StoreError::Unavailable { .. }) => self.in_time(self.timeout, attempt(query())).await,
+            read => read,
+        }
     }
 
     /// Runs statements that write in one transaction, and returns the rows that they answer with. A single statement is a
@@ -124,49 +183,18 @@ impl PostgresStore {
         &self,
         statements: Vec<Query<'_, Postgres, PgArguments>>,
     ) -> Result<Vec<PgRow>, StoreError> {
-        self.in_time(self.timeout, self.run(&self.aside, None, statements))
-            .await
+        self.in_time(self.timeout, self.aside.run(None, statements)).await
     }
 
     /// Runs statements that write so many bytes on a connection of `lane` within the time that these may take.
     async fn write_large(
         &self,
-        lane: &Connections<PgConnection>,
+        lane: &Lane,
         bytes: usize,
         statements: Vec<Query<'_, Postgres, PgArguments>>,
     ) -> Result<Vec<PgRow>, StoreError> {
         let time = time_for(self.timeout, bytes);
-        self.in_time(time, self.run(lane, Some(time), statements)).await
-    }
-
-    async fn run(
-        &self,
-        lane: &Connections<PgConnection>,
-        limit: Option<Duration>,
-        statements: Vec<Query<'_, Postgres, PgArguments>>,
-    ) -> Result<Vec<PgRow>, sqlx::Error> {
-        let mut lease = lane.lease().await?;
-        if let Some(limit) = limit {
-            let limit = format!("{}ms", limit.as_millis().max(1));
-            sqlx::query(statements::LIMIT_TIME)
-                .bind(limit)
-                .execute(&mut lease.connection)
-                .await?;
-        }
-        let mut rows = Vec::new();
-        if statements.len() == 1 {
-            for statement in statements {
-                rows = statement.fetch_all(&mut lease.connection).await?;
-            }
-        } else {
-            let mut transaction = lease.connection.begin().await?;
-            for statement in statements {
-                rows.append(&mut statement.fetch_all(&mut *transaction).await?);
-            }
-            transaction.commit().await?;
-        }
-        lease.give_back();
-        Ok(rows)
+        self.in_time(time, lane.run(Some(time), statements)).await
     }
 
     async fn in_time<T>(
@@ -193,7 +221,7 @@ impl PostgresStore {
         Err(error)
     }
 
-    fn lanes(&self) -> [&Connections<PgConnection>; 5] {
+    fn lanes(&self) -> [&Lane; 5] {
         [
             &self.readers,
             &self.aside,
@@ -208,12 +236,12 @@ impl PostgresStore {
         let pages = || batch.iter().map(|entry| entry.page.as_str()).collect::<Vec<_>>();
         let asked = self
             .in_time(self.timeout, async {
-                let mut lease = self.writer.lease().await?;
+                let mut work = self.writer.begin().await?;
                 let known = sqlx::query_as(statements::KNOWN).bind(pages());
-                let known: Vec<(String,)> = known.fetch_all(&mut lease.connection).await?;
+                let known: Vec<(String,)> = work.fetch_all_as(known).await?;
                 let free = sqlx::query_as(statements::FREE).bind(pages());
-                let free: Vec<(String,)> = free.fetch_all(&mut lease.connection).await?;
-                lease.give_back();
+                let free: Vec<(String,)> = work.fetch_all_as(free).await?;
+                work.end().await?;
                 Ok((known, free))
             })
             .await;
@@ -226,7 +254,7 @@ impl Store for PostgresStore {
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
         rows::page(
             page,
-            self.read(sqlx::query_as(statements::LOAD).bind(page.as_str()))
+            self.read(|| sqlx::query_as(statements::LOAD).bind(page.as_str()))
                 .await?,
         )
     }
@@ -237,10 +265,12 @@ impl Store for PostgresStore {
         after: Seq,
         limit: usize,
     ) -> Result<Option<Vec<LoggedUpdate>>, StoreError> {
-        let query = sqlx::query_as(statements::LOG)
-            .bind(page.as_str())
-            .bind(number(after))
-            .bind(number(limit));
+        let query = || {
+            sqlx::query_as(statements::LOG)
+                .bind(page.as_str())
+                .bind(number(after))
+                .bind(number(limit))
+        };
         Ok(rows::log(self.read(query).await?, after))
     }
 
@@ -250,7 +280,7 @@ impl Store for PostgresStore {
             return Ok(Vec::new());
         }
         let bytes = batch.iter().map(PageCommit::bytes).sum();
-        let call = self.run(&self.writer, None, append(&entries));
+        let call = self.writer.run(None, append(&entries));
         match self.in_time(time_for(self.timeout, bytes), call).await {
             Ok(heads) => answers(batch, &heads),
             Err(StoreError::Busy { .. }) => Err(self.held(batch).await),
@@ -291,7 +321,7 @@ impl Store for PostgresStore {
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
         let rows: Vec<HeadRow> = self
-            .read(sqlx::query_as(statements::PAGE).bind(page.as_str()))
+            .read(|| sqlx::query_as(statements::PAGE).bind(page.as_str()))
             .await?;
         rows.into_iter().next().map(HeadRow::into_record).transpose()
     }
@@ -306,12 +336,12 @@ impl Store for PostgresStore {
             return Ok(Vec::new());
         };
         let rows: Vec<HeadRow> = self
-            .read(
+            .read(|| {
                 sqlx::query_as(statements::PAGES)
-                    .bind(first)
-                    .bind(last)
-                    .bind(number(limit)),
-            )
+                    .bind(&first)
+                    .bind(&last)
+                    .bind(number(limit))
+            })
             .await?;
         rows.into_iter().map(HeadRow::into_record).collect()
     }
@@ -325,7 +355,7 @@ impl Store for PostgresStore {
 
     async fn snapshot(&self, page: &PageId) -> Result<Option<Snapshot>, StoreError> {
         let rows: Vec<SnapshotRow> = self
-            .read(sqlx::query_as(statements::SNAPSHOT).bind(page.as_str()))
+            .read(|| sqlx::query_as(statements::SNAPSHOT).bind(page.as_str()))
             .await?;
         rows.into_iter()
             .next()
@@ -335,7 +365,7 @@ impl Store for PostgresStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         for (read_only, permitted) in self
-            .read::<(bool, bool)>(sqlx::query_as(statements::CHECK))
+            .read::<(bool, bool)>(|| sqlx::query_as(statements::CHECK))
             .await?
         {
             if read_only {

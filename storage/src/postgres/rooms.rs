@@ -27,7 +27,7 @@ const IS_REMOVED: &str = "SELECT user_id FROM room_removals WHERE room = $1 AND 
 #[async_trait]
 impl RoomStore for PostgresStore {
     async fn shared_room(&self, room: &str) -> Result<Option<SharedRoom>, StoreError> {
-        let query = sqlx::query_as(ROOM).bind(readable::text(room));
+        let query = || sqlx::query_as(ROOM).bind(readable::text(room));
         Ok(rows::shared_room(self.read(query).await?))
     }
 
@@ -54,9 +54,11 @@ impl RoomStore for PostgresStore {
     }
 
     async fn is_removed(&self, room: &str, user: &str) -> Result<bool, StoreError> {
-        let query = sqlx::query_as(IS_REMOVED)
-            .bind(readable::text(room))
-            .bind(readable::text(user));
+        let query = || {
+            sqlx::query_as(IS_REMOVED)
+                .bind(readable::text(room))
+                .bind(readable::text(user))
+        };
         let found: Vec<(String,)> = self.read(query).await?;
         Ok(!found.is_empty())
     }

@@ -2,49 +2,117 @@
 
 use std::{str::FromStr, time::Duration};
 
-use sqlx::{ConnectOptions, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row, migrate::Migrator, postgres::PgConnectOptions};
 
 use super::failure::failure;
-use crate::{StoreError, open::address, place::Place, schema};
+use crate::{DirectUrl, StoreError, open::address, place::Place, schema};
 
 /// Oldest supported server, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 150_000;
 
-/// A batch waits for a page that another process holds for this long: a commit of the other takes less.
-const LOCK_PATIENCE: Duration = Duration::from_millis(40);
-/// A page that is stored alone waits for whoever holds it for this long.
-const LONE_PATIENCE: Duration = Duration::from_secs(1);
-
-/// Whether `url` can be the address of a database.
-pub(crate) fn check_address(url: &str) -> Result<(), StoreError> {
-    connect_options(url).map(drop)
+/// Where an address leads.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Its hosts, in the order in which they are tried.
+    hosts: Vec<PgConnectOptions>,
+    /// What each session sets.
+    settings: Vec<(String, String)>,
+    pooled: bool,
 }
 
-/// How each of the hosts of an address is connected to, in the order in which they are tried.
-pub(crate) fn connect_options(url: &str) -> Result<Vec<PgConnectOptions>, StoreError> {
-    let place = Place::parse(url).map_err(address)?;
-    let connect = |url: &String| {
-        let connect = PgConnectOptions::from_str(url).map_err(|error| {
-            address(format!(
-                "is not usable ({error}): write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with % before the hexadecimal number of special characters"
-            ))
-        })?;
-        let connect = match connect.get_application_name() {
-            Some(_) => connect,
-            None => connect.application_name("pageroom"),
+impl Target {
+    /// Takes an address apart.
+    pub(crate) fn parse(url: &str) -> Result<Self, StoreError> {
+        let place = Place::parse(url).map_err(address)?;
+        let connect = |url: &String| {
+            let connect = PgConnectOptions::from_str(url).map_err(|error| {
+                address(format!(
+                    "is not usable ({error}): write postgres://USER:PASSWORD@HOST:PORT/DATABASE, with % before the hexadecimal number of special characters"
+                ))
+            })?;
+            let connect = match connect.get_application_name() {
+                Some(_) => connect,
+                None => connect.application_name("pageroom"),
+            };
+            Ok(connect.disable_statement_logging())
         };
-        let connect = match &place.schema {
-            Some(schema) => connect.options([("search_path", schema)]),
-            None => connect,
+        Ok(Self {
+            hosts: place.urls.iter().map(connect).collect::<Result<_, _>>()?,
+            settings: place.settings,
+            pooled: place.pooled,
+        })
+    }
+
+    /// The same, through a pooler that lends a session for a transaction.
+    fn pooled(self) -> Self {
+        Self { pooled: true, ..self }
+    }
+
+    /// Whether it leads through a pooler that lends a session for a transaction.
+    pub(crate) fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
+    /// How to connect to each of the hosts, with what the address says and nothing else.
+    pub(super) fn plain(&self) -> Vec<PgConnectOptions> {
+        self.sessions(&[])
+    }
+
+    /// How to connect to each of the hosts for sessions with these settings.
+    pub(super) fn sessions(&self, settings: &[(String, String)]) -> Vec<PgConnectOptions> {
+        let all = || {
+            self.settings
+                .iter()
+                .chain(settings)
+                .map(|(name, value)| (name, value))
         };
-        Ok(connect.disable_statement_logging())
-    };
-    place.urls.iter().map(connect).collect()
+        let hosts = self.hosts.iter().cloned();
+        hosts
+            .map(|host| match self.pooled {
+                // A pooler refuses settings that it does not know, and transactions have their own.
+                true => host.extra_float_digits(None).statement_cache_capacity(0),
+                false => host.options(all()),
+            })
+            .collect()
+    }
+
+    /// What a transaction sets where sessions keep nothing.
+    pub(super) fn transaction(&self, settings: Vec<(String, String)>) -> Vec<(String, String)> {
+        // Nobody but the pooler can look after its connections.
+        let own = settings.into_iter().filter(|(name, _)| !name.starts_with("tcp_"));
+        self.settings.iter().cloned().chain(own).collect()
+    }
+}
+
+/// Where a store is: as its address leads to it, and straight.
+pub(super) fn targets(url: &str, direct: Option<&DirectUrl>) -> Result<(Target, Target), StoreError> {
+    let target = Target::parse(url)?;
+    match direct {
+        Some(direct) => {
+            let direct = Target::parse(direct.expose()).map_err(StoreError::directly)?;
+            match direct.pooled {
+                true => Err(
+                    address("has `pgbouncer=true`: it must be the address of PostgreSQL itself").directly(),
+                ),
+                false => Ok((target.pooled(), direct)),
+            }
+        }
+        None if target.pooled => Err(address(
+            "leads through PgBouncer (`pgbouncer=true`): set PAGEROOM_DATABASE_DIRECT_URL to the address of PostgreSQL itself, for LISTEN \
+             and migrations",
+        )),
+        None => Ok((target.clone(), target)),
+    }
+}
+
+/// Whether these can be the addresses of a database.
+pub(crate) fn check_address(url: &str, direct: Option<&DirectUrl>) -> Result<(), StoreError> {
+    targets(url, direct).map(drop)
 }
 
 /// Host, port and name of a database, without its secrets.
 pub(crate) fn describe(url: &str) -> String {
-    let options = connect_options(url).unwrap_or_default();
+    let options = Target::parse(url).map_or_else(|_| Vec::new(), |target| target.hosts);
     let place = |options: &PgConnectOptions| {
         let host = match options.get_socket() {
             Some(socket) => socket.display().to_string(),
@@ -60,10 +128,13 @@ pub(crate) fn describe(url: &str) -> String {
     format!("postgres at {}", places.join(", "))
 }
 
-/// What every connection sets for itself, whatever the defaults of its server, database and role are.
-pub(crate) fn session_options(connect: PgConnectOptions, timeout: Duration) -> PgConnectOptions {
+/// What is seen of a session whose settings hold. Servers and databases may have defaults that look like ours, so there is one of our own.
+const MARK: &str = "pageroom.session";
+
+/// What every session sets for itself, whatever the defaults of its server, database and role are.
+pub(crate) fn session_settings(timeout: Duration) -> Vec<(String, String)> {
     let timeout = format!("{}ms", timeout.as_millis().max(1));
-    connect.options([
+    let settings = [
         // Committed means synced.
         ("synchronous_commit", "on"),
         // The statements count on seeing what was committed before the locks they waited for.
@@ -77,43 +148,31 @@ pub(crate) fn session_options(connect: PgConnectOptions, timeout: Duration) -> P
         ("tcp_keepalives_idle", "15"),
         ("tcp_keepalives_interval", "5"),
         ("tcp_keepalives_count", "3"),
-    ])
+        (MARK, "on"),
+    ];
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    settings.into_iter().map(owned).collect()
 }
 
-/// For whoever stores batches of many pages: a page that somebody else holds must not keep the others waiting.
-pub(super) fn impatient(session: PgConnectOptions) -> PgConnectOptions {
-    session.options([("lock_timeout", format!("{}ms", LOCK_PATIENCE.as_millis()))])
+/// How long a statement may wait for a page that somebody holds.
+pub(super) fn lock_timeout(patience: Duration) -> (String, String) {
+    ("lock_timeout".to_owned(), format!("{}ms", patience.as_millis()))
 }
 
-/// For whoever stores one page: others wait for their turn on the same connections, so a page that somebody holds for longer is
-/// asked for again later.
-pub(super) fn patient(session: PgConnectOptions) -> PgConnectOptions {
-    session.options([("lock_timeout", format!("{}ms", LONE_PATIENCE.as_millis()))])
+/// Whether what a session sets for itself holds: a pooler that drops it would give commits that are not synced, statements that never
+/// end, and prepared statements of others.
+pub(super) async fn check_session(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // In one message: a pooler may send a second one elsewhere.
+    let asked = format!("SELECT coalesce(current_setting('{MARK}', true), '') = 'on'");
+    let row = sqlx::raw_sql(AssertSqlSafe(asked)).fetch_one(connection).await?;
+    row.try_get(0)
 }
 
-/// Whether what a session sets for itself holds: a pooler that ignores it would give commits that are not synced, and statements
-/// that never end.
-pub(super) async fn check_session(
-    connection: &mut PgConnection,
-) -> Result<Result<(), StoreError>, sqlx::Error> {
-    let holds: bool = sqlx::query_scalar(
-        "SELECT current_setting('synchronous_commit') = 'on' AND current_setting('jit') = 'off' \
-         AND current_setting('statement_timeout') <> '0'",
-    )
-    .persistent(false)
-    .fetch_one(connection)
-    .await?;
-    Ok(match holds {
-        true => Ok(()),
-        false => Err(pooled()),
-    })
-}
-
-/// The refusal to work through a pooler that takes no settings of a session.
-fn pooled() -> StoreError {
+/// The refusal to work through a pooler of which nothing is known.
+pub(super) fn pooled() -> StoreError {
     address(
-        "leads through a pooler that takes no settings of a session (PgBouncer, in any mode): give the address of PostgreSQL itself, \
-         because a server opens only some ten connections",
+        "leads through a pooler that drops the settings of a session (such as PgBouncer): set PAGEROOM_DATABASE_DIRECT_URL to the address \
+         of PostgreSQL itself, for LISTEN and migrations",
     )
 }
 
@@ -129,6 +188,9 @@ pub(super) fn opening(error: sqlx::Error) -> StoreError {
             "names a database that is not there ({message}): create it with createdb"
         )),
         _ if message.contains("unsupported startup parameter") => pooled(),
+        _ if message.contains("statement pooling mode") => address(format!(
+            "leads through PgBouncer in a mode in which there are no transactions ({message}): set pool_mode to transaction or session"
+        )),
         _ => failure(error),
     }
 }

@@ -1,6 +1,6 @@
 //! An address is understood or refused with a sentence that says why, and never repeated.
 
-use pageroom_storage::{StoreOptions, check_address, open};
+use pageroom_storage::{DirectUrl, StoreOptions, check_address, open};
 
 use crate::database::SqlitePlace;
 
@@ -13,7 +13,7 @@ fn addresses_are_told_apart() {
         "postgres://user:password@host:5433/database?sslmode=require",
         "postgresql://host",
     ] {
-        check_address(good).unwrap();
+        check_address(good, None).unwrap();
     }
     for (bad, said) in [
         ("", "must be"),
@@ -28,7 +28,7 @@ fn addresses_are_told_apart() {
         ("postgres://u:secret@host:port/db", "is not usable"),
         ("postgres:secret", "must be"),
     ] {
-        let error = check_address(bad).unwrap_err();
+        let error = check_address(bad, None).unwrap_err();
         assert_eq!(error.kind(), "address", "{bad}");
         let sentence = error.to_string();
         assert!(
@@ -36,6 +36,41 @@ fn addresses_are_told_apart() {
             "{bad}: {sentence}"
         );
         assert!(!sentence.contains("secret"), "{sentence}");
+    }
+}
+
+#[test]
+fn an_address_through_a_pooler_has_one_of_postgresql_itself_beside_it() {
+    let direct = |url: &str| Some(DirectUrl::new(url));
+    let pooled = "postgres://pooler:6432/pages";
+    let refused = |url: &str, direct: Option<DirectUrl>| {
+        let error = check_address(url, direct.as_ref()).unwrap_err().to_string();
+        assert!(
+            !error.contains("a-secret") && !format!("{direct:?}").contains("a-secret"),
+            "{error}"
+        );
+        error
+    };
+    check_address(pooled, direct("postgres://u:a-secret@host/pages").as_ref()).unwrap();
+    check_address(
+        &format!("{pooled}?pgbouncer=true"),
+        direct("postgres://host/pages").as_ref(),
+    )
+    .unwrap();
+    let alone = refused(&format!("{pooled}?pgbouncer=true"), None);
+    assert!(
+        alone.starts_with("DATABASE_URL leads through PgBouncer")
+            && alone.contains("PAGEROOM_DATABASE_DIRECT_URL"),
+        "{alone}"
+    );
+    for (url, beside) in [
+        ("memory:", "postgres://u:a-secret@host/pages"),
+        ("sqlite://pages.db", "postgres://u:a-secret@host/pages"),
+        (pooled, "postgres://u:a-secret@host:port/pages"),
+        (pooled, "postgres://u:a-secret@host/pages?pgbouncer=true"),
+    ] {
+        let error = refused(url, direct(beside));
+        assert!(error.starts_with("PAGEROOM_DATABASE_DIRECT_URL "), "{error}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::database::skipped;
+use super::database::skipped;
 
 /// A running server with an empty database; stopped and deleted when dropped.
 pub(crate) struct Cluster {
@@ -25,18 +25,10 @@ impl Cluster {
             skipped("PAGEROOM_TEST_POSTGRES_BIN names no folder with initdb and pg_ctl");
             return None;
         };
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        if runs_as_root() {
-            run(Command::new("chown").arg("postgres").arg(folder.path()));
-        }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|free| free.local_addr())
-            .expect("a free port")
-            .port();
         let cluster = Self {
             programs,
-            folder,
-            port,
+            folder: folder(),
+            port: free_port(),
         };
         run(cluster.program("initdb").args([
             "--username=pageroom",
@@ -46,6 +38,34 @@ impl Cluster {
         ]));
         cluster.start();
         Some(cluster)
+    }
+
+    /// Another server that follows this one and cannot be written.
+    pub(crate) fn start_standby(&self) -> Self {
+        let folder = folder();
+        let standby = Self {
+            programs: self.programs.clone(),
+            folder,
+            port: free_port(),
+        };
+        let data = standby.folder.path().join("data");
+        run(standby
+            .program("pg_basebackup")
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--no-sync",
+                "--pgdata",
+            ])
+            .arg(data)
+            .args(["--dbname", &self.url("pageroom")]));
+        standby.start();
+        standby
+    }
+
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     /// The `DATABASE_URL` of its database, for this user.
@@ -73,7 +93,13 @@ impl Cluster {
             .args(["stop", "--wait", "--mode=immediate"]));
     }
 
-    fn program(&self, name: &str) -> Command {
+    /// A file beside its data.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// One of its programs, run as whoever runs it.
+    pub(crate) fn program(&self, name: &str) -> Command {
         let program = self.programs.join(name);
         let mut command = if runs_as_root() {
             // The server refuses to run as root.
@@ -100,6 +126,23 @@ impl Drop for Cluster {
             .stderr(Stdio::null())
             .status();
     }
+}
+
+/// A folder in which a server may write.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    if runs_as_root() {
+        run(Command::new("chown").arg("postgres").arg(folder.path()));
+    }
+    folder
+}
+
+/// A port of the loopback address that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|free| free.local_addr())
+        .expect("a free port")
+        .port()
 }
 
 /// Whether this process may do everything to files.

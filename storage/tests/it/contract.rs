@@ -21,3 +21,11 @@ mod postgres {
 
     store_contract!(PostgresPlace::new());
 }
+
+mod pooled {
+    use pageroom_storage::store_contract;
+
+    use crate::pooler::PooledSchema;
+
+    store_contract!(PooledSchema::new());
+}

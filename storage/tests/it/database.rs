@@ -55,7 +55,7 @@ impl Place for SqlitePlace {
 
 /// A schema of its own in the database that `PAGEROOM_TEST_DATABASE_URL` names.
 pub(crate) struct PostgresPlace {
-    database: String,
+    pub(crate) database: String,
     schema: String,
 }
 
@@ -79,8 +79,13 @@ impl PostgresPlace {
 
     /// The `DATABASE_URL` of the schema.
     pub(crate) fn url(&self) -> String {
-        let separator = if self.database.contains('?') { '&' } else { '?' };
-        format!("{}{separator}options[search_path]={}", self.database, self.schema)
+        self.url_at(&self.database)
+    }
+
+    /// The `DATABASE_URL` of the schema in the database at this address.
+    pub(crate) fn url_at(&self, database: &str) -> String {
+        let separator = if database.contains('?') { '&' } else { '?' };
+        format!("{database}{separator}options[search_path]={}", self.schema)
     }
 
     /// A connection behind the back of all stores.

@@ -7,11 +7,15 @@
 )]
 
 mod address;
+mod backup;
 mod cluster;
 mod contract;
 mod database;
 mod disk;
+mod failover;
+mod forwarder;
 mod outage;
+mod pooler;
 mod read_only;
 mod schema;
 mod waiting;

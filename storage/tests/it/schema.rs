@@ -10,6 +10,7 @@ use crate::database::{PostgresPlace, SqlitePlace};
 
 const AS_IT_IS: StoreOptions = StoreOptions {
     alone: false,
+    direct: None,
     create: true,
     history: true,
     migrate: false,
@@ -24,8 +25,8 @@ async fn check_states(url: &str) {
     let error = open(url, &AS_IT_IS).await.map(drop).unwrap_err();
     assert_eq!(error.kind(), "migration");
     assert!(error.to_string().contains("`pageroom migrate`"), "{error}");
-    migrate(url).await.unwrap();
-    migrate(url).await.unwrap();
+    migrate(url, None).await.unwrap();
+    migrate(url, None).await.unwrap();
     let store = open(url, &AS_IT_IS).await.unwrap();
     store.commit(&[append("p", ["1"])]).await.unwrap();
     store.close().await;

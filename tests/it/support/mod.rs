@@ -1,7 +1,13 @@
 //! What promises are tested with: a server in this process, clients with their own copy of a page, stores that fail on demand.
 
 pub(crate) mod client;
+#[path = "../../../storage/tests/it/cluster.rs"]
+#[expect(dead_code, reason = "the stores' tests use all of it")]
+pub(crate) mod cluster;
 pub(crate) mod database;
+#[path = "../../../storage/tests/it/forwarder.rs"]
+#[expect(dead_code, reason = "the stores' tests use all of it")]
+pub(crate) mod forwarder;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod provider;

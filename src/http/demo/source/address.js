@@ -25,11 +25,16 @@ export function socketPath(page) {
   return page.split('/').map(encodeURIComponent).join('/')
 }
 
-/** A link for others. It never carries the token, which is a personal right. @param {string} origin @param {string} page @param {Kind} kind */
-export function shareLink(origin, page, kind) {
+/** Where this page is, without the slash at its end: a proxy may have put the server under a path. @param {string} href */
+export function home(href) {
+  return new URL('.', href).href.replace(/\/$/, '')
+}
+
+/** A link for others. It never carries the token, which is a personal right. @param {string} home @param {string} page @param {Kind} kind */
+export function shareLink(home, page, kind) {
   const query = new URLSearchParams({ page })
   if (kind === 'text') query.set('kind', kind)
-  return `${origin}/?${query}`
+  return `${home}/?${query}`
 }
 
 /**

@@ -1,6 +1,6 @@
 // The dialog that opens another page, and the button that copies a link to this one.
 
-import { faultOfPageName, shareLink } from './address.js'
+import { faultOfPageName, home, shareLink } from './address.js'
 import { byId } from './elements.js'
 
 /** @param {ReturnType<typeof import('./address.js').readAddress>} address */
@@ -30,7 +30,7 @@ export function prepareShareButton({ page, kind }) {
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let timer
   byId('share').addEventListener('click', async () => {
-    const link = shareLink(location.origin, page, kind)
+    const link = shareLink(home(location.href), page, kind)
     const copied = await copy(link)
     byId('announcement').textContent = copied ? 'Link copied.' : ''
     if (!copied) prompt('Copy this link:', link)

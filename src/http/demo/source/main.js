@@ -1,6 +1,6 @@
 // The page: opens what the address names and connects document, editor, people and indicator.
 
-import { faultOfPageName, readAddress, tokenOnlyReads } from './address.js'
+import { faultOfPageName, home, readAddress, tokenOnlyReads } from './address.js'
 import { Connection } from './connection.js'
 import { preparePageDialog, prepareShareButton } from './dialogs.js'
 import { byId } from './elements.js'
@@ -41,7 +41,7 @@ const people = new PeopleView(user)
 
 /** @param {OpenEditor} openEditor @param {boolean} readOnly */
 function open(openEditor, readOnly) {
-  const host = location.origin.replace(/^http/, 'ws')
+  const host = home(location.href).replace(/^http/, 'ws')
   const connection = new Connection({ host, page: address.page, token: address.token, readOnly })
   const presence = new Presence(connection.awareness, user)
   const parent = byId('editor')

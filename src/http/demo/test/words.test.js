@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
-import { faultOfPageName, readAddress, shareLink, socketPath, tokenOnlyReads } from '../source/address.js'
+import { faultOfPageName, home, readAddress, shareLink, socketPath, tokenOnlyReads } from '../source/address.js'
 import { tidyState, typingText } from '../source/presence.js'
 import { announcementOf, statusOf } from '../source/status.js'
 import { initials, PALETTE, readableColor, tidyName } from '../source/user.js'
@@ -123,4 +123,10 @@ test('who is typing is named, up to two and a number', () => {
   assert.equal(typingText(people.slice(0, 3)), 'Ada and Bob are typing…')
   assert.equal(typingText(people), 'Ada, Bob and 2 more are typing…')
   assert.equal(typingText(people.map((person) => ({ ...person, typing: false }))), '')
+})
+
+test('the server may be under a path', () => {
+  assert.equal(home('http://h:3001/?page=a/b'), 'http://h:3001')
+  assert.equal(home('https://x/prefix/?page=a'), 'https://x/prefix')
+  assert.equal(shareLink(home('https://x/team/pages/'), 'a', 'rich'), 'https://x/team/pages/?page=a')
 })

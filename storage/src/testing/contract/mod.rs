@@ -10,7 +10,8 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::{
-    Committed, Compaction, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot, StoreOptions, open,
+    Committed, Compaction, DirectUrl, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot,
+    StoreOptions, open,
 };
 
 mod access;
@@ -54,6 +55,20 @@ impl Place for MemoryPlace {
 
 /// A database at a `DATABASE_URL`.
 pub struct UrlPlace(pub String);
+
+/// A database at a `DATABASE_URL` that leads through a pooler, and straight.
+pub struct PooledPlace(pub String, pub DirectUrl);
+
+#[async_trait]
+impl Place for PooledPlace {
+    async fn open(&self) -> SharedStore {
+        let options = StoreOptions {
+            direct: Some(self.1.clone()),
+            ..StoreOptions::default()
+        };
+        open(&self.0, &options).await.unwrap()
+    }
+}
 
 #[async_trait]
 impl Place for UrlPlace {
