@@ -30,6 +30,7 @@ pub(super) enum Question {
     Role(Stamp, usize, Arc<str>, PageId),
     IsDeleted(Stamp, PageId),
     Room(Stamp, RoomName),
+    Drive(Stamp, PageId),
     IsRemoved(Stamp, Arc<str>, RoomName),
 }
 
@@ -40,6 +41,7 @@ pub(super) enum Answer {
     Role(Option<Decision>),
     IsDeleted(bool),
     Room(Option<Arc<SharedRoom>>),
+    Drive(Option<RoomName>),
     IsRemoved(bool),
 }
 

@@ -177,9 +177,13 @@ impl Access {
                 Box::pin(source.ask(user, page, now)).await
             }
             Ok(Answer::Role(decision)) => Ok(decision),
-            Ok(Answer::User(..) | Answer::IsDeleted(_) | Answer::Room(_) | Answer::IsRemoved(_)) => {
-                Err(unanswered())
-            }
+            Ok(
+                Answer::User(..)
+                | Answer::IsDeleted(_)
+                | Answer::Room(_)
+                | Answer::IsRemoved(_)
+                | Answer::Drive(_),
+            ) => Err(unanswered()),
             Err(refusal) => Err(refusal),
         }
     }

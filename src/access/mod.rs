@@ -41,6 +41,7 @@ mod decisions;
 mod enforcement;
 mod live;
 mod membership;
+mod page_drives;
 mod rates;
 mod seats;
 mod shared_rooms;
@@ -92,6 +93,8 @@ pub struct AccessConfig {
     pub query: Option<String>,
     /// Gives name, members at most and end of the shared room `$1`.
     pub room_query: Option<String>,
+    /// Gives the drive that page `$1` belongs to.
+    pub page_drive_query: Option<String>,
     /// The query that says what a page holds that has never been stored.
     pub content_query: Option<String>,
     /// Gives the version that tokens of user `$1` must have; no row for users whose tokens are void.
@@ -126,6 +129,8 @@ struct Parts {
     versions: Option<(Arc<Application>, String)>,
     /// What knows shared rooms that the store does not.
     rooms: Option<(Arc<Application>, String)>,
+    /// What knows the drives of pages.
+    drives: Option<(Arc<Application>, String)>,
     /// Whether the token's grants come before the other sources, after so many of them, or not at all.
     token_at: Option<usize>,
     sources: Vec<Source>,
@@ -152,6 +157,7 @@ impl Access {
     ) -> Result<Self, StoreError> {
         let has_queries = config.query.is_some()
             || config.room_query.is_some()
+            || config.page_drive_query.is_some()
             || config.token_version_query.is_some()
             || config.sources.contains(&SourceName::PageSpace)
             || config.pagespace.is_some();
@@ -183,6 +189,7 @@ impl Access {
             }
         }
         let rooms = application.clone().zip(config.room_query.clone());
+        let drives = application.clone().zip(config.page_drive_query.clone());
         let versions = application.clone().zip(config.token_version_query.clone());
         let pagespace = application.zip(config.pagespace.clone());
         Ok(Self(Arc::new(Parts {
@@ -195,6 +202,7 @@ impl Access {
             pagespace: pagespace.map(|(application, config)| PageSpace::new(application, config)),
             versions,
             rooms,
+            drives,
             token_at,
             sources,
             answers: Answers::new(config.cache),

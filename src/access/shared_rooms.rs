@@ -59,7 +59,11 @@ impl Access {
         };
         match self.0.answers.get(question, asking).await? {
             Answer::Room(room) => Ok(room),
-            Answer::Role(_) | Answer::User(..) | Answer::IsDeleted(_) | Answer::IsRemoved(_) => Ok(None),
+            Answer::Role(_)
+            | Answer::User(..)
+            | Answer::IsDeleted(_)
+            | Answer::IsRemoved(_)
+            | Answer::Drive(_) => Ok(None),
         }
     }
 
@@ -125,7 +129,11 @@ impl Access {
         };
         match self.0.answers.get(question, asking).await? {
             Answer::IsRemoved(removed) => Ok(removed),
-            Answer::Role(_) | Answer::User(..) | Answer::IsDeleted(_) | Answer::Room(_) => Ok(true),
+            Answer::Role(_)
+            | Answer::User(..)
+            | Answer::IsDeleted(_)
+            | Answer::Room(_)
+            | Answer::Drive(_) => Ok(true),
         }
     }
 

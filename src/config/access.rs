@@ -13,6 +13,9 @@ use crate::auth::{PageSpaceConfig, Secret};
 const PAGESPACE_VERSIONS: &str =
     r#"SELECT "tokenVersion" FROM users WHERE id = $1 AND "suspendedAt" IS NULL"#;
 
+/// The drive of a page in PageSpace's tables.
+const PAGESPACE_DRIVES: &str = r#"SELECT "driveId" FROM pages WHERE id = $1"#;
+
 /// What users may do.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "What users may do")]
@@ -36,6 +39,10 @@ pub(super) struct AccessSettings {
     /// with its name for people, how many users may be in it, and when it ends (each may be NULL), or with no row.
     #[arg(long, env = "PAGEROOM_ROOM_QUERY", value_name = "SQL")]
     room_query: Option<String>,
+    /// Gives the id of the drive that page `$1` belongs to, or no row: members of the drive's room hear who looks at the page, if they may see
+    /// it. Source `pagespace` knows that by itself.
+    #[arg(long, env = "PAGEROOM_PAGE_DRIVE_QUERY", value_name = "SQL")]
+    page_drive_query: Option<String>,
     /// Tells what a page holds that has never been stored, when it is opened for the first time: gets its id as `$1`, and answers with its
     /// content and the format of that (`text`, `html`, `prosemirror`, or NULL for PAGEROOM_CONTENT_FORMAT), or with no row.
     #[arg(long, env = "PAGEROOM_CONTENT_QUERY", value_name = "SQL")]
@@ -165,8 +172,11 @@ impl AccessSettings {
         let database_url = self.access_database_url.as_ref().unwrap_or(database_url);
         let room_query = self.room_query.as_deref().map(statement);
         let content_query = self.content_query.as_deref().map(statement);
-        let queries = [&query, &room_query, &content_query, &versions];
         let reads_pagespace = sources.contains(&SourceName::PageSpace);
+        let page_drive_query = self.page_drive_query.as_deref().map(statement);
+        let page_drive_query =
+            page_drive_query.or_else(|| reads_pagespace.then(|| PAGESPACE_DRIVES.to_owned()));
+        let queries = [&query, &room_query, &page_drive_query, &content_query, &versions];
         let has_queries = reads_pagespace || queries.into_iter().any(Option::is_some);
         let is_postgres = |url: &str| url.starts_with("postgres://") || url.starts_with("postgresql://");
         if reads_pagespace && !is_postgres(database_url.expose()) {
@@ -186,6 +196,7 @@ impl AccessSettings {
             database_url: database_url.clone(),
             query,
             room_query,
+            page_drive_query,
             content_query,
             token_version_query: versions,
             webhook: self.webhook(problems),

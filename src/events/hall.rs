@@ -225,6 +225,11 @@ impl EventRooms {
         count
     }
 
+    /// The sockets that are in a room.
+    pub fn member_ids(&self, room: &RoomName) -> Vec<SocketId> {
+        self.rooms().members(room).collect()
+    }
+
     /// The sockets that are in a room in one way, whether or not in another one too.
     pub fn members_by(&self, room: &RoomName, way: Way) -> Vec<SocketId> {
         self.rooms().members_by(room, way)

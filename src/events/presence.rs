@@ -10,6 +10,7 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use storage::PageId;
 
@@ -18,6 +19,7 @@ use super::{
     awareness::{AwarenessLink, Seen},
     color,
     cursors::{Cursors, Owner},
+    drive_viewers::DriveViewers,
     mirror::{Cost, Mirror, Question},
     people::{Person, Place},
     states,
@@ -39,6 +41,8 @@ pub struct Presence {
     max_named: usize,
     /// What awareness is reached by, once there are rooms.
     awareness: OnceLock<AwarenessLink>,
+    /// What tells the members of drives who looks at pages, where the application knows the drives.
+    drives: OnceLock<Arc<DriveViewers>>,
     /// Makes client ids of the numbers of sockets.
     keys: RandomState,
     state: Mutex<State>,
@@ -61,6 +65,8 @@ struct Page {
     mirror: Mirror,
     /// The seats in the room of the page's document whose programs know awareness.
     aware: BTreeSet<u64>,
+    /// The version of the viewers that its drive was to hear of.
+    shown: u64,
     deadline: Option<Instant>,
 }
 
@@ -73,6 +79,7 @@ impl Page {
             cursors: Cursors::default(),
             mirror: Mirror::new(keys),
             aware: BTreeSet::new(),
+            shown: 0,
             deadline: None,
         }
     }
@@ -179,6 +186,7 @@ impl Presence {
             alarm: Alarm::default(),
             max_named,
             awareness: OnceLock::new(),
+            drives: OnceLock::new(),
             keys: RandomState::new(),
             state: Mutex::default(),
         }
@@ -187,6 +195,20 @@ impl Presence {
     /// From now on, programs with awareness and those without see each other.
     pub(super) fn link(&self, link: AwarenessLink) {
         let _ = self.awareness.set(link);
+    }
+
+    /// From now on, members of drives hear who looks at the pages there.
+    pub(super) fn show_to_drives(&self, drives: Arc<DriveViewers>) {
+        let _ = self.drives.set(drives);
+    }
+
+    /// The list of those who look at a page, and the sockets that hear it there.
+    pub(super) fn people_list(&self, room: &RoomName) -> (Bytes, BTreeSet<SocketId>) {
+        let state = self.state();
+        match state.pages.get(room) {
+            Some(page) => page.viewers.people_list(),
+            None => Viewers::new(room.id()).people_list(),
+        }
     }
 
     /// The rooms in which it is told.
@@ -232,6 +254,12 @@ impl Presence {
         }
         // Under the lock, so that what is told at a page comes in its order.
         self.rooms.tell_each(&told);
+        let version = page.viewers.version();
+        if std::mem::replace(&mut page.shown, version) != version
+            && let Some(drives) = self.drives.get()
+        {
+            drives.changed(room);
+        }
         let deadline = page.next_deadline();
         let before = std::mem::replace(&mut page.deadline, deadline);
         if page.is_idle() {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use storage::SharedStore;
 
 use super::{
-    BroadcastIds, Components, ContentConfig, Desks, Drives, EventRules, EventServices, History, Jobs, Patio,
-    PatioConfig, Presence, Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed,
+    BroadcastIds, Components, ContentConfig, Desks, DriveViewers, Drives, EventRules, EventServices, History,
+    Jobs, Patio, PatioConfig, Presence, Profiles, ProgressPace, RecoveryLimits, RoomLimits, Timed,
     awareness::AwarenessLink,
 };
 use crate::{access::Access, reader::Readers, rooms::Registry, telemetry::Metrics};
@@ -68,11 +68,16 @@ impl EventServices {
             history.clone(),
             config.content.versions,
         );
+        let drive_viewers = DriveViewers::new(access.clone(), &presence);
+        if access.knows_drives() {
+            presence.show_to_drives(drive_viewers.clone());
+        }
         Arc::new(Self {
             components,
             patio: Patio::new(&config.patio, rooms.clone(), alarm.clone()),
             access,
             desks: Desks::new(registry, readers, rooms.clone(), config.content),
+            drive_viewers,
             drives: Arc::new(Drives::new(rooms.clone(), alarm.clone(), store)),
             jobs: Jobs::new(config.progress, rooms.clone(), history.clone(), alarm.clone()),
             can_recover: !config.recovery.window.is_zero(),

@@ -13,10 +13,13 @@ use std::{
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{SocketId, event_text, people::People};
+use super::{
+    SocketId, event_text,
+    people::{People, Person},
+};
 
 /// Shortest time between two lists. The first one after a quiet time leaves at once.
-const MIN_LIST_WINDOW: Duration = Duration::from_millis(50);
+pub(super) const MIN_LIST_WINDOW: Duration = Duration::from_millis(50);
 /// Bytes a second that lists take of what one listener hears, at most.
 const LIST_BYTES_PER_SECOND: usize = 40 * 1024;
 /// Shortest time between two changes.
@@ -69,6 +72,20 @@ struct Lists {
     people: Bytes,
 }
 
+/// The event that tells a list of people.
+fn people_text(page: &str, people: &[&Person]) -> Bytes {
+    event_text(
+        "presence:page_viewers",
+        &json!({ "pageId": page, "viewers": people }),
+    )
+}
+
+/// How long nothing may be told behind lists of so many bytes.
+pub(super) fn list_window(bytes: usize) -> Duration {
+    let millis = (bytes * 1000).div_ceil(LIST_BYTES_PER_SECOND);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
 /// Events on their way to sockets.
 pub type Letters = Vec<(SocketId, Bytes)>;
 
@@ -103,6 +120,18 @@ impl Viewers {
         set(&mut self.new_to_lists, socket, listening.hears_lists(), is_more);
         let is_more = listening.changes && !before.changes;
         set(&mut self.new_to_changes, socket, listening.changes, is_more);
+    }
+
+    /// Grows with whatever changes the lists.
+    pub(super) fn version(&self) -> u64 {
+        self.people.version()
+    }
+
+    /// The list of people as it is now, and the sockets that hear it here.
+    pub(super) fn people_list(&self) -> (Bytes, BTreeSet<SocketId>) {
+        let hear = self.listeners.iter().filter(|(_, listening)| listening.people);
+        let text = people_text(&self.page, &self.people.list());
+        (text, hear.map(|(socket, _)| *socket).collect())
     }
 
     /// Whether nobody is there and nobody listens.
@@ -180,10 +209,7 @@ impl Viewers {
         let lists = Lists {
             version,
             ids: event_text("viewers_updated", &json!({ "pageId": self.page, "viewers": ids })),
-            people: event_text(
-                "presence:page_viewers",
-                &json!({ "pageId": self.page, "viewers": people }),
-            ),
+            people: people_text(&self.page, &people),
         };
         let before = self.lists.as_ref();
         let has_changed = before.is_none_or(|before| before.people != lists.people);
@@ -202,9 +228,7 @@ impl Viewers {
         }
         self.lists = Some(lists);
         if size > 0 {
-            let millis = (size * 1000).div_ceil(LIST_BYTES_PER_SECOND);
-            let window = Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX));
-            self.lists_from = Some(now + window.max(MIN_LIST_WINDOW));
+            self.lists_from = Some(now + list_window(size).max(MIN_LIST_WINDOW));
         }
     }
 }

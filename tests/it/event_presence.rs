@@ -1,12 +1,16 @@
 //! Who is at a page, who types there and where the cursors are, as sockets in the namespace of events hear it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use hyper::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
     client::Client,
+    database::Database,
     http::send,
     server::{ADMIN_TOKEN, TestServer, empty_store},
     socket_io::{Session, Told},
@@ -356,4 +360,155 @@ async fn members_of_drives_and_workspaces_are_online_idle_or_offline_and_remembe
             status("cleo", "online")
         ]
     );
+}
+
+/// The drives of pages, as an application's tables have them.
+const DRIVES: &str = "SELECT drive FROM (
+        SELECT 'p' AS page, 'd' AS drive
+        UNION ALL SELECT 'q', 'd'
+        UNION ALL SELECT 'elsewhere', 'e'
+        UNION ALL SELECT 'none', NULL) AS pages
+    WHERE page = $1 OR page = substr($1, 1, 1)";
+
+/// A server that can ask an application for the drives of pages.
+async fn server_with_drives(database: &Database) -> TestServer {
+    drop(database.open().await);
+    let url = database.url();
+    let mut arguments = LOCKED.to_vec();
+    arguments.extend(["--page-drive-query", DRIVES, "--access-database-url", &url]);
+    TestServer::start(&arguments).await
+}
+
+/// A user with these rights, in the room of drive `d`.
+async fn member_of_drive(server: &TestServer, name: &str, rights: Value) -> Session {
+    let auth = json!({ "token": token(name, &rights) });
+    let (mut session, _) = Session::connect(server.address, &auth).await;
+    done(&mut session, "join_drive", json!("d")).await;
+    session
+}
+
+/// The next list of people that a session hears: of which page, and their ids.
+async fn people(session: &mut Session) -> (String, Vec<String>) {
+    let told = session.until_told("presence:page_viewers").await;
+    page_and_people(&told)
+}
+
+fn page_and_people(told: &Told) -> (String, Vec<String>) {
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    let viewers = told.body["viewers"].as_array().expect("a list").iter();
+    (
+        text(&told.body["pageId"]),
+        viewers.map(|viewer| text(&viewer["userId"])).collect(),
+    )
+}
+
+fn at(page: &str, users: &[&str]) -> (String, Vec<String>) {
+    let users = users.iter().map(|user| (*user).to_owned());
+    (page.to_owned(), users.collect())
+}
+
+#[tokio::test]
+async fn members_of_a_drive_hear_who_looks_at_the_pages_there_that_they_may_see() {
+    let database = Database::sqlite();
+    let server = server_with_drives(&database).await;
+    let set = async |method: Method| {
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let body = json!({ "role": "view" }).to_string();
+        let path = "/api/pages/p/permissions/ben";
+        let answer = send(server.address, method, path, &headers, body.into()).await;
+        assert!(answer.status.is_success(), "{}", answer.text());
+    };
+    let rights = json!({ "drive:d": "view", "p": "view", "q": "view", "elsewhere": "view" });
+    let mut ada = member_of_drive(&server, "ada", rights).await;
+    let mut ben = member_of_drive(&server, "ben", json!({ "drive:d": "view" })).await;
+    let looks = async |name: &str, page: &str| {
+        let mut session = user(&server, name).await;
+        done(&mut session, "presence:join_page", json!({ "pageId": page })).await;
+        session
+    };
+    let mut cleo = looks("cleo", "p").await;
+    assert_eq!(people(&mut ada).await, at("p", &["cleo"]));
+    // What belongs to another drive, or to none, is not told here.
+    let _elsewhere = (looks("eve", "elsewhere").await, looks("eve", "none").await);
+    let _editor = Client::join_at(
+        server.address,
+        &format!("/ws/p?token={}", token("dan", &json!({ "*": "edit" }))),
+        1,
+    )
+    .await;
+    assert_eq!(people(&mut ada).await, at("p", &["cleo", "dan"]));
+    // A socket that hears the list at the page hears it once.
+    people(&mut cleo).await;
+    done(&mut cleo, "join_drive", json!("d")).await;
+    told_until_now(&mut cleo).await;
+    set(Method::PUT).await;
+    let fay = looks("fay", "p").await;
+    assert_eq!(people(&mut ben).await, at("p", &["cleo", "dan", "fay"]));
+    assert_eq!(people(&mut ada).await, at("p", &["cleo", "dan", "fay"]));
+    set(Method::DELETE).await;
+    drop(fay);
+    assert_eq!(people(&mut ada).await, at("p", &["cleo", "dan"]));
+    let mut gus = looks("gus", "q").await;
+    assert_eq!(
+        people(&mut ada).await,
+        at("q", &["gus"]),
+        "behind the list of the other page"
+    );
+    done(&mut gus, "presence:leave_page", json!({ "pageId": "q" })).await;
+    assert_eq!(people(&mut ada).await, at("q", &[]));
+    let lists = |told: Vec<Told>| {
+        let lists = told
+            .into_iter()
+            .filter(|told| told.what == "presence:page_viewers");
+        lists.map(|told| page_and_people(&told)).collect::<Vec<_>>()
+    };
+    assert_eq!(lists(told_until_now(&mut ben).await), [], "what ben may not see");
+    assert_eq!(
+        lists(told_until_now(&mut cleo).await),
+        [
+            at("p", &["cleo", "dan", "fay"]),
+            at("p", &["cleo", "dan"]),
+            at("q", &["gus"]),
+            at("q", &[])
+        ]
+    );
+    done(&mut ada, "leave_drive", json!("d")).await;
+    let _hal = looks("hal", "p").await;
+    while people(&mut cleo).await != at("p", &["cleo", "dan", "hal"]) {}
+    let _ida = looks("ida", "q").await;
+    assert_eq!(people(&mut cleo).await, at("q", &["ida"]));
+    assert_eq!(lists(told_until_now(&mut ada).await), [], "behind its leave");
+    assert!(server.stop().await);
+}
+
+#[tokio::test]
+async fn lists_in_a_drive_are_told_the_less_often_the_longer_they_are() {
+    const MAX_BYTES_PER_SECOND: f64 = 48.0 * 1024.0;
+    let database = Database::sqlite();
+    let server = server_with_drives(&database).await;
+    let mut member = member_of_drive(&server, "member", json!({ "*": "view" })).await;
+    let (mut viewers, pages) = (Vec::new(), ["q0", "q1", "q2", "q3", "q4"]);
+    let since = now();
+    for number in 0..20 {
+        let mut viewer = user(&server, &format!("{number:0>200}")).await;
+        for page in pages {
+            done(&mut viewer, "presence:join_page", json!({ "pageId": page })).await;
+        }
+        viewers.push(viewer);
+    }
+    let (mut bytes, mut last) = (0, BTreeMap::new());
+    while pages.iter().any(|page| last.get(*page) != Some(&20)) {
+        let told = member.until_told("presence:page_viewers").await;
+        bytes += told.body.to_string().len();
+        let (page, people) = page_and_people(&told);
+        last.insert(page, people.len());
+    }
+    // The last list may be told in full at any time.
+    let allowed = MAX_BYTES_PER_SECOND * since.elapsed().as_secs_f64() + 6000.0;
+    assert!((bytes as f64) < allowed, "{bytes} bytes in {:?}", since.elapsed());
+    assert!(server.stop().await);
 }

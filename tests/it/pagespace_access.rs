@@ -58,11 +58,8 @@ async fn user(server: &TestServer, name: &str) -> Session {
         .0
 }
 
-#[tokio::test]
-async fn what_users_may_do_is_what_the_application_decides() {
-    let Some(database) = Database::postgres_of(TABLES) else {
-        return;
-    };
+/// A server that asks these tables.
+async fn server(database: &Database) -> TestServer {
     let url = database.url();
     let arguments = [
         "--jwt-secret",
@@ -72,7 +69,15 @@ async fn what_users_may_do_is_what_the_application_decides() {
         "--access-database-url",
         &url,
     ];
-    let server = TestServer::start(&arguments).await;
+    TestServer::start(&arguments).await
+}
+
+#[tokio::test]
+async fn what_users_may_do_is_what_the_application_decides() {
+    let Some(database) = Database::postgres_of(TABLES) else {
+        return;
+    };
+    let server = server(&database).await;
     let channel = |page: &'static str| ("join_channel", page);
     let drive = |id: &'static str| ("join_drive", id);
     let conversation = |id: &'static str| ("join_conversation", id);
@@ -182,5 +187,50 @@ async fn what_users_may_do_is_what_the_application_decides() {
     let mut owner = user(&server, "owner").await;
     owner.send("join_channel", Some(7), &json!("chat"), &[]).await;
     assert_eq!(owner.until_told("7").await.body["error"]["code"], "unavailable");
+    assert!(server.stop().await);
+}
+
+#[tokio::test]
+async fn members_of_a_drive_hear_who_looks_at_its_pages_as_far_as_they_may_see_these() {
+    let Some(database) = Database::postgres_of(TABLES) else {
+        return;
+    };
+    let server = server(&database).await;
+    let mut members = Vec::new();
+    for name in ["member", "guest", "shut"] {
+        let mut session = user(&server, name).await;
+        session.send("join_drive", Some(7), &json!("d"), &[]).await;
+        assert_eq!(session.until_told("7").await.body["ok"], true, "{name}");
+        members.push((name, session));
+    }
+    let mut owner = user(&server, "owner").await;
+    for (page, seen_by) in [
+        ("private", ["guest"].as_slice()),
+        ("chat", &["member", "shut"]),
+        ("doc", &["member", "guest"]),
+    ] {
+        let body = json!({ "pageId": page });
+        owner.send("presence:join_page", Some(7), &body, &[]).await;
+        assert_eq!(owner.until_told("7").await.body["ok"], true, "{page}");
+        for (name, session) in members.iter_mut().filter(|(name, _)| seen_by.contains(name)) {
+            let told = session.until_told("presence:page_viewers").await.body;
+            assert_eq!(told["pageId"], page, "{name}: {told}");
+            assert_eq!(told["viewers"][0]["userId"], "owner", "{name}: {told}");
+        }
+    }
+    drop(owner);
+    for (name, session) in &mut members {
+        let mut left = match *name {
+            "member" => vec!["chat", "doc"],
+            "guest" => vec!["private", "doc"],
+            _ => vec!["chat"],
+        };
+        while !left.is_empty() {
+            let told = session.until_told("presence:page_viewers").await.body;
+            assert_eq!(told["viewers"], json!([]), "{name}: {told}");
+            let page = left.iter().position(|page| told["pageId"] == *page);
+            left.remove(page.unwrap_or_else(|| panic!("{name} hears of {told}")));
+        }
+    }
     assert!(server.stop().await);
 }

@@ -27,7 +27,10 @@ impl EventSocket {
     }
 
     /// It is among the members of a drive or a workspace, if its user has an account.
-    pub(super) async fn join(&self, room: &RoomName) {
+    pub(super) async fn join(self: &Arc<Self>, room: &RoomName) {
+        if room.kind() == RoomKind::Drive {
+            self.services.drive_viewers.watch(self);
+        }
         let user = self.identity().user.clone();
         if let Some(user) = user.filter(|_| Drives::shows(room)) {
             self.services.drives.enter(room, self.id, &user).await;
@@ -36,6 +39,14 @@ impl EventSocket {
                 self.services.drives.leave(room, self.id, Departure::Clean);
             }
         }
+    }
+
+    /// It has gone, and nobody sees it any more.
+    pub(super) fn vanish(&self, departure: Departure) {
+        self.services.presence.disconnect(self.id, departure);
+        self.services.drives.disconnect(self.id, departure);
+        self.services.drive_viewers.forget(self.id);
+        self.services.profiles.disconnected(self, departure);
     }
 
     /// Its client does something: it is not idle.

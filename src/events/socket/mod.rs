@@ -21,8 +21,8 @@ mod returning;
 pub use returning::LostSession;
 
 use super::{
-    Alarm, BroadcastIds, Components, Desks, Drives, EventOutbox, EventOutlet, EventRooms, History, Jobs,
-    Patio, Presence, Profiles, RoomError, SocketId, TokenBucket, Way, event_text,
+    Alarm, BroadcastIds, Components, Desks, DriveViewers, Drives, EventOutbox, EventOutlet, EventRooms,
+    History, Jobs, Patio, Presence, Profiles, RoomError, SocketId, TokenBucket, Way, event_text,
 };
 use crate::{
     access::{Access, RoomControl, RoomSeat},
@@ -62,6 +62,8 @@ pub struct EventServices {
     pub presence: Arc<Presence>,
     /// Who is there in drives and workspaces.
     pub drives: Arc<Drives>,
+    /// Who looks at the pages of drives.
+    pub drive_viewers: Arc<DriveViewers>,
 }
 
 /// A client's connection to the namespace of events.
@@ -395,9 +397,7 @@ impl EventSocket {
 
     /// The connection has ended without a goodbye.
     pub fn lose(&self) {
-        self.services.presence.disconnect(self.id, Departure::Lost);
-        self.services.drives.disconnect(self.id, Departure::Lost);
-        self.services.profiles.disconnected(self, Departure::Lost);
+        self.vanish(Departure::Lost);
         self.services.rooms.lose(self.id);
         let seats = std::mem::take(&mut *lock(&self.seats));
         drop(seats);
@@ -405,9 +405,7 @@ impl EventSocket {
 
     /// The connection has ended.
     pub fn disconnect(&self, departure: Departure) {
-        self.services.presence.disconnect(self.id, departure);
-        self.services.drives.disconnect(self.id, departure);
-        self.services.profiles.disconnected(self, departure);
+        self.vanish(departure);
         self.services.rooms.disconnect(self.id);
         let seats = std::mem::take(&mut *lock(&self.seats));
         drop(seats);
@@ -416,9 +414,7 @@ impl EventSocket {
 
 impl Drop for EventSocket {
     fn drop(&mut self) {
-        self.services.presence.disconnect(self.id, Departure::Lost);
-        self.services.drives.disconnect(self.id, Departure::Lost);
-        self.services.profiles.disconnected(self, Departure::Lost);
+        self.vanish(Departure::Lost);
         self.services.rooms.disconnect(self.id);
     }
 }
