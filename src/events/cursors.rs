@@ -133,6 +133,12 @@ impl Cursors {
         }
     }
 
+    /// Where the cursor of a user is, on the last of its connections. O(cursors).
+    pub fn of(&self, user: &str) -> Option<Arc<RawValue>> {
+        let mut own = (self.cursors.values()).filter(|cursor| &*cursor.owner.person.user_id == user);
+        own.rfind(|cursor| cursor.place.is_some())?.place.clone()
+    }
+
     /// When the next frame may be told, if something is to be. O(1).
     pub fn next_deadline(&self) -> Option<Instant> {
         self.pace.next().filter(|_| !self.queue.is_empty())

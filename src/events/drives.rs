@@ -168,6 +168,11 @@ impl Drives {
         self.act(socket, None);
     }
 
+    /// Whether a socket is idle. One that is in no drive and no workspace is not known to be.
+    pub fn is_idle(&self, socket: SocketId) -> bool {
+        self.state().sockets.get(&socket).is_some_and(Activity::is_idle)
+    }
+
     /// A program says that its user looks away, or back.
     pub fn set_away(&self, socket: SocketId, is_away: bool) {
         self.act(socket, Some(is_away));

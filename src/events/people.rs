@@ -90,12 +90,24 @@ struct Present {
     /// Its connections, the one that came last behind the others. Never empty: the last one stays during the grace.
     over: Vec<(Place, Arc<Person>)>,
     arrival: u64,
+    since: Instant,
     until: Option<Instant>,
+}
+
+/// A user who is there.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// The user, over the connection that came last.
+    pub person: Arc<Person>,
+    /// Since when, also over other connections.
+    pub since: Instant,
+    /// The connections; none during the grace.
+    pub places: Vec<Place>,
 }
 
 impl People {
     /// A connection has come. O(connections of its user).
-    pub fn came(&mut self, place: Place, person: Person) {
+    pub fn came(&mut self, now: Instant, place: Place, person: Person) {
         self.forget(place);
         let (user, person) = (person.user_id.clone(), Arc::new(person));
         self.places.insert(place, user.clone());
@@ -112,6 +124,7 @@ impl People {
         let present = Present {
             over: vec![(place, person)],
             arrival: self.arrivals,
+            since: now,
             until: None,
         };
         self.users.insert(user.clone(), present);
@@ -178,6 +191,26 @@ impl People {
         present.sort_unstable_by_key(|present| present.arrival);
         let shown = present.into_iter().filter_map(Present::shown);
         shown.map(|person| &**person).collect()
+    }
+
+    /// Everybody once, the earliest first. O(connections · log).
+    pub fn here(&self) -> Vec<Here> {
+        let mut present: Vec<_> = self.users.values().collect();
+        present.sort_unstable_by_key(|present| present.arrival);
+        let here = present.into_iter().filter_map(|present| {
+            let is_open = |(place, _): &&(Place, Arc<Person>)| self.places.contains_key(place);
+            Some(Here {
+                person: present.shown()?.clone(),
+                since: present.since,
+                places: present
+                    .over
+                    .iter()
+                    .filter(is_open)
+                    .map(|(place, _)| *place)
+                    .collect(),
+            })
+        });
+        here.collect()
     }
 
     /// Who has come and gone since this was last asked; whoever has done both is not among them. O(changes).
@@ -260,9 +293,9 @@ pub(super) mod tests {
     #[test]
     fn a_user_is_there_for_as_long_as_one_of_its_connections_is() {
         let (mut people, now) = (People::default(), crate::events::ticker::now());
-        people.came(Place::Seat(1), person("ada", "s1"));
-        people.came(Place::Seat(2), person("ben", "s2"));
-        people.came(Place::Socket(SocketId(1)), person("ada", "s3"));
+        people.came(now, Place::Seat(1), person("ada", "s1"));
+        people.came(now, Place::Seat(2), person("ben", "s2"));
+        people.came(now, Place::Socket(SocketId(1)), person("ada", "s3"));
         assert_eq!(
             ids(&people),
             [("ada", "s3"), ("ben", "s2")],
@@ -281,9 +314,9 @@ pub(super) mod tests {
     #[test]
     fn whoever_loses_a_connection_has_a_moment_to_come_back() {
         let (mut people, now) = (People::default(), crate::events::ticker::now());
-        people.came(Place::Seat(1), person("ada", "s1"));
-        people.came(Place::Seat(2), person("ben", "s2"));
-        people.came(Place::Seat(3), person("guest:s3", "s3"));
+        people.came(now, Place::Seat(1), person("ada", "s1"));
+        people.came(now, Place::Seat(2), person("ben", "s2"));
+        people.came(now, Place::Seat(3), person("guest:s3", "s3"));
         taken(&mut people);
         for place in 1..=3 {
             people.went(now, Place::Seat(place), Departure::Lost);
@@ -294,7 +327,7 @@ pub(super) mod tests {
             "guests do not come back"
         );
         assert_eq!(people.next_deadline(), Some(now + GRACE));
-        people.came(Place::Seat(4), person("ada", "s4"));
+        people.came(now, Place::Seat(4), person("ada", "s4"));
         people.expire(now + GRACE);
         assert_eq!(ids(&people), [("ada", "s4")]);
         assert_eq!(taken(&mut people), (vec![], names(&["ben", "guest:s3"])));
@@ -306,14 +339,14 @@ pub(super) mod tests {
     #[test]
     fn whoever_has_come_and_gone_meanwhile_is_no_change() {
         let (mut people, now) = (People::default(), crate::events::ticker::now());
-        people.came(Place::Seat(1), person("ada", "s1"));
+        people.came(now, Place::Seat(1), person("ada", "s1"));
         people.went(now, Place::Seat(1), Departure::Clean);
         assert!(people.has_changes());
         assert_eq!(taken(&mut people), (vec![], vec![]));
-        people.came(Place::Seat(1), person("ada", "s1"));
+        people.came(now, Place::Seat(1), person("ada", "s1"));
         taken(&mut people);
         people.went(now, Place::Seat(1), Departure::Clean);
-        people.came(Place::Seat(2), person("ada", "s2"));
+        people.came(now, Place::Seat(2), person("ada", "s2"));
         assert_eq!(taken(&mut people), (vec![], vec![]));
     }
 }

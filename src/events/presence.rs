@@ -21,7 +21,7 @@ use super::{
     cursors::{Cursors, Owner},
     drive_viewers::DriveViewers,
     mirror::{Cost, Mirror, Question},
-    people::{Person, Place},
+    people::{Here, Person, Place},
     states,
     ticker::now,
     typing::Typing,
@@ -178,6 +178,17 @@ impl Page {
     }
 }
 
+/// A user at a page and what is seen of it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The user.
+    pub here: Here,
+    /// Where its cursor is.
+    pub cursor: Option<Arc<RawValue>>,
+    /// Whether it types.
+    pub types: bool,
+}
+
 impl Presence {
     /// Nobody yet. Of those who type, so many are named at a time.
     pub fn new(rooms: EventRooms, max_named: usize) -> Self {
@@ -288,6 +299,21 @@ impl Presence {
         people.into_iter().map(|person| person.user_id.clone()).collect()
     }
 
+    /// Those at a page, the earliest first, with what their sockets show.
+    pub fn here(&self, room: &RoomName) -> Vec<Shown> {
+        let mut state = self.state();
+        let Some(page) = state.pages.get_mut(room) else {
+            return Vec::new();
+        };
+        let here = page.viewers.people().here().into_iter();
+        here.map(|here| Shown {
+            cursor: page.cursors.of(&here.person.user_id),
+            types: page.typing.types(&here.person.user_id),
+            here,
+        })
+        .collect()
+    }
+
     /// A socket is in the room of a page, and hears what is told there.
     pub fn enter(&self, room: &RoomName, socket: SocketId, person: Person) {
         let mut state = self.state();
@@ -300,8 +326,8 @@ impl Presence {
     pub fn look(&self, room: &RoomName, socket: SocketId, person: Option<Person>) {
         let looks = person.is_some();
         if let Some(person) = person.clone() {
-            self.at(room, |page, _, _| {
-                page.viewers.people().came(Place::Socket(socket), person)
+            self.at(room, |page, now, _| {
+                page.viewers.people().came(now, Place::Socket(socket), person)
             });
         } else {
             self.at(room, |page, now, _| {
@@ -453,8 +479,8 @@ impl Attendance for Presence {
         let is_aware = viewer.socket.is_none();
         let person = Person::new(viewer, &seat.to_string());
         let room = RoomName::of_page(page);
-        let was_linked = self.at(&room, |page, _, _| {
-            page.viewers.people().came(Place::Seat(seat), person);
+        let was_linked = self.at(&room, |page, now, _| {
+            page.viewers.people().came(now, Place::Seat(seat), person);
             if is_aware {
                 page.aware.insert(seat);
             }

@@ -120,6 +120,11 @@ impl Typing {
         }
     }
 
+    /// Whether a user types.
+    pub fn types(&self, user: &str) -> bool {
+        self.users.contains_key(user)
+    }
+
     /// When there will be something to tell, or somebody has not renewed it. O(1).
     pub fn next_deadline(&self) -> Option<Instant> {
         let told = self.has_changed.then_some(self.from).flatten();

@@ -280,7 +280,7 @@ mod tests {
             let socket = format!("s{number}");
             self.viewers
                 .people()
-                .came(Place::Seat(number), person(user, &socket));
+                .came(self.now, Place::Seat(number), person(user, &socket));
         }
 
         fn goes(&mut self, number: u64, departure: Departure) {

@@ -13,6 +13,7 @@ mod page_state;
 mod pages;
 mod past;
 mod permissions;
+mod presence;
 mod refusals;
 mod restore;
 mod rooms;
@@ -279,6 +280,7 @@ pub fn router(app: App) -> Router {
         .route("/api/pages/{id}/undo", post(restore::undo))
         .route("/api/pages/{id}/compare", get(compare::compare))
         .route("/api/pages/{id}/blame", get(compare::blame))
+        .route("/api/pages/{id}/presence", get(presence::list))
         .route("/api/pages/{id}/permissions", get(permissions::list))
         .route(
             "/api/pages/{id}/permissions/{user}",

@@ -296,3 +296,42 @@ async fn what_is_appended_is_there_while_it_comes() {
     let record = get(server.address, "/api/pages/page").await.json();
     assert_eq!(record["seq"], answer.json()["seq"]);
 }
+
+#[tokio::test]
+async fn who_is_at_a_page_is_told_with_what_they_show() {
+    let server = TestServer::start(&[]).await;
+    let presence = async || get(server.address, "/api/pages/page/presence").await.json();
+    assert_eq!(presence().await, json!({ "pageId": "page", "users": [] }));
+    let mut first = Client::join(&server, "page", 1).await;
+    let second = Client::join(&server, "page", 2).await;
+    first
+        .show(&json!({ "user": { "name": "Ada" }, "cursor": { "anchor": 1, "head": 2 }, "typing": true }))
+        .await;
+    let mut users = Vec::new();
+    first
+        .hear_until(until("the cursor", async || {
+            users = presence().await["users"].as_array().expect("a list").clone();
+            users.iter().any(|user| user["typing"] == true)
+        }))
+        .await;
+    assert_eq!(users.len(), 2);
+    assert_eq!(users[0]["cursor"], json!({ "anchor": 1, "head": 2 }));
+    assert_eq!(
+        (&users[1]["cursor"], &users[1]["typing"]),
+        (&Value::Null, &json!(false))
+    );
+    for user in &users {
+        assert!(
+            user["userId"].as_str().is_some_and(|id| id.starts_with("guest:")),
+            "{user}"
+        );
+        assert!(
+            humantime::parse_rfc3339(user["since"].as_str().expect("a time")).is_ok(),
+            "{user}"
+        );
+        assert_eq!((&user["idle"], &user["connections"]), (&json!(false), &json!(1)));
+    }
+    first.leave().await;
+    second.leave().await;
+    until("an empty page", async || presence().await["users"] == json!([])).await;
+}

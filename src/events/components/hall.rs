@@ -193,8 +193,8 @@ impl Components {
     }
 
     fn appear(&self, socket: &EventSocket, rooms: &[RoomName], is_told: bool) {
-        self.change_members(|members, _| {
-            let (others, own) = members.came(socket.id(), socket.person(), rooms);
+        self.change_members(|members, now| {
+            let (others, own) = members.came(now, (socket.id(), socket.person()), rooms);
             for telling in own.iter().filter(|_| is_told) {
                 socket.push(&event_text(telling.event, &telling.body));
             }

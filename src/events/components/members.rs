@@ -84,8 +84,8 @@ impl Members {
     /// A socket is in these rooms. Gives what the others hear, and what it hears itself.
     pub(super) fn came(
         &mut self,
-        socket: SocketId,
-        person: Person,
+        now: Instant,
+        (socket, person): (SocketId, Person),
         rooms: &[RoomName],
     ) -> (Vec<Telling>, Vec<Telling>) {
         let person = Arc::new(person);
@@ -99,7 +99,7 @@ impl Members {
         for name in rooms {
             let room = self.rooms.entry(name.clone()).or_default();
             if entry.rooms.insert(name.clone()) {
-                room.people.came(Place::Socket(socket), (*person).clone());
+                room.people.came(now, Place::Socket(socket), (*person).clone());
                 own.extend(room.gestures.introduction(&person.user_id));
             }
             if let (RoomKind::Component, Some(entity)) = (name.kind(), entity) {
@@ -360,7 +360,8 @@ mod tests {
 
     impl Stage {
         fn comes(&mut self, socket: SocketId, user: &str, at: &Named) -> (Vec<Telling>, Vec<Telling>) {
-            self.members.came(socket, person(user, "s"), &at.rooms())
+            self.members
+                .came(self.now, (socket, person(user, "s")), &at.rooms())
         }
 
         fn goes(&mut self, socket: SocketId, departure: Departure) -> Vec<Telling> {
