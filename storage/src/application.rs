@@ -215,7 +215,7 @@ impl Application {
     async fn in_time<T>(&self, call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, StoreError> {
         let error = match timeout(self.timeout, call).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => without_code(&error),
+            Ok(Err(error)) => failure(&error),
             Err(_) => StoreError::Unavailable {
                 reason: format!("no answer within {:?}", self.timeout),
             },
@@ -225,6 +225,17 @@ impl Application {
             Place::Sqlite(connections) => connections.forget_idle(),
         }
         Err(error)
+    }
+}
+
+fn failure(error: &sqlx::Error) -> StoreError {
+    match error.to_string().contains("unsupported startup parameter") {
+        true => StoreError::Address {
+            setting: "PAGEROOM_ACCESS_DATABASE_URL",
+            problem: "leads through a pooler, such as PgBouncer: add `pgbouncer=true` to its parameters"
+                .to_owned(),
+        },
+        false => without_code(error),
     }
 }
 

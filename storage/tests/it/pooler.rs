@@ -189,6 +189,9 @@ async fn an_application_is_asked_through_its_pooler() {
     let Some(pooled) = PooledSchema::behind("transaction", UNSYNCED, "").await else {
         return;
     };
+    let unsaid = Application::new(&pooled.url(), PATIENCE).unwrap();
+    let error = unsaid.ask("SELECT 1", &[]).await.unwrap_err().to_string();
+    assert!(error.contains("PgBouncer: add `pgbouncer=true`"), "{error}");
     let application = Application::new(&format!("{}&pgbouncer=true", pooled.url()), PATIENCE).unwrap();
     for _ in 0..20 {
         let asked = "SELECT $1 || current_setting('search_path') || ' ' || '2026-01-02'::timestamptz";
