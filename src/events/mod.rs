@@ -39,6 +39,7 @@ mod mirror;
 mod offset;
 mod outbox;
 mod pace;
+mod page_presence;
 mod pagespace;
 mod patio;
 mod people;

@@ -210,12 +210,12 @@ impl RoomTask {
                     self.host.look(now(), calls.take());
                     self.give(calls.take_wanted());
                 }
-                committed = answered(&mut self.requests.append) => self.stored(committed),
+                committed = answered(&mut self.requests.append) => self.stored(committed.ok()),
                 (seq, taken) = compacted(&mut self.requests.compaction) => {
                     self.requests.compaction = None;
                     self.host.handle(now(), Input::Compacted { seq, taken });
                 }
-                rows = read(&mut self.requests.foreign) => self.read_foreign(rows),
+                rows = answered(&mut self.requests.foreign) => self.read_foreign(rows),
                 taken = mailbox.recv_many(&mut commands, MAX_BATCH) => {
                     if taken == 0 {
                         // The registry is gone, and with it the process.
@@ -448,16 +448,9 @@ async fn compacted(compaction: &mut Option<(Seq, oneshot::Receiver<bool>)>) -> (
     }
 }
 
-async fn read<T>(reading: &mut Option<BoxFuture<'static, T>>) -> T {
-    match reading {
-        Some(reading) => reading.await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn answered(append: &mut Option<oneshot::Receiver<Committed>>) -> Option<Committed> {
-    match append {
-        Some(receiver) => receiver.await.ok(),
+async fn answered<F: Future + Unpin>(asked: &mut Option<F>) -> F::Output {
+    match asked {
+        Some(answer) => answer.await,
         None => std::future::pending().await,
     }
 }

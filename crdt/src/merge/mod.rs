@@ -17,6 +17,7 @@ mod append;
 mod base;
 mod diff;
 mod edits;
+mod format;
 mod json;
 mod live;
 mod marks;
@@ -38,53 +39,18 @@ use yrs::{GetString, TransactionMut, WriteTxn};
 pub use append::Append;
 pub use base::{Candidate, nearest};
 pub use edits::SmallEdit;
+pub use format::Format;
+use format::string;
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER, thing_id};
 pub use nearness::nearest_object;
 pub use refusal::{MergeError, MergeRefusal};
 pub use shown::thing_in;
 
-use crate::content::nodes::{self, Unit};
-use crate::content::{self, FieldType, Form, html, markdown, prosemirror, xml};
+use crate::content::nodes;
+use crate::content::{self, FieldType, Form, xml};
 use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
 use json::is_same;
-
-/// How a whole content is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Plain text.
-    Text,
-    /// HTML.
-    Html,
-    /// Markdown.
-    Markdown,
-    /// The JSON of a ProseMirror document.
-    Prosemirror,
-    /// A JSON object, of a component.
-    Json,
-}
-
-impl Format {
-    /// The root type that holds it where no other one is named.
-    pub fn usual_field(self) -> &'static str {
-        match self {
-            Self::Text => "content",
-            Self::Html | Self::Markdown | Self::Prosemirror => "default",
-            Self::Json => COMPONENT_FIELD,
-        }
-    }
-
-    fn fits(self, kind: FieldType) -> bool {
-        match self {
-            Self::Text => matches!(kind, FieldType::Text | FieldType::Unknown),
-            Self::Html | Self::Markdown | Self::Prosemirror => {
-                matches!(kind, FieldType::Xml | FieldType::Unknown)
-            }
-            Self::Json => matches!(kind, FieldType::Map | FieldType::Unknown),
-        }
-    }
-}
 
 /// A save of a whole content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -427,12 +393,6 @@ fn shown(content: &Value) -> Cow<'_, str> {
     }
 }
 
-fn string<'a>(content: &'a Value, what: &str) -> Result<&'a str, MergeRefusal> {
-    content
-        .as_str()
-        .ok_or_else(|| MergeRefusal::malformed(format!("{what} is a string")))
-}
-
 fn merge_text(
     transaction: &mut TransactionMut<'_>,
     field: String,
@@ -486,33 +446,4 @@ fn merge_nodes(
         format,
         base: base.index(),
     })
-}
-
-impl Format {
-    /// Rich text in this form.
-    fn written(self, units: &[Unit]) -> Value {
-        match self {
-            Self::Prosemirror => prosemirror::write(units),
-            Self::Html => Value::String(html::write(units)),
-            Self::Markdown => Value::String(markdown::write(units)),
-            Self::Text | Self::Json => Value::Null,
-        }
-    }
-
-    /// Rich text from this form.
-    fn parsed(self, content: &Value) -> Result<Vec<Unit>, MergeRefusal> {
-        match (self, content) {
-            (Self::Prosemirror, Value::String(json)) => {
-                let document =
-                    serde_json::from_str(json).map_err(|error| MergeRefusal::malformed(error.to_string()))?;
-                prosemirror::parse(&document).map_err(MergeRefusal::malformed)
-            }
-            (Self::Prosemirror, document) => prosemirror::parse(document).map_err(MergeRefusal::malformed),
-            (Self::Html, content) => html::parse(string(content, "HTML")?).map_err(MergeRefusal::malformed),
-            (Self::Markdown, content) => {
-                markdown::parse(string(content, "Markdown")?).map_err(MergeRefusal::malformed)
-            }
-            (Self::Text | Self::Json, _) => Ok(Vec::new()),
-        }
-    }
 }
