@@ -77,7 +77,9 @@ impl History {
     pub async fn shorten(&self, stop: &CancellationToken) {
         let days = match self.config.keep {
             Keep::Days(days) => now().checked_sub(days * DAY),
-            Keep::Nothing | Keep::Everything | Keep::Versions(_) => None,
+            // What was kept before it was switched off.
+            Keep::Nothing => Some(now()),
+            Keep::Everything | Keep::Versions(_) => None,
         };
         let limits = HistoryLimits {
             before: days,

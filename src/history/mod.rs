@@ -31,8 +31,9 @@ pub use marks::{Author, html as marked_html, json as marked_json};
 
 use crate::rooms::heavily;
 
-/// Comparisons of a page with its past that are worked on at once; others wait.
-pub(crate) static PAST_AT_ONCE: Semaphore = Semaphore::const_new(2);
+/// Questions about a page and its past that are worked on at once; others wait before anything is read for them.
+const MAX_PASTS: usize = 2;
+pub(crate) static PAST_AT_ONCE: Semaphore = Semaphore::const_new(MAX_PASTS);
 
 /// How much of the past is kept, and when a version is made.
 #[derive(Clone, Copy, Debug)]

@@ -174,3 +174,18 @@ async fn what_is_not_too_old_and_not_too_long_stays() {
     past.history(Keep::Days(1), Some(1 << 20)).shorten(&stop).await;
     assert_eq!(past.kept().await, states(1..=10));
 }
+
+#[tokio::test]
+async fn what_was_kept_goes_when_it_is_switched_off() {
+    let mut past = Past::new();
+    past.write(10).await;
+    past.compact().await;
+    past.write(1).await;
+    let stop = CancellationToken::new();
+    past.history(Keep::Nothing, None).shorten(&stop).await;
+    assert_eq!(
+        past.kept().await,
+        states([10, 11]),
+        "what is in the snapshot and behind it"
+    );
+}

@@ -69,11 +69,9 @@ pub(super) async fn restore(
     uri: Uri,
 ) -> Result<Json<Value>, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
-    let found = app
-        .store
-        .version(&page, version)
-        .await?
-        .ok_or_else(unknown_version)?;
+    let found = app.store.version(&page, version).await?;
+    let found = found.ok_or_else(unknown_version)?;
+    let _permit = PAST_AT_ONCE.acquire().await;
     let mut then = past::state(&app, &page, found.version.seq).await?.state.document;
     let reason = format!("before version {version} was restored");
     let update = edit(&app, &page, move |mut now| {
@@ -111,6 +109,7 @@ pub(super) async fn undo(
     if to_seq - from_seq >= MAX_UNDONE_ROWS {
         return Err(Refusal::too_large("changes of at most 10000 rows are undone at once").into());
     }
+    let _permit = PAST_AT_ONCE.acquire().await;
     let past = app.store.past(&page, from_seq - 1, to_seq).await?;
     let past = past.ok_or_else(not_kept)?;
     let reason = format!("before changes of {user:?} from row {from_seq} to {to_seq} were undone");
@@ -147,7 +146,7 @@ fn take_in(now: &mut Document, state: &Bytes) -> Result<(), PastError> {
     Ok(now.take_in_stored(state.clone())?)
 }
 
-/// Makes an edit of a page as it is now, away from the runtime's threads, only so many at once.
+/// Makes an edit of a page as it is now, away from the runtime's threads.
 async fn edit(
     app: &App,
     page: &PageId,
@@ -156,7 +155,6 @@ async fn edit(
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
-    let _permit = PAST_AT_ONCE.acquire().await;
     let (view, _) = view(app, page, Document::encode)
         .await?
         .ok_or_else(HttpError::unknown_page)?;

@@ -6,20 +6,19 @@
 use std::collections::BTreeMap;
 
 use super::PastError;
+use super::content::Walked;
+use super::waiting::{Owned, Source, Waiting, collect, owned};
 use crate::encoding::Reader;
 use crate::id_set::IdRange;
 use crate::limits::Limits;
 use crate::state_vector::{ClientId, StateVector};
-use crate::update::{
-    ANY, DELETED, GC, Id, JSON, Parent, SKIP, STRING, Section, Struct, Update, read_head, read_struct,
-    write_part,
-};
+use crate::update::{GC, Id, Parent, SKIP, Struct, Update, read_struct};
 
 /// No item.
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Items that are looked at to find places, at most. Documents that people write need a few for each of their structs.
-const MAX_STEPS: u64 = 20_000_000;
+pub(super) const MAX_STEPS: u64 = 20_000_000;
 
 /// Where a chain belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,15 +47,7 @@ pub(super) struct Item {
     pub(super) kind: u8,
     origin: Option<Id>,
     right_origin: Option<Id>,
-    source: Source,
-}
-
-/// Where a struct is, and how many ticks of it come before.
-#[derive(Debug, Clone, Copy)]
-struct Source {
-    is_second: bool,
-    at: u32,
-    offset: u32,
+    pub(super) source: Source,
 }
 
 impl Item {
@@ -70,14 +61,6 @@ impl Item {
     }
 }
 
-/// Up to where a text has been walked.
-#[derive(Debug, Clone, Copy, Default)]
-struct Walked {
-    text: (bool, u32),
-    units: u32,
-    bytes: usize,
-}
-
 /// A document in order.
 #[derive(Debug)]
 pub(super) struct Lists {
@@ -88,15 +71,8 @@ pub(super) struct Lists {
     starts: BTreeMap<ClientId, BTreeMap<u32, u32>>,
     lists: Vec<List>,
     by_owner: BTreeMap<Owner, BTreeMap<Option<Box<str>>, u32>>,
-    steps: u64,
-    walked: Walked,
-}
-
-/// A struct that waits for its place.
-#[derive(Debug, Clone, Copy)]
-struct Waiting {
-    clock: u32,
-    source: Source,
+    pub(super) steps: u64,
+    pub(super) walked: Walked,
 }
 
 impl Lists {
@@ -237,7 +213,7 @@ impl Lists {
         Ok(read_struct::<true>(&mut reader, &Limits::trusted())?)
     }
 
-    fn bytes(&self, source: Source) -> &[u8] {
+    pub(super) fn bytes(&self, source: Source) -> &[u8] {
         match source.is_second {
             true => self.second.bytes(),
             false => self.first.bytes(),
@@ -430,140 +406,4 @@ impl Lists {
         self.starts.entry(client).or_default().insert(clock, behind);
         behind
     }
-
-    /// Writes the content of an item; says of which kind it is.
-    pub(super) fn write_content(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<u8, PastError> {
-        let source = item.source;
-        let mut reader = Reader::starting_at(self.bytes(source), source.at as usize);
-        let head = read_head(&mut reader)?;
-        if head.kind() == STRING {
-            let mut walked = self.walked;
-            let text = reader.string().map_err(crate::error::DecodeError::from)?;
-            if walked.text != (source.is_second, source.at) || walked.units > source.offset {
-                walked = Walked {
-                    text: (source.is_second, source.at),
-                    ..Walked::default()
-                };
-            }
-            walked.write(text, source.offset, item.length, out);
-            self.walked = walked;
-            return Ok(STRING);
-        }
-        let kind = head.kind();
-        let mut reader = Reader::starting_at(self.bytes(source), source.at as usize);
-        let read = read_struct::<true>(&mut reader, &Limits::trusted())?;
-        let until = source.offset + item.length;
-        if matches!(kind, ANY | JSON | DELETED) && (source.offset, item.length) != (0, read.length) {
-            let mut part = Vec::new();
-            let at = (source.at as usize, item.id.client, item.id.clock - source.offset);
-            write_part(&mut part, self.bytes(source), at, &read, (source.offset, until));
-            let mut reader = Reader::new(&part);
-            read_head(&mut reader)?;
-            out.extend_from_slice(part.get(reader.position()..).unwrap_or_default());
-            self.steps += u64::from(until);
-        } else {
-            let content = self.bytes(source).get(read.content..reader.position());
-            out.extend_from_slice(content.unwrap_or_default());
-        }
-        match self.steps > MAX_STEPS {
-            true => Err(PastError::TooMuchWork),
-            false => Ok(kind),
-        }
-    }
-}
-
-impl Walked {
-    /// Writes `length` UTF-16 units of a text from `offset` on. Of a character of two units that is cut, each half becomes U+FFFD, as in
-    /// Yjs.
-    fn write(&mut self, text: &str, offset: u32, length: u32, out: &mut Vec<u8>) {
-        use crate::encoding::Write as _;
-        let end = offset + length;
-        let mut part = String::new();
-        for letter in text.get(self.bytes..).unwrap_or_default().chars() {
-            let units = letter.len_utf16() as u32;
-            let (from, until) = (self.units.max(offset), (self.units + units).min(end));
-            if self.units >= end {
-                break;
-            }
-            match until.saturating_sub(from) {
-                0 => {}
-                all if all == units => part.push(letter),
-                _ => part.push(char::REPLACEMENT_CHARACTER),
-            }
-            // The second half may be asked for next.
-            if self.units + units > end {
-                break;
-            }
-            self.units += units;
-            self.bytes += letter.len_utf8();
-        }
-        out.put_string(&part);
-    }
-}
-
-/// What is needed of a struct to place it.
-struct Owned {
-    kind: u8,
-    length: u32,
-    origin: Option<Id>,
-    right_origin: Option<Id>,
-    owner: Option<Owner>,
-    key: Option<Box<str>>,
-}
-
-/// A struct without `offset` ticks at its start, in the place of which stands what comes before.
-fn owned(read: &Struct<'_>, offset: u32, id: Id) -> Owned {
-    let is_cut = offset > 0;
-    let before = id.clock.checked_sub(1).map(|clock| Id {
-        client: id.client,
-        clock,
-    });
-    let owner = match read.parent {
-        Some(Parent::Root(name)) => Some(Owner::Root(name.into())),
-        Some(Parent::Nested(parent)) => Some(Owner::Nested(parent)),
-        None => None,
-    };
-    Owned {
-        kind: read.kind(),
-        length: read.length - offset,
-        origin: if is_cut { before } else { read.origin },
-        right_origin: read.right_origin,
-        owner: owner.filter(|_| !is_cut),
-        key: read.key.filter(|_| !is_cut).map(Into::into),
-    }
-}
-
-/// Collects where the structs of a section are, from clock `from` on.
-fn collect(
-    update: &Update,
-    section: &Section,
-    from: u32,
-    is_second: bool,
-    waiting: &mut BTreeMap<ClientId, Vec<Waiting>>,
-) -> Result<(), PastError> {
-    if section.end <= from {
-        return Ok(());
-    }
-    let mut reader = Reader::starting_at(update.bytes(), section.first as usize);
-    let mut clock = section.start;
-    let of_client = waiting.entry(section.client).or_default();
-    for _ in 0..section.count {
-        let at = reader.position() as u32;
-        let read = read_struct::<true>(&mut reader, &Limits::trusted())?;
-        let end = clock + read.length;
-        if end > from {
-            let offset = from.saturating_sub(clock);
-            let source = Source {
-                is_second,
-                at,
-                offset,
-            };
-            of_client.push(Waiting {
-                clock: clock + offset,
-                source,
-            });
-        }
-        clock = end;
-    }
-    Ok(())
 }

@@ -5,9 +5,11 @@
 //! which a client can undo in turn.
 
 mod compare;
+mod content;
 mod deeds;
 mod lists;
 mod revert;
+mod waiting;
 
 use bytes::Bytes;
 use thiserror::Error;

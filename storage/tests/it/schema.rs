@@ -155,3 +155,56 @@ async fn a_database_announces_every_change_of_permissions_and_users() {
     heard(change(Some("announced"), None)).await;
     place.remove().await;
 }
+
+/// A page of a store that kept no history is read from its last snapshot on by one that does.
+async fn check_history_begins(url: &str) {
+    let without = StoreOptions {
+        history: false,
+        ..StoreOptions::default()
+    };
+    let store = open(url, &without).await.unwrap();
+    store.commit(&[append("p", ["1", "2"])]).await.unwrap();
+    store.compact(&page("p"), &snapshot(2, b"12")).await.unwrap();
+    assert_eq!(store.past(&page("p"), 1, 1).await.unwrap(), None);
+    store.close().await;
+
+    let store = open(url, &StoreOptions::default()).await.unwrap();
+    for (seq, row) in [(3, "3"), (4, "4")] {
+        store.commit(&[append("p", [row])]).await.unwrap();
+        store.compact(&page("p"), &snapshot(seq, row)).await.unwrap();
+    }
+    assert_eq!(store.past(&page("p"), 1, 1).await.unwrap(), None);
+    for (seq, rows) in [(2, 0), (3, 1)] {
+        let past = store.past(&page("p"), seq, seq).await.unwrap().unwrap();
+        assert_eq!(
+            (past.covered, past.base.as_deref(), past.rows.len()),
+            (2, Some(&b"12"[..]), rows)
+        );
+    }
+    store.close().await;
+
+    // And one that keeps none again leaves a gap, across which nothing is made up.
+    let store = open(url, &without).await.unwrap();
+    store.commit(&[append("p", ["5"])]).await.unwrap();
+    store.compact(&page("p"), &snapshot(5, b"12345")).await.unwrap();
+    store.close().await;
+    let store = open(url, &StoreOptions::default()).await.unwrap();
+    store.commit(&[append("p", ["6"])]).await.unwrap();
+    store.compact(&page("p"), &snapshot(6, b"123456")).await.unwrap();
+    for (seq, covered) in [(3, Some(2)), (4, Some(2)), (5, Some(5)), (6, Some(6))] {
+        let past = store.past(&page("p"), seq, seq).await.unwrap();
+        assert_eq!(past.map(|past| past.covered), covered, "after row {seq}");
+    }
+    assert_eq!(store.past(&page("p"), 4, 6).await.unwrap(), None);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_history_that_is_switched_on_begins_with_what_there_is() {
+    let place = SqlitePlace::new();
+    check_history_begins(&place.url()).await;
+    if let Some(place) = PostgresPlace::new().await {
+        check_history_begins(&place.url()).await;
+        place.remove().await;
+    }
+}
