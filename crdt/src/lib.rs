@@ -30,8 +30,8 @@ pub use document::{Admission, Document, Missing, Snapshot};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use merge::{
-    COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, ORDER, Save,
-    Whole, nearest, nearest_object, thing_id, thing_in,
+    COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, Nearest, ORDER,
+    Save, Whole, nearest, nearest_object, thing_id, thing_in,
 };
 pub use message::Message;
 pub use pending::PendingFull;

@@ -23,6 +23,7 @@ mod row;
 mod shown;
 mod text;
 mod tree;
+mod words;
 
 use std::borrow::Cow;
 
@@ -32,7 +33,7 @@ use serde_json::{Map as Object, Value};
 use thiserror::Error;
 use yrs::{GetString, TransactionMut, WriteTxn};
 
-pub use base::{Candidate, nearest};
+pub use base::{Candidate, Nearest, nearest};
 pub use json::{COMPONENT_FIELD, ComponentChange, ORDER, thing_id};
 pub use nearness::nearest_object;
 pub use shown::thing_in;
@@ -378,14 +379,15 @@ impl<'a> Base<'a> {
         let current = (save.had_current || contents.is_empty()).then_some(current);
         let with_current = contents.iter().map(|content| &**content).chain(current);
         let nearest = nearest(with_current, &shown(&save.content));
-        match nearest.and_then(|index| Some((index, save.candidates.get(index)?))) {
+        let is_certain = nearest.is_none_or(|nearest| nearest.is_certain);
+        match nearest.and_then(|nearest| Some((nearest.index, save.candidates.get(nearest.index)?))) {
             Some((index, candidate)) => Self {
                 candidate: Some((index, &candidate.content)),
-                is_certain: candidate.is_certain,
+                is_certain: is_certain && candidate.is_certain,
             },
             None => Self {
                 candidate: None,
-                is_certain: save.had_current,
+                is_certain: is_certain && save.had_current,
             },
         }
     }
