@@ -22,6 +22,7 @@ const MAX_REMEMBERED: u64 = 100_000;
 const RESERVED: &[&str] = &[
     "access_revoked",
     "auth_expiring",
+    "chat-error",
     "component:cursor",
     "component:cursor-left",
     "component:typing",
@@ -38,6 +39,7 @@ const RESERVED: &[&str] = &[
     "cursors_moved",
     "disconnect",
     "disconnecting",
+    "document-error",
     "error",
     "joined_page",
     "missed-messages-response",
@@ -55,6 +57,7 @@ const RESERVED: &[&str] = &[
     "room-left",
     "room-participants",
     "shell:error",
+    "sidebar-error",
     "typing_updated",
     "user-channel-joined",
     "user-channel-left",
@@ -69,6 +72,7 @@ const RESERVED: &[&str] = &[
     "viewers_changed",
     "viewers_updated",
     "workspace:joined",
+    "workspace:left",
 ];
 
 /// Events that say nothing any more when the next one is there: they have no offset, and are not told to those who have missed them.
@@ -319,7 +323,19 @@ mod tests {
     #[test]
     fn reserved_names_are_in_order() {
         assert!(RESERVED.is_sorted() && MOMENTARY.is_sorted());
-        assert!(is_reserved("access_revoked") && !is_reserved("new_message"));
+        for name in [
+            "access_revoked",
+            "chat-error",
+            "document-error",
+            "sidebar-error",
+            "workspace:left",
+        ] {
+            assert!(is_reserved(name), "{name}");
+        }
+        // The last two the server tells by itself, and so does the application: of who was removed, and at the end of a stream.
+        for name in ["new_message", "user-left-room", "ai-error"] {
+            assert!(!is_reserved(name), "{name}");
+        }
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! Which copy an author edited: of all that it can have had, the one from which its content is nearest.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::diff::{atoms, difference, hunks, is_of_word};
 
 /// A content that the author of a save may have begun with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Candidate<C = serde_json::Value> {
+pub struct Candidate<C = Value> {
     /// The whole content, in the form of the save.
     pub content: C,
     /// Whether what is in it and not in the save has been deleted by the author. Not so where the author may have begun with something
@@ -86,12 +88,24 @@ pub(super) fn words(text: &str) -> Vec<&str> {
 struct Compared<'a> {
     index: usize,
     content: &'a str,
+    plain: Cow<'a, str>,
     distance: Distance,
 }
 
-/// The index of the text that is nearest to `saved`; of equally near ones the first.
-pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Option<usize> {
-    let saved_words = words(saved);
+/// The candidate that is nearest to a save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nearest {
+    /// Its index.
+    pub index: usize,
+    /// Whether the author had this one. If not, it may as well have had another one, and then what is in this one and not in the save was
+    /// not deleted by it.
+    pub is_certain: bool,
+}
+
+/// The content that is nearest to `saved`; of equally near ones the first.
+pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Option<Nearest> {
+    let saved_plain = plain(saved);
+    let saved_words = words(&saved_plain);
     let mut counts = BTreeMap::new();
     for word in &saved_words {
         *counts.entry(*word).or_insert(0) += 1;
@@ -99,21 +113,21 @@ pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Op
     let mut by_bound = Vec::new();
     for (index, candidate) in candidates.enumerate() {
         if candidate == saved {
-            return Some(index);
+            let is_certain = true;
+            return Some(Nearest { index, is_certain });
         }
-        by_bound.push((
-            Distance::at_least(&words(candidate), &counts).cost(),
-            index,
-            candidate,
-        ));
+        let plain = plain(candidate);
+        let bound = Distance::at_least(&words(&plain), &counts).cost();
+        by_bound.push((bound, index, candidate, plain));
     }
     by_bound.sort_unstable();
     by_bound.truncate(MAX_COMPARED);
     let mut compared: Vec<_> = (by_bound.into_iter())
-        .map(|(_, index, content)| Compared {
+        .map(|(_, index, content, plain)| Compared {
             index,
             content,
-            distance: Distance::between(&words(content), &saved_words),
+            distance: Distance::between(&words(&plain), &saved_words),
+            plain,
         })
         .collect();
     compared.sort_by_key(|compared| {
@@ -122,12 +136,61 @@ pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Op
     });
     let (best, others) = compared.split_first()?;
     // Nearer only by a coincidence, and then what others have just written would go.
-    let rival = others.iter().find(|other| {
+    let mut rivals = others.iter().filter(|other| {
         other.distance.inserted <= best.distance.inserted + COINCIDENCE
-            && other.index > best.index
-            && deletes_what_is_new(best.content, saved, other.content)
+            && deletes_what_is_new(&best.plain, &saved_plain, &other.plain)
     });
-    Some(rival.unwrap_or(best).index)
+    let deletes_less = |rival: &&Compared<'_>| !deletes_what_is_new(&rival.plain, &saved_plain, &best.plain);
+    let Some(rival) = rivals.next() else {
+        let (index, is_certain) = (best.index, true);
+        return Some(Nearest { index, is_certain });
+    };
+    let safe = [rival].into_iter().chain(rivals).find(deletes_less);
+    // Each of the others would take something away that the nearest has not got, as the nearest does itself.
+    Some(Nearest {
+        index: safe.unwrap_or(best).index,
+        is_certain: safe.is_some(),
+    })
+}
+
+/// The names of elements that stand within words.
+const INLINE: [&str; 13] = [
+    "a", "b", "code", "del", "em", "i", "mark", "s", "span", "strong", "sub", "sup", "u",
+];
+
+/// What is to be read of a content: its markup says little of where it comes from.
+fn plain(content: &str) -> Cow<'_, str> {
+    if content.starts_with('<') {
+        let mut plain = String::new();
+        for part in content.split('<') {
+            let (tag, text) = part.split_once('>').unwrap_or(("", part));
+            let name = tag.trim_start_matches('/').split([' ', '/']).next();
+            if !INLINE.contains(&name.unwrap_or_default()) {
+                plain.push('\n');
+            }
+            plain.push_str(text);
+        }
+        return Cow::Owned(plain);
+    }
+    let document = content.starts_with('{').then(|| serde_json::from_str(content));
+    let Some(Ok(document)) = document else {
+        return Cow::Borrowed(content);
+    };
+    let mut plain = String::new();
+    let mut open = vec![&document];
+    while let Some(node) = open.pop() {
+        let Value::Object(node) = node else {
+            continue;
+        };
+        match node.get("text") {
+            Some(Value::String(text)) => plain.push_str(text),
+            _ => plain.push('\n'),
+        }
+        if let Some(Value::Array(children)) = node.get("content") {
+            open.extend(children.iter().rev());
+        }
+    }
+    Cow::Owned(plain)
 }
 
 /// How much there is between what two texts begin and end with in common: which of two is nearer that differ in no word more.
@@ -163,7 +226,8 @@ mod tests {
 
     #[track_caller]
     fn is_nearest<const N: usize>(candidates: [&str; N], saved: &str, expected: usize) {
-        assert_eq!(nearest(candidates.into_iter(), saved), Some(expected), "{saved}");
+        let nearest = nearest(candidates.into_iter(), saved);
+        assert_eq!(nearest.map(|nearest| nearest.index), Some(expected), "{saved}");
     }
 
     #[test]
@@ -182,5 +246,32 @@ mod tests {
         // The same again.
         is_nearest(["x", "a b", "a b"], "a b", 1);
         assert_eq!(nearest([].into_iter(), "a"), None);
+    }
+
+    #[test]
+    fn markup_says_nothing_of_where_a_content_comes_from() {
+        let theirs = "<p>by <strong>others</strong></p>";
+        is_nearest([theirs, ""], "<p>by <strong>me</strong> and me</p>", 1);
+        is_nearest([theirs, ""], "<p>by <strong>others</strong> and me</p>", 0);
+        let paragraph = |text: &str| {
+            let content = [serde_json::json!({ "type": "text", "text": text })];
+            let paragraph = serde_json::json!({ "type": "paragraph", "content": content });
+            serde_json::json!({ "type": "doc", "content": [paragraph] }).to_string()
+        };
+        let (theirs, nothing) = (paragraph("by others"), r#"{"type":"doc","content":[]}"#);
+        is_nearest([&theirs, nothing], &paragraph("mine alone"), 1);
+        is_nearest([&theirs, nothing], &paragraph("by others and me"), 0);
+    }
+
+    #[test]
+    fn a_copy_is_not_certain_where_each_that_is_as_near_loses_something_of_another() {
+        // Its author has taken out two words of its own, or two of others.
+        let certainty = |candidates: [&str; 2], saved| {
+            let nearest = nearest(candidates.into_iter(), saved);
+            nearest.map(|nearest| nearest.is_certain)
+        };
+        let candidates = ["a b c mine own d e", "a b c d e their words"];
+        assert_eq!(certainty(candidates, "a b c d new e"), Some(false));
+        assert_eq!(certainty(candidates, "a b c mine own d new e"), Some(true));
     }
 }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use imara_diff::{Algorithm, Diff, InternedInput, Interner};
 
 use super::json::longest_rising;
+use super::words::refined;
 
 /// A place where two sequences differ: `new` stands where `old` stood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +16,7 @@ pub(super) struct Hunk {
 }
 
 impl Hunk {
-    fn is_replacement(&self) -> bool {
+    pub(super) fn is_replacement(&self) -> bool {
         !self.old.is_empty() && !self.new.is_empty()
     }
 
@@ -27,7 +28,7 @@ impl Hunk {
         }
     }
 
-    fn moved(self, old: usize, new: usize) -> Self {
+    pub(super) fn moved(self, old: usize, new: usize) -> Self {
         Self {
             old: self.old.start + old..self.old.end + old,
             new: self.new.start + new..self.new.end + new,
@@ -43,7 +44,7 @@ pub(super) enum Atom {
 }
 
 impl Atom {
-    fn is_of_word(self) -> bool {
+    pub(super) fn is_of_word(self) -> bool {
         match self {
             Self::Character(character) => is_of_word(character),
             Self::Node(_) => false,
@@ -80,15 +81,21 @@ const ROWS: [usize; 3] = [1, 4, 16];
 /// How often such rows are looked for between others.
 const MAX_LEVELS: usize = 6;
 
-/// Up to so many characters a change of words is looked at character by character.
-const MAX_REFINED: usize = 1000;
-
 /// Most hunks that a difference is made of. Whatever differs in more places is taken for one longer change around the shortest common
 /// parts, because each hunk is an edit of the document.
 const MAX_HUNKS: usize = 1000;
 
 /// Where two sequences of tokens differ.
 pub(super) fn hunks<T: Eq + Hash + Copy>(old: &[T], new: &[T]) -> Vec<Hunk> {
+    hunks_between_anchors(old, new, [])
+}
+
+/// The same between pairs that are known to be the same.
+fn hunks_between_anchors<T: Eq + Hash + Copy>(
+    old: &[T],
+    new: &[T],
+    anchors: impl IntoIterator<Item = (usize, usize)>,
+) -> Vec<Hunk> {
     let mut interner = Interner::new(old.len() + new.len());
     let mut interned =
         |tokens: &[T]| -> Vec<u32> { tokens.iter().map(|token| interner.intern(*token).0).collect() };
@@ -97,7 +104,16 @@ pub(super) fn hunks<T: Eq + Hash + Copy>(old: &[T], new: &[T]) -> Vec<Hunk> {
         work: MAX_WORK,
         found: Vec::new(),
     };
-    search.between(&old, &new, (0, 0), MAX_LEVELS);
+    let (mut old_from, mut new_from) = (0, 0);
+    for (old_to, new_to) in anchors.into_iter().chain([(old.len(), new.len())]) {
+        search.between(
+            old.get(old_from..old_to).unwrap_or_default(),
+            new.get(new_from..new_to).unwrap_or_default(),
+            (old_from, new_from),
+            MAX_LEVELS,
+        );
+        (old_from, new_from) = (old_to + 1, new_to + 1);
+    }
     coarsened(search.found, MAX_HUNKS)
 }
 
@@ -187,7 +203,7 @@ fn in_both(old: &[u32], new: &[u32]) -> Vec<(usize, usize)> {
 }
 
 /// How many tokens are the same at the start and, behind those, at the end.
-fn common_ends<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
+pub(super) fn common_ends<T: Eq>(old: &[T], new: &[T]) -> (usize, usize) {
     let start = old.iter().zip(new).take_while(|(old, new)| old == new).count();
     let rest = old.len().min(new.len()) - start;
     let end = (old.iter().rev().zip(new.iter().rev()).take(rest))
@@ -221,9 +237,20 @@ fn joined(hunks: Vec<Hunk>, is_one: impl Fn(&Hunk, &Hunk) -> bool) -> Vec<Hunk> 
 }
 
 /// Where two contents differ. Words that have nothing to do with each other are replaced whole, so that an insertion stays in one piece.
-pub(super) fn difference(old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
+pub(super) fn difference<'a>(old: &'a [Atom], new: &'a [Atom]) -> Vec<Hunk> {
     let (old_words, new_words) = (words(old), words(new));
-    let by_word = hunks(&old_words, &new_words);
+    // What is between words waits for them: a word outweighs any number of spaces that would be the same without it.
+    let (old_said, new_said) = (said(&old_words), said(&new_words));
+    let tokens = |words: &[&'a [Atom]], said: &[usize]| -> Vec<&'a [Atom]> {
+        said.iter().filter_map(|at| words.get(*at).copied()).collect()
+    };
+    let by_said = hunks(&tokens(&old_words, &old_said), &tokens(&new_words, &new_said));
+    let kept = Mapping::new(by_said, old_said.len(), new_said.len());
+    let anchors = old_said.iter().enumerate().filter_map(|(number, old)| {
+        let new = new_said.get(kept.kept(number)?)?;
+        Some((*old, *new))
+    });
+    let by_word = hunks_between_anchors(&old_words, &new_words, anchors);
     let (old_starts, new_starts) = (starts(&old_words), starts(&new_words));
     let at = |starts: &[usize], word: usize| starts.get(word).copied().unwrap_or_default();
     let by_atom = by_word.into_iter().map(|hunk| Hunk {
@@ -240,15 +267,48 @@ pub(super) fn difference(old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
                 .iter()
                 .all(|atom| matches!(atom, Atom::Character(_)) && !atom.is_of_word())
     });
-    let refined = by_atom.into_iter().flat_map(|hunk| refined(old, new, hunk));
+    let refined = up_to_the_ends(by_atom, old, new)
+        .into_iter()
+        .flat_map(|hunk| refined(old, new, hunk));
     coarsened(refined.collect(), MAX_HUNKS)
 }
 
+/// The same changes, with what is between the last word that has changed and the end, and between the beginning and the first one: else a
+/// word that is put beside one that stays would run into it.
+fn up_to_the_ends(mut hunks: Vec<Hunk>, old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
+    let is_between =
+        |range: Option<&[Atom]>| range.is_some_and(|range| !range.iter().any(|atom| atom.is_of_word()));
+    if let Some(last) = hunks.last_mut()
+        && last.is_replacement()
+        && is_between(old.get(last.old.end..))
+    {
+        (last.old.end, last.new.end) = (old.len(), new.len());
+    }
+    if let Some(first) = hunks.first_mut()
+        && first.is_replacement()
+        && is_between(old.get(..first.old.start))
+    {
+        (first.old.start, first.new.start) = (0, 0);
+    }
+    hunks
+}
+
 /// The words of a content, and what is between them one by one.
-fn words(atoms: &[Atom]) -> Vec<&[Atom]> {
+pub(super) fn words(atoms: &[Atom]) -> Vec<&[Atom]> {
     atoms
         .chunk_by(|left, right| left.is_of_word() && right.is_of_word())
         .collect()
+}
+
+/// Which tokens are more than what is between words.
+fn said(tokens: &[&[Atom]]) -> Vec<usize> {
+    let is_said = |token: &[Atom]| match token.first() {
+        Some(Atom::Character(character)) => character.is_alphanumeric() || *character == '_',
+        Some(Atom::Node(_)) => true,
+        None => false,
+    };
+    let said = tokens.iter().enumerate().filter(|(_, token)| is_said(token));
+    said.map(|(at, _)| at).collect()
 }
 
 fn starts(words: &[&[Atom]]) -> Vec<usize> {
@@ -259,58 +319,6 @@ fn starts(words: &[&[Atom]]) -> Vec<usize> {
         at
     }));
     starts
-}
-
-/// A change of words as changes of characters.
-fn refined(old: &[Atom], new: &[Atom], hunk: Hunk) -> Vec<Hunk> {
-    if !hunk.is_replacement() {
-        return vec![hunk];
-    }
-    let old = old.get(hunk.old.clone()).unwrap_or_default();
-    let new = new.get(hunk.new.clone()).unwrap_or_default();
-    let (start, end) = common_ends(old, new);
-    let middle = Hunk {
-        old: start..old.len() - end,
-        new: start..new.len() - end,
-    };
-    let is_short = old.len() + new.len() <= MAX_REFINED;
-    let found = match middle.is_replacement() && is_short {
-        true => without_coincidences(old, hunks(old, new), new.len()),
-        false => vec![middle],
-    };
-    let moved = found
-        .into_iter()
-        .map(|found| found.moved(hunk.old.start, hunk.new.start));
-    moved.collect()
-}
-
-/// The same difference without the letters that another word happens to have too, and without what is between such words: a word of
-/// which less than three quarters are left is another one.
-fn without_coincidences(old: &[Atom], hunks: Vec<Hunk>, new_length: usize) -> Vec<Hunk> {
-    if hunks.iter().all(|hunk| hunk.new.is_empty()) {
-        return hunks;
-    }
-    let mapping = Mapping::new(hunks, old.len(), new_length);
-    let mut pairs: Vec<(usize, usize)> = Vec::new();
-    // What is between words waits for whether one of its neighbours is left.
-    let (mut between, mut is_left) = (Vec::new(), true);
-    let mut start = 0;
-    for word in words(old) {
-        let range = start..start + word.len();
-        start = range.end;
-        let kept = range.filter_map(|old| Some((old, mapping.kept(old)?)));
-        if !word.iter().all(|atom| atom.is_of_word()) {
-            between.extend(kept);
-            continue;
-        }
-        let kept: Vec<_> = kept.collect();
-        let was_left = std::mem::replace(&mut is_left, 4 * kept.len() >= 3 * word.len());
-        let between = std::mem::take(&mut between);
-        pairs.extend(between.into_iter().filter(|_| was_left || is_left));
-        pairs.extend(kept.into_iter().filter(|_| is_left));
-    }
-    pairs.extend(between);
-    hunks_between(&pairs, old.len(), new_length)
 }
 
 /// The difference in which only these pairs are the same.
@@ -473,6 +481,23 @@ mod tests {
                 "uno dos tres",
                 &[("one two three", "uno dos tres")],
             ),
+            // Letters of a word here and there are not that word.
+            (
+                "lgabimcd fanigdhe",
+                "gnmhfing fldbcfoh\nqjjkiafo qkldldbj ililefkl bkjbdjcn",
+                &[(
+                    "lgabimcd fanigdhe",
+                    "gnmhfing fldbcfoh\nqjjkiafo qkldldbj ililefkl bkjbdjcn",
+                )],
+            ),
+            // A word outweighs the spaces that would be the same without it.
+            (
+                "a one two three four word b",
+                "a word uno dos tres quattro b",
+                &[("one two three four ", ""), ("", "uno dos tres quattro ")],
+            ),
+            // What comes begins with the same letter as what it comes before.
+            ("a island", "a is inisland", &[("", "is in")]),
             ("hello", "he[A]llo", &[("", "[A]")]),
             ("helloworld", "he[A]llowo[B]rld", &[("", "[A]"), ("", "[B]")]),
             ("これは本です", "これは古い本です", &[("", "古い")]),

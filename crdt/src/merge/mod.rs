@@ -28,6 +28,7 @@ mod shown;
 mod text;
 mod tree;
 mod values;
+mod words;
 
 use std::borrow::Cow;
 
@@ -37,7 +38,7 @@ use serde_json::{Map as Object, Value};
 use yrs::{GetString, TransactionMut, WriteTxn};
 
 pub use append::Append;
-pub use base::{Candidate, nearest};
+pub use base::{Candidate, Nearest, nearest};
 pub use edits::SmallEdit;
 pub use format::Format;
 use format::string;
@@ -343,14 +344,15 @@ impl<'a> Base<'a> {
         let current = (save.had_current || contents.is_empty()).then_some(current);
         let with_current = contents.iter().map(|content| &**content).chain(current);
         let nearest = nearest(with_current, &shown(&save.content));
-        match nearest.and_then(|index| Some((index, save.candidates.get(index)?))) {
+        let is_certain = nearest.is_none_or(|nearest| nearest.is_certain);
+        match nearest.and_then(|nearest| Some((nearest.index, save.candidates.get(nearest.index)?))) {
             Some((index, candidate)) => Self {
                 candidate: Some((index, &candidate.content)),
-                is_certain: candidate.is_certain,
+                is_certain: is_certain && candidate.is_certain,
             },
             None => Self {
                 candidate: None,
-                is_certain: save.had_current,
+                is_certain: is_certain && save.had_current,
             },
         }
     }

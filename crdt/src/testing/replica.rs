@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use yrs::types::text::YChange;
 use yrs::updates::decoder::Decode;
 use yrs::{
     Any, Array, ArrayPrelim, ArrayRef, Doc, GetString, In, Map, MapPrelim, MapRef, OffsetKind, Options, Out,
     ReadTxn, Text, TextPrelim, TextRef, Transact, TransactionMut, Update, WriteTxn, Xml, XmlElementPrelim,
-    XmlFragment, XmlFragmentRef, XmlOut, XmlTextPrelim,
+    XmlFragment, XmlFragmentRef, XmlOut, XmlTextPrelim, XmlTextRef,
 };
 
 use super::Random;
@@ -144,6 +145,57 @@ impl Replica {
                     replica.text.insert(transaction, at, text);
                 }
             }
+        })
+    }
+
+    /// The texts in the root type `xml`, without their formatting, in the order of the document.
+    pub fn xml_texts(&self) -> Vec<String> {
+        let transaction = self.doc.transact();
+        let texts = self.xml_text_refs(&transaction);
+        let plain = |text: &XmlTextRef| -> String {
+            let pieces = text.diff(&transaction, YChange::identity).into_iter();
+            let strings = pieces.filter_map(|piece| match piece.insert {
+                Out::Any(Any::String(string)) => Some(string),
+                _ => None,
+            });
+            strings.map(|string| string.to_string()).collect()
+        };
+        texts.iter().map(plain).collect()
+    }
+
+    fn xml_text_refs(&self, transaction: &impl ReadTxn) -> Vec<XmlTextRef> {
+        let nodes = self.xml.successors(transaction);
+        let texts = nodes.filter_map(|node| match node {
+            XmlOut::Text(text) => Some(text),
+            XmlOut::Element(_) | XmlOut::Fragment(_) => None,
+        });
+        texts.collect()
+    }
+
+    /// Replaces a range of one of the texts in the root type `xml`; offsets in UTF-16 units.
+    pub fn replace_in_xml(&mut self, index: usize, at: u32, deleted: u32, text: &str) -> Bytes {
+        self.change(|replica, transaction| {
+            let texts = replica.xml_text_refs(transaction);
+            let Some(place) = texts.get(index) else {
+                return;
+            };
+            if deleted > 0 {
+                place.remove_range(transaction, at, deleted);
+            }
+            if !text.is_empty() {
+                place.insert(transaction, at, text);
+            }
+        })
+    }
+
+    /// Inserts a paragraph into the root type `xml`, as a ProseMirror document has them; at its end when it has fewer.
+    pub fn insert_paragraph(&mut self, at: u32, text: &str) -> Bytes {
+        self.change(|replica, transaction| {
+            let at = at.min(replica.xml.len(transaction));
+            let paragraph = replica
+                .xml
+                .insert(transaction, at, XmlElementPrelim::empty("paragraph"));
+            paragraph.insert(transaction, 0, XmlTextPrelim::new(text));
         })
     }
 

@@ -1,5 +1,6 @@
 //! What the base of a save may be, among the contents that its author may have had.
 
+use crdt::Nearest;
 use storage::Seq;
 
 use super::{Bases, Content, Refusal, RefusalCode, Versions};
@@ -18,18 +19,27 @@ pub(super) fn known_base(versions: &Versions, base: Seq) -> Result<Bases, Refusa
     })
 }
 
-/// Of what an author may have had the one that is nearest to what it saves: looked for here, so that a reader is not sent all of them.
-pub(super) async fn nearest(mut contents: Vec<Content>, saved: Content) -> Option<Content> {
+/// Of what an author may have had the one that is nearest to what it saves, and whether it is certain: looked for here, so that a reader is
+/// not sent all of them.
+pub(super) async fn nearest(bases: Bases, saved: Content) -> Option<(Content, bool)> {
+    let Bases {
+        mut contents,
+        are_certain,
+    } = bases;
     if contents.len() < 2 {
-        return contents.pop();
+        return Some((contents.pop()?, are_certain));
     }
-    let looking = tokio::task::spawn_blocking(move || {
-        let texts: Vec<String> = contents.iter().map(text).collect();
-        let found = crdt::nearest(texts.iter().map(String::as_str), &text(&saved));
-        found.map(|index| contents.swap_remove(index))
-    });
+    let looking = tokio::task::spawn_blocking(move || nearest_of(contents, &saved));
     // Nothing in it panics; without a base nothing is deleted.
-    looking.await.unwrap_or_default()
+    let (content, is_certain) = looking.await.unwrap_or_default()?;
+    Some((content, is_certain && are_certain))
+}
+
+/// The same at once.
+pub(in crate::events) fn nearest_of(mut contents: Vec<Content>, saved: &Content) -> Option<(Content, bool)> {
+    let texts: Vec<String> = contents.iter().map(text).collect();
+    let Nearest { index, is_certain } = crdt::nearest(texts.iter().map(String::as_str), &text(saved))?;
+    Some((contents.swap_remove(index), is_certain))
 }
 
 /// What is compared: of a text the text itself.

@@ -28,6 +28,8 @@ use storage::{PageId, Seq};
 use tokio::sync::Semaphore;
 
 pub(super) use self::backend::broadcast;
+#[cfg(test)]
+pub(super) use self::bases::nearest_of;
 pub use self::first_content::ApplicationContent;
 use self::{authors::Author, page::Desk};
 use super::{Bases, Carried, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
@@ -144,7 +146,8 @@ impl Desks {
         let turn = desk.turn.clone().lock_owned().await;
         lock(&desk.state).take_shape(author, &save.shape)?;
         if lock(&desk.state).is_arriving(author) {
-            desk.refresh(self).await?;
+            // What the page has would cross what comes of the save, and take its place.
+            desk.refresh(self, Some(author)).await?;
         }
         desk.prepare(self, (author, user), save, turn).await
     }
@@ -206,7 +209,7 @@ impl PreparedSave {
                 versions.saved(author, saved);
             }
         }
-        desk.send(&desks, &self.shape, self.user.as_deref());
+        desk.send(&desks, &self.shape, self.user.as_deref(), None);
         if !self.update.is_empty() {
             desk.tell_channel(&desks, author, &self, seq);
         }

@@ -78,7 +78,7 @@ impl Desk {
                 };
                 let since = Instant::now();
                 let turn = self.turn.lock().await;
-                let refreshed = self.refresh(&desks).await;
+                let refreshed = self.refresh(&desks, None).await;
                 drop((turn, desks));
                 let (pause, mut is_due) = match refreshed {
                     Ok(bytes) => {
@@ -113,8 +113,9 @@ impl Desk {
         }
     }
 
-    /// Reads the page in each form in which it has authors, and sends them what is new to them. Gives the bytes of the largest content.
-    pub(super) async fn refresh(&self, desks: &Desks) -> Result<usize, Refusal> {
+    /// Reads the page in each form in which it has authors, and sends them what is new to them, but for one of them. Gives the bytes of the
+    /// largest content.
+    pub(super) async fn refresh(&self, desks: &Desks, except: Option<SocketId>) -> Result<usize, Refusal> {
         let (seq, whole_state) = self.read(desks).await?;
         let (shapes, arriving) = {
             let state = lock(&self.state);
@@ -184,7 +185,7 @@ impl Desk {
                     }
                 }
             }
-            largest = largest.max(self.send(desks, &shape, None));
+            largest = largest.max(self.send(desks, &shape, None, except));
         }
         lock(&self.state).read = whole_state;
         Ok(largest)
@@ -240,14 +241,20 @@ impl Desk {
         }
     }
 
-    /// Sends the latest content to the authors that show another one. Gives its bytes.
-    pub(super) fn send(&self, desks: &Desks, shape: &Shape, user: Option<&str>) -> usize {
+    /// Sends the latest content to the authors that show another one, but for one of them. Gives its bytes.
+    pub(super) fn send(
+        &self,
+        desks: &Desks,
+        shape: &Shape,
+        user: Option<&str>,
+        except: Option<SocketId>,
+    ) -> usize {
         let (behind, seq, content) = {
             let mut state = lock(&self.state);
             let Some(versions) = state.shapes.get_mut(shape) else {
                 return 0;
             };
-            let behind = versions.send_latest();
+            let behind = versions.send_latest(except);
             let Some((seq, content)) = versions.latest() else {
                 return 0;
             };
@@ -328,11 +335,11 @@ impl Desk {
         let size = u32::try_from(saved.get().len() / 1024 + 1).unwrap_or(u32::MAX);
         let room = desks.merging.acquire_many(size.min(MAX_MERGING_KIB)).await;
         let _room = room.map_err(|_| Refusal::draining())?;
-        let nearest = nearest(bases.contents, saved.clone()).await;
+        let nearest = nearest(bases, saved.clone()).await;
         let (seq, whole) = self.read(desks).await?;
-        let candidates = nearest.iter().map(|content| Candidate {
+        let candidates = nearest.iter().map(|(content, is_certain)| Candidate {
             content: &**content,
-            is_certain: bases.are_certain,
+            is_certain: *is_certain,
         });
         let change = Change::Save(Save {
             content: &*saved,
@@ -354,7 +361,7 @@ impl Desk {
         Ok(PreparedSave {
             update,
             saved,
-            base: nearest.filter(|_| base.is_some()),
+            base: base.and(nearest).map(|(content, _)| content),
             user,
             merged: content.into(),
             differs,

@@ -1,10 +1,16 @@
 //! The contents of a page that the authors of whole contents may have: what each of them was sent, saved, or may have had before it came.
 //!
-//! A save of a whole content says nothing of the copy that it was made from. Its author had one of: what it saved last; a
-//! version that it was sent; any version of before it came. Of these the one that is nearest to the save is taken for its base. Versions are
+//! A save of a whole content says nothing of the copy that it was made from. Its author had one of: what it saved last, over this
+//! connection or, before it came, over another one; a version that it was sent; any version of before it came. Of these the one that is nearest to the save is taken for its base. Versions are
 //! kept for this up to a count and a size for each page, the latest ones.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::RangeInclusive,
+};
 
 use storage::Seq;
 
@@ -20,14 +26,27 @@ pub struct VersionLimits {
     pub bytes: usize,
 }
 
-/// A content of a page.
+/// A content of a page, or one that somebody has saved and that came out otherwise.
 #[derive(Clone, Debug)]
 struct Version {
+    /// Of what was saved the number of what came of it.
     number: u64,
-    /// The sequence numbers of the page between which it had this content.
-    first: Seq,
-    last: Seq,
+    kind: Kind,
     content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// The page had it from one sequence number to another one.
+    Page(RangeInclusive<Seq>),
+    /// It is what this author saved last, whose program may come back with it over another connection.
+    Copy(SocketId),
+}
+
+impl Version {
+    fn is_of_page(&self) -> bool {
+        matches!(self.kind, Kind::Page(_))
+    }
 }
 
 /// An author of whole contents.
@@ -56,6 +75,7 @@ struct Author {
 pub struct Versions {
     limits: VersionLimits,
     latest: u64,
+    /// The oldest first. The last one is of the page.
     kept: VecDeque<Version>,
     /// Of the kept ones, and of what authors have saved.
     bytes: usize,
@@ -189,16 +209,16 @@ impl Versions {
     pub fn learn(&mut self, seq: Seq, content: &Content) {
         if let Some(last) = self.kept.back_mut()
             && last.content.get() == content.get()
+            && let Kind::Page(at) = &mut last.kind
         {
-            last.last = last.last.max(seq);
+            *at = *at.start()..=seq.max(*at.end());
             return;
         }
         self.latest += 1;
         self.bytes += content.get().len();
         self.kept.push_back(Version {
             number: self.latest,
-            first: seq,
-            last: seq,
+            kind: Kind::Page(seq..=seq),
             content: content.clone(),
         });
         self.keep_within_limits();
@@ -212,7 +232,7 @@ impl Versions {
             && let Some(oldest) = self.kept.pop_front()
         {
             self.bytes -= oldest.content.get().len();
-            for author in self.authors.values_mut() {
+            for author in self.authors.values_mut().filter(|_| oldest.is_of_page()) {
                 author.sent.remove(&oldest.number);
             }
         }
@@ -242,18 +262,22 @@ impl Versions {
 
     /// The latest content, and its sequence number.
     pub fn latest(&self) -> Option<(Seq, &Content)> {
-        self.kept.back().map(|version| (version.last, &version.content))
+        let latest = self.kept.back()?;
+        match &latest.kind {
+            Kind::Page(at) => Some((*at.end(), &latest.content)),
+            Kind::Copy(_) => None,
+        }
     }
 
-    /// Those who show something else than the latest content. They are to be sent it, and count as having been.
-    pub fn send_latest(&mut self) -> Vec<SocketId> {
+    /// Those who show something else than the latest content, but for one. They are to be sent it, and count as having been.
+    pub fn send_latest(&mut self, except: Option<SocketId>) -> Vec<SocketId> {
         let number = match self.kept.back() {
             Some(latest) => latest.number,
             None => return Vec::new(),
         };
         let mut behind = Vec::new();
         for (id, author) in &mut self.authors {
-            if author.has != Some(number) {
+            if author.has != Some(number) && except != Some(*id) {
                 author.has = Some(number);
                 author.sent.insert(number);
                 behind.push(*id);
@@ -264,14 +288,14 @@ impl Versions {
 
     /// An author has saved a content. It has had nothing since that is older: no version of before it came, and none that it was sent
     /// before the base. What it was sent later may have been on its way while it saved.
-    pub fn saved(&mut self, author: SocketId, saved: SavedContent<'_>) {
+    pub fn saved(&mut self, id: SocketId, saved: SavedContent<'_>) {
         let base = saved.base.and_then(|base| {
-            let mut versions = self.kept.iter().rev();
+            let mut versions = self.kept.iter().rev().filter(|version| version.is_of_page());
             let version = versions.find(|version| version.content.get() == base.get())?;
             Some(version.number)
         });
         let latest = self.latest;
-        if let Some(author) = self.authors.get_mut(&author) {
+        if let Some(author) = self.authors.get_mut(&id) {
             self.bytes -= author.bytes();
             if let Some(base) = base {
                 author.sent.retain(|sent| *sent > base);
@@ -291,10 +315,30 @@ impl Versions {
         }
         let (seq, outcome) = saved.outcome;
         self.learn(seq, outcome);
-        if let Some(author) = self.authors.get_mut(&author).filter(|_| !saved.differs) {
+        if let Some(author) = self.authors.get_mut(&id).filter(|_| !saved.differs) {
             author.has = Some(self.latest);
         }
+        self.keep_copy(id, saved.content, saved.differs);
         self.keep_within_limits();
+    }
+
+    /// Keeps what an author has saved instead of what it had saved before, if that is not what the page has now.
+    fn keep_copy(&mut self, author: SocketId, content: &Content, differs: bool) {
+        let is_own = |version: &Version| matches!(version.kind, Kind::Copy(of) if of == author);
+        if let Some(at) = self.kept.iter().position(is_own)
+            && let Some(before) = self.kept.remove(at)
+        {
+            self.bytes -= before.content.get().len();
+        }
+        if differs && self.kept.iter().all(|known| known.content.get() != content.get()) {
+            self.bytes += content.get().len();
+            let copy = Version {
+                number: self.latest,
+                kind: Kind::Copy(author),
+                content: content.clone(),
+            };
+            self.kept.insert(self.kept.len().saturating_sub(1), copy);
+        }
     }
 
     /// What the base of a save may be. O(versions).
@@ -305,8 +349,9 @@ impl Versions {
                 are_certain: false,
             };
         };
-        let may_have =
-            |version: &&Version| version.number <= author.came_at || author.sent.contains(&version.number);
+        let may_have = |version: &&Version| {
+            version.number <= author.came_at || version.is_of_page() && author.sent.contains(&version.number)
+        };
         let mut versions: Vec<(u64, &Content)> = (self.kept.iter().rev())
             .filter(may_have)
             .map(|version| (version.number, &version.content))
@@ -333,7 +378,8 @@ impl Versions {
     /// The content that the page had at a sequence number, for a client that knows the base of its save.
     pub fn at(&self, seq: Seq) -> Option<&Content> {
         let mut versions = self.kept.iter().rev();
-        let version = versions.find(|version| (version.first..=version.last).contains(&seq))?;
+        let version =
+            versions.find(|version| matches!(&version.kind, Kind::Page(at) if at.contains(&seq)))?;
         Some(&version.content)
     }
 }
@@ -346,222 +392,5 @@ impl Author {
             .chain(&self.carried)
             .map(|content| content.get().len())
             .sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::value::RawValue;
-
-    use super::*;
-
-    const ADA: SocketId = SocketId(1);
-    const BEN: SocketId = SocketId(2);
-
-    fn versions() -> Versions {
-        Versions::new(VersionLimits {
-            count: 3,
-            bytes: 10_000,
-        })
-    }
-
-    fn text(text: &str) -> Content {
-        let json = serde_json::Value::from(text).to_string();
-        RawValue::from_string(json).expect("JSON").into()
-    }
-
-    fn contents(bases: &Bases) -> Vec<String> {
-        let contents = bases.contents.iter();
-        let text = |content: &Content| serde_json::from_str(content.get()).expect("a text");
-        contents.map(text).collect()
-    }
-
-    /// A save of `content`, made from `base`, of which `outcome` came.
-    fn save(
-        versions: &mut Versions,
-        author: SocketId,
-        content: &str,
-        base: Option<&str>,
-        outcome: (Seq, &str),
-    ) {
-        let (content, base, merged) = (text(content), base.map(text), text(outcome.1));
-        versions.saved(
-            author,
-            SavedContent {
-                content: &content,
-                base: base.as_ref(),
-                outcome: (outcome.0, &merged),
-                differs: content.get() != merged.get(),
-            },
-        );
-    }
-
-    #[test]
-    fn an_author_had_what_it_saved_what_it_was_sent_or_something_of_before_it_came() {
-        let mut versions = versions();
-        versions.learn(1, &text("1"));
-        versions.learn(2, &text("2"));
-        versions.came(ADA, false);
-        assert_eq!(contents(&versions.bases(ADA)), ["2", "1"]);
-        versions.learn(3, &text("3"));
-        assert_eq!(contents(&versions.bases(ADA)), ["2", "1"], "it was not sent this");
-        assert_eq!(versions.send_latest(), [ADA]);
-        assert_eq!(versions.send_latest(), [], "it has it now");
-        assert_eq!(contents(&versions.bases(ADA)), ["3", "2", "1"]);
-        save(&mut versions, ADA, "mine", Some("2"), (4, "3 and mine"));
-        assert_eq!(
-            contents(&versions.bases(ADA)),
-            ["mine", "3"],
-            "the third was on its way"
-        );
-        assert_eq!(versions.send_latest(), [ADA], "it came out otherwise");
-        assert_eq!(contents(&versions.bases(ADA)), ["3 and mine", "mine", "3"]);
-        let more = "3 and mine and more";
-        save(&mut versions, ADA, more, Some("3 and mine"), (5, more));
-        assert_eq!(
-            contents(&versions.bases(ADA)),
-            [more],
-            "what it takes away again is gone"
-        );
-        assert_eq!(versions.send_latest(), [], "it came out as it was saved");
-        assert_eq!(versions.latest().map(|(seq, _)| seq), Some(5));
-        assert!(versions.bases(BEN).contents.is_empty());
-    }
-
-    #[test]
-    fn who_has_heard_what_it_was_sent_is_certain_to_have_had_that() {
-        let mut versions = versions();
-        versions.came(ADA, true);
-        versions.pinged(ADA);
-        versions.learn(1, &text("1"));
-        assert_eq!(versions.send_latest(), [ADA]);
-        versions.pinged(ADA);
-        versions.answered(ADA);
-        assert!(
-            !versions.bases(ADA).are_certain,
-            "it was asked before it was sent anything"
-        );
-        versions.answered(ADA);
-        assert!(!versions.bases(ADA).are_certain, "nobody has asked");
-        versions.pinged(ADA);
-        versions.answered(ADA);
-        let bases = versions.bases(ADA);
-        assert!(bases.are_certain);
-        assert_eq!(contents(&bases), ["1"]);
-    }
-
-    #[test]
-    fn who_goes_on_in_another_form_takes_along_what_it_may_have_had() {
-        let (mut before, mut after) = (versions(), versions());
-        before.learn(1, &text("1"));
-        before.came(ADA, false);
-        assert_eq!(before.send_latest(), [ADA]);
-        before.learn(2, &text("2"));
-        let carried = before.carried(ADA);
-        assert!(!carried.has_latest);
-        after.learn(2, &text("2"));
-        after.went_on(ADA, carried);
-        let bases = after.bases(ADA);
-        assert!(bases.are_certain);
-        assert_eq!(contents(&bases), ["1"], "it has not been sent the second");
-        assert_eq!(after.send_latest(), [ADA]);
-        assert_eq!(contents(&after.bases(ADA)), ["2", "1"]);
-        save(&mut after, ADA, "1 more", Some("1"), (3, "2 more"));
-        assert_eq!(contents(&after.bases(ADA)), ["1 more", "2"], "nothing older");
-        after.went_on(BEN, Carried::nothing());
-        assert!(!after.bases(BEN).are_certain && after.bases(BEN).contents.is_empty());
-        let huge = text(&"x".repeat(20_000));
-        after.went(BEN);
-        let carried = Carried {
-            bases: Bases {
-                contents: vec![huge],
-                are_certain: true,
-            },
-            has_latest: true,
-        };
-        after.went_on(BEN, carried);
-        assert!(!after.bases(BEN).are_certain, "it is too much to be kept");
-        assert!(after.bytes <= 10_000);
-    }
-
-    #[test]
-    fn who_came_to_an_empty_page_is_not_certain_to_have_had_anything_before_its_first_save() {
-        let mut versions = versions();
-        versions.came(ADA, true);
-        versions.came(BEN, true);
-        let begun = "from the application, by Ada";
-        save(&mut versions, ADA, begun, None, (1, begun));
-        assert!(versions.bases(ADA).are_certain);
-        let bases = versions.bases(BEN);
-        assert!(bases.contents.is_empty() && !bases.are_certain);
-        assert_eq!(versions.send_latest(), [BEN]);
-        let bases = versions.bases(BEN);
-        assert_eq!(contents(&bases), ["from the application, by Ada"]);
-        assert!(!bases.are_certain, "it may have crossed the save");
-    }
-
-    #[test]
-    fn versions_are_bounded_by_count_and_size() {
-        let mut versions = versions();
-        versions.came(ADA, false);
-        for number in 1..=5 {
-            versions.learn(number, &text(&number.to_string()));
-            versions.send_latest();
-        }
-        assert_eq!(contents(&versions.bases(ADA)), ["5", "4", "3"]);
-        versions.learn(6, &text(&"x".repeat(9_999)));
-        versions.send_latest();
-        assert_eq!(versions.bases(ADA).contents.len(), 1, "the latest is always kept");
-        assert!(!versions.went(ADA));
-    }
-
-    #[test]
-    fn what_authors_save_counts_as_kept() {
-        let mut versions = versions();
-        let authors: Vec<SocketId> = (10..20).map(SocketId).collect();
-        for (seq, author) in (1..).zip(&authors) {
-            versions.came(*author, false);
-            save(
-                &mut versions,
-                *author,
-                &"x".repeat(3_000),
-                None,
-                (seq, &seq.to_string()),
-            );
-        }
-        assert!(versions.bytes <= 10_000, "{} bytes are kept", versions.bytes);
-        let kept = authors
-            .iter()
-            .filter(|author| versions.authors[author].saved.is_some());
-        assert_eq!(kept.count(), 3, "the latest");
-        for author in &authors {
-            versions.went(*author);
-        }
-        let left: usize = (versions.kept.iter())
-            .map(|version| version.content.get().len())
-            .sum();
-        assert_eq!(versions.bytes, left);
-    }
-
-    #[test]
-    fn a_version_is_found_by_its_sequence_number() {
-        let mut versions = versions();
-        versions.learn(3, &text("a"));
-        versions.learn(5, &text("a"));
-        versions.learn(7, &text("b"));
-        for seq in 3..=5 {
-            assert_eq!(
-                versions.at(seq).map(|content| content.get()),
-                Some("\"a\""),
-                "{seq}"
-            );
-        }
-        assert_eq!(versions.at(7).map(|content| content.get()), Some("\"b\""));
-        assert_eq!(versions.at(2).map(|content| content.get()), None);
-        assert_eq!(
-            versions.at(6).map(|content| content.get()),
-            None,
-            "nobody was sent that"
-        );
     }
 }

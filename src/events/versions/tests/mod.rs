@@ -1,0 +1,246 @@
+//! What authors may have had.
+
+mod crossings;
+
+use serde_json::value::RawValue;
+
+use super::*;
+
+const ADA: SocketId = SocketId(1);
+const BEN: SocketId = SocketId(2);
+
+fn versions() -> Versions {
+    Versions::new(VersionLimits {
+        count: 3,
+        bytes: 10_000,
+    })
+}
+
+fn text(text: &str) -> Content {
+    let json = serde_json::Value::from(text).to_string();
+    RawValue::from_string(json).expect("JSON").into()
+}
+
+fn contents(bases: &Bases) -> Vec<String> {
+    let contents = bases.contents.iter();
+    let text = |content: &Content| serde_json::from_str(content.get()).expect("a text");
+    contents.map(text).collect()
+}
+
+/// A save of `content`, made from `base`, of which `outcome` came.
+fn save(versions: &mut Versions, author: SocketId, content: &str, base: Option<&str>, outcome: (Seq, &str)) {
+    let (content, base, merged) = (text(content), base.map(text), text(outcome.1));
+    versions.saved(
+        author,
+        SavedContent {
+            content: &content,
+            base: base.as_ref(),
+            outcome: (outcome.0, &merged),
+            differs: content.get() != merged.get(),
+        },
+    );
+}
+
+#[test]
+fn an_author_had_what_it_saved_what_it_was_sent_or_something_of_before_it_came() {
+    let mut versions = versions();
+    versions.learn(1, &text("1"));
+    versions.learn(2, &text("2"));
+    versions.came(ADA, false);
+    assert_eq!(contents(&versions.bases(ADA)), ["2", "1"]);
+    versions.learn(3, &text("3"));
+    assert_eq!(contents(&versions.bases(ADA)), ["2", "1"], "it was not sent this");
+    assert_eq!(versions.send_latest(None), [ADA]);
+    assert_eq!(versions.send_latest(None), [], "it has it now");
+    assert_eq!(contents(&versions.bases(ADA)), ["3", "2", "1"]);
+    save(&mut versions, ADA, "mine", Some("2"), (4, "3 and mine"));
+    assert_eq!(
+        contents(&versions.bases(ADA)),
+        ["mine", "3"],
+        "the third was on its way"
+    );
+    assert_eq!(versions.send_latest(None), [ADA], "it came out otherwise");
+    assert_eq!(contents(&versions.bases(ADA)), ["3 and mine", "mine", "3"]);
+    let more = "3 and mine and more";
+    save(&mut versions, ADA, more, Some("3 and mine"), (5, more));
+    assert_eq!(
+        contents(&versions.bases(ADA)),
+        [more],
+        "what it takes away again is gone"
+    );
+    assert_eq!(versions.send_latest(None), [], "it came out as it was saved");
+    assert_eq!(versions.latest().map(|(seq, _)| seq), Some(5));
+    assert!(versions.bases(BEN).contents.is_empty());
+}
+
+#[test]
+fn what_somebody_has_saved_may_come_back_with_it_over_another_connection() {
+    let mut versions = versions();
+    versions.learn(1, &text("1"));
+    versions.came(ADA, false);
+    save(&mut versions, ADA, "1 mine", Some("1"), (2, "1 theirs mine"));
+    versions.went(ADA);
+    versions.came(BEN, false);
+    assert_eq!(contents(&versions.bases(BEN)), ["1 theirs mine", "1 mine", "1"]);
+    assert_eq!(versions.latest().map(|(seq, _)| seq), Some(2));
+    assert_eq!(
+        versions.at(2).map(|content| content.get()),
+        Some("\"1 theirs mine\"")
+    );
+    // Of one author only what it has saved last.
+    save(
+        &mut versions,
+        BEN,
+        "1 mine more",
+        Some("1 mine"),
+        (3, "1 theirs mine more"),
+    );
+    save(
+        &mut versions,
+        BEN,
+        "1 mine most",
+        Some("1 mine more"),
+        (4, "1 theirs mine most"),
+    );
+    versions.went(BEN);
+    versions.came(ADA, false);
+    let bases = contents(&versions.bases(ADA));
+    assert_eq!(bases, ["1 theirs mine most", "1 mine most", "1 theirs mine more"]);
+}
+
+#[test]
+fn who_has_heard_what_it_was_sent_is_certain_to_have_had_that() {
+    let mut versions = versions();
+    versions.came(ADA, true);
+    versions.pinged(ADA);
+    versions.learn(1, &text("1"));
+    assert_eq!(versions.send_latest(None), [ADA]);
+    versions.pinged(ADA);
+    versions.answered(ADA);
+    assert!(
+        !versions.bases(ADA).are_certain,
+        "it was asked before it was sent anything"
+    );
+    versions.answered(ADA);
+    assert!(!versions.bases(ADA).are_certain, "nobody has asked");
+    versions.pinged(ADA);
+    versions.answered(ADA);
+    let bases = versions.bases(ADA);
+    assert!(bases.are_certain);
+    assert_eq!(contents(&bases), ["1"]);
+}
+
+#[test]
+fn who_goes_on_in_another_form_takes_along_what_it_may_have_had() {
+    let (mut before, mut after) = (versions(), versions());
+    before.learn(1, &text("1"));
+    before.came(ADA, false);
+    assert_eq!(before.send_latest(None), [ADA]);
+    before.learn(2, &text("2"));
+    let carried = before.carried(ADA);
+    assert!(!carried.has_latest);
+    after.learn(2, &text("2"));
+    after.went_on(ADA, carried);
+    let bases = after.bases(ADA);
+    assert!(bases.are_certain);
+    assert_eq!(contents(&bases), ["1"], "it has not been sent the second");
+    assert_eq!(after.send_latest(None), [ADA]);
+    assert_eq!(contents(&after.bases(ADA)), ["2", "1"]);
+    save(&mut after, ADA, "1 more", Some("1"), (3, "2 more"));
+    assert_eq!(contents(&after.bases(ADA)), ["1 more", "2"], "nothing older");
+    after.went_on(BEN, Carried::nothing());
+    assert!(!after.bases(BEN).are_certain && after.bases(BEN).contents.is_empty());
+    let huge = text(&"x".repeat(20_000));
+    after.went(BEN);
+    let carried = Carried {
+        bases: Bases {
+            contents: vec![huge],
+            are_certain: true,
+        },
+        has_latest: true,
+    };
+    after.went_on(BEN, carried);
+    assert!(!after.bases(BEN).are_certain, "it is too much to be kept");
+    assert!(after.bytes <= 10_000);
+}
+
+#[test]
+fn who_came_to_an_empty_page_is_not_certain_to_have_had_anything_before_its_first_save() {
+    let mut versions = versions();
+    versions.came(ADA, true);
+    versions.came(BEN, true);
+    let begun = "from the application, by Ada";
+    save(&mut versions, ADA, begun, None, (1, begun));
+    assert!(versions.bases(ADA).are_certain);
+    let bases = versions.bases(BEN);
+    assert!(bases.contents.is_empty() && !bases.are_certain);
+    assert_eq!(versions.send_latest(None), [BEN]);
+    let bases = versions.bases(BEN);
+    assert_eq!(contents(&bases), ["from the application, by Ada"]);
+    assert!(!bases.are_certain, "it may have crossed the save");
+}
+
+#[test]
+fn versions_are_bounded_by_count_and_size() {
+    let mut versions = versions();
+    versions.came(ADA, false);
+    for number in 1..=5 {
+        versions.learn(number, &text(&number.to_string()));
+        versions.send_latest(None);
+    }
+    assert_eq!(contents(&versions.bases(ADA)), ["5", "4", "3"]);
+    versions.learn(6, &text(&"x".repeat(9_999)));
+    versions.send_latest(None);
+    assert_eq!(versions.bases(ADA).contents.len(), 1, "the latest is always kept");
+    assert!(!versions.went(ADA));
+}
+
+#[test]
+fn what_authors_save_counts_as_kept() {
+    let mut versions = versions();
+    let authors: Vec<SocketId> = (10..20).map(SocketId).collect();
+    for (seq, author) in (1..).zip(&authors) {
+        versions.came(*author, false);
+        save(
+            &mut versions,
+            *author,
+            &"x".repeat(3_000),
+            None,
+            (seq, &seq.to_string()),
+        );
+    }
+    assert!(versions.bytes <= 10_000, "{} bytes are kept", versions.bytes);
+    let kept = authors
+        .iter()
+        .filter(|author| versions.authors[author].saved.is_some());
+    assert_eq!(kept.count(), 3, "the latest");
+    for author in &authors {
+        versions.went(*author);
+    }
+    let left: usize = (versions.kept.iter())
+        .map(|version| version.content.get().len())
+        .sum();
+    assert_eq!(versions.bytes, left);
+}
+
+#[test]
+fn a_version_is_found_by_its_sequence_number() {
+    let mut versions = versions();
+    versions.learn(3, &text("a"));
+    versions.learn(5, &text("a"));
+    versions.learn(7, &text("b"));
+    for seq in 3..=5 {
+        assert_eq!(
+            versions.at(seq).map(|content| content.get()),
+            Some("\"a\""),
+            "{seq}"
+        );
+    }
+    assert_eq!(versions.at(7).map(|content| content.get()), Some("\"b\""));
+    assert_eq!(versions.at(2).map(|content| content.get()), None);
+    assert_eq!(
+        versions.at(6).map(|content| content.get()),
+        None,
+        "nobody was sent that"
+    );
+}
