@@ -56,6 +56,8 @@ fn inserted(transaction: &impl ReadTxn, inserted: Out) -> Value {
         }
         Out::YXmlFragment(fragment) => nested(None, Object::new(), xml::branch(&fragment)),
         Out::YText(text) => nested(None, Object::new(), xml::branch(&text)),
-        other => content::value(transaction, other),
+        other @ (Out::Any(_) | Out::YArray(_) | Out::YMap(_) | Out::YDoc(_) | Out::UndefinedRef(_)) => {
+            content::value(transaction, other)
+        }
     }
 }

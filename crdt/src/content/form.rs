@@ -45,7 +45,9 @@ impl View {
             let root = root(transaction, &field)?;
             let units = || match kind {
                 FieldType::Text => lines::read(transaction, root),
-                _ => nodes::read(transaction, root),
+                FieldType::Xml | FieldType::Map | FieldType::Array | FieldType::Unknown => {
+                    nodes::read(transaction, root)
+                }
             };
             Some(match form {
                 Form::Html => html::write_safely(&units()),

@@ -31,20 +31,19 @@ pub(crate) fn read(transaction: &impl ReadTxn, text: BranchPtr) -> Vec<Unit> {
     let mut open: Vec<Unit> = Vec::new();
     for piece in TextRef::from(text).diff(transaction, YChange::identity) {
         let formats = marks(&piece);
-        match piece.insert {
-            Out::Any(Any::String(text)) => {
-                let inline = inline(&formats);
-                for character in text.chars() {
-                    match character {
-                        '\n' => lines.push(Line {
-                            units: std::mem::take(&mut open),
-                            formats: formats.clone(),
-                        }),
-                        character => open.push(Unit::Character(character, inline.clone())),
-                    }
-                }
+        let Out::Any(Any::String(text)) = piece.insert else {
+            open.push(embed(value(transaction, piece.insert)));
+            continue;
+        };
+        let inline = inline(&formats);
+        for character in text.chars() {
+            match character {
+                '\n' => lines.push(Line {
+                    units: std::mem::take(&mut open),
+                    formats: formats.clone(),
+                }),
+                character => open.push(Unit::Character(character, inline.clone())),
             }
-            other => open.push(embed(value(transaction, other))),
         }
     }
     if !open.is_empty() {
@@ -76,7 +75,9 @@ fn inline(formats: &Marks) -> Marks {
                 let attributes = match value {
                     Value::Object(_) => value.clone(),
                     Value::Bool(_) => json!({}),
-                    value => json!({ "value": value }),
+                    Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                        json!({ "value": value })
+                    }
                 };
                 (name, attributes)
             }
@@ -98,9 +99,10 @@ fn embed(value: Value) -> Unit {
         "image" | "video" => "src",
         _ => "value",
     };
-    let attributes = match content {
-        Value::Object(attributes) => attributes.into_iter().collect(),
-        content => BTreeMap::from([(attribute.to_owned(), content)]),
+    let attributes = if let Value::Object(attributes) = content {
+        attributes.into_iter().collect()
+    } else {
+        BTreeMap::from([(attribute.to_owned(), content)])
     };
     Unit::Node(Node::new(kind, attributes, Vec::new()))
 }

@@ -43,7 +43,7 @@ impl View {
             (None, field) => {
                 let kind = match append.format {
                     Format::Text => FieldType::Text,
-                    _ => FieldType::Xml,
+                    Format::Html | Format::Markdown | Format::Prosemirror | Format::Json => FieldType::Xml,
                 };
                 (
                     field
@@ -55,7 +55,9 @@ impl View {
         };
         match kind {
             FieldType::Text => self.append_text(client, field, append),
-            _ => self.append_blocks(client, field, append),
+            FieldType::Xml | FieldType::Map | FieldType::Array | FieldType::Unknown => {
+                self.append_blocks(client, field, append)
+            }
         }
     }
 
@@ -86,7 +88,9 @@ impl View {
         let parsed = |text: &str| -> Result<Vec<Unit>, MergeRefusal> {
             match append.format {
                 Format::Text => Ok(markdown::paragraphs(text)),
-                _ => markdown::parse(text).map_err(MergeRefusal::malformed),
+                Format::Html | Format::Markdown | Format::Prosemirror | Format::Json => {
+                    markdown::parse(text).map_err(MergeRefusal::malformed)
+                }
             }
         };
         let (before, now) = (parsed(&append.before)?, parsed(&append.now)?);

@@ -19,6 +19,7 @@ use crate::content::FieldType;
 use crate::state_vector::ClientId;
 use crate::view::View;
 use place::Located;
+use rich::{BlockEdit, Spot, TextEdit};
 
 /// One edit. `path` is a JSON pointer, or a list of its parts; its first part is the name of a root type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -230,10 +231,61 @@ struct Editing<'a, 't> {
 impl Editing<'_, '_> {
     fn make(&mut self, edit: &SmallEdit) -> Result<(), MergeRefusal> {
         match edit {
-            SmallEdit::InsertText { .. } | SmallEdit::DeleteText { .. } | SmallEdit::ReplaceText { .. } => {
-                self.edit_text(edit)
-            }
-            SmallEdit::InsertBlocks { .. } => self.insert_blocks(edit),
+            SmallEdit::InsertText {
+                path,
+                text,
+                at,
+                after,
+                before,
+                attributes,
+            } => self.edit_text(&TextEdit {
+                path,
+                spot: Spot::of_insertion(*at, after.as_deref(), before.as_deref())?,
+                inserted: text,
+                attributes: attributes.as_ref(),
+            }),
+            SmallEdit::DeleteText {
+                path,
+                at,
+                length,
+                quote,
+            } => self.edit_text(&TextEdit {
+                path,
+                spot: Spot::of_deletion(*at, *length, quote.as_deref())?,
+                inserted: "",
+                attributes: None,
+            }),
+            SmallEdit::ReplaceText {
+                path,
+                text,
+                at,
+                length,
+                quote,
+            } => self.edit_text(&TextEdit {
+                path,
+                spot: Spot::of_deletion(*at, *length, quote.as_deref())?,
+                inserted: text,
+                attributes: None,
+            }),
+            SmallEdit::InsertBlocks {
+                path,
+                markdown,
+                html,
+                prosemirror,
+                after_heading,
+                after,
+                before,
+                at_start,
+            } => self.insert_blocks(&BlockEdit {
+                path,
+                markdown: markdown.as_deref(),
+                html: html.as_deref(),
+                prosemirror: prosemirror.as_ref(),
+                after_heading: after_heading.as_deref(),
+                after: after.as_deref(),
+                before: before.as_deref(),
+                at_start: *at_start,
+            }),
             SmallEdit::Add { path, value, shared } => self.add(path, value, *shared),
             SmallEdit::Set { path, value, shared } => self.set(path, value, *shared),
             SmallEdit::Replace { path, value, shared } => {

@@ -7,7 +7,7 @@ use yrs::types::text::YChange;
 use yrs::{Any, Out, Text, TextRef, WriteTxn};
 
 use super::place::{Shared, shared};
-use super::{Editing, Path, SmallEdit};
+use super::{Editing, Path};
 use crate::content::nodes::{self, Node, Unit};
 use crate::content::{FieldType, html, markdown, prosemirror, xml};
 use crate::merge::MergeRefusal;
@@ -24,66 +24,97 @@ struct Range {
     length: u32,
 }
 
+/// An edit of a text.
+pub(super) struct TextEdit<'e> {
+    pub(super) path: &'e Path,
+    pub(super) spot: Spot<'e>,
+    pub(super) inserted: &'e str,
+    pub(super) attributes: Option<&'e Object<String, Value>>,
+}
+
+/// Blocks that are put into rich text.
+pub(super) struct BlockEdit<'e> {
+    pub(super) path: &'e Path,
+    pub(super) markdown: Option<&'e str>,
+    pub(super) html: Option<&'e str>,
+    pub(super) prosemirror: Option<&'e Value>,
+    pub(super) after_heading: Option<&'e str>,
+    pub(super) after: Option<&'e str>,
+    pub(super) before: Option<&'e str>,
+    pub(super) at_start: bool,
+}
+
+/// Where a text is edited.
+pub(super) enum Spot<'e> {
+    End,
+    /// So many units of UTF-16 at a place.
+    Range(u32, u32),
+    /// What stands there once.
+    Quote(&'e str),
+    Before(&'e str),
+    After(&'e str),
+}
+
+impl<'e> Spot<'e> {
+    /// Where something is put in.
+    pub(super) fn of_insertion(
+        at: Option<u32>,
+        after: Option<&'e str>,
+        before: Option<&'e str>,
+    ) -> Result<Self, MergeRefusal> {
+        match (at, after, before) {
+            (None, None, None) => Ok(Self::End),
+            (Some(at), None, None) => Ok(Self::Range(at, 0)),
+            (None, Some(quote), None) => Ok(Self::After(quote)),
+            (None, None, Some(quote)) => Ok(Self::Before(quote)),
+            _ => Err(MergeRefusal::edit("a place is `at`, `after` or `before`")),
+        }
+    }
+
+    /// What is taken out.
+    pub(super) fn of_deletion(
+        at: Option<u32>,
+        length: Option<u32>,
+        quote: Option<&'e str>,
+    ) -> Result<Self, MergeRefusal> {
+        match (at, length, quote) {
+            (Some(at), Some(length), None) => Ok(Self::Range(at, length)),
+            (None, None, Some(quote)) => Ok(Self::Quote(quote)),
+            _ => Err(MergeRefusal::edit("a range is `at` and `length`, or a `quote`")),
+        }
+    }
+}
+
 impl Editing<'_, '_> {
-    pub(super) fn edit_text(&mut self, edit: &SmallEdit) -> Result<(), MergeRefusal> {
-        let (path, at, length, quote) = match edit {
-            SmallEdit::InsertText {
-                path,
-                at,
-                after,
-                before,
-                ..
-            } => {
-                if u8::from(at.is_some()) + u8::from(after.is_some()) + u8::from(before.is_some()) > 1 {
-                    return Err(MergeRefusal::edit("a place is `at`, `after` or `before`"));
-                }
-                (path, *at, Some(0), after.as_ref().or(before.as_ref()))
-            }
-            SmallEdit::DeleteText {
-                path,
-                at,
-                length,
-                quote,
-            }
-            | SmallEdit::ReplaceText {
-                path,
-                at,
-                length,
-                quote,
-                ..
-            } => {
-                if at.is_some() == quote.is_some() || at.is_some() != length.is_some() {
-                    return Err(MergeRefusal::edit("a range is `at` and `length`, or a `quote`"));
-                }
-                (path, *at, *length, quote.as_ref())
-            }
-            _ => return Ok(()),
-        };
+    pub(super) fn edit_text(&mut self, edit: &TextEdit<'_>) -> Result<(), MergeRefusal> {
+        let TextEdit {
+            path,
+            spot,
+            inserted,
+            attributes,
+        } = edit;
         let texts = self.texts(path)?;
-        let mut range = match (quote, at, texts.as_slice()) {
-            (Some(quote), _, _) => self.quoted(&texts, quote)?,
-            (None, at, [text]) => self.range(text, at, length.unwrap_or_default())?,
-            (None, _, _) => {
+        let range = match (spot, texts.as_slice()) {
+            (Spot::Quote(quote), texts) => self.quoted(texts, quote)?,
+            (Spot::Before(quote), texts) => Range {
+                length: 0,
+                ..self.quoted(texts, quote)?
+            },
+            (Spot::After(quote), texts) => {
+                let quoted = self.quoted(texts, quote)?;
+                Range {
+                    at: quoted.at + quoted.length,
+                    length: 0,
+                    ..quoted
+                }
+            }
+            (Spot::End, [text]) => self.range(text, None, 0)?,
+            (Spot::Range(at, length), [text]) => self.range(text, Some(*at), *length)?,
+            (Spot::End | Spot::Range(..), _) => {
                 return Err(MergeRefusal::edit(
                     "in rich text a place is said by what stands there, as `after`, `before` or `quote`",
                 ));
             }
-        };
-        let (inserted, attributes) = match edit {
-            SmallEdit::InsertText {
-                after,
-                text,
-                attributes,
-                ..
-            } => {
-                if after.is_some() {
-                    range.at += range.length;
-                }
-                range.length = 0;
-                (text.as_str(), attributes.as_ref())
-            }
-            SmallEdit::ReplaceText { text, .. } => (text.as_str(), None),
-            _ => ("", None),
         };
         let Range { text, at, length } = range;
         // In front of what goes, so that it is as that is.
@@ -132,10 +163,10 @@ impl Editing<'_, '_> {
             texts.push(TextRef::from(parent));
         }
         for child in children {
-            match child {
-                Out::YXmlElement(element) => self.collect(xml::branch(&element), texts),
-                Out::YXmlText(text) => self.collect(xml::branch(&text), texts),
-                _ => {}
+            if let Out::YXmlElement(element) = child {
+                self.collect(xml::branch(&element), texts);
+            } else if let Out::YXmlText(text) = child {
+                self.collect(xml::branch(&text), texts);
             }
         }
     }
@@ -144,9 +175,10 @@ impl Editing<'_, '_> {
     fn characters(&self, text: &TextRef) -> String {
         let mut out = String::new();
         for piece in text.diff(self.transaction, YChange::identity) {
-            match piece.insert {
-                Out::Any(Any::String(characters)) => out.push_str(&characters),
-                _ => out.push(NO_CHARACTER),
+            if let Out::Any(Any::String(characters)) = piece.insert {
+                out.push_str(&characters);
+            } else {
+                out.push(NO_CHARACTER);
             }
         }
         out
@@ -199,8 +231,8 @@ impl Editing<'_, '_> {
         }
     }
 
-    pub(super) fn insert_blocks(&mut self, edit: &SmallEdit) -> Result<(), MergeRefusal> {
-        let SmallEdit::InsertBlocks {
+    pub(super) fn insert_blocks(&mut self, edit: &BlockEdit<'_>) -> Result<(), MergeRefusal> {
+        let BlockEdit {
             path,
             markdown,
             html,
@@ -209,10 +241,7 @@ impl Editing<'_, '_> {
             after,
             before,
             at_start,
-        } = edit
-        else {
-            return Ok(());
-        };
+        } = edit;
         let blocks = match (markdown, html, prosemirror) {
             (Some(markdown), None, None) => markdown::parse(markdown),
             (None, Some(html), None) => html::parse(html),

@@ -24,7 +24,12 @@ pub(in crate::merge) fn write_key(
             let inner = map.insert(transaction, key, ArrayPrelim::default());
             fill_list(transaction, &inner, items, shared);
         }
-        value => drop(map.insert(transaction, key, any(value))),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => drop(map.insert(transaction, key, any(value))),
     }
 }
 
@@ -45,7 +50,12 @@ pub(in crate::merge) fn write_item(
             let inner = list.insert(transaction, at, ArrayPrelim::default());
             fill_list(transaction, &inner, items, shared);
         }
-        value => drop(list.insert(transaction, at, any(value))),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => drop(list.insert(transaction, at, any(value))),
     }
 }
 
