@@ -2,6 +2,9 @@
 
 use super::diff::{Atom, Hunk, Mapping, common_ends, hunks, hunks_between, words};
 
+/// The place of something in an earlier content, and in a later one.
+type Pair = (usize, usize);
+
 /// So many letters in a row are a part of a word, also far from its other parts.
 const MIN_PART: usize = 3;
 
@@ -62,13 +65,13 @@ fn without_coincidences(
     old: &[Atom],
     hunks: Vec<Hunk>,
     new: &[Atom],
-    (begins, ends): (Option<(usize, usize)>, Option<(usize, usize)>),
+    (begins, ends): (Option<Pair>, Option<Pair>),
 ) -> Vec<Hunk> {
     if hunks.iter().all(|hunk| hunk.new.is_empty()) {
         return hunks;
     }
     let mapping = Mapping::new(hunks, old.len(), new.len());
-    let mut pairs: Vec<(usize, usize)> = Vec::new();
+    let mut pairs: Vec<Pair> = Vec::new();
     // What is between words stays only beside one that is left.
     let (mut between, mut beside) = (Vec::new(), begins);
     let mut start = 0;
@@ -92,11 +95,7 @@ fn without_coincidences(
 }
 
 /// Of what is between two words that which is next to the left one in both contents, where it ends, or to the right one.
-fn beside_words(
-    between: Vec<(usize, usize)>,
-    mut left: Option<(usize, usize)>,
-    right: Option<&(usize, usize)>,
-) -> Vec<(usize, usize)> {
+fn beside_words(between: Vec<Pair>, mut left: Option<Pair>, right: Option<&Pair>) -> Vec<Pair> {
     let of_left = between.iter().take_while(|pair| {
         let is_next = left == Some(**pair);
         left = Some((pair.0 + 1, pair.1 + 1));
@@ -117,7 +116,7 @@ fn beside_words(
 
 /// Whether letters of a word are found here and there: in several words that are not close together, and not as parts of the word either
 /// between which somebody has written.
-fn are_scattered(kept: &[(usize, usize)], new: &[Atom]) -> bool {
+fn are_scattered(kept: &[Pair], new: &[Atom]) -> bool {
     let (Some((_, first)), Some((_, last))) = (kept.first(), kept.last()) else {
         return false;
     };

@@ -154,11 +154,8 @@ impl Replica {
         let texts = self.xml_text_refs(&transaction);
         let plain = |text: &XmlTextRef| -> String {
             let pieces = text.diff(&transaction, YChange::identity).into_iter();
-            let strings = pieces.filter_map(|piece| match piece.insert {
-                Out::Any(Any::String(string)) => Some(string),
-                _ => None,
-            });
-            strings.map(|string| string.to_string()).collect()
+            let strings = pieces.filter_map(|piece| piece.insert.cast::<String>().ok());
+            strings.collect()
         };
         texts.iter().map(plain).collect()
     }

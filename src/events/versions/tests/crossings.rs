@@ -50,11 +50,11 @@ fn word(number: usize, is_bold: bool) -> String {
 }
 
 fn head(number: usize) -> String {
-    word(2 * number, number % 4 == 0)
+    word(2 * number, number.is_multiple_of(4))
 }
 
 fn tail(number: usize) -> String {
-    word(2 * number + 1, number % 4 == 0)
+    word(2 * number + 1, number.is_multiple_of(4))
 }
 
 fn written(number: usize) -> String {
@@ -792,6 +792,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "figures of a long run")]
 fn what_is_written_is_never_lost_nor_doubled_however_saves_and_edits_cross() {
     let trace = include_bytes!("../../../../tests/traces/automerge-paper.json.gz");
     let trace = SequentialTrace::read(trace).end_content;
