@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     hash::RandomState,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -61,6 +61,8 @@ struct State {
 pub struct Shown {
     /// The user.
     pub here: Here,
+    /// For how long it has been there.
+    pub present_for: Duration,
     /// Where its cursor is.
     pub cursor: Option<Arc<RawValue>>,
     /// Whether it types.
@@ -185,6 +187,7 @@ impl Presence {
         };
         let here = page.viewers.people().here().into_iter();
         here.map(|here| Shown {
+            present_for: now().saturating_duration_since(here.since),
             cursor: page.cursors.of(&here.person.user_id),
             types: page.typing.types(&here.person.user_id),
             here,

@@ -1,6 +1,6 @@
 //! REST for who is at a page.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use axum::{
     Json,
@@ -51,16 +51,16 @@ pub(super) async fn list(
 
 fn described(shown: &Shown, states: &BTreeMap<u64, Value>, is_idle: bool) -> Value {
     let seats = shown.here.places.iter().filter_map(|place| match place {
-        Place::Seat(seat) => states.get(&seat),
+        Place::Seat(seat) => states.get(seat),
         Place::Socket(_) => None,
     });
     let seats: Vec<_> = seats.collect();
     let of_socket = |cursor: &RawValue| serde_json::from_str(cursor.get()).ok();
     let cursor = shown.cursor.as_deref().and_then(of_socket).or_else(|| {
-        let cursors = seats
+        let mut cursors = seats
             .iter()
             .filter_map(|state| state.get("cursor").or(state.get("selection")));
-        cursors.filter(|cursor| !cursor.is_null()).last().cloned()
+        cursors.rfind(|cursor| !cursor.is_null()).cloned()
     });
     let types = shown.types
         || seats
@@ -74,7 +74,7 @@ fn described(shown: &Shown, states: &BTreeMap<u64, Value>, is_idle: bool) -> Val
         "cursor": cursor,
         "typing": types,
         "idle": is_idle,
-        "since": timestamp(now() - Instant::now().saturating_duration_since(shown.here.since)),
+        "since": timestamp(now() - shown.present_for),
         "connections": shown.here.places.len(),
     })
 }

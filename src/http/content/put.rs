@@ -203,7 +203,7 @@ fn content(form: Form, body: &Bytes) -> Result<Box<RawValue>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::malformed("the content is no UTF-8"))?;
     let json = match form {
         Form::Json | Form::Prosemirror => text.to_owned(),
-        _ => serde_json::Value::from(text).to_string(),
+        Form::Text | Form::Html | Form::Markdown | Form::Delta => serde_json::Value::from(text).to_string(),
     };
     RawValue::from_string(json)
         .map_err(|error| Refusal::malformed(format!("the content is no JSON: {error}")))
