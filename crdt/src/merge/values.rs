@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_json::{Map as Object, Value};
 use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, TransactionMut, WriteTxn};
 
-use super::diff::{Atom, Edit, Mapping, carried_over, difference};
+use super::diff::{Edit, Mapping, carried_over, hunks};
 use super::edits::{write_item, write_key};
 use super::json::any;
 use super::{Format, MergeError, MergeRefusal, Merged, Outcome, Save, is_same, text, thing_id};
@@ -334,9 +334,9 @@ impl<'a> Plan<'a> {
     fn new(base: &'a [Value], current: &'a [Value], saved: &'a [Value]) -> Self {
         let atoms = |items: &[Value]| items.iter().map(atom).collect::<Vec<_>>();
         let (from, now, to) = (atoms(base), atoms(current), atoms(saved));
-        let mapping = Mapping::new(difference(&from, &now), from.len(), now.len());
+        let mapping = Mapping::new(hunks(&from, &now), from.len(), now.len());
         Self {
-            edits: carried_over(&mapping, &difference(&from, &to), true),
+            edits: carried_over(&mapping, &hunks(&from, &to), true),
             base,
             current,
             saved,
@@ -379,7 +379,11 @@ impl<'a> Plan<'a> {
         };
         let (base, current) = (Self::with_id(self.base, &id), Self::with_id(self.current, &id));
         match (base, current) {
-            (Some((_, base)), Some((_, current))) => Some(three_way(Some(base), current, item)),
+            // Only where the one that has been moved goes, because there is no second one.
+            (Some((_, base)), Some((at, current))) => {
+                let goes = |edit: &Edit| matches!(edit, Edit::Delete(range) if range.contains(&at));
+                (self.edits.iter().any(goes)).then(|| three_way(Some(base), current, item))
+            }
             (Some((_, base)), None) if is_same(base, item) => None,
             (None, Some(_)) => None,
             (_, None) => Some(item.clone()),
@@ -392,11 +396,11 @@ fn id_of(item: &Value) -> Option<String> {
 }
 
 /// What tells items apart: the id of one that has one, else all of it.
-fn atom(item: &Value) -> Atom {
+fn atom(item: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
     match id_of(item) {
         Some(id) => (0_u8, id).hash(&mut hasher),
         None => (1_u8, item.to_string()).hash(&mut hasher),
     }
-    Atom::Node(hasher.finish())
+    hasher.finish()
 }

@@ -81,17 +81,8 @@ const ELEMENTS: [&str; 72] = [
     "colgroup",
 ];
 
-/// Attributes of every element. What begins with `data-` does nothing either.
-const EVERYWHERE: [&str; 8] = [
-    "align",
-    "class",
-    "dir",
-    "id",
-    "lang",
-    "style",
-    "title",
-    "translate",
-];
+/// Attributes of every element. What begins with `data-` does nothing either. An `id` does: it stands in the way of what programs look for.
+const EVERYWHERE: [&str; 7] = ["align", "class", "dir", "lang", "style", "title", "translate"];
 
 /// Attributes of some elements.
 const SOMEWHERE: [(&str, &[&str]); 14] = [

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{parse, write};
+use super::{dom, parse, safe, write, write_safely};
 use crate::content::nodes::{Node, Unit};
 use crate::content::prosemirror;
 
@@ -212,6 +212,89 @@ fn tree() -> impl Strategy<Value = Vec<Unit>> {
     })
 }
 
+/// Says what in sanitised HTML could do something.
+fn acts(dom: &[dom::Dom]) -> Option<String> {
+    dom.iter().find_map(|node| {
+        let dom::Dom::Element(element) = node else {
+            return None;
+        };
+        let is_kept = |(name, _): &(&String, &String)| {
+            safe::keeps(&element.name, name) || (element.name.as_str(), name.as_str()) == ("input", "type")
+        };
+        let acting = element.attributes.iter().find(|attribute| !is_kept(attribute));
+        let mut addresses = element.attributes.iter();
+        let leading = addresses.find(|(name, address)| {
+            matches!(name.as_str(), "href" | "src" | "cite") && !safe::shows_safely(address)
+        });
+        match (safe::is_element(&element.name), acting.or(leading)) {
+            (false, _) => Some(element.name.clone()),
+            (true, Some((name, value))) => Some(format!("{}: {name}={value}", element.name)),
+            (true, None) => acts(&element.children),
+        }
+    })
+}
+
+#[test]
+fn what_is_shown_does_nothing() {
+    for attack in [
+        "<script>alert(1)</script>",
+        "<SCRIPT SRC=//evil.example/x.js></SCRIPT>",
+        "<scr<script>ipt>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "<img src=\"x\" onerror=\"&#97;lert(1)\">",
+        "<img/src=x/onerror=alert(1)>",
+        "<img src=`javascript:alert(1)`>",
+        "<img src=javascript:alert(1)>",
+        "<img \"\"\"><script>alert(1)</script>\">",
+        "<svg onload=alert(1)>",
+        "<svg><script>alert(1)</script></svg>",
+        "<svg><a xlink:href=\"javascript:alert(1)\"><text>x</text></a></svg>",
+        "<svg><animate onbegin=alert(1) attributeName=x dur=1s>",
+        "<math><mtext><table><mglyph><style><!--</style><img title=\"--&gt;&lt;img src=1 onerror=alert(1)&gt;\">",
+        "<noscript><p title=\"</noscript><img src=x onerror=alert(1)>\">",
+        "<iframe src=javascript:alert(1)></iframe>",
+        "<iframe srcdoc=\"<script>alert(1)</script>\"></iframe>",
+        "<object data=\"data:text/html,<script>alert(1)</script>\"></object>",
+        "<embed src=javascript:alert(1)>",
+        "<base href=//evil.example/>",
+        "<meta http-equiv=refresh content=\"0;url=javascript:alert(1)\">",
+        "<link rel=stylesheet href=//evil.example/x.css>",
+        "<style>@import '//evil.example/x.css';</style>",
+        "<form action=javascript:alert(1)><input type=submit><button formaction=javascript:alert(1)>x</button></form>",
+        "<input type=password name=password autofocus onfocus=alert(1)>",
+        "<a href=\"javascript:alert(1)\">x</a>",
+        "<a href=\"JaVaScRiPt:alert(1)\">x</a>",
+        "<a href=\" &#14; javascript:alert(1)\">x</a>",
+        "<a href=\"jav&#x09;ascript:alert(1)\">x</a>",
+        "<a href=\"jav&#x0A;ascript:alert(1)\">x</a>",
+        "<a href=\"&#x6A;avascript&colon;alert(1)\">x</a>",
+        "<a href=\"vbscript:msgbox(1)\">x</a>",
+        "<a href=\"data:text/html;base64,PHNjcmlwdD4=\">x</a>",
+        "<a href=\"blob:https://example.org/1\">x</a>",
+        "<blockquote cite=\"javascript:alert(1)\">x</blockquote>",
+        "<div style=\"background:url(javascript:alert(1))\">x</div>",
+        "<div style=\"width:1px;position:fixed;z-index:9\">x</div>",
+        "<p id=location name=cookie>x</p>",
+        "<p class=\"x\" onmouseover=alert(1)>x</p>",
+        "<details open ontoggle=alert(1)>x</details>",
+        "<video><source onerror=alert(1)></video><audio src=x onerror=alert(1)>",
+        "<marquee onstart=alert(1)>x</marquee>",
+        "<my-element onclick=alert(1) src=x>x</my-element>",
+        "<template><script>alert(1)</script></template>",
+        "<textarea></textarea><img src=x onerror=alert(1)>",
+        "<span data-mark=\"link\" data-attributes='{\"href\":\"javascript:alert(1)\"}'>x</span>",
+        "<div data-node=\"script\">alert(1)</div>",
+        "<div data-node=\"image\" data-attributes='{\"src\":\"javascript:alert(1)\",\"onerror\":\"alert(1)\"}'></div>",
+    ] {
+        let shown = write_safely(&parse(attack).expect(attack));
+        let read = dom::parse(&shown).expect("HTML");
+        assert_eq!(acts(&read), None, "{attack}\n{shown}");
+        for style in ["url(", "position", "z-index"] {
+            assert!(!shown.contains(style), "{attack}\n{shown}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
@@ -222,6 +305,13 @@ proptest! {
         let html = write(&units);
         let again = parse(&html).expect("HTML");
         prop_assert_eq!(prosemirror::write(&again), prosemirror::write(&units), "{}", html);
+    }
+
+    #[test]
+    fn whatever_is_in_a_page_does_nothing_where_it_is_shown(units in tree()) {
+        let shown = write_safely(&units);
+        let read = dom::parse(&shown).expect("HTML");
+        prop_assert_eq!(acts(&read), None, "{}", shown);
     }
 
     #[test]

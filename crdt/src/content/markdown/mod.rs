@@ -58,6 +58,7 @@ fn as_edited(units: Vec<Unit>) -> Vec<Unit> {
             out.extend(node.children);
             continue;
         }
+        node.children = without_space_behind_breaks(node.children);
         if node.name == "codeBlock" {
             node.children
                 .pop_if(|last| matches!(last, Unit::Character('\n', _)));
@@ -66,6 +67,20 @@ fn as_edited(units: Vec<Unit>) -> Vec<Unit> {
             is_block: node.is_block,
             ..Node::new(node.name, node.attributes, as_edited(node.children))
         }));
+    }
+    out
+}
+
+/// A line break in the source behind a break of the line is no space.
+fn without_space_behind_breaks(units: Vec<Unit>) -> Vec<Unit> {
+    let mut is_behind = false;
+    let mut out = Vec::with_capacity(units.len());
+    for unit in units {
+        let is_space = matches!(unit, Unit::Character(' ', _));
+        if !(is_behind && is_space) {
+            is_behind = matches!(&unit, Unit::Node(node) if node.name == "hardBreak");
+            out.push(unit);
+        }
     }
     out
 }

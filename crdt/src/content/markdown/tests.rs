@@ -20,7 +20,7 @@ fn markdown_comes_out_as_it_went_in() {
         "-----\n",
         "1\\. no list, \\# no heading, \\* no star, \\[no link\\](x), \\<b\\>, a\\_b\n",
         "H<sub>2</sub>O <u>under **strong**</u>\n",
-        "- one\n\n  two\n- three\n",
+        "- one\n  \n  two\n\n- three\n",
     ] {
         let units = parse(markdown).expect(markdown);
         assert_eq!(write(&units), markdown, "{}", html::write(&units));

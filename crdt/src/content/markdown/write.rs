@@ -409,6 +409,6 @@ fn is_block(node: &Node) -> bool {
         || html::is_block(&node.name)
         || is_item(&node.name)
         || WRAPPERS.contains(&node.name.as_str())
-        || matches!(node.name.as_str(), "image" | "quote")
+        || node.name == "quote"
         || nodes(node).any(is_block)
 }
