@@ -190,6 +190,7 @@ impl MergeError {
                 RefusalCode::Malformed
             }
             MergeRefusal::NotFound { .. } | MergeRefusal::NoSuchPlace { .. } => RefusalCode::NotFound,
+            MergeRefusal::TooMuch => RefusalCode::TooLarge,
         };
         Refusal::new(code, refused.to_string())
     }

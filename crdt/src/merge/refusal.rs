@@ -33,6 +33,9 @@ pub enum MergeRefusal {
         /// What is wrong with it.
         reason: String,
     },
+    /// The edits take too long to be made at once.
+    #[error("these are too many edits of a page this large: make them in several requests")]
+    TooMuch,
     /// There is no such place in the page.
     #[error("{reason}")]
     NoSuchPlace {

@@ -1,5 +1,6 @@
 //! Saves of JSON, as edits of maps and lists: objects property by property, lists item by item, an item with an `id` as that item.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map as Object, Value};
@@ -234,43 +235,42 @@ fn list(
                 }
             }
             Edit::Insert { at, saved: range } => {
-                for (offset, index) in range.clone().enumerate() {
+                let mut place = *at as u32;
+                for index in range.clone() {
                     if let Some(item) = plan.inserted(index) {
                         // A row that was shared stays so where it goes.
-                        let is_shared = plan
-                            .was_at(index)
-                            .and_then(|at| held.get(at))
-                            .is_some_and(|item| matches!(item, Out::YMap(_) | Out::YArray(_)));
-                        write_item(transaction, items, (*at + offset) as u32, &item, is_shared);
+                        let was = plan.was_at(index).and_then(|at| held.get(at));
+                        let is_shared = matches!(was, Some(Out::YMap(_) | Out::YArray(_)));
+                        write_item(transaction, items, place, &item, is_shared);
+                        place += 1;
                     }
                 }
             }
         }
     }
     // Rows that stay, in what the author has changed of them.
-    for (saved, id) in saved.iter().filter_map(|item| Some((item, id_of(item)?))) {
-        let has_id = |item: &Value| id_of(item).as_deref() == Some(&*id);
-        let Some(base) = base
-            .iter()
-            .find(|item| has_id(item))
-            .filter(|base| !is_same(base, saved))
-        else {
+    let changed = plan.base_ids.iter().filter_map(|(id, at)| {
+        let (base, saved) = (base.get(*at)?, saved.get(*plan.saved_ids.get(id)?)?);
+        (!is_same(base, saved)).then_some((id, (base, saved)))
+    });
+    let changed: BTreeMap<&String, (&Value, &Value)> = changed.collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<Out> = items.iter(transaction).collect();
+    for (at, row) in rows.into_iter().enumerate() {
+        let shown = content::value(transaction, row.clone());
+        let Some((base, saved)) = id_of(&shown).and_then(|id| changed.get(&id).copied()) else {
             continue;
         };
-        let found = items.iter(transaction).enumerate().find_map(|(at, item)| {
-            let shown = content::value(transaction, item.clone());
-            has_id(&shown).then_some((at as u32, item, shown))
-        });
-        match found {
-            Some((_, shared @ Out::YMap(_), _)) => drop(value(transaction, &shared, Some(base), saved)?),
-            Some((at, _, current)) => {
-                let outcome = three_way(Some(base), &current, saved);
-                if !is_same(&outcome, &current) {
-                    items.remove(transaction, at);
-                    items.insert(transaction, at, any(&outcome));
-                }
-            }
-            None => {}
+        if let Out::YMap(_) = row {
+            value(transaction, &row, Some(base), saved)?;
+            continue;
+        }
+        let outcome = three_way(Some(base), &shown, saved);
+        if !is_same(&outcome, &shown) {
+            items.remove(transaction, at as u32);
+            items.insert(transaction, at as u32, any(&outcome));
         }
     }
     Ok(())
@@ -328,6 +328,22 @@ struct Plan<'a> {
     current: &'a [Value],
     saved: &'a [Value],
     edits: Vec<Edit>,
+    /// What the edits take out of the current list.
+    deleted: BTreeSet<usize>,
+    base_ids: BTreeMap<String, usize>,
+    current_ids: BTreeMap<String, usize>,
+    saved_ids: BTreeMap<String, usize>,
+}
+
+/// Where each row is; of those with one id the first.
+fn by_id(items: &[Value]) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for (at, item) in items.iter().enumerate() {
+        if let Some(id) = id_of(item) {
+            found.entry(id).or_insert(at);
+        }
+    }
+    found
 }
 
 impl<'a> Plan<'a> {
@@ -335,19 +351,25 @@ impl<'a> Plan<'a> {
         let atoms = |items: &[Value]| items.iter().map(atom).collect::<Vec<_>>();
         let (from, now, to) = (atoms(base), atoms(current), atoms(saved));
         let mapping = Mapping::new(hunks(&from, &now), from.len(), now.len());
+        let edits = carried_over(&mapping, &hunks(&from, &to), true);
+        let deleted: BTreeSet<usize> = edits
+            .iter()
+            .filter_map(|edit| match edit {
+                Edit::Delete(range) => Some(range.clone()),
+                Edit::Insert { .. } => None,
+            })
+            .flatten()
+            .collect();
         Self {
-            edits: carried_over(&mapping, &hunks(&from, &to), true),
+            deleted,
+            edits,
             base,
             current,
             saved,
+            base_ids: by_id(base),
+            current_ids: by_id(current),
+            saved_ids: by_id(saved),
         }
-    }
-
-    fn with_id<'v>(items: &'v [Value], id: &str) -> Option<(usize, &'v Value)> {
-        items
-            .iter()
-            .enumerate()
-            .find(|(_, item)| id_of(item).as_deref() == Some(id))
     }
 
     /// Whether an item that the author has taken out goes. One that the author has only moved does, and one into which others have written
@@ -359,15 +381,15 @@ impl<'a> Plan<'a> {
         let Some(id) = id_of(held) else {
             return true;
         };
-        Self::with_id(self.saved, &id).is_some()
-            || Self::with_id(self.base, &id).is_some_and(|(_, base)| is_same(base, held))
+        let base = self.base_ids.get(&id).and_then(|at| self.base.get(*at));
+        self.saved_ids.contains_key(&id) || base.is_some_and(|base| is_same(base, held))
     }
 
     /// Where an item that is put in stands now, if it has only been moved.
     fn was_at(&self, index: usize) -> Option<usize> {
         let id = id_of(self.saved.get(index)?)?;
-        Self::with_id(self.base, &id)?;
-        Some(Self::with_id(self.current, &id)?.0)
+        self.base_ids.get(&id)?;
+        self.current_ids.get(&id).copied()
     }
 
     /// An item that is put in: one that has been moved with what others have made of it. `None` for one that others have taken out or
@@ -377,14 +399,14 @@ impl<'a> Plan<'a> {
         let Some(id) = id_of(item) else {
             return Some(item.clone());
         };
-        let (base, current) = (Self::with_id(self.base, &id), Self::with_id(self.current, &id));
+        let base = self.base_ids.get(&id).and_then(|at| self.base.get(*at));
+        let current = (self.current_ids.get(&id)).and_then(|at| Some((*at, self.current.get(*at)?)));
         match (base, current) {
             // Only where the one that has been moved goes, because there is no second one.
-            (Some((_, base)), Some((at, current))) => {
-                let goes = |edit: &Edit| matches!(edit, Edit::Delete(range) if range.contains(&at));
-                (self.edits.iter().any(goes)).then(|| three_way(Some(base), current, item))
+            (Some(base), Some((at, current))) => {
+                (self.deleted.contains(&at)).then(|| three_way(Some(base), current, item))
             }
-            (Some((_, base)), None) if is_same(base, item) => None,
+            (Some(base), None) if is_same(base, item) => None,
             (None, Some(_)) => None,
             (_, None) => Some(item.clone()),
         }

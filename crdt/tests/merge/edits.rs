@@ -274,3 +274,21 @@ fn rich_text_is_edited_by_what_stands_there() {
         Some(json!("<h1>New</h1>"))
     );
 }
+
+#[test]
+fn what_walks_through_a_large_page_again_and_again_is_refused() {
+    let mut page = Page::new();
+    let text = "word ".repeat(40_000);
+    edit(
+        &mut page,
+        json!([{ "op": "insert_text", "path": "/content", "text": text }]),
+    )
+    .unwrap();
+    let again = json!({ "op": "insert_text", "path": "/content", "at": 0, "text": "x" });
+    let many = Value::Array(vec![again; 1000]);
+    refuses(
+        &mut page,
+        many,
+        "these are too many edits of a page this large: make them in several requests",
+    );
+}

@@ -118,3 +118,65 @@ fn a_whole_page_is_saved_by_its_root_types() {
     page.apply(&merged.update);
     assert_eq!(page.view().json(Some("data")).unwrap(), Some(json!({ "a": 1 })));
 }
+
+mod random {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::{json_save, page};
+    use pageroom_crdt::ClientId;
+
+    /// Rows with different ids, in some order, and items without.
+    fn list() -> impl Strategy<Value = Vec<Value>> {
+        let row = (0..6_u8, 0..3_u8, any::<bool>()).prop_map(|(id, a, has_b)| match has_b {
+            true => json!({ "id": id, "a": a, "b": { "c": a } }),
+            false => json!({ "id": id, "a": a }),
+        });
+        let plain = (0..4_u8).prop_map(Value::from);
+        prop::collection::vec(prop_oneof![3 => row, 1 => plain], 0..8).prop_map(|list| {
+            let mut seen = Vec::new();
+            list.into_iter()
+                .filter(|item| {
+                    let is_new = item.get("id").is_none_or(|id| !seen.contains(id));
+                    seen.extend(item.get("id").cloned());
+                    is_new
+                })
+                .collect()
+        })
+    }
+
+    fn ids(list: &Value) -> Vec<&Value> {
+        list.as_array().map_or(Vec::new(), |list| {
+            list.iter().filter_map(|item| item.get("id")).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+        /// No row is there twice, what one side has put in is there, and what both left alone is, too.
+        #[test]
+        fn rows_are_neither_lost_nor_doubled(base in list(), theirs in list(), ours in list(), shared in any::<bool>()) {
+            let of = |list: &[Value]| json!({ "rows": list });
+            let mut page = page(of(&base), shared);
+            for (client, list) in [(6, &theirs), (7, &ours)] {
+                let merged = page.view().merge_shown(ClientId(client), json_save(of(list), of(&base))).unwrap();
+                if !merged.update.is_empty() {
+                    page.apply(&merged.update);
+                }
+            }
+            let now = page.view().json(Some("data")).unwrap().unwrap();
+            let (base, theirs, ours) = (of(&base), of(&theirs), of(&ours));
+            let found = ids(&now["rows"]);
+            for (at, id) in found.iter().enumerate() {
+                prop_assert!(!found[..at].contains(id), "{} is there twice: {}", id, now);
+            }
+            let [base, theirs, ours] = [&base, &theirs, &ours].map(|list| ids(&list["rows"]));
+            for id in theirs.iter().chain(&ours) {
+                let is_new = !base.contains(id);
+                let is_left_alone = theirs.contains(id) && ours.contains(id);
+                prop_assert!(!(is_new || is_left_alone) || found.contains(id), "{} is lost: {}", id, now);
+            }
+        }
+    }
+}

@@ -28,7 +28,7 @@ use crate::{
     rooms::{Refusal, Role},
 };
 
-/// What comes within this time is one piece: many small ones would cost a merge each, and nobody reads faster.
+/// What comes within this time is one piece at least: many small ones would cost a merge each, and nobody reads faster.
 const PIECE: Duration = Duration::from_millis(50);
 
 /// Time without anything after which a request ends.
@@ -83,10 +83,14 @@ pub(crate) async fn append(
     let mut pieces = Pieces {
         stream: body.stream(),
         waiting: BytesMut::new(),
+        pause: PIECE,
         has_ended: false,
     };
     while let Some(piece) = pieces.next().await? {
+        let began = Instant::now();
         writing.write(&piece).await?;
+        // Others have their pages read by the same processes.
+        pieces.pause = PIECE.max(2 * began.elapsed());
     }
     let seq = match writing.seq {
         Some(seq) => seq,
@@ -99,6 +103,8 @@ pub(crate) async fn append(
 struct Pieces {
     stream: BodyDataStream,
     waiting: BytesMut,
+    /// What comes within this time is one piece.
+    pause: Duration,
     has_ended: bool,
 }
 
@@ -111,7 +117,7 @@ impl Pieces {
             match timeout_at(at, self.stream.next()).await {
                 Ok(Some(Ok(data))) => {
                     self.take(&data)?;
-                    end.get_or_insert_with(|| Instant::now() + PIECE);
+                    end.get_or_insert_with(|| Instant::now() + self.pause);
                 }
                 Ok(Some(Err(_))) => return Err(Refusal::malformed("the body broke off").into()),
                 Ok(None) => self.has_ended = true,

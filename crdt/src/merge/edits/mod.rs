@@ -21,6 +21,9 @@ use crate::view::View;
 use place::Located;
 use rich::{BlockEdit, Spot, TextEdit};
 
+/// Units of content that the edits of one list may walk through together, to find places.
+const MAX_WORK: usize = 50_000_000;
+
 /// One edit. `path` is a JSON pointer, or a list of its parts; its first part is the name of a root type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
@@ -206,9 +209,16 @@ impl View {
     pub fn edit_small(&self, client: ClientId, edits: &[SmallEdit]) -> Result<Merged, MergeError> {
         let kinds: BTreeMap<String, FieldType> = self.fields().into_iter().collect();
         self.edit(client, |transaction| {
-            let mut editing = Editing { transaction, kinds };
+            let mut editing = Editing {
+                transaction,
+                kinds,
+                work: 0,
+            };
             for edit in edits {
                 editing.make(edit)?;
+                if editing.work > MAX_WORK {
+                    return Err(MergeRefusal::TooMuch.into());
+                }
             }
             Ok(Outcome {
                 content: Value::Null,
@@ -226,6 +236,8 @@ struct Editing<'a, 't> {
     transaction: &'a mut TransactionMut<'t>,
     /// The root types and what they are. One that comes into being becomes what is done with it.
     kinds: BTreeMap<String, FieldType>,
+    /// Units of content that have been walked through to find places.
+    work: usize,
 }
 
 impl Editing<'_, '_> {
@@ -325,6 +337,6 @@ impl Editing<'_, '_> {
     }
 
     fn located<'p>(&mut self, path: &'p Path) -> Result<Located<'p>, MergeRefusal> {
-        place::locate(self.transaction, &mut self.kinds, path)
+        place::locate(self.transaction, &mut self.kinds, &mut self.work, path)
     }
 }

@@ -54,6 +54,7 @@ pub(super) enum Located<'p> {
 pub(super) fn locate<'p>(
     transaction: &mut TransactionMut<'_>,
     kinds: &mut BTreeMap<String, FieldType>,
+    work: &mut usize,
     path: &'p Path,
 ) -> Result<Located<'p>, MergeRefusal> {
     let nothing = || super::Editing::no_such_place(path);
@@ -64,7 +65,10 @@ pub(super) fn locate<'p>(
         let found = match &holder {
             Shared::Map(map) => map.get(transaction, key),
             Shared::List(list) => match index(key) {
-                Some(index) => list.get(transaction, index),
+                Some(index) => {
+                    *work += index.min(list.len(transaction)) as usize;
+                    list.get(transaction, index)
+                }
                 None if key == "-" => None,
                 None => {
                     return Err(MergeRefusal::edit(format!(

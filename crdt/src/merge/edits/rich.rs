@@ -172,7 +172,7 @@ impl Editing<'_, '_> {
     }
 
     /// What is in a text, with a sign for what is no character.
-    fn characters(&self, text: &TextRef) -> String {
+    fn characters(&mut self, text: &TextRef) -> String {
         let mut out = String::new();
         for piece in text.diff(self.transaction, YChange::identity) {
             if let Out::Any(Any::String(characters)) = piece.insert {
@@ -181,11 +181,12 @@ impl Editing<'_, '_> {
                 out.push(NO_CHARACTER);
             }
         }
+        self.work += out.len();
         out
     }
 
     /// A range by its place. It may be the end of the text, and must not be inside of a character.
-    fn range(&self, text: &TextRef, at: Option<u32>, length: u32) -> Result<Range, MergeRefusal> {
+    fn range(&mut self, text: &TextRef, at: Option<u32>, length: u32) -> Result<Range, MergeRefusal> {
         let whole = text.len(self.transaction);
         let at = at.unwrap_or(whole);
         let characters = self.characters(text);
@@ -211,7 +212,7 @@ impl Editing<'_, '_> {
     }
 
     /// The one place where something stands.
-    fn quoted(&self, texts: &[TextRef], quote: &str) -> Result<Range, MergeRefusal> {
+    fn quoted(&mut self, texts: &[TextRef], quote: &str) -> Result<Range, MergeRefusal> {
         if quote.is_empty() {
             return Err(MergeRefusal::edit("a quote is a text"));
         }
@@ -260,6 +261,7 @@ impl Editing<'_, '_> {
             return Err(MergeRefusal::edit(format!("there is no rich text at `{path}`")));
         };
         let current = nodes::read(self.transaction, parent);
+        self.work += current.iter().map(size).sum::<usize>();
         let at = match (after_heading, after, before, at_start) {
             (Some(heading), None, None, false) => {
                 let is_it = |node: &Node| node.name == "heading" && node.text().trim() == heading.trim();
@@ -296,6 +298,14 @@ fn only(units: &[Unit], is_it: impl Fn(&Node) -> bool) -> Result<usize, MergeRef
     match (found.next(), found.count()) {
         (Some((at, _)), 0) => Ok(at),
         (first, others) => Err(stands(others + usize::from(first.is_some()))),
+    }
+}
+
+/// How much is in a unit.
+fn size(unit: &Unit) -> usize {
+    match unit {
+        Unit::Node(node) => 1 + node.children.iter().map(size).sum::<usize>(),
+        Unit::Character(..) | Unit::Other => 1,
     }
 }
 
