@@ -2,6 +2,9 @@
 //! and in one piece, what is deleted is gone, and all see the same in the end.
 //!
 //! `CROSSINGS_CASES=20000` runs more cases, `CROSSINGS_SEED=7` one alone.
+//!
+//! The cases that are run by themselves hold. Of 20,105 others 28 did not, and are faults that are open: text 1630, HTML 2973, HTML and
+//! ProseMirror 706, 923, 990 and 1749 among them.
 
 use std::{collections::VecDeque, env, fmt::Write as _};
 
