@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
-    http::{HeaderMap, Uri, header},
+    http::{HeaderMap, HeaderValue, Uri, header},
     response::{IntoResponse, Response},
 };
 use crdt::{Fate, Piece};
@@ -13,7 +13,7 @@ use storage::{PageId, Seq};
 
 use super::{
     App, HttpError,
-    page_state::head,
+    page_state::{DOES_NOTHING, head},
     pages::PageInPath,
     past::{When, not_kept},
 };
@@ -62,7 +62,13 @@ pub(super) async fn compare(
     }
     let (fields, rows) = between(&app, &page, (from, to), query.field).await?;
     if as_html {
-        let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+        let kind = [
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/html; charset=utf-8"),
+            ),
+            (header::CONTENT_SECURITY_POLICY, DOES_NOTHING),
+        ];
         return Ok((kind, marked_html(&fields, &rows)).into_response());
     }
     let fields = marked_json(&fields, &rows, false);

@@ -12,6 +12,10 @@ use crate::rooms::{Refusal, RefusalCode, Room, heavily, open_document};
 /// The sequence number up to which the answer is stored.
 pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
 
+/// What a browser lets HTML do that a page holds: it is from this origin, where nothing of a page may do anything.
+pub(super) const DOES_NOTHING: HeaderValue =
+    HeaderValue::from_static("sandbox; default-src 'none'; img-src * data:; style-src 'unsafe-inline'");
+
 /// The tag of the state in which a page is; `None` when there is no such page.
 pub(super) async fn tag(app: &App, page: &PageId) -> Result<Option<String>, HttpError> {
     let live = app

@@ -1,15 +1,13 @@
 //! REST for bringing back what a page was: a version of it, or what it was without some user's changes. Either is an edit on top, which
 //! members see and can undo, and which merges with what they write meanwhile.
 
-use std::hash::{BuildHasher, RandomState};
-
 use axum::{
     Json,
     body::Bytes,
     extract::State,
     http::{HeaderMap, Uri},
 };
-use crdt::{ClientId, Deeds, Document, PastError, Row};
+use crdt::{Deeds, Document, PastError, Row};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use storage::{NewVersion, PageId, Past, Seq, VersionKind};
@@ -27,6 +25,7 @@ use crate::{
     access::Note,
     auth::Identity,
     history::PAST_AT_ONCE,
+    reader::new_client,
     rooms::{Refusal, RefusalCode, Role},
 };
 
@@ -208,10 +207,4 @@ async fn store(
         },
     );
     Ok(Json(json!({ "seq": seq })))
-}
-
-/// A client id that nobody else has: ids have 32 bits, as Yjs draws them.
-fn new_client() -> ClientId {
-    // The keys of a hasher are the system's random numbers.
-    ClientId(RandomState::new().hash_one(0_u8) & 0xffff_ffff)
 }

@@ -65,6 +65,11 @@ impl Author {
         })
     }
 
+    /// Whether the page says now that this was written before. A request without a key cannot have been, so the page is not read for it.
+    pub(super) async fn came_before(&self, app: &App, page: &PageId) -> Result<bool, HttpError> {
+        Ok(self.has_key && self.has_written(&Now::of(app, page).await?))
+    }
+
     /// Whether this was written before.
     pub(super) fn has_written(&self, now: &Now) -> bool {
         self.has_key && now.known.get(self.client) > 0

@@ -9,7 +9,7 @@ use crdt::SmallEdit;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Now, author::Author};
+use super::{HEAVY_BYTES, Now, author::Author, share};
 use crate::{
     http::{
         App, HttpError,
@@ -17,7 +17,7 @@ use crate::{
         pages::{PageInPath, check_conditions},
     },
     reader::Change,
-    rooms::{Refusal, Role},
+    rooms::{Refusal, Role, heavily},
 };
 
 /// Edits that a request may have.
@@ -47,11 +47,12 @@ pub(crate) async fn edit(
     }
     let user = identity.user;
     let author = Author::of(&headers, &page, user.as_deref(), "edits")?;
-    if !author.has_written(&Now::of(&app, &page).await?) {
+    if !author.came_before(&app, &page).await? {
         check_conditions(&app, &page, &headers).await?;
     }
     let body = body.bytes().await?;
-    let edits = edits(&body)?;
+    let _share = share(body.len()).await?;
+    let edits = heavily(body.len() > HEAVY_BYTES, || edits(&body))?;
     let now = Now::of(&app, &page).await?;
     if author.has_written(&now) {
         return Ok(Json(json!({ "seq": now.seq() })));

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, header};
 use bytes::Bytes;
 use crdt::{Form, Format};
 use storage::{PageId, Seq};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
     App, HttpError,
@@ -24,6 +25,21 @@ use crate::rooms::Refusal;
 
 /// A document without anything in it.
 const NOTHING: &[u8] = &[0, 0];
+
+/// A body of this size takes long enough to be read to get out of the way of other tasks.
+const HEAVY_BYTES: usize = 256 * 1024;
+
+/// Bodies that are merged at once, together, in KiB: a merge takes several times as much memory. One larger body alone passes.
+const MAX_MERGED_KIB: u32 = 64 * 1024;
+static MERGED: Semaphore = Semaphore::const_new(MAX_MERGED_KIB as usize);
+
+/// The share of a body in what is merged at once; waits until there is room for it.
+async fn share(bytes: usize) -> Result<SemaphorePermit<'static>, Refusal> {
+    let kib = u32::try_from(bytes / 1024 + 1)
+        .unwrap_or(u32::MAX)
+        .min(MAX_MERGED_KIB);
+    MERGED.acquire_many(kib).await.map_err(|_| Refusal::draining())
+}
 
 /// The form that a media type stands for.
 fn of_media_type(media_type: &str) -> Option<Form> {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 use storage::{PageId, Seq};
 
-use super::{Now, author::Author, mergeable, sent};
+use super::{HEAVY_BYTES, Now, author::Author, mergeable, sent, share};
 use crate::{
     http::{
         App, HttpError,
@@ -20,7 +20,7 @@ use crate::{
         past,
     },
     reader::Change,
-    rooms::{Refusal, RefusalCode, Role},
+    rooms::{Refusal, RefusalCode, Role, heavily},
 };
 
 #[derive(Deserialize)]
@@ -60,11 +60,12 @@ pub(crate) async fn put(
     let user = identity.user;
     let author = Author::of(&headers, &page, user.as_deref(), "content")?;
     let known = tag_of(&headers);
-    if known.is_none() && !author.has_written(&Now::of(&app, &page).await?) {
+    if known.is_none() && !author.came_before(&app, &page).await? {
         check_conditions(&app, &page, &headers).await?;
     }
     let body = body.bytes().await?;
-    let content = content(form, &body)?;
+    let _share = share(body.len()).await?;
+    let content = heavily(body.len() > HEAVY_BYTES, || content(form, &body))?;
     let now = Now::of(&app, &page).await?;
     if author.has_written(&now) {
         return answer(&app, &page, now.seq(), true).await;
