@@ -7,10 +7,12 @@ use futures_util::{StreamExt, stream};
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::access::LOCKED;
 use crate::support::{
     client::Client,
     http::{get, get_with, send},
-    server::TestServer,
+    server::{ADMIN_TOKEN, TestServer},
+    token::token,
     until,
 };
 
@@ -334,4 +336,69 @@ async fn who_is_at_a_page_is_told_with_what_they_show() {
     first.leave().await;
     second.leave().await;
     until("an empty page", async || presence().await["users"] == json!([])).await;
+}
+
+#[tokio::test]
+async fn who_may_only_read_writes_nothing_and_who_may_not_read_learns_nothing() {
+    let server = TestServer::start(&LOCKED).await;
+    let admin = format!("Bearer {ADMIN_TOKEN}");
+    let viewer = format!("Bearer {}", token("vic", &json!({ "page": "view" })));
+    for page in ["page", "other"] {
+        let path = format!("/api/pages/{page}/content?format=text");
+        assert_eq!(
+            put(&server, &path, &[("authorization", &admin)], "secret")
+                .await
+                .0,
+            200
+        );
+    }
+    let ask = async |method: Method, path: String, headers: &[(&str, &str)]| {
+        let answer = send(server.address, method, &path, headers, Bytes::from_static(b"{}")).await;
+        answer.status.as_u16()
+    };
+    let viewing: &[(&str, &str)] = &[("authorization", &viewer)];
+    for (method, what, own) in [
+        (Method::PUT, "content?format=text", 403),
+        (Method::POST, "edits", 403),
+        (Method::POST, "append", 403),
+        (Method::POST, "versions", 403),
+        (Method::POST, "versions/1/restore", 403),
+        (Method::POST, "undo", 403),
+        (Method::GET, "content?format=html", 200),
+        (Method::GET, "content?seq=1", 200),
+        (Method::GET, "snapshot?seq=1", 200),
+        (Method::GET, "changes", 200),
+        (Method::GET, "versions", 200),
+        (Method::GET, "compare?from=0", 200),
+        (Method::GET, "blame", 200),
+        (Method::GET, "presence", 200),
+    ] {
+        let of = |page: &str| format!("/api/pages/{page}/{what}");
+        assert_eq!(
+            ask(method.clone(), of("page"), viewing).await,
+            own,
+            "{method} {what}"
+        );
+        assert_eq!(
+            ask(method.clone(), of("other"), viewing).await,
+            403,
+            "{method} {what} of another page"
+        );
+        assert_eq!(
+            ask(method.clone(), of("none"), viewing).await,
+            403,
+            "{method} {what} of none"
+        );
+        assert_eq!(
+            ask(method.clone(), of("page"), &[]).await,
+            401,
+            "{method} {what} of nobody"
+        );
+    }
+    let headers = [("authorization", admin.as_str())];
+    for page in ["page", "other"] {
+        let path = format!("/api/pages/{page}/content?format=text");
+        let answer = get_with(server.address, &path, &headers).await;
+        assert_eq!((answer.text(), answer.header("x-pageroom-seq")), ("secret", "1"));
+    }
 }
