@@ -4,8 +4,7 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { Client, PROVIDERS, canonical, converged } from './support/clients.js'
-import { contentOfUpdate } from './support/content.js'
+import { Client, PROVIDERS, converged, whenStored } from './support/clients.js'
 import { freshPage, serverForFile } from './support/suite.js'
 import { until } from './support/wait.js'
 
@@ -60,8 +59,7 @@ describe('one room', { concurrency: true }, () => {
     }
     const content = await converged(clients)
     for (const { name } of PROVIDERS) assert.equal(content.text.split(` ${name} 👋 `).length, 6, name)
-    await until('it is stored', async () =>
-      JSON.stringify(canonical(contentOfUpdate(await server().snapshot(page)))) === JSON.stringify(canonical(content)))
+    await whenStored(server(), page, content)
     for (const client of clients) client.dispose()
   })
 

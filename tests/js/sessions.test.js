@@ -8,12 +8,11 @@ import assert from 'node:assert/strict'
 
 import * as Y from 'yjs'
 
-import { Client, PROVIDERS, canonical, converged, disposeClients } from './support/clients.js'
+import { Client, PROVIDERS, canonical, converged, disposeClients, whenStored } from './support/clients.js'
 import { contentOfUpdate } from './support/content.js'
 import { Random, seedOfRun } from './support/random.js'
 import { Server } from './support/server.js'
 import { freshPage } from './support/suite.js'
-import { until } from './support/wait.js'
 
 const SESSIONS = Number(process.env.PAGEROOM_TEST_SESSIONS ?? 500)
 const STEPS = 60
@@ -104,8 +103,7 @@ async function session (server, seed) {
   const expected = JSON.stringify(canonical(contentOfUpdate(Y.encodeStateAsUpdate(merged))))
   const content = await converged(clients, 30_000)
   assert.equal(JSON.stringify(canonical(content)), expected)
-  await until('the snapshot equals the clients', async () =>
-    JSON.stringify(canonical(contentOfUpdate(await server.snapshot(page)))) === JSON.stringify(canonical(clients[0].content)))
+  await whenStored(server, page, clients[0].content)
   assert.deepEqual(canonical(await server.content(page)), canonical(clients[0].content))
   for (const client of clients) client.dispose()
 }

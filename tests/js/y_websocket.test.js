@@ -3,19 +3,11 @@
 import { describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { Client, PROVIDERS, canonical, converged } from './support/clients.js'
-import { contentOfUpdate } from './support/content.js'
+import { Client, PROVIDERS, converged, whenStored } from './support/clients.js'
 import { freshPage, serverForFile } from './support/suite.js'
 import { until } from './support/wait.js'
 
 const server = serverForFile()
-
-/** The content on the server, as REST gives it and as its snapshot decodes, equals that of the clients. */
-async function assertServerHolds (page, content) {
-  const expected = JSON.stringify(canonical(content))
-  await until(`the snapshot of ${page} equals the clients`, async () =>
-    JSON.stringify(canonical(contentOfUpdate(await server().snapshot(page)))) === expected)
-}
 
 for (const version of PROVIDERS) {
   describe(version.name, () => {
@@ -37,7 +29,7 @@ for (const version of PROVIDERS) {
       await until('all edits have arrived', () => [ada, ben].every(client =>
         client.textLength === 2 * (10 * 3 + 10 * 4) && client.arrayLength === 3 && client.elementCount === 2))
       const content = await converged([ada, ben])
-      await assertServerHolds(page, content)
+      await whenStored(server(), page, content)
     })
 
     test('a late joiner gets everything, also after all have left', async () => {
@@ -65,7 +57,7 @@ for (const version of PROVIDERS) {
       ada.online()
       await ada.whenSynced()
       await until('both have both', () => [ada, ben].every(client => client.text === 'offline online '))
-      await assertServerHolds(page, ada.content)
+      await whenStored(server(), page, ada.content)
     })
 
     test('an edit made just before leaving arrives', async () => {

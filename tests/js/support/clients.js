@@ -10,7 +10,7 @@ import { WebsocketProvider as Provider31 } from 'y-websocket-3.1.0'
 import { WebsocketProvider as Provider31rc } from 'y-websocket-3.1.0-rc.2'
 import { WebsocketProvider as Provider40 } from '@y/websocket-4.0.0-3'
 
-import { contentOf } from './content.js'
+import { contentOf, contentOfUpdate, isComplete } from './content.js'
 import { eventsOver } from './events.js'
 import { GENERATIONS } from './hocuspocus.js'
 import { until } from './wait.js'
@@ -215,6 +215,20 @@ export async function converged (clients, withinMs = 20_000) {
     withinMs
   )
   return first.content
+}
+
+/**
+ * Resolves when the page's stored snapshot holds exactly `content`.
+ *
+ * Clients have an edit before it is stored, and the last one to come may be what an earlier one, already stored, needs: until then
+ * the snapshot has a gap.
+ */
+export function whenStored (server, page, content) {
+  const expected = JSON.stringify(canonical(content))
+  return until(`the snapshot of ${page} equals the clients`, async () => {
+    const update = await server.snapshot(page)
+    return isComplete(update) && JSON.stringify(canonical(contentOfUpdate(update))) === expected
+  })
 }
 
 /** The same value with the keys of all its objects in order. */

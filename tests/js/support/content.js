@@ -47,10 +47,20 @@ function markup (name, attributes, inner) {
   return `<${name.toLowerCase()}${written}>${inner}</${name.toLowerCase()}>`
 }
 
+/** Whether an encoded document has everything that its parts need. */
+export const isComplete = update => !hasGaps(documentOf(update))
+
 /** The content of an encoded document. */
 export function contentOfUpdate (update) {
+  const doc = documentOf(update)
+  if (hasGaps(doc)) throw new Error('the update has gaps')
+  return contentOf13(doc)
+}
+
+const hasGaps = doc => Boolean(doc.store.pendingStructs || doc.store.pendingDs)
+
+function documentOf (update) {
   const doc = new Y13.Doc()
   if (update) Y13.applyUpdate(doc, update)
-  if (doc.store.pendingStructs || doc.store.pendingDs) throw new Error('the update has gaps')
-  return contentOf13(doc)
+  return doc
 }
