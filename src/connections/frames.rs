@@ -173,6 +173,7 @@ impl FrameSocket {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use futures_util::{SinkExt, StreamExt};
     use std::future::poll_fn;
     use tokio::net::TcpListener;
@@ -180,12 +181,17 @@ mod tests {
 
     use super::{super::wire::MAX_BYTES_BEFORE_REPLIES, *};
 
-    async fn pair() -> (FrameSocket, WebSocketStream<TcpStream>) {
+    async fn streams() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let client = WebSocketStream::from_raw_socket(client.unwrap(), Role::Client, None).await;
-        (FrameSocket::new(server.unwrap().0, Bytes::new(), 1 << 20), client)
+        (server.unwrap().0, client.unwrap())
+    }
+
+    async fn pair() -> (FrameSocket, WebSocketStream<TcpStream>) {
+        let (server, client) = streams().await;
+        let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        (FrameSocket::new(server, Bytes::new(), 1 << 20), client)
     }
 
     fn payload(length: usize) -> Bytes {
@@ -210,6 +216,15 @@ mod tests {
         };
         tokio::join!(async { writing.await.unwrap() }, reading);
         assert_eq!(server.queued_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_read_buffer_of_the_http_connection_is_given_back() {
+        let (server, _client) = streams().await;
+        let unread = BytesMut::with_capacity(8192).freeze();
+        let still = unread.clone();
+        let _server = FrameSocket::new(server, unread, 1 << 20);
+        assert!(still.is_unique());
     }
 
     #[tokio::test]

@@ -80,7 +80,8 @@ impl Wire {
             queued_bytes: 0,
             written_bytes: 0,
             read_bytes: 0,
-            unread,
+            // Empty or not, it holds the whole read buffer of the HTTP connection.
+            unread: if unread.is_empty() { Bytes::new() } else { unread },
             cutter: None,
             is_overrun: false,
         }
