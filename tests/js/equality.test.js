@@ -140,12 +140,14 @@ async function document (server, seed, gc = true) {
   const providers = ends.filter(Boolean)
   const logs = authors.flatMap(author => author.updates)
 
-  // Providers write a little by themselves: Yjs deletes formats that say nothing. So they are asked until all is there.
+  // Providers write a little by themselves: Yjs deletes formats that say nothing, when it hears of the others' edits. So they are
+  // asked until all is there, and has come to each of them.
   let whole, written
   await until('the page holds what everybody wrote', async () => {
-    written = documentWritten(documentOf(...logs, ...providers.map(({ doc }) => Y.encodeStateAsUpdate(doc))))
+    const states = providers.map(({ doc }) => Y.encodeStateAsUpdate(doc))
+    written = documentWritten(documentOf(...logs, ...states))
     whole = await asked(server, page)
-    return providers.length === 0 || documentWritten(documentOf(whole)) === written
+    return providers.length === 0 || [whole, ...states].every(state => documentWritten(documentOf(state)) === written)
   }, 5_000).catch(() => {})
   for (const provider of providers) provider.dispose()
 
