@@ -43,6 +43,7 @@ mod live;
 mod membership;
 mod page_drives;
 mod rates;
+mod reach;
 mod seats;
 mod shared_rooms;
 mod sources;
@@ -66,6 +67,7 @@ pub use self::{
     live::{Attendance, LiveSeat, LiveSocket, RoomControl, RoomSeat, Viewer},
     membership::Membership,
     rates::{Buckets, Rate, RateLimits, Rates},
+    reach::{Range, Reach},
     seats::SeatLimits,
     shared_rooms::REMOVED,
     sources::SourceName,

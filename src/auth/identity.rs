@@ -125,6 +125,11 @@ impl Identity {
         covering.max_by_key(|(length, _)| *length).map(|(_, role)| role)
     }
 
+    /// The pages and patterns that the token's grants name.
+    pub fn patterns(&self) -> impl Iterator<Item = &str> {
+        self.grants.keys().map(String::as_str)
+    }
+
     /// Whether the token has expired.
     pub fn has_expired(&self, now: SystemTime) -> bool {
         self.expires_at.is_some_and(|ends| ends <= now)

@@ -77,26 +77,32 @@ pub(super) async fn list(
     let identity = app.identify(&headers, &uri).await?;
     let Query(listing) = query?;
     let limit = limit_of(listing.limit);
+    let reach = app.around.access.reach(&identity).await?;
+    let ranges = reach.remaining(&listing.prefix, listing.after.as_deref());
     let mut visible = Vec::new();
     let mut after = listing.after;
-    // Pages that the asker may not see are skipped, so that a listing says nothing of them.
-    let more = loop {
-        let records = app.store.pages(&listing.prefix, after.as_deref(), limit).await?;
-        let is_last = records.len() < limit;
-        for record in records {
-            after = Some(record.page.as_str().to_owned());
-            let is_wanted = record.deleted_at.is_some() == listing.deleted;
-            if is_wanted && app.may_list(&identity, &record).await? {
-                visible.push(describe_record(&record));
+    let mut more = false;
+    'listing: for range in ranges {
+        loop {
+            let records = range.pages(&app.store, after.as_deref(), limit).await?;
+            let is_last = records.len() < limit;
+            for record in records {
+                after = Some(record.page.as_str().to_owned());
+                let is_wanted = record.deleted_at.is_some() == listing.deleted;
+                // Pages that the asker may not see are skipped, so that a listing says nothing of them.
+                if is_wanted && app.may_list(&identity, &record).await? {
+                    visible.push(describe_record(&record));
+                }
                 if visible.len() == limit {
-                    break;
+                    more = true;
+                    break 'listing;
                 }
             }
+            if is_last {
+                break;
+            }
         }
-        if is_last || visible.len() == limit {
-            break !is_last || visible.len() == limit;
-        }
-    };
+    }
     let next = after.filter(|_| more);
     Ok(Json(json!({ "pages": visible, "next": next })))
 }

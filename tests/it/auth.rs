@@ -401,6 +401,53 @@ async fn a_listing_shows_only_what_its_reader_may_see() {
 }
 
 #[tokio::test]
+async fn a_listing_goes_through_grants_and_permissions_of_every_kind() {
+    let server = locked(&[]).await;
+    for page in ["a", "b", "team", "team/1", "team/2", "team/3", "teams", "z"] {
+        let path = format!("/api/pages/{}/updates", page.replace('/', "%2F"));
+        let posted = bearing(&server, Method::POST, &path, ADMIN_TOKEN, &insertion(1, 0, page)).await;
+        assert_eq!(posted.status, 200);
+    }
+    for (pattern, user, role) in [
+        ("team%2F*", "ada", "view"),
+        ("z", "*", "edit"),
+        ("drive:d", "ada", "view"),
+    ] {
+        let path = format!("/api/pages/{pattern}/permissions/{user}");
+        let granted = crate::access::backend(&server, Method::PUT, &path, json!({ "role": role })).await;
+        assert!(granted.status.is_success(), "{granted:?}");
+    }
+    let listed = async |user: &str, grants: Value, query: &str| {
+        let token = token(user, &grants);
+        let path = format!("/api/pages?{query}");
+        let listed = bearing(&server, Method::GET, &path, &token, &[]).await.json();
+        let pages = listed["pages"].as_array().expect("a list").iter();
+        pages
+            .map(|page| page["pageId"].as_str().expect("an id").to_owned())
+            .collect::<Vec<_>>()
+    };
+    let grants = json!({ "b": "view", "team/2": "edit" });
+    let all = ["b", "team/1", "team/2", "team/3", "z"];
+    assert_eq!(listed("ada", grants.clone(), "").await, all);
+    assert_eq!(listed("ada", grants.clone(), "prefix=team").await, all[1..4]);
+    assert_eq!(
+        listed("ada", grants.clone(), "prefix=team/2&after=team/1").await,
+        ["team/2"]
+    );
+    assert_eq!(
+        listed("ada", grants.clone(), "after=team/1&limit=2").await,
+        all[2..4]
+    );
+    assert_eq!(listed("ada", grants, "after=team/3").await, ["z"]);
+    assert_eq!(listed("eve", json!({}), "").await, ["z"]);
+    assert_eq!(
+        listed("eve", json!({ "t*": "view" }), "limit=2").await,
+        ["team", "team/1"]
+    );
+    assert_eq!(listed("eve", json!({}), "deleted=true").await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_reader_syncs_and_shows_a_cursor_and_changes_nothing() {
     let server = locked(&[]).await;
     let edit = token("ada", &json!({ "page": "edit" }));

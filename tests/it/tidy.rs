@@ -637,6 +637,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         12_987_400_763_787_221_248,
     ),
     (
+        "storage/migrations/postgres/0009_permissions_by_user.sql",
+        5_323_593_449_497_966_489,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -663,6 +667,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0007_history.sql",
         3_637_358_818_919_231_948,
+    ),
+    (
+        "storage/migrations/sqlite/0009_permissions_by_user.sql",
+        5_323_593_449_497_966_489,
     ),
 ];
 

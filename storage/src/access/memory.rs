@@ -1,7 +1,7 @@
 //! What the store in memory knows of people, as plain tables.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     ops::Bound,
     time::SystemTime,
 };
@@ -30,6 +30,14 @@ impl AccessTables {
         let keys = names.flat_map(|name| [user, EVERYBODY].map(|user| (name.clone(), user.to_owned())));
         keys.filter_map(|key| self.permissions.get(&key).cloned())
             .collect()
+    }
+
+    /// See [`AccessStore::permitted`](super::AccessStore::permitted).
+    pub fn permitted(&self, user: &str, limit: usize) -> Vec<String> {
+        let own = self.permissions.keys();
+        let own = own.filter(|(_, holder)| holder == user || holder == EVERYBODY);
+        let names: BTreeSet<_> = own.map(|(name, _)| name.clone()).collect();
+        names.into_iter().take(limit).collect()
     }
 
     /// See [`AccessStore::permissions_on`](super::AccessStore::permissions_on).

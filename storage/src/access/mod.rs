@@ -119,6 +119,9 @@ pub trait AccessStore: Send + Sync + 'static {
     /// The permissions of a user, and of everybody, that cover a page.
     async fn permissions_for(&self, user: &str, page: &PageId) -> Result<Vec<Permission>, StoreError>;
 
+    /// The pages and patterns that permissions of a user or of everybody name, in their order (bytewise), each once, at most `limit`.
+    async fn permitted(&self, user: &str, limit: usize) -> Result<Vec<String>, StoreError>;
+
     /// The permissions on exactly this page or pattern in the order of users (bytewise), after `after`, at most `limit`.
     async fn permissions_on(
         &self,

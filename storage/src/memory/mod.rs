@@ -289,6 +289,10 @@ impl AccessStore for MemoryStore {
         Ok(self.access().permissions_for(user, page))
     }
 
+    async fn permitted(&self, user: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        Ok(self.access().permitted(user, limit))
+    }
+
     async fn permissions_on(
         &self,
         page: &str,

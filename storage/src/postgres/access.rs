@@ -19,6 +19,9 @@ const PERMISSIONS_FOR: &str = "
     SELECT page_id, user_id, role, (extract(epoch FROM expires_at) * 1000)::bigint FROM page_permissions
     WHERE user_id IN ($1, '*') AND page_id = ANY($2::text[])";
 
+const PERMITTED: &str =
+    "SELECT DISTINCT page_id FROM page_permissions WHERE user_id IN ($1, '*') ORDER BY page_id LIMIT $2";
+
 const PERMISSIONS_ON: &str = "
     SELECT page_id, user_id, role, (extract(epoch FROM expires_at) * 1000)::bigint FROM page_permissions
     WHERE page_id = $1 AND user_id > coalesce($2::text, '') ORDER BY user_id LIMIT $3";
@@ -87,6 +90,16 @@ impl AccessStore for PostgresStore {
                 .bind(covering(page))
         };
         Ok(rows::permissions(self.read(query).await?))
+    }
+
+    async fn permitted(&self, user: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        let query = || {
+            sqlx::query_as(PERMITTED)
+                .bind(readable::text(user))
+                .bind(number(limit))
+        };
+        let rows: Vec<(String,)> = self.read(query).await?;
+        Ok(rows.into_iter().map(|(name,)| name).collect())
     }
 
     async fn permissions_on(

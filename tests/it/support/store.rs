@@ -99,6 +99,11 @@ impl AccessStore for SwitchedStore {
         self.store.permissions_for(user, page).await
     }
 
+    async fn permitted(&self, user: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.permitted(user, limit).await
+    }
+
     async fn permissions_on(
         &self,
         page: &str,

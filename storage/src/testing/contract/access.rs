@@ -54,6 +54,29 @@ pub async fn permissions_cover_a_page_by_its_id_and_by_prefix(place: &dyn Place)
     assert_eq!(found("a' OR '1' = '1", "team/b").await, []);
 }
 
+pub async fn what_a_user_has_permissions_on_is_listed(place: &dyn Place) {
+    let store = place.open().await;
+    for (name, user) in [
+        ("team/*", "ada"),
+        ("team/*", "*"),
+        ("p", "bob"),
+        ("b", "*"),
+        ("a", "ada"),
+        ("A", "ada"),
+    ] {
+        store.grant(&permission(name, user, "view", None)).await.unwrap();
+    }
+    assert_eq!(
+        store.permitted("ada", 10).await.unwrap(),
+        ["A", "a", "b", "team/*"]
+    );
+    assert_eq!(store.permitted("ada", 2).await.unwrap(), ["A", "a"]);
+    assert_eq!(store.permitted("eve", 10).await.unwrap(), ["b", "team/*"]);
+    store.revoke("team/*", "ada").await.unwrap();
+    store.revoke("team/*", "*").await.unwrap();
+    assert_eq!(store.permitted("ada", 10).await.unwrap(), ["A", "a", "b"]);
+}
+
 pub async fn a_permission_takes_the_place_of_the_last_one_and_can_be_revoked(place: &dyn Place) {
     let store = place.open().await;
     let ends = Some(at(4_102_444_800_123));

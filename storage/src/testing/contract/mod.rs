@@ -114,6 +114,7 @@ macro_rules! store_contract {
             two_stores_that_compact_at_once_archive_each_row_once
             histories_that_are_too_long_are_found
             permissions_cover_a_page_by_its_id_and_by_prefix
+            what_a_user_has_permissions_on_is_listed
             a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
             users_are_signed_out_and_blocked
             who_was_seen_in_a_room_is_read_newest_first_and_forgotten

@@ -191,6 +191,11 @@ impl AccessStore for FaultyStore {
         self.durable.permissions_for(user, page).await
     }
 
+    async fn permitted(&self, user: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.permitted(user, limit).await
+    }
+
     async fn permissions_on(
         &self,
         page: &str,
