@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::encoding::{Reader, Write, number_length};
+use super::block::{Block, FULL, LARGE, Piece};
+use super::rewrite::rewritten;
+use crate::encoding::{Reader, Write};
 use crate::id_set::ClockRange;
 use crate::limits::Limits;
 use crate::state_vector::ClientId;
@@ -14,34 +16,6 @@ use crate::update::{
     ANY, DELETED, GC, Id, JSON, STRING, Section, SectionIn, Struct, read_head, read_struct, utf16_length,
     write_head, write_part,
 };
-
-/// A block of this many bytes gets no further struct. Small enough to walk for every keystroke, large enough that what is noted about a
-/// block is little beside it.
-const FULL: usize = 1024;
-/// A struct of more bytes is kept in pieces, where its content can be cut.
-const LARGE: usize = 2 * FULL;
-
-#[derive(Debug, Default)]
-struct Block {
-    /// The clock of the first struct.
-    start: u32,
-    count: u32,
-    /// Byte position of the last struct.
-    last: u32,
-    bytes: Vec<u8>,
-}
-
-/// A struct on its way into a block.
-struct Piece<'a> {
-    clock: u32,
-    kind: u8,
-    right_origin: Option<Id>,
-    /// It may become one with the struct before when that is of the same kind and has the same right origin.
-    joins: bool,
-    bytes: &'a [u8],
-    /// Where in the bytes its content begins.
-    content: usize,
-}
 
 #[derive(Debug, Default)]
 pub(crate) struct Blocks {
@@ -286,21 +260,9 @@ impl Blocks {
         let Some(before) = self.full.remove(&start) else {
             return;
         };
-        let mut rewritten = Rewrite {
-            client,
-            ranges,
-            collect,
-            block: Block {
-                start,
-                ..Block::default()
-            },
-            full: Vec::new(),
-        };
         crate::work::steps(before.bytes.len());
-        rewritten.run(&before);
-        let Rewrite { full, block, .. } = rewritten;
-        self.full
-            .extend(full.into_iter().chain([block]).map(|block| (block.start, block)));
+        let rewritten = rewritten(&before, client, ranges, collect).into_iter();
+        self.full.extend(rewritten.map(|block| (block.start, block)));
     }
 
     /// Puts a block and the one before it together when both are small.
@@ -352,162 +314,6 @@ impl Blocks {
     }
 }
 
-impl Block {
-    fn push(&mut self, piece: &Piece<'_>) {
-        self.last = self.bytes.len() as u32;
-        self.count += 1;
-        self.bytes.extend_from_slice(piece.bytes);
-    }
-
-    /// Makes the piece part of the last struct, if it continues that.
-    fn join(&mut self, piece: &Piece<'_>) -> bool {
-        let mut reader = Reader::starting_at(&self.bytes, self.last as usize);
-        let Ok(last) = read_head(&mut reader) else {
-            return false;
-        };
-        if last.kind() != piece.kind || last.right_origin != piece.right_origin {
-            return false;
-        }
-        let content = last.content;
-        let Ok(length) = reader.number() else { return false };
-        let values = reader.position();
-        let mut piece_reader = Reader::starting_at(piece.bytes, piece.content);
-        let Ok(added) = piece_reader.number() else {
-            return false;
-        };
-        // A count of bytes, of values, or of ticks: each is the sum.
-        let total = length + added;
-        let grows = number_length(total) - (values - content);
-        if grows > 0 {
-            self.bytes
-                .splice(content..values, std::iter::repeat_n(0, values - content + grows));
-        }
-        if let Some(place) = self.bytes.get_mut(content..values + grows) {
-            write_number(place, total);
-        }
-        if matches!(piece.kind, STRING | ANY) {
-            let rest = piece.bytes.get(piece_reader.position()..).unwrap_or_default();
-            self.bytes.extend_from_slice(rest);
-        }
-        true
-    }
-
-    /// Calls `found` with each struct's clock, where it begins, what it is and where it ends.
-    fn each(&self, mut found: impl FnMut(u32, usize, &Struct<'_>, usize)) {
-        let limits = Limits::trusted();
-        let mut reader = Reader::new(&self.bytes);
-        let mut clock = self.start;
-        while !reader.is_at_end() {
-            let at = reader.position();
-            let Ok(read) = read_struct::<true>(&mut reader, &limits) else {
-                debug_assert!(false, "the structs were checked when the update was parsed");
-                return;
-            };
-            found(clock, at, &read, reader.position());
-            clock += read.length;
-        }
-    }
-}
-
-/// A block in which ranges are being deleted.
-struct Rewrite<'a> {
-    client: ClientId,
-    /// Those that end behind the struct that is being looked at.
-    ranges: &'a [ClockRange],
-    collect: bool,
-    /// Blocks that have become full, and the one being written.
-    full: Vec<Block>,
-    block: Block,
-}
-
-impl Rewrite<'_> {
-    fn run(&mut self, before: &Block) {
-        before.each(|clock, at, read, until| {
-            let bytes = before.bytes.get(at..until).unwrap_or_default();
-            let end = clock + read.length;
-            while let [range, rest @ ..] = self.ranges
-                && range.end <= clock
-            {
-                self.ranges = rest;
-            }
-            match self.ranges.first() {
-                Some(range) if range.start < end => self.cut(clock, end, bytes),
-                _ => self.keep(clock, bytes, read, at),
-            }
-        });
-    }
-
-    /// Writes the parts of a struct, in each of which all or nothing is deleted.
-    fn cut(&mut self, mut clock: u32, end: u32, bytes: &[u8]) {
-        let mut rest = bytes.to_vec();
-        let mut part = Vec::new();
-        while clock < end {
-            let Ok(read) = read_struct::<true>(&mut Reader::new(&rest), &Limits::trusted()) else {
-                debug_assert!(false, "it was read before");
-                return;
-            };
-            let place = (0, self.client, clock);
-            let range = self.ranges.first().filter(|range| range.start < end);
-            let start = range.map_or(end, |range| range.start.max(clock));
-            let stop = range.map_or(end, |range| range.end.min(end));
-            if start > clock {
-                part.clear();
-                write_part(&mut part, &rest, place, &read, (0, start - clock));
-                self.keep_part(clock, &part);
-            }
-            if stop > start {
-                part.clear();
-                match read.kind() {
-                    GC => part.put_byte(GC),
-                    _ if self.collect => part.put_byte(GC),
-                    _ => write_head(&mut part, &rest, place, &read, (start - clock, DELETED)),
-                }
-                part.put_number(u64::from(stop - start));
-                self.keep_part(start, &part);
-            }
-            if stop < end {
-                part.clear();
-                write_part(&mut part, &rest, place, &read, (stop - clock, read.length));
-                std::mem::swap(&mut rest, &mut part);
-                self.ranges = self.ranges.get(1..).unwrap_or_default();
-            }
-            clock = stop;
-        }
-    }
-
-    fn keep_part(&mut self, clock: u32, bytes: &[u8]) {
-        if let Ok(read) = read_struct::<true>(&mut Reader::new(bytes), &Limits::trusted()) {
-            self.keep(clock, bytes, &read, 0);
-        }
-    }
-
-    fn keep(&mut self, clock: u32, bytes: &[u8], read: &Struct<'_>, at: usize) {
-        let follows = clock.checked_sub(1).map(|clock| Id {
-            client: self.client,
-            clock,
-        });
-        let piece = Piece {
-            clock,
-            kind: read.kind(),
-            right_origin: read.right_origin,
-            joins: read.kind() == GC || (read.kind() == DELETED && read.origin == follows),
-            bytes,
-            content: read.content - at,
-        };
-        if piece.joins && self.block.count > 0 && self.block.join(&piece) {
-            return;
-        }
-        if self.block.count > 0 && self.block.bytes.len() + bytes.len() > LARGE {
-            let next = Block {
-                start: clock,
-                ..Block::default()
-            };
-            self.full.push(std::mem::replace(&mut self.block, next));
-        }
-        self.block.push(&piece);
-    }
-}
-
 /// How many bytes of a text of which more than `FULL` are there make one piece.
 fn text_piece(text: &[u8]) -> usize {
     if text.len() <= FULL {
@@ -518,13 +324,4 @@ fn text_piece(text: &[u8]) -> usize {
         end -= 1;
     }
     end
-}
-
-/// Writes a number over as many bytes as it takes.
-fn write_number(place: &mut [u8], mut number: u64) {
-    let last = place.len().saturating_sub(1);
-    for (index, byte) in place.iter_mut().enumerate() {
-        *byte = (number & 0x7f) as u8 | if index < last { 0x80 } else { 0 };
-        number >>= 7;
-    }
 }

@@ -4,9 +4,12 @@
 //! what of an update can be integrated, to answer any state vector, and to drop the content of what is deleted. What stands where in a
 //! text it does not know: that takes an integration, which replicas and readers do.
 
+mod block;
 mod blocks;
+mod division;
 mod key_order;
 mod lineage;
+mod rewrite;
 mod take_in;
 
 use std::collections::BTreeMap;
@@ -19,8 +22,8 @@ use crate::pending::Pending;
 use crate::state_vector::{ClientId, StateVector};
 use crate::update::{Body, Id, Keep, Section, Update};
 use blocks::Blocks;
+pub(crate) use division::TakenIn;
 use lineage::{Lineage, contains};
-pub(crate) use take_in::TakenIn;
 
 /// A document as structs.
 #[derive(Debug, Default)]
