@@ -180,6 +180,10 @@ impl Settings {
         let members = self.limits.max_connections_per_room;
         let events = self.events.check(members, patio, &mut problems);
         let store = self.store.options();
+        if store.notifies && !storage::is_postgres(self.store.database_url.expose()) {
+            problems
+                .push("PAGEROOM_DATABASE_NOTIFY is set, and DATABASE_URL leads to no PostgreSQL".to_owned());
+        }
         if let Err(error) = storage::check_address(self.store.database_url.expose(), store.direct.as_ref()) {
             problems.push(error.to_string());
         }

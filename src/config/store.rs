@@ -32,6 +32,17 @@ pub(crate) struct StoreSettings {
         hide_env_values = true
     )]
     pub(crate) database_direct_url: Option<Secret>,
+    /// Announce each commit on PostgreSQL's channel `pageroom_pages`, as `{"pageId","seq"}` of each page, to programs that `LISTEN`
+    /// there. PostgreSQL lets transactions that announce something commit one after the other.
+    #[arg(
+        long,
+        env = "PAGEROOM_DATABASE_NOTIFY",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        value_parser = clap::builder::BoolishValueParser::new(),
+        value_name = "BOOL"
+    )]
+    pub(crate) database_notify: bool,
     /// Drop the content of what is deleted, as Yjs does; `false` keeps it, for clients that show earlier versions.
     #[arg(
         long,
@@ -131,6 +142,7 @@ impl StoreSettings {
             readers: self.store_readers.max(1),
             alone: !self.shared_file,
             history: self.history != Keep::Nothing,
+            notifies: self.database_notify,
             direct: self
                 .database_direct_url
                 .as_ref()

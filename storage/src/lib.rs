@@ -65,7 +65,7 @@ pub use model::{
     Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord,
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
-pub use open::{DirectUrl, StoreOptions, check_address, describe, migrate, open};
+pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, open};
 pub use rooms::{RoomStore, RoomTables, SharedRoom};
 
 /// A place where pages are kept. See the crate documentation for what it promises.

@@ -24,6 +24,8 @@ pub struct StoreOptions {
     pub history: bool,
     /// Whether this must be the only server on a SQLite file: another one that asks for the same is refused.
     pub alone: bool,
+    /// Whether PostgreSQL announces on channel `pageroom_pages` which pages have got new rows.
+    pub notifies: bool,
     /// Where PostgreSQL itself is, if the address leads to it through a pooler.
     pub direct: Option<DirectUrl>,
 }
@@ -58,6 +60,7 @@ impl Default for StoreOptions {
             create: true,
             history: true,
             alone: false,
+            notifies: false,
             direct: None,
         }
     }
@@ -107,6 +110,11 @@ pub fn check_address(url: &str, direct: Option<&DirectUrl>) -> Result<(), StoreE
         Place::Sqlite => sqlite::check_address(url).and_then(unused),
         Place::Postgres => postgres::check_address(url, direct),
     }
+}
+
+/// Whether an address leads to PostgreSQL.
+pub fn is_postgres(url: &str) -> bool {
+    matches!(Place::parse(url), Ok(Place::Postgres))
 }
 
 enum Place {

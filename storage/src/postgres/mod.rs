@@ -59,6 +59,8 @@ pub(crate) struct PostgresStore {
     timeout: Duration,
     /// Rows that a snapshot covers are kept.
     keeps_history: bool,
+    /// How rows are appended.
+    append: &'static str,
     /// Straight to PostgreSQL, without the limits on the time of a statement: for a connection that waits.
     direct: Vec<PgConnectOptions>,
     /// For batches of edits.
@@ -85,6 +87,10 @@ impl PostgresStore {
         let store = Self {
             timeout: options.timeout,
             keeps_history: options.history,
+            append: match options.notifies {
+                true => statements::APPEND_AND_NOTIFY,
+                false => statements::APPEND,
+            },
             direct: direct.plain(),
             writer: Lane::new(1, &target, waiting(LOCK_PATIENCE)),
             lone: Lane::new(MAX_LONE_PAGES, &target, waiting(LONE_PATIENCE)),
@@ -280,7 +286,7 @@ impl Store for PostgresStore {
             return Ok(Vec::new());
         }
         let bytes = batch.iter().map(PageCommit::bytes).sum();
-        let call = self.writer.run(None, append(&entries));
+        let call = self.writer.run(None, append(self.append, &entries));
         match self.in_time(time_for(self.timeout, bytes), call).await {
             Ok(heads) => answers(batch, &heads),
             Err(StoreError::Busy { .. }) => Err(self.held(batch).await),
@@ -290,7 +296,7 @@ impl Store for PostgresStore {
 
     async fn commit_alone(&self, entry: &PageCommit) -> Result<Committed, StoreError> {
         let written = self
-            .write_large(&self.lone, entry.bytes(), append(&[entry]))
+            .write_large(&self.lone, entry.bytes(), append(self.append, &[entry]))
             .await;
         if let Err(StoreError::Busy { .. }) = &written {
             let pages = vec![entry.page.clone()];
@@ -393,11 +399,11 @@ impl Store for PostgresStore {
 }
 
 /// The statements that append the rows of entries in the order of their pages.
-fn append<'q>(entries: &[&PageCommit]) -> Vec<Query<'q, Postgres, PgArguments>> {
+fn append<'q>(append: &'static str, entries: &[&PageCommit]) -> Vec<Query<'q, Postgres, PgArguments>> {
     let mut statements = Vec::new();
     for (n, chunk) in batch::chunks(entries).iter().enumerate() {
         if n == 0 {
-            statements.push(bind_rows(bind_heads(entries), chunk));
+            statements.push(bind_rows(bind_heads(append, entries), chunk));
         } else if !chunk.rows.is_empty() {
             statements.push(bind_rows(sqlx::query(statements::APPEND_MORE), chunk));
         }
@@ -410,8 +416,8 @@ fn answers(batch: &[PageCommit], heads: &[PgRow]) -> Result<Vec<Committed>, Stor
     Ok(batch::answers(batch, &heads.map_err(failure)?))
 }
 
-fn bind_heads<'q>(entries: &[&PageCommit]) -> Query<'q, Postgres, PgArguments> {
-    sqlx::query(statements::APPEND)
+fn bind_heads<'q>(append: &'static str, entries: &[&PageCommit]) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(append)
         .bind(
             entries
                 .iter()

@@ -1,9 +1,8 @@
 //! What is said to PostgreSQL.
 
-/// Moves the heads of pages `$1` on by `$2` rows each and sets their sizes to `$3`, then appends rows: pages `$4`, distances
-/// from the page's last row `$5`, data `$6`, users `$7`. Answers with the heads. (Not `EXISTS`, for which a plan made for a
-/// young table reads it whole and is kept when the table has grown.)
-pub(super) const APPEND: &str = r#"
+macro_rules! append {
+    () => {
+        r#"
     WITH head AS (
         INSERT INTO page_heads AS h (page_id, seq, size_bytes)
         SELECT page_id, added, size_bytes
@@ -21,7 +20,20 @@ pub(super) const APPEND: &str = r#"
         FROM unnest($4::text[], $5::bigint[], $6::bytea[], $7::text[]) AS r (page_id, from_last, data, user_id)
         JOIN head ON head.page_id = r.page_id
     )
-    SELECT page_id, generation, seq FROM head"#;
+    SELECT page_id, generation, seq FROM head"#
+    };
+}
+
+/// Moves the heads of pages `$1` on by `$2` rows each and sets their sizes to `$3`, then appends rows: pages `$4`, distances
+/// from the page's last row `$5`, data `$6`, users `$7`. Answers with the heads. (Not `EXISTS`, for which a plan made for a
+/// young table reads it whole and is kept when the table has grown.)
+pub(super) const APPEND: &str = append!();
+
+/// [`APPEND`] that also announces the pages and their last rows to those who listen. (A function in FROM is called for each row.)
+pub(super) const APPEND_AND_NOTIFY: &str = concat!(
+    append!(),
+    ", pg_notify('pageroom_pages', json_build_object('pageId', page_id, 'seq', seq)::text) AS notified"
+);
 
 /// Appends rows of pages whose heads have been moved in this transaction. Parameters as `$4` to `$7` of [`APPEND`].
 pub(super) const APPEND_MORE: &str = "

@@ -14,6 +14,7 @@ mod database;
 mod disk;
 mod failover;
 mod forwarder;
+mod notify;
 mod outage;
 mod pooler;
 mod read_only;

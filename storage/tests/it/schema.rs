@@ -10,6 +10,7 @@ use crate::database::{PostgresPlace, SqlitePlace};
 
 const AS_IT_IS: StoreOptions = StoreOptions {
     alone: false,
+    notifies: false,
     direct: None,
     create: true,
     history: true,
