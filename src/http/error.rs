@@ -5,7 +5,7 @@ use std::any::Any;
 use axum::{
     Json,
     extract::rejection::{BytesRejection, JsonRejection, PathRejection, QueryRejection},
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::json;
@@ -90,7 +90,15 @@ impl IntoResponse for HttpError {
             | Self::Unread(_)
             | Self::Unmerged(_) => status(code),
         };
-        let mut answer = (status, Json(json!({ "error": error }))).into_response();
+        // Problem details (RFC 9457), and our code beside them.
+        let problem = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "detail": message,
+            "error": error,
+        });
+        let mut answer = (status, Json(problem)).into_response();
         if code == RefusalCode::RateLimited {
             // Every bucket gets a token back within a second.
             answer
@@ -100,6 +108,26 @@ impl IntoResponse for HttpError {
         answer.extensions_mut().insert(Refused(refusal));
         answer
     }
+}
+
+/// Media type of problem details (RFC 9457 §3).
+const PROBLEM: &str = "application/problem+json";
+
+/// Whether a request names problem details among what it accepts.
+pub(super) fn accepts_problems(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    accepted.filter_map(|accept| accept.to_str().ok()).any(|accept| {
+        accept
+            .split([',', ';'])
+            .any(|part| part.trim().eq_ignore_ascii_case(PROBLEM))
+    })
+}
+
+/// Calls an error what the request asked for. For all others it is JSON.
+pub(super) fn name_problem(answer: &mut Response) {
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
 }
 
 impl From<PageIdError> for HttpError {

@@ -307,7 +307,7 @@ pub fn router(app: App) -> Router {
         .layer(from_fn_with_state(app.clone(), not_too_often))
         .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(cors(app.around.access.authenticator()))
-        .layer(CompressionLayer::new().gzip(true))
+        .layer(CompressionLayer::new().gzip(true).zstd(true))
         .layer(limit);
     let y_sweet = Router::new()
         .route("/ready", get(y_sweet::ready))

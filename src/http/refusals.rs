@@ -11,7 +11,11 @@ use axum::{
 use percent_encoding::percent_decode_str;
 use storage::PageId;
 
-use super::{App, now};
+use super::{
+    App,
+    error::{accepts_problems, name_problem},
+    now,
+};
 use crate::{
     access::Note,
     auth::complaints,
@@ -30,10 +34,14 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let page = page_in(request.uri().path());
     let address = app.address(&request);
     let origin = request.headers().get(header::ORIGIN).cloned();
+    let accepts_problems = accepts_problems(request.headers());
     let mut answer = next.run(request).await;
     let Some(Refused(refusal)) = answer.extensions_mut().remove::<Refused>() else {
         return answer;
     };
+    if accepts_problems {
+        name_problem(&mut answer);
+    }
     let Some(remedy) = remedy(refusal.code, &method) else {
         return answer;
     };

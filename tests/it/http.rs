@@ -418,6 +418,27 @@ async fn every_error_is_json() {
 }
 
 #[tokio::test]
+async fn errors_are_problem_details_with_a_code() {
+    let server = TestServer::start(&[]).await;
+    let accept = "application/problem+json;q=0.9, text/plain";
+    let asked = get_with(server.address, "/api/pages/none", &[("accept", accept)]).await;
+    assert_eq!(asked.header("content-type"), "application/problem+json");
+    assert_eq!(
+        asked.json(),
+        json!({
+            "type": "about:blank",
+            "title": "Not Found",
+            "status": 404,
+            "detail": "there is no such page",
+            "error": { "code": "not_found", "message": "there is no such page", "retryable": false },
+        })
+    );
+    let unasked = get(server.address, "/api/pages/none").await;
+    assert_eq!(unasked.header("content-type"), "application/json");
+    assert_eq!(unasked.json(), asked.json());
+}
+
+#[tokio::test]
 async fn a_large_answer_is_compressed_for_those_who_want_it() {
     let server = TestServer::start(&[]).await;
     let text = "all work and no play ".repeat(500);
@@ -430,6 +451,10 @@ async fn a_large_answer_is_compressed_for_those_who_want_it() {
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&packed.body[..]), &mut unpacked)
         .expect("gzip");
     assert_eq!(unpacked, text);
+    let packed = get_with(server.address, path, &[("accept-encoding", "gzip, zstd")]).await;
+    assert_eq!(packed.header("content-encoding"), "zstd");
+    let unpacked = zstd::decode_all(&packed.body[..]).expect("zstd");
+    assert_eq!(unpacked, text.as_bytes());
     assert_eq!(get(server.address, path).await.text(), text);
 }
 
