@@ -1,6 +1,7 @@
 //! What the base of a save may be, among the contents that its author may have had.
 
 use crdt::Nearest;
+use serde_json::value::RawValue;
 use storage::Seq;
 
 use super::{Bases, Content, Refusal, RefusalCode, Versions};
@@ -15,6 +16,7 @@ pub(super) fn known_base(versions: &Versions, base: Seq) -> Result<Bases, Refusa
     })?;
     Ok(Bases {
         contents: vec![content.clone()],
+        has_nothing: false,
         are_certain: true,
     })
 }
@@ -22,24 +24,40 @@ pub(super) fn known_base(versions: &Versions, base: Seq) -> Result<Bases, Refusa
 /// Of what an author may have had the one that is nearest to what it saves, and whether it is certain: looked for here, so that a reader is
 /// not sent all of them.
 pub(super) async fn nearest(bases: Bases, saved: Content) -> Option<(Content, bool)> {
-    let Bases {
-        mut contents,
-        are_certain,
-    } = bases;
-    if contents.len() < 2 {
-        return Some((contents.pop()?, are_certain));
+    if bases.contents.is_empty() {
+        return None;
     }
-    let looking = tokio::task::spawn_blocking(move || nearest_of(contents, &saved));
+    let looking = tokio::task::spawn_blocking(move || nearest_of(bases, &saved));
     // Nothing in it panics; without a base nothing is deleted.
-    let (content, is_certain) = looking.await.unwrap_or_default()?;
-    Some((content, is_certain && are_certain))
+    looking.await.unwrap_or_default()
 }
 
 /// The same at once.
-pub(in crate::events) fn nearest_of(mut contents: Vec<Content>, saved: &Content) -> Option<(Content, bool)> {
+pub(in crate::events) fn nearest_of(bases: Bases, saved: &Content) -> Option<(Content, bool)> {
+    let Bases {
+        mut contents,
+        has_nothing,
+        are_certain,
+    } = bases;
+    // Who may have had a copy that is not known here had that rather than nothing.
+    if has_nothing && are_certain && !contents.is_empty() {
+        contents.push(nothing_like(saved));
+    }
+    if contents.len() < 2 {
+        return Some((contents.pop()?, are_certain));
+    }
     let texts: Vec<String> = contents.iter().map(text).collect();
     let Nearest { index, is_certain } = crdt::nearest(texts.iter().map(String::as_str), &text(saved))?;
-    Some((contents.swap_remove(index), is_certain))
+    Some((contents.swap_remove(index), is_certain && are_certain))
+}
+
+/// What an author shows of an empty page who saves contents like this one.
+fn nothing_like(saved: &Content) -> Content {
+    let nothing = match saved.get().starts_with('{') {
+        true => r#"{"type":"doc","content":[]}"#,
+        false => r#""""#,
+    };
+    RawValue::from_string(nothing.to_owned()).map_or_else(|_| saved.clone(), Content::from)
 }
 
 /// What is compared: of a text the text itself.

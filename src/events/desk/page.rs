@@ -325,6 +325,7 @@ impl Desk {
                 (Some(versions), None) => versions.bases(author),
                 (None, _) => Bases {
                     contents: Vec::new(),
+                    has_nothing: false,
                     are_certain: false,
                 },
             };

@@ -54,8 +54,10 @@ impl Version {
 struct Author {
     /// The latest version when it came: it may have had that or any earlier one.
     came_at: u64,
-    /// The page was empty then, so its first save may be of a content that is known to the application alone.
+    /// The page was empty then, and that may be what it shows until it has saved.
     came_to_nothing: bool,
+    /// Its next save may be of a content that is not known here: of an empty page the application may have had a copy.
+    is_uncertain: bool,
     /// It is being asked for a sign of life, and whether it was sent a version before.
     pinged: Option<bool>,
     /// What it may have had when it went on in this form, the latest first.
@@ -87,6 +89,8 @@ pub struct Versions {
 pub struct Bases {
     /// The contents that its author may have had, the latest first.
     pub contents: Vec<Content>,
+    /// Whether it may have had nothing, as the page was when it came.
+    pub has_nothing: bool,
     /// Whether it is certain that the author had one of them. If not, nothing is deleted.
     pub are_certain: bool,
 }
@@ -106,6 +110,7 @@ impl Carried {
         Self {
             bases: Bases {
                 contents: Vec::new(),
+                has_nothing: false,
                 are_certain: false,
             },
             has_latest: false,
@@ -144,6 +149,7 @@ impl Versions {
         self.authors.entry(author).or_insert(Author {
             came_at,
             came_to_nothing: to_nothing,
+            is_uncertain: to_nothing,
             pinged: None,
             carried: Vec::new(),
             sent: BTreeSet::new(),
@@ -160,7 +166,8 @@ impl Versions {
         let Carried { bases, has_latest } = carried;
         let author = self.authors.entry(author).or_insert(Author {
             came_at: 0,
-            came_to_nothing: !bases.are_certain,
+            came_to_nothing: bases.has_nothing,
+            is_uncertain: !bases.are_certain,
             pinged: None,
             carried: bases.contents,
             sent: BTreeSet::new(),
@@ -194,7 +201,7 @@ impl Versions {
         if let Some(author) = self.authors.get_mut(&author)
             && author.pinged.take() == Some(true)
         {
-            author.came_to_nothing = false;
+            author.is_uncertain = false;
         }
     }
 
@@ -245,7 +252,7 @@ impl Versions {
             // What it may have had is not all known any more.
             self.bytes -= author.bytes();
             author.carried.clear();
-            author.came_to_nothing = true;
+            author.is_uncertain = true;
             self.bytes += author.bytes();
         }
         while self.bytes > bytes {
@@ -346,6 +353,7 @@ impl Versions {
         let Some(author) = self.authors.get(&author) else {
             return Bases {
                 contents: Vec::new(),
+                has_nothing: false,
                 are_certain: false,
             };
         };
@@ -370,8 +378,9 @@ impl Versions {
         }
         Bases {
             contents,
+            has_nothing: author.came_to_nothing && !author.has_saved,
             // Who came to an empty page may have had the application's own copy of it, which was never seen here.
-            are_certain: !author.came_to_nothing || author.has_saved,
+            are_certain: !author.is_uncertain || author.has_saved,
         }
     }
 

@@ -5,6 +5,7 @@ mod crossings;
 use serde_json::value::RawValue;
 
 use super::*;
+use crate::events::desk::nearest_of;
 
 const ADA: SocketId = SocketId(1);
 const BEN: SocketId = SocketId(2);
@@ -155,6 +156,7 @@ fn who_goes_on_in_another_form_takes_along_what_it_may_have_had() {
     let carried = Carried {
         bases: Bases {
             contents: vec![huge],
+            has_nothing: false,
             are_certain: true,
         },
         has_latest: true,
@@ -178,6 +180,34 @@ fn who_came_to_an_empty_page_is_not_certain_to_have_had_anything_before_its_firs
     let bases = versions.bases(BEN);
     assert_eq!(contents(&bases), ["from the application, by Ada"]);
     assert!(!bases.are_certain, "it may have crossed the save");
+}
+
+#[test]
+fn who_came_to_an_empty_page_may_show_it_empty_until_its_first_save() {
+    let mut versions = versions();
+    versions.came(ADA, true);
+    versions.learn(1, &text("written by others"));
+    assert_eq!(versions.send_latest(None), [ADA]);
+    versions.pinged(ADA);
+    versions.answered(ADA);
+    let base = |versions: &Versions, saved: &Content| {
+        let (base, is_certain) = nearest_of(versions.bases(ADA), saved).expect("a base");
+        (base.get().to_owned(), is_certain)
+    };
+    // It was busy when that came.
+    let nothing = (r#""""#.to_owned(), true);
+    assert_eq!(base(&versions, &text("mine alone")), nothing);
+    let theirs = (text("written by others").get().to_owned(), true);
+    assert_eq!(base(&versions, &text("written by others and me")), theirs);
+    assert_eq!(base(&versions, &text("written by others")), theirs);
+    let document =
+        r#"{"type":"doc","content":[{"type":"paragraph","content":[{"type":"text","text":"x"}]}]}"#;
+    let document = RawValue::from_string(document.to_owned()).expect("JSON").into();
+    let nothing = (r#"{"type":"doc","content":[]}"#.to_owned(), true);
+    assert_eq!(base(&versions, &document), nothing);
+    save(&mut versions, ADA, "mine", None, (2, "mine written by others"));
+    let later = base(&versions, &text("more"));
+    assert_eq!(later.0, text("mine").get(), "and not nothing any more");
 }
 
 #[test]
