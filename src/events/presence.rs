@@ -50,7 +50,8 @@ pub struct Presence {
 
 #[derive(Default)]
 struct State {
-    pages: BTreeMap<RoomName, Page>,
+    /// In boxes: a node of the map has place for eleven.
+    pages: BTreeMap<RoomName, Box<Page>>,
     /// The pages at which each socket is.
     sockets: BTreeMap<SocketId, BTreeSet<RoomName>>,
     due: BTreeSet<(Instant, RoomName)>,
@@ -121,7 +122,7 @@ impl Presence {
     fn at<T>(&self, room: &RoomName, change: impl FnOnce(&mut Page, Instant, &mut Letters) -> T) -> T {
         let (mut state, now) = (self.state(), now());
         let entry = state.pages.entry(room.clone());
-        let page = entry.or_insert_with(|| Page::new(room, self.keys.clone()));
+        let page = entry.or_insert_with(|| Box::new(Page::new(room, self.keys.clone())));
         let mut told = Letters::new();
         let changed = change(page, now, &mut told);
         self.settle(&mut state, now, room, told);
