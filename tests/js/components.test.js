@@ -216,6 +216,10 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       await until('it is told', () => ada.shown.color === 'red' && ada.shown.title === 'one two three')
       const told = await ada.next('component:updated')
       assert.equal(told.updatedBy, null)
+      for (let n = 0; n < 4; n++) {
+        data.set('count', n)
+        await until('each of its edits is told', () => ada.shown.count === n)
+      }
       // Deleted there, and updated here at the same time: it is gone, and who has updated it hears so.
       await ada.does('component:nested-create', { componentId, rowId: 'r1', nestedComponent: { id: 'n1' } })
       await until('it is there', () => data.get('rows').get(0).get('components').length === 1)

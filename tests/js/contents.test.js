@@ -73,6 +73,18 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       assert.ok(ben.told.some(told => told.userId === 'ada'), 'it is said whose save it was')
     })
 
+    test('what Yjs clients write is sent edit after edit, to who has saved and to who has not', async () => {
+      const pageId = freshPage()
+      const [ada, ben] = [await connect('ada', pageId, transports), await connect('ben', pageId, transports)]
+      await ada.save('saved')
+      await until('Ben has it', () => ben.shown === 'saved')
+      const text = (await yjs('cleo', pageId)).getText('content')
+      for (let n = 0; n < 4; n++) {
+        text.insert(0, `${n} `)
+        await until(() => `both have ${text}: ${ada.shown}, ${ben.shown}`, () => [ada, ben].every(({ shown }) => shown === text.toString()))
+      }
+    })
+
     test('who loads again sees the merge, and an empty page says nothing', async () => {
       const pageId = freshPage()
       const ada = await connect('ada', pageId, transports)

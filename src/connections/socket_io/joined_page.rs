@@ -189,11 +189,15 @@ impl JoinedPage {
                     self.words.ask(state_vector.clone(), frames);
                 }
                 if is_hello {
+                    self.follow(state_vector);
                     self.tell_joined(frames);
                 }
             }
             ServerMessage::SyncStep2(update) if self.is_asked => {
                 self.is_asked = false;
+                if let Some(authorship) = &self.authorship {
+                    authorship.page_changed();
+                }
                 if let Some(question) = self.questions.pop_front() {
                     self.answered(question, update.clone(), frames);
                 }
@@ -218,6 +222,17 @@ impl JoinedPage {
             | ServerMessage::Receipts { .. }
             | ServerMessage::QueryAwareness
             | ServerMessage::Stateless(_) => {}
+        }
+    }
+
+    /// Asks for what there is beyond that, if nobody asks for more: only who has asked is told what others edit.
+    fn follow(&mut self, state_vector: &Bytes) {
+        if self.questions.is_empty() {
+            self.questions.push_back(Question {
+                ack: None,
+                state_vector: state_vector.clone(),
+                joins: None,
+            });
         }
     }
 
