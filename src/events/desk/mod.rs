@@ -57,6 +57,7 @@ pub struct PreparedSave {
     pub update: Bytes,
     saved: Content,
     base: Option<Content>,
+    is_certain: bool,
     merged: Content,
     differs: bool,
     user: Option<String>,
@@ -203,6 +204,7 @@ impl PreparedSave {
                 let saved = SavedContent {
                     content: &self.saved,
                     base: self.base.as_ref(),
+                    is_certain: self.is_certain,
                     outcome: (seq, &self.merged),
                     differs: self.differs,
                 };

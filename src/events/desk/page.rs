@@ -362,6 +362,7 @@ impl Desk {
         Ok(PreparedSave {
             update,
             saved,
+            is_certain: nearest.as_ref().is_some_and(|(_, is_certain)| *is_certain),
             base: base.and(nearest).map(|(content, _)| content),
             user,
             merged: content.into(),

@@ -125,6 +125,8 @@ pub struct SavedContent<'a> {
     pub content: &'a Content,
     /// What it was made from, if that is known.
     pub base: Option<&'a Content>,
+    /// Whether it is certain that it was made from that.
+    pub is_certain: bool,
     /// What came of it, when the page had this sequence number.
     pub outcome: (Seq, &'a Content),
     /// Whether that is another content.
@@ -304,7 +306,8 @@ impl Versions {
         let latest = self.latest;
         if let Some(author) = self.authors.get_mut(&id) {
             self.bytes -= author.bytes();
-            if let Some(base) = base {
+            // Who may have had something else may not have been reached by that either.
+            if let Some(base) = base.filter(|_| saved.is_certain) {
                 author.sent.retain(|sent| *sent > base);
             }
             let carried = author.carried.iter();

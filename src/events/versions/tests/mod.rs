@@ -28,7 +28,7 @@ fn contents(bases: &Bases) -> Vec<String> {
     contents.map(text).collect()
 }
 
-/// A save of `content`, made from `base`, of which `outcome` came.
+/// A save of `content`, made from `base` for certain, of which `outcome` came.
 fn save(versions: &mut Versions, author: SocketId, content: &str, base: Option<&str>, outcome: (Seq, &str)) {
     let (content, base, merged) = (text(content), base.map(text), text(outcome.1));
     versions.saved(
@@ -36,6 +36,7 @@ fn save(versions: &mut Versions, author: SocketId, content: &str, base: Option<&
         SavedContent {
             content: &content,
             base: base.as_ref(),
+            is_certain: true,
             outcome: (outcome.0, &merged),
             differs: content.get() != merged.get(),
         },
@@ -208,6 +209,28 @@ fn who_came_to_an_empty_page_may_show_it_empty_until_its_first_save() {
     save(&mut versions, ADA, "mine", None, (2, "mine written by others"));
     let later = base(&versions, &text("more"));
     assert_eq!(later.0, text("mine").get(), "and not nothing any more");
+}
+
+#[test]
+fn what_an_author_was_sent_may_be_on_its_way_to_it_where_it_is_not_certain_what_it_had() {
+    let mut versions = versions();
+    versions.came(ADA, true);
+    versions.learn(1, &text("by others"));
+    assert_eq!(versions.send_latest(None), [ADA]);
+    let (saved, base) = (text("of the application and mine"), text("by others"));
+    versions.saved(
+        ADA,
+        SavedContent {
+            content: &saved,
+            base: Some(&base),
+            is_certain: false,
+            outcome: (2, &text("of the application and mine by others")),
+            differs: true,
+        },
+    );
+    // It shows that only now, without what it has saved.
+    let (base, is_certain) = nearest_of(versions.bases(ADA), &text("by others and more")).expect("a base");
+    assert_eq!((base.get(), is_certain), (text("by others").get(), true));
 }
 
 #[test]
