@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use imara_diff::{Algorithm, Diff, InternedInput, Interner};
 
-use super::json::longest_rising;
+use super::rising::longest_rising;
 use super::words::refined;
 
 /// A place where two sequences differ: `new` stands where `old` stood.

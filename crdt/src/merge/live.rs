@@ -12,8 +12,8 @@ use yrs::{
 };
 
 use super::is_same;
-use super::json::any;
 use super::marks::format_text;
+use super::things::any;
 use crate::content::nodes::{Marks, Node, Unit, is_text, read_text};
 use crate::content::xml;
 

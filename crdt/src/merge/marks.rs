@@ -7,8 +7,8 @@ use serde_json::Value;
 use yrs::types::{Attrs, Delta};
 use yrs::{Any, In, Text, TextRef, TransactionMut, XmlTextRef};
 
-use super::json::any;
 use super::live::width;
+use super::things::any;
 use crate::content::nodes::{Marks, Unit, read_text};
 use crate::content::xml;
 

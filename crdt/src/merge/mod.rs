@@ -23,9 +23,11 @@ mod live;
 mod marks;
 mod nearness;
 mod refusal;
+mod rising;
 mod row;
 mod shown;
 mod text;
+mod things;
 mod tree;
 mod values;
 mod words;
@@ -42,16 +44,17 @@ pub use base::{Candidate, Nearest, nearest};
 pub use edits::SmallEdit;
 pub use format::Format;
 use format::string;
-pub use json::{COMPONENT_FIELD, ComponentChange, ORDER, thing_id};
+pub use json::{COMPONENT_FIELD, ComponentChange};
 pub use nearness::nearest_object;
 pub use refusal::{MergeError, MergeRefusal};
 pub use shown::thing_in;
+pub use things::{ORDER, thing_id};
 
 use crate::content::nodes;
 use crate::content::{self, FieldType, Form, xml};
 use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
-use json::is_same;
+use things::is_same;
 
 /// A save of a whole content.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -223,7 +226,7 @@ impl View {
     pub fn component(&self) -> Result<Value, ViewError> {
         self.read(COMPONENT_FIELD, |transaction| {
             match content::root(transaction, COMPONENT_FIELD) {
-                Some(map) => Value::Object(json::shown_map(transaction, &map.into())),
+                Some(map) => Value::Object(things::shown_map(transaction, &map.into())),
                 None => Value::Object(Object::new()),
             }
         })

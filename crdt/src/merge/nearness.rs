@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map as Object, Value};
 
 use super::base::{INSERTED, words};
-use super::json::{ids, is_same};
+use super::things::{ids, is_same};
 
 /// The index of the object whose properties are nearest to `saved`, which has only some of them; of equally near ones the first.
 ///

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use fractional_index::FractionalIndex;
 use yrs::MapRef;
 
-use super::json::Thing;
+use super::things::Thing;
 
 /// The things of a list, each linked to its neighbours.
 pub(super) struct Row {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map as Object, Value};
 
-use super::json::{MAX_DEPTH, ids, thing_id};
+use super::things::{MAX_DEPTH, ids, thing_id};
 
 /// The thing with these ids, each anywhere in the one before; without any the component itself. O(size).
 pub fn thing_in<'a>(component: &'a Value, path: &[String]) -> Option<&'a Object<String, Value>> {

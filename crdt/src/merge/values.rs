@@ -8,7 +8,7 @@ use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, T
 
 use super::diff::{Edit, Mapping, carried_over, hunks};
 use super::edits::{write_item, write_key};
-use super::json::any;
+use super::things::any;
 use super::{Format, MergeError, MergeRefusal, Merged, Outcome, Save, is_same, text, thing_id};
 use crate::content::{self, FieldType};
 use crate::state_vector::ClientId;

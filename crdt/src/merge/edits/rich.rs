@@ -11,8 +11,8 @@ use super::{Editing, Path};
 use crate::content::nodes::{self, Node, Unit};
 use crate::content::{FieldType, html, markdown, prosemirror, xml};
 use crate::merge::MergeRefusal;
-use crate::merge::json::any;
 use crate::merge::live::{self, Change};
+use crate::merge::things::any;
 
 /// Stands for what is no character.
 const NO_CHARACTER: char = '\u{fffc}';

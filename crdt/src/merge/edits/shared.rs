@@ -5,7 +5,7 @@
 use serde_json::{Map as Object, Value};
 use yrs::{Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, TransactionMut};
 
-use crate::merge::json::any;
+use crate::merge::things::any;
 
 /// Sets a value of a map.
 pub(in crate::merge) fn write_key(
