@@ -148,7 +148,7 @@ async function document (server, seed, gc = true) {
     written = documentWritten(documentOf(...logs, ...states))
     whole = await asked(server, page)
     return providers.length === 0 || [whole, ...states].every(state => documentWritten(documentOf(state)) === written)
-  }, 5_000).catch(() => {})
+  }, 30_000).catch(() => {})
   for (const provider of providers) provider.dispose()
 
   const reference = documentOf(whole)
