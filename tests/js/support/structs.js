@@ -129,3 +129,30 @@ export function sayable (doc) {
   // Half a character is written as an escape, alone; over HTTP it is U+FFFD.
   return JSON.parse(JSON.stringify(Object.fromEntries(said)).replace(/\\ud[89a-f][0-9a-f]{2}/g, '\ufffd'))
 }
+
+/**
+ * Whether Yjs has written a struct whose right neighbour stands before its left one, within one run of one client (an undo does that):
+ * its own replicas then differ in order, depending on what they merge at once.
+ */
+export function isTwisted (updates) {
+  const items = new Map()
+  for (const update of updates) {
+    for (const { id, length, origin, rightOrigin } of Y.decodeUpdate(update).structs) {
+      if (!items.has(id.client)) items.set(id.client, new Map())
+      items.get(id.client).set(id.clock, { length, origin, rightOrigin })
+    }
+  }
+  for (const [client, structs] of items) {
+    const runs = new Map()
+    let run = 0
+    for (const [clock, { length, origin }] of [...structs].sort(([a], [b]) => a - b)) {
+      if (origin?.client !== client || origin.clock !== clock - 1) run++
+      for (let at = clock; at < clock + length; at++) runs.set(at, run)
+    }
+    for (const { origin, rightOrigin } of structs.values()) {
+      const areOfClient = origin?.client === client && rightOrigin?.client === client
+      if (areOfClient && rightOrigin.clock <= origin.clock && runs.get(origin.clock) === runs.get(rightOrigin.clock)) return true
+    }
+  }
+  return false
+}
