@@ -3,7 +3,7 @@
 //! | JSON | in the document |
 //! |---|---|
 //! | object | map |
-//! | list of objects that each have an `id` of their own; empty list | list of maps, in the order of [`ORDER`](super::ORDER) |
+//! | list of objects that each have an `id` of their own; empty list | list of maps, in the order of [`ORDER`] |
 //! | string of several words | text |
 //! | everything else | plain value, of which the later one counts |
 //!
