@@ -59,7 +59,7 @@ const PEERS = {
 async function withServer (peer, measure) {
   const folder = mkdtempSync(join(tmpdir(), 'pageroom-events-'))
   const port = await freePort()
-  const env = { ...process.env, HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: 'memory:', PAGEROOM_LOG: 'error', NODE_ENV: 'production' }
+  const env = { ...process.env, HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: 'memory:', RUST_LOG: 'error', NODE_ENV: 'production' }
   const child = spawn('taskset', ['-c', settings.serverCpu, ...PEERS[peer].command(port)], { env, cwd: folder, stdio: 'ignore' })
   const ended = new Promise(resolve => child.once('exit', resolve))
   try {

@@ -102,7 +102,7 @@ const peers = {
   pageroom: async (folder, databaseUrl = `sqlite://${join(folder, 'pageroom.db')}`) => {
     const port = freshPort()
     const env = {
-      HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: databaseUrl, PAGEROOM_LOG: 'warn',
+      HOST: '127.0.0.1', PORT: String(port), DATABASE_URL: databaseUrl, RUST_LOG: 'warn',
       // The figures ask what the server can do, not what it allows.
       PAGEROOM_MAX_UPDATES_PER_SECOND: '0'
     }

@@ -12,7 +12,7 @@ import * as Y from 'yjs'
 
 import { CONFIRMING, Client, disposeClients } from './support/clients.js'
 import { contentOfUpdate } from './support/content.js'
-import { Cluster, POSTGRES_BIN, dropDatabase, freshDatabase, sql } from './support/postgres.js'
+import { Cluster, POSTGRES_BIN, serverOnFreshDatabase, sql } from './support/postgres.js'
 import { RawClient, disposeRawClients, hex, syncStep1, syncUpdate } from './support/raw.js'
 import { Server } from './support/server.js'
 import { freshPage } from './support/suite.js'
@@ -57,19 +57,8 @@ describe('PostgreSQL', {
   before(async () => { cluster = await Cluster.start() })
   after(() => cluster.dispose())
 
-  async function serverOnFreshDatabase (t, env) {
-    const url = await freshDatabase(cluster.url)
-    const server = await Server.start({ databaseUrl: url, env })
-    t.after(async () => {
-      await server.dispose()
-      await cluster.up()
-      await dropDatabase(url, cluster.url)
-    })
-    return { server, url }
-  }
-
   test('stopped at once in the middle of typing and started again', async t => {
-    const { server } = await serverOnFreshDatabase(t)
+    const { server } = await serverOnFreshDatabase(t, cluster)
     const page = freshPage('outage')
     const stored = freshPage('stored')
     const before = await author(server, stored, 7)
@@ -122,7 +111,7 @@ describe('PostgreSQL', {
   })
 
   test('a store that hangs: others get edits at once, the author no acknowledgement until it answers', async t => {
-    const { server, url } = await serverOnFreshDatabase(t)
+    const { server, url } = await serverOnFreshDatabase(t, cluster)
     const page = freshPage('hangs')
     const ada = await author(server, page, 21)
     ada.type('first ')
@@ -139,7 +128,7 @@ describe('PostgreSQL', {
   })
 
   test('a store call that fails in between costs no acknowledgement', async t => {
-    const { server, url } = await serverOnFreshDatabase(t)
+    const { server, url } = await serverOnFreshDatabase(t, cluster)
     const page = freshPage('hiccup')
     const ada = await author(server, page, 31)
     for (let i = 0; i < 10; i++) {
@@ -157,7 +146,7 @@ describe('PostgreSQL', {
   })
 
   test('two who join while the page loads slowly meet in one document', async t => {
-    const { server, url } = await serverOnFreshDatabase(t)
+    const { server, url } = await serverOnFreshDatabase(t, cluster)
     const page = freshPage('slow-load')
     const before = await author(server, page, 41)
     before.type('old ')
@@ -185,7 +174,7 @@ describe('PostgreSQL', {
   })
 
   test('asked to stop while the store is down, the server ends within its deadline', async t => {
-    const { server } = await serverOnFreshDatabase(t, { PAGEROOM_SHUTDOWN_DEADLINE_SECONDS: '3' })
+    const { server } = await serverOnFreshDatabase(t, cluster, { PAGEROOM_SHUTDOWN_DEADLINE_SECONDS: '3' })
     const page = freshPage('stop')
     const ada = await new Client(server, page).whenSynced()
     ada.insertText(0, 'stored')

@@ -5,8 +5,7 @@ import { describe, test, after, before } from 'node:test'
 import assert from 'node:assert/strict'
 
 import { io } from './support/asyncapi.js'
-import { Cluster, POSTGRES_BIN, dropDatabase, freshDatabase } from './support/postgres.js'
-import { Server } from './support/server.js'
+import { Cluster, POSTGRES_BIN, serverOnFreshDatabase } from './support/postgres.js'
 import { freshPage } from './support/suite.js'
 import { JWT_SECRET, tokenFor } from './support/tokens.js'
 import { holdsFor, until, within } from './support/wait.js'
@@ -31,15 +30,9 @@ describe('PostgreSQL', {
   after(() => cluster.dispose())
 
   async function begin (t) {
-    const url = await freshDatabase(cluster.url)
-    const server = await Server.start({ databaseUrl: url, env: { JWT_SECRET } })
     const sockets = []
-    t.after(async () => {
-      for (const socket of sockets) socket.disconnect()
-      await server.dispose()
-      await cluster.up()
-      await dropDatabase(url, cluster.url)
-    })
+    t.after(() => { for (const socket of sockets) socket.disconnect() })
+    const { server, url } = await serverOnFreshDatabase(t, cluster, { JWT_SECRET })
     /** A client that remembers all that it is told. */
     const connect = async (user, role = 'edit') => {
       const auth = { token: tokenFor(user, { '*': role }) }

@@ -10,13 +10,11 @@ import { Collaboration } from '@tiptap/extension-collaboration'
 import { StarterKit } from '@tiptap/starter-kit'
 import Quill from 'quill'
 import { QuillBinding } from 'y-quill'
-import * as Y from 'yjs'
 
 import { Server } from '../support/server.js'
 import { until } from '../support/wait.js'
-import { PROVIDERS } from './support/providers.js'
+import { joined } from './support/joined.js'
 
-const [provider] = PROVIDERS
 const starterKit = StarterKit.configure({ undoRedo: false })
 
 let server
@@ -26,21 +24,16 @@ after(() => server?.dispose())
 const ended = []
 after(() => ended.reverse().forEach(end => end()))
 
-async function joined (page) {
-  const doc = new Y.Doc()
-  const connection = provider.connect(server.url, page, doc)
-  ended.push(() => {
-    connection.destroy()
-    doc.destroy()
-  })
-  await until('the page', () => connection.synced)
-  return { doc, awareness: connection.awareness }
+async function opened (page) {
+  const { doc, awareness, leave } = await joined(server, page)
+  ended.push(leave)
+  return { doc, awareness }
 }
 
 const element = () => document.body.appendChild(document.createElement('div'))
 
 async function tiptap (page) {
-  const { doc } = await joined(page)
+  const { doc } = await opened(page)
   const editor = new Editor({ element: element(), extensions: [starterKit, Collaboration.configure({ document: doc })] })
   ended.push(() => editor.destroy())
   return editor
@@ -152,7 +145,7 @@ test('what an assistant writes grows in an open editor', async () => {
 
 test('what Quill writes is read as a delta, as HTML and as Markdown', async () => {
   const page = 'backend-quill'
-  const { doc, awareness } = await joined(page)
+  const { doc, awareness } = await opened(page)
   const quill = new Quill(element())
   const binding = new QuillBinding(doc.getText('quill'), quill, awareness)
   ended.push(() => binding.destroy())

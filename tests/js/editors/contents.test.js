@@ -13,13 +13,10 @@ import { Mention } from '@tiptap/extension-mention'
 import { TableKit } from '@tiptap/extension-table'
 import { StarterKit } from '@tiptap/starter-kit'
 import { io } from 'socket.io-client'
-import * as Y from 'yjs'
 
 import { Server } from '../support/server.js'
 import { until, within } from '../support/wait.js'
-import { PROVIDERS } from './support/providers.js'
-
-const [provider] = PROVIDERS
+import { joined } from './support/joined.js'
 
 const NODES = [Image.configure({ inline: false }), TaskList, TaskItem.configure({ nested: true }), TableKit, Mention]
 
@@ -47,13 +44,8 @@ function editorWith (options) {
 
 /** Tiptap with Collaboration on a page. */
 async function together (page, extensions = TOGETHER) {
-  const doc = new Y.Doc()
-  const connection = provider.connect(server.url, page, doc)
-  ended.push(() => {
-    connection.destroy()
-    doc.destroy()
-  })
-  await until('the page', () => connection.synced)
+  const { doc, leave } = await joined(server, page)
+  ended.push(leave)
   return editorWith({ extensions: [...extensions, Collaboration.configure({ document: doc })] })
 }
 

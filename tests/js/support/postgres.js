@@ -6,7 +6,7 @@ import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
-import { freePort } from './server.js'
+import { Server, freePort } from './server.js'
 import { until } from './wait.js'
 
 const run = promisify(execFile)
@@ -43,6 +43,18 @@ export async function freshDatabase (url = POSTGRES_URL) {
 
 export async function dropDatabase (own, url = POSTGRES_URL) {
   await sql(url, `DROP DATABASE IF EXISTS ${new URL(own).pathname.slice(1)} WITH (FORCE)`)
+}
+
+/** A server on a database of its own, for one test; afterwards the cluster is up again. */
+export async function serverOnFreshDatabase (t, cluster, env) {
+  const url = await freshDatabase(cluster.url)
+  const server = await Server.start({ databaseUrl: url, env })
+  t.after(async () => {
+    await server.dispose()
+    await cluster.up()
+    await dropDatabase(url, cluster.url)
+  })
+  return { server, url }
 }
 
 /** A cluster that belongs to one test. */
