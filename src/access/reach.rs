@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use storage::{PageId, PageRecord, SharedStore, StoreError};
+use storage::{IdRange, PageId, PageRecord, SharedStore, StoreError, prefix_range};
 
 use super::{Access, Source};
 use crate::auth::Identity;
@@ -52,6 +52,14 @@ impl Range {
                 // The name of a room without a document.
                 Err(_) => Ok(Vec::new()),
             },
+        }
+    }
+
+    /// The first and the last id there; `None` when no page has such an id.
+    pub fn ids(&self) -> Option<IdRange> {
+        match self {
+            Self::Prefix(prefix) => prefix_range(prefix),
+            Self::Page(id) => PageId::new(id).is_ok().then(|| (id.clone(), id.clone())),
         }
     }
 

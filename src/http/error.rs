@@ -53,7 +53,8 @@ impl HttpError {
         Refusal::new(RefusalCode::NotFound, "there is no such page").into()
     }
 
-    fn refusal(&self) -> Refusal {
+    /// The same for whoever is told it in another way.
+    pub(super) fn refusal(&self) -> Refusal {
         match self {
             Self::Refused(refusal) => refusal.clone(),
             Self::Precondition => Refusal::new(RefusalCode::Conflict, self.to_string()),

@@ -14,6 +14,7 @@ mod pages;
 mod past;
 mod permissions;
 mod presence;
+mod query;
 mod refusals;
 mod restore;
 mod rooms;
@@ -260,7 +261,10 @@ pub fn router(app: App) -> Router {
     };
     let rest = Router::new()
         .route("/api/pages", get(pages::list))
-        .route("/api/pages/{id}", get(pages::describe).delete(trash::delete))
+        .route(
+            "/api/pages/{id}",
+            get(pages::describe).delete(trash::delete).post(query::query),
+        )
         .route("/api/pages/{id}/restore", post(trash::restore))
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(content::read).put(content::put))

@@ -23,6 +23,7 @@ use super::{
     past::{self, When},
 };
 use crate::{
+    auth::Identity,
     reader::ReadError,
     rooms::{Condition, Refusal, RefusalCode, Role, heavily},
 };
@@ -77,37 +78,49 @@ pub(super) async fn list(
     let identity = app.identify(&headers, &uri).await?;
     let Query(listing) = query?;
     let limit = limit_of(listing.limit);
-    let reach = app.around.access.reach(&identity).await?;
-    let ranges = reach.remaining(&listing.prefix, listing.after.as_deref());
-    let mut visible = Vec::new();
-    let mut after = listing.after;
-    let mut more = false;
-    'listing: for range in ranges {
-        loop {
-            let records = range.pages(&app.store, after.as_deref(), limit).await?;
-            let is_last = records.len() < limit;
-            for record in records {
-                after = Some(record.page.as_str().to_owned());
-                let is_wanted = record.deleted_at.is_some() == listing.deleted;
-                // Pages that the asker may not see are skipped, so that a listing says nothing of them.
-                if is_wanted && app.may_list(&identity, &record).await? {
-                    visible.push(describe_record(&record));
-                }
-                if visible.len() == limit {
-                    more = true;
-                    break 'listing;
-                }
-            }
-            if is_last {
-                break;
-            }
-        }
-    }
-    let next = after.filter(|_| more);
-    Ok(Json(json!({ "pages": visible, "next": next })))
+    let listed = app.visible(&identity, &listing.prefix, listing.after, limit, listing.deleted);
+    let (records, next) = listed.await?;
+    let pages: Vec<_> = records.iter().map(describe_record).collect();
+    Ok(Json(json!({ "pages": pages, "next": next })))
 }
 
-fn describe_record(record: &PageRecord) -> Value {
+impl App {
+    /// Pages in id order that somebody may see, those in the trash or the others, and behind which one there may be more.
+    pub(super) async fn visible(
+        &self,
+        identity: &Identity,
+        prefix: &str,
+        mut after: Option<String>,
+        limit: usize,
+        deleted: bool,
+    ) -> Result<(Vec<PageRecord>, Option<String>), HttpError> {
+        let reach = self.around.access.reach(identity).await?;
+        let mut visible = Vec::new();
+        for range in reach.remaining(prefix, after.as_deref()) {
+            loop {
+                let records = range.pages(&self.store, after.as_deref(), limit).await?;
+                let is_last = records.len() < limit;
+                for record in records {
+                    after = Some(record.page.as_str().to_owned());
+                    let is_wanted = record.deleted_at.is_some() == deleted;
+                    // Pages that the asker may not see are skipped, so that a listing says nothing of them.
+                    if is_wanted && self.may_list(identity, &record).await? {
+                        visible.push(record);
+                    }
+                    if visible.len() == limit {
+                        return Ok((visible, after));
+                    }
+                }
+                if is_last {
+                    break;
+                }
+            }
+        }
+        Ok((visible, None))
+    }
+}
+
+pub(super) fn describe_record(record: &PageRecord) -> Value {
     let mut described = json!({
         "pageId": record.page.as_str(),
         "generation": record.generation.0,

@@ -19,6 +19,7 @@
 //! 6. **Permissions are exact**: what [`AccessStore`] answers is what was committed last, by whichever process.
 //! 7. **Kept events are in order**: [`EventStore`] gives those of a room back by their offsets, byte for byte, and the oldest go first.
 //! 8. **The past is exact or absent**: [`HistoryStore::past`] gives every row once, in its order and with its author, or `None`.
+//! 9. **What a snapshot says can be found**: [`SearchStore`] finds a page by the words of its snapshot from the moment it is written.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
 //!
@@ -45,6 +46,7 @@ mod readable;
 mod rooms;
 mod rows;
 mod schema;
+mod search;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -67,10 +69,12 @@ pub use model::{
 };
 pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, open};
 pub use rooms::{RoomStore, RoomTables, SharedRoom};
+pub use rows::prefix_range;
+pub use search::{Found, IdRange, Search, SearchError, SearchStore};
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore {
+pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore + SearchStore {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 

@@ -10,9 +10,9 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    AddedVersion, AuditEntry, EventId, Generation, HistoryRecord, LastSeen, LoggedUpdate, NewVersion,
-    PageChange, PageChanges, PageId, PageRecord, Past, Permission, ReadEvent, Seq, SharedRoom, Snapshot,
-    StoreError, StoredPage, StoredSnapshot, UserRecord, Version, VersionKind,
+    AddedVersion, AuditEntry, EventId, Found, Generation, HistoryRecord, IdRange, LastSeen, LoggedUpdate,
+    NewVersion, PageChange, PageChanges, PageId, PageIdError, PageRecord, Past, Permission, ReadEvent, Seq,
+    SharedRoom, Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord, Version, VersionKind,
 };
 
 /// The head of a page's log.
@@ -65,9 +65,7 @@ pub(crate) struct SnapshotRow {
 
 impl HeadRow {
     pub(crate) fn into_record(self) -> Result<PageRecord, StoreError> {
-        let page = PageId::new(&self.page_id).map_err(|problem| StoreError::Statement {
-            reason: format!("a stored page has no valid id: {problem}"),
-        })?;
+        let page = PageId::new(&self.page_id).map_err(invalid_id)?;
         Ok(PageRecord {
             page,
             generation: Generation(self.generation.into()),
@@ -180,6 +178,11 @@ pub(crate) fn id_range(prefix: &str, after: Option<&str>) -> Option<(String, Str
     // No id has more than 255 bytes, so none with the prefix comes after this.
     let last = prefix.to_owned() + &"\u{10ffff}".repeat(PageId::MAX_BYTES / 4 + 1);
     Some((first, last))
+}
+
+/// All ids that start so. `None` when no id can.
+pub fn prefix_range(prefix: &str) -> Option<IdRange> {
+    id_range(prefix, None)
 }
 
 fn logged(seq: i64, data: Option<Vec<u8>>, label: Option<String>) -> LoggedUpdate {
@@ -419,6 +422,26 @@ pub(crate) fn history(rows: Vec<(i64, i64)>) -> HistoryRecord {
 pub(crate) fn long(rows: Vec<(String, i64)>) -> Vec<(PageId, Seq)> {
     let read = |(page, seq): (String, i64)| Some((PageId::new(&page).ok()?, count(seq)));
     rows.into_iter().filter_map(read).collect()
+}
+
+/// A page that has what is looked for, and how well it answers.
+pub(crate) fn found(rows: Vec<(String, f64)>) -> Result<Vec<Found>, StoreError> {
+    let read = |(page, score): (String, f64)| {
+        let page = PageId::new(&page).map_err(invalid_id)?;
+        Ok(Found { page, score })
+    };
+    rows.into_iter().map(read).collect()
+}
+
+pub(crate) fn searched_text(rows: Vec<(i64, String)>) -> Option<(Seq, String)> {
+    let (seq, text) = rows.into_iter().next()?;
+    Some((count(seq), text))
+}
+
+fn invalid_id(problem: PageIdError) -> StoreError {
+    StoreError::Statement {
+        reason: format!("a stored page has no valid id: {problem}"),
+    }
 }
 
 fn time(milliseconds: i64) -> SystemTime {

@@ -35,6 +35,7 @@ mod pagespace_access;
 mod patio;
 mod persistence;
 mod proxies;
+mod query;
 mod reader;
 mod recovery;
 mod rooms;

@@ -633,6 +633,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         5_323_593_449_497_966_489,
     ),
     (
+        "storage/migrations/postgres/0010_search.sql",
+        16_738_882_197_830_891_077,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -663,6 +667,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0009_permissions_by_user.sql",
         5_323_593_449_497_966_489,
+    ),
+    (
+        "storage/migrations/sqlite/0010_search.sql",
+        8_132_192_748_110_842_604,
     ),
 ];
 

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod history;
+mod search;
 
 use history::{PageHistory, StoredRow};
 

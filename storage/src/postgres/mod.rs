@@ -27,6 +27,7 @@ use crate::{
     open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
+    search::words,
 };
 
 mod access;
@@ -35,6 +36,7 @@ mod failure;
 mod history;
 mod lane;
 mod rooms;
+mod search;
 mod session;
 mod statements;
 
@@ -317,7 +319,8 @@ impl Store for PostgresStore {
             .bind(&*snapshot.state_vector)
             .bind(content)
             .bind(text)
-            .bind(self.keeps_history);
+            .bind(self.keeps_history)
+            .bind(words(&snapshot.text));
         let written = self.write_large(&self.compactor, bytes, vec![compact]).await?;
         Ok(match written.is_empty() {
             true => Compaction::Passed,

@@ -51,7 +51,7 @@ pub(super) const KNOWN: &str = "SELECT page_id FROM page_heads WHERE page_id = A
 
 /// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and takes the rows that it covers
 /// out of the log, with `$7` into the history. `$2` is the number of the last row covered, then come state, state vector, content and
-/// text. Answers with a row if the snapshot was written. The snapshot that is replaced becomes a base where the rows since the last one
+/// text; `$8` are its words. Answers with a row if the snapshot was written. The snapshot that is replaced becomes a base where the rows since the last one
 /// have grown as long as it is, or are not kept.
 pub(super) const COMPACT: &str = "
     WITH replaced AS (
@@ -67,6 +67,9 @@ pub(super) const COMPACT: &str = "
             content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
         WHERE excluded.seq > s.seq
         RETURNING page_id, seq
+    ), found_by AS (
+        INSERT INTO page_words (page_id, words) SELECT page_id, to_tsvector('simple', $8::text) FROM stored
+        ON CONFLICT (page_id) DO UPDATE SET words = excluded.words
     ), swallowed AS (
         DELETE FROM page_updates u USING stored WHERE u.page_id = stored.page_id AND u.seq <= stored.seq
         RETURNING u.page_id, u.seq, u.data, u.user_id, u.created_at

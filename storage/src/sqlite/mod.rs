@@ -33,6 +33,7 @@ use crate::{
     readable,
     rows::{self, HeadRow, SnapshotRow},
     schema,
+    search::words,
 };
 
 mod access;
@@ -42,6 +43,7 @@ mod file;
 mod history;
 mod parcel;
 mod rooms;
+mod search;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -277,7 +279,8 @@ impl Store for SqliteStore {
             .bind(&*snapshot.state_vector)
             .bind(content)
             .bind(text)
-            .bind(self.keeps_history);
+            .bind(self.keeps_history)
+            .bind(words(&snapshot.text));
         Ok(
             match self
                 .write(&self.compactor, bytes, vec![compact])

@@ -51,7 +51,7 @@ pub(super) const STORE_ROWS: &str = concat!("BEGIN IMMEDIATE;", append!(), answe
 
 /// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and takes the rows that it covers
 /// out of the log, with `$7` into the history. `$2` is the number of the last row covered, then come state, state vector, content and
-/// text. Answers with a row if the snapshot was written. (What is empty is bound as NULL.)
+/// text; `$8` are its words. Answers with a row if the snapshot was written. (What is empty is bound as NULL.)
 ///
 /// What goes into the history is noted before anything is changed: the snapshot that is replaced, where it is to be a base, and the size of
 /// the rows. A base weighs what is noted beyond them.
@@ -83,6 +83,9 @@ pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
         content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
     WHERE excluded.seq > page_snapshots.seq
     RETURNING 1;
+    INSERT OR REPLACE INTO page_words (rowid, words)
+    SELECT h.id, coalesce($8, '') FROM page_snapshots s CROSS JOIN page_heads h ON h.page_id = s.page_id
+    WHERE s.page_id = $1 AND s.seq = $2;
     INSERT INTO page_history (head_id, seq, data, user_id, created_at)
     SELECT u.head_id, u.seq, u.data, u.user_id, u.created_at
     FROM page_snapshots s CROSS JOIN page_heads h ON h.page_id = s.page_id

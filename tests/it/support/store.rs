@@ -12,9 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{
     AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
-    EventStore, HistoryLimits, HistoryRecord, HistoryStore, KeptQuery, LastSeen, LoggedUpdate, NewVersion,
-    PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RoomStore, Seq, SharedRoom,
-    SharedStore, Snapshot, Store, StoreError, StoredPage, UserRecord, Version, testing::Fault,
+    EventStore, Found, HistoryLimits, HistoryRecord, HistoryStore, IdRange, KeptQuery, LastSeen,
+    LoggedUpdate, NewVersion, PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent,
+    RoomStore, Search, SearchStore, Seq, SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage,
+    UserRecord, Version, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -164,6 +165,25 @@ impl AccessStore for SwitchedStore {
     async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
         pass(&self.writing).await?;
         self.store.forget_seen(room, user).await
+    }
+}
+
+#[async_trait]
+impl SearchStore for SwitchedStore {
+    async fn search(
+        &self,
+        search: &Search,
+        ranges: &[IdRange],
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.search(search, ranges, skip, limit).await
+    }
+
+    async fn searched_text(&self, page: &PageId) -> Result<Option<(Seq, String)>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.searched_text(page).await
     }
 }
 

@@ -20,6 +20,7 @@ mod events;
 mod history;
 mod reading;
 mod rooms;
+mod search;
 mod sharing;
 mod snapshots;
 
@@ -29,6 +30,7 @@ pub use events::*;
 pub use history::*;
 pub use reading::*;
 pub use rooms::*;
+pub use search::*;
 pub use sharing::*;
 pub use snapshots::*;
 
@@ -113,6 +115,9 @@ macro_rules! store_contract {
             versions_are_listed_newest_first_and_named_ones_keep_their_base
             two_stores_that_compact_at_once_archive_each_row_once
             histories_that_are_too_long_are_found
+            pages_are_found_by_the_words_of_their_snapshots
+            what_is_found_is_in_range_and_not_in_the_trash
+            no_text_and_no_search_is_an_error
             permissions_cover_a_page_by_its_id_and_by_prefix
             what_a_user_has_permissions_on_is_listed
             a_permission_takes_the_place_of_the_last_one_and_can_be_revoked
