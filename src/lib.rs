@@ -59,6 +59,9 @@
 //! asks for the nearest state before the one that is meant, and the rows from there on ([`storage::HistoryStore::past`]); [`history`] makes a
 //! document of them, and readers show it without keeping it. Versions, and forgetting, are the work of a task beside the edits.
 //!
+//! **A page is deleted.** In the [`trash`] it is closed to everybody and otherwise as it was. Purging it ends its room, if that is still in
+//! memory, and then deletes all that the store has of it. Whoever writes to it in another process is told another generation, and is rebuilt.
+//!
 //! **Events that are missed.** Every event that is told in a room has an offset ([`events::Epoch`] and a number that grows). A connection that
 //! is lost and comes back within `PAGEROOM_RECOVERY_SECONDS` goes on with its rooms and hears what it has missed. Events that rules
 //! keep ([`events::EventRules`]) are stored before they are acknowledged ([`events::History`]): who joins with `since: {epoch, offset}` hears them,
@@ -127,3 +130,4 @@ pub mod rooms;
 pub mod server;
 pub mod supervision;
 pub mod telemetry;
+pub mod trash;

@@ -34,6 +34,7 @@ use crate::{
     rooms::{Compactor, FirstContent, Registry, StoreWriter},
     supervision::Supervisor,
     telemetry::Metrics,
+    trash::Trash,
 };
 
 /// Why a server could not start.
@@ -173,6 +174,8 @@ impl Server {
             ending.clone(),
         )?;
         background.spawn("access", access.clone().watch());
+        let trash = Trash::new(store.clone(), registry.clone(), access.clone(), config.trash);
+        background.spawn("trash", trash.clone().keep_empty(ending.clone()));
         let hang_up = CancellationToken::new();
         let (draining, tasks) = (Arc::new(AtomicBool::new(false)), TaskTracker::new());
         let admissions = Admissions::new(config.connections);
@@ -212,6 +215,7 @@ impl Server {
             store: store.clone(),
             readers,
             past,
+            trash,
             gate,
             demo: config.demo,
             metrics_apart: metrics_listener.is_some(),

@@ -119,6 +119,8 @@ pub struct Config {
     pub store: StoreOptions,
     /// What of the past of pages is kept.
     pub history: HistoryConfig,
+    /// How long pages stay in the trash; `None` for ever.
+    pub trash: Option<Duration>,
     /// The store's writer.
     pub writer: WriterConfig,
     /// Who is who.
@@ -201,6 +203,7 @@ impl Settings {
             database_url: self.store.database_url.clone(),
             store,
             history: self.store.history(),
+            trash: self.store.trash(),
             writer: self.writer(),
             authenticator,
             access,

@@ -106,6 +106,9 @@ pub(crate) struct StoreSettings {
         value_name = "BYTES"
     )]
     pub(crate) max_history_bytes: u64,
+    /// How long a page stays in the trash before it is purged, with its history and its permissions. 0 for ever.
+    #[arg(long, env = "PAGEROOM_TRASH_DAYS", default_value_t = 0, value_name = "DAYS")]
+    pub(crate) trash_days: u32,
     /// A page that is edited all the time gets a version this often. 0 for never.
     #[arg(
         long,
@@ -150,6 +153,12 @@ impl StoreSettings {
             ..storage::StoreOptions::default()
         }
     }
+
+    /// How long pages stay in the trash; `None` for ever.
+    pub(super) fn trash(&self) -> Option<Duration> {
+        (self.trash_days != 0).then(|| Duration::from_secs(u64::from(self.trash_days) * 24 * 60 * 60))
+    }
+
     /// What of the past is kept.
     pub(super) fn history(&self) -> HistoryConfig {
         let seconds = |seconds: u64| (seconds != 0).then(|| Duration::from_secs(seconds));

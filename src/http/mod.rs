@@ -9,6 +9,7 @@ mod content;
 mod demo;
 mod error;
 mod health;
+mod life;
 mod page_state;
 mod pages;
 mod past;
@@ -67,6 +68,7 @@ use crate::{
     history::History,
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
+    trash::Trash,
 };
 
 /// What request handlers share.
@@ -97,6 +99,8 @@ pub struct Parts {
     pub readers: Readers,
     /// The past of pages.
     pub past: History,
+    /// Pages that were deleted.
+    pub trash: Trash,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.
@@ -266,6 +270,8 @@ pub fn router(app: App) -> Router {
             get(pages::describe).delete(trash::delete).post(query::query),
         )
         .route("/api/pages/{id}/restore", post(trash::restore))
+        .route("/api/pages/{id}/purge", post(life::purge))
+        .route("/api/pages/{id}/duplicate", post(life::duplicate))
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(content::read).put(content::put))
         .route("/api/pages/{id}/edits", post(content::edit))

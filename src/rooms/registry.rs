@@ -80,6 +80,9 @@ pub struct HeldRoom(#[expect(dead_code, reason = "it is given up when it is drop
 /// A room can end between the moment it is found and the moment it is spoken to only by failing; then one more is tried.
 const TRIES: usize = 3;
 
+/// How often it is looked whether rooms have ended that were told to.
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// How long a reader waits for a moment at which all that a room holds is stored, which the number of a row then stands for exactly. While
 /// many write there may be none.
 const READ_PATIENCE: Duration = Duration::from_millis(250);
@@ -299,6 +302,23 @@ impl Registry {
         self.len() == 0
     }
 
+    /// Ends the room of a page, if it is open: what it holds is stored first, and its members are sent away. Returns when it has ended; while
+    /// the store fails it does not.
+    pub async fn end(&self, page: &PageId) {
+        let door = || {
+            let mut slots = self.0.slots();
+            slots.find(page).map(|(slot, door)| (slot, door.mailbox.clone()))
+        };
+        let first = door();
+        while let Some((slot, mailbox)) = door()
+            && first.as_ref().is_some_and(|(first, _)| *first == slot)
+        {
+            // A full mailbox is asked again in the next round.
+            let _ = mailbox.try_send(Command::Drain);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
     /// Tells all rooms to store what they hold, to send their members away and to end. Returns when all have ended.
     pub async fn drain(&self) {
         self.tell_all(|| Command::Drain, |shared| shared.slots().is_empty())
@@ -315,7 +335,6 @@ impl Registry {
     }
 
     async fn tell_all(&self, command: impl Fn() -> Command, done: impl Fn(&Shared) -> bool) {
-        const PAUSE: Duration = Duration::from_millis(10);
         while !done(&self.0) {
             let mailboxes: Vec<_> = self.0.slots().doors().map(|door| door.mailbox.clone()).collect();
             for mailbox in mailboxes {

@@ -50,6 +50,7 @@ mod search;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trash;
 
 pub use access::{
     AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
@@ -71,10 +72,11 @@ pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, mi
 pub use rooms::{RoomStore, RoomTables, SharedRoom};
 pub use rows::prefix_range;
 pub use search::{Found, IdRange, Search, SearchError, SearchStore};
+pub use trash::TrashStore;
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore + SearchStore {
+pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore + SearchStore + TrashStore {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 

@@ -438,6 +438,13 @@ pub(crate) fn searched_text(rows: Vec<(i64, String)>) -> Option<(Seq, String)> {
     Some((count(seq), text))
 }
 
+pub(crate) fn page_ids(rows: Vec<(String,)>) -> Result<Vec<PageId>, StoreError> {
+    let ids = rows
+        .into_iter()
+        .map(|(page,)| PageId::new(&page).map_err(invalid_id));
+    ids.collect()
+}
+
 fn invalid_id(problem: PageIdError) -> StoreError {
     StoreError::Statement {
         reason: format!("a stored page has no valid id: {problem}"),

@@ -28,6 +28,7 @@ mod indexer;
 mod kept_events;
 mod kept_store;
 mod lanes;
+mod life;
 mod limits;
 mod matrix;
 mod operations;

@@ -324,6 +324,7 @@ const PARTS: &[&str] = &[
     "auth",
     "history",
     "access",
+    "trash",
     "events",
     "connections",
     "config",
@@ -637,6 +638,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         16_738_882_197_830_891_077,
     ),
     (
+        "storage/migrations/postgres/0011_trash_by_age.sql",
+        11_733_895_876_859_119_847,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -671,6 +676,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0010_search.sql",
         8_132_192_748_110_842_604,
+    ),
+    (
+        "storage/migrations/sqlite/0011_trash_by_age.sql",
+        11_733_895_876_859_119_847,
     ),
 ];
 

@@ -12,7 +12,14 @@ impl Room {
         let Some(commit) = self.log.committed() else {
             return;
         };
+        let is_another = self
+            .position
+            .generation()
+            .is_some_and(|known| *known != committed.generation);
         self.position.committed(now, committed);
+        if is_another {
+            self.fail(&"the page was purged, and another one has its id", effects);
+        }
         self.compaction.appended(now, commit.rows, commit.bytes);
         let stored = self.log.stored();
         for contribution in commit.contributions {
@@ -26,7 +33,7 @@ impl Room {
         }
         if let Some(state) = commit
             .state
-            .filter(|_| self.can_compact() && self.compaction.may_run(now))
+            .filter(|_| !self.life.has_failed() && self.can_compact() && self.compaction.may_run(now))
         {
             self.compact(now, state, effects);
         }

@@ -67,6 +67,11 @@ impl AccessTables {
             .is_some()
     }
 
+    /// Revokes all permissions on exactly this page.
+    pub fn forget_page(&mut self, page: &str) {
+        self.permissions.retain(|(on, _), _| on != page);
+    }
+
     /// See [`AccessStore::user`](super::AccessStore::user).
     pub fn user(&self, user: &str) -> UserRecord {
         self.users.get(user).copied().unwrap_or_default()

@@ -19,6 +19,7 @@ use crate::{
 
 mod history;
 mod search;
+mod trash;
 
 use history::{PageHistory, StoredRow};
 
@@ -32,6 +33,8 @@ pub struct Tables {
     /// Rows that a snapshot covers are kept.
     keeps_history: bool,
     last_version: u64,
+    /// How many pages there have been.
+    ever: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -51,6 +54,7 @@ impl Tables {
             pages: BTreeMap::new(),
             keeps_history: true,
             last_version: 0,
+            ever: 0,
         }
     }
 
@@ -142,7 +146,8 @@ impl Tables {
             if entry.updates.is_empty() {
                 return Committed::nothing();
             }
-            let generation = Generation(format!("{:016x}{:016x}", self.seed, self.pages.len()).into());
+            let generation = Generation(format!("{:016x}{:016x}", self.seed, self.ever).into());
+            self.ever += 1;
             self.pages
                 .insert(entry.page.clone(), PageTable::new(&entry.page, generation, now));
         }

@@ -39,6 +39,7 @@ mod rooms;
 mod search;
 mod session;
 mod statements;
+mod trash;
 
 use failure::failure;
 pub(crate) use lane::Lane;

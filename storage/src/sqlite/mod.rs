@@ -47,6 +47,7 @@ mod search;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 use failure::failure;
 use file::{DatabaseFile, lock_alone};

@@ -15,7 +15,7 @@ use storage::{
     EventStore, Found, HistoryLimits, HistoryRecord, HistoryStore, IdRange, KeptQuery, LastSeen,
     LoggedUpdate, NewVersion, PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent,
     RoomStore, Search, SearchStore, Seq, SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage,
-    UserRecord, Version, testing::Fault,
+    TrashStore, UserRecord, Version, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -184,6 +184,19 @@ impl SearchStore for SwitchedStore {
     async fn searched_text(&self, page: &PageId) -> Result<Option<(Seq, String)>, StoreError> {
         pass(&self.reading).await?;
         self.store.searched_text(page).await
+    }
+}
+
+#[async_trait]
+impl TrashStore for SwitchedStore {
+    async fn trashed(&self, before: SystemTime, limit: usize) -> Result<Vec<PageId>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.trashed(before, limit).await
+    }
+
+    async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.purge(page).await
     }
 }
 

@@ -149,3 +149,26 @@ fn a_document_that_cannot_wake_is_no_fault_of_who_edits_it() {
         assert_eq!(stage.hears(person), [Heard::Closed(RefusalCode::Unavailable)]);
     }
 }
+
+#[test]
+fn a_room_whose_page_was_purged_meanwhile_is_rebuilt_and_writes_no_snapshot_over_the_next_page() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let old = alice.types("old");
+    stage.edits(&alice, &old);
+    stage.store_answers_everything();
+    stage.hears(&alice);
+    // Another process has purged the page; another one begins with what is typed next.
+    let page = stage.page.clone();
+    assert!(stage.store.set_deleted(&page, Some(SystemTime::UNIX_EPOCH)));
+    assert!(stage.store.purge(&page));
+    let next = alice.types(" next");
+    stage.edits(&alice, &next);
+    stage.store_answers();
+    assert_eq!(
+        stage.hears(&alice),
+        [Heard::Stored(next), Heard::Closed(RefusalCode::Unavailable)]
+    );
+    assert!(stage.append.is_none() && stage.compaction.is_none());
+    assert!(stage.retired);
+}

@@ -23,6 +23,7 @@ mod rooms;
 mod search;
 mod sharing;
 mod snapshots;
+mod trash;
 
 pub use access::*;
 pub use batches::*;
@@ -33,6 +34,7 @@ pub use rooms::*;
 pub use search::*;
 pub use sharing::*;
 pub use snapshots::*;
+pub use trash::*;
 
 /// An empty database of a test's own, which can be opened more than once.
 #[async_trait]
@@ -115,6 +117,10 @@ macro_rules! store_contract {
             versions_are_listed_newest_first_and_named_ones_keep_their_base
             two_stores_that_compact_at_once_archive_each_row_once
             histories_that_are_too_long_are_found
+            what_is_in_the_trash_is_found_by_age
+            nothing_is_left_of_a_page_that_was_purged
+            a_long_history_is_purged_whole
+            a_page_that_another_store_writes_to_is_purged_whole
             pages_are_found_by_the_words_of_their_snapshots
             what_is_found_is_in_range_and_not_in_the_trash
             no_text_and_no_search_is_an_error

@@ -23,6 +23,7 @@ mod events;
 mod history;
 mod rooms;
 mod search;
+mod trash;
 
 /// A store that fails on demand.
 pub struct FaultyStore {
