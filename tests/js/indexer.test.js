@@ -68,6 +68,24 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       }
     })
 
+    test('a job that waits is heard, and once more by who comes before it begins', async () => {
+      const workspaceId = freshPage('w')
+      const pages = { [`workspace:${workspaceId}`]: 'view' }
+      const ada = await connect(transports, 'ada', pages)
+      assert.equal((await ada.ask('workspace:join', { workspaceId })).ok, true)
+      assert.equal(await say(`workspace:${workspaceId}`, 'index:queued', { position: 3 }), 200)
+      const queued = await ada.next('index:queued')
+      assert.deepEqual([queued.workspaceId, queued.position, queued.replayed], [workspaceId, 3, undefined])
+      const ben = await connect(transports, 'ben', pages)
+      ben.socket.emit('workspace:join', { workspaceId })
+      assert.equal((await ben.next('index:queued')).replayed, true)
+      assert.equal(await say(`workspace:${workspaceId}`, 'index:started', {}), 200)
+      await ben.next('index:started')
+      const cleo = await connect(transports, 'cleo', pages)
+      assert.equal((await cleo.ask('workspace:join', { workspaceId })).ok, true)
+      assert.ok(!cleo.told.some(({ event }) => event === 'index:queued'))
+    })
+
     test('members hear who is there, and nobody else hears anything', async () => {
       const workspaceId = freshPage('w')
       const pages = { [`workspace:${workspaceId}`]: 'admin' }

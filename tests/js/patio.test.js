@@ -145,6 +145,7 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       const { participants } = await bob.ask('get-room-participants', code)
       assert.deepEqual(participants.map(one => [one.user_id, one.display_name]),
         [['ada', 'ada of the tests'], ['bob', 'bob of the tests']])
+      assert.deepEqual((await bob.next('room-participants')).participants, participants)
       assert.equal((await eve.ask('get-room-participants', code)).ok, false)
       assert.equal((await bob.ask('leave-room', code)).shareCode, code)
       assert.deepEqual(await bob.next('room-left'), { shareCode: code })

@@ -182,17 +182,29 @@ impl History {
         waiting.await.map_err(|_| away())
     }
 
-    /// What was kept in a room behind an offset and up to another. Incomplete where some of it may be forgotten.
+    /// What was kept in a room behind an offset and up to another, from which on everything is heard. Incomplete where some of it may be
+    /// forgotten, and behind `now`, the last offset that there is.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn since(&self, room: &RoomName, since: &Since, up_to: u64) -> Result<Found, Refusal> {
+    pub async fn since(
+        &self,
+        room: &RoomName,
+        since: &Since,
+        (up_to, now): (u64, u64),
+    ) -> Result<Found, Refusal> {
         let nothing = Found {
             events: Vec::new(),
             is_complete: false,
         };
-        if since.epoch != self.epoch().as_str() || since.offset > up_to || since.offset < self.0.lane.lost() {
+        if since.epoch != self.epoch().as_str() || since.offset > now || since.offset < self.0.lane.lost() {
             return Ok(nothing);
+        }
+        if since.offset >= up_to {
+            return Ok(Found {
+                is_complete: true,
+                ..nothing
+            });
         }
         let found = self
             .read(std::slice::from_ref(room), since.offset, up_to, MAX_READ)

@@ -94,7 +94,7 @@ impl EventSocket {
             let Some(entered) = self.services.rooms.entered_at(self.id, room) else {
                 continue;
             };
-            match history.since(room, &since, entered).await {
+            match history.since(room, &since, (entered, offset)).await {
                 Ok(found) => {
                     is_complete &= found.is_complete;
                     events.extend(found.events);
