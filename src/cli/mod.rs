@@ -1,7 +1,10 @@
 //! The command line: what each command does, and how an error becomes an exit code.
 
+mod archive;
 mod export;
+mod export_all;
 mod health;
+mod import;
 mod reader;
 mod serve;
 mod token;
@@ -45,6 +48,10 @@ enum Command {
     Token(Box<token::TokenArgs>),
     /// Write a page to standard output or a file.
     Export(Box<export::ExportArgs>),
+    /// Write all pages into one archive, which a later call goes on with.
+    ExportAll(Box<export_all::ExportAllArgs>),
+    /// Read pages from an archive, a folder, or the tables of another server, and merge them into those that are there.
+    Import(Box<import::ImportArgs>),
     /// Make load on a running server and measure latencies, throughput, CPU time and memory.
     Bench(Box<pageroom_load::BenchArgs>),
     /// Read pages for the server that has started this process.
@@ -75,6 +82,10 @@ enum CliError {
     Token(#[from] token::TokenError),
     #[error(transparent)]
     Export(#[from] export::ExportError),
+    #[error(transparent)]
+    ExportAll(#[from] export_all::ExportAllError),
+    #[error(transparent)]
+    Import(#[from] import::ImportError),
     #[error(transparent)]
     Bench(#[from] pageroom_load::BenchError),
     #[error("the output could not be written: {0}")]
@@ -171,6 +182,19 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
             environment.join(Ok(()))?;
             export::run(&args).await?;
             Ok(ExitCode::SUCCESS)
+        }
+        Command::ExportAll(args) => {
+            environment.join(Ok(()))?;
+            export_all::run(&args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Import(args) => {
+            environment.join(Ok(()))?;
+            Ok(match import::run(&args).await? {
+                0 => ExitCode::SUCCESS,
+                // They are named on standard error.
+                _refused => ExitCode::FAILURE,
+            })
         }
         // It has no runtime: see above.
         Command::Reader(args) => Ok(reader::run(&args)),

@@ -34,6 +34,7 @@ mod access;
 mod application;
 mod batch;
 mod connections;
+mod documents;
 mod error;
 mod events;
 mod history;
@@ -57,6 +58,7 @@ pub use access::{
     LastSeen, MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission, UserRecord,
 };
 pub use application::{Application, PageSpaceSession};
+pub use documents::read_documents;
 pub use error::StoreError;
 pub use events::{EventBatch, EventId, EventStore, EventTables, KeptEvent, KeptQuery, ReadEvent};
 pub use history::{

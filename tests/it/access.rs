@@ -1,6 +1,7 @@
 //! Who may do what: from every source, and at once when it changes, on connections that are open.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -46,10 +47,19 @@ pub(crate) fn now() -> Instant {
 }
 
 pub(crate) async fn backend(server: &TestServer, method: Method, path: &str, body: Value) -> Answer {
-    ask(server, method, path, ADMIN_TOKEN, body).await
+    backend_at(server.address, method, path, body).await
+}
+
+/// The same of a server in another process.
+pub(crate) async fn backend_at(server: SocketAddr, method: Method, path: &str, body: Value) -> Answer {
+    ask_at(server, method, path, ADMIN_TOKEN, body).await
 }
 
 async fn ask(server: &TestServer, method: Method, path: &str, token: &str, body: Value) -> Answer {
+    ask_at(server.address, method, path, token, body).await
+}
+
+async fn ask_at(server: SocketAddr, method: Method, path: &str, token: &str, body: Value) -> Answer {
     let bearer = format!("Bearer {token}");
     let headers = [
         ("authorization", bearer.as_str()),
@@ -60,7 +70,7 @@ async fn ask(server: &TestServer, method: Method, path: &str, token: &str, body:
     } else {
         body.to_string()
     };
-    send(server.address, method, path, &headers, body.into()).await
+    send(server, method, path, &headers, body.into()).await
 }
 
 pub(crate) async fn grant(server: &TestServer, page: &str, user: &str, role: &str) {

@@ -204,6 +204,7 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
     for (document, file) in [
         ("docs/proxies.md", "deploy/nginx.conf"),
         ("docs/proxies.md", "deploy/haproxy.cfg"),
+        ("docs/moving.md", "deploy/export-y-leveldb.mjs"),
     ] {
         assert!(
             read(document).contains(&read(file)),

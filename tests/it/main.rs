@@ -31,6 +31,7 @@ mod lanes;
 mod life;
 mod limits;
 mod matrix;
+mod moving;
 mod operations;
 mod pagespace_access;
 mod patio;

@@ -1,0 +1,194 @@
+//! Moving in and out: everything into one archive and back, from folders, and from the tables of another server.
+
+use std::{fs, path::Path};
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    access::backend_at,
+    support::{
+        process::{Process, run, text},
+        replica::{deletion, insertion},
+        server::ADMIN_TOKEN,
+        token::SECRET,
+    },
+};
+
+fn database(folder: &Path, name: &str) -> String {
+    format!("sqlite://{}", folder.join(name).display())
+}
+
+fn environment(database: &str) -> [(&str, &str); 3] {
+    [
+        ("JWT_SECRET", SECRET),
+        ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("DATABASE_URL", database),
+    ]
+}
+
+/// Runs the program; gives whether it succeeded and what it said to people.
+fn pageroom(database: &str, arguments: &[&str]) -> (bool, String) {
+    let output = run(arguments, &[("DATABASE_URL", database)]);
+    (output.status.success(), text(&output.stderr))
+}
+
+/// What a store holds, as its server says: text by page, the deleted ones, and permissions of a page.
+async fn held(database: &str) -> Value {
+    let server = Process::start(&environment(database));
+    let address = server.address().await;
+    let read = async |path: &str| backend_at(address, Method::GET, path, Value::Null).await;
+    let mut pages = serde_json::Map::new();
+    let listed = read("/api/pages").await.json();
+    for page in listed["pages"].as_array().expect("a list") {
+        let id = page["pageId"].as_str().expect("an id");
+        let path = format!("/api/pages/{}", id.replace('/', "%2F").replace(' ', "%20"));
+        let content = read(&format!("{path}/content?format=json")).await;
+        let permissions = read(&format!("{path}/permissions")).await.json()["permissions"].clone();
+        pages.insert(
+            id.to_owned(),
+            json!({ "content": content.json(), "permissions": permissions }),
+        );
+    }
+    let deleted = read("/api/pages?deleted=true").await.json()["pages"].clone();
+    let deleted: Vec<_> = deleted
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|page| (page["pageId"].clone(), page["deletedAt"].clone()))
+        .collect();
+    let search = json!({ "search": "third" });
+    let found = backend_at(address, Method::POST, "/api/pages/query", search).await;
+    json!({ "pages": pages, "deleted": deleted, "found": found.text().lines().count() })
+}
+
+#[tokio::test]
+async fn everything_goes_into_an_archive_and_comes_out_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (old, new) = (
+        database(folder.path(), "old.db"),
+        database(folder.path(), "new.db"),
+    );
+    {
+        let mut server = Process::start(&environment(&old));
+        let address = server.address().await;
+        let ask = async |method, path: &str, body| {
+            let answer = backend_at(address, method, path, body).await;
+            assert!(answer.status.is_success(), "{path}: {}", answer.text());
+        };
+        for (page, content) in [
+            ("a", "first"),
+            ("team%2Fb%20%C3%BC", "second 👋 \u{0}"),
+            ("c", "the third one"),
+            ("gone", "fourth"),
+        ] {
+            let path = format!("/api/pages/{page}/edits");
+            let edits = json!([{ "op": "insert_text", "path": "/content", "at": 0, "text": content }]);
+            ask(Method::POST, &path, edits).await;
+        }
+        let role = json!({ "role": "edit", "expiresAt": "2099-01-01T00:00:00.000Z" });
+        ask(Method::PUT, "/api/pages/a/permissions/ada", role).await;
+        ask(
+            Method::PUT,
+            "/api/pages/a/permissions/*",
+            json!({ "role": "view" }),
+        )
+        .await;
+        ask(Method::DELETE, "/api/pages/gone", Value::Null).await;
+        server.signal("TERM");
+        assert!(server.ended().await.success());
+    }
+    let archive = folder.path().join("pages.tar");
+    let archive = archive.to_str().expect("a path");
+    let (exported, said) = pageroom(&old, &["export-all", archive]);
+    assert!(exported && said.contains("4 pages"), "{said}");
+    let (again, said) = pageroom(&old, &["export-all", archive]);
+    assert!(!again && said.contains("complete already"), "{said}");
+    // One that was cut off is gone on with.
+    let whole = fs::read(archive).expect("the archive");
+    fs::write(archive, &whole[..whole.len() / 2]).expect("a file");
+    let (exported, said) = pageroom(&old, &["export-all", archive]);
+    assert!(exported && !said.contains("4 pages"), "{said}");
+    let (dry, said) = pageroom(&old, &["import", archive, "--dry-run"]);
+    assert!(
+        dry && said.contains("0 new, 0 merged, 4 there already, 0 refused"),
+        "{said}"
+    );
+    let (imported, said) = pageroom(&new, &["import", archive]);
+    assert!(
+        imported && said.contains("4 new, 0 merged, 0 there already, 0 refused"),
+        "{said}"
+    );
+    let (imported, said) = pageroom(&new, &["import", archive]);
+    assert!(
+        imported && said.contains("0 new, 0 merged, 4 there already, 0 refused"),
+        "{said}"
+    );
+    let (before, after) = (held(&old).await, held(&new).await);
+    assert_eq!(before, after);
+    assert_eq!(after["pages"].as_object().map(serde_json::Map::len), Some(3));
+    assert_eq!(
+        after["found"], 1,
+        "what was imported is found before it is opened"
+    );
+    let (_, said) = pageroom(&database(folder.path(), "never.db"), &["export-all", "-"]);
+    assert!(said.contains("never.db"), "{said}");
+    assert!(!folder.path().join("never.db").exists());
+}
+
+#[tokio::test]
+async fn a_folder_and_another_servers_tables_are_merged_into_what_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = (
+        database(folder.path(), "first.db"),
+        database(folder.path(), "second.db"),
+    );
+    let files = folder.path().join("files");
+    fs::create_dir_all(files.join("team")).expect("a folder");
+    for (name, bytes) in [
+        ("a.yjs", insertion(1, 0, "one")),
+        ("team/b.bin", insertion(2, 0, "two")),
+        ("team/hole.update", insertion(3, 5, "waits for what is before it")),
+        ("broken.bin", "no update".into()),
+        ("notes.txt", "not meant".into()),
+    ] {
+        fs::write(files.join(name), bytes).expect("a file");
+    }
+    let files = files.to_str().expect("a path");
+    let (complete, said) = pageroom(&first, &["import", files, "--prefix", "old/"]);
+    assert!(!complete, "something was refused");
+    assert!(
+        said.contains("\"old/broken\" was not imported: it is no update"),
+        "{said}"
+    );
+    assert!(
+        said.contains("3 new, 0 merged, 0 there already, 1 refused"),
+        "{said}"
+    );
+    // Somebody has gone on with one of the pages elsewhere.
+    fs::write(Path::new(files).join("a.yjs"), deletion(1, 0, 1)).expect("a file");
+    fs::remove_file(Path::new(files).join("broken.bin")).expect("a file");
+    let (complete, said) = pageroom(&first, &["import", files, "--prefix", "old/"]);
+    assert!(
+        complete && said.contains("0 new, 1 merged, 2 there already, 0 refused"),
+        "{said}"
+    );
+    let query = "SELECT page_id, state FROM page_snapshots";
+    let (complete, said) = pageroom(&second, &["import", &first, "--query", query]);
+    assert!(
+        complete && said.contains("3 new, 0 merged, 0 there already, 0 refused"),
+        "{said}"
+    );
+    let there = held(&second).await;
+    assert_eq!(there["pages"]["old/a"]["content"], json!({ "text": "ne" }));
+    assert_eq!(there["pages"]["old/team/b"]["content"], json!({ "text": "two" }));
+    for source in [
+        &first,
+        "sqlite:///nowhere/at/all.db",
+        "postgres://127.0.0.1:1/x",
+        "/nowhere/at/all",
+    ] {
+        let (complete, said) = pageroom(&second, &["import", source]);
+        assert!(!complete && said.contains("cannot be read"), "{source}: {said}");
+    }
+}
