@@ -22,6 +22,7 @@ mod socket_io;
 mod trash;
 mod users;
 mod versions;
+mod webhooks;
 mod y_sweet;
 
 use std::{
@@ -66,6 +67,7 @@ use crate::{
     history::History,
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
+    webhooks::WebhookNotes,
 };
 
 /// What request handlers share.
@@ -96,6 +98,8 @@ pub struct Parts {
     pub readers: Readers,
     /// The past of pages.
     pub past: History,
+    /// Where webhooks are told what has happened.
+    pub webhooks: WebhookNotes,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.
@@ -297,6 +301,9 @@ pub fn router(app: App) -> Router {
         )
         .route("/api/access/refresh", post(users::refresh))
         .route("/api/audit", get(audit::list))
+        .route("/api/webhooks/deliveries", get(webhooks::list))
+        .route("/api/webhooks/deliveries/{id}/replay", post(webhooks::replay))
+        .route("/api/webhooks/replay", post(webhooks::replay_all))
         .route("/api/pages/{id}/stateless", post(pages::post_stateless))
         .route(
             "/check_store",

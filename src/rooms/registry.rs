@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -54,6 +54,15 @@ pub(super) struct Shared {
     large: Arc<Semaphore>,
     /// Members of all rooms.
     pub(super) members: AtomicUsize,
+    /// Is told when somebody is at a page.
+    pub(super) attendance: OnceLock<Arc<dyn AttendanceListener>>,
+}
+
+/// Is told when somebody comes to a page where nobody was, and when the last one leaves it. It is called by the page's room, so it must
+/// not take long.
+pub trait AttendanceListener: Send + Sync {
+    /// Whether anybody is at a page now.
+    fn attended(&self, page: &PageId, is_attended: bool);
 }
 
 /// The rooms of this process. Cheap to clone.
@@ -103,7 +112,13 @@ impl Registry {
             next_member: AtomicU64::new(1),
             large: Arc::new(Semaphore::new(MAX_LARGE_KIB)),
             members: AtomicUsize::new(0),
+            attendance: OnceLock::new(),
         }))
+    }
+
+    /// Says who is told when somebody is at a page. The first one stays.
+    pub fn tell_attendance(&self, listener: Arc<dyn AttendanceListener>) {
+        let _ = self.0.attendance.set(listener);
     }
 
     /// Takes a seat in the room of `page`, opening it if it is not open, for a user or a guest.

@@ -374,10 +374,13 @@ impl RoomTask {
     fn tell_members(&mut self, count: usize) {
         let members = &self.requests.shared.members;
         members.fetch_add(count, Ordering::Relaxed);
-        members.fetch_sub(
-            std::mem::replace(&mut self.members_told, count),
-            Ordering::Relaxed,
-        );
+        let before = std::mem::replace(&mut self.members_told, count);
+        members.fetch_sub(before, Ordering::Relaxed);
+        if (before == 0) != (count == 0)
+            && let Some(listener) = self.requests.shared.attendance.get()
+        {
+            listener.attended(&self.requests.page, count > 0);
+        }
     }
 
     /// Gives the rows of another process to the room. While the store fails, it asks again.

@@ -19,6 +19,8 @@
 //! 6. **Permissions are exact**: what [`AccessStore`] answers is what was committed last, by whichever process.
 //! 7. **Kept events are in order**: [`EventStore`] gives those of a room back by their offsets, byte for byte, and the oldest go first.
 //! 8. **The past is exact or absent**: [`HistoryStore::past`] gives every row once, in its order and with its author, or `None`.
+//! 9. **What is stored is told**: [`WebhookStore::tell_webhooks`] puts each event into the outbox once, and it stays there until it is
+//!    delivered or given up.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
 //!
@@ -48,6 +50,7 @@ mod schema;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod webhooks;
 
 pub use access::{
     AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
@@ -67,10 +70,15 @@ pub use model::{
 };
 pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, open};
 pub use rooms::{RoomStore, RoomTables, SharedRoom};
+pub use webhooks::{
+    DeliveryClaim, DeliveryOutcome, DeliveryState, FinishedDelivery, Look, MAX_QUEUED_EVENTS,
+    MAX_WEBHOOK_ROWS_AT_ONCE, Notice, OutboxDepth, OutboxLimits, Telling, UntoldPages, WebhookDelivery,
+    WebhookEvent, WebhookStore, WebhookTables,
+};
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore {
+pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore + WebhookStore {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 

@@ -421,6 +421,6 @@ pub(crate) fn long(rows: Vec<(String, i64)>) -> Vec<(PageId, Seq)> {
     rows.into_iter().filter_map(read).collect()
 }
 
-fn time(milliseconds: i64) -> SystemTime {
+pub(crate) fn time(milliseconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(count(milliseconds))
 }

@@ -322,6 +322,7 @@ const PARTS: &[&str] = &[
     "reader",
     "protocols",
     "auth",
+    "webhooks",
     "history",
     "access",
     "events",

@@ -37,6 +37,7 @@ mod lane;
 mod rooms;
 mod session;
 mod statements;
+mod webhooks;
 
 use failure::failure;
 pub(crate) use lane::Lane;

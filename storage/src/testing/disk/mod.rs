@@ -22,6 +22,7 @@ use crate::{
 mod events;
 mod history;
 mod rooms;
+mod webhooks;
 
 /// A store that fails on demand.
 pub struct FaultyStore {
