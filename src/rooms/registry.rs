@@ -375,6 +375,17 @@ impl Shared {
         MemberId(self.next_member.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// Tells how many members a room has now.
+    pub(super) fn members_changed(&self, page: &PageId, before: usize, now: usize) {
+        self.members.fetch_add(now, Ordering::Relaxed);
+        self.members.fetch_sub(before, Ordering::Relaxed);
+        if (before == 0) != (now == 0)
+            && let Some(listener) = self.attendance.get()
+        {
+            listener.attended(page, now > 0);
+        }
+    }
+
     pub(super) fn slots(&self) -> MutexGuard<'_, Slots<Door>> {
         // Nothing panics while the lock is held, so what a poisoned lock guards is whole.
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -372,15 +372,9 @@ impl RoomTask {
     }
 
     fn tell_members(&mut self, count: usize) {
-        let members = &self.requests.shared.members;
-        members.fetch_add(count, Ordering::Relaxed);
         let before = std::mem::replace(&mut self.members_told, count);
-        members.fetch_sub(before, Ordering::Relaxed);
-        if (before == 0) != (count == 0)
-            && let Some(listener) = self.requests.shared.attendance.get()
-        {
-            listener.attended(&self.requests.page, count > 0);
-        }
+        let Requests { page, shared, .. } = &self.requests;
+        shared.members_changed(page, before, count);
     }
 
     /// Gives the rows of another process to the room. While the store fails, it asks again.

@@ -1,6 +1,6 @@
 //! Delivers what is in the outbox to one target: claims the first events of pages, posts them, and says what became of them.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use serde_json::{Map, Value, json};
 use storage::{DeliveryClaim, DeliveryOutcome, FinishedDelivery, WebhookDelivery};
@@ -13,7 +13,7 @@ use crate::auth::{complaints, now, signature};
 /// Messages that are under way to one target.
 const MAX_IN_FLIGHT: usize = 16;
 /// Whoever has claimed an event has so long to deliver it: much longer than an exchange may take.
-const LEASE: Duration = Duration::from_secs(30);
+const LEASE: Duration = Duration::from_secs(15);
 /// How often is looked for what other servers have put there, and for what is to be tried again.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -30,6 +30,8 @@ struct Courier {
     target: Target,
     egress: Egress,
     flying: JoinSet<FinishedDelivery>,
+    /// Page and target of what is under way, by its number.
+    claimed: BTreeMap<u64, (String, String)>,
     /// What the store has not been told yet.
     finished: Vec<FinishedDelivery>,
 }
@@ -42,6 +44,7 @@ impl Office {
             office: self,
             target,
             flying: JoinSet::new(),
+            claimed: BTreeMap::new(),
             finished: Vec::new(),
         };
         courier.run(stop).await;
@@ -77,12 +80,24 @@ impl Courier {
         while let Some(done) = self.flying.join_next().await {
             self.land(done.ok());
         }
+        let cut_off = std::mem::take(&mut self.claimed).into_iter();
+        self.finished
+            .extend(cut_off.map(|(number, (page, target))| FinishedDelivery {
+                number,
+                page,
+                target,
+                outcome: DeliveryOutcome::Again {
+                    at: now(),
+                    problem: "the server stopped while it was sent".to_owned(),
+                },
+            }));
         self.report().await;
     }
 
     fn land(&mut self, done: Option<FinishedDelivery>) {
         // Of one that panicked others take care when its time is over.
         if let Some(done) = done {
+            self.claimed.remove(&done.number);
             self.finished.push(done);
         }
     }
@@ -113,6 +128,8 @@ impl Courier {
         };
         let is_any = !claimed.is_empty();
         for delivery in claimed {
+            let queue = (delivery.page.clone(), delivery.target.clone());
+            self.claimed.insert(delivery.number, queue);
             let attempt = attempt(
                 self.office.clone(),
                 self.egress.clone(),

@@ -103,6 +103,10 @@ impl WebhookStore for PostgresStore {
     }
 
     async fn claim_webhooks(&self, claim: &DeliveryClaim) -> Result<Vec<WebhookDelivery>, StoreError> {
+        // Others write meanwhile where nothing is due.
+        if !transact!(self, readers, work, transactions::is_due(work, &SQL, claim))? {
+            return Ok(Vec::new());
+        }
         transact!(self, aside, work, transactions::claim(work, &SQL, claim))
     }
 

@@ -13,6 +13,7 @@ use crate::{PageId, Seq, StoreError};
 
 mod memory;
 mod plan;
+mod rows;
 mod statements;
 pub(crate) mod transactions;
 

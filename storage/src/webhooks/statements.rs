@@ -16,6 +16,7 @@ pub(crate) struct Statements {
     pub(crate) replace: &'static str,
     pub(crate) grow: &'static str,
     pub(crate) untold: &'static str,
+    pub(crate) is_due: &'static str,
     pub(crate) due: &'static str,
     pub(crate) lease: &'static str,
     pub(crate) attempt: &'static str,
@@ -85,6 +86,7 @@ macro_rules! statements {
                  FROM ", $list, " WHERE page_id = CAST(list.value ->> 0 AS text) AND target = CAST(list.value ->> 1 AS text)"
             ),
             untold: $untold,
+            is_due: "SELECT page_id FROM webhook_queues WHERE target = $1 AND next_at <= $2 LIMIT 1",
             due: concat!(
                 "SELECT page_id FROM webhook_queues WHERE target = $1 AND next_at <= $2
                  ORDER BY next_at LIMIT $3", $skip

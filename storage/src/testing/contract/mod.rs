@@ -16,6 +16,7 @@ use crate::{
 
 mod access;
 mod batches;
+mod deliveries;
 mod events;
 mod history;
 mod reading;
@@ -26,6 +27,7 @@ mod webhooks;
 
 pub use access::*;
 pub use batches::*;
+pub use deliveries::*;
 pub use events::*;
 pub use history::*;
 pub use reading::*;
