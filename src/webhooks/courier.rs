@@ -12,8 +12,8 @@ use crate::auth::{complaints, now, signature};
 
 /// Messages that are under way to one target.
 const MAX_IN_FLIGHT: usize = 16;
-/// Whoever has claimed an event has so long to deliver it: much longer than an exchange may take.
-const LEASE: Duration = Duration::from_secs(15);
+/// Whoever has claimed an event has so long to deliver it: twice as long as an exchange may take.
+const LEASE: Duration = Duration::from_secs(10);
 /// How often is looked for what other servers have put there, and for what is to be tried again.
 const POLL: Duration = Duration::from_secs(1);
 

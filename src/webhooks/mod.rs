@@ -79,6 +79,11 @@ pub fn start(
     let Some(config) = config else {
         return WebhookNotes::off();
     };
+    let hosts: Vec<_> = config.targets.iter().map(Target::host).collect();
+    tracing::info!(
+        hosts = hosts.join(", "),
+        "webhooks are told what happens to pages"
+    );
     let notes = WebhookNotes::new(config.events.clone(), config.debounce);
     let office = Office {
         server: format!("{:016x}", RandomState::new().hash_one(0_u8)).into(),

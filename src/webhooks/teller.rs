@@ -23,6 +23,8 @@ const MAX_STRETCH: usize = 1000;
 const MAX_PENDING_EVENTS: u64 = 1_000_000;
 /// How often all pages are looked through, for what another server has stored and died before it told.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// Pauses after telling what was found so.
+const TELL_PAUSE: Duration = Duration::from_millis(50);
 /// Pauses while looking through them.
 const STRETCH_PAUSE: Duration = Duration::from_millis(20);
 /// Pauses while the store fails, or too much waits.
@@ -182,6 +184,8 @@ impl Office {
             if self.tell_batch(batch, stop).await.is_none() {
                 return Search::Due(clock());
             }
+            // Couriers, and whoever else writes aside, have their turn.
+            wait_or(stop, TELL_PAUSE).await;
         }
         match found.last {
             Some(last) => Search::At(last, clock() + STRETCH_PAUSE),

@@ -203,6 +203,34 @@ async fn what_a_target_does_not_take_is_sent_again_and_the_rest_of_its_page_wait
 }
 
 #[tokio::test]
+async fn a_target_that_is_away_makes_nothing_grow_and_gets_the_newest_when_it_is_back() {
+    let gone = Receiver::start().await;
+    let (address, url) = (gone.address.to_string(), gone.url());
+    drop(gone);
+    let server = TestServer::start(&flags(&url, &["--webhook-events", STORED])).await;
+    let mut ada = Client::join(&server, "p", 1).await;
+    for _ in 0..100 {
+        ada.write_durably("a").await;
+    }
+    let last = ask(&server, Method::GET, "/api/pages/p", "").await.json()["seq"].clone();
+    until("the last change to wait", async || {
+        let pending = listed(&server, "pending").await;
+        pending.last().is_some_and(|newest| newest["seq"] == last)
+    })
+    .await;
+    let pending = listed(&server, "pending").await;
+    let events: Vec<_> = pending.iter().map(|waits| waits["event"].as_str()).collect();
+    assert_eq!(events, [Some("page.created"), Some("page.changed")]);
+    let error = pending[0]["lastError"].as_str().unwrap_or_default();
+    assert!(error.is_empty() || error.contains("cannot be reached"), "{error}");
+    let receiver = Receiver::start_at(&address, |_| Reply::Status(200)).await;
+    receiver
+        .until_events("p", &["page.created", "page.changed"])
+        .await;
+    assert_eq!(receiver.taken("p")[1].json()["seq"], last);
+}
+
+#[tokio::test]
 async fn dead_letters_are_shown_to_backends_and_sent_again_when_they_say_so() {
     let receiver = Receiver::answering(|_| Reply::Status(410)).await;
     let url = format!("{}?token=hunter2", receiver.url());

@@ -149,6 +149,19 @@ impl Work<'_> {
         statement.fetch_all(&mut self.lease.connection).await
     }
 
+    /// The same for a table that grows from nothing to a million rows: the statement is planned for how the table is now, and not as it was when
+    /// the connection was new.
+    pub(crate) async fn fetch_all_planned<R>(
+        &mut self,
+        statement: QueryAs<'_, R>,
+    ) -> Result<Vec<R>, sqlx::Error>
+    where
+        R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let statement = statement.persistent(false);
+        statement.fetch_all(&mut self.lease.connection).await
+    }
+
     /// Returns the connection when all went well. What was done in a transaction counts from here on.
     pub(crate) async fn end(mut self) -> Result<(), sqlx::Error> {
         if self.is_begun {

@@ -59,7 +59,7 @@ impl Transaction for Work<'_> {
             Value::Text(text) => query.bind(text),
             Value::Number(number) => query.bind(number),
         });
-        self.fetch_all_as(query).await
+        self.fetch_all_planned(query).await
     }
 }
 
