@@ -67,6 +67,10 @@
 //! keep ([`events::EventRules`]) are stored before they are acknowledged ([`events::History`]): who joins with `since: {epoch, offset}` hears them,
 //! and `inbox:get` lists those of a user's own rooms.
 //!
+//! **A webhook is told.** The [writer](rooms::StoreWriter) and the rooms note which pages have news ([`webhooks::WebhookNotes`]). A task compares what is
+//! stored of a page with what was told of it, and puts the difference into an outbox, in one transaction of the store; couriers post it to each
+//! target, in order per page, until it is taken ([`webhooks`]).
+//!
 //! # What always holds
 //!
 //! 1. A room tells others only what it has applied, and acknowledges only what is stored.
@@ -131,3 +135,4 @@ pub mod server;
 pub mod supervision;
 pub mod telemetry;
 pub mod trash;
+pub mod webhooks;

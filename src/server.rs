@@ -17,7 +17,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use rustix::io::Errno;
-use storage::{Application, SharedStore, StoreError, StoreOptions};
+use storage::{Application, PageId, Seq, SharedStore, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -31,10 +31,11 @@ use crate::{
     history::{ChangeFeed, Editing, History as PastOfPages},
     http::{self, App, Parts, StoreProbe, TimedBody},
     reader::Readers,
-    rooms::{Compactor, FirstContent, Registry, StoreWriter},
+    rooms::{Compactor, FirstContent, Registry, StoreListener, StoreWriter},
     supervision::Supervisor,
     telemetry::Metrics,
     trash::Trash,
+    webhooks::{self, WebhookNotes},
 };
 
 /// Why a server could not start.
@@ -93,6 +94,16 @@ pub struct Server {
     patience: Patience,
 }
 
+/// Who is told what was stored.
+struct Told(ChangeFeed, WebhookNotes);
+
+impl StoreListener for Told {
+    fn stored(&self, now: std::time::Instant, page: &PageId, seq: Seq) {
+        self.0.stored(now, page, seq);
+        self.1.stored(now, page, seq);
+    }
+}
+
 /// How long is waited for a peer.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
@@ -124,11 +135,21 @@ impl Server {
         let supervisor = Supervisor::default();
         let editing = Editing::new(config.history.version_interval, config.history.version_quiet);
         let feed = ChangeFeed::new(editing);
-        let told = Arc::new(feed.clone());
+        let ending = CancellationToken::new();
+        // What has to do with the store, but not with edits, is looked after until nobody is connected any more.
+        let background = supervisor.for_others();
+        let webhooks = webhooks::start(
+            config.webhooks,
+            store.clone(),
+            metrics.clone(),
+            &ending,
+            &background,
+        );
+        let told = Arc::new(Told(feed.clone(), webhooks.clone()));
         let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone(), told);
         supervisor.spawn("writer", writing);
         let gate = config.registry.room.gate;
-        let past = PastOfPages::new(store.clone(), gate, config.history, feed);
+        let past = PastOfPages::new(store.clone(), gate, config.history, feed).telling(webhooks.clone());
         let view = Arc::new(readers.clone());
         let (compactor, compacting) = Compactor::new(store.clone(), gate, view, metrics.clone());
         supervisor.spawn("compactor", compacting);
@@ -148,9 +169,7 @@ impl Server {
             (writer.clone(), compactor),
             metrics.clone(),
         );
-        let ending = CancellationToken::new();
-        // Audit and permissions are looked after until nobody is connected any more.
-        let background = supervisor.for_others();
+        registry.tell_attendance(Arc::new(webhooks.clone()));
         let audit = Audit::start(
             store.clone(),
             config.access.audit_retention,
@@ -216,6 +235,7 @@ impl Server {
             readers,
             past,
             trash,
+            webhooks,
             gate,
             demo: config.demo,
             metrics_apart: metrics_listener.is_some(),

@@ -65,6 +65,16 @@ pub struct Metrics {
     pub deltas_out: Counter,
     /// Members that were brought up to date after falling behind.
     pub resyncs: Counter,
+    /// Webhooks that were taken.
+    pub webhooks_delivered: Counter,
+    /// Attempts to deliver webhooks that failed.
+    pub webhooks_failed: Counter,
+    /// Webhooks that were given up.
+    pub webhooks_dead: Counter,
+    /// Webhooks that wait to be delivered, of all servers on the store.
+    pub webhooks_pending: Gauge,
+    /// How long the oldest of them has waited, in seconds.
+    pub webhooks_age: Gauge,
     room_open_seconds: Histogram,
     store_commit_seconds: Histogram,
     store_commit_pages: Histogram,
@@ -77,7 +87,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 /// All of them: name, kind, and what it says.
-pub const METRICS: [(&str, &str, &str); 18] = [
+pub const METRICS: [(&str, &str, &str); 23] = [
     ("pageroom_connections_open", "gauge", "Connections open now."),
     ("pageroom_rooms_open", "gauge", "Rooms in memory now."),
     (
@@ -144,6 +154,31 @@ pub const METRICS: [(&str, &str, &str); 18] = [
         "gauge",
         "How long ago the keys at JWT_JWKS_URL were fetched.",
     ),
+    (
+        "pageroom_webhooks_delivered_total",
+        "counter",
+        "Webhooks that their targets took.",
+    ),
+    (
+        "pageroom_webhooks_failed_total",
+        "counter",
+        "Attempts to deliver webhooks that failed; most are repeated.",
+    ),
+    (
+        "pageroom_webhooks_dead_total",
+        "counter",
+        "Webhooks that were given up.",
+    ),
+    (
+        "pageroom_webhooks_pending",
+        "gauge",
+        "Webhooks that wait to be delivered, of all servers on the store.",
+    ),
+    (
+        "pageroom_webhooks_oldest_seconds",
+        "gauge",
+        "How long the oldest webhook has waited to be delivered.",
+    ),
 ];
 
 const METADATA: Metadata<'static> = Metadata::new("pageroom", Level::INFO, None);
@@ -184,6 +219,11 @@ impl Metrics {
             frames_out: describe.counter("pageroom_frames_sent_total"),
             deltas_out: describe.counter("pageroom_deltas_sent_total"),
             resyncs: describe.counter("pageroom_resyncs_total"),
+            webhooks_delivered: describe.counter("pageroom_webhooks_delivered_total"),
+            webhooks_failed: describe.counter("pageroom_webhooks_failed_total"),
+            webhooks_dead: describe.counter("pageroom_webhooks_dead_total"),
+            webhooks_pending: describe.gauge("pageroom_webhooks_pending"),
+            webhooks_age: describe.gauge("pageroom_webhooks_oldest_seconds"),
             room_open_seconds: describe.histogram("pageroom_room_open_seconds"),
             store_commit_seconds: describe.histogram("pageroom_store_commit_seconds"),
             store_commit_pages: describe.histogram("pageroom_store_commit_pages"),

@@ -138,7 +138,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
             for warning in &environment.warnings {
                 tracing::warn!("{warning}");
             }
-            Ok(serve::run(config).await?)
+            Ok(Box::pin(serve::run(config)).await?)
         }
         Command::Migrate(settings) => {
             let config = environment.join(settings.check())?;

@@ -10,6 +10,7 @@ mod patio;
 mod reader;
 mod rooms;
 mod store;
+mod webhooks;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -31,11 +32,13 @@ use crate::{
     reader::ReaderConfig,
     rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
     telemetry::LogFormat,
+    webhooks::WebhookConfig,
 };
 
 use self::{
     access::AccessSettings, events::EventSettings, limits::LimitSettings, listen::ListenSettings,
     patio::PatioSettings, reader::ReaderSettings, rooms::RoomSettings, store::StoreSettings,
+    webhooks::WebhookSettings,
 };
 pub(crate) use self::{auth::AuthSettings, environment::Environment, listen::own_address};
 
@@ -70,6 +73,8 @@ pub struct Settings {
     events: EventSettings,
     #[command(flatten)]
     patio: PatioSettings,
+    #[command(flatten)]
+    webhooks: WebhookSettings,
     #[command(flatten)]
     pub(crate) log: LogSettings,
 }
@@ -157,6 +162,8 @@ pub struct Config {
     pub lobby: PendingAuthLimits,
     /// The processes in which pages are read.
     pub readers: ReaderConfig,
+    /// Who is told what happens to pages.
+    pub webhooks: Option<WebhookConfig>,
 }
 
 impl Settings {
@@ -179,6 +186,7 @@ impl Settings {
         self.check_numbers(&mut problems);
         self.socket_io.check(&mut problems);
         let patio = self.patio.check(broadcast_secret.as_ref(), &mut problems);
+        let webhooks = self.webhooks.check(broadcast_secret.as_ref(), &mut problems);
         let members = self.limits.max_connections_per_room;
         let events = self.events.check(members, patio, &mut problems);
         let store = self.store.options();
@@ -231,6 +239,7 @@ impl Settings {
             events,
             lobby: self.limits.lobby(),
             readers,
+            webhooks,
         })
     }
 

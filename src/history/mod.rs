@@ -29,7 +29,7 @@ pub use feed::{ChangeFeed, Follower};
 pub use keep::{Keep, KeepError};
 pub use marks::{Author, html as marked_html, json as marked_json};
 
-use crate::rooms::heavily;
+use crate::{rooms::heavily, webhooks::WebhookNotes};
 
 /// Questions about a page and its past that are worked on at once; others wait before anything is read for them.
 const MAX_PASTS: usize = 2;
@@ -87,6 +87,7 @@ pub struct History {
     gate: Limits,
     config: HistoryConfig,
     feed: ChangeFeed,
+    webhooks: WebhookNotes,
 }
 
 impl History {
@@ -97,7 +98,14 @@ impl History {
             gate,
             config,
             feed,
+            webhooks: WebhookNotes::off(),
         }
+    }
+
+    /// The same, and webhooks are told of versions.
+    #[must_use]
+    pub fn telling(self, webhooks: WebhookNotes) -> Self {
+        Self { webhooks, ..self }
     }
 
     /// Who is told of changes.
@@ -133,6 +141,9 @@ impl History {
     /// When the store fails, or what is stored does not fit together.
     pub async fn add_version(&self, page: &PageId, version: &NewVersion) -> Result<AddedVersion, PastError> {
         let added = self.store.add_version(page, version).await?;
+        if let AddedVersion::Added(_) = added {
+            self.webhooks.has_version(page);
+        }
         if let Keep::Versions(count) = self.config.keep {
             let newest = self.store.versions(page, None, count as usize).await?;
             if newest.len() == count as usize

@@ -24,6 +24,7 @@ mod socket_io;
 mod trash;
 mod users;
 mod versions;
+mod webhooks;
 mod y_sweet;
 
 use std::{
@@ -69,6 +70,7 @@ use crate::{
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
     trash::Trash,
+    webhooks::WebhookNotes,
 };
 
 /// What request handlers share.
@@ -101,6 +103,8 @@ pub struct Parts {
     pub past: History,
     /// Pages that were deleted.
     pub trash: Trash,
+    /// Where webhooks are told what has happened.
+    pub webhooks: WebhookNotes,
     /// Limits of the gate.
     pub gate: crdt::Limits,
     /// Whether `/` serves the demo.
@@ -307,6 +311,9 @@ pub fn router(app: App) -> Router {
         )
         .route("/api/access/refresh", post(users::refresh))
         .route("/api/audit", get(audit::list))
+        .route("/api/webhooks/deliveries", get(webhooks::list))
+        .route("/api/webhooks/deliveries/{id}/replay", post(webhooks::replay))
+        .route("/api/webhooks/replay", post(webhooks::replay_all))
         .route("/api/pages/{id}/stateless", post(pages::post_stateless))
         .route(
             "/check_store",

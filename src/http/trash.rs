@@ -46,6 +46,7 @@ pub(super) async fn restore(
 }
 
 async fn tell(app: &App, identity: &Identity, page: &PageId, action: &str) {
+    app.webhooks.moved(page);
     let access = &app.around.access;
     access.audit().note(
         now(),

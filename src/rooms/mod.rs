@@ -46,7 +46,7 @@ pub use name::{RoomKind, RoomName, is_id, spellings};
 pub use outbox::{Next, Outbox, Pushed};
 pub use outlet::Outlet;
 pub use refusal::{Notice, Refusal, RefusalCode};
-pub use registry::{HeldRoom, Registry, RegistryConfig};
+pub use registry::{AttendanceListener, HeldRoom, Registry, RegistryConfig};
 pub use role::Role;
 pub use room::{Loaded, Room, RoomConfig, SnapshotPolicy};
 pub use seat::{Permit, Seat, SeatHandle};

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -54,6 +54,15 @@ pub(super) struct Shared {
     large: Arc<Semaphore>,
     /// Members of all rooms.
     pub(super) members: AtomicUsize,
+    /// Is told when somebody is at a page.
+    pub(super) attendance: OnceLock<Arc<dyn AttendanceListener>>,
+}
+
+/// Is told when somebody comes to a page where nobody was, and when the last one leaves it. It is called by the page's room, so it must
+/// not take long.
+pub trait AttendanceListener: Send + Sync {
+    /// Whether anybody is at a page now.
+    fn attended(&self, page: &PageId, is_attended: bool);
 }
 
 /// The rooms of this process. Cheap to clone.
@@ -106,7 +115,13 @@ impl Registry {
             next_member: AtomicU64::new(1),
             large: Arc::new(Semaphore::new(MAX_LARGE_KIB)),
             members: AtomicUsize::new(0),
+            attendance: OnceLock::new(),
         }))
+    }
+
+    /// Says who is told when somebody is at a page. The first one stays.
+    pub fn tell_attendance(&self, listener: Arc<dyn AttendanceListener>) {
+        let _ = self.0.attendance.set(listener);
     }
 
     /// Takes a seat in the room of `page`, opening it if it is not open, for a user or a guest.
@@ -377,6 +392,17 @@ impl Shared {
     /// The number of a member that joins now. Only its room's task draws it, so that within a room numbers grow in the order of joining.
     pub(super) fn next_member(&self) -> MemberId {
         MemberId(self.next_member.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Tells how many members a room has now.
+    pub(super) fn members_changed(&self, page: &PageId, before: usize, now: usize) {
+        self.members.fetch_add(now, Ordering::Relaxed);
+        self.members.fetch_sub(before, Ordering::Relaxed);
+        if (before == 0) != (now == 0)
+            && let Some(listener) = self.attendance.get()
+        {
+            listener.attended(page, now > 0);
+        }
     }
 
     pub(super) fn slots(&self) -> MutexGuard<'_, Slots<Door>> {

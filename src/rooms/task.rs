@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Weak, atomic::Ordering},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -372,12 +372,9 @@ impl RoomTask {
     }
 
     fn tell_members(&mut self, count: usize) {
-        let members = &self.requests.shared.members;
-        members.fetch_add(count, Ordering::Relaxed);
-        members.fetch_sub(
-            std::mem::replace(&mut self.members_told, count),
-            Ordering::Relaxed,
-        );
+        let before = std::mem::replace(&mut self.members_told, count);
+        let Requests { page, shared, .. } = &self.requests;
+        shared.members_changed(page, before, count);
     }
 
     /// Gives the rows of another process to the room. While the store fails, it asks again.

@@ -20,6 +20,8 @@
 //! 7. **Kept events are in order**: [`EventStore`] gives those of a room back by their offsets, byte for byte, and the oldest go first.
 //! 8. **The past is exact or absent**: [`HistoryStore::past`] gives every row once, in its order and with its author, or `None`.
 //! 9. **What a snapshot says can be found**: [`SearchStore`] finds a page by the words of its snapshot from the moment it is written.
+//! 10. **What is stored is told**: [`WebhookStore::tell_webhooks`] puts each event into the outbox once, and it stays there until it is
+//!     delivered or given up.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
 //!
@@ -52,6 +54,7 @@ mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trash;
+mod webhooks;
 
 pub use access::{
     AccessChange, AccessListener, AccessStore, AccessTables, AuditEntry, AuditQuery, CHANNEL, EVERYBODY,
@@ -75,10 +78,17 @@ pub use rooms::{RoomStore, RoomTables, SharedRoom};
 pub use rows::prefix_range;
 pub use search::{Found, IdRange, Search, SearchError, SearchStore};
 pub use trash::TrashStore;
+pub use webhooks::{
+    DeliveryClaim, DeliveryOutcome, DeliveryState, FinishedDelivery, Look, MAX_QUEUED_EVENTS,
+    MAX_WEBHOOK_ROWS_AT_ONCE, Notice, OutboxDepth, OutboxLimits, Telling, UntoldPages, WebhookDelivery,
+    WebhookEvent, WebhookStore, WebhookTables,
+};
 
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
-pub trait Store: AccessStore + EventStore + HistoryStore + RoomStore + SearchStore + TrashStore {
+pub trait Store:
+    AccessStore + EventStore + HistoryStore + RoomStore + SearchStore + TrashStore + WebhookStore
+{
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
 

@@ -451,6 +451,6 @@ fn invalid_id(problem: PageIdError) -> StoreError {
     }
 }
 
-fn time(milliseconds: i64) -> SystemTime {
+pub(crate) fn time(milliseconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(count(milliseconds))
 }

@@ -48,5 +48,6 @@ mod support;
 mod tidy;
 mod tokens;
 mod traces;
+mod webhooks;
 mod y_sweet;
 mod y_websocket;

@@ -322,6 +322,7 @@ const PARTS: &[&str] = &[
     "reader",
     "protocols",
     "auth",
+    "webhooks",
     "history",
     "access",
     "trash",
@@ -630,6 +631,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         12_987_400_763_787_221_248,
     ),
     (
+        "storage/migrations/postgres/0008_webhooks.sql",
+        16_758_413_524_198_371_058,
+    ),
+    (
         "storage/migrations/postgres/0009_permissions_by_user.sql",
         5_323_593_449_497_966_489,
     ),
@@ -668,6 +673,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0007_history.sql",
         3_637_358_818_919_231_948,
+    ),
+    (
+        "storage/migrations/sqlite/0008_webhooks.sql",
+        14_193_855_396_102_836_485,
     ),
     (
         "storage/migrations/sqlite/0009_permissions_by_user.sql",

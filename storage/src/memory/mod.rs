@@ -14,12 +14,13 @@ use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
     EventStore, EventTables, Generation, KeptQuery, LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord,
     Permission, ReadEvent, RoomStore, RoomTables, Seq, SharedRoom, Snapshot, Store, StoreError, StoredPage,
-    StoredSnapshot, UserRecord, batch, readable,
+    StoredSnapshot, UserRecord, WebhookTables, batch, readable,
 };
 
 mod history;
 mod search;
 mod trash;
+mod webhooks;
 
 use history::{PageHistory, StoredRow};
 
@@ -240,6 +241,7 @@ pub struct MemoryStore {
     rooms: Mutex<RoomTables>,
     epoch: String,
     events: Mutex<EventTables>,
+    webhooks: Mutex<WebhookTables>,
 }
 
 impl MemoryStore {
@@ -262,6 +264,7 @@ impl MemoryStore {
             rooms: Mutex::default(),
             epoch: format!("{:016x}", RandomState::new().hash_one(0_u8)),
             events: Mutex::default(),
+            webhooks: Mutex::default(),
         }
     }
 
@@ -276,6 +279,11 @@ impl MemoryStore {
 
     fn events(&self) -> MutexGuard<'_, EventTables> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locked after the pages, where both are.
+    fn webhook_tables(&self) -> MutexGuard<'_, WebhookTables> {
+        self.webhooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn access(&self) -> MutexGuard<'_, AccessTables> {

@@ -26,6 +26,8 @@ pub(crate) struct Lane {
 pub(crate) struct Work<'a> {
     lease: Lease<'a, PgConnection>,
     is_pooled: bool,
+    /// Whether it has to be told when its transaction ends.
+    is_begun: bool,
 }
 
 impl Lane {
@@ -77,7 +79,18 @@ impl Lane {
         Ok(Work {
             lease,
             is_pooled: self.settings.is_some(),
+            is_begun: self.settings.is_some(),
         })
+    }
+
+    /// Waits until a connection is free, and begins a transaction on it, whose end is [`Work::end`]. It is undone when that does not come.
+    pub(crate) async fn begin_transaction(&self) -> Result<Work<'_>, sqlx::Error> {
+        let mut work = self.begin().await?;
+        if !work.is_begun {
+            work.lease.connection.execute(BEGIN).await?;
+            work.is_begun = true;
+        }
+        Ok(work)
     }
 
     /// Runs statements in one transaction and returns the rows that they answer with. A single statement is a transaction of its
@@ -136,9 +149,22 @@ impl Work<'_> {
         statement.fetch_all(&mut self.lease.connection).await
     }
 
-    /// Returns the connection when all went well. What was done through a pooler counts from here on.
+    /// The same for a table that grows from nothing to a million rows: the statement is planned for how the table is now, and not as it was when
+    /// the connection was new.
+    pub(crate) async fn fetch_all_planned<R>(
+        &mut self,
+        statement: QueryAs<'_, R>,
+    ) -> Result<Vec<R>, sqlx::Error>
+    where
+        R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let statement = statement.persistent(false);
+        statement.fetch_all(&mut self.lease.connection).await
+    }
+
+    /// Returns the connection when all went well. What was done in a transaction counts from here on.
     pub(crate) async fn end(mut self) -> Result<(), sqlx::Error> {
-        if self.is_pooled {
+        if self.is_begun {
             self.lease.connection.execute("COMMIT").await?;
         }
         self.lease.give_back();
@@ -146,14 +172,16 @@ impl Work<'_> {
     }
 }
 
+/// Statements count on seeing what was committed before the locks they waited for.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
+
 /// What begins a transaction with settings, in one round trip, and answers first whether a standby would run it.
 fn transaction<'a>(settings: impl Iterator<Item = &'a (String, String)>) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let settings: String = settings
         .map(|(name, value)| format!(", set_config({}, {}, true)", quoted(name), quoted(value)))
         .collect();
-    // The statements count on seeing what was committed before the locks they waited for.
-    format!("BEGIN ISOLATION LEVEL READ COMMITTED; SELECT pg_is_in_recovery(){settings}")
+    format!("{BEGIN}; SELECT pg_is_in_recovery(){settings}")
 }
 
 #[cfg(test)]

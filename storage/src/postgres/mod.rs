@@ -40,6 +40,7 @@ mod search;
 mod session;
 mod statements;
 mod trash;
+mod webhooks;
 
 use failure::failure;
 pub(crate) use lane::Lane;

@@ -28,7 +28,7 @@ use crate::{
     Committed, Compaction, Generation, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store,
     StoreError, StoreOptions, StoredPage,
     batch::{self, number},
-    connections::{Connections, time_for},
+    connections::{Connections, Lease, time_for},
     open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
@@ -48,6 +48,7 @@ mod statements;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod webhooks;
 
 use failure::failure;
 use file::{DatabaseFile, lock_alone};
@@ -181,27 +182,39 @@ impl SqliteStore {
             let mut lease = lane.lease().await?;
             let _turn = self.turn.lock().await;
             let answer = run(&mut lease.connection, scripts).await;
-            if answer.is_ok() {
-                lease.give_back();
-            } else {
-                // The connections of a process share what they know of a file, such as that it is read-only: until all of
-                // them are closed, a new one knows the same.
-                lease.close().await;
-                for others in [&self.writer, &self.compactor, &self.aside, &self.readers] {
-                    others.close_idle().await;
-                }
-            }
+            self.take_back(lease, answer.is_ok()).await;
             answer
         });
         let written = written.await;
-        // What went into a file that is no longer there is not stored.
-        if let Err(error) = self.file.check() {
-            for others in [&self.writer, &self.compactor, &self.aside, &self.readers] {
-                others.close_idle().await;
-            }
-            return Err(error);
-        }
+        self.check_file_after().await?;
         written
+    }
+
+    /// Takes a connection back on which all went well, or not.
+    async fn take_back(&self, lease: Lease<'_, SqliteConnection>, is_well: bool) {
+        if is_well {
+            lease.give_back();
+        } else {
+            // The connections of a process share what they know of a file, such as that it is read-only: until all of
+            // them are closed, a new one knows the same.
+            lease.close().await;
+            self.close_idle().await;
+        }
+    }
+
+    /// What went into a file that is no longer there is not stored.
+    async fn check_file_after(&self) -> Result<(), StoreError> {
+        let checked = self.file.check();
+        if checked.is_err() {
+            self.close_idle().await;
+        }
+        checked
+    }
+
+    async fn close_idle(&self) {
+        for lane in [&self.writer, &self.compactor, &self.aside, &self.readers] {
+            lane.close_idle().await;
+        }
     }
 
     async fn in_time<T>(

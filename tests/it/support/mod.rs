@@ -11,6 +11,7 @@ pub(crate) mod forwarder;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod provider;
+pub(crate) mod receiver;
 pub(crate) mod replica;
 pub(crate) mod server;
 pub(crate) mod socket;

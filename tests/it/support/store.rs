@@ -11,11 +11,12 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{
-    AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
-    EventStore, Found, HistoryLimits, HistoryRecord, HistoryStore, IdRange, KeptQuery, LastSeen,
-    LoggedUpdate, NewVersion, PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent,
-    RoomStore, Search, SearchStore, Seq, SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage,
-    TrashStore, UserRecord, Version, testing::Fault,
+    AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, DeliveryClaim, DeliveryState,
+    EventBatch, EventId, EventStore, FinishedDelivery, Found, HistoryLimits, HistoryRecord, HistoryStore,
+    IdRange, KeptQuery, LastSeen, LoggedUpdate, NewVersion, OutboxDepth, OutboxLimits, PageChanges,
+    PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RoomStore, Search, SearchStore, Seq,
+    SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, Telling, TrashStore, UntoldPages,
+    UserRecord, Version, WebhookDelivery, WebhookStore, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -322,6 +323,69 @@ impl HistoryStore for SwitchedStore {
     async fn forget_history(&self, page: &PageId, upto: Seq) -> Result<u64, StoreError> {
         pass(&self.writing).await?;
         self.store.forget_history(page, upto).await
+    }
+}
+
+#[async_trait]
+impl WebhookStore for SwitchedStore {
+    async fn begin_webhooks(&self, now: SystemTime) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.begin_webhooks(now).await
+    }
+
+    async fn tell_webhooks(&self, telling: &Telling) -> Result<u64, StoreError> {
+        pass(&self.writing).await?;
+        self.store.tell_webhooks(telling).await
+    }
+
+    async fn untold_pages(&self, after: Option<&str>, limit: usize) -> Result<UntoldPages, StoreError> {
+        pass(&self.reading).await?;
+        self.store.untold_pages(after, limit).await
+    }
+
+    async fn claim_webhooks(&self, claim: &DeliveryClaim) -> Result<Vec<WebhookDelivery>, StoreError> {
+        pass(&self.writing).await?;
+        self.store.claim_webhooks(claim).await
+    }
+
+    async fn finish_webhooks(
+        &self,
+        owner: &str,
+        now: SystemTime,
+        finished: &[FinishedDelivery],
+    ) -> Result<(), StoreError> {
+        pass(&self.writing).await?;
+        self.store.finish_webhooks(owner, now, finished).await
+    }
+
+    async fn webhooks(
+        &self,
+        state: DeliveryState,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<WebhookDelivery>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.webhooks(state, after, limit).await
+    }
+
+    async fn webhook(&self, id: &str) -> Result<Option<WebhookDelivery>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.webhook(id).await
+    }
+
+    async fn replay_webhooks(&self, now: SystemTime, numbers: &[u64]) -> Result<u64, StoreError> {
+        pass(&self.writing).await?;
+        self.store.replay_webhooks(now, numbers).await
+    }
+
+    async fn outbox_depth(&self) -> Result<OutboxDepth, StoreError> {
+        pass(&self.reading).await?;
+        self.store.outbox_depth().await
+    }
+
+    async fn forget_webhooks(&self, limits: &OutboxLimits) -> Result<u64, StoreError> {
+        pass(&self.writing).await?;
+        self.store.forget_webhooks(limits).await
     }
 }
 

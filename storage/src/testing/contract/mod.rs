@@ -16,6 +16,7 @@ use crate::{
 
 mod access;
 mod batches;
+mod deliveries;
 mod events;
 mod history;
 mod reading;
@@ -24,9 +25,11 @@ mod search;
 mod sharing;
 mod snapshots;
 mod trash;
+mod webhooks;
 
 pub use access::*;
 pub use batches::*;
+pub use deliveries::*;
 pub use events::*;
 pub use history::*;
 pub use reading::*;
@@ -35,6 +38,7 @@ pub use search::*;
 pub use sharing::*;
 pub use snapshots::*;
 pub use trash::*;
+pub use webhooks::*;
 
 /// An empty database of a test's own, which can be opened more than once.
 #[async_trait]
@@ -136,6 +140,12 @@ macro_rules! store_contract {
             of_each_name_in_a_room_the_newest_events_are_kept
             events_and_ids_are_forgotten_by_time
             the_last_state_of_a_room_replaces_the_one_before
+            what_is_stored_of_a_page_is_told_once_and_in_order
+            what_happened_before_there_were_webhooks_is_told_nobody
+            an_event_is_claimed_by_one_and_the_rest_of_its_page_waits
+            a_change_that_waits_is_told_as_the_newest_one
+            dead_events_are_listed_replayed_in_their_place_and_forgotten
+            two_stores_tell_and_deliver_each_event_once
         }
     };
     ($place:expr; $($promise:ident)*) => { $(

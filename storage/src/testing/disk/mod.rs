@@ -24,6 +24,7 @@ mod history;
 mod rooms;
 mod search;
 mod trash;
+mod webhooks;
 
 /// A store that fails on demand.
 pub struct FaultyStore {
