@@ -12,10 +12,15 @@ async fn a_full_disk_refuses_what_does_not_fit_until_there_is_room_again() {
         history: false,
         ..StoreOptions::default()
     };
-    // A file of at most 100 blocks of 4 KiB: SQLite reports its end as it does a full disk.
+    // A file with room for 70 blocks of 4 KiB beside its tables: SQLite reports its end as it does a full disk.
+    let empty = SqliteStore::open(&url, &options).await.unwrap();
+    let blocks: Vec<(i64,)> = empty.read(sqlx::query_as("PRAGMA page_count")).await.unwrap();
+    empty.close().await;
+    drop(empty);
+    let most = (blocks[0].0 + 70).to_string();
     let small = connect_options(&url, &options)
         .unwrap()
-        .pragma("max_page_count", "100");
+        .pragma("max_page_count", most);
     let store = SqliteStore::open_with(small, &options).await.unwrap();
 
     store.commit(&[append("p", ["1"])]).await.unwrap();
