@@ -70,6 +70,11 @@ impl Forwarder {
         self.meet(Fate::Cut);
     }
 
+    /// Returns when nothing comes through any connection that was cut.
+    pub(crate) async fn until_cut(&self) {
+        self.fates.closed().await;
+    }
+
     /// Forgets all connections that there are: nothing comes through any more, and neither end hears of it.
     pub(crate) fn forget(&self) {
         self.meet(Fate::Forgotten);
