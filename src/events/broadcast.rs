@@ -3,9 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use moka::future::Cache;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use utoipa::{
+    ToSchema,
+    openapi::{
+        Object, ObjectBuilder,
+        schema::{AdditionalProperties, SchemaType, Type},
+    },
+};
 
 use super::{EventServices, GivenId, Told, desk};
 use crate::{
@@ -139,14 +146,46 @@ pub enum BroadcastError {
     Refused(Refusal),
 }
 
-#[derive(Deserialize)]
+/// What a backend sends for an event.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Body {
+pub struct BroadcastBody {
+    /// The room: `drive:ID`, `user:ID`, `room:CODE`, …
+    #[schema(min_length = 1)]
     channel_id: String,
+    /// The name of the event, which must not be one of the server's own: 1 to 255 bytes without control characters.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$"
+    )]
     event: String,
+    /// What is told: anything but null.
+    #[schema(schema_with = anything_but_null)]
     payload: Box<RawValue>,
+    /// What the backend calls this event: with the same id it is told once, within 24 hours. 1 to 255 bytes without control characters.
     #[serde(default)]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = r"^[^\u0000-\u001F\u007F-\u009F]+$"
+    )]
     id: Option<String>,
+}
+
+fn anything_but_null() -> Object {
+    let types = [
+        Type::Object,
+        Type::Array,
+        Type::String,
+        Type::Number,
+        Type::Boolean,
+    ];
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter(types))
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+        .description(Some("What is told: anything but null"))
+        .build()
 }
 
 impl Broadcast {
@@ -155,7 +194,14 @@ impl Broadcast {
     /// # Errors
     /// In the order of [`BroadcastError`]'s variants.
     pub fn read(body: &[u8]) -> Result<Self, BroadcastError> {
-        let body: Body = serde_json::from_slice(body).map_err(|error| match error.classify() {
+        // A list of the fields would be read, too.
+        if body.trim_ascii_start().first() == Some(&b'[') {
+            return Err(match serde_json::from_slice::<IgnoredAny>(body) {
+                Ok(_) => BroadcastError::Payload,
+                Err(_) => BroadcastError::Json,
+            });
+        }
+        let body: BroadcastBody = serde_json::from_slice(body).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => BroadcastError::Payload,
             serde_json::error::Category::Syntax
             | serde_json::error::Category::Eof

@@ -62,7 +62,7 @@ mod waiting;
 mod watchers;
 
 use broadcast::is_momentary;
-pub use broadcast::{Broadcast, BroadcastError, BroadcastIds, Done, is_reserved};
+pub use broadcast::{Broadcast, BroadcastBody, BroadcastError, BroadcastIds, Done, is_reserved};
 pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
 pub use components::Components;
 pub use cursors::{Cursors, MAX_CURSOR_BYTES, color};

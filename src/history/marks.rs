@@ -1,49 +1,80 @@
 //! What two states have apart, as JSON and as HTML with marks (pure).
 
-use std::{fmt::Write, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use crdt::{Fate, Piece, Thing};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use storage::Seq;
+use utoipa::ToSchema;
 
 /// The row behind which a piece stands: its number, and who wrote it.
 pub type Author = (Seq, Option<Arc<str>>);
 
-/// Pieces of fields by their names, as JSON. With `all_kept` their fate is not said.
-pub fn json(fields: &[(String, Vec<Piece>)], rows: &[Author], all_kept: bool) -> Value {
-    let field = |(name, pieces): &(String, Vec<Piece>)| {
-        let pieces: Vec<Value> = pieces
-            .iter()
-            .map(|piece| described(piece, rows, all_kept))
-            .collect();
-        (name.clone(), Value::Array(pieces))
-    };
-    Value::Object(fields.iter().map(field).collect())
+/// Pieces of fields by their names.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(transparent)]
+pub struct MarkedFields(BTreeMap<String, Vec<MarkedPiece>>);
+
+/// A piece of a page: a text, a node, a value or something embedded, and who wrote it.
+#[derive(Debug, Serialize, ToSchema)]
+struct MarkedPiece {
+    /// `keep`, `insert` or `delete`, where states are compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    op: Option<&'static str>,
+    #[serde(flatten)]
+    thing: MarkedThing,
+    /// In how many nodes it stands.
+    depth: usize,
+    /// The key under which it stands in a map, or as an attribute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    key: Option<String>,
+    /// Null for a guest, for a backend, and where it is not known.
+    #[schema(required)]
+    user: Option<String>,
+    /// The number of the row in which it was written; null where it is not known.
+    #[schema(required)]
+    seq: Option<u64>,
 }
 
-fn described(piece: &Piece, rows: &[Author], all_kept: bool) -> Value {
-    let mut described = Map::new();
-    if !all_kept {
-        described.insert("op".to_owned(), word(piece.fate).into());
-    }
-    let (name, value) = match &piece.thing {
-        Thing::Text(text) => ("text", text.as_str().into()),
-        Thing::Node(node) => ("node", node.as_str().into()),
-        Thing::Value(value) => ("value", value.clone()),
-        Thing::Embed => ("embed", true.into()),
+/// What a piece is.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum MarkedThing {
+    Text(String),
+    /// The name of a node, in which the deeper pieces behind it are.
+    Node(String),
+    Value(Value),
+    /// Always true.
+    Embed(bool),
+}
+
+/// Pieces of fields by their names, as JSON. With `all_kept` their fate is not said.
+pub fn json(fields: &[(String, Vec<Piece>)], rows: &[Author], all_kept: bool) -> MarkedFields {
+    let field = |(name, pieces): &(String, Vec<Piece>)| {
+        let pieces = pieces.iter().map(|piece| described(piece, rows, all_kept));
+        (name.clone(), pieces.collect())
     };
-    described.insert(name.to_owned(), value);
-    described.insert("depth".to_owned(), piece.depth.into());
-    if let Some(key) = &piece.key {
-        described.insert("key".to_owned(), key.as_str().into());
-    }
+    MarkedFields(fields.iter().map(field).collect())
+}
+
+fn described(piece: &Piece, rows: &[Author], all_kept: bool) -> MarkedPiece {
     let author = piece.row.and_then(|row| rows.get(row));
-    let (seq, user) = author.map_or((Value::Null, None), |(seq, user)| {
-        ((*seq).into(), user.as_deref())
-    });
-    described.insert("user".to_owned(), json!(user));
-    described.insert("seq".to_owned(), seq);
-    Value::Object(described)
+    MarkedPiece {
+        op: (!all_kept).then(|| word(piece.fate)),
+        thing: match &piece.thing {
+            Thing::Text(text) => MarkedThing::Text(text.clone()),
+            Thing::Node(node) => MarkedThing::Node(node.clone()),
+            Thing::Value(value) => MarkedThing::Value(value.clone()),
+            Thing::Embed => MarkedThing::Embed(true),
+        },
+        depth: piece.depth,
+        key: piece.key.clone(),
+        user: author.and_then(|(_, user)| user.as_deref().map(str::to_owned)),
+        seq: author.map(|(seq, _)| *seq),
+    }
 }
 
 fn word(fate: Fate) -> &'static str {
@@ -137,7 +168,9 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::json;
+
+    use super::{json as marked, *};
 
     fn piece(depth: usize, fate: Fate, row: Option<usize>, thing: Thing) -> Piece {
         Piece {
@@ -178,7 +211,7 @@ mod tests {
                  <del><span data-embed></span></del></div></section>"
             )
         );
-        let told = json(&[("x".to_owned(), pieces)], &rows, false);
+        let told = json!(marked(&[("x".to_owned(), pieces)], &rows, false));
         assert_eq!(
             told["x"][1],
             json!({ "op": "insert", "value": "left", "key": "align", "depth": 1, "user": "a\"da", "seq": 7 })

@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 pub use editing::Editing;
 pub use feed::{ChangeFeed, Follower};
 pub use keep::{Keep, KeepError};
-pub use marks::{Author, html as marked_html, json as marked_json};
+pub use marks::{Author, MarkedFields, html as marked_html, json as marked_json};
 
 use crate::{rooms::heavily, webhooks::WebhookNotes};
 

@@ -1,6 +1,8 @@
 //! The body of a request: read only once it is known that whoever sends it may, and only for so long.
 
 use std::{
+    fmt,
+    marker::PhantomData,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -12,7 +14,10 @@ use axum::{
     extract::{FromRequest, Request},
 };
 use hyper::body::{Body, Frame, SizeHint};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use tokio::time::{Sleep, sleep};
 
 use super::HttpError;
@@ -51,8 +56,32 @@ impl UnreadBody {
 
     /// Reads the body as JSON.
     pub(super) async fn json<T: DeserializeOwned>(self) -> Result<T, HttpError> {
-        let Json(read) = Json::from_request(self.0, &()).await?;
+        let Json(AsObject(read)) = Json::from_request(self.0, &()).await?;
         Ok(read)
+    }
+}
+
+/// JSON that is an object. What is read into a structure may be a list of its fields otherwise, in an order that nobody knows.
+pub(super) struct AsObject<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for AsObject<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
+    }
+}
+
+/// Reads the fields of an object.
+struct Fields<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields))
     }
 }
 

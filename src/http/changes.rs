@@ -15,13 +15,16 @@ use axum::{
     },
 };
 use futures_util::stream::unfold;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use storage::{PageChange, PageId, Seq};
 use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
+    error::Reason,
+    openapi::{parameters::PageName, refusals::Reading},
     pages::{PageInPath, limit_of, timestamp},
 };
 use crate::{
@@ -37,13 +40,68 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What keeps proxies from hanging up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Since {
-    since: Option<Seq>,
+    /// The number of the row behind which it begins: `next` of what was listed before. When it is not said, a list begins with the first
+    /// row and a stream with the next one.
+    since: Option<u64>,
+    /// Rows at most: 100 when it is not said, and never more than 1,000. A stream has no end.
+    #[param(format = Int64)]
     limit: Option<usize>,
 }
 
-/// See the module.
+/// Changes, and where they go on.
+#[derive(Serialize, ToSchema)]
+pub(super) struct ChangeListing {
+    changes: Vec<Change>,
+    /// The next `since`; null at the end.
+    #[schema(required)]
+    next: Option<u64>,
+    /// Whether these are all that there were from `since` on: older ones may not be kept.
+    complete: bool,
+}
+
+/// Who changed a page when.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Change {
+    /// The number of the row.
+    seq: u64,
+    /// Null for a guest and for a backend.
+    #[schema(required)]
+    user: Option<String>,
+    #[schema(format = DateTime)]
+    at: String,
+    /// The size of the change, in bytes.
+    bytes: u64,
+    /// In a stream: whether there was no other change since the one before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    complete: Option<bool>,
+}
+
+/// Says who changed a page when.
+///
+/// With `Accept: text/event-stream` as events that go on: `change`, whose data is a change and whose id is its number, and in the end `end`
+/// with an error.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/changes",
+    operation_id = "listChanges",
+    tag = "history",
+    params(
+        ("id" = PageName, Path),
+        Since,
+        ("Last-Event-ID" = Option<u64>, Header, nullable = false, description = "Goes before `since` in a stream"),
+    ),
+    responses(
+        (status = 200, description = "The changes", content(
+            (ChangeListing = "application/json"),
+            (String = "text/event-stream"),
+        )),
+        Reading,
+    ),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     PageInPath(page): PageInPath,
@@ -56,14 +114,14 @@ pub(super) async fn list(
     let accept = headers
         .get(header::ACCEPT)
         .and_then(|accept| accept.to_str().ok());
+    // A client that comes back says what it has had; one that comes for the first time says where to begin, or begins now.
+    let last = headers
+        .get("last-event-id")
+        .map(|last| last.to_str().unwrap_or_default());
+    let last = last.map(str::parse::<Seq>).transpose();
+    let last = last.map_err(|_| Refusal::malformed("Last-Event-ID is no number of a row"))?;
     if accept.is_some_and(|accept| accept.contains("text/event-stream")) {
-        // A client that comes back says what it has had; one that comes for the first time says where to begin, or begins now.
-        let last = headers
-            .get("last-event-id")
-            .map(|last| last.to_str().unwrap_or_default());
-        let last = last.map(str::parse::<Seq>).transpose();
-        let since = last.map_err(|_| Refusal::malformed("Last-Event-ID is no number of a row"))?;
-        let since = match since.or(query.since) {
+        let since = match last.or(query.since) {
             Some(since) => since,
             None => app.store.page(&page).await?.map_or(0, |record| record.seq),
         };
@@ -79,18 +137,24 @@ pub(super) async fn list(
         Some(first) => first.seq == since + 1,
         None => found.last <= since,
     };
-    let changes: Vec<Value> = found.rows.iter().map(describe).collect();
+    let changes: Vec<Change> = found.rows.iter().map(describe).collect();
     let next = (!changes.is_empty() && last < found.last).then_some(last);
-    Ok(Json(json!({ "changes": changes, "next": next, "complete": is_complete })).into_response())
+    let listing = ChangeListing {
+        changes,
+        next,
+        complete: is_complete,
+    };
+    Ok(Json(listing).into_response())
 }
 
-fn describe(change: &PageChange) -> Value {
-    json!({
-        "seq": change.seq,
-        "user": change.user,
-        "at": timestamp(change.at),
-        "bytes": change.bytes,
-    })
+fn describe(change: &PageChange) -> Change {
+    Change {
+        seq: change.seq,
+        user: change.user.as_deref().map(str::to_owned),
+        at: timestamp(change.at),
+        bytes: change.bytes,
+        complete: None,
+    }
 }
 
 /// Hears that somebody may no longer see a page.
@@ -191,21 +255,21 @@ impl Stream {
 
     /// A change, and whether others before it are not known any more.
     fn tell(&mut self, change: &PageChange) -> Event {
-        let mut described = describe(change);
-        described["complete"] = (change.seq == self.since + 1).into();
+        let described = Change {
+            complete: Some(change.seq == self.since + 1),
+            ..describe(change)
+        };
         self.since = change.seq;
         Event::default()
             .event("change")
             .id(change.seq.to_string())
-            .data(described.to_string())
+            .data(json!(described).to_string())
     }
 
     /// The last event.
     fn end(&mut self, refusal: &Refusal) -> Event {
         self.has_ended = true;
-        let error = json!({
-            "code": refusal.code.as_str(), "message": refusal.message, "retryable": refusal.code.is_retryable()
-        });
+        let error = Reason::of(refusal);
         Event::default()
             .event("end")
             .data(json!({ "error": error }).to_string())

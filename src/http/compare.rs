@@ -7,36 +7,75 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use crdt::{Fate, Piece};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use storage::{PageId, Seq};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
+    openapi::{parameters::PageName, refusals::ReadingPast},
     page_state::{DOES_NOTHING, head},
     pages::PageInPath,
     past::{When, not_kept},
 };
 use crate::{
-    history::{Author, PAST_AT_ONCE, marked_html, marked_json},
+    history::{Author, MarkedFields, PAST_AT_ONCE, marked_html, marked_json},
     rooms::{Refusal, RefusalCode, Role},
 };
 
 /// Rows between two states that are compared.
 const MAX_COMPARED_ROWS: u64 = 50_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(super) struct Compared {
-    from: Option<Seq>,
+    /// The number of a row: the earlier state is the one after it. It is needed, or `fromVersion`.
+    from: Option<u64>,
+    /// The number of a version: the earlier state.
     from_version: Option<u64>,
-    to: Option<Seq>,
+    /// The number of a row: the later state is the one after it. When nothing is said, it is what is stored now. At most 50,000 rows behind
+    /// the earlier one.
+    to: Option<u64>,
+    /// The number of a version: the later state.
     to_version: Option<u64>,
+    /// The name of a root type, of which alone is spoken.
     field: Option<String>,
+    /// `json` when it is not said.
+    #[param(value_type = Option<ComparisonFormat>, nullable = false)]
     format: Option<String>,
 }
 
-/// `GET /api/pages/{id}/compare`: what was inserted and deleted between two states, by whom.
+/// The forms in which states are compared.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes what `compare` reads")]
+pub(super) enum ComparisonFormat {
+    Json,
+    Html,
+}
+
+/// What two states have apart.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Comparison {
+    from_seq: u64,
+    to_seq: u64,
+    fields: MarkedFields,
+}
+
+/// Says what was inserted and deleted between two states of a page, by whom.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/compare",
+    operation_id = "compareStates",
+    tag = "history",
+    params(("id" = PageName, Path), Compared),
+    responses(
+        (status = 200, description = "The page with marks", content((Comparison = "application/json"), (String = "text/html"))),
+        ReadingPast,
+    ),
+)]
 pub(super) async fn compare(
     State(app): State<App>,
     PageInPath(page): PageInPath,
@@ -72,22 +111,50 @@ pub(super) async fn compare(
         return Ok((kind, marked_html(&fields, &rows)).into_response());
     }
     let fields = marked_json(&fields, &rows, false);
-    Ok(Json(json!({ "fromSeq": from, "toSeq": to, "fields": fields })).into_response())
+    let comparison = Comparison {
+        from_seq: from,
+        to_seq: to,
+        fields,
+    };
+    Ok(Json(comparison).into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Blamed {
+    /// The name of a root type, of which alone is spoken.
     field: Option<String>,
 }
 
-/// `GET /api/pages/{id}/blame`: what the page says, in pieces of which each has one author. What is older than the history is nobody's.
+/// What a page says, by its authors.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Authorship {
+    /// The number of the row from which on authors are known.
+    from_seq: u64,
+    /// The number of the last row.
+    seq: u64,
+    fields: MarkedFields,
+}
+
+/// Says what a page says, in pieces of which each has one author.
+///
+/// What is older than the history is nobody's.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/blame",
+    operation_id = "listAuthors",
+    tag = "history",
+    params(("id" = PageName, Path), Blamed),
+    responses((status = 200, description = "The pieces", body = Authorship), ReadingPast),
+)]
 pub(super) async fn blame(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Blamed>, QueryRejection>,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<Authorship>, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let Query(query) = query?;
     let (to, _) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
@@ -98,7 +165,11 @@ pub(super) async fn blame(
         pieces.retain(|piece| piece.fate != Fate::Deleted);
     }
     let fields = marked_json(&fields, &rows, true);
-    Ok(Json(json!({ "fromSeq": from, "seq": to, "fields": fields })))
+    Ok(Json(Authorship {
+        from_seq: from,
+        seq: to,
+        fields,
+    }))
 }
 
 type Marked = (Vec<(String, Vec<Piece>)>, Vec<Author>);

@@ -8,8 +8,9 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use storage::{PageIdError, StoreError};
+use utoipa::ToSchema;
 
 use super::refusals::Refused;
 use crate::{
@@ -79,9 +80,7 @@ impl HttpError {
 impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let refusal = self.refusal();
-        let Refusal { code, message, .. } = &refusal;
-        let code = *code;
-        let error = json!({ "code": code.as_str(), "message": message, "retryable": code.is_retryable() });
+        let code = refusal.code;
         let status = match self {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
             Self::Refused(_)
@@ -91,14 +90,13 @@ impl IntoResponse for HttpError {
             | Self::Unread(_)
             | Self::Unmerged(_) => status(code),
         };
-        // Problem details (RFC 9457), and our code beside them.
-        let problem = json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": message,
-            "error": error,
-        });
+        let problem = Problem {
+            kind: "about:blank",
+            title: status.canonical_reason(),
+            status: status.as_u16(),
+            detail: refusal.message.to_string(),
+            error: Reason::of(&refusal),
+        };
         let mut answer = (status, Json(problem)).into_response();
         if code == RefusalCode::RateLimited {
             // Every bucket gets a token back within a second.
@@ -111,8 +109,48 @@ impl IntoResponse for HttpError {
     }
 }
 
+/// Problem details (RFC 9457), and our code beside them.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Problem {
+    /// Always `about:blank`: the code in `error` says which problem it is.
+    #[serde(rename = "type")]
+    kind: &'static str,
+    /// The words of the status.
+    #[schema(required)]
+    title: Option<&'static str>,
+    /// The status.
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// The same sentence as in `error`.
+    detail: String,
+    error: Reason,
+}
+
+/// Why a request was refused.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Reason {
+    /// The reason for programs.
+    #[schema(value_type = RefusalCode)]
+    code: &'static str,
+    /// The reason for people: a sentence in lower case, without a full stop.
+    message: String,
+    /// Whether the same request may succeed later.
+    retryable: bool,
+}
+
+impl Reason {
+    /// What is said of a refusal.
+    pub(super) fn of(refusal: &Refusal) -> Self {
+        Self {
+            code: refusal.code.as_str(),
+            message: refusal.message.to_string(),
+            retryable: refusal.code.is_retryable(),
+        }
+    }
+}
+
 /// Media type of problem details (RFC 9457 §3).
-const PROBLEM: &str = "application/problem+json";
+pub(super) const PROBLEM: &str = "application/problem+json";
 
 /// Whether a request names problem details among what it accepts.
 pub(super) fn accepts_problems(headers: &HeaderMap) -> bool {
@@ -183,5 +221,10 @@ pub(super) async fn no_such_method() -> Response {
 /// Answers for a handler that panicked.
 pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
     tracing::error!("a request handler panicked");
-    HttpError::from(Refusal::new(RefusalCode::Internal, "a defect of the server")).into_response()
+    defect().into_response()
+}
+
+/// What is no fault of whoever asked.
+pub(super) fn defect() -> HttpError {
+    Refusal::new(RefusalCode::Internal, "a defect of the server").into()
 }

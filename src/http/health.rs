@@ -11,11 +11,12 @@ use axum::{
     http::{StatusCode, header},
     response::IntoResponse,
 };
-use serde_json::json;
+use serde::Serialize;
 use storage::SharedStore;
 use tokio::{sync::Mutex, time::Instant};
+use utoipa::ToSchema;
 
-use super::App;
+use super::{App, openapi::refusals::Defect};
 use crate::rooms::StoreHealth;
 
 /// Longest time the store may take to say that it is there.
@@ -85,12 +86,48 @@ pub(super) async fn options() -> impl IntoResponse {
     (StatusCode::NO_CONTENT, [(header::ALLOW, "GET, HEAD, OPTIONS")])
 }
 
-/// The process answers.
+/// Says that the process answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    operation_id = "isAlive",
+    tag = "server",
+    security(()),
+    responses((status = 200, description = "`ok`", body = String), Defect),
+)]
 pub(super) async fn alive() -> &'static str {
     "ok"
 }
 
-/// What programs that belong to an indexer ask.
+/// How the server does.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Health {
+    /// `healthy` or `unhealthy`.
+    status: &'static str,
+    /// Seconds since the start.
+    uptime: f64,
+    /// Jobs of workspaces that are under way.
+    active_jobs: usize,
+    /// Jobs of workspaces that wait.
+    queued_jobs: usize,
+    /// Sockets of Socket.IO.
+    socket_connections: usize,
+}
+
+/// Says how the server does, as programs that belong to an indexer ask.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "describeHealth",
+    tag = "server",
+    security(()),
+    responses(
+        (status = 200, description = "It serves", body = Health),
+        (status = 503, description = "It cannot serve now", body = Health),
+        Defect,
+    ),
+)]
 pub(super) async fn indexer(State(app): State<App>) -> impl IntoResponse {
     let (status, word) = match problem(&app).await {
         None => (StatusCode::OK, "healthy"),
@@ -98,25 +135,47 @@ pub(super) async fn indexer(State(app): State<App>) -> impl IntoResponse {
     };
     let events = &app.around.events;
     let (active, queued) = events.jobs.counts();
-    let body = json!({
-        "status": word,
-        "uptime": app.probe.started.elapsed().as_secs_f64(),
-        "activeJobs": active,
-        "queuedJobs": queued,
-        "socketConnections": events.rooms.counts().0,
-    });
-    (status, Json(body))
+    let health = Health {
+        status: word,
+        uptime: app.probe.started.elapsed().as_secs_f64(),
+        active_jobs: active,
+        queued_jobs: queued,
+        socket_connections: events.rooms.counts().0,
+    };
+    (status, Json(health))
 }
 
-/// The server can do its work: the store answers, nothing is stuck, and it is not stopping.
+/// Whether the server can do its work.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Readiness {
+    ready: bool,
+    /// Why it cannot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    problem: Option<&'static str>,
+}
+
+/// Says whether the server can do its work: the store answers, nothing is stuck, and it is not stopping.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    operation_id = "isReady",
+    tag = "server",
+    security(()),
+    responses(
+        (status = 200, description = "It can", body = Readiness),
+        (status = 503, description = "It cannot now", body = Readiness),
+        Defect,
+    ),
+)]
 pub(super) async fn ready(State(app): State<App>) -> impl IntoResponse {
-    match problem(&app).await {
-        None => (StatusCode::OK, Json(json!({ "ready": true }))),
-        Some(problem) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({ "ready": false, "problem": problem })),
-        ),
-    }
+    let problem = problem(&app).await;
+    let status = match problem {
+        None => StatusCode::OK,
+        Some(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let ready = problem.is_none();
+    (status, Json(Readiness { ready, problem }))
 }
 
 /// Why the server cannot do its work, if it cannot.
@@ -130,7 +189,17 @@ pub(super) async fn problem(app: &App) -> Option<&'static str> {
     }
 }
 
-/// The numbers.
+/// Counts what happens, in the text of Prometheus (0.0.4).
+///
+/// With `PAGEROOM_METRICS_ADDRESS` there is nothing here: the numbers are at that address.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "readMetrics",
+    tag = "server",
+    security(()),
+    responses((status = 200, description = "The numbers", body = String), Defect),
+)]
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     let metrics = &app.around.metrics;
     metrics.set(

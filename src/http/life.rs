@@ -7,8 +7,18 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use storage::{PageId, Seq};
+use utoipa::ToSchema;
 
-use super::{App, HttpError, body::UnreadBody, page_state::view, pages::PageInPath};
+use super::{
+    App, HttpError,
+    body::UnreadBody,
+    openapi::{
+        parameters::PageName,
+        refusals::{Conflicting, Reading, Restoring},
+    },
+    page_state::view,
+    pages::PageInPath,
+};
 use crate::{
     rooms::{Condition, Refusal, RefusalCode, Role},
     trash::PurgeError,
@@ -30,7 +40,15 @@ impl From<PurgeError> for HttpError {
     }
 }
 
-/// `POST /api/pages/{id}/purge`: nothing is left of a page that is in the trash. That cannot be undone.
+/// Deletes a page that is in the trash, with all that is known of it, for good.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/purge",
+    operation_id = "purgePage",
+    tag = "pages",
+    params(("id" = PageName, Path)),
+    responses((status = 204, description = "Nothing is left of it"), Conflicting, Reading),
+)]
 pub(super) async fn purge(
     State(app): State<App>,
     PageInPath(page): PageInPath,
@@ -43,21 +61,31 @@ pub(super) async fn purge(
 }
 
 /// Which page a page becomes.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Target {
+    #[schema(value_type = PageName)]
     page_id: String,
 }
 
 /// The page that has come into being.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Duplicated {
     page_id: String,
     seq: Seq,
 }
 
-/// `POST /api/pages/{id}/duplicate`: a new page begins with what this one holds now. It has no history, and no permissions.
+/// Makes a new page that begins with what this one holds now. It has no history, and no permissions.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/duplicate",
+    operation_id = "duplicatePage",
+    tag = "pages",
+    params(("id" = PageName, Path)),
+    request_body = Target,
+    responses((status = 201, description = "The new page is stored", body = Duplicated), Restoring),
+)]
 pub(super) async fn duplicate(
     State(app): State<App>,
     PageInPath(page): PageInPath,

@@ -7,13 +7,16 @@ mod changes;
 mod compare;
 mod content;
 mod demo;
+mod described;
 mod error;
 mod health;
 mod life;
+mod openapi;
 mod page_state;
 mod pages;
 mod past;
 mod permissions;
+mod prefer;
 mod presence;
 mod query;
 mod refusals;
@@ -21,10 +24,12 @@ mod restore;
 mod rooms;
 mod socket;
 mod socket_io;
+mod times;
 mod trash;
 mod users;
 mod versions;
 mod webhooks;
+mod whole;
 mod y_sweet;
 
 use std::{
@@ -39,8 +44,8 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::{Next, from_fn_with_state},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{any, get, options, post, put},
 };
@@ -253,6 +258,7 @@ pub fn metrics_router(app: App) -> Router {
         .route("/metrics", get(health::metrics))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(error::no_such_method)
         .fallback(error::not_found)
         .with_state(app)
 }
@@ -269,10 +275,8 @@ pub fn router(app: App) -> Router {
     };
     let rest = Router::new()
         .route("/api/pages", get(pages::list))
-        .route(
-            "/api/pages/{id}",
-            get(pages::describe).delete(trash::delete).post(query::query),
-        )
+        .route("/api/pages/query", post(query::query))
+        .route("/api/pages/{id}", get(pages::describe).delete(trash::delete))
         .route("/api/pages/{id}/restore", post(trash::restore))
         .route("/api/pages/{id}/purge", post(life::purge))
         .route("/api/pages/{id}/duplicate", post(life::duplicate))
@@ -315,12 +319,10 @@ pub fn router(app: App) -> Router {
         .route("/api/webhooks/deliveries/{id}/replay", post(webhooks::replay))
         .route("/api/webhooks/replay", post(webhooks::replay_all))
         .route("/api/pages/{id}/stateless", post(pages::post_stateless))
-        .route(
-            "/check_store",
-            post(y_sweet::check_store).get(y_sweet::check_store),
-        )
+        .route("/check_store", post(y_sweet::check_store).get(y_sweet::get_store))
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
+        .layer(from_fn(prefer::brief))
         .layer(from_fn_with_state(app.clone(), not_too_often))
         .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(cors(app.around.access.authenticator()))
@@ -342,10 +344,10 @@ pub fn router(app: App) -> Router {
         .route("/hocuspocus", get(socket::hocuspocus))
         .route("/hocuspocus/{*rest}", get(socket::hocuspocus))
         .route("/hocuspocus/", get(socket::hocuspocus))
+        .route("/openapi.json", get(openapi::serve))
         .route("/healthz", get(health::alive))
         .route("/health", get(health::indexer))
         .route("/readyz", get(health::ready))
-        .method_not_allowed_fallback(error::no_such_method)
         .merge(engine_routes(
             "/socket.io/",
             socket_io_engine(&app),
@@ -364,6 +366,7 @@ pub fn router(app: App) -> Router {
         router = router.route("/", options(health::options).fallback(error::not_found));
     }
     router
+        .method_not_allowed_fallback(error::no_such_method)
         .fallback(error::not_found)
         .layer(from_fn_with_state(app.clone(), slow_down))
         .layer(CatchPanicLayer::custom(error::panicked))
@@ -426,8 +429,16 @@ fn cors(authenticator: &Authenticator) -> CorsLayer {
             header::CONTENT_TYPE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
+            HeaderName::from_static("idempotency-key"),
+            prefer::PREFER,
         ])
-        .expose_headers([header::ETAG, page_state::SEQ_HEADER, pages::STATE_VECTOR_HEADER])
+        .expose_headers([
+            header::ETAG,
+            header::LOCATION,
+            page_state::SEQ_HEADER,
+            pages::STATE_VECTOR_HEADER,
+            prefer::APPLIED,
+        ])
 }
 
 #[expect(clippy::disallowed_methods, reason = "requests meet the clock here")]

@@ -12,13 +12,18 @@ use axum::{
     response::Response,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use storage::{PageId, PageRecord, Seq};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     body::UnreadBody,
+    described::{Field, ListedPage, PageDescription, PageListing, Stored},
+    openapi::{
+        parameters::{Brief, Conditions, Known, PageName, YjsUpdate},
+        refusals::{Asking, Briefly, Changing, Reading, ReadingPast, Sending},
+    },
     page_state::{answer, tag, view},
     past::{self, When},
 };
@@ -57,31 +62,46 @@ impl<S: Send + Sync> FromRequestParts<S> for PageInPath {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Listing {
+    /// How the ids begin.
     #[serde(default)]
     prefix: String,
+    /// The id behind which the listing goes on: `next` of what was listed before.
     after: Option<String>,
+    /// Rows at most: 100 when it is not said, and never more than 1,000.
+    #[param(format = Int64)]
     limit: Option<usize>,
     /// Those in the trash instead of the others, for whoever manages them.
     #[serde(default)]
     deleted: bool,
 }
 
-/// `GET /api/pages`: pages in id order that the asker may see.
+/// Lists pages, in the order of their ids.
+///
+/// Those that the asker may see. A listing says nothing of others.
+#[utoipa::path(
+    get,
+    path = "/api/pages",
+    operation_id = "listPages",
+    tag = "pages",
+    params(Listing),
+    responses((status = 200, description = "The pages", body = PageListing), Asking),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Listing>, QueryRejection>,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<PageListing>, HttpError> {
     let identity = app.identify(&headers, &uri).await?;
     let Query(listing) = query?;
     let limit = limit_of(listing.limit);
     let listed = app.visible(&identity, &listing.prefix, listing.after, limit, listing.deleted);
     let (records, next) = listed.await?;
-    let pages: Vec<_> = records.iter().map(describe_record).collect();
-    Ok(Json(json!({ "pages": pages, "next": next })))
+    let pages = records.iter().map(describe_record).collect();
+    Ok(Json(PageListing { pages, next }))
 }
 
 impl App {
@@ -120,32 +140,37 @@ impl App {
     }
 }
 
-pub(super) fn describe_record(record: &PageRecord) -> Value {
-    let mut described = json!({
-        "pageId": record.page.as_str(),
-        "generation": record.generation.0,
-        "seq": record.seq,
-        "sizeBytes": record.size_bytes,
-        "createdAt": timestamp(record.created_at),
-        "updatedAt": timestamp(record.updated_at),
-    });
-    if let Some(at) = record.deleted_at {
-        described["deletedAt"] = timestamp(at).into();
+pub(super) fn describe_record(record: &PageRecord) -> ListedPage {
+    ListedPage {
+        page_id: record.page.as_str().to_owned(),
+        generation: record.generation.0.to_string(),
+        seq: record.seq,
+        size_bytes: record.size_bytes,
+        created_at: timestamp(record.created_at),
+        updated_at: timestamp(record.updated_at),
+        deleted_at: record.deleted_at.map(timestamp),
     }
-    described
 }
 
 pub(super) fn timestamp(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// `GET /api/pages/{id}`: what is known of a page.
+/// Says what is known of a page.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}",
+    operation_id = "describePage",
+    tag = "pages",
+    params(("id" = PageName, Path)),
+    responses((status = 200, description = "What is known", body = PageDescription), Reading),
+)]
 pub(super) async fn describe(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<PageDescription>, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let record = app.store.page(&page).await?;
     let sized = |document: &mut crdt::Document| {
@@ -163,31 +188,54 @@ pub(super) async fn describe(
         Err(ReadError::Unreadable { .. } | ReadError::Unshown { .. }) => Vec::new(),
         Err(error) => return Err(error.into()),
     };
-    let fields: Value = fields
-        .into_iter()
-        .map(|(name, kind)| json!({ "name": name, "type": kind }))
-        .collect();
     let record = record.ok_or_else(HttpError::unknown_page)?;
-    let mut described = describe_record(&record);
-    described["seq"] = view.seq.into();
-    described["sizeBytes"] = size.into();
-    described["fields"] = fields;
-    described["unreadable"] = app.readers.is_unreadable(&page).into();
-    described["connections"] = connections.into();
     let history = app.store.history(&page).await?;
-    described["historyBytes"] = history.bytes.into();
-    described["historyFromSeq"] = history.first_seq.into();
-    Ok(Json(described))
+    Ok(Json(PageDescription {
+        page: ListedPage {
+            seq: view.seq,
+            size_bytes: size,
+            ..describe_record(&record)
+        },
+        fields: fields
+            .into_iter()
+            .map(|(name, kind)| Field { name, kind })
+            .collect(),
+        unreadable: app.readers.is_unreadable(&page),
+        connections,
+        history_bytes: history.bytes,
+        history_from_seq: history.first_seq,
+    }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct SnapshotQuery {
+    /// A state vector of Yjs (v1), base64url: only what it lacks is answered.
+    #[param(pattern = "^[A-Za-z0-9_-]*=*$")]
     sv: Option<String>,
-    seq: Option<Seq>,
+    /// The number of a row: the state after it. Not together with `version`.
+    seq: Option<u64>,
+    /// The number of a version: the state that it is. Not together with `seq`.
     version: Option<u64>,
 }
 
-/// `GET /api/pages/{id}/snapshot`: the merged document as one update, or what a state vector lacks.
+/// Reads a page as one update of Yjs (v1).
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/snapshot",
+    operation_id = "readSnapshot",
+    tag = "pages",
+    params(("id" = PageName, Path), SnapshotQuery, Known),
+    responses(
+        (status = 200, description = "The update", body = YjsUpdate, content_type = "application/octet-stream", headers(
+            ("etag" = String, description = "The tag of the state"),
+            ("x-pageroom-seq" = u64, description = "The number of the row up to which it is stored"),
+            ("x-pageroom-state-vector" = Option<String>, description = "The state vector, base64url; left out over 4096 characters"),
+        )),
+        (status = 304, description = "The asker has this state"),
+        ReadingPast,
+    ),
+)]
 pub(super) async fn snapshot(
     State(app): State<App>,
     PageInPath(page): PageInPath,
@@ -243,16 +291,25 @@ fn state_vector(encoded: &str, gate: &crdt::Limits) -> Result<crdt::StateVector,
     Ok(decoded.map_err(|error| Refusal::malformed(format!("sv is not a state vector: {error}")))?)
 }
 
-/// `POST /api/pages/{id}/updates`: adds one update and answers when it is stored.
+/// Adds an update of Yjs (v1), and answers when it is stored.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/updates",
+    operation_id = "addUpdate",
+    tag = "pages",
+    params(("id" = PageName, Path), Conditions, Brief),
+    request_body(content = YjsUpdate, content_type = "application/octet-stream", description = "One update. The media type is not looked at"),
+    responses((status = 200, description = "It is stored", body = Stored), Briefly, Changing),
+)]
 pub(super) async fn post_update(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Stored, HttpError> {
     let seq = add_update(&app, &page, &headers, &uri, body).await?;
-    Ok(Json(json!({ "seq": seq })))
+    Ok(Stored { seq })
 }
 
 /// Adds one update for whoever asks, if it may, and returns when it is stored.
@@ -337,19 +394,36 @@ pub(super) async fn whole(app: &App, page: &PageId) -> Result<Bytes, HttpError> 
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Stateless {
+    /// What is told, as it is. At most `PAGEROOM_MAX_MESSAGE_BYTES` bytes (16 MiB).
     payload: String,
 }
 
-/// `POST /api/pages/{id}/stateless`: tells the members something that is no part of the page; answers how many there are to hear it.
+/// To how many something was told.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StatelessTold {
+    /// Connections that are there to hear it.
+    delivered: usize,
+}
+
+/// Tells the Hocuspocus clients of a page something that is no part of it.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/stateless",
+    operation_id = "tellStateless",
+    tag = "pages",
+    params(("id" = PageName, Path)),
+    request_body = Stateless,
+    responses((status = 200, description = "It is told", body = StatelessTold), Reading, Sending),
+)]
 pub(super) async fn post_stateless(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<StatelessTold>, HttpError> {
     app.allow(&headers, &uri, &page, Role::Comment).await?;
     let Stateless { payload } = body.json().await?;
     let limit = app.around.max_message_bytes;
@@ -357,5 +431,5 @@ pub(super) async fn post_stateless(
         return Err(Refusal::too_large("the payload is over the limit of messages").into());
     }
     let delivered = app.around.registry.announce(&page, payload.into()).await;
-    Ok(Json(json!({ "delivered": delivered })))
+    Ok(Json(StatelessTold { delivered }))
 }

@@ -5,15 +5,21 @@ use axum::{
     extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
     http::{HeaderMap, StatusCode, Uri, request::Parts},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use storage::{AccessChange, EVERYBODY, PageId, Permission};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     body::UnreadBody,
     now,
-    pages::{PageInPath, limit_of, next_after},
+    openapi::{
+        parameters::{PagePattern, UserPattern},
+        refusals::{Asking, Reading, Sending},
+    },
+    pages::{PageInPath, limit_of, next_after, timestamp},
+    times::time,
 };
 use crate::{
     access::Note,
@@ -63,20 +69,56 @@ async fn allow_managing(
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Listing {
+    /// The user behind whom the listing goes on: `next` of what was listed before.
     after: Option<String>,
+    /// Rows at most: 100 when it is not said, and never more than 1,000.
+    #[param(format = Int64)]
     limit: Option<usize>,
 }
 
-/// `GET /api/pages/{id}/permissions`: who has which role on the page, in the order of users.
+/// Permissions, and where the listing goes on.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PermissionListing {
+    permissions: Vec<Granted>,
+    /// The next `after`; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+/// A permission.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Granted {
+    /// The user, or `*` for everybody.
+    user_id: String,
+    #[schema(value_type = Role)]
+    role: String,
+    /// When it ends; null when it does not.
+    #[schema(required, format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// Lists who has which role on a page, in the order of users.
+///
+/// As it was set here: other sources of permissions are not asked.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/permissions",
+    operation_id = "listPermissions",
+    tag = "access",
+    params(("id" = PagePattern, Path), Listing),
+    responses((status = 200, description = "The permissions", body = PermissionListing), Reading),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Listing>, QueryRejection>,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<PermissionListing>, HttpError> {
     allow_managing(&app, &headers, &uri, &page).await?;
     let Query(listing) = query?;
     let limit = limit_of(listing.limit);
@@ -85,47 +127,56 @@ pub(super) async fn list(
         .permissions_on(page.as_str(), listing.after.as_deref(), limit)
         .await?;
     let next = next_after(&found, limit, |last| last.user.clone());
-    let permissions: Vec<_> = found.iter().map(describe).collect();
-    Ok(Json(json!({ "permissions": permissions, "next": next })))
+    let permissions = found.iter().map(describe).collect();
+    Ok(Json(PermissionListing { permissions, next }))
 }
 
-fn describe(permission: &Permission) -> Value {
-    let ends = permission.expires_at;
-    json!({
-        "userId": permission.user,
-        "role": permission.role,
-        "expiresAt": ends.map(|ends| humantime::format_rfc3339_millis(ends).to_string()),
-    })
+fn describe(permission: &Permission) -> Granted {
+    Granted {
+        user_id: permission.user.clone(),
+        role: permission.role.clone(),
+        expires_at: permission.expires_at.map(timestamp),
+    }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Grant {
+    #[schema(value_type = Role)]
     role: String,
-    /// RFC 3339.
+    /// When it ends, in the future: a time of RFC 3339.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
 
-/// `PUT /api/pages/{id}/permissions/{user}`: gives a user (or `*`, everybody) a role. Answers when every open connection that
-/// this concerns has it.
+/// Gives a user, or everybody, a role on a page or many.
+///
+/// Answers when every open connection that this concerns has it.
+#[utoipa::path(
+    put,
+    path = "/api/pages/{id}/permissions/{user}",
+    operation_id = "grantPermission",
+    tag = "access",
+    params(("id" = PagePattern, Path), ("user" = UserPattern, Path)),
+    request_body = Grant,
+    responses((status = 200, description = "The permission", body = Granted), Sending, Reading),
+)]
 pub(super) async fn grant(
     State(app): State<App>,
     place: Place,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<Granted>, HttpError> {
     let by = allow_managing(&app, &headers, &uri, &place.page).await?;
     let grant: Grant = body.json().await?;
     let role = Role::from_name(&grant.role)
         .ok_or_else(|| Refusal::malformed("a role is `view`, `comment`, `edit` or `admin`"))?;
-    let expires_at = grant
-        .expires_at
-        .as_deref()
-        .map(humantime::parse_rfc3339_weak)
-        .transpose();
-    let expires_at =
-        expires_at.map_err(|_| Refusal::malformed("expiresAt is no time: write `2030-01-31T12:00:00Z`"))?;
+    let no_time = || Refusal::malformed("expiresAt is no time: write `2030-01-31T12:00:00Z`");
+    let expires_at = grant.expires_at.as_deref();
+    let expires_at = expires_at
+        .map(|ends| time(ends).ok_or_else(no_time))
+        .transpose()?;
     if expires_at.is_some_and(|ends| ends <= now()) {
         return Err(Refusal::malformed("expiresAt is over already").into());
     }
@@ -140,7 +191,17 @@ pub(super) async fn grant(
     Ok(Json(describe(&permission)))
 }
 
-/// `DELETE /api/pages/{id}/permissions/{user}`: takes a role away. Answers when nobody has it any more.
+/// Takes a role on a page away.
+///
+/// Answers when no connection has it any more.
+#[utoipa::path(
+    delete,
+    path = "/api/pages/{id}/permissions/{user}",
+    operation_id = "revokePermission",
+    tag = "access",
+    params(("id" = PagePattern, Path), ("user" = UserPattern, Path)),
+    responses((status = 204, description = "It is taken away"), Asking, Reading),
+)]
 pub(super) async fn revoke(
     State(app): State<App>,
     place: Place,

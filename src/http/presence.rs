@@ -7,21 +7,64 @@ use axum::{
     extract::State,
     http::{HeaderMap, Uri},
 };
-use serde_json::{Value, json, value::RawValue};
+use serde::Serialize;
+use serde_json::{Value, value::RawValue};
+use utoipa::ToSchema;
 
-use super::{App, HttpError, now, pages::PageInPath, pages::timestamp};
+use super::{
+    App, HttpError, now,
+    openapi::{parameters::PageName, refusals::Reading},
+    pages::{PageInPath, timestamp},
+};
 use crate::{
     events::{Place, Shown},
     rooms::{Role, RoomName},
 };
 
-/// `GET /api/pages/{id}/presence`: the users at a page, the earliest first. A page without anybody has none, whether or not it exists.
+/// Who is at a page.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Presence {
+    page_id: String,
+    users: Vec<Present>,
+}
+
+/// A user who is at a page.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Present {
+    user_id: String,
+    #[schema(required)]
+    name: Option<String>,
+    #[schema(required)]
+    avatar_url: Option<String>,
+    /// As the user's program shows it; null when it shows none.
+    #[schema(required, value_type = Value)]
+    cursor: Option<Value>,
+    typing: bool,
+    idle: bool,
+    #[schema(format = DateTime)]
+    since: String,
+    connections: usize,
+}
+
+/// Lists the users who are at a page, the earliest first.
+///
+/// A page without anybody has none, whether or not it exists.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/presence",
+    operation_id = "listPresence",
+    tag = "pages",
+    params(("id" = PageName, Path)),
+    responses((status = 200, description = "Who is there", body = Presence), Reading),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<Presence>, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let events = &app.around.events;
     let here = events.presence.here(&RoomName::of_page(&page));
@@ -34,7 +77,7 @@ pub(super) async fn list(
     let states: BTreeMap<u64, Value> = (shown.await.into_iter().flatten())
         .filter_map(|(seat, state)| Some((seat, serde_json::from_str(&state).ok()?)))
         .collect();
-    let users: Vec<Value> = here
+    let users = here
         .iter()
         .map(|shown| {
             let idle = |place: &Place| match place {
@@ -46,10 +89,11 @@ pub(super) async fn list(
             described(shown, &states, is_idle)
         })
         .collect();
-    Ok(Json(json!({ "pageId": page.as_str(), "users": users })))
+    let page_id = page.as_str().to_owned();
+    Ok(Json(Presence { page_id, users }))
 }
 
-fn described(shown: &Shown, states: &BTreeMap<u64, Value>, is_idle: bool) -> Value {
+fn described(shown: &Shown, states: &BTreeMap<u64, Value>, is_idle: bool) -> Present {
     let seats = shown.here.places.iter().filter_map(|place| match place {
         Place::Seat(seat) => states.get(seat),
         Place::Socket(_) => None,
@@ -67,14 +111,14 @@ fn described(shown: &Shown, states: &BTreeMap<u64, Value>, is_idle: bool) -> Val
             .iter()
             .any(|state| state.get("typing") == Some(&Value::Bool(true)));
     let person = &shown.here.person;
-    json!({
-        "userId": &*person.user_id,
-        "name": person.name.as_deref(),
-        "avatarUrl": person.avatar_url.as_deref(),
-        "cursor": cursor,
-        "typing": types,
-        "idle": is_idle,
-        "since": timestamp(now() - shown.present_for),
-        "connections": shown.here.places.len(),
-    })
+    Present {
+        user_id: person.user_id.as_ref().to_owned(),
+        name: person.name.as_deref().map(str::to_owned),
+        avatar_url: person.avatar_url.as_deref().map(str::to_owned),
+        cursor,
+        typing: types,
+        idle: is_idle,
+        since: timestamp(now() - shown.present_for),
+        connections: shown.here.places.len(),
+    }
 }

@@ -7,20 +7,22 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{
     body::Body,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, Uri, header},
     response::{IntoResponse, Response},
 };
 use crdt::Form;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{json, value::RawValue};
 use storage::{PageId, PageRecord, Search, SearchError};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     body::UnreadBody,
-    error,
+    described::ListedPage,
+    openapi::refusals::Sending,
     page_state::{View, view},
     pages::{describe_record, limit_of},
 };
@@ -40,11 +42,12 @@ const FOUND_AT_ONCE: usize = 256;
 /// What is shown of a text around the first word that was looked for, in characters before and from there on.
 const SNIPPET: (usize, usize) = (60, 140);
 
-/// What is asked for.
-#[derive(Deserialize)]
+/// Which pages are told of, and what of them: `ids`, or `search` and `prefix`, or `prefix` alone, which may be nothing.
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Question {
+pub(super) struct Question {
     /// These pages, in this order.
+    #[schema(max_items = 1000)]
     ids: Option<Vec<String>>,
     /// Pages whose ids begin so.
     prefix: Option<String>,
@@ -53,13 +56,14 @@ struct Question {
     /// The `next` of the answer before.
     after: Option<String>,
     /// Most pages; 100 if nothing is said, at most 1 000.
+    #[schema(minimum = 0)]
     limit: Option<usize>,
     /// What is told of a page beside what a listing says.
     #[serde(default)]
     include: Vec<Include>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 enum Include {
     Text,
@@ -81,14 +85,23 @@ struct FoundBy {
     score: f64,
 }
 
-/// What the content of a page is.
-#[derive(Default, Serialize)]
-struct Line {
+/// A page. The line of one that cannot be told of has its `pageId` and an `error`; where there are more pages, the last line has `next` alone.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Line {
     #[serde(flatten)]
-    described: Value,
+    described: ListedPage,
+    /// How well it answers a search: the more, the better.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
+    /// A part of its text with the first word that was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    snippet: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// All root types by name.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     json: Option<Box<RawValue>>,
 }
 
@@ -98,17 +111,26 @@ impl From<SearchError> for HttpError {
     }
 }
 
-/// See the module. A page may have the name `query`: nothing else is posted to a page itself.
+/// Tells of many pages at once: those that are named, those whose ids begin alike, or those whose text has words.
+///
+/// A line of JSON for each page that the asker may see. A page that is called `query` is `%71uery` in a path.
+#[utoipa::path(
+    post,
+    path = "/api/pages/query",
+    operation_id = "queryPages",
+    tag = "pages",
+    request_body = Question,
+    responses(
+        (status = 200, description = "A line for each page", body = Line, content_type = "application/x-ndjson"),
+        Sending,
+    ),
+)]
 pub(super) async fn query(
     State(app): State<App>,
-    Path(name): Path<String>,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
 ) -> Result<Response, HttpError> {
-    if name != "query" {
-        return Ok(error::no_such_method().await);
-    }
     let identity = app.identify(&headers, &uri).await?;
     let body = body.at_most(MAX_QUESTION_BYTES).await;
     let body = body.ok_or_else(|| Refusal::too_large("a query has at most 1 MiB, and comes whole"))?;
@@ -265,12 +287,15 @@ async fn tell(
     let record = record.ok_or_else(HttpError::unknown_page)?;
     let mut line = Line {
         described: describe_record(&record),
-        ..Line::default()
+        score: None,
+        snippet: None,
+        text: None,
+        json: None,
     };
     if let Some(FoundBy { search, score }) = selected.found {
-        line.described["score"] = score.into();
+        line.score = Some(score);
         let text = app.store.searched_text(page).await?;
-        line.described["snippet"] = text.map(|(_, text)| snippet(&text, &search)).into();
+        line.snippet = text.map(|(_, text)| snippet(&text, &search));
     }
     if include.is_empty() {
         return Ok(line);
@@ -281,8 +306,8 @@ async fn tell(
     });
     let (View { value, seq, .. }, _) = read.await?.ok_or_else(HttpError::unknown_page)?;
     let (size, state) = value;
-    line.described["seq"] = seq.into();
-    line.described["sizeBytes"] = size.into();
+    line.described.seq = seq;
+    line.described.size_bytes = size;
     // What is read once does not take the place of what is edited.
     let readers = app.readers.of_past(seq);
     for form in include {

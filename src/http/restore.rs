@@ -2,24 +2,29 @@
 //! members see and can undo, and which merges with what they write meanwhile.
 
 use axum::{
-    Json,
     body::Bytes,
     extract::State,
     http::{HeaderMap, Uri},
 };
 use crdt::{Deeds, Document, PastError, Row};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use storage::{NewVersion, PageId, Past, Seq, VersionKind};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     body::UnreadBody,
+    described::Stored,
     now,
+    openapi::{
+        parameters::{Brief, PageName},
+        refusals::{Briefly, Restoring},
+    },
     page_state::{head, view},
     pages::PageInPath,
     past::{self, not_kept},
     versions::{VersionInPath, unknown_version},
+    whole::whole,
 };
 use crate::{
     access::Note,
@@ -60,13 +65,23 @@ impl From<PastError> for HttpError {
     }
 }
 
-/// `POST /api/pages/{id}/versions/{v}/restore`: the page says again what it said then. What it said before becomes a version, too.
+/// Makes a page say again what it said at a version.
+///
+/// That is an edit, which members see and can undo. What the page said before becomes a version, too.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/versions/{version}/restore",
+    operation_id = "restoreVersion",
+    tag = "history",
+    params(("id" = PageName, Path), ("version" = u64, Path, description = "Its number"), Brief),
+    responses((status = 200, description = "It is stored", body = Stored), Briefly, Restoring),
+)]
 pub(super) async fn restore(
     State(app): State<App>,
     VersionInPath(page, version): VersionInPath,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Stored, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
     let found = app.store.version(&page, version).await?;
     let found = found.ok_or_else(unknown_version)?;
@@ -80,22 +95,39 @@ pub(super) async fn restore(
     store(&app, &page, &identity, update.await?, ("restore_version", reason)).await
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Undo {
+    /// Whose changes are undone.
     user: String,
-    from_seq: Seq,
-    to_seq: Seq,
+    /// The number of the first row.
+    #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole")]
+    from_seq: u64,
+    /// The number of the last row: no less than `fromSeq`, and less than 10,000 more.
+    #[serde(deserialize_with = "whole")]
+    to_seq: u64,
 }
 
-/// `POST /api/pages/{id}/undo`: undoes what one user did in a stretch of the log, and leaves what others did.
+/// Undoes what one user did in a stretch of the log, and leaves what others did.
+///
+/// That is an edit, which members see and can undo. What the page said before becomes a version.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/undo",
+    operation_id = "undoChanges",
+    tag = "history",
+    params(("id" = PageName, Path), Brief),
+    request_body = Undo,
+    responses((status = 200, description = "It is stored", body = Stored), Briefly, Restoring),
+)]
 pub(super) async fn undo(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Stored, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
     let Undo {
         user,
@@ -173,10 +205,10 @@ async fn store(
     identity: &Identity,
     update: Bytes,
     (action, reason): (&str, String),
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Stored, HttpError> {
     let (seq, _) = head(app, page).await?.ok_or_else(HttpError::unknown_page)?;
     if update == NOTHING {
-        return Ok(Json(json!({ "seq": seq })));
+        return Ok(Stored { seq });
     }
     let before = NewVersion {
         seq,
@@ -206,5 +238,5 @@ async fn store(
             ..Note::default()
         },
     );
-    Ok(Json(json!({ "seq": seq })))
+    Ok(Stored { seq })
 }

@@ -5,11 +5,22 @@ use axum::{
     extract::{FromRequestParts, Path, State},
     http::{HeaderMap, StatusCode, Uri, request::Parts},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use storage::{AccessChange, SharedRoom};
+use utoipa::ToSchema;
 
-use super::{App, HttpError, body::UnreadBody, now};
+use super::{
+    App, HttpError,
+    body::UnreadBody,
+    now,
+    openapi::{
+        parameters::{Label, RoomCode},
+        refusals::{Reading, Sending},
+    },
+    pages::timestamp,
+    times::time,
+    whole::maybe_whole,
+};
 use crate::{
     access::Note,
     rooms::{Refusal, RefusalCode, RoomKind, RoomName, is_id},
@@ -37,44 +48,85 @@ fn unknown() -> HttpError {
     Refusal::new(RefusalCode::NotFound, "Room not found").into()
 }
 
-fn describe(room: &SharedRoom) -> Value {
-    json!({
-        "room": room.room,
-        "name": room.name,
-        "maxMembers": room.max_members,
-        "expiresAt": room.expires_at.map(|ends| humantime::format_rfc3339_millis(ends).to_string()),
-    })
+/// What a shared room is.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DescribedRoom {
+    /// `room:CODE`.
+    room: String,
+    #[schema(required)]
+    name: Option<String>,
+    /// Members at once; null for as many as a room may have.
+    #[schema(required)]
+    max_members: Option<u32>,
+    /// When it is over; null when it has no end.
+    #[schema(required, format = DateTime)]
+    expires_at: Option<String>,
 }
 
-/// `GET /api/rooms/{room}`: what the room is, as it was set here or as the application's query says.
+fn describe(room: &SharedRoom) -> DescribedRoom {
+    DescribedRoom {
+        room: room.room.clone(),
+        name: room.name.clone(),
+        max_members: room.max_members,
+        expires_at: room.expires_at.map(timestamp),
+    }
+}
+
+/// Says what a shared room is, as it was set here or as the application's query says.
+#[utoipa::path(
+    get,
+    path = "/api/rooms/{room}",
+    operation_id = "describeRoom",
+    tag = "rooms",
+    params(("room" = RoomCode, Path)),
+    responses((status = 200, description = "The room", body = DescribedRoom), Reading),
+)]
 pub(super) async fn get(
     State(app): State<App>,
     SharedRoomInPath(room): SharedRoomInPath,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<DescribedRoom>, HttpError> {
     app.allow_backend(&headers, &uri).await?;
     let known = app.around.access.shared_room(&room).await?;
     known.map(|known| Json(describe(&known))).ok_or_else(unknown)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(as = RoomSetting)]
 pub(super) struct Description {
+    #[schema(value_type = Option<Label>)]
     name: Option<String>,
+    /// Members at once.
+    #[serde(default, deserialize_with = "maybe_whole")]
+    #[schema(minimum = 1)]
     max_members: Option<u32>,
-    /// RFC 3339.
+    /// When it is over: a time of RFC 3339.
+    #[schema(format = DateTime)]
     expires_at: Option<String>,
 }
 
-/// `PUT /api/rooms/{room}`: says what the room is, in the place of what was said before. Answers when that holds for those who are there.
+/// Says what a shared room is from now on, in the place of what was said before.
+///
+/// Answers when that holds for those who are there.
+#[utoipa::path(
+    put,
+    path = "/api/rooms/{room}",
+    operation_id = "setRoom",
+    tag = "rooms",
+    params(("room" = RoomCode, Path)),
+    request_body = Description,
+    responses((status = 200, description = "The room", body = DescribedRoom), Sending),
+)]
 pub(super) async fn put(
     State(app): State<App>,
     SharedRoomInPath(room): SharedRoomInPath,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<DescribedRoom>, HttpError> {
     app.allow_backend(&headers, &uri).await?;
     let said: Description = body.json().await?;
     if said.name.as_deref().is_some_and(|name| !is_id(name)) {
@@ -83,10 +135,11 @@ pub(super) async fn put(
     if said.max_members == Some(0) {
         return Err(Refusal::malformed("maxMembers is at least 1").into());
     }
-    let expires_at = said.expires_at.as_deref().map(humantime::parse_rfc3339_weak);
+    let no_time = || Refusal::malformed("expiresAt is no time: write `2030-01-31T12:00:00Z`");
+    let expires_at = said.expires_at.as_deref();
     let expires_at = expires_at
-        .transpose()
-        .map_err(|_| Refusal::malformed("expiresAt is no time: write `2030-01-31T12:00:00Z`"))?;
+        .map(|ends| time(ends).ok_or_else(no_time))
+        .transpose()?;
     let kept = SharedRoom {
         room: room.as_str().to_owned(),
         name: said.name,
@@ -98,7 +151,17 @@ pub(super) async fn put(
     Ok(Json(describe(&kept)))
 }
 
-/// `DELETE /api/rooms/{room}`: the room is no more, unless the application's query knows it. Answers when nobody is there.
+/// Ends a shared room, unless the application's query knows it.
+///
+/// Answers when nobody is there.
+#[utoipa::path(
+    delete,
+    path = "/api/rooms/{room}",
+    operation_id = "deleteRoom",
+    tag = "rooms",
+    params(("room" = RoomCode, Path)),
+    responses((status = 204, description = "It is no more"), Reading),
+)]
 pub(super) async fn delete(
     State(app): State<App>,
     SharedRoomInPath(room): SharedRoomInPath,

@@ -6,15 +6,31 @@ use axum::{
 };
 use storage::{AccessChange, PageId};
 
-use super::{App, HttpError, now, pages::PageInPath};
+use super::{
+    App, HttpError, now,
+    openapi::{
+        parameters::PageName,
+        refusals::{Conflicting, Reading},
+    },
+    pages::PageInPath,
+};
 use crate::{
     access::Note,
     auth::Identity,
     rooms::{Refusal, RefusalCode, Role},
 };
 
-/// `DELETE /api/pages/{id}`: nobody may open the page any more, and its members are sent away. Nothing of it is lost. Answers when
-/// they have been told.
+/// Puts a page into the trash: nobody may open it any more.
+///
+/// Its members are sent away. Nothing of it is lost. Answers when they have been told.
+#[utoipa::path(
+    delete,
+    path = "/api/pages/{id}",
+    operation_id = "deletePage",
+    tag = "pages",
+    params(("id" = PageName, Path)),
+    responses((status = 204, description = "It is in the trash"), Reading),
+)]
 pub(super) async fn delete(
     State(app): State<App>,
     PageInPath(page): PageInPath,
@@ -29,7 +45,15 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /api/pages/{id}/restore`: the page is as it was, and open to whoever may see it.
+/// Takes a page out of the trash: it is as it was, and open to whoever may see it.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/restore",
+    operation_id = "restorePage",
+    tag = "pages",
+    params(("id" = PageName, Path)),
+    responses((status = 204, description = "It is open again"), Conflicting, Reading),
+)]
 pub(super) async fn restore(
     State(app): State<App>,
     PageInPath(page): PageInPath,

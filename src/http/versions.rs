@@ -3,17 +3,24 @@
 use axum::{
     Json,
     extract::{FromRequestParts, Path, Query, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, Uri, request::Parts},
+    http::{HeaderMap, StatusCode, Uri, header, request::Parts},
+    response::IntoResponse,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use percent_encoding::utf8_percent_encode;
+use serde::{Deserialize, Serialize};
 use storage::{AddedVersion, MAX_NAMED_VERSIONS, NewVersion, PageId, Version, VersionKind};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     body::UnreadBody,
+    openapi::{
+        parameters::{Label, PageName},
+        refusals::{Asking, Reading, Restoring},
+    },
     page_state::head,
     pages::{PageInPath, limit_of, next_after, timestamp},
+    y_sweet::UNRESERVED,
 };
 use crate::rooms::{Refusal, RefusalCode, Role, is_id};
 
@@ -32,33 +39,74 @@ impl<S: Send + Sync> FromRequestParts<S> for VersionInPath {
     }
 }
 
-fn describe(known: &Version) -> Value {
-    let version = &known.version;
-    json!({
-        "version": known.id,
-        "seq": version.seq,
-        "kind": version.kind.as_str(),
-        "name": version.name,
-        "user": version.user,
-        "reason": version.reason,
-        "at": timestamp(known.at),
-    })
+/// A state that has a number.
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeptVersion {
+    /// Its number.
+    version: u64,
+    /// The number of the row after which it was.
+    seq: u64,
+    /// `automatic`, `named` by somebody, or from before a `restore`.
+    kind: &'static str,
+    #[schema(required)]
+    name: Option<String>,
+    /// Who wanted it.
+    #[schema(required)]
+    user: Option<String>,
+    #[schema(required)]
+    reason: Option<String>,
+    #[schema(format = DateTime)]
+    at: String,
 }
 
-#[derive(Deserialize)]
+fn describe(known: &Version) -> KeptVersion {
+    let version = &known.version;
+    KeptVersion {
+        version: known.id,
+        seq: version.seq,
+        kind: version.kind.as_str(),
+        name: version.name.clone(),
+        user: version.user.clone(),
+        reason: version.reason.clone(),
+        at: timestamp(known.at),
+    }
+}
+
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Listing {
+    /// The number of the version before which it goes on: `next` of what was listed before.
     before: Option<u64>,
+    /// Rows at most: 100 when it is not said, and never more than 1,000.
+    #[param(format = Int64)]
     limit: Option<usize>,
 }
 
-/// `GET /api/pages/{id}/versions`: the newest first.
+/// Versions, and where the listing goes on.
+#[derive(Serialize, ToSchema)]
+pub(super) struct VersionListing {
+    versions: Vec<KeptVersion>,
+    /// The next `before`; null at the end.
+    #[schema(required)]
+    next: Option<u64>,
+}
+
+/// Lists the versions of a page, the newest first.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/versions",
+    operation_id = "listVersions",
+    tag = "history",
+    params(("id" = PageName, Path), Listing),
+    responses((status = 200, description = "The versions", body = VersionListing), Reading),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Listing>, QueryRejection>,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<VersionListing>, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let Query(listing) = query?;
     let limit = limit_of(listing.limit);
@@ -67,17 +115,25 @@ pub(super) async fn list(
         return Err(HttpError::unknown_page());
     }
     let next = next_after(&found, limit, |version| version.id);
-    let versions: Vec<Value> = found.iter().map(describe).collect();
-    Ok(Json(json!({ "versions": versions, "next": next })))
+    let versions = found.iter().map(describe).collect();
+    Ok(Json(VersionListing { versions, next }))
 }
 
-/// `GET /api/pages/{id}/versions/{v}`: one of them.
+/// Says what is known of a version.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/versions/{version}",
+    operation_id = "describeVersion",
+    tag = "history",
+    params(("id" = PageName, Path), ("version" = u64, Path, description = "Its number")),
+    responses((status = 200, description = "The version", body = KeptVersion), Reading),
+)]
 pub(super) async fn get(
     State(app): State<App>,
     VersionInPath(page, version): VersionInPath,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<KeptVersion>, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let version = app.store.version(&page, version).await?;
     let version = version.ok_or_else(unknown_version)?;
@@ -88,21 +144,47 @@ pub(super) fn unknown_version() -> HttpError {
     Refusal::new(RefusalCode::NotFound, "the page has no such version").into()
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
+    #[schema(value_type = Option<Label>)]
     name: Option<String>,
+    /// At most 4096 bytes.
+    #[schema(max_length = 4096)]
     reason: Option<String>,
 }
 
-/// `POST /api/pages/{id}/versions`: gives the state that is stored now a number, and a name.
+/// The numbers of a new version.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NumberedVersion {
+    version: u64,
+    /// The number of the row after which it is.
+    seq: u64,
+}
+
+/// Gives the state that is stored now a number, and a name.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/versions",
+    operation_id = "addVersion",
+    tag = "history",
+    params(("id" = PageName, Path)),
+    request_body = Wanted,
+    responses(
+        (status = 201, description = "It is kept", body = NumberedVersion, headers(
+            ("location" = String, description = "The address of the version"),
+        )),
+        Asking,
+        Restoring,
+    ),
+)]
 pub(super) async fn post(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
-) -> Result<(StatusCode, Json<Value>), HttpError> {
+) -> Result<impl IntoResponse, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
     let Wanted { name, reason } = body.json().await?;
     if name.as_deref().is_some_and(|name| !is_id(name)) {
@@ -126,7 +208,13 @@ pub(super) async fn post(
         reason,
     };
     let id = add(&app, &page, &version).await?;
-    Ok((StatusCode::CREATED, Json(json!({ "version": id, "seq": seq }))))
+    let place = utf8_percent_encode(page.as_str(), UNRESERVED);
+    let place = [(header::LOCATION, format!("/api/pages/{place}/versions/{id}"))];
+    Ok((
+        StatusCode::CREATED,
+        place,
+        Json(NumberedVersion { version: id, seq }),
+    ))
 }
 
 /// Keeps a version that somebody wanted.

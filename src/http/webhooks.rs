@@ -5,13 +5,17 @@ use axum::{
     extract::{Path, Query, State, rejection::PathRejection, rejection::QueryRejection},
     http::{HeaderMap, Uri},
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use storage::{DeliveryState, WebhookDelivery};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError, now,
-    pages::{limit_of, next_after},
+    openapi::{
+        parameters::{Label, WaitingOrDead},
+        refusals::{Asking, Conflicting, Reading},
+    },
+    pages::{limit_of, next_after, timestamp},
 };
 use crate::{
     access::Note,
@@ -19,20 +23,78 @@ use crate::{
     rooms::{Refusal, RefusalCode},
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Listing {
+    /// Those that wait, or those that were given up; `pending` if nothing is said.
+    #[param(value_type = Option<WaitingOrDead>)]
     state: Option<String>,
+    /// The `next` of the answer before.
     after: Option<u64>,
+    /// Most deliveries; 100 if nothing is said, at most 1 000.
     limit: Option<usize>,
 }
 
-/// `GET /api/webhooks/deliveries`: those that wait or, with `state=dead`, those that were given up, the oldest first.
+/// Deliveries, and where the listing goes on.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeliveryListing {
+    deliveries: Vec<Delivery>,
+    /// The next `after`; null at the end.
+    #[schema(required)]
+    next: Option<u64>,
+}
+
+/// An event on its way to an address.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Delivery {
+    /// The same in every attempt.
+    id: String,
+    #[schema(value_type = WaitingOrDead)]
+    state: &'static str,
+    event: String,
+    page_id: String,
+    #[schema(required)]
+    seq: Option<u64>,
+    target: String,
+    /// When it happened.
+    #[schema(format = DateTime)]
+    at: String,
+    /// Since when it waits.
+    #[schema(format = DateTime)]
+    since: String,
+    attempts: u64,
+    #[schema(required)]
+    last_error: Option<String>,
+    /// When it was given up.
+    #[schema(required, format = DateTime)]
+    dead_since: Option<String>,
+}
+
+/// How many are sent again.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Replayed {
+    replayed: u64,
+    /// The next `after`; null at the end.
+    #[schema(required)]
+    next: Option<u64>,
+}
+
+/// Lists deliveries of webhooks that wait, or were given up, the oldest first.
+#[utoipa::path(
+    get,
+    path = "/api/webhooks/deliveries",
+    operation_id = "listDeliveries",
+    tag = "webhooks",
+    params(Listing),
+    responses((status = 200, description = "Deliveries", body = DeliveryListing), Asking),
+)]
 pub(super) async fn list(
     State(app): State<App>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Listing>, QueryRejection>,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<DeliveryListing>, HttpError> {
     app.allow_backend(&headers, &uri).await?;
     let Query(Listing { state, after, limit }) = query?;
     let state = match state.as_deref() {
@@ -47,17 +109,25 @@ pub(super) async fn list(
         .webhooks(state, after.unwrap_or_default(), limit)
         .await?;
     let next = next_after(&found, limit, |delivery| delivery.number);
-    let deliveries: Vec<Value> = found.into_iter().map(shown).collect();
-    Ok(Json(json!({ "deliveries": deliveries, "next": next })))
+    let deliveries = found.into_iter().map(shown).collect();
+    Ok(Json(DeliveryListing { deliveries, next }))
 }
 
-/// `POST /api/webhooks/deliveries/{id}/replay`: one that was given up is sent again, before what waits behind it.
+/// Sends a delivery again that was given up, before what waits behind it.
+#[utoipa::path(
+    post,
+    path = "/api/webhooks/deliveries/{id}/replay",
+    operation_id = "replayDelivery",
+    tag = "webhooks",
+    params(("id" = Label, Path, description = "The id of a delivery")),
+    responses((status = 200, description = "It is sent again", body = Replayed), Conflicting, Reading),
+)]
 pub(super) async fn replay(
     State(app): State<App>,
     id: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<Replayed>, HttpError> {
     let identity = app.allow_backend(&headers, &uri).await?;
     let Path(id) = id?;
     let unknown = || Refusal::new(RefusalCode::NotFound, "there is no such delivery");
@@ -67,22 +137,36 @@ pub(super) async fn replay(
         return Err(refusal.into());
     }
     note(&app, &identity, 1);
-    Ok(Json(json!({ "replayed": 1 })))
+    Ok(Json(Replayed {
+        replayed: 1,
+        next: None,
+    }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Part {
+    /// The `next` of the answer before.
     after: Option<u64>,
+    /// Most deliveries; 100 if nothing is said, at most 1 000.
     limit: Option<usize>,
 }
 
-/// `POST /api/webhooks/replay`: those that were given up are sent again, the oldest first; `next` says where the next part begins.
+/// Sends deliveries again that were given up, the oldest first.
+#[utoipa::path(
+    post,
+    path = "/api/webhooks/replay",
+    operation_id = "replayDeliveries",
+    tag = "webhooks",
+    params(Part),
+    responses((status = 200, description = "They are sent again", body = Replayed), Asking),
+)]
 pub(super) async fn replay_all(
     State(app): State<App>,
     headers: HeaderMap,
     uri: Uri,
     query: Result<Query<Part>, QueryRejection>,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<Replayed>, HttpError> {
     let identity = app.allow_backend(&headers, &uri).await?;
     let Query(Part { after, limit }) = query?;
     let limit = limit_of(limit);
@@ -97,7 +181,7 @@ pub(super) async fn replay_all(
         false => app.store.replay_webhooks(now(), &numbers).await?,
     };
     note(&app, &identity, replayed);
-    Ok(Json(json!({ "replayed": replayed, "next": next })))
+    Ok(Json(Replayed { replayed, next }))
 }
 
 fn note(app: &App, identity: &Identity, replayed: u64) {
@@ -113,19 +197,18 @@ fn note(app: &App, identity: &Identity, replayed: u64) {
     );
 }
 
-fn shown(delivery: WebhookDelivery) -> Value {
-    let time = |at| humantime::format_rfc3339_millis(at).to_string();
-    json!({
-        "id": delivery.id,
-        "state": delivery.state.as_str(),
-        "event": delivery.event,
-        "pageId": delivery.page,
-        "seq": delivery.seq,
-        "target": delivery.target,
-        "at": time(delivery.at),
-        "since": time(delivery.since),
-        "attempts": delivery.attempts,
-        "lastError": delivery.last_error,
-        "deadSince": delivery.ended_at.map(time),
-    })
+fn shown(delivery: WebhookDelivery) -> Delivery {
+    Delivery {
+        id: delivery.id,
+        state: delivery.state.as_str(),
+        event: delivery.event,
+        page_id: delivery.page,
+        seq: delivery.seq,
+        target: delivery.target,
+        at: timestamp(delivery.at),
+        since: timestamp(delivery.since),
+        attempts: delivery.attempts,
+        last_error: delivery.last_error,
+        dead_since: delivery.ended_at.map(timestamp),
+    }
 }

@@ -19,16 +19,26 @@ use axum::{
     Json,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use socketioxide_core::Sid;
 use storage::PageId;
+use utoipa::ToSchema;
 
-use super::{App, HttpError, body::UnreadBody, error, now, pages, socket};
+use super::{
+    App, HttpError,
+    body::{AsObject, UnreadBody},
+    error, now,
+    openapi::{
+        parameters::{PageName, YjsUpdate},
+        refusals::{Asking, Changing, Conflicting, Defect, Reading, Sending},
+    },
+    pages, socket,
+    whole::maybe_whole,
+};
 use crate::{
     auth::{Claims, Kind, NumericDate, Reached, is_trusted},
     connections::Peer,
@@ -40,7 +50,7 @@ use crate::{
 const DEFAULT_VALIDITY: Duration = Duration::from_secs(60 * 60);
 const MAX_VALIDITY: Duration = Duration::from_secs(60 * 60 * 24 * 366);
 /// What an id in an address is written without.
-const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
+pub(super) const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
@@ -48,25 +58,71 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
 /// Largest body of a question, in bytes.
 const MAX_QUESTION_BYTES: usize = 64 * 1024;
 
-/// `GET /ready`.
-pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Value>) {
-    match super::health::problem(&app).await {
-        None => (StatusCode::OK, Json(json!({ "ok": true }))),
-        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "ok": false }))),
-    }
+/// Whether something works.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Works {
+    ok: bool,
+    /// Why it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<&'static str>,
 }
 
-/// `POST /check_store`.
+/// Says whether the server can do its work.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    operation_id = "ySweetReady",
+    tag = "y-sweet",
+    security(()),
+    responses(
+        (status = 200, description = "It can", body = Works),
+        (status = 503, description = "It cannot now", body = Works),
+        Defect,
+    ),
+)]
+pub(super) async fn ready(State(app): State<App>) -> (StatusCode, Json<Works>) {
+    let ok = super::health::problem(&app).await.is_none();
+    let status = match ok {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, Json(Works { ok, error: None }))
+}
+
+/// Says whether the store works.
+#[utoipa::path(
+    post,
+    path = "/check_store",
+    operation_id = "ySweetCheckStore",
+    tag = "y-sweet",
+    responses((status = 200, description = "Whether it does", body = Works), Asking),
+)]
 pub(super) async fn check_store(
     State(app): State<App>,
     headers: HeaderMap,
     uri: Uri,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Json<Works>, HttpError> {
     asker(&app, &headers, &uri).await?;
-    Ok(Json(match super::health::problem(&app).await {
-        None => json!({ "ok": true }),
-        Some(problem) => json!({ "ok": false, "error": problem }),
-    }))
+    let error = super::health::problem(&app).await;
+    let ok = error.is_none();
+    Ok(Json(Works { ok, error }))
+}
+
+/// Says whether the store works.
+#[utoipa::path(
+    get,
+    path = "/check_store",
+    operation_id = "ySweetGetStore",
+    tag = "y-sweet",
+    responses((status = 200, description = "Whether it does", body = Works), Asking),
+)]
+pub(super) async fn get_store(
+    app: State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Json<Works>, HttpError> {
+    check_store(app, headers, uri).await
 }
 
 /// Who asks for documents and tokens.
@@ -149,38 +205,69 @@ pub(super) async fn serve(State(app): State<App>, request: Request) -> Response 
         (Wanted::Socket, &Method::GET) => return socket::serve::<YSweet>(&app, request, page).await,
         (Wanted::New, &Method::POST) => new(&app, request).await.map(IntoResponse::into_response),
         (Wanted::Auth, &Method::POST) => auth(&app, request, page).await.map(IntoResponse::into_response),
-        (Wanted::AsUpdate, &Method::GET) => as_update(&app, request, page).await,
+        (Wanted::AsUpdate, &Method::GET | &Method::HEAD) => as_update(&app, request, page).await,
         (Wanted::Update, &Method::POST) => update(&app, request, page).await,
-        _ => return error::no_such_method().await,
+        (Wanted::Socket | Wanted::AsUpdate, _) => return no_such_method("GET,HEAD").await,
+        (Wanted::New | Wanted::Auth | Wanted::Update, _) => return no_such_method("POST").await,
     };
     answer.unwrap_or_else(IntoResponse::into_response)
 }
 
+/// Answers for methods that an address does not have, which has `allowed`.
+async fn no_such_method(allowed: &'static str) -> Response {
+    let mut answer = error::no_such_method().await;
+    let allowed = HeaderValue::from_static(allowed);
+    answer.headers_mut().insert(header::ALLOW, allowed);
+    answer
+}
+
 /// Reads a question, which may be left out.
-async fn question<T: for<'de> Deserialize<'de> + Default>(body: Body) -> Result<T, HttpError> {
+async fn question<T: DeserializeOwned + Default>(body: Body) -> Result<T, HttpError> {
     let body = axum::body::to_bytes(body, MAX_QUESTION_BYTES)
         .await
         .map_err(|_| Refusal::too_large("the body is over the limit"))?;
     if body.is_empty() {
         return Ok(T::default());
     }
-    let read = serde_json::from_slice(&body);
-    Ok(read.map_err(|error| Refusal::malformed(error.to_string()))?)
+    // Some programs send `null` for nothing.
+    let read = serde_json::from_slice::<Option<AsObject<T>>>(&body);
+    let read = read.map_err(|error| Refusal::malformed(error.to_string()))?;
+    Ok(read.map(|AsObject(read)| read).unwrap_or_default())
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 struct NewDocument {
+    /// The id that is wanted. When it is not said, one that nobody guesses.
     #[serde(rename = "docId")]
+    #[schema(value_type = Option<PageName>)]
     id: Option<String>,
 }
 
-/// `POST /doc/new`: a name for a page, which comes into being at its first edit.
-async fn new(app: &App, request: Request) -> Result<Json<Value>, HttpError> {
+/// The id of a page.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NamedDocument {
+    #[serde(rename = "docId")]
+    id: String,
+}
+
+/// Gives a name for a page, which comes into being at its first edit.
+///
+/// A body has at most 64 KiB, and may be left out.
+#[utoipa::path(
+    post,
+    path = "/doc/new",
+    operation_id = "ySweetNewDocument",
+    tag = "y-sweet",
+    request_body = Option<NewDocument>,
+    responses((status = 200, description = "The name", body = NamedDocument), Sending),
+)]
+pub(super) async fn new(app: &App, request: Request) -> Result<Json<NamedDocument>, HttpError> {
     asker(app, request.headers(), request.uri()).await?;
     let asked: NewDocument = question(request.into_body()).await?;
     let id = asked.id.unwrap_or_else(unguessable);
     let page = PageId::new(&id)?;
-    Ok(Json(json!({ "docId": page.as_str() })))
+    let id = page.as_str().to_owned();
+    Ok(Json(NamedDocument { id }))
 }
 
 /// A name that nobody guesses: 120 random bits.
@@ -190,16 +277,21 @@ fn unguessable() -> String {
     format!("{first}{}", second.get(..4).unwrap_or_default())
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, ToSchema)]
 struct TokenRequest {
+    /// `full` when it is not said.
     authorization: Option<Authorization>,
+    /// Whose token it is. When it is not said, somebody's who is nobody else.
     #[serde(rename = "userId")]
     user: Option<String>,
+    /// How long the token lasts, in seconds: an hour when it is not said, 366 days at most.
     #[serde(rename = "validForSeconds")]
+    #[serde(default, deserialize_with = "maybe_whole")]
     seconds: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+/// What a client may do with a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Authorization {
     #[default]
@@ -214,17 +306,40 @@ impl Authorization {
             Self::ReadOnly => Role::View,
         }
     }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::ReadOnly => "read-only",
-        }
-    }
 }
 
-/// `POST /doc/{id}/auth`: where a client connects, and with which token.
-async fn auth(app: &App, request: Request, page: Result<PageId, Refusal>) -> Result<Json<Value>, HttpError> {
+/// Where a client connects, and with which token.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClientToken {
+    /// The address of the WebSocket, without the id of the page at its end.
+    url: String,
+    base_url: String,
+    doc_id: String,
+    authorization: Authorization,
+    /// Left out where none is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    token: Option<String>,
+}
+
+/// Says where a client connects, and with which token.
+///
+/// A body has at most 64 KiB, and may be left out.
+#[utoipa::path(
+    post,
+    path = "/doc/{id}/auth",
+    operation_id = "ySweetAuth",
+    tag = "y-sweet",
+    params(("id" = PageName, Path)),
+    request_body = Option<TokenRequest>,
+    responses((status = 200, description = "Where, and the token", body = ClientToken), Conflicting, Sending),
+)]
+pub(super) async fn auth(
+    app: &App,
+    request: Request,
+    page: Result<PageId, Refusal>,
+) -> Result<Json<ClientToken>, HttpError> {
     let asker = asker(app, request.headers(), request.uri()).await?;
     let page = page?;
     let host = host(app, &request);
@@ -234,16 +349,13 @@ async fn auth(app: &App, request: Request, page: Result<PageId, Refusal>) -> Res
     let (scheme, host) = host?;
     let id = utf8_percent_encode(page.as_str(), UNRESERVED);
     let secure = if scheme == "https" { "s" } else { "" };
-    let mut answer = json!({
-        "url": format!("ws{secure}://{host}/d/{id}/ws"),
-        "baseUrl": format!("http{secure}://{host}/d/{id}"),
-        "docId": page.as_str(),
-        "authorization": authorization.as_str(),
-    });
-    if let Some(token) = token {
-        answer["token"] = token.into();
-    }
-    Ok(Json(answer))
+    Ok(Json(ClientToken {
+        url: format!("ws{secure}://{host}/d/{id}/ws"),
+        base_url: format!("http{secure}://{host}/d/{id}"),
+        doc_id: page.as_str().to_owned(),
+        authorization,
+        token,
+    }))
 }
 
 /// Where clients reach the server that was reached by this request: with which scheme, under which name and prefix.
@@ -310,8 +422,19 @@ fn token(
     Ok(Some(signed.map_err(unsigned)?))
 }
 
-/// `GET /d/{id}/as-update`: the page as one update, which is empty when there is nothing.
-async fn as_update(
+/// Reads a page as one update of Yjs (v1), which is empty when there is nothing.
+#[utoipa::path(
+    get,
+    path = "/d/{id}/as-update",
+    operation_id = "ySweetAsUpdate",
+    tag = "y-sweet",
+    params(("id" = PageName, Path)),
+    responses(
+        (status = 200, description = "The update", body = YjsUpdate, content_type = "application/octet-stream"),
+        Reading,
+    ),
+)]
+pub(super) async fn as_update(
     app: &App,
     request: Request,
     page: Result<PageId, Refusal>,
@@ -323,8 +446,21 @@ async fn as_update(
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], update).into_response())
 }
 
-/// `POST /d/{id}/update`: adds an update and answers when it is stored.
-async fn update(app: &App, request: Request, page: Result<PageId, Refusal>) -> Result<Response, HttpError> {
+/// Adds an update of Yjs (v1), and answers when it is stored.
+#[utoipa::path(
+    post,
+    path = "/d/{id}/update",
+    operation_id = "ySweetUpdate",
+    tag = "y-sweet",
+    params(("id" = PageName, Path)),
+    request_body(content = YjsUpdate, content_type = "application/octet-stream", description = "One update. The media type is not looked at"),
+    responses((status = 200, description = "It is stored"), Changing),
+)]
+pub(super) async fn update(
+    app: &App,
+    request: Request,
+    page: Result<PageId, Refusal>,
+) -> Result<Response, HttpError> {
     let page = page?;
     let (headers, uri) = (request.headers().clone(), request.uri().clone());
     pages::add_update(app, &page, &headers, &uri, UnreadBody::of(request)).await?;

@@ -5,7 +5,8 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use serde_json::Value as Json;
 
 /// The reason of a refusal, the same in every protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum RefusalCode {
     /// No token, or one that proves nothing.
     Unauthenticated,

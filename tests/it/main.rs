@@ -32,6 +32,7 @@ mod life;
 mod limits;
 mod matrix;
 mod moving;
+mod openapi;
 mod operations;
 mod pagespace_access;
 mod patio;

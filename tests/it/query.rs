@@ -213,11 +213,13 @@ async fn a_question_that_makes_no_sense_is_refused_before_anything_is_told() {
     )
     .await;
     assert_eq!(nobody.status, 401);
-    // A page may have this name, too.
+    // A page may have this name, too: it is written in another way.
     write(&server, "query", "asked").await;
     assert_eq!(get_page(&server, "query").await["pageId"], "query");
     let authorization = format!("Bearer {ADMIN_TOKEN}");
     let headers = [("authorization", authorization.as_str())];
+    let described = get_with(server.address, "/api/pages/%71uery", &headers).await;
+    assert_eq!(described.json()["pageId"], "query");
     let posted = send(
         server.address,
         Method::POST,

@@ -7,18 +7,25 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use serde::Serialize;
 use subtle::ConstantTimeEq;
+use utoipa::ToSchema;
 
-use super::{body_of_backend, read, refused};
+use super::{BridgeError, body_of_backend, read, refused};
 use crate::{
-    events::{Broadcast, BroadcastError},
-    http::{App, body::UnreadBody},
+    events::{Broadcast, BroadcastBody, BroadcastError},
+    http::{App, body::UnreadBody, openapi::refusals::Defect},
     rooms::{RefusalCode, RoomKind},
 };
 
 /// Events of one request.
 const MAX_BATCH: usize = 1000;
+
+/// The events of one request.
+#[derive(ToSchema)]
+#[schema(max_items = 1000)]
+#[expect(dead_code, reason = "it describes what `broadcast_batch` reads")]
+struct Batch(Vec<BroadcastBody>);
 
 /// The body of a request, and whether it may speak to workspaces alone.
 async fn body_of_speaker(
@@ -67,7 +74,52 @@ fn check(broadcast: &Broadcast, is_indexer: bool) -> Result<(), BroadcastError> 
     is_allowed.then_some(()).ok_or(BroadcastError::Audience)
 }
 
-/// Tells one event.
+/// To how many an event was told.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct EventTold {
+    /// Always true.
+    success: bool,
+    /// Sockets in the room.
+    delivered: usize,
+}
+
+/// To how many events were told, in their order.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct EventsTold {
+    /// Always true.
+    success: bool,
+    results: Vec<Delivered>,
+}
+
+/// To how many an event of a list was told.
+#[derive(Serialize, ToSchema)]
+pub(in crate::http) struct Delivered {
+    /// Sockets in the room.
+    delivered: usize,
+}
+
+/// Tells an event in a room.
+///
+/// A body has at most 1 MiB.
+#[utoipa::path(
+    post,
+    path = "/api/broadcast",
+    operation_id = "tellEvent",
+    tag = "bridge",
+    security(("signature" = []), ("bearer" = [])),
+    request_body = BroadcastBody,
+    responses(
+        (status = 200, description = "It is told", body = EventTold),
+        (status = 400, description = "The body is not what it must be", body = BridgeError),
+        (status = 401, description = "No token, or a signature that proves nothing", body = BridgeError),
+        (status = 403, description = "There is no such room, or the name of the event is reserved", body = BridgeError),
+        (status = 404, description = "What the event is to change is not there", body = BridgeError),
+        (status = 409, description = "The id was used for another event", body = BridgeError),
+        (status = 413, description = "The body is too large", body = BridgeError),
+        (status = 503, description = "What the event is to change cannot be changed now", body = BridgeError),
+        Defect,
+    ),
+)]
 pub(in crate::http) async fn broadcast(
     State(app): State<App>,
     headers: HeaderMap,
@@ -87,12 +139,36 @@ pub(in crate::http) async fn broadcast(
             .await
     };
     match telling.await {
-        Ok(delivered) => Json(json!({ "success": true, "delivered": delivered })).into_response(),
+        Ok(delivered) => {
+            let success = true;
+            Json(EventTold { success, delivered }).into_response()
+        }
         Err(error) => refused(status(&error), &error.to_string()),
     }
 }
 
 /// Tells many events, after all of them have been checked.
+///
+/// At most 1,000. A body has at most 1 MiB.
+#[utoipa::path(
+    post,
+    path = "/api/broadcast/batch",
+    operation_id = "tellEvents",
+    tag = "bridge",
+    security(("signature" = []), ("bearer" = [])),
+    request_body = inline(Batch),
+    responses(
+        (status = 200, description = "They are told", body = EventsTold),
+        (status = 400, description = "The body is not what it must be", body = BridgeError),
+        (status = 401, description = "No token, or a signature that proves nothing", body = BridgeError),
+        (status = 403, description = "There is no such room, or the name of an event is reserved", body = BridgeError),
+        (status = 404, description = "What an event is to change is not there", body = BridgeError),
+        (status = 409, description = "An id was used for another event", body = BridgeError),
+        (status = 413, description = "The body is too large", body = BridgeError),
+        (status = 503, description = "What an event is to change cannot be changed now", body = BridgeError),
+        Defect,
+    ),
+)]
 pub(in crate::http) async fn broadcast_batch(
     State(app): State<App>,
     headers: HeaderMap,
@@ -104,7 +180,10 @@ pub(in crate::http) async fn broadcast_batch(
         Err(answer) => return answer,
     };
     let at = |index: usize, error: &BroadcastError| {
-        let body = json!({ "error": error.to_string(), "index": index });
+        let body = BridgeError {
+            error: error.to_string(),
+            index: Some(index),
+        };
         (status(error), Json(body)).into_response()
     };
     let events = match Broadcast::split(&body) {
@@ -131,9 +210,10 @@ pub(in crate::http) async fn broadcast_batch(
     let mut results = Vec::with_capacity(told.len());
     for (index, done) in told.into_iter().enumerate() {
         match events.end_broadcast(done).await {
-            Ok(delivered) => results.push(json!({ "delivered": delivered })),
+            Ok(delivered) => results.push(Delivered { delivered }),
             Err(error) => return at(index, &error),
         }
     }
-    Json(json!({ "success": true, "results": results })).into_response()
+    let success = true;
+    Json(EventsTold { success, results }).into_response()
 }

@@ -11,13 +11,15 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use storage::EVERYBODY;
+use utoipa::ToSchema;
 
-use super::{body_of_backend, refused};
+use super::{BridgeError, body_of_backend, refused};
 use crate::{
     access::Note,
-    http::{App, body::UnreadBody, now},
+    http::{App, body::UnreadBody, now, openapi::refusals::Defect},
     rooms::{Notice, Refusal, RefusalCode, RoomKind, RoomName},
 };
 
@@ -51,17 +53,27 @@ impl Kick {
             let text = fields.get(name)?.as_str()?;
             (!text.is_empty()).then(|| text.to_owned())
         };
+        let except = match fields.get("exceptUserId") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(user)) => Some(user.clone()).filter(|user| !user.is_empty()),
+            // Whoever was to stay would be sent away.
+            Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                return Err("Missing or invalid exceptUserId");
+            }
+        };
+        let metadata = match fields.get("metadata") {
+            None | Some(Value::Null) => None,
+            Some(metadata) if metadata.is_object() => Some(Arc::new(metadata.clone())),
+            Some(_) => return Err("Missing or invalid metadata"),
+        };
         Ok(Self {
             user: text("userId").ok_or("Missing or invalid userId")?,
             rooms: rooms(fields.get("roomPattern")).ok_or("Missing or invalid roomPattern")?,
             reason: text("reason")
                 .filter(|reason| REASONS.contains(&reason.as_str()))
                 .ok_or("Missing or invalid reason")?,
-            except: text("exceptUserId"),
-            metadata: fields
-                .get("metadata")
-                .filter(|metadata| metadata.is_object())
-                .map(|metadata| Arc::new(metadata.clone())),
+            except,
+            metadata,
         })
     }
 }
@@ -80,7 +92,86 @@ fn rooms(pattern: Option<&Value>) -> Option<Vec<String>> {
     }
 }
 
-/// See the module.
+/// Whom a backend sends away.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what `Kick::read` reads")]
+struct KickBody {
+    /// The user, or `*` for everybody.
+    #[schema(min_length = 1)]
+    user_id: String,
+    room_pattern: KickedRooms,
+    reason: KickReason,
+    /// Of everybody, who stays.
+    except_user_id: Option<String>,
+    /// What the programs of those who are sent away are told beside the reason.
+    metadata: Option<BTreeMap<String, Value>>,
+}
+
+/// A room by its name, or rooms: at most 10,000. Others than those that are named are not meant.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what `rooms` reads")]
+enum KickedRooms {
+    One(KickedRoom),
+    Many(#[schema(inline)] KickedRoomList),
+}
+
+/// The name of a room.
+#[derive(ToSchema)]
+#[schema(min_length = 1)]
+#[expect(dead_code, reason = "it describes what `rooms` reads")]
+struct KickedRoom(String);
+
+#[derive(ToSchema)]
+#[schema(min_items = 1, max_items = 10_000)]
+#[expect(dead_code, reason = "it describes what `rooms` reads")]
+struct KickedRoomList(Vec<KickedRoom>);
+
+/// Why somebody is sent away.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it describes `REASONS`")]
+enum KickReason {
+    MemberRemoved,
+    RoleChanged,
+    PermissionRevoked,
+    SessionRevoked,
+    PagePrivate,
+    ConversationUnshared,
+}
+
+/// Who was sent away.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(in crate::http) struct Kicked {
+    /// Always true.
+    success: bool,
+    /// Seats that were taken away: a socket in two rooms counts twice.
+    kicked_count: usize,
+    /// The rooms, as they were named.
+    rooms: Vec<String>,
+}
+
+/// Sends a user's connections out of rooms.
+///
+/// A body has at most 1 MiB. Whoever is not there is not missed: that is no error.
+#[utoipa::path(
+    post,
+    path = "/api/kick",
+    operation_id = "kickUser",
+    tag = "bridge",
+    security(("signature" = []), ("bearer" = [])),
+    request_body = inline(KickBody),
+    responses(
+        (status = 200, description = "They are sent away", body = Kicked),
+        (status = 400, description = "The body is not what it must be", body = BridgeError),
+        (status = 401, description = "No token, or a signature that proves nothing", body = BridgeError),
+        (status = 413, description = "The body is too large", body = BridgeError),
+        (status = 503, description = "They are sent away, and that could not be stored", body = BridgeError),
+        Defect,
+    ),
+)]
 pub(in crate::http) async fn kick(
     State(app): State<App>,
     headers: HeaderMap,
@@ -148,5 +239,10 @@ pub(in crate::http) async fn kick(
         tracing::warn!(%error, "who was sent out of a shared room is not kept out of it");
         return refused(StatusCode::SERVICE_UNAVAILABLE, "The removal could not be stored");
     }
-    Json(json!({ "success": true, "kickedCount": sent.len(), "rooms": left })).into_response()
+    let kicked = Kicked {
+        success: true,
+        kicked_count: sent.len(),
+        rooms: left,
+    };
+    Json(kicked).into_response()
 }

@@ -3,8 +3,8 @@
 //! A backend signs the raw body (see [`signature`]), or shows its token. Status codes and bodies are
 //! those that backends of this kind of bridge know, not those of REST.
 
-mod broadcast;
-mod kick;
+pub(super) mod broadcast;
+pub(super) mod kick;
 
 use axum::{
     Json,
@@ -14,7 +14,8 @@ use axum::{
 };
 pub(super) use broadcast::{broadcast, broadcast_batch};
 pub(super) use kick::kick;
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{App, body::UnreadBody, now};
 use crate::auth::signature;
@@ -24,8 +25,23 @@ const MAX_BODY_BYTES: usize = 1 << 20;
 /// Header with the signature of a body.
 const SIGNATURE: &str = "x-broadcast-signature";
 
+/// Why something was not done.
+#[derive(Serialize, ToSchema)]
+pub(super) struct BridgeError {
+    /// The reason in words.
+    error: String,
+    /// Which event of a list it is about, from 0 on. The others are not told either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    index: Option<usize>,
+}
+
 fn refused(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
+    let error = BridgeError {
+        error: error.to_owned(),
+        index: None,
+    };
+    (status, Json(error)).into_response()
 }
 
 fn stranger() -> Response {

@@ -3,18 +3,19 @@
 use std::time::Duration;
 
 use axum::{
-    Json,
     body::BodyDataStream,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, Uri},
+    response::Response,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use crdt::{Append, ClientId, Form, Format};
 use futures_util::StreamExt;
-use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use storage::{PageId, Seq};
 use tokio::time::{Instant, timeout_at};
+use utoipa::ToSchema;
 
 use super::{Now, sent};
 use crate::{
@@ -22,6 +23,11 @@ use crate::{
     http::{
         App, HttpError,
         body::UnreadBody,
+        described::with_seq,
+        openapi::{
+            parameters::{Brief, Conditions, PageName},
+            refusals::{Briefly, Changing},
+        },
         pages::{PageInPath, check_conditions},
     },
     reader::{Change, new_client},
@@ -40,13 +46,49 @@ const ASKED_AGAIN: Duration = Duration::from_secs(1);
 /// Most that one request may add, in bytes: what has come is read from its beginning with each piece.
 const MAX_APPENDED_BYTES: usize = 1 << 20;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct AppendQuery {
+    /// The form of the body. When it is not said, that of `Content-Type`, else `markdown`.
+    #[param(value_type = Option<AppendFormat>, nullable = false)]
     format: Option<String>,
+    /// The name of the root type to whose end it goes. When it is not said, the one that people write in.
     field: Option<String>,
 }
 
-/// Adds what comes, and answers when it has ended and is stored.
+/// The forms in which something is appended.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes what `append` reads")]
+pub(crate) enum AppendFormat {
+    Markdown,
+    Text,
+}
+
+/// What was added.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Appended {
+    /// The number of the last row in which it is stored.
+    seq: u64,
+    /// Its size, in bytes.
+    bytes: usize,
+}
+
+/// Adds what comes to the end of a page, and answers when it has ended and is stored.
+///
+/// Members see what comes while it comes. It ends after two minutes in which nothing has come.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/append",
+    operation_id = "appendContent",
+    tag = "pages",
+    params(("id" = PageName, Path), AppendQuery, Conditions, Brief),
+    request_body(
+        description = "What is added, in UTF-8: at most 1 MiB. What came before a refusal stays",
+        content((String = "text/markdown"), (String = "text/plain")),
+    ),
+    responses((status = 200, description = "It is stored", body = Appended), Briefly, Changing),
+)]
 pub(crate) async fn append(
     State(app): State<App>,
     PageInPath(page): PageInPath,
@@ -54,7 +96,7 @@ pub(crate) async fn append(
     uri: Uri,
     query: Result<Query<AppendQuery>, QueryRejection>,
     body: UnreadBody,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Response, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
     let Query(query) = query?;
     let format = match sent(query.format.as_deref(), &headers)? {
@@ -96,7 +138,8 @@ pub(crate) async fn append(
         Some(seq) => seq,
         None => Now::of(&app, &page).await?.seq(),
     };
-    Ok(Json(json!({ "seq": seq, "bytes": writing.append.now.len() })))
+    let bytes = writing.append.now.len();
+    Ok(with_seq(seq, Appended { seq, bytes }))
 }
 
 /// A body in pieces of whole characters.

@@ -1,19 +1,24 @@
 //! `POST /api/pages/{id}/edits`: small edits, made as one.
 
 use axum::{
-    Json,
     extract::State,
     http::{HeaderMap, Uri},
 };
 use crdt::SmallEdit;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{HEAVY_BYTES, Now, author::Author, share};
 use crate::{
     http::{
         App, HttpError,
         body::UnreadBody,
+        described::Stored,
+        openapi::{
+            parameters::{Brief, Conditions, Once, PageName},
+            refusals::{Briefly, Changing},
+        },
         pages::{PageInPath, check_conditions},
     },
     reader::Change,
@@ -23,24 +28,38 @@ use crate::{
 /// Edits that a request may have.
 const MAX_EDITS: usize = 10_000;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
-enum Edits {
+pub(crate) enum Edits {
     /// As a JSON Patch is.
-    List(Vec<Value>),
-    Named {
-        edits: Vec<Value>,
-    },
+    List(EditList),
+    /// The same, with a name.
+    Named { edits: EditList },
 }
 
-/// Makes edits of the page, and answers when they are stored.
+/// At most 10,000 edits.
+#[derive(Deserialize, ToSchema)]
+#[serde(transparent)]
+#[schema(value_type = Vec<SmallEdit>, max_items = 10_000)]
+pub(crate) struct EditList(Vec<Value>);
+
+/// Makes small edits of a page, all or none, and answers when they are stored.
+#[utoipa::path(
+    post,
+    path = "/api/pages/{id}/edits",
+    operation_id = "editPage",
+    tag = "pages",
+    params(("id" = PageName, Path), Conditions, Once, Brief),
+    request_body = Edits,
+    responses((status = 200, description = "They are stored", body = Stored), Briefly, Changing),
+)]
 pub(crate) async fn edit(
     State(app): State<App>,
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
     body: UnreadBody,
-) -> Result<Json<Value>, HttpError> {
+) -> Result<Stored, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
     if app.is_draining() {
         return Err(Refusal::draining().into());
@@ -55,7 +74,7 @@ pub(crate) async fn edit(
     let edits = heavily(body.len() > HEAVY_BYTES, || edits(&body))?;
     let now = Now::of(&app, &page).await?;
     if author.has_written(&now) {
-        return Ok(Json(json!({ "seq": now.seq() })));
+        return Ok(Stored { seq: now.seq() });
     }
     let change: Change = Change::Edits(edits);
     let merged = app
@@ -63,18 +82,23 @@ pub(crate) async fn edit(
         .merge(&page, now.state.clone(), author.client, &change)
         .await?;
     if merged.update.is_empty() {
-        return Ok(Json(json!({ "seq": now.seq() })));
+        return Ok(Stored { seq: now.seq() });
     }
     let update = author.marked(merged.update, &app.gate)?;
     let seq = author.post(&app, &page, &headers, (user, update)).await?;
-    Ok(Json(json!({ "seq": seq.unwrap_or(now.seq()) })))
+    Ok(Stored {
+        seq: seq.unwrap_or(now.seq()),
+    })
 }
 
 /// The edits of a body. What is wrong with one is said with its number.
 fn edits(body: &[u8]) -> Result<Vec<SmallEdit>, Refusal> {
     let edits = serde_json::from_slice(body)
         .map_err(|_| Refusal::malformed("the body is a list of edits, or an object with one as `edits`"))?;
-    let (Edits::List(edits) | Edits::Named { edits }) = edits;
+    let (Edits::List(EditList(edits))
+    | Edits::Named {
+        edits: EditList(edits),
+    }) = edits;
     if edits.len() > MAX_EDITS {
         return Err(Refusal::too_large("a request has at most 10,000 edits"));
     }

@@ -1,10 +1,10 @@
 //! A page's content over REST: read in every form, written whole, in small edits, or as it comes into being.
 
-mod append;
+pub(super) mod append;
 mod author;
-mod edit;
-mod put;
-mod read;
+pub(super) mod edit;
+pub(super) mod put;
+pub(super) mod read;
 
 pub(super) use append::append;
 pub(super) use edit::edit;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crdt::{Form, Format};
 use storage::{PageId, Seq};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
@@ -39,6 +40,23 @@ async fn share(bytes: usize) -> Result<SemaphorePermit<'static>, Refusal> {
         .unwrap_or(u32::MAX)
         .min(MAX_MERGED_KIB);
     MERGED.acquire_many(kib).await.map_err(|_| Refusal::draining())
+}
+
+/// The forms in which a content is read. All but `delta` can be written, too.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "it describes what `named` reads")]
+pub(super) enum ContentFormat {
+    /// Every root type by its name.
+    Json,
+    /// Plain text.
+    Text,
+    Html,
+    Markdown,
+    /// A document of ProseMirror.
+    Prosemirror,
+    /// A delta of Quill.
+    Delta,
 }
 
 /// The form that a media type stands for.

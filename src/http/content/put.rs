@@ -3,19 +3,25 @@
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, Uri, header},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use bytes::Bytes;
 use crdt::{Candidate, Form, Format, Save};
-use serde::Deserialize;
-use serde_json::{json, value::RawValue};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use storage::{PageId, Seq};
+use utoipa::ToSchema;
 
-use super::{HEAVY_BYTES, Now, author::Author, mergeable, sent, share};
+use super::{ContentFormat, HEAVY_BYTES, Now, author::Author, mergeable, sent, share};
 use crate::{
     http::{
         App, HttpError,
         body::UnreadBody,
+        described::with_seq,
+        openapi::{
+            parameters::{Brief, Conditions, Once, PageName},
+            refusals::{Briefly, Changing},
+        },
         pages::{PageInPath, check_conditions, is_first_only},
         past,
     },
@@ -23,12 +29,17 @@ use crate::{
     rooms::{Refusal, RefusalCode, Role, heavily},
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
 #[serde(rename_all = "camelCase")]
+#[into_params(parameter_in = Query)]
 pub(crate) struct PutQuery {
+    /// The form of the body. When it is not said, that of `Content-Type`. A `delta` cannot be written.
+    #[param(value_type = Option<ContentFormat>, nullable = false)]
     format: Option<String>,
+    /// The name of the root type that is written. When it is not said, the one that the form is of.
     field: Option<String>,
-    base_seq: Option<Seq>,
+    /// The number of the row after which the author's copy was, for those who have no `If-Match`.
+    base_seq: Option<u64>,
 }
 
 /// The copy that an author began with.
@@ -39,7 +50,46 @@ enum Base {
     Earlier(Seq, Bytes),
 }
 
-/// Merges a content into the page, and answers when it is stored.
+/// What became of a content.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Saved {
+    /// The number of the row in which it is stored. That of the last one when there was nothing to change.
+    seq: u64,
+    /// Whether the page holds something else now than what was sent, because of what others wrote.
+    merged: bool,
+    /// The tag of the state after that row; null when there is no page yet.
+    #[schema(required)]
+    etag: Option<String>,
+}
+
+/// Merges a whole content into a page, and answers when it is stored.
+///
+/// The content is compared with the copy that its author began with, which `If-Match` names, or `baseSeq`; else with what the page holds
+/// now. What others wrote since then stays.
+#[utoipa::path(
+    put,
+    path = "/api/pages/{id}/content",
+    operation_id = "writeContent",
+    tag = "pages",
+    params(("id" = PageName, Path), PutQuery, Conditions, Once, Brief),
+    request_body(
+        description = "The content, in UTF-8",
+        content(
+            (Value = "application/json"),
+            (Value = "application/vnd.prosemirror+json"),
+            (String = "text/plain"),
+            (String = "text/html"),
+            (String = "text/markdown"),
+        ),
+    ),
+    responses(
+        (status = 200, description = "It is stored", body = Saved, headers(
+            ("etag" = Option<String>, description = "The tag of the state after the row"),
+        )),
+        Briefly,
+        Changing,
+    ),
+)]
 pub(crate) async fn put(
     State(app): State<App>,
     PageInPath(page): PageInPath,
@@ -132,8 +182,9 @@ fn is_next(now: &Now, after: &Now, update: &Bytes, app: &App) -> bool {
 async fn answer(app: &App, page: &PageId, seq: Seq, merged: bool) -> Result<Response, HttpError> {
     let record = app.store.page(page).await?;
     let etag = record.map(|record| format!("\"{}-{seq}\"", record.generation.0));
-    let mut answer = axum::Json(json!({ "seq": seq, "merged": merged, "etag": etag })).into_response();
-    if let Some(Ok(etag)) = etag.as_deref().map(HeaderValue::from_str) {
+    let header = etag.as_deref().map(HeaderValue::from_str);
+    let mut answer = with_seq(seq, Saved { seq, merged, etag });
+    if let Some(Ok(etag)) = header {
         answer.headers_mut().insert(header::ETAG, etag);
     }
     Ok(answer)

@@ -7,12 +7,15 @@ use axum::{
 };
 use crdt::{Form, Format};
 use serde::Deserialize;
-use storage::Seq;
 
-use super::{named, of_media_type};
+use super::{ContentFormat, named, of_media_type};
 use crate::{
     http::{
         App, HttpError,
+        openapi::{
+            parameters::{Known, PageName},
+            refusals::ReadingPast,
+        },
         page_state::{DOES_NOTHING, answer, head, unchanged, view},
         pages::PageInPath,
         past::{self, When},
@@ -20,15 +23,46 @@ use crate::{
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct ContentQuery {
+    /// The form. When it is not said, the first media type of `Accept` that stands for one, else `json`.
+    #[param(value_type = Option<ContentFormat>, nullable = false)]
     format: Option<String>,
+    /// The name of a root type, of which alone is read.
     field: Option<String>,
-    seq: Option<Seq>,
+    /// The number of a row: the state after it. Not together with `version`.
+    seq: Option<u64>,
+    /// The number of a version: the state that it is. Not together with `seq`.
     version: Option<u64>,
 }
 
-/// The page in the form that is named, or that the asker accepts.
+/// Reads a page in a form for people or programs.
+#[utoipa::path(
+    get,
+    path = "/api/pages/{id}/content",
+    operation_id = "readContent",
+    tag = "pages",
+    params(("id" = PageName, Path), ContentQuery, Known),
+    responses(
+        (
+            status = 200,
+            description = "The content. `prosemirror` and `delta` are JSON, too",
+            content(
+                (Value = "application/json"),
+                (String = "text/plain"),
+                (String = "text/html"),
+                (String = "text/markdown"),
+            ),
+            headers(
+                ("etag" = String, description = "The tag of the state"),
+                ("x-pageroom-seq" = u64, description = "The number of the row up to which it is stored"),
+            ),
+        ),
+        (status = 304, description = "The asker has this state"),
+        ReadingPast,
+    ),
+)]
 pub(crate) async fn read(
     State(app): State<App>,
     PageInPath(page): PageInPath,

@@ -2,6 +2,8 @@
 //! All of a list are made, or none.
 
 mod data;
+#[cfg(feature = "description")]
+mod description;
 mod place;
 mod rich;
 mod shared;
@@ -26,6 +28,7 @@ const MAX_WORK: usize = 50_000_000;
 
 /// One edit. `path` is a JSON pointer, or a list of its parts; its first part is the name of a root type.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "description", derive(utoipa::ToSchema))]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum SmallEdit {
     /// Puts text into a text: at a place in units of UTF-16, or behind or in front of what stands there once, or at the end.
@@ -41,6 +44,7 @@ pub enum SmallEdit {
         /// In front of this.
         before: Option<String>,
         /// Formats of it; without them it is as what stands in front of it.
+        #[cfg_attr(feature = "description", schema(value_type = Option<BTreeMap<String, Value>>))]
         attributes: Option<Object<String, Value>>,
     },
     /// Takes text out of a text: so many units of UTF-16 at a place, or what stands there once.
