@@ -496,6 +496,9 @@ mod tests {
                 "a word uno dos tres quattro b",
                 &[("one two three four ", ""), ("", "uno dos tres quattro ")],
             ),
+            // A word that is the lesser part of another one is not that word.
+            ("one a two", "one banana two", &[("a", "banana")]),
+            ("aaa1 b", "paragraph1ada b", &[("aaa1", "paragraph1ada")]),
             // What comes begins with the same letter as what it comes before.
             ("a island", "a is inisland", &[("", "is in")]),
             ("hello", "he[A]llo", &[("", "[A]")]),
@@ -519,6 +522,7 @@ mod tests {
             ("color", "colour", "colors", "colours"),
             ("keep gone keep", "keep goXne keep", "keep keep", "keep Xkeep"),
             ("x", "", "x y", " y"),
+            ("a", "", "banana", "banana"),
             ("", "theirs", "ours", "ourstheirs"),
         ] {
             assert_eq!(
