@@ -257,20 +257,60 @@ pub(super) fn difference<'a>(old: &'a [Atom], new: &'a [Atom]) -> Vec<Hunk> {
         old: at(&old_starts, hunk.old.start)..at(&old_starts, hunk.old.end),
         new: at(&new_starts, hunk.new.start)..at(&new_starts, hunk.new.end),
     });
-    // A space or a comma that changed words have in common does not make two changes of one. Which of several is the common one may be
-    // a coincidence, too.
-    let by_atom = joined(by_atom.collect(), |before, after| {
-        let common = old.get(before.old.end..after.old.start).unwrap_or_default();
-        before.up_to(after).is_replacement()
-            && common.len() <= 2
-            && common
-                .iter()
-                .all(|atom| matches!(atom, Atom::Character(_)) && !atom.is_of_word())
+    let by_atom = joined(slid_together(by_atom.collect(), old, new), |before, after| {
+        let is_whole = |hunk: &Hunk| hunk.old.is_empty() || hunk.new.is_empty();
+        !(is_whole(before) && is_whole(after)) && is_between(before, after, old)
     });
     let refined = up_to_the_ends(by_atom, old, new)
         .into_iter()
         .flat_map(|hunk| refined(old, new, hunk));
     coarsened(refined.collect(), MAX_HUNKS)
+}
+
+/// Whether there is only a space or a comma between two changes. That changed words have it in common does not make two changes of one: which
+/// of several is the common one may be a coincidence, too.
+fn is_between(before: &Hunk, after: &Hunk, old: &[Atom]) -> bool {
+    let common = old.get(before.old.end..after.old.start).unwrap_or_default();
+    let is_between = |atom: &Atom| matches!(atom, Atom::Character(_)) && !atom.is_of_word();
+    before.up_to(after).is_replacement() && common.len() <= 2 && common.iter().all(is_between)
+}
+
+/// The same changes, with two insertions as one where the space or comma between them is as well the one in front of both or behind both, and
+/// two deletions likewise. Where it is not, it has stayed: it is not put in once more by each who changes what is around it.
+fn slid_together(hunks: Vec<Hunk>, old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
+    let mut done: Vec<Hunk> = Vec::with_capacity(hunks.len());
+    for hunk in hunks {
+        let together = done.last().and_then(|before| {
+            let common = before.old.end..hunk.old.start;
+            if !is_between(before, &hunk, old) {
+                return None;
+            }
+            let (atoms, first, second) = if before.old.is_empty() && hunk.old.is_empty() {
+                (new, &before.new, &hunk.new)
+            } else if before.new.is_empty() && hunk.new.is_empty() {
+                (old, &before.old, &hunk.old)
+            } else {
+                return None;
+            };
+            let (all, length) = (before.up_to(&hunk), common.len());
+            let common = old.get(common)?;
+            if atoms.get(second.clone())?.ends_with(common) {
+                return Some(Hunk {
+                    old: all.old.start..all.old.end - length,
+                    new: all.new.start..all.new.end - length,
+                });
+            }
+            atoms.get(first.clone())?.starts_with(common).then(|| Hunk {
+                old: all.old.start + length..all.old.end,
+                new: all.new.start + length..all.new.end,
+            })
+        });
+        match (together, done.last_mut()) {
+            (Some(together), Some(before)) => *before = together,
+            (Some(_), None) | (None, _) => done.push(hunk),
+        }
+    }
+    done
 }
 
 /// The same changes, with what is between the last word that has changed and the end, and between the beginning and the first one: else a
@@ -496,6 +536,9 @@ mod tests {
                 "a word uno dos tres quattro b",
                 &[("one two three four ", ""), ("", "uno dos tres quattro ")],
             ),
+            // What is put in on both sides of something stays apart from it, unless it is one insertion in front of it.
+            ("% } %", "% one } two %", &[("", "one "), ("", " two")]),
+            ("a, b", "a, one, two, b", &[("", "one, two, ")]),
             // A word that is the lesser part of another one is not that word.
             ("one a two", "one banana two", &[("a", "banana")]),
             ("aaa1 b", "paragraph1ada b", &[("aaa1", "paragraph1ada")]),
