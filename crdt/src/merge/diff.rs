@@ -239,17 +239,9 @@ fn joined(hunks: Vec<Hunk>, is_one: impl Fn(&Hunk, &Hunk) -> bool) -> Vec<Hunk> 
 /// Where two contents differ. Words that have nothing to do with each other are replaced whole, so that an insertion stays in one piece.
 pub(super) fn difference<'a>(old: &'a [Atom], new: &'a [Atom]) -> Vec<Hunk> {
     let (old_words, new_words) = (words(old), words(new));
-    // What is between words waits for them: a word outweighs any number of spaces that would be the same without it.
-    let (old_said, new_said) = (said(&old_words), said(&new_words));
-    let tokens = |words: &[&'a [Atom]], said: &[usize]| -> Vec<&'a [Atom]> {
-        said.iter().filter_map(|at| words.get(*at).copied()).collect()
-    };
-    let by_said = hunks(&tokens(&old_words, &old_said), &tokens(&new_words, &new_said));
-    let kept = Mapping::new(by_said, old_said.len(), new_said.len());
-    let anchors = old_said.iter().enumerate().filter_map(|(number, old)| {
-        let new = new_said.get(kept.kept(number)?)?;
-        Some((*old, *new))
-    });
+    // What is between words waits for them: a word outweighs any number of spaces that would be the same without it, and so does a comma.
+    let by_said = anchors(&old_words, &new_words, &[], is_said);
+    let anchors = anchors(&old_words, &new_words, &by_said, |token| !is_space(token));
     let by_word = hunks_between_anchors(&old_words, &new_words, anchors);
     let (old_starts, new_starts) = (starts(&old_words), starts(&new_words));
     let at = |starts: &[usize], word: usize| starts.get(word).copied().unwrap_or_default();
@@ -340,15 +332,46 @@ pub(super) fn words(atoms: &[Atom]) -> Vec<&[Atom]> {
         .collect()
 }
 
-/// Which tokens are more than what is between words.
-fn said(tokens: &[&[Atom]]) -> Vec<usize> {
-    let is_said = |token: &[Atom]| match token.first() {
+/// The pairs of such tokens that are the same, between pairs that are known to be.
+fn anchors(
+    old: &[&[Atom]],
+    new: &[&[Atom]],
+    known: &[(usize, usize)],
+    is_such: impl Fn(&[Atom]) -> bool,
+) -> Vec<(usize, usize)> {
+    let such = |tokens: &[&[Atom]]| -> Vec<usize> {
+        let such = tokens.iter().enumerate().filter(|(_, token)| is_such(token));
+        such.map(|(at, _)| at).collect()
+    };
+    let (old_such, new_such) = (such(old), such(new));
+    let place = |such: &[usize], at: &usize| such.binary_search(at).ok();
+    let known = known
+        .iter()
+        .filter_map(|(old, new)| Some((place(&old_such, old)?, place(&new_such, new)?)));
+    let hunks = hunks_between_anchors(&at(old, &old_such), &at(new, &new_such), known);
+    let kept = Mapping::new(hunks, old_such.len(), new_such.len());
+    let pairs = old_such.iter().enumerate().filter_map(|(number, old)| {
+        let new = new_such.get(kept.kept(number)?)?;
+        Some((*old, *new))
+    });
+    pairs.collect()
+}
+
+fn at<'a>(tokens: &[&'a [Atom]], places: &[usize]) -> Vec<&'a [Atom]> {
+    places.iter().filter_map(|at| tokens.get(*at).copied()).collect()
+}
+
+/// Whether a token is more than what is between words.
+fn is_said(token: &[Atom]) -> bool {
+    match token.first() {
         Some(Atom::Character(character)) => character.is_alphanumeric() || *character == '_',
         Some(Atom::Node(_)) => true,
         None => false,
-    };
-    let said = tokens.iter().enumerate().filter(|(_, token)| is_said(token));
-    said.map(|(at, _)| at).collect()
+    }
+}
+
+fn is_space(token: &[Atom]) -> bool {
+    matches!(token.first(), Some(Atom::Character(character)) if character.is_whitespace())
 }
 
 fn starts(words: &[&[Atom]]) -> Vec<usize> {
@@ -530,6 +553,12 @@ mod tests {
                     "gnmhfing fldbcfoh\nqjjkiafo qkldldbj ililefkl bkjbdjcn",
                 )],
             ),
+            // And so does what is between words and is no space.
+            (
+                "a one two + b",
+                "a + uno dos b",
+                &[("one two ", ""), ("", "uno dos ")],
+            ),
             // A word outweighs the spaces that would be the same without it.
             (
                 "a one two three four word b",
@@ -537,7 +566,7 @@ mod tests {
                 &[("one two three four ", ""), ("", "uno dos tres quattro ")],
             ),
             // What is put in on both sides of something stays apart from it, unless it is one insertion in front of it.
-            ("% } %", "% one } two %", &[("", "one "), ("", " two")]),
+            ("% } %", "% one } two %", &[("", "one "), ("", "two ")]),
             ("a, b", "a, one, two, b", &[("", "one, two, ")]),
             // A word that is the lesser part of another one is not that word.
             ("one a two", "one banana two", &[("a", "banana")]),
