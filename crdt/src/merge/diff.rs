@@ -305,11 +305,11 @@ fn slid_together(hunks: Vec<Hunk>, old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
     done
 }
 
-/// The same changes, with what is between the last word that has changed and the end, and between the beginning and the first one: else a
+/// The same changes, with the spaces between the last word that has changed and the end, and between the beginning and the first one: else a
 /// word that is put beside one that stays would run into it.
 fn up_to_the_ends(mut hunks: Vec<Hunk>, old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
-    let is_between =
-        |range: Option<&[Atom]>| range.is_some_and(|range| !range.iter().any(|atom| atom.is_of_word()));
+    let is_space = |atom: &Atom| is_space(std::slice::from_ref(atom));
+    let is_between = |range: Option<&[Atom]>| range.is_some_and(|range| range.iter().all(is_space));
     if let Some(last) = hunks.last_mut()
         && last.is_replacement()
         && is_between(old.get(last.old.end..))
