@@ -62,7 +62,7 @@ pub(super) fn pairs(old: &[Unit], new: &[Unit], doubt: Doubt) -> Vec<(usize, usi
 }
 
 /// The atoms of units: nodes with the same content are the same.
-fn as_atoms(units: &[Unit]) -> Vec<Atom> {
+pub(super) fn as_atoms(units: &[Unit]) -> Vec<Atom> {
     let atom = |(index, unit): (usize, &Unit)| match unit {
         Unit::Character(character, _) => Atom::Character(*character),
         Unit::Node(node) => Atom::Node(node.fingerprint),

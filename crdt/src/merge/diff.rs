@@ -488,9 +488,103 @@ pub(super) fn carried_over(current: &Mapping, saved: &[Hunk], deletes: bool) -> 
     edits
 }
 
+/// The same edits, where words do not run into each other that were parted by a space: what is put in into one beside which that was taken
+/// out, or was to be, and what others have put in into one beside which it goes.
+pub(super) fn kept_apart(
+    mut edits: Vec<Edit>,
+    mapping: &Mapping,
+    current: &[Atom],
+    saved: &[Atom],
+) -> Vec<Edit> {
+    let gone: Vec<Range<usize>> = (edits.iter())
+        .filter_map(|edit| match edit {
+            Edit::Delete(range) => Some(range.clone()),
+            Edit::Insert { .. } => None,
+        })
+        .collect();
+    // What is left in front of a place, and behind it.
+    let before = |mut at: usize| {
+        while let Some(range) = gone.get(gone.partition_point(|range| range.end < at))
+            && range.start < at
+        {
+            at = range.start;
+        }
+        at
+    };
+    let behind = |mut at: usize| {
+        while let Some(range) = gone.get(gone.partition_point(|range| range.end <= at))
+            && range.start <= at
+        {
+            at = range.end;
+        }
+        at
+    };
+    let is_word = |atom: Option<&Atom>| atom.is_some_and(|atom| atom.is_of_word());
+    let is_space = |atom: &Atom| is_space(std::slice::from_ref(atom));
+    let is_space_at = |at: Option<usize>| at.and_then(|at| saved.get(at)).is_some_and(is_space);
+    let insertions: Vec<usize> = (edits.iter())
+        .filter_map(|edit| match edit {
+            Edit::Insert { at, .. } => Some(*at),
+            Edit::Delete(_) => None,
+        })
+        .collect();
+    let mut apart = Vec::new();
+    edits.retain_mut(|edit| {
+        let Edit::Delete(range) = edit else {
+            return true;
+        };
+        let (left, right) = (before(range.start), behind(range.end));
+        let is_between = insertions.get(insertions.partition_point(|at| *at < left));
+        let is_of_others = |at: usize| is_word(current.get(at)) && mapping.before(at).is_none();
+        let meet = left.checked_sub(1).is_some_and(|left| {
+            is_word(current.get(left))
+                && is_word(current.get(right))
+                && (is_of_others(left) || is_of_others(right))
+        });
+        if !meet || is_between.is_some_and(|at| *at <= right) {
+            return true;
+        }
+        let mut gone = current.get(range.clone()).into_iter().flatten();
+        let Some(space) = gone.position(is_space) else {
+            return true;
+        };
+        let rest = range.start + space + 1..range.end;
+        range.end = range.start + space;
+        apart.extend((!rest.is_empty()).then_some(Edit::Delete(rest)));
+        !range.is_empty()
+    });
+    edits.append(&mut apart);
+    edits.sort_by_key(|edit| match edit {
+        Edit::Insert { at, .. } => (*at, false),
+        Edit::Delete(range) => (range.start, true),
+    });
+    // What was put in last, and what is behind that.
+    let mut last: Option<(usize, usize)> = None;
+    for edit in &mut edits {
+        let Edit::Insert { at, saved: range } = edit else {
+            continue;
+        };
+        let left = match last {
+            Some((place, end)) if place == behind(*at) => end.checked_sub(1).and_then(|end| saved.get(end)),
+            _ => before(*at).checked_sub(1).and_then(|left| current.get(left)),
+        };
+        let start = range.start.checked_sub(1);
+        if is_word(left) && is_word(saved.get(range.start)) && is_space_at(start) {
+            range.start -= 1;
+        }
+        let right = current.get(behind(*at));
+        let end = range.end.checked_sub(1).and_then(|end| saved.get(end));
+        if is_word(end) && is_word(right) && is_space_at(Some(range.end)) {
+            range.end += 1;
+        }
+        last = Some((behind(*at), range.end));
+    }
+    edits
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Atom, Edit, Mapping, atoms, carried_over, difference};
+    use super::{Atom, Edit, Mapping, atoms, carried_over, difference, kept_apart};
 
     fn text(atoms: &[Atom]) -> String {
         let characters = atoms.iter().map(|atom| match atom {
@@ -513,6 +607,7 @@ mod tests {
         let (base, current, saved) = (atoms(base), atoms(current), atoms(saved));
         let mapping = Mapping::new(difference(&base, &current), base.len(), current.len());
         let edits = carried_over(&mapping, &difference(&base, &saved), true);
+        let edits = kept_apart(edits, &mapping, &current, &saved);
         let mut out = current.clone();
         let mut shift = 0_isize;
         for edit in edits {
@@ -590,9 +685,12 @@ mod tests {
         for (base, current, saved, outcome) in [
             ("a c", "a b c", "a c d", "a b c d"),
             ("a b c", "a c", "a b c d", "a c d"),
-            ("one two three", "one three", "one 2 three", "one 2three"),
+            ("one two three", "one three", "one 2 three", "one 2 three"),
+            ("one two", "two", "uno dos two", "uno dos two"),
+            ("one two", "one new two", "one", "one new "),
+            ("one two", "one two", "onetwo", "onetwo"),
             ("color", "colour", "colors", "colours"),
-            ("keep gone keep", "keep goXne keep", "keep keep", "keep Xkeep"),
+            ("keep gone keep", "keep goXne keep", "keep keep", "keep X keep"),
             ("x", "", "x y", " y"),
             ("a", "", "banana", "banana"),
             ("", "theirs", "ours", "ourstheirs"),

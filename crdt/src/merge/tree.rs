@@ -6,11 +6,11 @@ use serde_json::Value;
 use yrs::TransactionMut;
 use yrs::branch::BranchPtr;
 
-use super::alike::{Doubt, pairs};
-use super::diff::{Edit, Mapping, carried_over, hunks_between};
+use super::alike::{Doubt, as_atoms, pairs};
+use super::diff::{Edit, Mapping, carried_over, hunks_between, kept_apart};
 use super::is_same;
 use super::live::{Change, apply};
-use crate::content::nodes::{Marks, Node, Unit};
+use crate::content::nodes::{Marks, Node, Unit, is_text};
 use crate::content::xml;
 
 fn node(units: &[Unit], index: usize) -> Option<&Node> {
@@ -72,7 +72,8 @@ impl Merge<'_, '_> {
             }
         }
         let saved_hunks = hunks_between(&saved_pairs, base.len(), saved.len());
-        for edit in carried_over(&mapping, &saved_hunks, self.deletes) {
+        let edits = carried_over(&mapping, &saved_hunks, self.deletes);
+        for edit in kept_apart(edits, &mapping, &as_atoms(current), &as_atoms(saved)) {
             match edit {
                 Edit::Insert { at, saved: range } => {
                     changes.push(Change::Insert(at, saved.get(range).unwrap_or_default().to_vec()));
@@ -95,11 +96,17 @@ impl Merge<'_, '_> {
         let (Some(before), Some(now)) = (before, node(current, at)) else {
             return false;
         };
-        let is_written_into = before.fingerprint != now.fingerprint && written(before, now).is_some();
-        if is_written_into && let Some(live) = &now.live {
-            self.children(xml::branch(live), &before.children, &now.children, &[]);
+        if before.fingerprint == now.fingerprint {
+            return false;
         }
-        is_written_into
+        let Some(written) = written(before, now) else {
+            return false;
+        };
+        if let Some(live) = &now.live {
+            let opening: Vec<_> = opening(before, &written.children).into_iter().collect();
+            self.children(xml::branch(live), &before.children, &now.children, &opening);
+        }
+        true
     }
 
     fn node(&mut self, base: &Node, current: &Node, saved: &Node) {
@@ -158,5 +165,23 @@ fn written(before: &Node, after: &Node) -> Option<Node> {
             (Some(_), _) => {}
         }
     }
+    if let Some(opening) = opening(after, &children) {
+        children.insert(0, opening);
+    }
     (!children.is_empty()).then(|| Node::new(after.name.as_str(), after.attributes.clone(), children))
+}
+
+/// What has to stay of a node of which only this stays: an item begins with a paragraph, also when what was in that is gone.
+fn opening(node: &Node, left: &[Unit]) -> Option<Unit> {
+    let (Some(Unit::Node(first)), Some(Unit::Node(left))) = (node.children.first(), left.first()) else {
+        return None;
+    };
+    let is_text = first.name != left.name && first.children.iter().all(is_text);
+    is_text.then(|| {
+        Unit::Node(Node::new(
+            first.name.as_str(),
+            first.attributes.clone(),
+            Vec::new(),
+        ))
+    })
 }
