@@ -11,7 +11,7 @@ use crate::content::nodes::{Node, Unit};
 const SIMILAR: usize = 30;
 
 /// So many letters are in two nodes by coincidence at most. From there on a node of which enough is in a longer one is the same one.
-const COINCIDENCE: usize = 12;
+const COINCIDENCE: usize = 8;
 
 /// So many pairs of nodes are compared with each other to find those that are similar; where there are more, the nodes that stand in the same
 /// order are taken for the same ones.

@@ -64,7 +64,7 @@ impl Merge<'_, '_> {
                 }
                 (Unit::Node(before), None, Unit::Node(after)) => {
                     // Gone meanwhile: what the author has written into it stays.
-                    if let Some(written) = written(before, after) {
+                    if let Some(written) = written(before, after, doubt) {
                         changes.push(Change::Insert(mapping.gap(index), vec![Unit::Node(written)]));
                     }
                 }
@@ -99,11 +99,12 @@ impl Merge<'_, '_> {
         if before.fingerprint == now.fingerprint {
             return false;
         }
-        let Some(written) = written(before, now) else {
+        let written = put_in(before, now, Doubt::Different);
+        if written.is_empty() {
             return false;
-        };
+        }
         if let Some(live) = &now.live {
-            let opening: Vec<_> = opening(before, &written.children).into_iter().collect();
+            let opening: Vec<_> = opening(before, &written).into_iter().collect();
             self.children(xml::branch(live), &before.children, &now.children, &opening);
         }
         true
@@ -146,8 +147,16 @@ impl Merge<'_, '_> {
 }
 
 /// What has been put into a node, in a node like it; `None` when nothing has.
-fn written(before: &Node, after: &Node) -> Option<Node> {
-    let pairs = pairs(&before.children, &after.children, Doubt::Different);
+fn written(before: &Node, after: &Node, doubt: Doubt) -> Option<Node> {
+    let mut children = put_in(before, after, doubt);
+    let opening = opening(after, &children);
+    children.splice(0..0, opening).for_each(drop);
+    (!children.is_empty()).then(|| Node::new(after.name.as_str(), after.attributes.clone(), children))
+}
+
+/// The same without what it needs besides.
+fn put_in(before: &Node, after: &Node, doubt: Doubt) -> Vec<Unit> {
+    let pairs = pairs(&before.children, &after.children, doubt);
     let mut pairs = pairs
         .into_iter()
         .map(|(old, new)| (new, old))
@@ -160,15 +169,12 @@ fn written(before: &Node, after: &Node) -> Option<Node> {
         ) {
             (None, unit) => children.push(unit.clone()),
             (Some(Unit::Node(before)), Unit::Node(after)) if before.fingerprint != after.fingerprint => {
-                children.extend(written(before, after).map(Unit::Node));
+                children.extend(written(before, after, doubt).map(Unit::Node));
             }
             (Some(_), _) => {}
         }
     }
-    if let Some(opening) = opening(after, &children) {
-        children.insert(0, opening);
-    }
-    (!children.is_empty()).then(|| Node::new(after.name.as_str(), after.attributes.clone(), children))
+    children
 }
 
 /// What has to stay of a node of which only this stays: an item begins with a paragraph, also when what was in that is gone.
