@@ -16,6 +16,7 @@
 mod alike;
 mod append;
 mod base;
+mod carry;
 mod diff;
 mod edits;
 mod format;

@@ -3,7 +3,8 @@
 use yrs::types::text::YChange;
 use yrs::{Any, Out, Text, TextRef, TransactionMut};
 
-use super::diff::{Atom, Edit, Mapping, atoms, carried_over, difference, kept_apart};
+use super::carry::{Edit, Mapping, carried_over, kept_apart};
+use super::diff::{Atom, atoms, difference};
 
 /// What is in a text, each thing that is no character with a number of its own.
 fn current_atoms(transaction: &TransactionMut<'_>, text: &TextRef) -> Vec<Atom> {

@@ -7,7 +7,8 @@ use yrs::TransactionMut;
 use yrs::branch::BranchPtr;
 
 use super::alike::{Doubt, as_atoms, pairs};
-use super::diff::{Edit, Mapping, carried_over, hunks_between, kept_apart};
+use super::carry::{Edit, Mapping, carried_over, kept_apart};
+use super::diff::hunks_between;
 use super::is_same;
 use super::live::{Change, apply};
 use crate::content::nodes::{Marks, Node, Unit, is_text};

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::diff::{Atom, Hunk, Mapping, common_ends, hunks, hunks_between, words};
+use super::carry::Mapping;
+use super::diff::{Atom, Hunk, common_ends, hunks, hunks_between, words};
 
 /// The place of something in an earlier content, and in a later one.
 type Pair = (usize, usize);

@@ -332,7 +332,7 @@ fn beginning(words: &mut Words, random: &mut Random) -> Vec<Block> {
                 words: words.some(1 + random.below(3)),
             },
             1 => Block::List {
-                name: *random.pick(&["bulletList", "orderedList"]),
+                name: random.pick::<&str>(&["bulletList", "orderedList"]),
                 items: (0..1 + random.below(3))
                     .map(|_| {
                         let mut item = vec![Block::paragraph(words.some(1 + random.below(3)))];
@@ -477,6 +477,7 @@ impl Typist {
 }
 
 /// Runs a case; gives what is wrong.
+#[expect(clippy::print_stdout, reason = "for who looks for a fault")]
 fn run(seed: u64, format: Format, is_told: bool) -> Option<String> {
     let (mut random, mut words) = (Random::new(seed), Words(1000 * seed));
     let base = beginning(&mut words, &mut random);
