@@ -319,7 +319,8 @@ impl Old {
                 (self.has_shown, self.knows) = (true, true);
                 self.has_saved_first.get_or_insert(false);
             }
-            // Who has had nothing yet and answers is taken to show what it was sent.
+            // Who has had nothing yet and answers is taken to show what it was sent. This is assumed, not known: of clients that answer while
+            // they go on showing the application's copy 22 of 9,023 cases lose what others have written, with the first save.
             Some(Down::Ping(number)) if self.knows || !self.has_missed => self.up.push_back(Up::Pong(number)),
             Some(Down::Content(_)) => {
                 self.has_missed = true;
