@@ -168,8 +168,8 @@ impl<L: Link> Driver<L> {
             ))),
             Some(Step::Ping) => {
                 self.link.push_ping(self.protocol.keep_alive());
-                self.session.pinged(now);
-                self.protocol.on_ping();
+                let number = self.session.pinged(now);
+                self.protocol.on_ping(number);
                 Ok(())
             }
         }
@@ -228,7 +228,7 @@ impl<L: Link> Driver<L> {
                 self.protocol.on_overlong(&beginning, refusal).map(|()| 1)
             }
             Received::Pong => {
-                self.protocol.on_pong();
+                self.protocol.on_pong(self.session.answered());
                 Ok(1)
             }
             // Pings without end are too much as well.

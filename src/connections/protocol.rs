@@ -64,11 +64,11 @@ pub trait Protocol<Incoming = Frame>: Send {
         None
     }
 
-    /// The peer is asked for a sign of life, behind all that it was sent until now.
-    fn on_ping(&mut self) {}
+    /// The peer is asked for a sign of life, behind all that it was sent until now. Questions are numbered from 1 on.
+    fn on_ping(&mut self, _number: u64) {}
 
-    /// The peer has answered: what it was sent before it was asked has arrived.
-    fn on_pong(&mut self) {}
+    /// The peer has answered the question with this number: what it was sent before that has arrived.
+    fn on_pong(&mut self, _number: u64) {}
 
     /// Whether it is known who the peer is. Until then its messages are kept small.
     fn is_known(&self) -> bool {

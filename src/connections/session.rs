@@ -40,6 +40,9 @@ pub struct Session {
     sent: Instant,
     /// When the peer was last asked for a sign of life.
     pinged: Instant,
+    /// How often it was asked, and how often it has answered.
+    asked: u64,
+    answered: u64,
     /// Since when something waits to be written without any of it leaving.
     stalled: Option<Instant>,
     /// For messages.
@@ -55,6 +58,8 @@ impl Session {
             heard: now,
             sent: now,
             pinged: now,
+            asked: 0,
+            answered: 0,
             stalled: None,
             budget: TokenBucket::new(now, config.messages_per_second, config.burst),
         }
@@ -90,10 +95,19 @@ impl Session {
         self.stalled = None;
     }
 
-    /// A ping is on its way.
-    pub fn pinged(&mut self, now: Instant) {
+    /// A ping is on its way. Gives its number.
+    pub fn pinged(&mut self, now: Instant) -> u64 {
         self.sent = now;
         self.pinged = now;
+        self.asked += 1;
+        self.asked
+    }
+
+    /// The peer has answered a ping. Gives the number of that one, since answers come in the order of the pings; of an answer to nothing
+    /// that of the latest.
+    pub fn answered(&mut self) -> u64 {
+        self.answered = self.asked.min(self.answered + 1);
+        self.answered
     }
 
     /// Something waits to be written and the socket takes nothing.
@@ -231,6 +245,17 @@ mod tests {
             Some(Step::Stalled),
             "a ping is nothing that the peer has taken"
         );
+    }
+
+    #[test]
+    fn answers_are_those_to_the_pings_in_their_order() {
+        let start = start();
+        let mut session = Session::new(start, CONFIG);
+        assert_eq!(session.answered(), 0, "nobody has asked");
+        assert_eq!([start; 2].map(|now| session.pinged(now)), [1, 2]);
+        assert_eq!(session.answered(), 1);
+        assert_eq!(session.pinged(start), 3);
+        assert_eq!([(); 3].map(|()| session.answered()), [2, 3, 3]);
     }
 
     #[test]

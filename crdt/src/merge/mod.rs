@@ -13,8 +13,10 @@
 //! into it. Nothing that the author's copy could not show is touched: it is not in the base, so it counts as an insertion of others. The base
 //! is the nearest of the contents that the author may have begun with; when it is not certain, nothing is deleted.
 
+mod alike;
 mod append;
 mod base;
+mod carry;
 mod diff;
 mod edits;
 mod format;

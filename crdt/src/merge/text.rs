@@ -3,7 +3,8 @@
 use yrs::types::text::YChange;
 use yrs::{Any, Out, Text, TextRef, TransactionMut};
 
-use super::diff::{Atom, Edit, Mapping, atoms, carried_over, difference};
+use super::carry::{Edit, Mapping, carried_over, kept_apart};
+use super::diff::{Atom, atoms, difference};
 
 /// What is in a text, each thing that is no character with a number of its own.
 fn current_atoms(transaction: &TransactionMut<'_>, text: &TextRef) -> Vec<Atom> {
@@ -47,6 +48,7 @@ pub(super) fn merge(
     };
     let mapping = Mapping::new(difference(&base, &current), base.len(), current.len());
     let edits = carried_over(&mapping, &difference(&base, &saved), deletes);
+    let edits = kept_apart(edits, &mapping, &current, &saved);
     apply(transaction, text, &current, &saved, &edits);
     true
 }
@@ -98,10 +100,8 @@ pub(super) fn merged(base: &str, current: &str, saved: &str, deletes: bool) -> S
     let (base, current, saved) = (atoms(base), atoms(current), atoms(saved));
     let mapping = Mapping::new(difference(&base, &current), base.len(), current.len());
     let mut out = current.clone();
-    for edit in carried_over(&mapping, &difference(&base, &saved), deletes)
-        .iter()
-        .rev()
-    {
+    let edits = carried_over(&mapping, &difference(&base, &saved), deletes);
+    for edit in kept_apart(edits, &mapping, &current, &saved).iter().rev() {
         match edit {
             Edit::Delete(range) => drop(out.drain(range.clone())),
             Edit::Insert { at, saved: range } => {

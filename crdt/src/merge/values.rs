@@ -6,7 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde_json::{Map as Object, Value};
 use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, TransactionMut, WriteTxn};
 
-use super::diff::{Edit, Mapping, carried_over, hunks};
+use super::carry::{Edit, Mapping, carried_over};
+use super::diff::hunks;
 use super::edits::{write_item, write_key};
 use super::things::any;
 use super::{Format, MergeError, MergeRefusal, Merged, Outcome, Save, is_same, text, thing_id};

@@ -1,6 +1,9 @@
 //! Changes of words as changes of characters: where a word has changed and where another one stands in its place.
 
-use super::diff::{Atom, Hunk, Mapping, common_ends, hunks, hunks_between, words};
+use std::ops::Range;
+
+use super::carry::Mapping;
+use super::diff::{Atom, Hunk, common_ends, hunks, hunks_between, words};
 
 /// The place of something in an earlier content, and in a later one.
 type Pair = (usize, usize);
@@ -27,10 +30,13 @@ pub(super) fn refined(old: &[Atom], new: &[Atom], hunk: Hunk) -> Vec<Hunk> {
         old: start..old.len() - end,
         new: start..new.len() - end,
     };
-    let is_short = old.len() + new.len() <= MAX_REFINED;
-    let found = match middle.is_replacement() && is_short {
-        true => without_coincidences(old, hunks(old, new), new, (begins, ends)),
-        false => vec![slid_to_word(middle, old, new)],
+    let found = match (middle.is_replacement(), old.len() + new.len() <= MAX_REFINED) {
+        (_, false) => vec![slid_to_word(middle, old, new)],
+        (true, true) => without_coincidences(old, hunks(old, new), new, (begins, ends)),
+        (false, true) => {
+            let slid = vec![slid_to_word(middle, old, new)];
+            without_coincidences(old, slid, new, (begins, ends))
+        }
     };
     let moved = found
         .into_iter()
@@ -60,7 +66,7 @@ fn slid_to_word(hunk: Hunk, old: &[Atom], new: &[Atom]) -> Hunk {
 }
 
 /// The same difference without the letters that other words happen to have too, and without what is between such words: a word of which
-/// less than three quarters are left is another one, and so is one whose letters are scattered.
+/// less than three quarters are left is another one, and so is one whose letters are scattered, or are the lesser part of other words.
 fn without_coincidences(
     old: &[Atom],
     hunks: Vec<Hunk>,
@@ -84,7 +90,9 @@ fn without_coincidences(
             continue;
         }
         let kept: Vec<_> = kept.collect();
-        let stays = 4 * kept.len() >= 3 * word.len() && !are_scattered(&kept, new);
+        let stays = 4 * kept.len() >= 3 * word.len()
+            && !are_scattered(&kept, new)
+            && 2 * kept.len() >= letters_around(&kept, new);
         let kept = if stays { kept } else { Vec::new() };
         pairs.extend(beside_words(std::mem::take(&mut between), beside, kept.first()));
         beside = kept.last().map(|(old, new)| (old + 1, new + 1));
@@ -112,6 +120,20 @@ fn beside_words(between: Vec<Pair>, mut left: Option<Pair>, right: Option<&Pair>
     let kept = between.into_iter().enumerate();
     let kept = kept.filter(|(at, _)| *at < of_left || *at >= from);
     kept.map(|(_, pair)| pair).collect()
+}
+
+/// How many letters there are in the words in which letters of a word are found.
+fn letters_around(kept: &[Pair], new: &[Atom]) -> usize {
+    let is_kept = |range: &Range<usize>| {
+        let next = kept.partition_point(|(_, at)| *at < range.start);
+        kept.get(next).is_some_and(|(_, at)| range.contains(at))
+    };
+    let mut end = 0;
+    let ranges = words(new).into_iter().map(|word| {
+        end += word.len();
+        end - word.len()..end
+    });
+    ranges.filter(is_kept).map(|range| range.len()).sum()
 }
 
 /// Whether letters of a word are found here and there: in several words that are not close together, and not as parts of the word either

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops at the first error")]
 
 mod component;
+mod documents;
 mod edits;
 mod html;
 mod page;

@@ -72,7 +72,7 @@ fn each_base_gives_the_edits_that_were_made_of_it() {
             "keep unbelievXable keep",
             vec![certain("keep unbelievable keep")],
             "keep keep",
-            "keep Xkeep",
+            "keep X keep",
         ),
     ] {
         let mut page = page_of(page);

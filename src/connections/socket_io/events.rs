@@ -30,9 +30,7 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{
-        Answer, Authorship, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_coalesced, is_shallow,
-    },
+    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_coalesced, is_shallow},
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -328,21 +326,21 @@ impl Protocol<Said> for EventsPlace {
         Ok(1)
     }
 
-    fn on_ping(&mut self) {
+    fn on_ping(&mut self, number: u64) {
         // What waits here comes behind the ping.
         if self.replies.is_empty() && self.join.events.outbox().queued_bytes() == 0 {
             self.pages
                 .values()
                 .filter_map(PageSession::authorship)
-                .for_each(Authorship::pinged);
+                .for_each(|authorship| authorship.pinged(number));
         }
     }
 
-    fn on_pong(&mut self) {
+    fn on_pong(&mut self, number: u64) {
         self.pages
             .values()
             .filter_map(PageSession::authorship)
-            .for_each(Authorship::answered);
+            .for_each(|authorship| authorship.answered(number));
     }
 
     fn poll_work(&mut self, context: &mut Context<'_>) {

@@ -294,15 +294,15 @@ impl Protocol for SocketIo {
             && self.places.values().all(|placed| placed.place.may_receive())
     }
 
-    fn on_ping(&mut self) {
+    fn on_ping(&mut self, number: u64) {
         for placed in self.places.values_mut() {
-            placed.place.on_ping();
+            placed.place.on_ping(number);
         }
     }
 
-    fn on_pong(&mut self) {
+    fn on_pong(&mut self, number: u64) {
         for placed in self.places.values_mut() {
-            placed.place.on_pong();
+            placed.place.on_pong(number);
         }
     }
 

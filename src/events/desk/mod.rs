@@ -167,17 +167,17 @@ impl Authorship {
         self.desk.changed.notify_one();
     }
 
-    /// The author is asked for a sign of life, behind all that it was sent.
-    pub fn pinged(&self) {
+    /// The author is asked for a sign of life, behind all that it was sent. Questions to it are numbered, the later the higher.
+    pub fn pinged(&self, number: u64) {
         for versions in lock(&self.desk.state).shapes.values_mut() {
-            versions.pinged(self.author);
+            versions.pinged(self.author, number);
         }
     }
 
-    /// The author has answered.
-    pub fn answered(&self) {
+    /// The author has answered the question with this number.
+    pub fn answered(&self, number: u64) {
         for versions in lock(&self.desk.state).shapes.values_mut() {
-            versions.answered(self.author);
+            versions.answered(self.author, number);
         }
     }
 }

@@ -58,8 +58,8 @@ struct Author {
     came_to_nothing: bool,
     /// Its next save may be of a content that is not known here: of an empty page the application may have had a copy.
     is_uncertain: bool,
-    /// It is being asked for a sign of life, and whether it was sent a version before.
-    pinged: Option<bool>,
+    /// The first question for a sign of life that it was asked behind a version, while that is not answered.
+    pinged: Option<u64>,
     /// What it may have had when it went on in this form, the latest first.
     carried: Vec<Content>,
     /// Versions that it was sent, and that it can still have made its next save from.
@@ -190,19 +190,22 @@ impl Versions {
         }
     }
 
-    /// An author is asked for a sign of life, behind all that it was sent. Answers come in the order of the questions, so the first
-    /// question counts until it is answered.
-    pub fn pinged(&mut self, author: SocketId) {
-        if let Some(author) = self.authors.get_mut(&author) {
-            author.pinged.get_or_insert(!author.sent.is_empty());
+    /// An author is asked for a sign of life, behind all that it was sent. Its questions are numbered, the later the higher: answers come
+    /// in their order, and several may be open.
+    pub fn pinged(&mut self, author: SocketId, number: u64) {
+        if let Some(author) = self.authors.get_mut(&author)
+            && !author.sent.is_empty()
+        {
+            author.pinged.get_or_insert(number);
         }
     }
 
-    /// An author has answered: what it was sent before has arrived, so it has this copy of the page and no other.
-    pub fn answered(&mut self, author: SocketId) {
+    /// An author has answered a question: what it was sent before has arrived, so it has this copy of the page and no other.
+    pub fn answered(&mut self, author: SocketId, number: u64) {
         if let Some(author) = self.authors.get_mut(&author)
-            && author.pinged.take() == Some(true)
+            && author.pinged.is_some_and(|pinged| pinged <= number)
         {
+            author.pinged = None;
             author.is_uncertain = false;
         }
     }

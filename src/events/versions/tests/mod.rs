@@ -114,19 +114,20 @@ fn what_somebody_has_saved_may_come_back_with_it_over_another_connection() {
 fn who_has_heard_what_it_was_sent_is_certain_to_have_had_that() {
     let mut versions = versions();
     versions.came(ADA, true);
-    versions.pinged(ADA);
+    versions.pinged(ADA, 1);
+    versions.pinged(ADA, 2);
     versions.learn(1, &text("1"));
     assert_eq!(versions.send_latest(None), [ADA]);
-    versions.pinged(ADA);
-    versions.answered(ADA);
-    assert!(
-        !versions.bases(ADA).are_certain,
-        "it was asked before it was sent anything"
-    );
-    versions.answered(ADA);
-    assert!(!versions.bases(ADA).are_certain, "nobody has asked");
-    versions.pinged(ADA);
-    versions.answered(ADA);
+    versions.pinged(ADA, 3);
+    for number in [1, 2] {
+        versions.answered(ADA, number);
+        assert!(
+            !versions.bases(ADA).are_certain,
+            "it was asked before it was sent anything"
+        );
+    }
+    versions.pinged(ADA, 4);
+    versions.answered(ADA, 3);
     let bases = versions.bases(ADA);
     assert!(bases.are_certain);
     assert_eq!(contents(&bases), ["1"]);
@@ -189,8 +190,8 @@ fn who_came_to_an_empty_page_may_show_it_empty_until_its_first_save() {
     versions.came(ADA, true);
     versions.learn(1, &text("written by others"));
     assert_eq!(versions.send_latest(None), [ADA]);
-    versions.pinged(ADA);
-    versions.answered(ADA);
+    versions.pinged(ADA, 1);
+    versions.answered(ADA, 1);
     let base = |versions: &Versions, saved: &Content| {
         let (base, is_certain) = nearest_of(versions.bases(ADA), saved).expect("a base");
         (base.get().to_owned(), is_certain)
