@@ -113,11 +113,14 @@
 //!
 //! # Where to begin
 //!
+//! Who writes a program that reads and writes pages begins with [`backends`]. For who works on the server:
 //! [`rooms::Input`] and [`rooms::Effect`] are the nouns, [`rooms::Room`] is the heart, [`protocols::y_websocket`] the simplest dialect,
 //! [`storage`]'s front page the contract of a store, and [`config`] every limit there is.
 
 pub mod access;
 pub mod auth;
+#[doc = include_str!("backends.md")]
+pub mod backends {}
 #[doc = include_str!("bounds.md")]
 pub mod bounds {}
 #[doc = include_str!("costs.md")]

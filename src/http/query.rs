@@ -3,7 +3,7 @@
 //!
 //! Which pages they are is decided before the answer begins. Their content is read while it leaves, a few pages ahead of whoever reads it.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -37,6 +37,8 @@ const MAX_QUESTION_BYTES: usize = 1 << 20;
 const MAX_IDS: usize = 1000;
 /// Pages that are read ahead of whoever reads the answer.
 const READ_AHEAD: usize = 4;
+/// How long a user who has read too much waits before the next page.
+const USER_PAUSE: Duration = Duration::from_millis(100);
 /// Pages that are found at once in the store.
 const FOUND_AT_ONCE: usize = 256;
 /// What is shown of a text around the first word that was looked for, in characters before and from there on.
@@ -299,6 +301,12 @@ async fn tell(
     }
     if include.is_empty() {
         return Ok(line);
+    }
+    if let Some(user) = &identity.user {
+        // Content comes no faster than a request for each page would bring it.
+        while app.around.access.rates().user_asks(user).is_err() {
+            tokio::time::sleep(USER_PAUSE).await;
+        }
     }
     let read = view(app, page, |document| {
         let size = document.encoded_size_estimate() as u64;

@@ -6,6 +6,7 @@ mod access;
 mod asyncapi;
 mod auth;
 mod awareness;
+mod backend_lines;
 mod backends;
 mod backpressure;
 mod browsers;

@@ -1,5 +1,7 @@
 //! Many pages at once: `POST /api/pages/query`, by name, by prefix and by the words of their text.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use hyper::Method;
 use serde_json::{Value, json};
@@ -229,5 +231,28 @@ async fn a_question_that_makes_no_sense_is_refused_before_anything_is_told() {
     )
     .await;
     assert_eq!(posted.status, 405);
+    server.stop().await;
+}
+
+/// A question for a thousand pages is no way around the limit on requests.
+#[tokio::test]
+async fn content_comes_no_faster_than_page_by_page() {
+    let server = locked(&["--max-requests-per-second", "5", "--max-requests-burst", "5"]).await;
+    write(&server, "p", "text").await;
+    let ada = token("ada", &json!({ "p": "view" }));
+    let question = json!({ "ids": vec!["p"; 15], "include": ["text"] });
+    let began = crate::access::now();
+    let told = lines(&server, &ada, &question).await;
+    assert!(told.iter().all(|line| line["text"] == "text"), "{told:?}");
+    assert!(
+        began.elapsed() > Duration::from_millis(1500),
+        "{:?}",
+        began.elapsed()
+    );
+    // Without content it is one request.
+    let began = crate::access::now();
+    let many = json!({ "ids": vec!["p"; 500] });
+    assert_eq!(lines(&server, ADMIN_TOKEN, &many).await.len(), 500);
+    assert!(began.elapsed() < Duration::from_secs(20));
     server.stop().await;
 }
