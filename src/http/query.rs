@@ -14,7 +14,7 @@ use axum::{
 use crdt::Form;
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
-use serde_json::{json, value::RawValue};
+use serde_json::value::RawValue;
 use storage::{PageId, PageRecord, Search, SearchError};
 use utoipa::ToSchema;
 
@@ -22,6 +22,7 @@ use super::{
     App, HttpError,
     body::UnreadBody,
     described::ListedPage,
+    error::Reason,
     openapi::refusals::Sending,
     page_state::{View, view},
     pages::{describe_record, limit_of},
@@ -58,7 +59,7 @@ pub(super) struct Question {
     /// The `next` of the answer before.
     after: Option<String>,
     /// Most pages; 100 if nothing is said, at most 1 000.
-    #[schema(minimum = 0)]
+    #[schema(format = Int64, minimum = 0)]
     limit: Option<usize>,
     /// What is told of a page beside what a listing says.
     #[serde(default)]
@@ -87,10 +88,34 @@ struct FoundBy {
     score: f64,
 }
 
-/// A page. The line of one that cannot be told of has its `pageId` and an `error`; where there are more pages, the last line has `next` alone.
+/// A line of the answer.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Line {
+    Page(Box<ToldPage>),
+    Untold(UntoldPage),
+    More(MorePages),
+}
+
+/// A page that cannot be told of.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Line {
+pub(super) struct UntoldPage {
+    page_id: String,
+    error: Reason,
+}
+
+/// There are more pages. The last line.
+#[derive(Serialize, ToSchema)]
+pub(super) struct MorePages {
+    /// The next `after`.
+    next: String,
+}
+
+/// A page.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ToldPage {
     #[serde(flatten)]
     described: ListedPage,
     /// How well it answers a search: the more, the better.
@@ -123,7 +148,7 @@ impl From<SearchError> for HttpError {
     tag = "pages",
     request_body = Question,
     responses(
-        (status = 200, description = "A line for each page", body = Line, content_type = "application/x-ndjson"),
+        (status = 200, description = "A line for each page", body = Vec<Line>, content_type = "application/x-ndjson"),
         Sending,
     ),
 )]
@@ -147,7 +172,7 @@ pub(super) async fn query(
             async move { line(&app, &identity, selected, &include).await }
         })
         .buffered(READ_AHEAD);
-    let last = next.map(|next| written(&json!({ "next": next })));
+    let last = next.map(|next| written(&Line::More(MorePages { next })));
     let lines = lines.chain(stream::iter(last)).map(Ok::<_, Infallible>);
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::from_stream(lines)).into_response())
@@ -260,15 +285,14 @@ async fn find(
 /// What is told of a page, or why nothing is.
 async fn line(app: &App, identity: &Identity, selected: Selected, include: &[Include]) -> String {
     let page = selected.page.clone();
-    match tell(app, identity, selected, include).await {
-        Ok(line) => written(&line),
-        Err(error) => {
-            let refusal = error.refusal();
-            let code = refusal.code;
-            let error = json!({ "code": code.as_str(), "message": refusal.message, "retryable": code.is_retryable() });
-            written(&json!({ "pageId": page.as_str(), "error": error }))
-        }
-    }
+    let line = match tell(app, identity, selected, include).await {
+        Ok(page) => Line::Page(Box::new(page)),
+        Err(error) => Line::Untold(UntoldPage {
+            page_id: page.as_str().to_owned(),
+            error: Reason::of(&error.refusal()),
+        }),
+    };
+    written(&line)
 }
 
 async fn tell(
@@ -276,7 +300,7 @@ async fn tell(
     identity: &Identity,
     selected: Selected,
     include: &[Include],
-) -> Result<Line, HttpError> {
+) -> Result<ToldPage, HttpError> {
     let page = &selected.page;
     // Also of a page that was selected: what leaves later is decided later.
     if app.around.access.role(identity, page).await? < Role::View {
@@ -287,7 +311,7 @@ async fn tell(
         None => app.store.page(page).await?,
     };
     let record = record.ok_or_else(HttpError::unknown_page)?;
-    let mut line = Line {
+    let mut line = ToldPage {
         described: describe_record(&record),
         score: None,
         snippet: None,
@@ -354,7 +378,7 @@ fn snippet(text: &str, search: &Search) -> String {
     shown.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn written(line: &impl Serialize) -> String {
+fn written(line: &Line) -> String {
     // What is written has no keys but strings.
     let mut line = serde_json::to_string(line).unwrap_or_default();
     line.push('\n');

@@ -32,6 +32,7 @@ pub(super) struct Listing {
     /// The `next` of the answer before.
     after: Option<u64>,
     /// Most deliveries; 100 if nothing is said, at most 1 000.
+    #[param(format = Int64)]
     limit: Option<usize>,
 }
 
@@ -149,6 +150,7 @@ pub(super) struct Part {
     /// The `next` of the answer before.
     after: Option<u64>,
     /// Most deliveries; 100 if nothing is said, at most 1 000.
+    #[param(format = Int64)]
     limit: Option<usize>,
 }
 
