@@ -164,7 +164,7 @@ impl Begun {
             }
             is_whole
         });
-        if read.is_err() && begun.last.is_none() && length > 0 {
+        if read.is_err() && begun.last.is_none() && !begins_archive(&mut file)? {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "it is no archive of pages",
@@ -185,6 +185,15 @@ impl Begun {
         file.seek(SeekFrom::Start(self.end))?;
         Ok(file)
     }
+}
+
+/// Whether a file begins as an archive does, of which nothing else may be there yet.
+fn begins_archive(file: &mut File) -> io::Result<bool> {
+    let mut head = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    Read::take(&mut *file, 512).read_to_end(&mut head)?;
+    // What marks the head of an entry stands behind its name, its owners, its size and its times.
+    Ok(head.is_empty() || head.get(257..262) == Some(b"ustar"))
 }
 
 #[cfg(test)]
@@ -232,8 +241,8 @@ mod tests {
             std::fs::write(&path, &whole[..length]).unwrap();
             let begun = match Begun::of(&path) {
                 Ok(Some(begun)) => begun,
-                // Nothing of it is there yet but a part of the first entry's head.
-                Err(_) if length < 512 => continue,
+                // Of the first entry's head too little is there to tell what it is.
+                Err(_) if length < 262 => continue,
                 // The end is there and a part of what fills the last record.
                 Ok(None) => {
                     assert_eq!(pages(&whole[..length]), expected, "{length}");

@@ -90,11 +90,14 @@ pub fn past(data: &[u8]) {
         let Ok(update) = Update::parse(update.into(), &Limits::default()) else {
             continue;
         };
+        let clients: Vec<_> = update.ranges().map(|range| range.client).collect();
         if let Ok(Admission::Early { update, .. } | Admission::Partly { early: update, .. }) =
             now.admit(update)
         {
             let _ = now.park(update);
         }
+        // At once, as in a room: later something else might have come under the same ids.
+        now.take_ready(clients.into_iter()).expect("a document");
     }
     let Some(mut then) = then.and_then(|then| Document::load(Limits::default(), [then]).ok()) else {
         return;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::{
-    Committed, Compaction, DirectUrl, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot,
+    Committed, Compaction, DirectUrl, NewUpdate, PageCommit, PageId, Seq, SharedStore, Snapshot, StoreError,
     StoreOptions, open,
 };
 
@@ -198,7 +198,11 @@ async fn compact(store: &SharedStore, id: &str, snapshot: Snapshot) -> Compactio
 }
 
 async fn commit_one(store: &SharedStore, entry: PageCommit) -> Committed {
-    store.commit(&[entry]).await.unwrap().remove(0)
+    match store.commit(std::slice::from_ref(&entry)).await {
+        // Another store holds the page. It is stored apart then, as by every caller.
+        Err(StoreError::Busy { .. }) => store.commit_alone(&entry).await.unwrap(),
+        committed => committed.unwrap().remove(0),
+    }
 }
 
 /// What a page is stored as: the number that its snapshot covers, the snapshot's state, and the rows behind it.
