@@ -1,7 +1,7 @@
 //! `POST /api/pages/query`: many pages at once, those that are named, those whose ids begin alike, or those whose text has words; a line of
 //! JSON each.
 //!
-//! Which pages they are is decided before the answer begins. Their content is read while it leaves, a few pages ahead of whoever reads it.
+//! Which pages they are is decided before the answer begins. Their content is read while it leaves, one page after the other.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -36,7 +36,8 @@ use crate::{
 const MAX_QUESTION_BYTES: usize = 1 << 20;
 /// Pages that may be named.
 const MAX_IDS: usize = 1000;
-/// Pages that are read ahead of whoever reads the answer.
+/// Pages that are looked up ahead of whoever reads the answer. Content is not read ahead: a slow reader would have more of it kept than of a
+/// single page.
 const READ_AHEAD: usize = 4;
 /// How long a user who has read too much waits before the next page.
 const USER_PAUSE: Duration = Duration::from_millis(100);
@@ -166,12 +167,16 @@ pub(super) async fn query(
     let include: Arc<[Include]> = question.include.as_slice().into();
     let (selected, next) = select(&app, &identity, question).await?;
     let identity = Arc::new(identity);
+    let ahead = match include.is_empty() {
+        true => READ_AHEAD,
+        false => 1,
+    };
     let lines = stream::iter(selected)
         .map(move |selected| {
             let (app, identity, include) = (app.clone(), identity.clone(), include.clone());
             async move { line(&app, &identity, selected, &include).await }
         })
-        .buffered(READ_AHEAD);
+        .buffered(ahead);
     let last = next.map(|next| written(&Line::More(MorePages { next })));
     let lines = lines.chain(stream::iter(last)).map(Ok::<_, Infallible>);
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
