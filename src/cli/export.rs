@@ -3,9 +3,10 @@
 use std::{io::Write, path::PathBuf};
 
 use clap::Args;
-use storage::{DirectUrl, PageId, PageIdError, StoreError, StoreOptions};
+use storage::{PageId, PageIdError, StoreError};
 
-use crate::{auth::Secret, rooms::open_document};
+use super::store::StoreArgs;
+use crate::rooms::open_document;
 
 /// What to export.
 #[derive(Args, Debug)]
@@ -21,23 +22,8 @@ pub(super) struct ExportArgs {
     /// Where to write it, instead of standard output.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Where pages are kept.
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        default_value = "sqlite://pageroom.db",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database_url: Secret,
-    /// Address of PostgreSQL itself, where that one leads through a pooler.
-    #[arg(
-        long,
-        env = "PAGEROOM_DATABASE_DIRECT_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database_direct_url: Option<Secret>,
+    #[command(flatten)]
+    store: StoreArgs,
 }
 
 /// Why nothing was exported.
@@ -65,19 +51,7 @@ pub(super) enum ExportError {
 
 pub(super) async fn run(args: &ExportArgs) -> Result<(), ExportError> {
     let page = PageId::new(&args.page)?;
-    let store = storage::open(
-        args.database_url.expose(),
-        &StoreOptions {
-            migrate: false,
-            create: false,
-            direct: args
-                .database_direct_url
-                .as_ref()
-                .map(|url| DirectUrl::new(url.expose())),
-            ..StoreOptions::default()
-        },
-    )
-    .await?;
+    let store = args.store.open().await?;
     let stored = store
         .load(&page)
         .await?

@@ -9,10 +9,13 @@ use std::{
 
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar};
-use storage::{DirectUrl, PageId, PageRecord, Permission, SharedStore, StoreError, StoreOptions};
+use storage::{PageId, PageRecord, Permission, SharedStore, StoreError};
 
-use super::archive::{Archive, Begun, Described, Permitted};
-use crate::{auth::Secret, rooms::open_document};
+use super::{
+    archive::{Archive, Begun, Described, Permitted},
+    store::StoreArgs,
+};
+use crate::rooms::open_document;
 
 /// Pages and permissions that are read at once.
 const ROWS_AT_ONCE: usize = 500;
@@ -27,44 +30,6 @@ pub(super) struct ExportAllArgs {
     prefix: String,
     #[command(flatten)]
     store: StoreArgs,
-}
-
-/// Which store is meant.
-#[derive(Args, Debug)]
-pub(super) struct StoreArgs {
-    /// Where pages are kept.
-    #[arg(
-        long,
-        env = "DATABASE_URL",
-        default_value = "sqlite://pageroom.db",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database_url: Secret,
-    /// Address of PostgreSQL itself, where that one leads through a pooler.
-    #[arg(
-        long,
-        env = "PAGEROOM_DATABASE_DIRECT_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database_direct_url: Option<Secret>,
-}
-
-impl StoreArgs {
-    /// Opens the store; one that is written into may be made.
-    pub(super) async fn open(&self, is_written: bool) -> Result<SharedStore, StoreError> {
-        let direct = self.database_direct_url.as_ref();
-        let options = StoreOptions {
-            migrate: is_written,
-            create: is_written,
-            // Another process may write, but not into one file.
-            alone: is_written,
-            direct: direct.map(|url| DirectUrl::new(url.expose())),
-            ..StoreOptions::default()
-        };
-        storage::open(self.database_url.expose(), &options).await
-    }
 }
 
 /// Why not everything was exported.
@@ -96,7 +61,7 @@ pub(super) async fn run(args: &ExportAllArgs) -> Result<(), ExportAllError> {
     } else {
         Box::new(File::create(&args.file).map_err(failed)?)
     };
-    let store = args.store.open(false).await?;
+    let store = args.store.open().await?;
     let mut archive = Archive::new(BufWriter::new(output));
     let bar = ProgressBar::new_spinner();
     let (mut count, mut bytes) = (0_u64, 0_u64);

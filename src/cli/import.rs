@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use super::{
     archive::{self, Described, Permitted},
-    export_all::StoreArgs,
+    store::StoreArgs,
 };
 use crate::{
     reader::{Readable, ReaderConfig, Readers},
@@ -106,7 +106,10 @@ struct Incoming {
 
 /// Imports, and gives how many pages were refused.
 pub(super) async fn run(args: &ImportArgs) -> Result<u64, ImportError> {
-    let store = args.store.open(!args.dry_run).await?;
+    let store = match args.dry_run {
+        true => args.store.open().await?,
+        false => args.store.open_for_writing().await?,
+    };
     let readers = Readers::new(ReaderConfig {
         workers: 1,
         memory: READER_MEMORY,

@@ -7,6 +7,7 @@ mod health;
 mod import;
 mod reader;
 mod serve;
+mod store;
 mod token;
 
 use std::{io::Write, process::ExitCode};
