@@ -93,8 +93,9 @@ async fn nginx(server: &TestServer) -> Option<Proxy> {
         .iter()
         .map(|name| format!("{name}_temp_path {at}/{name};\n"))
         .collect();
+    // One process: a worker would outlive a master that is killed.
     let main = format!(
-        "daemon off;\nworker_processes 1;\n{user}\npid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
+        "daemon off;\nmaster_process off;\nworker_processes 1;\n{user}\npid {at}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}\
          include {at}/site.conf;\n}}\n"
     );
     fs::write(folder.path().join("nginx.conf"), main).expect("a file");
