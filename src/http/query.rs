@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    rooms::{Refusal, RefusalCode, Role},
+    rooms::{Refusal, RefusalCode, Role, heavily},
 };
 
 /// Largest question, in bytes.
@@ -43,6 +43,8 @@ const READ_AHEAD: usize = 4;
 const USER_PAUSE: Duration = Duration::from_millis(100);
 /// Pages that are found at once in the store.
 const FOUND_AT_ONCE: usize = 256;
+/// Looking for words in a text of this many bytes takes long enough to get out of the way of other tasks.
+const LONG_TEXT: usize = 16 * 1024;
 /// What is shown of a text around the first word that was looked for, in characters before and from there on.
 const SNIPPET: (usize, usize) = (60, 140);
 
@@ -326,7 +328,7 @@ async fn tell(
     if let Some(FoundBy { search, score }) = selected.found {
         line.score = Some(score);
         let text = app.store.searched_text(page).await?;
-        line.snippet = text.map(|(_, text)| snippet(&text, &search));
+        line.snippet = text.map(|(_, text)| heavily(text.len() > LONG_TEXT, || snippet(&text, &search)));
     }
     if include.is_empty() {
         return Ok(line);

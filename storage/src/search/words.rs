@@ -7,14 +7,21 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 /// for 1 MiB, which no words of this length exceed, whatever they are.
 pub(crate) const MAX_SEARCHED_CHARS: usize = 200_000;
 
+/// How much of a text is gone through for its words, in characters: of a text that is mostly something else, not all is found.
+const MAX_READ_CHARS: usize = 1_000_000;
+
 /// Longest word, in characters. What is longer is no word of a language, and is found by its beginning.
 const MAX_WORD_CHARS: usize = 100;
 
 /// The words of a text with one space between them, up to the bound.
 pub(crate) fn words(text: &str) -> String {
     let mut words = Words::default();
-    // Normalising makes at most 18 characters of one, and a few of most: what is far beyond the bound is not gone through.
-    for letter in text.nfkc().flat_map(char::to_lowercase) {
+    for letter in text
+        .chars()
+        .take(MAX_READ_CHARS)
+        .nfkc()
+        .flat_map(char::to_lowercase)
+    {
         words.take(letter);
         if words.chars >= MAX_SEARCHED_CHARS {
             break;
@@ -118,6 +125,9 @@ mod tests {
             (MAX_SEARCHED_CHARS..MAX_SEARCHED_CHARS + 2).contains(&chars),
             "{chars}"
         );
+        let hidden = " ".repeat(MAX_READ_CHARS) + "word";
+        assert_eq!(words(&hidden), "");
+        assert_eq!(words(&hidden[1..]), "w");
         let wide = "東".repeat(1 << 20);
         assert!(words(&wide).chars().count() < MAX_SEARCHED_CHARS + 2);
     }
