@@ -23,6 +23,7 @@ fn batch(pages: usize) -> Vec<PageCommit> {
             page: PageId::new(&format!("bench-append-{page}")).expect("a page id"),
             updates: vec![update.clone()],
             size_bytes: Some(UPDATE_BYTES as u64),
+            generation: None,
         })
         .collect()
 }
@@ -56,6 +57,7 @@ async fn compact_once(store: &SharedStore, rows: usize, page: &str) -> Duration 
         page: page.clone(),
         updates: vec![row; rows],
         size_bytes: None,
+        generation: None,
     };
     let committed = store.commit(&[commit]).await.expect("a store that works");
     let seq = committed.first().expect("an answer").last_seq;

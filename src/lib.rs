@@ -62,6 +62,10 @@
 //! **A page is deleted.** In the [`trash`] it is closed to everybody and otherwise as it was. Purging it ends its room, if that is still in
 //! memory, and then deletes all that the store has of it. Whoever writes to it in another process is told another generation, and is rebuilt.
 //!
+//! **A page gets another id.** Its room ends, and the store moves all that it has of the page and remembers the former id, in one
+//! transaction. Who comes by a former id is let in to the page under the id that it has ([`access::Membership::page`]); a room that another
+//! process still has open under the former one is told with its next write that nothing was stored, and ends.
+//!
 //! **Events that are missed.** Every event that is told in a room has an offset ([`events::Epoch`] and a number that grows). A connection that
 //! is lost and comes back within `PAGEROOM_RECOVERY_SECONDS` goes on with its rooms and hears what it has missed. Events that rules
 //! keep ([`events::EventRules`]) are stored before they are acknowledged ([`events::History`]): who joins with `since: {epoch, offset}` hears them,

@@ -16,7 +16,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 /// Pages that are purged before it is looked again.
 const PAGES_AT_ONCE: usize = 100;
 /// How long a page's room may take to end: it stores what it holds first.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Empties the trash. Cheap to clone.
 #[derive(Clone)]

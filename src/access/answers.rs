@@ -28,7 +28,7 @@ const STAMPS: usize = 4096;
 pub(super) enum Question {
     User(Stamp, Arc<str>),
     Role(Stamp, usize, Arc<str>, PageId),
-    IsDeleted(Stamp, PageId),
+    Whereabouts(Stamp, PageId),
     Room(Stamp, RoomName),
     Drive(Stamp, PageId),
     IsRemoved(Stamp, Arc<str>, RoomName),
@@ -39,10 +39,21 @@ pub(super) enum Answer {
     /// With the version that the user's tokens must have, where that is known.
     User(UserRecord, Version),
     Role(Option<Decision>),
-    IsDeleted(bool),
+    Whereabouts(Whereabouts),
     Room(Option<Arc<SharedRoom>>),
     Drive(Option<RoomName>),
     IsRemoved(bool),
+}
+
+/// Where a page is to be found.
+#[derive(Clone, Debug)]
+pub(super) enum Whereabouts {
+    /// Under its id, or nowhere yet.
+    Here,
+    /// In the trash.
+    InTrash,
+    /// Under this id.
+    RenamedTo(PageId),
 }
 
 /// Which version a user's tokens must have.

@@ -9,15 +9,15 @@ use storage::{PageId, StoreError};
 
 use super::{
     Access, Decision,
-    answers::{Answer, Question, SOURCE_TIMEOUT, Version},
+    answers::{Answer, Question, SOURCE_TIMEOUT, Version, Whereabouts},
 };
 use crate::{
     auth::{Credential, Identity, Kind, expired, is_opaque, now, revoked},
     rooms::{Refusal, RefusalCode, Role},
 };
 
-/// Whether a page was deleted is asked for no longer than this where its room is open and can answer instead.
-const DELETED_TIMEOUT: Duration = Duration::from_secs(1);
+/// Where a page is, is asked for no longer than this while its room is open and can answer instead.
+const WHEREABOUTS_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Access {
     /// Who the bearer of `credential` is, and that nothing has withdrawn the token.
@@ -79,45 +79,62 @@ impl Access {
         page: &PageId,
         now: SystemTime,
     ) -> Result<Decision, Refusal> {
+        let whereabouts = self.whereabouts(page).await;
+        if let Ok(Whereabouts::RenamedTo(to)) = whereabouts {
+            // Whoever may not see a page is not told what its id is.
+            self.decide_role(identity, &to, now).await?;
+            return Err(Refusal::renamed(Some(to)));
+        }
         // In this order: whoever may not see a page is not told that it was deleted.
         let decision = self.decide_role(identity, page, now).await?;
-        match self.is_deleted(page).await? {
-            true => Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted")),
-            false => Ok(decision),
+        match whereabouts? {
+            Whereabouts::InTrash => Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted")),
+            Whereabouts::Here | Whereabouts::RenamedTo(_) => Ok(decision),
         }
     }
 
-    /// Whether a page is in the trash. When the store does not say, or not soon, what it said last counts: a page whose room is open was
+    /// Where a page is to be found. When the store does not say, or not soon, what it said last counts: a page whose room is open was
     /// not deleted when that opened and nobody has been told otherwise since, and whoever comes is served from there rather than kept
     /// out. Of every other page it is not known.
-    async fn is_deleted(&self, page: &PageId) -> Result<bool, Refusal> {
+    async fn whereabouts(&self, page: &PageId) -> Result<Whereabouts, Refusal> {
         let stamp = self.0.stamps.read(None);
-        let question = Question::IsDeleted(stamp, page.clone());
+        let question = Question::Whereabouts(stamp, page.clone());
         let asking = async || {
-            let record = self.0.store.page(page).await.map_err(|error| {
-                tracing::warn!(%error, "whether a page was deleted cannot be found out");
-                unknown_whether_deleted()
-            })?;
-            let deleted = record.is_some_and(|record| record.deleted_at.is_some());
-            Ok(Answer::IsDeleted(deleted))
+            let asked = self.ask_whereabouts(page).await;
+            asked.map(Answer::Whereabouts).map_err(|error| {
+                tracing::warn!(%error, "where a page is cannot be found out");
+                unknown_whereabouts()
+            })
         };
         let patience = match self.0.registry.is_open(page) {
-            true => DELETED_TIMEOUT,
+            true => WHEREABOUTS_TIMEOUT,
             false => SOURCE_TIMEOUT,
         };
         let answer = tokio::time::timeout(patience, self.0.answers.get(question, asking)).await;
-        let Ok(Ok(Answer::IsDeleted(deleted))) = answer else {
+        let Ok(Ok(Answer::Whereabouts(whereabouts))) = answer else {
             return match self.0.trashed.contains_key(page) {
-                true => Ok(true),
-                false if self.0.registry.is_open(page) => Ok(false),
-                false => Err(unknown_whether_deleted()),
+                true => Ok(Whereabouts::InTrash),
+                false if self.0.registry.is_open(page) => Ok(Whereabouts::Here),
+                false => Err(unknown_whereabouts()),
             };
         };
         // What was asked before something changed may be older than what is remembered.
         if self.0.stamps.read(None) == stamp {
-            self.note_trashed(page, deleted).await;
+            let is_in_trash = matches!(whereabouts, Whereabouts::InTrash);
+            self.note_trashed(page, is_in_trash).await;
         }
-        Ok(deleted)
+        Ok(whereabouts)
+    }
+
+    async fn ask_whereabouts(&self, page: &PageId) -> Result<Whereabouts, StoreError> {
+        Ok(match self.0.store.page(page).await? {
+            Some(record) if record.deleted_at.is_some() => Whereabouts::InTrash,
+            Some(_) => Whereabouts::Here,
+            None => match self.0.store.renamed(page).await? {
+                Some(to) => Whereabouts::RenamedTo(to),
+                None => Whereabouts::Here,
+            },
+        })
     }
 
     /// Remembers that a page is in the trash, or that it is not, for when the store does not say.
@@ -179,7 +196,7 @@ impl Access {
             Ok(Answer::Role(decision)) => Ok(decision),
             Ok(
                 Answer::User(..)
-                | Answer::IsDeleted(_)
+                | Answer::Whereabouts(_)
                 | Answer::Room(_)
                 | Answer::IsRemoved(_)
                 | Answer::Drive(_),
@@ -237,8 +254,8 @@ impl Access {
     }
 }
 
-fn unknown_whether_deleted() -> Refusal {
-    Refusal::unavailable("whether the page was deleted cannot be found out now, try again")
+fn unknown_whereabouts() -> Refusal {
+    Refusal::unavailable("where the page is cannot be found out now, try again")
 }
 
 /// The answer to another question was kept for this one. Nobody is let in by that.

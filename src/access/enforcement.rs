@@ -327,7 +327,7 @@ impl<H: Clone> Enforcement<H> {
         let is_known = answer
             .as_ref()
             .err()
-            .is_none_or(|refusal| !refusal.code.is_retryable());
+            .is_none_or(|refusal| refusal.code == RefusalCode::PageRenamed || !refusal.code.is_retryable());
         if is_known {
             self.last_answer = self.last_answer.max(Some(now));
         }

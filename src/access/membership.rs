@@ -8,7 +8,7 @@ use std::{
 
 use storage::PageId;
 
-use super::{Access, Note, answers::Stamp};
+use super::{Access, Decision, Note, answers::Stamp};
 use crate::{
     auth::{Credential, Identity, now},
     rooms::{Refusal, Role, RoomName},
@@ -31,8 +31,15 @@ pub struct Membership {
     pub(super) address: Option<IpAddr>,
     pub(super) until: Option<SystemTime>,
     pub(super) stamp: Stamp,
-    /// What was asked for.
+    /// The page, or what the sources are asked for a room without a document.
     pub(super) asked: PageId,
+}
+
+impl Membership {
+    /// The page that it is for: of one that was renamed, under the id that it has now.
+    pub fn page(&self) -> &PageId {
+        &self.asked
+    }
 }
 
 impl Access {
@@ -61,9 +68,9 @@ impl Access {
         let now = now();
         // Read before anything is asked: a change after this is noticed when the seat is taken.
         let stamp = self.0.stamps.read(identity.user.as_deref());
-        let decision = match room {
-            Some(room) => self.decide_room(&identity, room, page, now).await?,
-            None => self.decide(&identity, page, now).await?,
+        let (decision, asked) = match room {
+            Some(room) => (self.decide_room(&identity, room, page, now).await?, page.clone()),
+            None => self.follow(&identity, page, now).await?,
         };
         let expires_in = identity
             .expires_at
@@ -77,8 +84,29 @@ impl Access {
             socket: None,
             address: None,
             stamp,
-            asked: page.clone(),
+            asked,
         })
+    }
+
+    /// What somebody may do with a page, whatever its id is now.
+    async fn follow(
+        &self,
+        identity: &Identity,
+        page: &PageId,
+        now: SystemTime,
+    ) -> Result<(Decision, PageId), Refusal> {
+        let decided = self.decide(identity, page, now).await;
+        let renamed = decided
+            .as_ref()
+            .err()
+            .and_then(|refusal| refusal.renamed_to.clone());
+        match renamed {
+            Some(to) => self
+                .decide(identity, &to, now)
+                .await
+                .map(|decision| (decision, to)),
+            None => decided.map(|decision| (decision, page.clone())),
+        }
     }
 
     /// What somebody may do who comes from an address to enter a page, once `count` has counted the connection for its user. Whoever is

@@ -35,7 +35,7 @@ impl Access {
             Answer::Drive(drive) => Ok(drive),
             Answer::Role(_)
             | Answer::User(..)
-            | Answer::IsDeleted(_)
+            | Answer::Whereabouts(_)
             | Answer::Room(_)
             | Answer::IsRemoved(_) => Ok(None),
         }

@@ -61,7 +61,7 @@ impl Access {
             Answer::Room(room) => Ok(room),
             Answer::Role(_)
             | Answer::User(..)
-            | Answer::IsDeleted(_)
+            | Answer::Whereabouts(_)
             | Answer::IsRemoved(_)
             | Answer::Drive(_) => Ok(None),
         }
@@ -131,7 +131,7 @@ impl Access {
             Answer::IsRemoved(removed) => Ok(removed),
             Answer::Role(_)
             | Answer::User(..)
-            | Answer::IsDeleted(_)
+            | Answer::Whereabouts(_)
             | Answer::Room(_)
             | Answer::Drive(_) => Ok(true),
         }

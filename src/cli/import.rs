@@ -277,6 +277,7 @@ async fn import(
             data: update,
             user: None,
         }],
+        generation: None,
     };
     let Committed { last_seq, .. } = store.commit_alone(&commit).await?;
     // Where another process stored something in between, that one will merge it.

@@ -10,7 +10,6 @@ use std::{
 
 use bytes::Bytes;
 use hyper::upgrade::OnUpgrade;
-use storage::PageId;
 
 use super::{
     ConnectionSlot, Session, SessionConfig,
@@ -31,13 +30,12 @@ use crate::{
 /// Serves one connection to one page until it ends.
 pub async fn serve<D: Dialect + 'static>(
     on_upgrade: OnUpgrade,
-    page: PageId,
     membership: Membership,
     slot: ConnectionSlot,
     server: Arc<ServerContext>,
 ) {
     // Joining takes much memory for a moment; in a box it takes none while the connection lasts.
-    if let Some(connection) = Box::pin(join::<D>(on_upgrade, page, membership, server)).await {
+    if let Some(connection) = Box::pin(join::<D>(on_upgrade, membership, server)).await {
         connection.await;
     }
     drop(slot);
@@ -46,7 +44,6 @@ pub async fn serve<D: Dialect + 'static>(
 /// Takes the peer's seat; `None` when the peer has gone or was sent away.
 async fn join<D: Dialect + 'static>(
     on_upgrade: OnUpgrade,
-    page: PageId,
     membership: Membership,
     server: Arc<ServerContext>,
 ) -> Option<impl Future<Output = ()> + Send> {
@@ -55,7 +52,7 @@ async fn join<D: Dialect + 'static>(
     let outbox = Outbox::new(server.max_outbox_bytes);
     // A client that hears nothing for longer has gone.
     let patience = server.session.timeout;
-    match SeatIo::begin(&server.access, &page, membership, outbox, patience).await {
+    match SeatIo::begin(&server.access, membership, outbox, patience).await {
         Ok(seat) => {
             let longest = server.session.keep_alive;
             let config = SessionConfig {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use storage::{PageId, Seq};
+use storage::Seq;
 use tokio::sync::oneshot;
 
 use super::protocol::Work;
@@ -87,13 +87,12 @@ impl SeatIo {
     /// Takes a seat, opening the page if it is not open, for which it may take so long.
     pub(crate) async fn begin(
         access: &Access,
-        page: &PageId,
         membership: Membership,
         outbox: Arc<Outbox>,
         patience: Duration,
     ) -> Result<Self, Refusal> {
         let user = membership.user.clone();
-        let seat = in_time(patience, access.join(page, membership, &outbox)).await?;
+        let seat = in_time(patience, access.join(membership, &outbox)).await?;
         Ok(Self {
             seat: Arc::new(seat),
             outbox,

@@ -46,6 +46,7 @@ impl Past {
             page: self.page.clone(),
             updates: updates.collect(),
             size_bytes: None,
+            generation: None,
         };
         self.store.commit(&[commit]).await.expect("a store that works");
     }

@@ -81,8 +81,12 @@ impl IntoResponse for HttpError {
     fn into_response(self) -> Response {
         let refusal = self.refusal();
         let code = refusal.code;
-        let status = match self {
+        let status = match &self {
             Self::Precondition => StatusCode::PRECONDITION_FAILED,
+            // Just now, and nobody has found out where to.
+            Self::Refused(refusal) if code == RefusalCode::PageRenamed && refusal.renamed_to.is_none() => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Refused(_)
             | Self::Store(_)
             | Self::Damaged(_)
@@ -119,7 +123,7 @@ pub(super) struct Problem {
     #[schema(required)]
     title: Option<&'static str>,
     /// The status.
-    #[schema(minimum = 400, maximum = 599)]
+    #[schema(minimum = 300, maximum = 599)]
     status: u16,
     /// The same sentence as in `error`.
     detail: String,

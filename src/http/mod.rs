@@ -47,7 +47,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{any, get, options, post, put},
+    routing::{any, delete, get, options, post, put},
 };
 pub(crate) use body::TimedBody;
 pub use error::HttpError;
@@ -280,6 +280,12 @@ pub fn router(app: App) -> Router {
         .route("/api/pages/{id}/restore", post(trash::restore))
         .route("/api/pages/{id}/purge", post(life::purge))
         .route("/api/pages/{id}/duplicate", post(life::duplicate))
+        .route("/api/pages/{id}/rename", post(life::rename))
+        .route("/api/pages/{id}/former-ids", get(life::former_ids))
+        .route(
+            "/api/pages/{id}/former-ids/{former}",
+            delete(life::free_former_id),
+        )
         .route("/api/pages/{id}/snapshot", get(pages::snapshot))
         .route("/api/pages/{id}/content", get(content::read).put(content::put))
         .route("/api/pages/{id}/edits", post(content::edit))

@@ -4,17 +4,18 @@
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{Method, header},
+    http::{HeaderName, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::Response,
 };
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use storage::PageId;
 
 use super::{
     App,
     error::{accepts_problems, name_problem},
     now,
+    y_sweet::UNRESERVED,
 };
 use crate::{
     access::Note,
@@ -32,6 +33,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     let path = request.extensions().get::<MatchedPath>();
     let path = path.map_or("", MatchedPath::as_str).to_owned();
     let page = page_in(request.uri().path());
+    let answered_for = page.as_ref().map(|_| request.uri().clone());
     let address = app.address(&request);
     let origin = request.headers().get(header::ORIGIN).cloned();
     let accepts_problems = accepts_problems(request.headers());
@@ -41,6 +43,9 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     };
     if accepts_problems {
         name_problem(&mut answer);
+    }
+    if let (Some(to), Some(place)) = (&refusal.renamed_to, answered_for) {
+        answer.headers_mut().extend(redirect(&place, to));
     }
     let Some(remedy) = remedy(refusal.code, &method) else {
         return answer;
@@ -99,6 +104,7 @@ fn remedy(code: RefusalCode, method: &Method) -> Option<&'static str> {
             Some("PAGEROOM_MAX_REQUESTS_PER_SECOND and PAGEROOM_MAX_REQUESTS_BURST allow more")
         }
         RefusalCode::PageDeleted
+        | RefusalCode::PageRenamed
         | RefusalCode::RoomFull
         | RefusalCode::TooLarge
         | RefusalCode::Malformed
@@ -110,14 +116,31 @@ fn remedy(code: RefusalCode, method: &Method) -> Option<&'static str> {
     }
 }
 
+/// Where the same is found of a page that has another id now: relative to what was asked for, because nobody here knows what a proxy has
+/// taken away in front of it.
+fn redirect(uri: &Uri, to: &PageId) -> Option<(HeaderName, HeaderValue)> {
+    let (_, behind) = page_and_rest(uri.path())?;
+    let up = "../".repeat(behind.matches('/').count());
+    let id = utf8_percent_encode(to.as_str(), UNRESERVED);
+    let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+    let place = HeaderValue::try_from(format!("{up}{id}{behind}{query}")).ok()?;
+    Some((header::LOCATION, place))
+}
+
 /// The page that a path is about.
 fn page_in(path: &str) -> Option<PageId> {
+    page_and_rest(path).map(|(page, _)| page)
+}
+
+/// The page that a path is about, and what is behind its id.
+fn page_and_rest(path: &str) -> Option<(PageId, &str)> {
     let prefixes = ["/api/pages/", "/doc/", "/d/"];
     let rest = prefixes
         .into_iter()
         .find_map(|prefix| path.strip_prefix(prefix))?;
-    let id = percent_decode_str(rest.split('/').next()?).decode_utf8().ok()?;
-    PageId::new(&id).ok()
+    let (id, behind) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let id = percent_decode_str(id).decode_utf8().ok()?;
+    Some((PageId::new(&id).ok()?, behind))
 }
 
 #[cfg(test)]
@@ -137,6 +160,27 @@ mod tests {
             ("/api/users/ada/block", None),
         ] {
             assert_eq!(page_in(path).as_ref().map(PageId::as_str), page, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_was_renamed_is_asked_for_again_in_its_place() {
+        for (asked, place) in [
+            ("/api/pages/a", "team%2Fb"),
+            ("/api/pages/a?x=1", "team%2Fb?x=1"),
+            (
+                "/api/pages/team%2Fa/content?format=text",
+                "../team%2Fb/content?format=text",
+            ),
+            (
+                "/api/pages/a/versions/3/restore",
+                "../../../team%2Fb/versions/3/restore",
+            ),
+            ("/doc/a/auth", "../team%2Fb/auth"),
+        ] {
+            let to = PageId::new("team/b").expect("a page id");
+            let (_, value) = redirect(&Uri::from_static(asked), &to).expect("a place");
+            assert_eq!(value, place, "{asked}");
         }
     }
 }

@@ -42,8 +42,8 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
         Err(answer) => return *answer,
     };
     match admit(app, asked, address).await {
-        Ok((page, membership, slot)) => {
-            let serving = one_page::serve::<D>(on_upgrade, page, membership, slot, app.around.clone());
+        Ok((membership, slot)) => {
+            let serving = one_page::serve::<D>(on_upgrade, membership, slot, app.around.clone());
             app.tasks.spawn(serving);
         }
         Err(refusal) => {
@@ -124,7 +124,7 @@ async fn admit(
     app: &App,
     asked: Result<(PageId, Option<Credential>), Refusal>,
     address: Option<IpAddr>,
-) -> Result<(PageId, Membership, ConnectionSlot), Refusal> {
+) -> Result<(Membership, ConnectionSlot), Refusal> {
     let access = &app.around.access;
     let known = asked.and_then(|asked| match address {
         Some(address) => Ok((asked, address)),
@@ -134,8 +134,7 @@ async fn admit(
         known.inspect_err(|refusal| access.note_refused(None, address, refusal))?;
     let identified = access.identify(credential.as_ref()).await.map(Arc::new);
     let count = |user: Option<&Arc<str>>| app.admissions.admit(user, address);
-    let (membership, slot) = access.admit(identified, &page, address, count).await?;
-    Ok((page, membership, slot))
+    access.admit(identified, &page, address, count).await
 }
 
 fn no_address() -> Refusal {

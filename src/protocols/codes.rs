@@ -18,7 +18,7 @@ pub fn close_code(code: RefusalCode) -> u16 {
         RefusalCode::PageDeleted | RefusalCode::NotFound => 4404,
         RefusalCode::TooLarge => 4413,
         RefusalCode::RateLimited => 4429,
-        RefusalCode::Draining => 1012,
+        RefusalCode::Draining | RefusalCode::PageRenamed => 1012,
         RefusalCode::RoomFull | RefusalCode::Unavailable => 1013,
         RefusalCode::Internal => 1011,
     }
@@ -32,6 +32,7 @@ pub fn status(code: RefusalCode) -> StatusCode {
         }
         RefusalCode::Forbidden | RefusalCode::ReadOnly => StatusCode::FORBIDDEN,
         RefusalCode::PageDeleted | RefusalCode::NotFound => StatusCode::NOT_FOUND,
+        RefusalCode::PageRenamed => StatusCode::PERMANENT_REDIRECT,
         RefusalCode::Conflict => StatusCode::CONFLICT,
         RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         RefusalCode::Malformed => StatusCode::UNPROCESSABLE_ENTITY,

@@ -219,6 +219,7 @@ mod tests {
                 page: page(number),
                 updates: Vec::new(),
                 size_bytes: None,
+                generation: None,
             });
         }
         batching

@@ -17,6 +17,7 @@ mod loading;
 mod mailbox;
 mod message;
 mod name;
+mod opening;
 mod outbox;
 mod outlet;
 mod readings;

@@ -146,6 +146,11 @@ impl RoomName {
         Self(format!("{PAGE}{}", page.as_str()).into())
     }
 
+    /// The room of what happens in a page.
+    pub fn activity_of_page(page: &PageId) -> Self {
+        Self(format!("{PAGE_ACTIVITY}{page}").into())
+    }
+
     /// A room that has one of the plain prefixes, such as `dm:`.
     pub fn with_prefix(prefix: &str, id: &str) -> Option<Self> {
         Self::parse(&format!("{prefix}{id}"))

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde_json::Value as Json;
+use storage::PageId;
 
 /// The reason of a refusal, the same in every protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, utoipa::ToSchema)]
@@ -20,6 +21,8 @@ pub enum RefusalCode {
     ReadOnly,
     /// The page is in the trash.
     PageDeleted,
+    /// The page has another id now.
+    PageRenamed,
     /// The room has as many members as it may have.
     RoomFull,
     /// Too much in too short a time.
@@ -50,6 +53,7 @@ impl RefusalCode {
             Self::Forbidden => "forbidden",
             Self::ReadOnly => "read_only",
             Self::PageDeleted => "page_deleted",
+            Self::PageRenamed => "page_renamed",
             Self::RoomFull => "room_full",
             Self::RateLimited => "rate_limited",
             Self::TooLarge => "too_large",
@@ -65,7 +69,12 @@ impl RefusalCode {
     /// Whether the same request may succeed later without the client changing anything.
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::RoomFull | Self::RateLimited | Self::Unavailable | Self::Draining | Self::Internal => true,
+            Self::PageRenamed
+            | Self::RoomFull
+            | Self::RateLimited
+            | Self::Unavailable
+            | Self::Draining
+            | Self::Internal => true,
             Self::Unauthenticated
             | Self::TokenExpired
             | Self::TokenRevoked
@@ -91,6 +100,8 @@ pub struct Refusal {
     pub notice: Option<Arc<Notice>>,
     /// Who was refused, where that is known: for whoever runs the server.
     pub user: Option<Arc<str>>,
+    /// The id that the page has now, for those who may see it.
+    pub renamed_to: Option<PageId>,
 }
 
 /// What a backend says to the programs of those it sends away.
@@ -112,6 +123,7 @@ impl Refusal {
             message: message.into(),
             notice: None,
             user: None,
+            renamed_to: None,
         }
     }
 
@@ -120,6 +132,17 @@ impl Refusal {
     pub fn of(self, user: Option<&Arc<str>>) -> Self {
         let user = user.cloned().or(self.user);
         Self { user, ..self }
+    }
+
+    /// The page has another id now, which is said to those who may see it.
+    pub fn renamed(to: Option<PageId>) -> Self {
+        Self {
+            renamed_to: to,
+            ..Self::new(
+                RefusalCode::PageRenamed,
+                "the page has another id now, connect again",
+            )
+        }
     }
 
     /// Bytes that make no sense.

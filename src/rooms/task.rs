@@ -7,15 +7,16 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use storage::{Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, Seq, StoreError, StoredPage};
+use storage::{Committed, LoggedUpdate, PageCommit, PageId, Seq, StoreError, StoredPage};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, RefusalCode,
-    Room, Sight, SlotId, Surroundings,
+    ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, Room, Sight,
+    SlotId, Surroundings,
     clock::{heavily, now},
-    loading::{foreign_rows, load, open_document},
+    loading::{foreign_rows, load},
     mailbox::{Announce, Command, Join, Post, Reading, Reply},
+    opening::stored,
     readings::Readings,
     registry::Shared,
     sight::Wanted,
@@ -46,7 +47,8 @@ struct RoomTask {
     requests: Requests,
     unstored_told: u64,
     members_told: usize,
-    /// The writer is gone: the process is ending, and what is unstored has not been acknowledged.
+    /// Nothing more is stored: the writer is gone with the process, or the page is another one now. What is unstored has not been
+    /// acknowledged.
     is_cut_off: bool,
     readings: Readings,
 }
@@ -119,47 +121,6 @@ async fn live(
     if let Err(panic) = ended {
         std::panic::resume_unwind(panic);
     }
-}
-
-fn refused(error: &StoreError) -> Refusal {
-    tracing::error!(%error, "the store could not load a page");
-    Refusal::unavailable("the page cannot be loaded now, connect again")
-}
-
-/// What is stored of a page; of one that never was, the first content that is known elsewhere, stored by now.
-async fn stored(page: &PageId, shared: &Shared) -> Result<Option<StoredPage>, Refusal> {
-    let load = async || shared.store.load(page).await.map_err(|error| refused(&error));
-    let stored = load().await?;
-    let (None, Some(elsewhere)) = (&stored, &shared.first_content) else {
-        return Ok(stored);
-    };
-    let Some(update) = elsewhere.of(page).await? else {
-        return Ok(None);
-    };
-    let row = LoggedUpdate {
-        seq: 1,
-        data: update.clone(),
-        user: None,
-    };
-    // It comes from outside, as edits do: what no room could be made of is not stored.
-    open_document(shared.config.room.gate, None, vec![row]).map_err(|error| {
-        tracing::error!(%error, "the first content of a page is no document; the page is not opened");
-        Refusal::new(
-            RefusalCode::Internal,
-            "the first content of the page cannot be read",
-        )
-    })?;
-    let commit = PageCommit {
-        page: page.clone(),
-        size_bytes: Some(update.len() as u64),
-        updates: vec![NewUpdate {
-            data: update,
-            user: None,
-        }],
-    };
-    let committed = shared.writer.commit(commit).await;
-    committed.map_err(|_| Refusal::draining())?;
-    load().await
 }
 
 impl RoomTask {
@@ -257,6 +218,10 @@ impl RoomTask {
     fn stored(&mut self, committed: Option<Committed>) {
         self.requests.append = None;
         match committed {
+            Some(committed) if committed.is_nothing() => {
+                tracing::info!("a page was purged, renamed or rebuilt elsewhere; its room ends");
+                self.is_cut_off = true;
+            }
             Some(committed) => self.host.handle(now(), Input::Stored { committed }),
             None => self.is_cut_off = true,
         }

@@ -21,6 +21,8 @@ pub(crate) struct Row<'a> {
     pub(crate) page: &'a PageId,
     pub(crate) from_last: i64,
     pub(crate) update: &'a NewUpdate,
+    /// The generation that its page has to have.
+    pub(crate) generation: Option<&'a str>,
 }
 
 /// The entries in the order of their page ids, in which all writers lock pages. A page that occurs twice is refused.
@@ -50,6 +52,7 @@ pub(crate) fn chunks<'a>(entries: &[&'a PageCommit]) -> Vec<Chunk<'a>> {
                 page: &entry.page,
                 from_last,
                 update,
+                generation: entry.generation.as_ref().map(|generation| &*generation.0),
             });
         }
     }
@@ -104,6 +107,7 @@ mod tests {
                 })
                 .collect(),
             size_bytes: None,
+            generation: None,
         }
     }
 

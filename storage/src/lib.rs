@@ -20,7 +20,9 @@
 //! 7. **Kept events are in order**: [`EventStore`] gives those of a room back by their offsets, byte for byte, and the oldest go first.
 //! 8. **The past is exact or absent**: [`HistoryStore::past`] gives every row once, in its order and with its author, or `None`.
 //! 9. **What a snapshot says can be found**: [`SearchStore`] finds a page by the words of its snapshot from the moment it is written.
-//! 10. **What is stored is told**: [`WebhookStore::tell_webhooks`] puts each event into the outbox once, and it stays there until it is
+//! 10. **A page that is renamed or purged is not written to any more** by whoever knew it before: [`PageCommit`] names the generation that
+//!     it is for, and a former id ([`RenameStore`]) is not given to a new page.
+//! 11. **What is stored is told**: [`WebhookStore::tell_webhooks`] puts each event into the outbox once, and it stays there until it is
 //!     delivered or given up.
 //!
 //! To add a store: implement [`Store`], run the contract suite on it, and give it a scheme in [`open()`].
@@ -46,6 +48,7 @@ mod open;
 mod place;
 mod postgres;
 mod readable;
+mod renaming;
 mod rooms;
 mod rows;
 mod schema;
@@ -74,6 +77,7 @@ pub use model::{
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
 pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, open};
+pub use renaming::{MAX_FORMER_IDS, RenameStore, Renaming};
 pub use rooms::{RoomStore, RoomTables, SharedRoom};
 pub use rows::prefix_range;
 pub use search::{Found, IdRange, Search, SearchError, SearchStore};
@@ -87,7 +91,7 @@ pub use webhooks::{
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
 pub trait Store:
-    AccessStore + EventStore + HistoryStore + RoomStore + SearchStore + TrashStore + WebhookStore
+    AccessStore + EventStore + HistoryStore + RenameStore + RoomStore + SearchStore + TrashStore + WebhookStore
 {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;
@@ -102,7 +106,8 @@ pub trait Store:
     ) -> Result<Option<Vec<LoggedUpdate>>, StoreError>;
 
     /// Stores a batch of many pages in one transaction; the results are in the order of the batch. An entry without rows for
-    /// a page that has never been stored writes nothing and is answered with [`Committed::nothing`].
+    /// a page that has never been stored writes nothing and is answered with [`Committed::nothing`]; so is one whose page has another
+    /// generation than it names, or whose id is a former one.
     ///
     /// Where another process holds some of the pages, this does not wait for it for long: it fails as [`StoreError::Busy`] with the
     /// names of these pages, and the caller stores them with [`Store::commit_alone`].

@@ -118,6 +118,8 @@ pub struct PageCommit {
     pub updates: Vec<NewUpdate>,
     /// Size of the page when encoded, as far as the writer knows it (shown in listings).
     pub size_bytes: Option<u64>,
+    /// The generation that the page has to have, where the writer knows it.
+    pub generation: Option<Generation>,
 }
 
 impl PageCommit {
@@ -149,13 +151,21 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// The answer to an entry that asked nothing of a page that has never been stored.
+    /// The answer to an entry that asked nothing of a page that has never been stored, or whose page has another generation or
+    /// another id now: nothing of it was stored.
     pub fn nothing() -> Self {
         Self {
             generation: Generation("".into()),
             first_seq: 1,
             last_seq: 0,
         }
+    }
+}
+
+impl Committed {
+    /// Whether nothing was stored.
+    pub fn is_nothing(&self) -> bool {
+        self.last_seq == 0
     }
 }
 

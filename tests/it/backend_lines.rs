@@ -91,6 +91,13 @@ async fn the_lines_for_backends_do_what_they_say() {
     says("What was", r#""name":"agreed""#);
     says("Be told", "event: change");
     says("Be told", r#"{"deliveries":[],"next":null}"#);
-    says("The end of a page", r#"{"pageId":"team/plan-2","seq":1}"#);
+    says(
+        "Another id, and the end of a page",
+        r#""formerIds":["archive/plan"]"#,
+    );
+    says(
+        "Another id, and the end of a page",
+        r#"{"pageId":"team/plan-2","seq":1}"#,
+    );
     server.stop().await;
 }

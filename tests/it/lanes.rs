@@ -48,6 +48,7 @@ fn edit(writer: &StoreWriter, id: &str, bytes: usize) -> Receiver<Committed> {
             user: None,
         }],
         size_bytes: None,
+        generation: None,
     })
 }
 

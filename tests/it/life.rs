@@ -13,6 +13,7 @@ use crate::{
         http::{Answer, get_with, send},
         replica::{insertion, text_of},
         server::{ADMIN_TOKEN, TestServer},
+        socket::Socket,
         token::token,
         until,
     },
@@ -181,4 +182,163 @@ async fn a_page_begins_with_what_another_one_holds() {
     let snapshot = get_with(server.address, "/api/pages/once/snapshot", &headers).await;
     assert_eq!(text_of(&snapshot.body), text(&server, "a").await);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_is_renamed_by_who_manages_both_ids_and_its_members_come_back_to_it() {
+    let server = locked(&[]).await;
+    let grants = json!({ "old": "admin", "new": "admin", "other": "edit", "taken": "admin" });
+    let ada = token("ada", &grants);
+    let mut client = Client::join_at(server.address, &format!("/ws/old?token={ada}"), 7).await;
+    client.write_durably("one").await;
+    let posted = post(
+        &server,
+        "/api/pages/taken/updates",
+        ADMIN_TOKEN,
+        insertion(9, 0, "x"),
+    )
+    .await;
+    assert_eq!(posted.status, 200);
+    let to = |page: &str| json!({ "pageId": page }).to_string();
+    for (body, expected) in [
+        (to("other"), (403, "forbidden")),
+        (to("taken"), (409, "conflict")),
+        (to("old"), (409, "conflict")),
+        (to("a/../b"), (422, "malformed")),
+        ("{}".to_owned(), (422, "malformed")),
+    ] {
+        let answer = post(&server, "/api/pages/old/rename", &ada, body.clone()).await;
+        assert_eq!(code(&answer), (expected.0, expected.1.to_owned()), "{body}");
+    }
+    let bob = token("bob", &json!({ "old": "edit", "new": "admin" }));
+    assert_eq!(
+        post(&server, "/api/pages/old/rename", &bob, to("new"))
+            .await
+            .status,
+        403
+    );
+    let granted = json!({ "role": "view" });
+    let path = "/api/pages/old/permissions/eve";
+    assert_eq!(backend(&server, Method::PUT, path, granted).await.status, 200);
+    // A rename of another id is no rename of this one.
+    let never = post(&server, "/api/pages/never/rename", ADMIN_TOKEN, to("new")).await;
+    assert_eq!(code(&never), (404, "not_found".to_owned()));
+
+    let mut client = Client::join_at(server.address, &format!("/ws/old?token={ada}"), 8).await;
+    let renamed = post(&server, "/api/pages/old/rename", &ada, to("new")).await;
+    assert_eq!(
+        (renamed.status.as_u16(), renamed.json()),
+        (200, json!({ "pageId": "new", "formerIds": ["old"] }))
+    );
+    assert_eq!(client.closed().await.code, 1012);
+    let mut client = Client::join_at(server.address, &format!("/ws/old?token={ada}"), 7).await;
+    client.until_text("one").await;
+    client.write_durably("two").await;
+    let text_now = text(&server, "new").await;
+    assert!(text_now.contains("one") && text_now.contains("two"), "{text_now}");
+
+    // Who may see it learns where it is; nobody else does, whatever it may do with the former id.
+    let asked = |user: String| {
+        let address = server.address;
+        async move {
+            let bearer = format!("Bearer {user}");
+            let answer = get_with(
+                address,
+                "/api/pages/old/content?format=text",
+                &[("authorization", &bearer)],
+            )
+            .await;
+            let place = answer
+                .headers
+                .get("location")
+                .map(|place| place.to_str().expect("text").to_owned());
+            (answer.status.as_u16(), place)
+        }
+    };
+    let place = Some("../new/content?format=text".to_owned());
+    assert_eq!(asked(token("eve", &json!({}))).await, (308, place.clone()));
+    assert_eq!(asked(ada.clone()).await, (308, place));
+    assert_eq!(
+        asked(token("mallory", &json!({ "old": "admin" }))).await,
+        (403, None)
+    );
+    let mallory = token("mallory", &json!({ "old": "admin" }));
+    assert_eq!(
+        post(&server, "/api/pages/old/updates", &mallory, insertion(9, 0, "x"))
+            .await
+            .status,
+        403
+    );
+    let duplicated = post(&server, "/api/pages/taken/duplicate", ADMIN_TOKEN, to("old")).await;
+    assert_eq!(code(&duplicated), (409, "conflict".to_owned()));
+
+    // What is taken away under the new id counts on connections that came under the former one.
+    let path = "/api/pages/new/permissions/eve";
+    let mut eve = Client::join_at(
+        server.address,
+        &format!("/ws/old?token={}", token("eve", &json!({}))),
+        5,
+    )
+    .await;
+    eve.until_text(&text_now).await;
+    assert_eq!(
+        backend(&server, Method::DELETE, path, Value::Null).await.status,
+        204
+    );
+    assert_eq!(eve.closed().await.code, 4403);
+    let audit = backend(&server, Method::GET, "/api/audit?action=rename", Value::Null).await;
+    assert!(audit.text().contains("\"new\""), "{}", audit.text());
+    server.stop().await;
+}
+
+/// Another process renames and purges pages whose rooms are here: what they write is not stored, and their members find what is.
+#[tokio::test]
+async fn rooms_of_pages_that_another_process_renamed_or_purged_end() {
+    let store: SharedStore = Arc::new(MemoryStore::new());
+    let here = TestServer::start_on(store.clone(), &LOCKED).await;
+    let there = TestServer::start_on(store.clone(), &LOCKED).await;
+    let ada = token("ada", &json!({ "*": "admin" }));
+    let mut clients = Vec::new();
+    for page in ["renamed", "purged"] {
+        let mut client = Client::join_at(here.address, &format!("/ws/{page}?token={ada}"), 7).await;
+        client.write_durably("one").await;
+        clients.push(client);
+    }
+    let to = json!({ "pageId": "new" }).to_string();
+    assert_eq!(
+        post(&there, "/api/pages/renamed/rename", ADMIN_TOKEN, to)
+            .await
+            .status,
+        200
+    );
+    assert_eq!(
+        backend(&there, Method::DELETE, "/api/pages/purged", Value::Null)
+            .await
+            .status,
+        204
+    );
+    assert_eq!(
+        post(&there, "/api/pages/purged/purge", ADMIN_TOKEN, "")
+            .await
+            .status,
+        204
+    );
+    // The store in memory announces nothing: they notice when they write.
+    for client in &mut clients {
+        client.write("two").await;
+        let closed = client.closed().await;
+        assert!([1012, 1013].contains(&closed.code), "{closed:?}");
+    }
+    let id = |id: &str| PageId::new(id).expect("an id");
+    for page in ["renamed", "purged"] {
+        assert!(store.page(&id(page)).await.expect("a store").is_none(), "{page}");
+    }
+    assert_eq!(text(&here, "new").await, "one");
+    // What was known of the page is forgotten with the first who comes, and is told to come again.
+    let path = format!("/ws/renamed?token={ada}");
+    assert_eq!(Socket::open(here.address, &path).await.closed().await.code, 1012);
+    let mut back = Client::join_at(here.address, &path, 8).await;
+    back.until_text("one").await;
+    here.stop().await;
+    there.stop().await;
 }

@@ -177,6 +177,7 @@ async fn an_address_has_the_methods_that_are_described() {
             .collect();
         let address = path
             .replace("{id}", "a")
+            .replace("{former}", "b")
             .replace("{version}", "1")
             .replace("{user}", "ada")
             .replace("{room}", "kitchen");

@@ -226,6 +226,7 @@ async fn a_damaged_page_is_never_written() {
             page: page(id),
             updates,
             size_bytes: None,
+            generation: None,
         };
         store.commit(&[commit]).await.expect("memory");
     }

@@ -142,6 +142,7 @@ async fn rows_of_another_process_that_make_no_sense_take_nobody_else_with_them()
             user: None,
         }],
         size_bytes: None,
+        generation: None,
     };
     store.commit(&[nonsense]).await.expect("a row");
     ada.write("and acknowledged").await;

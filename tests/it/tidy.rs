@@ -647,6 +647,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         11_733_895_876_859_119_847,
     ),
     (
+        "storage/migrations/postgres/0013_aliases.sql",
+        2_924_995_470_020_719_909,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -689,6 +693,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0011_trash_by_age.sql",
         11_733_895_876_859_119_847,
+    ),
+    (
+        "storage/migrations/sqlite/0013_aliases.sql",
+        9_206_755_470_495_644_086,
     ),
 ];
 

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     auth::{Identity, now},
-    rooms::{Departure, Outbox, Refusal, Role, RoomName, Seat, SeatHandle},
+    rooms::{Departure, Outbox, Refusal, RefusalCode, Role, RoomName, Seat, SeatHandle},
 };
 
 /// The seats that are taken, and the sockets.
@@ -200,6 +200,14 @@ impl LiveSeat {
         self.seat.leave(departure).await;
     }
 
+    /// The page: of one that was renamed, under the id that it has now.
+    pub fn page(&self) -> Option<&PageId> {
+        match &self.registration.holding.place {
+            Place::Seat(page, _) => Some(page),
+            Place::Room { .. } | Place::Socket(_) => None,
+        }
+    }
+
     /// What the member may do now.
     pub fn role(&self) -> Role {
         self.registration.role()
@@ -251,13 +259,10 @@ impl Drop for Registration {
 }
 
 impl Access {
-    /// Takes a seat in the room of a page, and notes that. Until it is given back, its role follows every change.
-    pub async fn join(
-        &self,
-        page: &PageId,
-        membership: Membership,
-        outbox: &Arc<Outbox>,
-    ) -> Result<LiveSeat, Refusal> {
+    /// Takes a seat in the room of the page that a membership is for, and notes that. Until it is given back, its role follows every
+    /// change.
+    pub async fn join(&self, membership: Membership, outbox: &Arc<Outbox>) -> Result<LiveSeat, Refusal> {
+        let page = &membership.asked.clone();
         let (user, address) = (membership.user.clone(), membership.address);
         let viewer = Viewer::new(&membership.identity, membership.socket.clone());
         let joined = self.take_seat(page, membership, outbox).await;
@@ -272,6 +277,13 @@ impl Access {
                 // It was sent away in between.
                 self.0.attendance.went(page, number, Departure::Clean);
             }
+        }
+        if refused
+            .as_ref()
+            .is_some_and(|refusal| refusal.code == RefusalCode::PageRenamed)
+        {
+            // Another process has renamed it, and what is remembered is of before.
+            self.forget(None);
         }
         let came = refused.as_ref().map_or(Ok(()), Err);
         self.note_connect(user.as_deref(), Some(page), address, came);

@@ -39,7 +39,36 @@ impl Access {
             .filter(|question| question.page.is_some())
             .count();
         self.decide_all(questions).await;
+        if let (None, Some(page)) = (user, page) {
+            self.end_former_room(page).await;
+        }
         count
+    }
+
+    /// Ends the room of a page that was purged, renamed or rebuilt by another process: nothing of it is stored any more.
+    async fn end_former_room(&self, page: &str) {
+        // Patterns of pages have no room.
+        let Some(page) = PageId::new(page)
+            .ok()
+            .filter(|page| self.0.registry.is_open(page))
+        else {
+            return;
+        };
+        let known = self
+            .0
+            .registry
+            .look(&page, |room| room.generation().cloned())
+            .await;
+        let Some(Some(known)) = known else { return };
+        match self.0.store.page(&page).await {
+            Ok(record) if record.as_ref().map(|record| &record.generation) != Some(&known) => {
+                let registry = self.0.registry.clone();
+                tokio::spawn(async move { registry.end(&page).await });
+            }
+            Ok(_) => {}
+            // What it writes is not stored either.
+            Err(error) => tracing::warn!(%error, "whether a page is still the same cannot be found out"),
+        }
     }
 
     /// Signs a user out everywhere: raises the version that tokens must have, and sends all connections away.

@@ -47,11 +47,15 @@ pub(super) struct Page {
     pub(super) stage: Stage,
     /// The provider has told its version.
     has_version: bool,
-    session: Option<Session>,
+    /// The id that is written into what everybody gets.
+    shared: PageId,
+    /// `None` for a client that calls the page by this id and nothing else.
+    elsewhere: Option<Elsewhere>,
 }
 
-/// What is sent to a session's address differs from what everybody gets in what it begins with.
-struct Session {
+/// What is sent to a session's address, or to who has come by a former id of the page, differs from what everybody gets in what it begins
+/// with.
+struct Elsewhere {
     prefix: Bytes,
     plain_prefix: usize,
 }
@@ -92,25 +96,26 @@ impl Page {
         has_version: bool,
         looking: Work<Result<Known, Refusal>>,
     ) -> Self {
-        let session = (address != id.as_str()).then(|| Session {
-            prefix: prefix(address),
-            plain_prefix: prefix(id.as_str()).len(),
-        });
         Self {
+            elsewhere: Elsewhere::of(&id, address),
+            shared: id.clone(),
             id,
             stage: Stage::Verifying(looking),
             has_version,
-            session,
         }
     }
 
+    /// It has a seat at the page.
+    pub(super) fn opened(&mut self, address: &str, joined: Box<JoinedPage>) {
+        if let Some(page) = joined.seat.seat().page().filter(|page| **page != self.shared) {
+            self.shared = page.clone();
+            self.elsewhere = Elsewhere::of(page, address);
+        }
+        self.stage = Stage::Open(joined);
+    }
+
     pub(super) fn open(&mut self, server: &Arc<ServerContext>, membership: Membership) {
-        self.stage = Stage::Opening(Box::pin(join(
-            server.clone(),
-            self.id.clone(),
-            membership,
-            self.has_version,
-        )));
+        self.stage = Stage::Opening(Box::pin(join(server.clone(), membership, self.has_version)));
     }
 
     /// Makes the client wait for `waiting` before it is told. Gives its seat, if it has one, to be given back.
@@ -173,16 +178,16 @@ impl Page {
         }
     }
 
-    /// The frame of a message; `None` for one that is said otherwise. It is written once for everybody at the plain address, and a
-    /// session's is that one behind another beginning.
+    /// The frame of a message; `None` for one that is said otherwise. It is written once for everybody at the plain address, and that of
+    /// somebody elsewhere is that one behind another beginning.
     pub(super) fn frame(&self, message: &Outgoing) -> Option<Frame> {
-        let shared = message.wire(SLOT, |message| encode(self.id.as_str(), message));
+        let shared = message.wire(SLOT, |message| encode(self.shared.as_str(), message));
         if shared.is_empty() {
             return None;
         }
-        Some(match &self.session {
+        Some(match &self.elsewhere {
             None => Frame::Binary(shared),
-            Some(session) => Frame::Parts(session.prefix.clone(), shared.slice(session.plain_prefix..)),
+            Some(elsewhere) => Frame::Parts(elsewhere.prefix.clone(), shared.slice(elsewhere.plain_prefix..)),
         })
     }
 
@@ -211,10 +216,7 @@ impl Page {
         departure: Departure,
     ) -> Work<()> {
         let Self {
-            id,
-            stage,
-            has_version,
-            ..
+            stage, has_version, ..
         } = self;
         let server = server.clone();
         Box::pin(async move {
@@ -222,7 +224,7 @@ impl Page {
                 Stage::Open(joined) => Ok(joined),
                 Stage::Opening(entering) => entering.await,
                 Stage::Verifying(looking) => match looking.await {
-                    Ok((membership, _live)) => join(server, id, membership, has_version).await,
+                    Ok((membership, _live)) => join(server, membership, has_version).await,
                     Err(refusal) => Err(refusal),
                 },
                 Stage::Denied(_) => return,
@@ -238,9 +240,17 @@ impl Page {
     }
 }
 
+impl Elsewhere {
+    fn of(page: &PageId, address: &str) -> Option<Self> {
+        (address != page.as_str()).then(|| Self {
+            prefix: prefix(address),
+            plain_prefix: prefix(page.as_str()).len(),
+        })
+    }
+}
+
 async fn join(
     server: Arc<ServerContext>,
-    page: PageId,
     membership: Membership,
     has_version: bool,
 ) -> Result<Box<JoinedPage>, Refusal> {
@@ -252,7 +262,7 @@ async fn join(
     };
     let outbox = Outbox::with_capabilities(server.max_outbox_bytes, capabilities);
     let patience = server.session.timeout;
-    let mut seat = SeatIo::begin(&server.access, &page, membership, outbox, patience).await?;
+    let mut seat = SeatIo::begin(&server.access, membership, outbox, patience).await?;
     // Programs that sync anew tell what they have only when they are asked.
     seat.ask_back();
     seat.ask_ahead(ASK_BEFORE);

@@ -104,7 +104,7 @@ impl Hocuspocus {
             Progress::Joined(Ok(mut joined)) => {
                 self.answers.push_back(joined.let_in(address));
                 if let Some(page) = self.pages.get_mut(address) {
-                    page.stage = Stage::Open(joined);
+                    page.opened(address, joined);
                 }
                 for request in self.pending.admitted(address) {
                     self.on_request(address, request);

@@ -46,7 +46,7 @@ impl JoinContext {
                 let admitted = access.admit(Ok(identity), &page, address, |_| Ok(()));
                 let (mut membership, ()) = admitted.await?;
                 membership.socket = Some(socket);
-                SeatIo::begin(&access, &page, membership, outbox, patience).await
+                SeatIo::begin(&access, membership, outbox, patience).await
             };
             in_time(patience, opening).await
         })

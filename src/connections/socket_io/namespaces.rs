@@ -136,7 +136,7 @@ impl ServerNamespaces {
             let count = |user: Option<&Arc<str>>| attach_user(&slot, user);
             let (membership, ()) = access.admit(identified, &page, address, count).await?;
             let outbox = Outbox::new(context.max_outbox_bytes);
-            let seat = SeatIo::begin(access, &page, membership, outbox, patience).await?;
+            let seat = SeatIo::begin(access, membership, outbox, patience).await?;
             Ok(Connected::from(Box::new(PagePlace::new(namespace, seat)) as Place))
         })
     }

@@ -244,6 +244,10 @@ impl PageSession {
     ) {
         match opened {
             Ok(seat) => {
+                // A page that was renamed has the room of the id that it has now.
+                if let Some(page) = seat.seat().page() {
+                    self.room = RoomName::of_page(page);
+                }
                 // Before it is told anything of the page's room.
                 let held = match &request {
                     Some((PageRequest::Join { since: Some(_), .. }, _)) => Some(self.events.hold()),

@@ -103,6 +103,7 @@ impl PageSession {
                     | RefusalCode::TokenExpired
                     | RefusalCode::TokenRevoked
                     | RefusalCode::PageDeleted
+                    | RefusalCode::PageRenamed
                     | RefusalCode::RoomFull
                     | RefusalCode::RateLimited
                     | RefusalCode::TooLarge

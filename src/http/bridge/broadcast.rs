@@ -53,7 +53,9 @@ fn status(error: &BroadcastError) -> StatusCode {
         BroadcastError::Refused(refusal) => match refusal.code {
             RefusalCode::Malformed => StatusCode::BAD_REQUEST,
             RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            RefusalCode::NotFound | RefusalCode::PageDeleted => StatusCode::NOT_FOUND,
+            RefusalCode::NotFound | RefusalCode::PageDeleted | RefusalCode::PageRenamed => {
+                StatusCode::NOT_FOUND
+            }
             RefusalCode::Conflict => StatusCode::CONFLICT,
             RefusalCode::Unauthenticated
             | RefusalCode::TokenExpired

@@ -12,7 +12,12 @@ use utoipa::{
 use crate::http::error::PROBLEM;
 
 /// The refusals: their names in the description, their statuses, and when they are answered.
-const REFUSALS: [(&str, &str, &str); 10] = [
+const REFUSALS: [(&str, &str, &str); 11] = [
+    (
+        "Renamed",
+        "308",
+        "The page has another id now (`page_renamed`), and the same is found at `Location`",
+    ),
     (
         "Unauthenticated",
         "401",
@@ -92,6 +97,14 @@ fn response(status: &str, when: &str) -> Response {
                 .description(Some("Seconds until it is worth asking again"));
             response.header("retry-after", seconds.build()).build()
         }
+        "308" => {
+            let place = HeaderBuilder::new()
+                .schema(Some(Object::with_type(Type::String)))
+                .description(Some(
+                    "The same of the page under its id, relative to what was asked for",
+                ));
+            response.header("location", place.build()).build()
+        }
         _ => response.build(),
     }
 }
@@ -127,15 +140,15 @@ groups! {
     /// Of every request for which it matters who asks.
     Asking = ["401", "403", "422", "429", "500", "503"];
     /// Of a request that reads something.
-    Reading = ["401", "403", "404", "422", "429", "500", "503"];
+    Reading = ["308", "401", "403", "404", "422", "429", "500", "503"];
     /// Of a request that reads what a page was, which may be too much work.
-    ReadingPast = ["401", "403", "404", "413", "422", "429", "500", "503"];
+    ReadingPast = ["308", "401", "403", "404", "413", "422", "429", "500", "503"];
     /// Of a request with a body.
     Sending = ["401", "403", "413", "422", "429", "500", "503"];
     /// Of a request that changes a page.
-    Changing = ["401", "403", "404", "409", "412", "413", "422", "429", "500", "503"];
+    Changing = ["308", "401", "403", "404", "409", "412", "413", "422", "429", "500", "503"];
     /// Of a request that changes a page into what it was.
-    Restoring = ["401", "403", "404", "409", "413", "422", "429", "500", "503"];
+    Restoring = ["308", "401", "403", "404", "409", "413", "422", "429", "500", "503"];
     /// A contradiction.
     Conflicting = ["409"];
     /// Of a request that can only fail by a defect.

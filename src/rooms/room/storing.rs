@@ -12,14 +12,7 @@ impl Room {
         let Some(commit) = self.log.committed() else {
             return;
         };
-        let is_another = self
-            .position
-            .generation()
-            .is_some_and(|known| *known != committed.generation);
         self.position.committed(now, committed);
-        if is_another {
-            self.fail(&"the page was purged, and another one has its id", effects);
-        }
         self.compaction.appended(now, commit.rows, commit.bytes);
         let stored = self.log.stored();
         for contribution in commit.contributions {
@@ -66,6 +59,7 @@ impl Room {
                 page: self.position.page.clone(),
                 updates,
                 size_bytes: Some(self.document.encoded_size_estimate() as u64),
+                generation: self.position.generation().cloned(),
             }));
         } else if let Some(state) = state {
             self.compact(now, state, effects);

@@ -72,6 +72,20 @@ impl AccessTables {
         self.permissions.retain(|(on, _), _| on != page);
     }
 
+    /// Gives the permissions on a page to another id, where users have none on that.
+    pub(crate) fn rename_page(&mut self, from: &str, to: &str) {
+        let all = std::mem::take(&mut self.permissions);
+        let (moving, mut staying): (BTreeMap<_, _>, _) = all.into_iter().partition(|((on, _), _)| on == from);
+        for ((_, user), permission) in moving {
+            let permission = Permission {
+                page: to.to_owned(),
+                ..permission
+            };
+            staying.entry((to.to_owned(), user)).or_insert(permission);
+        }
+        self.permissions = staying;
+    }
+
     /// See [`AccessStore::user`](super::AccessStore::user).
     pub fn user(&self, user: &str) -> UserRecord {
         self.users.get(user).copied().unwrap_or_default()

@@ -52,6 +52,34 @@ impl EventTables {
         self.states.extend(batch.states.iter().cloned());
     }
 
+    /// Gives what is kept of a room to another one, where that has nothing in its place.
+    pub(crate) fn rename(&mut self, from: &str, to: &str) {
+        let kept = (from.to_owned(), 0)..=(from.to_owned(), u64::MAX);
+        let moving: Vec<_> = self.events.range(kept).map(|(key, _)| key.clone()).collect();
+        for key in moving {
+            let place = (to.to_owned(), key.1);
+            if self.events.contains_key(&place) {
+                continue;
+            }
+            let Some(event) = self.events.get(&key).cloned() else {
+                continue;
+            };
+            self.remove(&key);
+            let event = KeptEvent {
+                room: to.to_owned(),
+                ..event
+            };
+            let name = (event.room.clone(), event.event.clone());
+            self.by_name.entry(name).or_default().insert(event.offset);
+            self.events.insert(place, event);
+        }
+        if !self.states.contains_key(to)
+            && let Some(state) = self.states.remove(from)
+        {
+            self.states.insert(to.to_owned(), state);
+        }
+    }
+
     fn remove(&mut self, key: &(String, u64)) {
         let Some(event) = self.events.remove(key) else {
             return;

@@ -18,6 +18,7 @@ use crate::{
 };
 
 mod history;
+mod renaming;
 mod search;
 mod trash;
 mod webhooks;
@@ -31,6 +32,8 @@ use history::{PageHistory, StoredRow};
 pub struct Tables {
     seed: u64,
     pages: BTreeMap<PageId, PageTable>,
+    /// The pages that former ids lead to.
+    aliases: BTreeMap<PageId, PageId>,
     /// Rows that a snapshot covers are kept.
     keeps_history: bool,
     last_version: u64,
@@ -53,6 +56,7 @@ impl Tables {
         Self {
             seed,
             pages: BTreeMap::new(),
+            aliases: BTreeMap::new(),
             keeps_history: true,
             last_version: 0,
             ever: 0,
@@ -143,8 +147,15 @@ impl Tables {
     }
 
     fn commit_page(&mut self, now: SystemTime, entry: &PageCommit) -> Committed {
-        if !self.pages.contains_key(&entry.page) {
-            if entry.updates.is_empty() {
+        let known = self
+            .pages
+            .get(&entry.page)
+            .map(|stored| &stored.record.generation);
+        if entry.generation.is_some() && entry.generation.as_ref() != known {
+            return Committed::nothing();
+        }
+        if known.is_none() {
+            if entry.updates.is_empty() || self.aliases.contains_key(&entry.page) {
                 return Committed::nothing();
             }
             let generation = Generation(format!("{:016x}{:016x}", self.seed, self.ever).into());

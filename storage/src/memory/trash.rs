@@ -23,7 +23,11 @@ impl Tables {
     pub fn purge(&mut self, page: &PageId) -> bool {
         let stored = self.pages.get(page);
         let is_trashed = stored.is_some_and(|stored| stored.record.deleted_at.is_some());
-        is_trashed && self.pages.remove(page).is_some()
+        if is_trashed {
+            self.pages.remove(page);
+            self.aliases.retain(|_, to| to != page);
+        }
+        is_trashed
     }
 }
 

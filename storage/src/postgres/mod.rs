@@ -6,23 +6,20 @@
 //! holds those row locks until the commit: so processes that share a database take turns on a page, and cannot deadlock.
 //! Through a pooler that lends a session for a transaction it takes three round trips more (see `lane`).
 
-use std::{
-    borrow::Cow,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use sqlx::{
-    Connection, FromRow, Postgres, Row,
+    Connection, FromRow, Postgres,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::{Query, QueryAs},
 };
 use tokio::time::timeout;
 
 use crate::{
-    Committed, Compaction, Generation, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store,
-    StoreError, StoreOptions, StoredPage,
-    batch::{self, Chunk, number},
+    Committed, Compaction, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store, StoreError,
+    StoreOptions, StoredPage,
+    batch::{self, number},
     connections::time_for,
     open::address,
     readable,
@@ -31,10 +28,12 @@ use crate::{
 };
 
 mod access;
+mod append;
 mod events;
 mod failure;
 mod history;
 mod lane;
+mod renaming;
 mod rooms;
 mod search;
 mod session;
@@ -42,6 +41,7 @@ mod statements;
 mod trash;
 mod webhooks;
 
+use append::{answers, append};
 use failure::failure;
 pub(crate) use lane::Lane;
 pub(crate) use session::{Target, check_address, describe, session_settings};
@@ -401,68 +401,4 @@ impl Store for PostgresStore {
             lane.close().await;
         }
     }
-}
-
-/// The statements that append the rows of entries in the order of their pages.
-fn append<'q>(append: &'static str, entries: &[&PageCommit]) -> Vec<Query<'q, Postgres, PgArguments>> {
-    let mut statements = Vec::new();
-    for (n, chunk) in batch::chunks(entries).iter().enumerate() {
-        if n == 0 {
-            statements.push(bind_rows(bind_heads(append, entries), chunk));
-        } else if !chunk.rows.is_empty() {
-            statements.push(bind_rows(sqlx::query(statements::APPEND_MORE), chunk));
-        }
-    }
-    statements
-}
-
-fn answers(batch: &[PageCommit], heads: &[PgRow]) -> Result<Vec<Committed>, StoreError> {
-    let heads = heads.iter().map(head).collect::<Result<_, _>>();
-    Ok(batch::answers(batch, &heads.map_err(failure)?))
-}
-
-fn bind_heads<'q>(append: &'static str, entries: &[&PageCommit]) -> Query<'q, Postgres, PgArguments> {
-    sqlx::query(append)
-        .bind(
-            entries
-                .iter()
-                .map(|entry| entry.page.as_str())
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            entries
-                .iter()
-                .map(|entry| number(entry.updates.len()))
-                .collect::<Vec<_>>(),
-        )
-        .bind(
-            entries
-                .iter()
-                .map(|entry| entry.size_bytes.map(number))
-                .collect::<Vec<_>>(),
-        )
-}
-
-fn bind_rows<'q>(
-    query: Query<'q, Postgres, PgArguments>,
-    chunk: &Chunk<'_>,
-) -> Query<'q, Postgres, PgArguments> {
-    let users = chunk
-        .rows
-        .iter()
-        .map(|row| row.update.user.as_deref().map(readable::text));
-    query
-        .bind(chunk.rows.iter().map(|row| row.page.as_str()).collect::<Vec<_>>())
-        .bind(chunk.rows.iter().map(|row| row.from_last).collect::<Vec<_>>())
-        .bind(chunk.rows.iter().map(|row| &*row.update.data).collect::<Vec<_>>())
-        .bind(users.collect::<Vec<Option<Cow<'_, str>>>>())
-}
-
-/// The generation and the number of a page's last row, as [`statements::APPEND`] answers.
-fn head(row: &PgRow) -> Result<(String, (Generation, Seq)), sqlx::Error> {
-    let generation: String = row.try_get(1)?;
-    Ok((
-        row.try_get(0)?,
-        (Generation(generation.into()), rows::count(row.try_get(2)?)),
-    ))
 }

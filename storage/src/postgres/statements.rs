@@ -3,11 +3,20 @@
 macro_rules! append {
     () => {
         r#"
-    WITH head AS (
+    WITH entry AS (
+        SELECT page_id, added, size_bytes, generation
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[])
+            AS entry (page_id, added, size_bytes, generation)
+    ), head AS (
         INSERT INTO page_heads AS h (page_id, seq, size_bytes)
-        SELECT page_id, added, size_bytes
-        FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS entry (page_id, added, size_bytes)
-        WHERE added > 0 OR (SELECT seq FROM page_heads known WHERE known.page_id = entry.page_id) IS NOT NULL
+        SELECT page_id, added, size_bytes FROM entry
+        WHERE CASE
+            WHEN generation IS NOT NULL
+                THEN generation = (SELECT known.generation FROM page_heads known WHERE known.page_id = entry.page_id)
+            WHEN added > 0
+                THEN (SELECT former.alias FROM page_aliases former WHERE former.alias = entry.page_id) IS NULL
+            ELSE (SELECT known.seq FROM page_heads known WHERE known.page_id = entry.page_id) IS NOT NULL
+        END
         ORDER BY page_id COLLATE "C"
         ON CONFLICT (page_id) DO UPDATE SET
             seq = h.seq + excluded.seq,
@@ -17,16 +26,18 @@ macro_rules! append {
     ), appended AS (
         INSERT INTO page_updates (page_id, seq, data, user_id)
         SELECT head.page_id, head.seq - r.from_last, r.data, r.user_id
-        FROM unnest($4::text[], $5::bigint[], $6::bytea[], $7::text[]) AS r (page_id, from_last, data, user_id)
+        FROM unnest($5::text[], $6::bigint[], $7::bytea[], $8::text[]) AS r (page_id, from_last, data, user_id)
         JOIN head ON head.page_id = r.page_id
     )
-    SELECT page_id, generation, seq FROM head"#
+    SELECT page_id, head.generation, seq,
+        CASE WHEN head.generation <> entry.generation THEN pageroom_begin_again() END
+    FROM head JOIN entry USING (page_id)"#
     };
 }
 
-/// Moves the heads of pages `$1` on by `$2` rows each and sets their sizes to `$3`, then appends rows: pages `$4`, distances
-/// from the page's last row `$5`, data `$6`, users `$7`. Answers with the heads. (Not `EXISTS`, for which a plan made for a
-/// young table reads it whole and is kept when the table has grown.)
+/// Moves the heads of pages `$1` on by `$2` rows each and sets their sizes to `$3`, where they have the generations `$4`; then appends
+/// rows: pages `$5`, distances from the page's last row `$6`, data `$7`, users `$8`. Answers with the heads. (Not `EXISTS`, for which a
+/// plan made for a young table reads it whole and is kept when the table has grown.)
 pub(super) const APPEND: &str = append!();
 
 /// [`APPEND`] that also announces the pages and their last rows to those who listen. (A function in FROM is called for each row.)
@@ -35,12 +46,14 @@ pub(super) const APPEND_AND_NOTIFY: &str = concat!(
     ", pg_notify('pageroom_pages', json_build_object('pageId', page_id, 'seq', seq)::text) AS notified"
 );
 
-/// Appends rows of pages whose heads have been moved in this transaction. Parameters as `$4` to `$7` of [`APPEND`].
+/// Appends rows of pages whose heads have been moved in this transaction. Parameters as `$5` to `$8` of [`APPEND`], then the generations
+/// that the pages have to have.
 pub(super) const APPEND_MORE: &str = "
     INSERT INTO page_updates (page_id, seq, data, user_id)
     SELECT head.page_id, head.seq - r.from_last, r.data, r.user_id
-    FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::text[]) AS r (page_id, from_last, data, user_id)
-    JOIN page_heads head ON head.page_id = r.page_id";
+    FROM unnest($1::text[], $2::bigint[], $3::bytea[], $4::text[], $5::text[])
+        AS r (page_id, from_last, data, user_id, generation)
+    JOIN page_heads head ON head.page_id = r.page_id AND head.generation = coalesce(r.generation, head.generation)";
 
 /// Which of the pages `$1` nobody holds. (Whoever asks holds them no longer than the statement takes.)
 pub(super) const FREE: &str =

@@ -8,7 +8,7 @@ use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 pub(crate) const MAX_SEARCHED_CHARS: usize = 200_000;
 
 /// How much of a text is gone through for its words, in characters: of a text that is mostly something else, not all is found.
-const MAX_READ_CHARS: usize = 1_000_000;
+const MAX_READ_CHARS: usize = 4_000_000;
 
 /// Longest word, in characters. What is longer is no word of a language, and is found by its beginning.
 const MAX_WORD_CHARS: usize = 100;

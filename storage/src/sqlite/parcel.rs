@@ -14,20 +14,28 @@ pub(super) struct Parcel<'a> {
     bytes: Vec<u8>,
 }
 
-/// Page, number of its rows, size.
+/// Page, number of its rows, size, generation.
 #[derive(Serialize)]
-struct HeadItem<'a>(&'a str, usize, Option<u64>);
+struct HeadItem<'a>(&'a str, usize, Option<u64>, Option<&'a str>);
 
-/// Page, distance from its last row, offset and length of the data, user.
+/// Page, distance from its last row, offset and length of the data, user, generation.
 #[derive(Serialize)]
-struct RowItem<'a>(&'a str, i64, usize, usize, Option<Cow<'a, str>>);
+struct RowItem<'a>(&'a str, i64, usize, usize, Option<Cow<'a, str>>, Option<&'a str>);
 
 impl<'a> Parcel<'a> {
     pub(super) fn new(entries: &[&'a PageCommit], chunk: &Chunk<'a>) -> Self {
         let mut parcel = Self {
             heads: entries
                 .iter()
-                .map(|e| HeadItem(e.page.as_str(), e.updates.len(), e.size_bytes))
+                .map(|entry| {
+                    let generation = entry.generation.as_ref().map(|generation| &*generation.0);
+                    HeadItem(
+                        entry.page.as_str(),
+                        entry.updates.len(),
+                        entry.size_bytes,
+                        generation,
+                    )
+                })
                 .collect(),
             rows: Vec::with_capacity(chunk.rows.len()),
             // SQLite takes an empty blob for NULL here, so there is always a byte. That also makes offsets start at 1, as it
@@ -43,6 +51,7 @@ impl<'a> Parcel<'a> {
                 offset,
                 row.update.data.len(),
                 user,
+                row.generation,
             ));
         }
         parcel

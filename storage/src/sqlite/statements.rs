@@ -2,13 +2,19 @@
 //!
 //! Parameters are written `$1`: in a script, a statement that leaves out a number of `?1` and `?2` gets its parameters shifted.
 
-/// Moves the heads of pages on and appends their rows. `$1` is a list of pages `[id, rows, size]`, `$2` of rows `[id, distance
-/// from the page's last row, offset, length, user]`, `$3` the bytes that offsets point into.
+/// Moves the heads of pages on and appends their rows. `$1` is a list of pages `[id, rows, size, generation]`, `$2` of rows `[id, distance
+/// from the page's last row, offset, length, user, generation]`, `$3` the bytes that offsets point into. What names a generation is
+/// passed over where the page has another one.
 macro_rules! append {
     () => {
         "INSERT INTO page_heads (page_id, seq, size_bytes)
          SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each($1)
-         WHERE value ->> 1 > 0 OR EXISTS (SELECT 1 FROM page_heads WHERE page_id = value ->> 0)
+         WHERE CASE
+             WHEN value ->> 3 IS NOT NULL
+                 THEN (SELECT generation FROM page_heads WHERE page_id = value ->> 0) = value ->> 3
+             WHEN value ->> 1 > 0 THEN NOT EXISTS (SELECT 1 FROM page_aliases WHERE alias = value ->> 0)
+             ELSE EXISTS (SELECT 1 FROM page_heads WHERE page_id = value ->> 0)
+         END
          ON CONFLICT (page_id) DO UPDATE SET
              seq = seq + excluded.seq,
              size_bytes = coalesce(excluded.size_bytes, size_bytes),
@@ -16,7 +22,8 @@ macro_rules! append {
 
          INSERT INTO page_updates (head_id, seq, data, user_id)
          SELECT h.id, seq - (value ->> 1), substr($3, value ->> 2, value ->> 3), value ->> 4
-         FROM json_each($2) CROSS JOIN page_heads h ON page_id = value ->> 0;"
+         FROM json_each($2) CROSS JOIN page_heads h
+             ON page_id = value ->> 0 AND generation = coalesce(value ->> 5, generation);"
     };
 }
 
@@ -25,7 +32,8 @@ macro_rules! append {
 macro_rules! answer {
     () => {
         "SELECT json_group_array(json_array(page_id, generation, seq))
-         FROM json_each($1) CROSS JOIN page_heads ON page_id = value ->> 0;"
+         FROM json_each($1) CROSS JOIN page_heads
+             ON page_id = value ->> 0 AND generation = coalesce(value ->> 3, generation);"
     };
 }
 

@@ -37,6 +37,13 @@ struct QueueTable {
 }
 
 impl WebhookTables {
+    /// A page has another id: what was told of it was told of this one.
+    pub(crate) fn rename(&mut self, from: &PageId, to: &PageId) {
+        if let Some(mark) = self.marks.remove(from.as_str()) {
+            self.marks.insert(to.as_str().to_owned(), mark);
+        }
+    }
+
     /// See [`WebhookStore::begin_webhooks`](super::WebhookStore::begin_webhooks).
     pub fn begin(&mut self, now: SystemTime) {
         self.since.get_or_insert(milliseconds(now));

@@ -14,9 +14,9 @@ use storage::{
     AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, DeliveryClaim, DeliveryState,
     EventBatch, EventId, EventStore, FinishedDelivery, Found, HistoryLimits, HistoryRecord, HistoryStore,
     IdRange, KeptQuery, LastSeen, LoggedUpdate, NewVersion, OutboxDepth, OutboxLimits, PageChanges,
-    PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RoomStore, Search, SearchStore, Seq,
-    SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, Telling, TrashStore, UntoldPages,
-    UserRecord, Version, WebhookDelivery, WebhookStore, testing::Fault,
+    PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RenameStore, Renaming, RoomStore, Search,
+    SearchStore, Seq, SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, Telling, TrashStore,
+    UntoldPages, UserRecord, Version, WebhookDelivery, WebhookStore, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -198,6 +198,29 @@ impl TrashStore for SwitchedStore {
     async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
         pass(&self.writing).await?;
         self.store.purge(page).await
+    }
+}
+
+#[async_trait]
+impl RenameStore for SwitchedStore {
+    async fn rename(&self, renaming: &Renaming) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.rename(renaming).await
+    }
+
+    async fn renamed(&self, former: &PageId) -> Result<Option<PageId>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.renamed(former).await
+    }
+
+    async fn former_ids(&self, page: &PageId) -> Result<Vec<PageId>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.former_ids(page).await
+    }
+
+    async fn free_former_id(&self, page: &PageId, former: &PageId) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.free_former_id(page, former).await
     }
 }
 

@@ -377,6 +377,7 @@ impl Stage {
                 user: None,
             }],
             size_bytes: None,
+            generation: None,
         };
         self.store.commit(SystemTime::UNIX_EPOCH, &[commit]).unwrap();
     }

@@ -70,6 +70,7 @@ pub async fn rows_that_a_snapshot_covers_stay_readable_in_order_with_their_autho
         page: page("p"),
         updates: vec![row("1", Some("ada")), row("", None), row("333", Some("b\"ob"))],
         size_bytes: None,
+        generation: None,
     };
     commit_one(&store, entry).await;
     let expected = |from: usize, to: usize| {

@@ -20,6 +20,7 @@ mod deliveries;
 mod events;
 mod history;
 mod reading;
+mod renaming;
 mod rooms;
 mod search;
 mod sharing;
@@ -33,6 +34,7 @@ pub use deliveries::*;
 pub use events::*;
 pub use history::*;
 pub use reading::*;
+pub use renaming::*;
 pub use rooms::*;
 pub use search::*;
 pub use sharing::*;
@@ -125,6 +127,11 @@ macro_rules! store_contract {
             nothing_is_left_of_a_page_that_was_purged
             a_long_history_is_purged_whole
             a_page_that_another_store_writes_to_is_purged_whole
+            a_page_that_is_renamed_is_the_same_page
+            what_is_written_under_a_former_id_is_not_stored
+            a_page_is_renamed_only_to_an_id_that_is_free
+            a_page_has_only_so_many_former_ids
+            a_page_that_another_store_writes_to_is_renamed_whole
             pages_are_found_by_the_words_of_their_snapshots
             what_is_found_is_in_range_and_not_in_the_trash
             no_text_and_no_search_is_an_error
@@ -178,6 +185,7 @@ pub fn append<D: AsRef<[u8]>>(id: &str, rows: impl IntoIterator<Item = D>) -> Pa
         page: page(id),
         updates: rows.into_iter().map(update).collect(),
         size_bytes: None,
+        generation: None,
     }
 }
 

@@ -111,6 +111,7 @@ pub async fn a_long_history_is_purged_whole(place: &dyn Place) {
         page: page("p"),
         updates: (0..rows).map(|_| update(b"x")).collect(),
         size_bytes: None,
+        generation: None,
     };
     store.commit(&[long]).await.unwrap();
     compact(&store, "p", snapshot(rows, b"all")).await;
