@@ -48,6 +48,7 @@ mod open;
 mod place;
 mod postgres;
 mod readable;
+mod rebuilding;
 mod renaming;
 mod rooms;
 mod rows;
@@ -77,6 +78,7 @@ pub use model::{
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
 pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, open};
+pub use rebuilding::{RebuildStore, Rebuilding};
 pub use renaming::{MAX_FORMER_IDS, RenameStore, Renaming};
 pub use rooms::{RoomStore, RoomTables, SharedRoom};
 pub use rows::prefix_range;
@@ -91,7 +93,15 @@ pub use webhooks::{
 /// A place where pages are kept. See the crate documentation for what it promises.
 #[async_trait]
 pub trait Store:
-    AccessStore + EventStore + HistoryStore + RenameStore + RoomStore + SearchStore + TrashStore + WebhookStore
+    AccessStore
+    + EventStore
+    + HistoryStore
+    + RebuildStore
+    + RenameStore
+    + RoomStore
+    + SearchStore
+    + TrashStore
+    + WebhookStore
 {
     /// Reads a page whole. `None` when it has never been stored.
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError>;

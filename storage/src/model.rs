@@ -182,6 +182,8 @@ pub struct StoredPage {
     pub snapshot: Option<StoredSnapshot>,
     /// The rows after the snapshot, in order.
     pub log: Vec<LoggedUpdate>,
+    /// The client ids of former generations, of a page whose document has been rebuilt.
+    pub ended_clients: Option<Bytes>,
 }
 
 /// The part of a snapshot that a document is loaded from.

@@ -43,6 +43,7 @@ pub(crate) struct PageRow {
     deleted_ms: Option<i64>,
     covered: Option<i64>,
     state_vector: Option<Vec<u8>>,
+    ended_clients: Option<Vec<u8>>,
 }
 
 /// A row of a statement that reads a part of a log: a first row without data says what the snapshot covers.
@@ -122,6 +123,7 @@ pub(crate) fn page(page: &PageId, rows: Vec<PageRow>) -> Result<Option<StoredPag
         }),
         _ => None,
     };
+    let ended_clients = head.ended_clients.map(Into::into);
     let seq = count(head.seq);
     let covered = snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
     if let Some(missing) = first_missing(covered, &log, seq) {
@@ -146,6 +148,7 @@ pub(crate) fn page(page: &PageId, rows: Vec<PageRow>) -> Result<Option<StoredPag
         record,
         snapshot,
         log,
+        ended_clients,
     }))
 }
 

@@ -651,6 +651,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         2_924_995_470_020_719_909,
     ),
     (
+        "storage/migrations/postgres/0014_rebuilt_pages.sql",
+        12_645_071_231_249_609_882,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -697,6 +701,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0013_aliases.sql",
         9_206_755_470_495_644_086,
+    ),
+    (
+        "storage/migrations/sqlite/0014_rebuilt_pages.sql",
+        13_566_468_847_546_489_756,
     ),
 ];
 

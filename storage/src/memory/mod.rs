@@ -9,6 +9,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
@@ -18,6 +19,7 @@ use crate::{
 };
 
 mod history;
+mod rebuilding;
 mod renaming;
 mod search;
 mod trash;
@@ -37,7 +39,7 @@ pub struct Tables {
     /// Rows that a snapshot covers are kept.
     keeps_history: bool,
     last_version: u64,
-    /// How many pages there have been.
+    /// How many generations there have been.
     ever: u64,
 }
 
@@ -48,6 +50,8 @@ struct PageTable {
     /// The rows after the snapshot: their numbers follow each other, the last is `record.seq`.
     log: VecDeque<StoredRow>,
     history: PageHistory,
+    /// The client ids of former generations.
+    ended_clients: Option<Bytes>,
 }
 
 impl Tables {
@@ -79,6 +83,7 @@ impl Tables {
             record: stored.record.clone(),
             snapshot: stored.covering(),
             log: stored.log.iter().map(|row| row.update.clone()).collect(),
+            ended_clients: stored.ended_clients.clone(),
         })
     }
 
@@ -146,6 +151,12 @@ impl Tables {
         self.pages.get(page)?.snapshot.clone()
     }
 
+    fn new_generation(&mut self) -> Generation {
+        let generation = Generation(format!("{:016x}{:016x}", self.seed, self.ever).into());
+        self.ever += 1;
+        generation
+    }
+
     fn commit_page(&mut self, now: SystemTime, entry: &PageCommit) -> Committed {
         let known = self
             .pages
@@ -158,8 +169,7 @@ impl Tables {
             if entry.updates.is_empty() || self.aliases.contains_key(&entry.page) {
                 return Committed::nothing();
             }
-            let generation = Generation(format!("{:016x}{:016x}", self.seed, self.ever).into());
-            self.ever += 1;
+            let generation = self.new_generation();
             self.pages
                 .insert(entry.page.clone(), PageTable::new(&entry.page, generation, now));
         }
@@ -185,6 +195,7 @@ impl PageTable {
             snapshot: None,
             log: VecDeque::new(),
             history: PageHistory::default(),
+            ended_clients: None,
         }
     }
 

@@ -33,6 +33,7 @@ mod events;
 mod failure;
 mod history;
 mod lane;
+mod rebuilding;
 mod renaming;
 mod rooms;
 mod search;

@@ -32,6 +32,7 @@ const RENAME: &str = "
     histories AS (UPDATE page_histories x SET page_id = $2 FROM moved WHERE x.page_id = $1),
     versions AS (UPDATE page_versions x SET page_id = $2 FROM moved WHERE x.page_id = $1),
     marks AS (UPDATE webhook_marks x SET page_id = $2 FROM moved WHERE x.page_id = $1),
+    ended AS (UPDATE page_ended_clients x SET page_id = $2 FROM moved WHERE x.page_id = $1),
     quarantine AS (UPDATE page_quarantine x SET page_id = $2 FROM moved WHERE x.page_id = $1),
     permissions AS (
         UPDATE page_permissions x SET page_id = $2 FROM moved WHERE x.page_id = $1

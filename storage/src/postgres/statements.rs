@@ -117,10 +117,13 @@ pub(super) const LOAD: &str = "
     SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes,
         (extract(epoch FROM h.created_at) * 1000)::bigint AS created_ms,
         (extract(epoch FROM h.updated_at) * 1000)::bigint AS updated_ms,
-        (extract(epoch FROM h.deleted_at) * 1000)::bigint AS deleted_ms, s.seq AS covered, s.state_vector
-    FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id WHERE h.page_id = $1
+        (extract(epoch FROM h.deleted_at) * 1000)::bigint AS deleted_ms, s.seq AS covered, s.state_vector,
+        e.clients AS ended_clients
+    FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id
+        LEFT JOIN page_ended_clients e ON e.page_id = h.page_id
+    WHERE h.page_id = $1
     UNION ALL
-    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates WHERE page_id = $1";
+    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates WHERE page_id = $1";
 
 pub(super) const LOG: &str = "
     SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL::bytea AS data, NULL AS label

@@ -42,6 +42,7 @@ const PURGE: &str = "
     permissions AS (DELETE FROM page_permissions x USING gone WHERE x.page_id = gone.page_id),
     marks AS (DELETE FROM webhook_marks x USING gone WHERE x.page_id = gone.page_id),
     aliases AS (DELETE FROM page_aliases x USING gone WHERE x.page_id = gone.page_id),
+    ended AS (DELETE FROM page_ended_clients x USING gone WHERE x.page_id = gone.page_id),
     quarantine AS (DELETE FROM page_quarantine x USING gone WHERE x.page_id = gone.page_id)
     SELECT 1 FROM gone, LATERAL pg_notify('pageroom_access', json_build_object('pageId', page_id)::text)";
 

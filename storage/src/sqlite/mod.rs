@@ -42,6 +42,7 @@ mod failure;
 mod file;
 mod history;
 mod parcel;
+mod rebuilding;
 mod renaming;
 mod rooms;
 mod search;

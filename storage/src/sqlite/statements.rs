@@ -109,10 +109,13 @@ pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
 
 pub(super) const LOAD: &str =
     "SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes, h.created_at AS created_ms,
-        h.updated_at AS updated_ms, h.deleted_at AS deleted_ms, s.seq AS covered, s.state_vector
-    FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id WHERE h.page_id = $1
+        h.updated_at AS updated_ms, h.deleted_at AS deleted_ms, s.seq AS covered, s.state_vector,
+        e.clients AS ended_clients
+    FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id
+        LEFT JOIN page_ended_clients e ON e.head_id = h.id
+    WHERE h.page_id = $1
     UNION ALL
-    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates
+    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates
     WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1)";
 
 pub(super) const LOG: &str = "SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL AS data, NULL AS label

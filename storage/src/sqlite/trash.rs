@@ -38,6 +38,8 @@ const PURGE: &str = concat!(
     "BEGIN IMMEDIATE;
     DELETE FROM page_updates WHERE head_id = ",
     head!(),
+    "; DELETE FROM page_ended_clients WHERE head_id = ",
+    head!(),
     "; DELETE FROM page_words WHERE rowid = ",
     head!(),
     "; DELETE FROM page_history WHERE head_id = ",

@@ -13,7 +13,7 @@ use super::{
     transactions::NO_TARGET,
 };
 use crate::{
-    PageId, PageRecord, Version,
+    Generation, PageId, PageRecord, Version,
     rows::{count, milliseconds, time},
 };
 
@@ -37,6 +37,14 @@ struct QueueTable {
 }
 
 impl WebhookTables {
+    /// A page has another generation, and is the same page.
+    pub(crate) fn rebuilt(&mut self, page: &PageId, from: &Generation, to: &Generation) {
+        let mark = self.marks.get_mut(page.as_str());
+        if let Some(mark) = mark.filter(|mark| *mark.generation == *from.0) {
+            mark.generation = to.0.to_string();
+        }
+    }
+
     /// A page has another id: what was told of it was told of this one.
     pub(crate) fn rename(&mut self, from: &PageId, to: &PageId) {
         if let Some(mark) = self.marks.remove(from.as_str()) {

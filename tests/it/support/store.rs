@@ -12,11 +12,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{
     AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, DeliveryClaim, DeliveryState,
-    EventBatch, EventId, EventStore, FinishedDelivery, Found, HistoryLimits, HistoryRecord, HistoryStore,
-    IdRange, KeptQuery, LastSeen, LoggedUpdate, NewVersion, OutboxDepth, OutboxLimits, PageChanges,
-    PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RenameStore, Renaming, RoomStore, Search,
-    SearchStore, Seq, SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, Telling, TrashStore,
-    UntoldPages, UserRecord, Version, WebhookDelivery, WebhookStore, testing::Fault,
+    EventBatch, EventId, EventStore, FinishedDelivery, Found, Generation, HistoryLimits, HistoryRecord,
+    HistoryStore, IdRange, KeptQuery, LastSeen, LoggedUpdate, NewVersion, OutboxDepth, OutboxLimits,
+    PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RebuildStore, Rebuilding,
+    RenameStore, Renaming, RoomStore, Search, SearchStore, Seq, SharedRoom, SharedStore, Snapshot, Store,
+    StoreError, StoredPage, Telling, TrashStore, UntoldPages, UserRecord, Version, WebhookDelivery,
+    WebhookStore, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -198,6 +199,14 @@ impl TrashStore for SwitchedStore {
     async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
         pass(&self.writing).await?;
         self.store.purge(page).await
+    }
+}
+
+#[async_trait]
+impl RebuildStore for SwitchedStore {
+    async fn rebuild(&self, rebuilding: &Rebuilding) -> Result<Option<Generation>, StoreError> {
+        pass(&self.writing).await?;
+        self.store.rebuild(rebuilding).await
     }
 }
 

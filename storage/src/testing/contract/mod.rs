@@ -20,6 +20,7 @@ mod deliveries;
 mod events;
 mod history;
 mod reading;
+mod rebuilding;
 mod renaming;
 mod rooms;
 mod search;
@@ -34,6 +35,7 @@ pub use deliveries::*;
 pub use events::*;
 pub use history::*;
 pub use reading::*;
+pub use rebuilding::*;
 pub use renaming::*;
 pub use rooms::*;
 pub use search::*;
@@ -127,6 +129,8 @@ macro_rules! store_contract {
             nothing_is_left_of_a_page_that_was_purged
             a_long_history_is_purged_whole
             a_page_that_another_store_writes_to_is_purged_whole
+            a_rebuilt_document_takes_the_place_of_the_page_as_it_was
+            a_page_is_rebuilt_only_as_it_is_known_and_covered_by_its_snapshot
             a_page_that_is_renamed_is_the_same_page
             what_is_written_under_a_former_id_is_not_stored
             a_page_is_renamed_only_to_an_id_that_is_free
