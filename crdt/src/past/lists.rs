@@ -3,7 +3,7 @@
 //! Two states of one document are put together: of what the first knows its structs are taken, which may have content that the second
 //! has no more, and of the rest those of the second. Each list, and each key of a map, is a chain of items.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::PastError;
 use super::content::Walked;
@@ -18,7 +18,7 @@ use crate::update::{GC, Id, Parent, SKIP, Struct, Update, read_struct};
 pub(super) const NONE: u32 = u32::MAX;
 
 /// Items that are looked at to find places, at most. Documents that people write need a few for each of their structs.
-pub(super) const MAX_STEPS: u64 = 20_000_000;
+const MAX_STEPS: u64 = 20_000_000;
 
 /// Where a chain belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,8 +71,8 @@ pub(super) struct Lists {
     starts: BTreeMap<ClientId, BTreeMap<u32, u32>>,
     lists: Vec<List>,
     by_owner: BTreeMap<Owner, BTreeMap<Option<Box<str>>, u32>>,
-    pub(super) steps: u64,
-    pub(super) walked: Walked,
+    steps: u64,
+    pub(super) walked: BTreeMap<(bool, u32), Walked>,
 }
 
 impl Lists {
@@ -93,7 +93,7 @@ impl Lists {
             lists: Vec::new(),
             by_owner: BTreeMap::new(),
             steps: 0,
-            walked: Walked::default(),
+            walked: BTreeMap::new(),
         };
         lists.place_all(&waiting)?;
         Ok(lists)
@@ -127,7 +127,7 @@ impl Lists {
         })
     }
 
-    /// The chains in the type that an item is.
+    /// The chains in the type that an item is, its list first and then those of keys in their order.
     pub(super) fn within(&self, owner: Id) -> Vec<u32> {
         let within = self.by_owner.get(&Owner::Nested(owner));
         within
@@ -158,11 +158,13 @@ impl Lists {
         for &client in waiting.keys() {
             // Whose structs are placed, and up to which clock something waits for that.
             let mut stack = vec![(client, u32::MAX)];
+            let mut on_stack = BTreeSet::from([client]);
             while let Some(&(client, until)) = stack.last() {
                 let at = next.entry(client).or_default();
                 let found = waiting.get(&client).and_then(|waiting| waiting.get(*at));
                 let Some(&found) = found.filter(|found| found.clock <= until) else {
                     stack.pop();
+                    on_stack.remove(&client);
                     continue;
                 };
                 let read = self.read(found.source)?;
@@ -171,10 +173,8 @@ impl Lists {
                     clock: found.clock,
                 };
                 match self.missing(id, &read, waiting, &next) {
-                    Some(other) if stack.iter().any(|(client, _)| *client == other.client) => {
-                        return Err(PastError::Inconsistent);
-                    }
-                    Some(other) => stack.push((other.client, other.clock)),
+                    Some(other) if on_stack.insert(other.client) => stack.push((other.client, other.clock)),
+                    Some(_) => return Err(PastError::Inconsistent),
                     None => {
                         *next.entry(client).or_default() += 1;
                         let read = owned(&read, found.source.offset, id);
