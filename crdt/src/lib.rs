@@ -20,6 +20,7 @@ mod state_vector;
 mod structs;
 mod update;
 mod view;
+mod weight;
 mod work;
 
 #[cfg(feature = "testing")]
@@ -43,3 +44,4 @@ pub use second_encoding::{NotSecondEncoding, first_of_second_encoding};
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
 pub use update::{ClientRange, Update, mark, merge};
 pub use view::{View, ViewError};
+pub use weight::Weight;
