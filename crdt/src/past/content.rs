@@ -30,7 +30,7 @@ impl Lists {
     }
 
     /// Adds the content of an item, without the count that stands before text and before values; says of which kind it is.
-    fn copy_content(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<u8, PastError> {
+    pub(crate) fn copy_content(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<u8, PastError> {
         let source = item.source;
         let bytes = self.bytes(source);
         let mut reader = Reader::starting_at(bytes, source.at as usize);
