@@ -7,6 +7,7 @@ pub mod message;
 mod badge;
 mod content;
 mod document;
+mod ended_clients;
 mod error;
 mod id_set;
 mod limits;
@@ -31,6 +32,7 @@ pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcom
 pub use badge::Badge;
 pub use content::{FieldType, Form};
 pub use document::{Admission, Document, Missing, Snapshot};
+pub use ended_clients::{EndedClients, MAX_ENDED_CLIENTS, TooManyEndedClients};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use merge::{
