@@ -422,7 +422,7 @@ impl Document {
     }
 
     /// The store, built from the encoded state when there is none.
-    fn store(&mut self) -> Result<&mut StructStore, ApplyError> {
+    pub(crate) fn store(&mut self) -> Result<&mut StructStore, ApplyError> {
         if self.failed {
             return Err(ApplyError::Failed);
         }

@@ -7,6 +7,7 @@ pub mod message;
 mod badge;
 mod content;
 mod document;
+mod ended_clients;
 mod error;
 mod id_set;
 mod limits;
@@ -14,12 +15,14 @@ mod merge;
 mod past;
 mod pending;
 mod places;
+mod rebuild;
 mod roots;
 mod second_encoding;
 mod state_vector;
 mod structs;
 mod update;
 mod view;
+mod weight;
 mod work;
 
 #[cfg(feature = "testing")]
@@ -29,6 +32,7 @@ pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcom
 pub use badge::Badge;
 pub use content::{FieldType, Form};
 pub use document::{Admission, Document, Missing, Snapshot};
+pub use ended_clients::{EndedClients, MAX_ENDED_CLIENTS, TooManyEndedClients};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use merge::{
@@ -39,7 +43,9 @@ pub use message::Message;
 pub use past::{Deeds, Fate, PastError, Piece, Row, Thing, compare, restore, undo};
 pub use pending::PendingFull;
 pub use places::{ItemId, Offset, Place, RelativePosition};
+pub use rebuild::RebuildError;
 pub use second_encoding::{NotSecondEncoding, first_of_second_encoding};
 pub use state_vector::{ClientId, MAX_CLOCK, StateVector};
 pub use update::{ClientRange, Update, mark, merge};
 pub use view::{View, ViewError};
+pub use weight::Weight;

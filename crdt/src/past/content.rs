@@ -1,86 +1,131 @@
 //! Writes the content of a piece of a struct.
 
 use super::PastError;
-use super::lists::{Item, Lists, MAX_STEPS};
+use super::lists::{Item, Lists};
 use crate::encoding::{Reader, Write};
 use crate::error::DecodeError;
 use crate::limits::Limits;
-use crate::update::{ANY, DELETED, JSON, STRING, read_head, read_struct, write_part};
+use crate::update::{ANY, DELETED, JSON, STRING, read_head, read_struct, skip_any};
 
-/// Up to where a text has been walked.
+/// Up to where a text, or values, have been walked: the pieces of a struct are asked for in order, and what stands before one need not be
+/// gone through for each.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Walked {
-    text: (bool, u32),
-    units: u32,
+    ticks: u32,
     bytes: usize,
 }
 
 impl Lists {
     /// Writes the content of an item; says of which kind it is.
     pub(super) fn write_content(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<u8, PastError> {
+        let mut content = Vec::new();
+        let kind = self.copy_content(item, &mut content)?;
+        match kind {
+            STRING => out.put_number(content.len() as u64),
+            ANY | JSON | DELETED => out.put_number(u64::from(item.length)),
+            _ => {}
+        }
+        out.put_raw(&content);
+        Ok(kind)
+    }
+
+    /// Adds the content of an item, without the count that stands before text and before values; says of which kind it is.
+    pub(crate) fn copy_content(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<u8, PastError> {
         let source = item.source;
-        let mut reader = Reader::starting_at(self.bytes(source), source.at as usize);
+        let bytes = self.bytes(source);
+        let mut reader = Reader::starting_at(bytes, source.at as usize);
         let head = read_head(&mut reader)?;
-        if head.kind() == STRING {
-            let mut walked = self.walked;
-            let text = reader.string().map_err(DecodeError::from)?;
-            if walked.text != (source.is_second, source.at) || walked.units > source.offset {
-                walked = Walked {
-                    text: (source.is_second, source.at),
-                    ..Walked::default()
-                };
-            }
-            walked.write(text, source.offset, item.length, out);
-            self.walked = walked;
-            return Ok(STRING);
-        }
         let kind = head.kind();
-        let mut reader = Reader::starting_at(self.bytes(source), source.at as usize);
-        let read = read_struct::<true>(&mut reader, &Limits::trusted())?;
+        let count = match kind {
+            DELETED => return Ok(kind),
+            STRING | ANY | JSON => reader.count().map_err(DecodeError::from)?,
+            _ => {
+                let mut reader = Reader::starting_at(bytes, source.at as usize);
+                let read = read_struct::<true>(&mut reader, &Limits::trusted())?;
+                out.put_raw(bytes.get(read.content..reader.position()).unwrap_or_default());
+                return Ok(kind);
+            }
+        };
+        let content = bytes.get(reader.position()..).unwrap_or_default();
+        let struct_at = (source.is_second, source.at);
+        let known = self.walked.get(&struct_at).copied();
+        let mut walked = known
+            .filter(|walked| walked.ticks <= source.offset)
+            .unwrap_or_default();
         let until = source.offset + item.length;
-        if matches!(kind, ANY | JSON | DELETED) && (source.offset, item.length) != (0, read.length) {
-            let mut part = Vec::new();
-            let at = (source.at as usize, item.id.client, item.id.clock - source.offset);
-            write_part(&mut part, self.bytes(source), at, &read, (source.offset, until));
-            let mut reader = Reader::new(&part);
-            read_head(&mut reader)?;
-            out.extend_from_slice(part.get(reader.position()..).unwrap_or_default());
-            self.steps += u64::from(until);
+        let is_through = match kind {
+            STRING => {
+                let text = content.get(..count).unwrap_or_default();
+                walked.copy_text(text, source.offset, until, out);
+                walked.bytes >= count
+            }
+            _ => {
+                walked.copy_values(kind, content, source.offset, until, out)?;
+                walked.ticks as usize >= count
+            }
+        };
+        if is_through {
+            self.walked.remove(&struct_at);
         } else {
-            let content = self.bytes(source).get(read.content..reader.position());
-            out.extend_from_slice(content.unwrap_or_default());
+            self.walked.insert(struct_at, walked);
         }
-        match self.steps > MAX_STEPS {
-            true => Err(PastError::TooMuchWork),
-            false => Ok(kind),
-        }
+        Ok(kind)
     }
 }
 
 impl Walked {
-    /// Writes `length` UTF-16 units of a text from `offset` on. Of a character of two units that is cut, each half becomes U+FFFD, as in
-    /// Yjs.
-    fn write(&mut self, text: &str, offset: u32, length: u32, out: &mut Vec<u8>) {
-        let end = offset + length;
-        let mut part = String::new();
-        for letter in text.get(self.bytes..).unwrap_or_default().chars() {
-            let units = letter.len_utf16() as u32;
-            let (from, until) = (self.units.max(offset), (self.units + units).min(end));
-            if self.units >= end {
-                break;
-            }
-            match until.saturating_sub(from) {
+    /// Copies the UTF-16 units `offset..until` of a text. Of a character of two units that is cut, each half becomes U+FFFD, as in Yjs.
+    fn copy_text(&mut self, text: &[u8], offset: u32, until: u32, out: &mut Vec<u8>) {
+        while self.ticks < until
+            && let Some(&first) = text.get(self.bytes)
+        {
+            let (length, units) = match first {
+                0xf0.. => (4, 2),
+                0xe0.. => (3, 1),
+                0xc0.. => (2, 1),
+                _ => (1, 1),
+            };
+            let behind = self.ticks + units;
+            match behind.min(until).saturating_sub(self.ticks.max(offset)) {
                 0 => {}
-                all if all == units => part.push(letter),
-                _ => part.push(char::REPLACEMENT_CHARACTER),
+                all if all == units => {
+                    let letter = text.get(self.bytes..self.bytes + length);
+                    out.put_raw(letter.unwrap_or_default());
+                }
+                _ => out.put_raw(char::REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]).as_bytes()),
             }
             // The second half may be asked for next.
-            if self.units + units > end {
+            if behind > until {
                 break;
             }
-            self.units += units;
-            self.bytes += letter.len_utf8();
+            self.ticks = behind;
+            self.bytes += length;
         }
-        out.put_string(&part);
+    }
+
+    /// Copies the values `offset..until`.
+    fn copy_values(
+        &mut self,
+        kind: u8,
+        values: &[u8],
+        offset: u32,
+        until: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), PastError> {
+        let mut reader = Reader::starting_at(values, self.bytes);
+        let mut start = self.bytes;
+        while self.ticks < until {
+            if self.ticks == offset {
+                start = reader.position();
+            }
+            match kind {
+                ANY => skip_any(&mut reader, Limits::trusted().max_any_depth)?,
+                _ => drop(reader.buffer().map_err(DecodeError::from)?),
+            }
+            self.ticks += 1;
+        }
+        self.bytes = reader.position();
+        out.put_raw(values.get(start..self.bytes).unwrap_or_default());
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Two states of one document are put together: of what the first knows its structs are taken, which may have content that the second
 //! has no more, and of the rest those of the second. Each list, and each key of a map, is a chain of items.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::PastError;
 use super::content::Walked;
@@ -15,36 +15,36 @@ use crate::state_vector::{ClientId, StateVector};
 use crate::update::{GC, Id, Parent, SKIP, Struct, Update, read_struct};
 
 /// No item.
-pub(super) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// Items that are looked at to find places, at most. Documents that people write need a few for each of their structs.
-pub(super) const MAX_STEPS: u64 = 20_000_000;
+const MAX_STEPS: u64 = 20_000_000;
 
 /// Where a chain belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
+pub(crate) enum Owner {
     Root(Box<str>),
     Nested(Id),
 }
 
 /// A list, or the values of one key.
 #[derive(Debug)]
-pub(super) struct List {
-    pub(super) owner: Owner,
-    pub(super) key: Option<Box<str>>,
-    pub(super) first: u32,
-    pub(super) last: u32,
+pub(crate) struct List {
+    pub(crate) owner: Owner,
+    pub(crate) key: Option<Box<str>>,
+    pub(crate) first: u32,
+    pub(crate) last: u32,
 }
 
 /// Consecutive ticks of one struct.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Item {
-    pub(super) id: Id,
-    pub(super) length: u32,
+pub(crate) struct Item {
+    pub(crate) id: Id,
+    pub(crate) length: u32,
     pub(super) list: u32,
     pub(super) left: u32,
-    pub(super) right: u32,
-    pub(super) kind: u8,
+    pub(crate) right: u32,
+    pub(crate) kind: u8,
     origin: Option<Id>,
     right_origin: Option<Id>,
     pub(super) source: Source,
@@ -52,7 +52,7 @@ pub(super) struct Item {
 
 impl Item {
     /// The id of its last tick.
-    pub(super) fn last_id(&self) -> Id {
+    pub(crate) fn last_id(&self) -> Id {
         let Id { client, clock } = self.id;
         Id {
             client,
@@ -63,7 +63,7 @@ impl Item {
 
 /// A document in order.
 #[derive(Debug)]
-pub(super) struct Lists {
+pub(crate) struct Lists {
     first: Update,
     second: Update,
     items: Vec<Item>,
@@ -71,12 +71,12 @@ pub(super) struct Lists {
     starts: BTreeMap<ClientId, BTreeMap<u32, u32>>,
     lists: Vec<List>,
     by_owner: BTreeMap<Owner, BTreeMap<Option<Box<str>>, u32>>,
-    pub(super) steps: u64,
-    pub(super) walked: Walked,
+    steps: u64,
+    pub(super) walked: BTreeMap<(bool, u32), Walked>,
 }
 
 impl Lists {
-    pub(super) fn new(first: Update, second: Update) -> Result<Self, PastError> {
+    pub(crate) fn new(first: Update, second: Update) -> Result<Self, PastError> {
         let known = first.state_vector();
         let mut waiting: BTreeMap<ClientId, Vec<Waiting>> = BTreeMap::new();
         for section in first.sections() {
@@ -93,7 +93,7 @@ impl Lists {
             lists: Vec::new(),
             by_owner: BTreeMap::new(),
             steps: 0,
-            walked: Walked::default(),
+            walked: BTreeMap::new(),
         };
         lists.place_all(&waiting)?;
         Ok(lists)
@@ -115,7 +115,7 @@ impl Lists {
         known.into_iter().collect()
     }
 
-    pub(super) fn list(&self, list: u32) -> Option<&List> {
+    pub(crate) fn list(&self, list: u32) -> Option<&List> {
         self.lists.get(list as usize)
     }
 
@@ -127,15 +127,24 @@ impl Lists {
         })
     }
 
-    /// The chains in the type that an item is.
-    pub(super) fn within(&self, owner: Id) -> Vec<u32> {
+    /// The chains of root types in the order of names and keys, of each type its list first.
+    pub(crate) fn of_roots(&self) -> Vec<u32> {
+        let of_owners = self.by_owner.iter();
+        let of_roots = of_owners.take_while(|(owner, _)| matches!(owner, Owner::Root(_)));
+        of_roots
+            .flat_map(|(_, of_root)| of_root.values().copied())
+            .collect()
+    }
+
+    /// The chains in the type that an item is, its list first and then those of keys in their order.
+    pub(crate) fn within(&self, owner: Id) -> Vec<u32> {
         let within = self.by_owner.get(&Owner::Nested(owner));
         within
             .map(|within| within.values().copied().collect())
             .unwrap_or_default()
     }
 
-    pub(super) fn item(&self, item: u32) -> Option<Item> {
+    pub(crate) fn item(&self, item: u32) -> Option<Item> {
         self.items.get(item as usize).copied()
     }
 
@@ -149,7 +158,7 @@ impl Lists {
     }
 
     /// Cuts items so that one begins at this clock, if the clock is known.
-    pub(super) fn cut(&mut self, client: ClientId, clock: u32) {
+    pub(crate) fn cut(&mut self, client: ClientId, clock: u32) {
         self.starting_at(Id { client, clock });
     }
 
@@ -158,11 +167,13 @@ impl Lists {
         for &client in waiting.keys() {
             // Whose structs are placed, and up to which clock something waits for that.
             let mut stack = vec![(client, u32::MAX)];
+            let mut on_stack = BTreeSet::from([client]);
             while let Some(&(client, until)) = stack.last() {
                 let at = next.entry(client).or_default();
                 let found = waiting.get(&client).and_then(|waiting| waiting.get(*at));
                 let Some(&found) = found.filter(|found| found.clock <= until) else {
                     stack.pop();
+                    on_stack.remove(&client);
                     continue;
                 };
                 let read = self.read(found.source)?;
@@ -171,10 +182,8 @@ impl Lists {
                     clock: found.clock,
                 };
                 match self.missing(id, &read, waiting, &next) {
-                    Some(other) if stack.iter().any(|(client, _)| *client == other.client) => {
-                        return Err(PastError::Inconsistent);
-                    }
-                    Some(other) => stack.push((other.client, other.clock)),
+                    Some(other) if on_stack.insert(other.client) => stack.push((other.client, other.clock)),
+                    Some(_) => return Err(PastError::Inconsistent),
                     None => {
                         *next.entry(client).or_default() += 1;
                         let read = owned(&read, found.source.offset, id);

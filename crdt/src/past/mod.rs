@@ -23,7 +23,7 @@ use crate::id_set::IdSet;
 use crate::limits::Limits;
 use crate::state_vector::{ClientId, StateVector};
 use crate::update::Update;
-use lists::Lists;
+pub(crate) use lists::{Item, List, Lists, NONE, Owner};
 
 /// Why something cannot be undone. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

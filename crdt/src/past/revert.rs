@@ -170,7 +170,7 @@ impl Revert<'_> {
         let Some(List { key, first, last, .. }) = lists.list(list) else {
             return Ok(());
         };
-        let (key, mut at, last) = (key.clone(), *first, *last);
+        let (key, mut at, mut last) = (key.clone(), *first, *last);
         let mut before = None;
         if key.is_some() {
             // The value that was there last, unless another one has come since that stays.
@@ -180,9 +180,14 @@ impl Revert<'_> {
             {
                 at = item.left;
             }
-            if !lists.item(at).is_some_and(|item| self.is_again(&item)) {
+            let Some(item) = lists.item(at).filter(|item| self.is_again(item)) else {
                 return Ok(());
-            }
+            };
+            // A value is one tick. Where several stand in one struct, as what waited may have brought them, the last one is what the key had.
+            let Id { client, clock } = item.last_id();
+            lists.cut(client, clock);
+            at = lists.containing(item.last_id());
+            last = lists.list(list).map_or(last, |list| list.last);
         }
         while let Some(item) = lists.item(at) {
             if self.is_again(&item) {

@@ -19,6 +19,7 @@ use crate::document::{Admission, Document};
 use crate::encoding::Reader;
 use crate::limits::Limits;
 use crate::message::Message;
+use crate::rebuild::RebuildError;
 use crate::state_vector::{ClientId, StateVector};
 use crate::update::{Update, merge};
 
@@ -316,7 +317,34 @@ impl Trial {
         for update in &self.admitted {
             assert_eq!(stored.contains(update), Ok(true));
         }
+        self.rebuild();
         self.document.sleep().expect("sleep");
+    }
+
+    /// A new document has what is live in this one, which is what is live in itself.
+    fn rebuild(&mut self) {
+        let client = ClientId(1_000);
+        let bytes = match self.document.rebuilt(client) {
+            Err(RebuildError::Parked { bytes }) => {
+                assert_eq!(bytes, self.document.pending_bytes());
+                return;
+            }
+            rebuilt => rebuilt.expect("a small document"),
+        };
+        let update = Update::parse(bytes.clone(), &Limits::default()).expect("an update");
+        let mut rebuilt = Document::new(Limits::default());
+        match rebuilt.admit(update) {
+            Ok(Admission::New(new)) => assert_eq!(*new.bytes(), bytes),
+            Ok(Admission::Known) => assert_eq!(*bytes, [0, 0]),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(rebuilt.rebuilt(client).as_ref(), Ok(&bytes));
+        assert_eq!(rebuilt.weight().map(|weight| weight.dead_bytes), Ok(0));
+        assert!(
+            self.document
+                .weight()
+                .is_ok_and(|weight| weight.clients == self.document.state_vector().len())
+        );
     }
 }
 
