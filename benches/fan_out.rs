@@ -56,6 +56,7 @@ impl World {
             log_bytes: 0,
             dirty_since: None,
             before: crdt::StateVector::default(),
+            ended: Arc::default(),
         };
         #[expect(clippy::disallowed_methods, reason = "the room only adds to it")]
         let now = Instant::now();

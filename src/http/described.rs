@@ -56,6 +56,39 @@ pub(super) struct PageDescription {
     pub(super) history_bytes: u64,
     /// The number of the first row whose state is kept.
     pub(super) history_from_seq: u64,
+    pub(super) weight: PageWeight,
+}
+
+/// What a document weighs. `POST …/compact` leaves the live part.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PageWeight {
+    /// Clients that have written in it.
+    pub(super) clients: usize,
+    /// Pieces that it consists of, live and deleted ones.
+    pub(super) structs: usize,
+    /// Bytes of what it says.
+    pub(super) live_bytes: usize,
+    /// Bytes that deleted things still take.
+    pub(super) dead_bytes: usize,
+}
+
+impl From<crdt::Weight> for PageWeight {
+    fn from(weight: crdt::Weight) -> Self {
+        let crdt::Weight {
+            clients,
+            structs,
+            live_bytes,
+            dead_bytes,
+            ..
+        } = weight;
+        Self {
+            clients,
+            structs,
+            live_bytes,
+            dead_bytes,
+        }
+    }
 }
 
 /// A root type of a page.

@@ -4,6 +4,7 @@ mod audit;
 mod body;
 mod bridge;
 mod changes;
+mod compact;
 mod compare;
 mod content;
 mod demo;
@@ -280,6 +281,7 @@ pub fn router(app: App) -> Router {
         .route("/api/pages/{id}/restore", post(trash::restore))
         .route("/api/pages/{id}/purge", post(life::purge))
         .route("/api/pages/{id}/duplicate", post(life::duplicate))
+        .route("/api/pages/{id}/compact", post(compact::compact))
         .route("/api/pages/{id}/rename", post(life::rename))
         .route("/api/pages/{id}/former-ids", get(life::former_ids))
         .route(

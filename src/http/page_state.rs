@@ -1,13 +1,16 @@
 //! Reads a page in the state that it has now, from its room if it is open, else from the store, with the tag of that state.
 
+use std::sync::Arc;
+
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use crdt::EndedClients;
 use storage::{PageId, Seq};
 
 use super::{App, HttpError};
-use crate::rooms::{Refusal, RefusalCode, Room, heavily, open_document};
+use crate::rooms::{Refusal, RefusalCode, Room, ended_clients, heavily, open_document};
 
 /// The sequence number up to which the answer is stored.
 pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
@@ -35,6 +38,8 @@ pub(super) struct View<T> {
     pub(super) value: T,
     pub(super) seq: u64,
     pub(super) etag: String,
+    /// The clients of former generations.
+    pub(super) ended: Arc<EndedClients>,
 }
 
 /// The number and the tag of a page's state, without reading the page. `None` when there is no such page.
@@ -58,7 +63,7 @@ pub(super) async fn view<T: Send + 'static>(
     page: &PageId,
     read: impl Fn(&mut crdt::Document) -> Result<T, crdt::ApplyError> + Send + Sync + 'static,
 ) -> Result<Option<(View<T>, usize)>, HttpError> {
-    let read = std::sync::Arc::new(read);
+    let read = Arc::new(read);
     let from_room = read.clone();
     let live = app
         .around
@@ -78,9 +83,18 @@ pub(super) async fn view<T: Send + 'static>(
     }
     let etag = etag(&stored.record.generation.0, stored.record.seq, false);
     let seq = stored.record.seq;
+    let ended = Arc::new(ended_clients(&stored)?);
     let mut document = open_document(app.gate, stored.snapshot, stored.log).map_err(HttpError::Damaged)?;
     let value = heavily(true, || read(&mut document)).map_err(HttpError::Broken)?;
-    Ok(Some((View { value, seq, etag }, 0)))
+    Ok(Some((
+        View {
+            value,
+            seq,
+            etag,
+            ended,
+        },
+        0,
+    )))
 }
 
 type Read<T> = (Option<View<T>>, usize);
@@ -95,12 +109,14 @@ fn read_room<T>(
         return Ok((None, connections));
     };
     let (seq, settled) = (room.seq(), room.is_stored());
+    let ended = room.ended_clients().clone();
     let value = read(room.document())?;
     Ok((
         Some(View {
             value,
             seq,
             etag: etag(&generation, seq, !settled),
+            ended,
         }),
         connections,
     ))

@@ -156,6 +156,9 @@ pub(super) fn timestamp(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
+/// A document of this size is gone through off the runtime's threads.
+const LARGE_BYTES: u64 = 64 * 1024;
+
 /// Says what is known of a page.
 #[utoipa::path(
     get,
@@ -182,6 +185,13 @@ pub(super) async fn describe(
         None => return Err(HttpError::unknown_page()),
     };
     let (size, state) = view.value;
+    // Not in the room, where everybody would wait for it.
+    let weight = heavily(size > LARGE_BYTES, || {
+        crdt::Document::load(app.gate, [state.clone()])
+            .map_err(HttpError::Damaged)?
+            .weight()
+            .map_err(HttpError::Broken)
+    })?;
     let fields = match app.readers.fields(&page, state).await {
         Ok(fields) => fields,
         // All that does not come from its content is known all the same.
@@ -204,6 +214,7 @@ pub(super) async fn describe(
         connections,
         history_bytes: history.bytes,
         history_from_seq: history.first_seq,
+        weight: weight.into(),
     }))
 }
 

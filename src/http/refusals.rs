@@ -105,6 +105,7 @@ fn remedy(code: RefusalCode, method: &Method) -> Option<&'static str> {
         }
         RefusalCode::PageDeleted
         | RefusalCode::PageRenamed
+        | RefusalCode::PageRebuilt
         | RefusalCode::RoomFull
         | RefusalCode::TooLarge
         | RefusalCode::Malformed

@@ -1,8 +1,8 @@
 //! Makes a document of what a store keeps of a page, and reads what other processes store.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use crdt::{Document, Limits, LoadError, StateVector};
+use crdt::{Document, EndedClients, Limits, LoadError, StateVector};
 use storage::{LoggedUpdate, PageId, Seq, SharedStore, StoreError, StoredPage, StoredSnapshot};
 
 use super::{Loaded, Refusal, RefusalCode, RoomConfig, clock::heavily};
@@ -45,11 +45,13 @@ pub fn load(config: &RoomConfig, stored: Option<StoredPage>, now: Instant) -> Re
             log_bytes: 0,
             dirty_since: None,
             before: StateVector::new(),
+            ended: Arc::default(),
         });
     };
     if stored.record.deleted_at.is_some() {
         return Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted"));
     }
+    let ended = Arc::new(ended_clients(&stored)?);
     let log_rows = stored.log.len() as u64;
     let log_bytes: u64 = stored.log.iter().map(|row| row.data.len() as u64).sum();
     // What the log has beyond the snapshot was written lately; without such a log nothing is known about when.
@@ -69,6 +71,21 @@ pub fn load(config: &RoomConfig, stored: Option<StoredPage>, now: Instant) -> Re
         log_bytes,
         dirty_since: (log_rows > 0).then_some(now),
         before,
+        ended,
+    })
+}
+
+/// The clients of former generations of a stored page.
+///
+/// # Errors
+/// When what is stored of them makes no sense: nobody is let in then, because a copy of a former document would double the page.
+pub fn ended_clients(stored: &StoredPage) -> Result<EndedClients, Refusal> {
+    let Some(ended) = &stored.ended_clients else {
+        return Ok(EndedClients::new());
+    };
+    EndedClients::decode(ended).map_err(|error| {
+        tracing::error!(%error, "the clients of former generations of a page cannot be read; it is not opened");
+        Refusal::unavailable("the page cannot be loaded")
     })
 }
 

@@ -23,6 +23,8 @@ pub enum RefusalCode {
     PageDeleted,
     /// The page has another id now.
     PageRenamed,
+    /// The page has another document now, of which the client has no copy.
+    PageRebuilt,
     /// The room has as many members as it may have.
     RoomFull,
     /// Too much in too short a time.
@@ -54,6 +56,7 @@ impl RefusalCode {
             Self::ReadOnly => "read_only",
             Self::PageDeleted => "page_deleted",
             Self::PageRenamed => "page_renamed",
+            Self::PageRebuilt => "page_rebuilt",
             Self::RoomFull => "room_full",
             Self::RateLimited => "rate_limited",
             Self::TooLarge => "too_large",
@@ -81,6 +84,7 @@ impl RefusalCode {
             | Self::Forbidden
             | Self::ReadOnly
             | Self::PageDeleted
+            | Self::PageRebuilt
             | Self::TooLarge
             | Self::Malformed
             | Self::NotFound
@@ -143,6 +147,14 @@ impl Refusal {
                 "the page has another id now, connect again",
             )
         }
+    }
+
+    /// The page has another document now. What the client has is a copy of a former one: merged, everything would be there twice.
+    pub fn rebuilt() -> Self {
+        Self::new(
+            RefusalCode::PageRebuilt,
+            "the page was rebuilt: open it again without the copy that you have",
+        )
     }
 
     /// Bytes that make no sense.

@@ -67,7 +67,7 @@ pub trait AttendanceListener: Send + Sync {
 
 /// The rooms of this process. Cheap to clone.
 #[derive(Clone)]
-pub struct Registry(Arc<Shared>);
+pub struct Registry(pub(super) Arc<Shared>);
 
 /// Keeps a room from retiring while somebody is about to talk to it.
 struct Lease {

@@ -11,7 +11,7 @@ use crate::{
     support::{
         client::Client,
         http::{Answer, get_with, send},
-        replica::{insertion, text_of},
+        replica::{Replica, insertion, text_of},
         server::{ADMIN_TOKEN, TestServer},
         socket::Socket,
         token::token,
@@ -341,4 +341,92 @@ async fn rooms_of_pages_that_another_process_renamed_or_purged_end() {
     back.until_text("one").await;
     here.stop().await;
     there.stop().await;
+}
+
+#[tokio::test]
+async fn a_page_is_compacted_and_former_copies_of_it_are_refused() {
+    let server = locked(&[]).await;
+    let ada = token("ada", &json!({ "p": "edit" }));
+    let path = format!("/ws/p?token={ada}");
+    let mut client = Client::join_at(server.address, &path, 7).await;
+    for n in 0..20 {
+        client.write_durably(&format!("{n} ")).await;
+    }
+    let said = text(&server, "p").await;
+    let edit = |key: &'static str| {
+        let address = server.address;
+        async move {
+            let bearer = format!("Bearer {ADMIN_TOKEN}");
+            let headers = [("authorization", bearer.as_str()), ("idempotency-key", key)];
+            let body = json!([{ "op": "add", "path": "/meta/n", "value": key }]).to_string();
+            send(address, Method::POST, "/api/pages/p/edits", &headers, body.into()).await
+        }
+    };
+    assert_eq!(edit("once").await.status, 200);
+    let described = async || {
+        backend(&server, Method::GET, "/api/pages/p", Value::Null)
+            .await
+            .json()
+    };
+    let before = described().await;
+    assert_eq!(
+        code(&post(&server, "/api/pages/p/compact", &ada, "").await).0,
+        403
+    );
+    let never = post(&server, "/api/pages/never/compact", ADMIN_TOKEN, "").await;
+    assert_eq!(code(&never), (404, "not_found".to_owned()));
+
+    let compacted = post(&server, "/api/pages/p/compact", ADMIN_TOKEN, "").await;
+    assert_eq!(compacted.status, 200, "{}", compacted.text());
+    assert_eq!(client.closed().await.code, 1012);
+    let after = described().await;
+    assert_ne!(after["generation"], before["generation"]);
+    assert_eq!(after["weight"]["clients"], 1);
+    assert_eq!(text(&server, "p").await, said);
+
+    // By what it has, by what it writes, and by what it deletes.
+    let mut back = Client::join_as(Socket::open(server.address, &path).await, Replica::new(7)).await;
+    back.write("x").await;
+    assert_eq!(back.closed().await.code, 4410);
+    let mut old = Replica::new(7);
+    let update = old.write("old ");
+    let posted = post(&server, "/api/pages/p/updates", ADMIN_TOKEN, update).await;
+    assert_eq!(code(&posted), (410, "page_rebuilt".to_owned()));
+    let mut asks = Socket::open(server.address, &path).await;
+    asks.say(&[0, 0, 3, 1, 7, 1][..]).await;
+    assert_eq!(asks.closed().await.code, 4410);
+
+    // A request that was done before is not done again.
+    let value = json!([{ "op": "replace", "path": "/meta/n", "value": "changed" }]);
+    let changed = post(&server, "/api/pages/p/edits", ADMIN_TOKEN, value.to_string()).await;
+    assert_eq!(changed.status, 200, "{}", changed.text());
+    assert_eq!(edit("once").await.status, 200);
+    let content = backend(
+        &server,
+        Method::GET,
+        "/api/pages/p/content?format=json&field=meta",
+        Value::Null,
+    )
+    .await;
+    assert_eq!(content.json(), json!({ "n": "changed" }));
+
+    // Who has never had a copy goes on, also after the room was opened anew.
+    let mut fresh = Client::join_at(server.address, &path, 8).await;
+    fresh.until_text(&said).await;
+    fresh.write_durably("new ").await;
+    assert_eq!(
+        post(&server, "/api/pages/p/compact", ADMIN_TOKEN, "")
+            .await
+            .status,
+        200
+    );
+    let mut asks = Socket::open(server.address, &path).await;
+    asks.say(&[0, 0, 3, 1, 7, 1][..]).await;
+    assert_eq!(
+        asks.closed().await.code,
+        4410,
+        "those of all generations are known"
+    );
+    assert!(text(&server, "p").await.contains("new "));
+    server.stop().await;
 }

@@ -104,6 +104,7 @@ impl PageSession {
                     | RefusalCode::TokenRevoked
                     | RefusalCode::PageDeleted
                     | RefusalCode::PageRenamed
+                    | RefusalCode::PageRebuilt
                     | RefusalCode::RoomFull
                     | RefusalCode::RateLimited
                     | RefusalCode::TooLarge

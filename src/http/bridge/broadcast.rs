@@ -53,9 +53,10 @@ fn status(error: &BroadcastError) -> StatusCode {
         BroadcastError::Refused(refusal) => match refusal.code {
             RefusalCode::Malformed => StatusCode::BAD_REQUEST,
             RefusalCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            RefusalCode::NotFound | RefusalCode::PageDeleted | RefusalCode::PageRenamed => {
-                StatusCode::NOT_FOUND
-            }
+            RefusalCode::NotFound
+            | RefusalCode::PageDeleted
+            | RefusalCode::PageRenamed
+            | RefusalCode::PageRebuilt => StatusCode::NOT_FOUND,
             RefusalCode::Conflict => StatusCode::CONFLICT,
             RefusalCode::Unauthenticated
             | RefusalCode::TokenExpired

@@ -72,7 +72,7 @@ impl Author {
 
     /// Whether this was written before.
     pub(super) fn has_written(&self, now: &Now) -> bool {
-        self.has_key && now.known.get(self.client) > 0
+        self.has_key && now.has_client(self.client)
     }
 
     /// Puts an update into the page and gives the number under which it is stored; `None` when this has been written before.

@@ -18,10 +18,7 @@ use storage::{PageId, Seq};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
-use super::{
-    App, HttpError,
-    page_state::{View, view},
-};
+use super::{App, HttpError, page_state::view};
 use crate::rooms::Refusal;
 
 /// A document without anything in it.
@@ -116,6 +113,8 @@ fn mergeable(form: Form) -> Result<Format, Refusal> {
 struct Now {
     state: Bytes,
     known: crdt::StateVector,
+    /// The clients of former generations.
+    ended: std::sync::Arc<crdt::EndedClients>,
     /// The number and the tag of the state; `None` when there is no such page.
     tag: Option<(Seq, String)>,
 }
@@ -127,17 +126,24 @@ impl Now {
             Ok((document.encode()?, known))
         });
         Ok(match read.await? {
-            Some((View { value, seq, etag }, _)) => Self {
-                state: value.0,
-                known: value.1,
-                tag: Some((seq, etag)),
+            Some((view, _)) => Self {
+                state: view.value.0,
+                known: view.value.1,
+                ended: view.ended,
+                tag: Some((view.seq, view.etag)),
             },
             None => Self {
                 state: Bytes::from_static(NOTHING),
                 known: crdt::StateVector::new(),
+                ended: std::sync::Arc::default(),
                 tag: None,
             },
         })
+    }
+
+    /// Whether a client has written in the page, be it before it was rebuilt.
+    fn has_client(&self, client: crdt::ClientId) -> bool {
+        self.known.get(client) > 0 || self.ended.contains(client)
     }
 
     fn seq(&self) -> Seq {

@@ -26,8 +26,8 @@ use utoipa::{
 
 use self::refusals::Shared;
 use super::{
-    audit, bridge, changes, compare, content, error::Problem, health, life, page_state::unchanged, pages,
-    permissions, presence, query, restore, rooms, trash, users, versions, webhooks, y_sweet,
+    audit, bridge, changes, compact, compare, content, error::Problem, health, life, page_state::unchanged,
+    pages, permissions, presence, query, restore, rooms, trash, users, versions, webhooks, y_sweet,
 };
 
 #[derive(OpenApi)]
@@ -62,6 +62,7 @@ use super::{
         trash::restore,
         life::purge,
         life::duplicate,
+        compact::compact,
         life::rename,
         life::former_ids,
         life::free_former_id,

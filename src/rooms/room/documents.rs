@@ -76,6 +76,7 @@ impl Room {
         if update.is_empty() {
             return Ok(self.nothing_new());
         }
+        self.is_of_this_generation(&update)?;
         let Some(seat) = self.members.get(&member) else {
             return Ok(Outcome::Refused);
         };
@@ -126,6 +127,7 @@ impl Room {
             Update::parse(update, &self.config.gate)
                 .map_err(|error| Refusal::malformed(format!("update: {error}")))
                 .and_then(|update| {
+                    self.is_of_this_generation(&update)?;
                     // A backend may post what it has from anybody.
                     let arrival = match member {
                         Some(member) => self.arrival_of_post(member, &update)?,
@@ -150,7 +152,17 @@ impl Room {
         match condition {
             Condition::Always => true,
             Condition::First => self.position.seq() == 0 && self.is_stored(),
-            Condition::Without(client) => self.document.state_vector().get(client) == 0,
+            Condition::Without(client) => {
+                self.document.state_vector().get(client) == 0 && !self.ended.contains(client)
+            }
+        }
+    }
+
+    /// Refuses what was written into a former document of the page.
+    fn is_of_this_generation(&self, update: &Update) -> Result<(), Refusal> {
+        match self.ended.are_named_in(update) {
+            true => Err(Refusal::rebuilt()),
+            false => Ok(()),
         }
     }
 

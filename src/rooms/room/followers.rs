@@ -86,6 +86,9 @@ impl Room {
                 return self.close(now, member, refusal, effects);
             }
         };
+        if self.ended.knows_any_of(&has) {
+            return self.close(now, member, Refusal::rebuilt(), effects);
+        }
         match self.members.get_mut(&member).map(|seat| &mut seat.follower) {
             // It is answered when its queue has left, together with what it missed.
             Some(Follower::Behind(behind)) => *behind = common(behind, &has),

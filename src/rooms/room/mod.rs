@@ -45,7 +45,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crdt::{Awareness, Document, StateVector};
+use crdt::{Awareness, Document, EndedClients, StateVector};
 use storage::{Generation, PageId, Seq};
 
 pub use self::compaction::SnapshotPolicy;
@@ -106,6 +106,8 @@ pub struct Loaded {
     pub dirty_since: Option<Instant>,
     /// The state vector of the snapshot, if the log goes beyond one: what is in the log was written lately.
     pub before: StateVector,
+    /// The clients of former generations.
+    pub ended: Arc<EndedClients>,
 }
 
 /// One live page.
@@ -124,6 +126,8 @@ pub struct Room {
     position: Position,
     compaction: Compaction,
     life: Life,
+    /// Who names one of these clients has a copy of a former document of the page.
+    ended: Arc<EndedClients>,
 }
 
 impl Room {
@@ -141,6 +145,7 @@ impl Room {
             position: Position::new(page, loaded.generation, loaded.seq),
             answers: Answers::new(Recent::new(now, loaded.before)),
             life: Life::new(now),
+            ended: loaded.ended,
             document: loaded.document,
             config,
         }
@@ -169,6 +174,11 @@ impl Room {
     /// The document, for reading; everything admitted so far counts.
     pub fn document(&mut self) -> &mut Document {
         &mut self.document
+    }
+
+    /// The clients of former generations of the page.
+    pub fn ended_clients(&self) -> &Arc<EndedClients> {
+        &self.ended
     }
 
     /// Who is here, in the order of client ids.

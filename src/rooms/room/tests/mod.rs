@@ -49,7 +49,7 @@ enum Heard {
     Closed(RefusalCode),
 }
 
-use crdt::StateVector;
+use crdt::{EndedClients, StateVector};
 
 /// Somebody with a document of its own and a seat in the room.
 struct Person {
@@ -445,6 +445,7 @@ fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant) -> Loa
             log_rows: 0,
             log_bytes: 0,
             before: StateVector::default(),
+            ended: Arc::default(),
             dirty_since: None,
         };
     };
@@ -459,6 +460,10 @@ fn load(store: &Tables, page: &PageId, config: &RoomConfig, now: Instant) -> Loa
         log_rows,
         log_bytes,
         before: StateVector::default(),
+        ended: stored
+            .ended_clients
+            .map(|ended| Arc::new(EndedClients::decode(&ended).unwrap()))
+            .unwrap_or_default(),
         dirty_since: (log_rows > 0).then_some(now),
     }
 }
