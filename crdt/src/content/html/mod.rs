@@ -17,7 +17,7 @@ mod write;
 
 pub(crate) use read::parse;
 pub(crate) use safe::{leads_safely, shows_safely};
-pub(crate) use write::{write, write_safely};
+pub(crate) use write::{mark_safely, write, write_safely, write_safely_in_line};
 
 const NODE: &str = "data-node";
 const MARK: &str = "data-mark";
