@@ -95,6 +95,11 @@ pub(crate) fn is_block(name: &str) -> bool {
     BLOCK_NODES.contains(&name) || name == "taskList" || BLOCKS.contains(&name)
 }
 
+/// Whether a name is that of an element within a line.
+pub(crate) fn is_inline(name: &str) -> bool {
+    INLINE.contains(&name) || name.contains('-') && is_plain_name(name)
+}
+
 /// Names that an HTML parser gives back as they are.
 fn is_plain_name(name: &str) -> bool {
     let mut bytes = name.bytes();

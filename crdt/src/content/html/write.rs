@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::read::MENTION;
 use super::safe;
-use super::{ATTRIBUTES, BLOCKS, INLINE, MARK, MARKS, NODE, NUMBERS, is_block, is_plain_name};
+use super::{ATTRIBUTES, BLOCKS, MARK, MARKS, NODE, NUMBERS, is_block, is_inline, is_plain_name};
 use crate::content::nodes::{Marks, Node, Run, Unit, runs};
 use crate::content::prosemirror::plain_name;
 
@@ -315,10 +315,6 @@ fn write_node(out: &mut Out, node: &Node, parent: Option<&Node>) {
         _ => return other(out, node, parent),
     };
     element(out, tag, &[], attributes(), node);
-}
-
-fn is_inline(name: &str) -> bool {
-    INLINE.contains(&name) || name.contains('-') && is_plain_name(name)
 }
 
 fn element<'a>(

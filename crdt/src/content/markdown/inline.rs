@@ -275,7 +275,8 @@ fn signs(
     for (depth, (mark, end)) in new.iter().enumerate().rev() {
         let begins = |sign: Sign| {
             // Signs that are alike would be read as one longer sign, and one within another might end that.
-            let meets = closed.iter().flatten().any(|closed| closed.is_like(sign));
+            let is_parted = new.iter().take(depth).any(|(mark, _)| mark.sign.is_none());
+            let meets = !is_parted && closed.iter().flatten().any(|closed| closed.is_like(sign));
             let is_within = open
                 .iter()
                 .any(|open| open.sign.is_some_and(|open| open.is_like(sign)));
