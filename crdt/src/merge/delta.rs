@@ -85,17 +85,15 @@ fn read(transaction: &TransactionMut<'_>, text: &TextRef) -> Vec<Piece> {
 fn parse(content: &Value) -> Result<Vec<Piece>, MergeRefusal> {
     let malformed = |reason: &str| MergeRefusal::malformed(reason);
     let parsed;
-    let content = match content {
-        Value::String(json) => {
-            parsed =
-                serde_json::from_str(json).map_err(|error| MergeRefusal::malformed(error.to_string()))?;
-            &parsed
-        }
-        content => content,
-    };
-    let ops = match content {
-        Value::Object(delta) => delta.get("ops"),
-        content => Some(content),
+    let mut content = content;
+    if let Value::String(json) = content {
+        parsed = serde_json::from_str(json).map_err(|error| MergeRefusal::malformed(error.to_string()))?;
+        content = &parsed;
+    }
+    let ops = if content.is_object() {
+        content.get("ops")
+    } else {
+        Some(content)
     };
     let ops = ops
         .and_then(Value::as_array)

@@ -96,8 +96,9 @@ impl Format {
                     false => Err(MergeRefusal::other_schema(!is_blocks)),
                 }
             }
-            (_, Schema::Blocks) => Ok(blocknote::blocks(&units)),
-            (_, Schema::Plain) => Ok(blocknote::plain(&units)),
+            (_, Schema::Blocks) if !blocknote::is_in(&units) => Ok(blocknote::blocks(&units).into_owned()),
+            (_, Schema::Plain) if blocknote::is_in(&units) => Ok(blocknote::plain(&units).into_owned()),
+            (_, Schema::Blocks | Schema::Plain) => Ok(units),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Pages of BlockNote's blocks: read and saved in every form, they stay what BlockNote reads.
 
+use pageroom_crdt::testing::Random;
 use pageroom_crdt::{ClientId, Form, Format, MergeError, MergeRefusal, Save, SmallEdit};
 use serde_json::{Value, json};
 
@@ -150,12 +151,18 @@ fn blocks_come_back_from_every_form() {
     assert_eq!(held[9]["content"]["columnWidths"], json!([100, null]));
     assert_eq!(held[9]["content"]["headerRows"], 1);
     assert_eq!(held[9]["content"]["headerCols"], Value::Null);
-    for (form, format) in [
-        (Form::Blocknote, Format::Blocknote),
-        (Form::Prosemirror, Format::Prosemirror),
-        (Form::Html, Format::Html),
-        (Form::Markdown, Format::Markdown),
+    for (form, format, is_json) in [
+        (Form::Blocknote, Format::Blocknote, true),
+        (Form::Prosemirror, Format::Prosemirror, true),
+        (Form::Html, Format::Html, false),
+        (Form::Markdown, Format::Markdown, false),
     ] {
+        let shown = read(&mut page, form);
+        let content = if is_json {
+            serde_json::from_str(&shown).unwrap()
+        } else {
+            json!(shown)
+        };
         // Saved as it was read, nothing changes.
         let shown = read(&mut page, form);
         let content = match format {
@@ -170,42 +177,32 @@ fn blocks_come_back_from_every_form() {
         let merged = page.view().merge_shown(ClientId(79), again).unwrap();
         assert!(merged.update.is_empty(), "{form:?}");
         // A page of its own: only those two know the ids, and Markdown does not know how it looks.
-        let mut other = match format {
-            Format::Html | Format::Markdown => {
-                let mut other = page_of(&json!([{ "id": "z", "type": "paragraph" }]));
-                let read_there = json!(read(&mut other, form));
-                put(&mut other, format, read_there, content);
-                other
-            }
-            _ => {
-                let mut other = Page::new();
-                other.save(&Save {
-                    field: Some(FIELD.to_owned()),
-                    ..save(content, format)
-                });
-                other
-            }
-        };
-        let now = blocks(&mut other);
-        match format {
-            Format::Blocknote | Format::Prosemirror => assert_eq!(now, held, "{format:?}"),
-            _ => {
-                let known = held
-                    .as_array()
-                    .unwrap()
-                    .iter()
-                    .map(|block| match block["type"].as_str() {
-                        Some("video") if format == Format::Markdown => json!(["paragraph", "", []]),
-                        _ => texts(&json!([block]))[0].clone(),
-                    });
-                let mut known: Vec<_> = known.collect();
-                let mut texts: Vec<_> = texts(&now).as_array().unwrap().clone();
-                // The paragraph that was there has what comes first without any text in it.
-                known.retain(|block| block != &json!(["paragraph", "", []]));
-                texts.retain(|block| block != &json!(["paragraph", "", []]));
-                assert_eq!(texts, known, "{format:?}");
-            }
+        if is_json {
+            let mut other = Page::new();
+            other.save(&Save {
+                field: Some(FIELD.to_owned()),
+                ..save(content, format)
+            });
+            assert_eq!(blocks(&mut other), held, "{format:?}");
+            continue;
         }
+        let mut other = page_of(&json!([{ "id": "z", "type": "paragraph" }]));
+        let read_there = json!(read(&mut other, form));
+        put(&mut other, format, read_there, content);
+        // A link to a film is only a link there.
+        let known = held
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|block| match block["type"].as_str() {
+                Some("video") if format == Format::Markdown => json!(["paragraph", "", []]),
+                _ => texts(&json!([block]))[0].clone(),
+            });
+        let is_said = |block: &Value| *block != json!(["paragraph", "", []]);
+        let known: Vec<_> = known.filter(is_said).collect();
+        let mut now = texts(&blocks(&mut other)).as_array().unwrap().clone();
+        now.retain(is_said);
+        assert_eq!(now, known, "{format:?}");
     }
 }
 
@@ -510,5 +507,114 @@ fn what_is_no_list_of_blocks_is_refused() {
             matches!(refused, Err(MergeError::Refused(MergeRefusal::Malformed { .. }))),
             "{content}: {refused:?}"
         );
+    }
+}
+
+/// Blocks at their ways through the tree, in its order.
+fn ways(blocks: &Value, way: &[usize], found: &mut Vec<Vec<usize>>) {
+    for (at, block) in blocks.as_array().unwrap().iter().enumerate() {
+        let way: Vec<_> = way.iter().copied().chain([at]).collect();
+        ways(&block["children"], &way, found);
+        found.push(way);
+    }
+}
+
+/// The list in which a block is.
+fn list<'a>(blocks: &'a mut Value, way: &[usize]) -> &'a mut Vec<Value> {
+    let (_, above) = way.split_last().unwrap();
+    let list = above
+        .iter()
+        .fold(blocks, |blocks, at| &mut blocks[*at]["children"]);
+    list.as_array_mut().unwrap()
+}
+
+const KINDS: [&str; 6] = [
+    "paragraph",
+    "heading",
+    "bulletListItem",
+    "checkListItem",
+    "quote",
+    "codeBlock",
+];
+
+/// What an author makes of blocks, and the words that it puts in. Blocks with its own words stay.
+fn author(name: &str, base: &Value, random: &mut Random) -> (Value, Vec<String>) {
+    let (mut blocks, mut words) = (base.clone(), Vec::new());
+    for number in 0..1 + random.below(5) {
+        let mut found = Vec::new();
+        ways(&blocks, &[], &mut found);
+        let way = random.pick(&found).clone();
+        let at = *way.last().unwrap();
+        let word = format!("{name}{number}");
+        match random.below(5) {
+            0 => {
+                let kind = random.pick(&KINDS);
+                list(&mut blocks, &way).insert(at, block(&word, kind, &word, json!([])));
+                words.push(word);
+            }
+            1 => {
+                let children = list(&mut blocks, &way)[at]["children"].as_array_mut().unwrap();
+                children.push(block(&word, "paragraph", &word, json!([])));
+                words.push(word);
+            }
+            2 => {
+                let one = &mut list(&mut blocks, &way)[at];
+                let text = format!("{word} {}", one["content"][0]["text"].as_str().unwrap());
+                one["content"] = json!([{ "type": "text", "text": text, "styles": {} }]);
+                words.push(word);
+            }
+            3 if found.len() > 3 && !list(&mut blocks, &way)[at].to_string().contains(name) => {
+                list(&mut blocks, &way).remove(at);
+            }
+            _ => list(&mut blocks, &way)[at]["type"] = json!(random.pick(&KINDS)),
+        }
+    }
+    (blocks, words)
+}
+
+#[test]
+fn whatever_two_do_to_blocks_is_a_document_with_the_words_of_both() {
+    for seed in 0..400 {
+        let mut random = Random::new(seed);
+        let word = |index: u32| format!("{0}x{0}y{0}", char::from(b'a' + index as u8));
+        let leaf = |index: u32, children: Value| {
+            block(
+                &word(index),
+                KINDS[index as usize % 5],
+                &format!("{} of the base", word(index)),
+                children,
+            )
+        };
+        let base = json!([
+            leaf(
+                0,
+                json!([leaf(1, json!([leaf(2, json!([]))])), leaf(3, json!([]))])
+            ),
+            leaf(4, json!([])),
+            leaf(5, json!([leaf(6, json!([]))])),
+            leaf(7, json!([])),
+        ]);
+        let mut page = page_of(&base);
+        let read_by_both = blocks(&mut page);
+        let (adas, ada) = author("ADA", &base, &mut random);
+        let (bobs, bob) = author("BOB", &base, &mut random);
+        for theirs in [&adas, &bobs] {
+            put(&mut page, Format::Blocknote, read_by_both.clone(), theirs.clone());
+        }
+        let now = blocks(&mut page);
+        let text = texts(&now).to_string();
+        for word in ada.iter().chain(&bob) {
+            let count = text
+                .split(|letter: char| !letter.is_alphanumeric())
+                .filter(|found| found == word)
+                .count();
+            assert_eq!(
+                count,
+                1,
+                "{word} of {seed}: {text}\n{}\n{}",
+                texts(&adas),
+                texts(&bobs)
+            );
+        }
     }
 }

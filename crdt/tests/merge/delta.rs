@@ -188,7 +188,7 @@ fn base_words() -> Vec<Word> {
         let formats = FORMATS
             .into_iter()
             .enumerate()
-            .filter(|(at, _)| index % (at + 3) == 0);
+            .filter(|(at, _)| index.is_multiple_of(at + 3));
         Word {
             text,
             formats: formats.map(|(_, name)| name).collect(),
@@ -286,16 +286,13 @@ fn formats_of(delta: &Value, word: &str) -> Vec<BTreeSet<String>> {
             .flatten()
             .map(|(name, _)| name.clone())
             .collect();
-        match &op["insert"] {
-            Value::String(text) => {
-                characters.extend(text.chars().map(|character| (character, formats.clone())))
-            }
-            embed => {
-                characters.push(('\u{fffc}', formats.clone()));
-                if embed["image"] == word {
-                    found.push(formats);
-                }
-            }
+        if let Some(text) = op["insert"].as_str() {
+            characters.extend(text.chars().map(|character| (character, formats.clone())));
+            continue;
+        }
+        characters.push(('\u{fffc}', formats.clone()));
+        if op["insert"]["image"] == word {
+            found.push(formats);
         }
     }
     let text: String = characters.iter().map(|(character, _)| *character).collect();

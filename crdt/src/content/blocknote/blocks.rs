@@ -1,5 +1,6 @@
 //! A document of other forms as BlockNote's blocks. What BlockNote has no block for is what is in it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -11,13 +12,13 @@ use crate::content::html;
 use crate::content::nodes::{Node, Unit};
 
 /// The document as BlockNote has it; one that is so already as it is.
-pub(crate) fn blocks(units: &[Unit]) -> Vec<Unit> {
+pub(crate) fn blocks(units: &[Unit]) -> Cow<'_, [Unit]> {
     if super::is_in(units) {
-        return units.to_vec();
+        return Cow::Borrowed(units);
     }
     let mut blocks = Blocks::default();
     blocks.read(units);
-    grouped(blocks.done).into_iter().collect()
+    Cow::Owned(grouped(blocks.done).into_iter().collect())
 }
 
 #[derive(Default)]
@@ -340,7 +341,7 @@ fn push_lines(out: &mut Vec<Unit>, units: &[Unit]) {
                 }
                 push_lines(out, &node.children);
             }
-            unit => out.push(unit.clone()),
+            Unit::Character(..) | Unit::Node(_) | Unit::Other => out.push(unit.clone()),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A document of BlockNote's as other forms have it: lists are made of the items that stand next to each other, and what is in a block that is
 //! none of a list follows it in a section of its own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde_json::{Value, json};
 
@@ -34,15 +36,18 @@ pub(super) const LISTS: [(&str, &str, &str); 3] = [
 ];
 
 /// The document as other forms have it; another one as it is.
-pub(crate) fn plain(units: &[Unit]) -> Vec<Unit> {
+pub(crate) fn plain(units: &[Unit]) -> Cow<'_, [Unit]> {
+    if !super::is_in(units) {
+        return Cow::Borrowed(units);
+    }
     let mut out = Vec::new();
     for unit in units {
         match unit {
             Unit::Node(node) if node.name == GROUP => out.extend(plain_group(&node.children)),
-            unit => out.push(unit.clone()),
+            Unit::Character(..) | Unit::Node(_) | Unit::Other => out.push(unit.clone()),
         }
     }
-    out
+    Cow::Owned(out)
 }
 
 /// A list that goes on.
@@ -201,7 +206,7 @@ fn plain_content(own: &Node) -> Unit {
                 .find(|shown| !shown.is_empty())
                 .unwrap_or_default();
             let link = json!({ "href": text("url"), "data-type": name });
-            let marks = std::rc::Rc::new(BTreeMap::from([("link".to_owned(), link)]));
+            let marks = Rc::new(BTreeMap::from([("link".to_owned(), link)]));
             let shown = shown
                 .chars()
                 .map(|character| Unit::Character(character, marks.clone()));
@@ -222,11 +227,11 @@ fn plain_row(row: &Unit) -> Unit {
     let Unit::Node(row) = row else {
         return row.clone();
     };
-    let cells = row.children.iter().map(|cell| match cell {
+    let cells = row.children.iter().map(|unit| match unit {
         Unit::Node(cell) => {
             let lines = cell.children.iter().map(|line_of| match line_of {
                 Unit::Node(own) if own.name == TABLE_LINE => line("paragraph", BTreeMap::new(), own),
-                unit => unit.clone(),
+                Unit::Character(..) | Unit::Node(_) | Unit::Other => line_of.clone(),
             });
             let mut attributes = looks(cell);
             for name in ["colspan", "rowspan"] {
@@ -235,7 +240,7 @@ fn plain_row(row: &Unit) -> Unit {
             }
             Unit::Node(Node::new(cell.name.as_str(), attributes, lines.collect()))
         }
-        unit => unit.clone(),
+        Unit::Character(..) | Unit::Other => unit.clone(),
     });
     Unit::Node(Node::new(row.name.as_str(), BTreeMap::new(), cells.collect()))
 }

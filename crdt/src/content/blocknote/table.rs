@@ -131,12 +131,15 @@ fn read_cell(
     column: usize,
     depth: usize,
 ) -> Result<Node, &'static str> {
-    let (content, properties) = match cell {
-        Value::Object(cell) if cell.get("type").is_some_and(|kind| kind == "tableCell") => (
+    let of_cell = cell
+        .as_object()
+        .filter(|cell| cell.get("type").is_some_and(|kind| kind == "tableCell"));
+    let (content, properties) = match of_cell {
+        Some(cell) => (
             cell.get("content").unwrap_or(&Value::Null),
             inline::properties(cell.get("props"))?,
         ),
-        content => (content, BTreeMap::new()),
+        None => (cell, BTreeMap::new()),
     };
     let line = inline::read(content, false, depth + 1)?;
     let mut attributes = with_defaults(name, properties);
