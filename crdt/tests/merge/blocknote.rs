@@ -164,11 +164,6 @@ fn blocks_come_back_from_every_form() {
             json!(shown)
         };
         // Saved as it was read, nothing changes.
-        let shown = read(&mut page, form);
-        let content = match format {
-            Format::Blocknote | Format::Prosemirror => serde_json::from_str(&shown).unwrap(),
-            _ => json!(shown),
-        };
         let again = Save {
             field: Some(FIELD.to_owned()),
             had_current: true,
