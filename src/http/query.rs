@@ -362,7 +362,7 @@ async fn tell(
                 let json = json.map_err(|_| Refusal::unavailable("the page cannot be read just now"))?;
                 line.json = Some(json);
             }
-            Form::Text | Form::Html | Form::Markdown | Form::Prosemirror | Form::Delta => {
+            Form::Text | Form::Html | Form::Markdown | Form::Prosemirror | Form::Blocknote | Form::Delta => {
                 line.text = Some(content);
             }
         }

@@ -26,8 +26,8 @@ pub(crate) fn write(transaction: &impl ReadTxn, text: BranchPtr) -> Value {
     json!({ "ops": ops.collect::<Vec<_>>() })
 }
 
-/// Nesting is bounded by the gate, so this may recurse.
-fn inserted(transaction: &impl ReadTxn, inserted: Out) -> Value {
+/// What one piece of a text is. Nesting is bounded by the gate, so this may recurse.
+pub(crate) fn inserted(transaction: &impl ReadTxn, inserted: Out) -> Value {
     let nested = |name: Option<&str>, attributes: Object<String, Value>, branch: BranchPtr| {
         let mut out = Object::new();
         if let Some(name) = name {

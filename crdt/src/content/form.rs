@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::nodes::{self, Unit};
-use super::{FieldType, delta, html, lines, markdown, prosemirror, root};
+use super::{FieldType, blocknote, delta, html, lines, markdown, prosemirror, root};
 use crate::merge::{MergeError, MergeRefusal};
 use crate::view::View;
 
@@ -22,6 +22,8 @@ pub enum Form {
     Markdown,
     /// The JSON of a ProseMirror document.
     Prosemirror,
+    /// The blocks of a BlockNote document, as a list.
+    Blocknote,
     /// The operations of a Quill document, `{"ops": […]}`.
     Delta,
 }
@@ -36,7 +38,7 @@ impl View {
         match form {
             Form::Json => return Ok(self.json(field)?.map(|json| json.to_string())),
             Form::Text => return Ok(self.text(field)?),
-            Form::Html | Form::Markdown | Form::Prosemirror | Form::Delta => {}
+            Form::Html | Form::Markdown | Form::Prosemirror | Form::Blocknote | Form::Delta => {}
         }
         let Some((field, kind)) = self.rich_field(field)? else {
             return Ok(None);
@@ -50,8 +52,9 @@ impl View {
                 }
             };
             Some(match form {
-                Form::Html => html::write_safely(&units()),
-                Form::Markdown => markdown::write(&units()),
+                Form::Html => html::write_safely(&blocknote::plain(&units())),
+                Form::Markdown => markdown::write(&blocknote::plain(&units())),
+                Form::Blocknote => blocknote::write(&blocknote::blocks(&units())).to_string(),
                 Form::Delta => delta::write(transaction, root).to_string(),
                 Form::Json | Form::Text | Form::Prosemirror => document(&units()).to_string(),
             })

@@ -1,6 +1,7 @@
 //! Readable views of a document: its root types, as JSON and as plain text.
 
-mod delta;
+pub(crate) mod blocknote;
+pub(crate) mod delta;
 mod form;
 pub(crate) mod html;
 mod lines;

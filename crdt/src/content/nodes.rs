@@ -178,7 +178,8 @@ pub(crate) fn read_text(transaction: &impl ReadTxn, text: &XmlTextRef) -> Vec<Un
     units
 }
 
-pub(super) fn marks<T>(piece: &Diff<T>) -> Marks {
+/// The formats of a piece of text by their names.
+pub(crate) fn marks<T>(piece: &Diff<T>) -> Marks {
     let attributes = piece.attributes.iter().flat_map(|attributes| attributes.iter());
     let marks = attributes.map(|(name, value)| (name.to_string(), json(value)));
     Rc::new(marks.collect())

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::base::words;
 use super::diff::{Atom, Hunk, common_ends, difference};
+use crate::content::blocknote;
 use crate::content::nodes::{Node, Unit};
 
 /// Nodes of two versions are the same one when at least so many hundredths of what is in them are in both.
@@ -19,6 +20,9 @@ const MAX_PAIRS: usize = 10_000;
 
 /// What a letter in common weighs. All that tells nodes with the same words apart is less than one.
 const LETTER: usize = 16;
+
+/// What the same id weighs: more than all letters of a large block.
+const SAME_BLOCK: usize = 1 << 20;
 
 /// What is taken for the same node where nothing in it says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +138,11 @@ impl Told<'_> {
         if self.node.name != other.node.name {
             return 0;
         }
+        if self.node.name == blocknote::CONTAINER
+            && let Some(score) = self.block(other)
+        {
+            return score;
+        }
         if self.node.fingerprint == other.node.fingerprint {
             return LETTER * self.letters + LETTER - 1;
         }
@@ -155,6 +164,21 @@ impl Told<'_> {
                     (_, Doubt::Different) => 0,
                 }
             }
+        }
+    }
+
+    /// The same of BlockNote's blocks, as far as their ids and kinds tell.
+    fn block(&self, other: &Self) -> Option<usize> {
+        let content = |told: &Self| blocknote::content(told.node).map(|content| content.name.clone());
+        if let (Some(own), Some(others)) = (content(self), content(other))
+            && !blocknote::is_alike(&own, &others)
+        {
+            return Some(0);
+        }
+        match (self.node.attributes.get("id"), other.node.attributes.get("id")) {
+            (Some(own), Some(others)) if own == others => Some(SAME_BLOCK),
+            (Some(_), Some(_)) => Some(0),
+            (Some(_), None) | (None, Some(_)) | (None, None) => None,
         }
     }
 

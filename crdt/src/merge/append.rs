@@ -6,7 +6,7 @@ use yrs::{GetString, WriteTxn};
 
 use super::{Format, MergeError, MergeRefusal, Merged, Outcome, text, tree};
 use crate::content::nodes::{self, Unit};
-use crate::content::{FieldType, markdown, prosemirror, xml};
+use crate::content::{FieldType, blocknote, markdown, prosemirror, xml};
 use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
 
@@ -43,7 +43,12 @@ impl View {
             (None, field) => {
                 let kind = match append.format {
                     Format::Text => FieldType::Text,
-                    Format::Html | Format::Markdown | Format::Prosemirror | Format::Json => FieldType::Xml,
+                    Format::Html
+                    | Format::Markdown
+                    | Format::Prosemirror
+                    | Format::Blocknote
+                    | Format::Delta
+                    | Format::Json => FieldType::Xml,
                 };
                 (
                     field
@@ -88,16 +93,31 @@ impl View {
         let parsed = |text: &str| -> Result<Vec<Unit>, MergeRefusal> {
             match append.format {
                 Format::Text => Ok(markdown::paragraphs(text)),
-                Format::Html | Format::Markdown | Format::Prosemirror | Format::Json => {
-                    markdown::parse(text).map_err(MergeRefusal::malformed)
-                }
+                Format::Html
+                | Format::Markdown
+                | Format::Prosemirror
+                | Format::Blocknote
+                | Format::Delta
+                | Format::Json => markdown::parse(text).map_err(MergeRefusal::malformed),
             }
         };
         let (before, now) = (parsed(&append.before)?, parsed(&append.now)?);
         self.edit(client, |transaction| {
             let fragment = transaction.get_or_insert_xml_fragment(&*field);
-            let parent = xml::branch(&fragment);
-            let current = nodes::read(transaction, parent);
+            let root = xml::branch(&fragment);
+            let mut parent = root;
+            let mut current = nodes::read(transaction, root);
+            let (mut before, mut now) = (before, now);
+            // Blocks of BlockNote's go to the end of the group that they are in.
+            if let Some(group) = blocknote::group(&current).cloned() {
+                let blocks = |units: &[Unit]| match blocknote::group(&blocknote::blocks(units)) {
+                    Some(group) => group.children.clone(),
+                    None => Vec::new(),
+                };
+                (before, now) = (blocks(&before), blocks(&now));
+                parent = group.live.as_ref().map_or(root, xml::branch);
+                current = group.children;
+            }
             let anchor = match &append.anchor {
                 Some(anchor) => prosemirror::parse(anchor).map_err(MergeRefusal::malformed)?,
                 None => current

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use serde_json::Value;
-use yrs::branch::BranchPtr;
+use yrs::branch::{BranchID, BranchPtr};
 use yrs::types::Delta;
 use yrs::{
     Any, In, Out, Text, TextRef, TransactionMut, Xml, XmlElementPrelim, XmlElementRef, XmlFragment,
@@ -15,7 +15,7 @@ use super::is_same;
 use super::marks::format_text;
 use super::things::any;
 use crate::content::nodes::{Marks, Node, Unit, is_text, read_text};
-use crate::content::xml;
+use crate::content::{blocknote, xml};
 
 /// A change of the units in a root type or an element. Places are those before any change.
 #[derive(Debug)]
@@ -371,6 +371,12 @@ fn write_children(transaction: &mut TransactionMut<'_>, parent: BranchPtr, place
 fn write_node(transaction: &mut TransactionMut<'_>, element: &XmlElementRef, node: &Node) {
     for (name, value) in &node.attributes {
         element.insert_attribute(transaction, name.as_str(), any(value));
+    }
+    if node.name == blocknote::CONTAINER && !node.attributes.contains_key("id") {
+        // Its place in the document is its own, so a block that comes without an id has one that no other has.
+        if let BranchID::Nested(id) = xml::branch(element).id() {
+            element.insert_attribute(transaction, "id", format!("{}-{}", id.client, id.clock));
+        }
     }
     if !node.children.is_empty() {
         write_children(transaction, xml::branch(element), 0, &node.children);

@@ -21,16 +21,47 @@ struct Format {
     value: Option<Value>,
 }
 
-/// Gives the characters of a text their marks: in one walk for all marks that do not overlap, and in the same order each time.
+/// A character, or what stands in the place of one, with the formats that it has and is to have.
+pub(super) struct Cell<'a> {
+    /// How many units of UTF-16 it takes.
+    pub(super) width: u32,
+    pub(super) now: &'a Marks,
+    pub(super) target: &'a Marks,
+}
+
+impl Cell<'_> {
+    fn is_like(&self, other: &Self) -> bool {
+        let is_same = |one: &Marks, other: &Marks| Rc::ptr_eq(one, other) || one == other;
+        is_same(self.now, other.now) && is_same(self.target, other.target)
+    }
+}
+
+/// Gives the characters of a text their marks.
 pub(super) fn format_text(transaction: &mut TransactionMut<'_>, text: &XmlTextRef, target: &[Unit]) {
     let now = read_text(transaction, text);
+    let nothing = Marks::default();
+    let cells: Vec<_> = (now.iter().zip(target))
+        .map(|(unit, target)| {
+            let (now, target) = match (unit, target) {
+                (Unit::Character(_, now), Unit::Character(_, target)) => (now, target),
+                _ => (&nothing, &nothing),
+            };
+            let width = width(std::slice::from_ref(unit));
+            Cell { width, now, target }
+        })
+        .collect();
+    set_formats(transaction, &TextRef::from(xml::branch(text)), &cells);
+}
+
+/// Gives what is in a text its formats: in one walk for all that do not overlap, and in the same order each time.
+pub(super) fn set_formats(transaction: &mut TransactionMut<'_>, text: &TextRef, cells: &[Cell<'_>]) {
     let mut walks: Vec<(u32, Vec<Delta<In>>)> = Vec::new();
     for Format {
         start,
         name,
         end,
         value,
-    } in formats(&now, target)
+    } in formats(cells)
     {
         let walk = match walks.iter().position(|(at, _)| *at <= start) {
             Some(walk) => walk,
@@ -48,34 +79,21 @@ pub(super) fn format_text(transaction: &mut TransactionMut<'_>, text: &XmlTextRe
         }
     }
     for (_, walk) in walks {
-        TextRef::from(xml::branch(text)).apply_delta(transaction, walk);
+        text.apply_delta(transaction, walk);
     }
 }
 
-/// What is to be changed about the marks of a text, in its order.
-fn formats(now: &[Unit], target: &[Unit]) -> Vec<Format> {
-    let is_same = |one: &Marks, other: &Marks| Rc::ptr_eq(one, other) || one == other;
-    let pairs: Vec<(&Unit, &Unit)> = now.iter().zip(target).collect();
-    let runs = pairs.chunk_by(
-        |(one_now, one), (other_now, other)| match (one_now, one, other_now, other) {
-            (Unit::Character(_, a), Unit::Character(_, b), Unit::Character(_, c), Unit::Character(_, d)) => {
-                is_same(a, c) && is_same(b, d)
-            }
-            _ => false,
-        },
-    );
+/// What is to be changed about the formats of a text, in its order.
+fn formats(cells: &[Cell<'_>]) -> Vec<Format> {
     let (mut place, mut formats) = (0, Vec::new());
     let mut open: BTreeMap<&str, Format> = BTreeMap::new();
-    for run in runs {
+    for run in cells.chunk_by(Cell::is_like) {
         let start = place;
-        place += run
-            .iter()
-            .map(|(_, unit)| width(std::slice::from_ref(*unit)))
-            .sum::<u32>();
-        let Some((Unit::Character(_, now), Unit::Character(_, target))) = run.first() else {
+        place += run.iter().map(|cell| cell.width).sum::<u32>();
+        let Some(Cell { now, target, .. }) = run.first() else {
             continue;
         };
-        if is_same(now, target) {
+        if now == target {
             continue;
         }
         let names: BTreeSet<&String> = now.keys().chain(target.keys()).collect();

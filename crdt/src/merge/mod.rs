@@ -16,7 +16,9 @@
 mod alike;
 mod append;
 mod base;
+mod blocks;
 mod carry;
+mod delta;
 mod diff;
 mod edits;
 mod format;
@@ -45,7 +47,7 @@ pub use append::Append;
 pub use base::{Candidate, Nearest, nearest};
 pub use edits::SmallEdit;
 pub use format::Format;
-use format::string;
+use format::{Schema, string};
 pub use json::{COMPONENT_FIELD, ComponentChange};
 pub use nearness::nearest_object;
 pub use refusal::{MergeError, MergeRefusal};
@@ -53,7 +55,7 @@ pub use shown::thing_in;
 pub use things::{ORDER, thing_id};
 
 use crate::content::nodes;
-use crate::content::{self, FieldType, Form, xml};
+use crate::content::{self, FieldType, Form, blocknote, xml};
 use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
 use things::is_same;
@@ -113,7 +115,8 @@ impl View {
         let (field, format) = self.target(save)?;
         self.edit(client, |transaction| match format {
             Format::Text => merge_text(transaction, field, save),
-            Format::Html | Format::Markdown | Format::Prosemirror => {
+            Format::Delta => delta::merge(transaction, field, save),
+            Format::Html | Format::Markdown | Format::Prosemirror | Format::Blocknote => {
                 merge_nodes(transaction, field, format, save)
             }
             Format::Json => Err(MergeRefusal::malformed("an object is saved by its properties").into()),
@@ -142,7 +145,8 @@ impl View {
         let form = match save.format {
             Some(Format::Html) => Some(Form::Html),
             Some(Format::Markdown) => Some(Form::Markdown),
-            Some(Format::Text | Format::Prosemirror | Format::Json) | None => None,
+            Some(Format::Text | Format::Prosemirror | Format::Blocknote | Format::Delta | Format::Json)
+            | None => None,
         };
         if let (true, Some(form)) = (save.had_current, form) {
             let current = self.shown(form, save.field.as_deref())?;
@@ -175,10 +179,18 @@ impl View {
         match format {
             Format::Text => Ok(self.text(Some(field))?.map(Value::String)),
             Format::Json => self.json(Some(field)),
-            Format::Html | Format::Markdown | Format::Prosemirror => self.read(field, |transaction| {
-                let parent = content::root(transaction, field)?;
-                Some(format.written(&nodes::read(transaction, parent)))
+            Format::Delta => self.read(field, |transaction| {
+                Some(content::delta::write(
+                    transaction,
+                    content::root(transaction, field)?,
+                ))
             }),
+            Format::Html | Format::Markdown | Format::Prosemirror | Format::Blocknote => {
+                self.read(field, |transaction| {
+                    let parent = content::root(transaction, field)?;
+                    Some(format.written(&nodes::read(transaction, parent)))
+                })
+            }
         }
     }
 
@@ -262,8 +274,10 @@ impl View {
                     None => save.default_format,
                 };
                 let is_other = match format {
-                    Format::Text => nodes && !text,
-                    Format::Html | Format::Markdown | Format::Prosemirror => text && !nodes,
+                    Format::Text | Format::Delta => nodes && !text,
+                    Format::Html | Format::Markdown | Format::Prosemirror | Format::Blocknote => {
+                        text && !nodes
+                    }
                     Format::Json => false,
                 };
                 if is_other {
@@ -298,7 +312,7 @@ impl View {
 fn format_of(kind: FieldType, default: Format) -> Format {
     match kind {
         FieldType::Text => Format::Text,
-        FieldType::Xml if matches!(default, Format::Text | Format::Json) => Format::Html,
+        FieldType::Xml if matches!(default, Format::Text | Format::Json | Format::Delta) => Format::Html,
         FieldType::Xml | FieldType::Map | FieldType::Array | FieldType::Unknown => default,
     }
 }
@@ -431,23 +445,30 @@ fn merge_nodes(
     let fragment = transaction.get_or_insert_xml_fragment(&*field);
     let parent = xml::branch(&fragment);
     let current = nodes::read(transaction, parent);
+    let schema = Schema::of(&current, format, &save.content);
     let now = format.written(&current);
     let base = Base::of(save, &shown(&now));
-    let saved = format.parsed(&save.content)?;
+    let mut saved = format.parsed(&save.content, schema)?;
+    if schema == Schema::Blocks && saved.is_empty() {
+        saved = vec![blocknote::group_of(vec![blocknote::empty_block()])];
+    }
     // What the page holds, as the author can have seen it.
-    let begun_with = format.parsed(base.candidate.map_or(&now, |(_, content)| content))?;
+    let begun_with = format.parsed(base.candidate.map_or(&now, |(_, content)| content), schema)?;
     let mut merge = tree::Merge {
         transaction,
         deletes: base.is_certain,
         failed: false,
     };
-    merge.children(parent, &begun_with, &current, &saved);
+    match schema {
+        Schema::Plain => merge.children(parent, &begun_with, &current, &saved),
+        Schema::Blocks => merge.group(parent, &begun_with, &current, &saved),
+    }
     if merge.failed {
         return Err(ViewError::Field { name: field }.into());
     }
     let content = format.written(&nodes::read(transaction, parent));
     Ok(Outcome {
-        differs: content != format.written(&saved),
+        differs: !format.is_same(&content, &format.written(&saved)),
         content,
         field,
         format,

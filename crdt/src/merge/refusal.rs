@@ -63,6 +63,18 @@ impl MergeRefusal {
         }
     }
 
+    /// A save of nodes that are none of those that the page is made of.
+    pub(super) fn other_schema(holds_blocks: bool) -> Self {
+        let held = if holds_blocks {
+            "blocks of BlockNote"
+        } else {
+            "rich text that is none of BlockNote's"
+        };
+        Self::Conflict {
+            held: held.to_owned(),
+        }
+    }
+
     pub(super) fn edit(reason: impl Into<String>) -> Self {
         Self::Edit {
             reason: reason.into(),

@@ -7,6 +7,7 @@ use yrs::TransactionMut;
 use yrs::branch::BranchPtr;
 
 use super::alike::{Doubt, as_atoms, pairs};
+use super::blocks::is_block;
 use super::carry::{Edit, Mapping, carried_over, kept_apart};
 use super::diff::hunks_between;
 use super::is_same;
@@ -111,17 +112,16 @@ impl Merge<'_, '_> {
         true
     }
 
-    fn node(&mut self, base: &Node, current: &Node, saved: &Node) {
+    pub(super) fn node(&mut self, base: &Node, current: &Node, saved: &Node) {
         let Some(live) = &current.live else { return };
         for (name, value) in self.changed(&base.attributes, &saved.attributes) {
             super::live::set_attribute(self.transaction, live, current, &name, value);
         }
-        self.children(
-            xml::branch(live),
-            &base.children,
-            &current.children,
-            &saved.children,
-        );
+        let live = xml::branch(live);
+        match is_block(current) {
+            true => self.block(live, base, current, saved),
+            false => self.children(live, &base.children, &current.children, &saved.children),
+        }
     }
 
     /// What the author has set, and what it has taken away.
@@ -153,6 +153,15 @@ fn written(before: &Node, after: &Node, doubt: Doubt) -> Option<Node> {
     let opening = opening(after, &children);
     children.splice(0..0, opening).for_each(drop);
     (!children.is_empty()).then(|| Node::new(after.name.as_str(), after.attributes.clone(), children))
+}
+
+/// What an author has put into a node that is gone.
+pub(super) fn written_into(before: &Node, after: &Node, deletes: bool) -> Option<Node> {
+    written(
+        before,
+        after,
+        if deletes { Doubt::Same } else { Doubt::Different },
+    )
 }
 
 /// The same without what it needs besides.

@@ -484,7 +484,12 @@ fn run(seed: u64, format: Format, is_told: bool) -> Option<String> {
     let of_base: Vec<Word> = base.iter().flat_map(Block::words).collect();
     let written = |blocks: &[Block]| match format {
         Format::Html => html(&document(blocks)),
-        Format::Text | Format::Prosemirror | Format::Markdown | Format::Json => document(blocks),
+        Format::Text
+        | Format::Prosemirror
+        | Format::Markdown
+        | Format::Blocknote
+        | Format::Delta
+        | Format::Json => document(blocks),
     };
     let mut page = Page::new();
     page.save(&in_field(written(&base), format));

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first error")]
 
+mod blocknote;
 mod component;
+mod delta;
 mod documents;
 mod edits;
 mod html;

@@ -57,7 +57,9 @@ impl ApplicationContent {
                 .ok_or_else(|| unusable(page, &"its format is none of text, html and prosemirror"))?,
         };
         let content = match format {
-            Format::Prosemirror | Format::Json => RawValue::from_string(content),
+            Format::Prosemirror | Format::Blocknote | Format::Delta | Format::Json => {
+                RawValue::from_string(content)
+            }
             Format::Text | Format::Html | Format::Markdown => {
                 RawValue::from_string(Json::String(content).to_string())
             }

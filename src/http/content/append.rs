@@ -102,7 +102,7 @@ pub(crate) async fn append(
     let format = match sent(query.format.as_deref(), &headers)? {
         None | Some(Form::Markdown) => Format::Markdown,
         Some(Form::Text) => Format::Text,
-        Some(Form::Json | Form::Html | Form::Prosemirror | Form::Delta) => {
+        Some(Form::Json | Form::Html | Form::Prosemirror | Form::Blocknote | Form::Delta) => {
             return Err(Refusal::malformed("what is appended is Markdown or text").into());
         }
     };

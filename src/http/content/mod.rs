@@ -39,7 +39,7 @@ async fn share(bytes: usize) -> Result<SemaphorePermit<'static>, Refusal> {
     MERGED.acquire_many(kib).await.map_err(|_| Refusal::draining())
 }
 
-/// The forms in which a content is read. All but `delta` can be written, too.
+/// The forms in which a content is read and written.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "it describes what `named` reads")]
@@ -52,6 +52,8 @@ pub(super) enum ContentFormat {
     Markdown,
     /// A document of ProseMirror.
     Prosemirror,
+    /// The blocks of BlockNote, as a list.
+    Blocknote,
     /// A delta of Quill.
     Delta,
 }
@@ -66,6 +68,7 @@ fn of_media_type(media_type: &str) -> Option<Form> {
         "text/markdown" => Some(Form::Markdown),
         "application/vnd.quill.delta+json" => Some(Form::Delta),
         "application/vnd.prosemirror+json" => Some(Form::Prosemirror),
+        "application/vnd.blocknote+json" => Some(Form::Blocknote),
         _ => None,
     }
 }
@@ -77,10 +80,11 @@ fn named(name: &str) -> Result<Form, Refusal> {
         "html" => Form::Html,
         "markdown" => Form::Markdown,
         "prosemirror" => Form::Prosemirror,
+        "blocknote" => Form::Blocknote,
         "delta" => Form::Delta,
         _ => {
             return Err(Refusal::malformed(
-                "format is `json`, `text`, `html`, `markdown`, `prosemirror` or `delta`",
+                "format is `json`, `text`, `html`, `markdown`, `prosemirror`, `blocknote` or `delta`",
             ));
         }
     })
@@ -98,14 +102,15 @@ fn sent(name: Option<&str>, headers: &HeaderMap) -> Result<Option<Form>, Refusal
 }
 
 /// The form in which whole contents are merged.
-fn mergeable(form: Form) -> Result<Format, Refusal> {
+fn mergeable(form: Form) -> Format {
     match form {
-        Form::Json => Ok(Format::Json),
-        Form::Text => Ok(Format::Text),
-        Form::Html => Ok(Format::Html),
-        Form::Markdown => Ok(Format::Markdown),
-        Form::Prosemirror => Ok(Format::Prosemirror),
-        Form::Delta => Err(Refusal::malformed("a delta can be read and not saved")),
+        Form::Json => Format::Json,
+        Form::Text => Format::Text,
+        Form::Html => Format::Html,
+        Form::Markdown => Format::Markdown,
+        Form::Prosemirror => Format::Prosemirror,
+        Form::Blocknote => Format::Blocknote,
+        Form::Delta => Format::Delta,
     }
 }
 

@@ -33,7 +33,7 @@ use crate::{
 #[serde(rename_all = "camelCase")]
 #[into_params(parameter_in = Query)]
 pub(crate) struct PutQuery {
-    /// The form of the body. When it is not said, that of `Content-Type`. A `delta` cannot be written.
+    /// The form of the body. When it is not said, that of `Content-Type`.
     #[param(value_type = Option<ContentFormat>, nullable = false)]
     format: Option<String>,
     /// The name of the root type that is written. When it is not said, the one that the form is of.
@@ -77,6 +77,8 @@ pub(crate) struct Saved {
         content(
             (Value = "application/json"),
             (Value = "application/vnd.prosemirror+json"),
+            (Value = "application/vnd.blocknote+json"),
+            (Value = "application/vnd.quill.delta+json"),
             (String = "text/plain"),
             (String = "text/html"),
             (String = "text/markdown"),
@@ -106,7 +108,7 @@ pub(crate) async fn put(
     let form = sent(query.format.as_deref(), &headers)?;
     let form =
         form.ok_or_else(|| Refusal::malformed("say which `format` the content has, or its media type"))?;
-    let format = mergeable(form)?;
+    let format = mergeable(form);
     let user = identity.user;
     let author = Author::of(&headers, &page, user.as_deref(), "content")?;
     let known = tag_of(&headers);
@@ -254,8 +256,8 @@ async fn base(
 fn content(form: Form, body: &Bytes) -> Result<Box<RawValue>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::malformed("the content is no UTF-8"))?;
     let json = match form {
-        Form::Json | Form::Prosemirror => text.to_owned(),
-        Form::Text | Form::Html | Form::Markdown | Form::Delta => serde_json::Value::from(text).to_string(),
+        Form::Json | Form::Prosemirror | Form::Blocknote | Form::Delta => text.to_owned(),
+        Form::Text | Form::Html | Form::Markdown => serde_json::Value::from(text).to_string(),
     };
     RawValue::from_string(json)
         .map_err(|error| Refusal::malformed(format!("the content is no JSON: {error}")))
@@ -265,6 +267,8 @@ fn content(form: Form, body: &Bytes) -> Result<Box<RawValue>, Refusal> {
 fn candidate_of(format: Format, shown: Option<&str>) -> Result<Box<RawValue>, HttpError> {
     let json = match (format, shown) {
         (Format::Json, shown) => shown.unwrap_or("{}").to_owned(),
+        (Format::Blocknote, shown) => shown.unwrap_or("[]").to_owned(),
+        (Format::Delta, shown) => shown.unwrap_or("{\"ops\":[]}").to_owned(),
         (Format::Prosemirror, shown) => shown.unwrap_or("{\"type\":\"doc\"}").to_owned(),
         (_, shown) => serde_json::Value::from(shown.unwrap_or_default()).to_string(),
     };

@@ -47,7 +47,7 @@ pub(crate) struct ContentQuery {
     responses(
         (
             status = 200,
-            description = "The content. `prosemirror` and `delta` are JSON, too",
+            description = "The content. `prosemirror`, `blocknote` and `delta` are JSON, too",
             content(
                 (Value = "application/json"),
                 (String = "text/plain"),
@@ -77,7 +77,7 @@ pub(crate) async fn read(
         None => accepted(&headers),
     };
     let kind = match form {
-        Form::Json | Form::Prosemirror | Form::Delta => "application/json",
+        Form::Json | Form::Prosemirror | Form::Blocknote | Form::Delta => "application/json",
         Form::Text => "text/plain; charset=utf-8",
         Form::Html => "text/html; charset=utf-8",
         Form::Markdown => "text/markdown; charset=utf-8",

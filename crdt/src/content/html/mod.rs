@@ -17,7 +17,7 @@ mod write;
 
 pub(crate) use read::parse;
 pub(crate) use safe::{leads_safely, shows_safely};
-pub(crate) use write::{write, write_safely};
+pub(crate) use write::{mark_safely, write, write_safely, write_safely_in_line};
 
 const NODE: &str = "data-node";
 const MARK: &str = "data-mark";
@@ -93,6 +93,11 @@ const NUMBERS: [&str; 4] = ["colspan", "level", "rowspan", "start"];
 
 pub(crate) fn is_block(name: &str) -> bool {
     BLOCK_NODES.contains(&name) || name == "taskList" || BLOCKS.contains(&name)
+}
+
+/// Whether a name is that of an element within a line.
+pub(crate) fn is_inline(name: &str) -> bool {
+    INLINE.contains(&name) || name.contains('-') && is_plain_name(name)
 }
 
 /// Names that an HTML parser gives back as they are.

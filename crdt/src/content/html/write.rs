@@ -1,10 +1,12 @@
 //! HTML from units. Whatever the names, attributes and nesting of nodes are, the elements never cross, and a parser finds the same nodes.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::read::MENTION;
 use super::safe;
-use super::{ATTRIBUTES, BLOCKS, INLINE, MARK, MARKS, NODE, NUMBERS, is_block, is_plain_name};
+use super::{ATTRIBUTES, BLOCKS, MARK, MARKS, NODE, NUMBERS, is_block, is_inline, is_plain_name};
 use crate::content::nodes::{Marks, Node, Run, Unit, runs};
 use crate::content::prosemirror::plain_name;
 
@@ -20,6 +22,31 @@ pub(crate) fn write(units: &[Unit]) -> String {
 /// no such one is in `data-node` or `data-attributes`, where it does nothing either.
 pub(crate) fn write_safely(units: &[Unit]) -> String {
     safe::sanitised(&written_as(units, true))
+}
+
+/// The same of one node that stands among text.
+pub(crate) fn write_safely_in_line(node: &Node) -> String {
+    let mut out = Out {
+        html: String::new(),
+        is_safe: true,
+    };
+    let line = Node::new("paragraph", BTreeMap::new(), Vec::new());
+    write_node(&mut out, node, Some(&line));
+    safe::sanitised(&out.html)
+}
+
+/// The start tag of a mark that has an element of its own, and that element: only with attributes that do nothing.
+pub(crate) fn mark_safely(name: &str, attributes: &Value) -> Option<(String, &'static str)> {
+    let tag = mark_tag(name, attributes)?;
+    let mut out = Out {
+        html: String::new(),
+        is_safe: true,
+    };
+    open_mark(&mut out, name, attributes);
+    close_tag(&mut out, tag);
+    let sanitised = safe::sanitised(&out.html);
+    let end = format!("</{tag}>");
+    Some((sanitised.strip_suffix(&end)?.to_owned(), tag))
 }
 
 fn written_as(units: &[Unit], is_safe: bool) -> String {
@@ -204,6 +231,12 @@ fn holds_only(node: &Node, names: &[&str]) -> bool {
     node.children.iter().all(is_one)
 }
 
+/// Whether a table is made of rows of cells: a parser puts everything else in front of it.
+fn is_table(node: &Node) -> bool {
+    let is_row = |unit: &Unit| matches!(unit, Unit::Node(row) if row.name == "tableRow" && holds_only(row, &["tableCell", "tableHeader"]));
+    node.children.iter().all(is_row)
+}
+
 /// Whether what is in a block of blocks is read as it is written: text between them would become a paragraph.
 fn is_flow(node: &Node) -> bool {
     let is_block =
@@ -254,7 +287,7 @@ fn write_node(out: &mut Out, node: &Node, parent: Option<&Node>) {
         "horizontalRule" if is_empty => return open_tag(out, "hr", &[], attributes()),
         "hardBreak" if is_empty => return open_tag(out, "br", &[], attributes()),
         "image" if is_empty => return open_tag(out, "img", &[], attributes()),
-        "table" if holds_only(node, &["tableRow"]) && !node.attributes.contains_key("style") => {
+        "table" if is_table(node) && !node.attributes.contains_key("style") => {
             open_tag(out, "table", &[], attributes());
             out.push_str("<tbody>");
             write_units(out, &node.children, Some(node));
@@ -282,10 +315,6 @@ fn write_node(out: &mut Out, node: &Node, parent: Option<&Node>) {
         _ => return other(out, node, parent),
     };
     element(out, tag, &[], attributes(), node);
-}
-
-fn is_inline(name: &str) -> bool {
-    INLINE.contains(&name) || name.contains('-') && is_plain_name(name)
 }
 
 fn element<'a>(

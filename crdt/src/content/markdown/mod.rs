@@ -1,6 +1,8 @@
 //! Markdown, to and from units: CommonMark with GitHub's tables, task lists and struck text. What Markdown has no way to say is HTML in it,
 //! which is what Markdown has for that.
 
+mod inline;
+mod marks;
 mod table;
 mod write;
 
@@ -45,7 +47,9 @@ pub(crate) fn paragraphs(text: &str) -> Vec<Unit> {
     text.lines().map(paragraph).collect()
 }
 
-/// As editors have it: a paragraph with nothing but pictures is those pictures, and the line break at the end of code is none of the code.
+/// As editors have it: a paragraph with nothing but pictures is those pictures, one with nothing in it is none, and the line break at the end
+/// of code is none of the code. What Markdown can only say with more than there is, is not there: the headers of a table that has none, a
+/// description of a picture without any, spaces at the end of a line.
 fn as_edited(units: Vec<Unit>) -> Vec<Unit> {
     let is_picture = |unit: &Unit| matches!(unit, Unit::Node(node) if node.name == "image");
     let mut out = Vec::new();
@@ -54,21 +58,37 @@ fn as_edited(units: Vec<Unit>) -> Vec<Unit> {
             out.push(unit);
             continue;
         };
-        if node.name == "paragraph" && !node.children.is_empty() && node.children.iter().all(is_picture) {
-            out.extend(node.children);
-            continue;
-        }
         node.children = without_space_behind_breaks(node.children);
-        if node.name == "codeBlock" {
-            node.children
-                .pop_if(|last| matches!(last, Unit::Character('\n', _)));
+        match node.name.as_str() {
+            "paragraph" | "heading" => {
+                let is_space = |unit: &mut Unit| matches!(unit, Unit::Character(' ', marks) if !marks.contains_key("code"));
+                while node.children.pop_if(is_space).is_some() {}
+            }
+            "codeBlock" => {
+                (node.children).pop_if(|last| matches!(last, Unit::Character('\n', _)));
+            }
+            "image" => node.attributes.retain(|name, value| name != "alt" || value != ""),
+            "table" if has_empty_headers(&node) => drop(node.children.remove(0)),
+            _ => {}
         }
-        out.push(Unit::Node(Node {
+        let node = Node {
             is_block: node.is_block,
             ..Node::new(node.name, node.attributes, as_edited(node.children))
-        }));
+        };
+        match node.name.as_str() {
+            "paragraph" if node.children.iter().all(is_picture) => out.extend(node.children),
+            _ => out.push(Unit::Node(node)),
+        }
     }
     out
+}
+
+/// Whether there is nothing in the headers of a table that has rows.
+fn has_empty_headers(table: &Node) -> bool {
+    let mut rows = write::nodes(table);
+    let is_empty =
+        |row: &Node| write::nodes(row).all(|cell| cell.name == "tableHeader" && cell.children.is_empty());
+    rows.next().is_some_and(is_empty) && rows.next().is_some()
 }
 
 /// A line break in the source behind a break of the line is no space.

@@ -3,7 +3,7 @@
 use comrak::nodes::{NodeTable, NodeValue, TableAlignment};
 use serde_json::Value;
 
-use super::write::{Parent, Place, Tree, html_of, nodes};
+use super::write::{Parent, Place, Tree, html_in_line, nodes};
 use crate::content::nodes::Node;
 
 /// Columns that a cell is taken to span at most.
@@ -20,7 +20,7 @@ impl<'a> Tree<'a> {
         let table = self.add(
             parent,
             NodeValue::Table(Box::new(NodeTable {
-                alignments: vec![TableAlignment::None; columns],
+                alignments: alignments(node, columns),
                 num_columns: columns,
                 num_rows: rows.len(),
                 num_nonempty_cells: 0,
@@ -52,10 +52,25 @@ impl<'a> Tree<'a> {
             match line.name.as_str() {
                 "paragraph" => self.inline(cell, &line.children, Place::Line),
                 "image" => self.image(cell, line),
-                _ => self.html(cell, &html_of(line)),
+                _ => self.html(cell, &html_in_line(line)),
             }
         }
     }
+}
+
+/// How the columns are aligned: as the cells of the first row are.
+fn alignments(table: &Node, columns: usize) -> Vec<TableAlignment> {
+    let first = nodes(table).next().map(cells).unwrap_or_default();
+    let alignment = |column: usize| {
+        let cell = first.get(column).copied().flatten();
+        match cell.and_then(|cell| cell.attributes.get("align")?.as_str()) {
+            Some("left") => TableAlignment::Left,
+            Some("center") => TableAlignment::Center,
+            Some("right") => TableAlignment::Right,
+            Some(_) | None => TableAlignment::None,
+        }
+    };
+    (0..columns).map(alignment).collect()
 }
 
 pub(super) fn is_table(node: &Node) -> bool {

@@ -1,7 +1,14 @@
 //! What goes into Markdown comes out of it.
 
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+use serde_json::json;
+
 use super::{parse, write};
-use crate::content::html;
+use crate::content::nodes::{Node, Unit};
+use crate::content::{html, prosemirror};
 
 #[test]
 fn markdown_comes_out_as_it_went_in() {
@@ -21,6 +28,7 @@ fn markdown_comes_out_as_it_went_in() {
         "1\\. no list, \\# no heading, \\* no star, \\[no link\\](x), \\<b\\>, a\\_b\n",
         "H<sub>2</sub>O <u>under **strong**</u>\n",
         "- one\n  \n  two\n\n- three\n",
+        "- one\n  \n  3. three\n\n- two\n",
     ] {
         let units = parse(markdown).expect(markdown);
         assert_eq!(write(&units), markdown, "{}", html::write(&units));
@@ -31,7 +39,22 @@ fn markdown_comes_out_as_it_went_in() {
 fn what_tiptap_writes_has_a_form_in_markdown() {
     for (from, to) in [
         ("<p></p><p>a</p>", "a\n"),
-        ("<p><strong>bold </strong>plain</p>", "**bold&#32;**plain\n"),
+        (
+            "<p><strong>bold </strong>plain</p>",
+            "<strong>bold </strong>plain\n",
+        ),
+        (
+            "<p><strong>a<em>b</em></strong><em>c</em></p>",
+            "**a<em>b</em>**<em>c</em>\n",
+        ),
+        ("<p><em><strong>a</strong> b</em></p>", "***a** b*\n"),
+        ("<p><strong>a <em>b</em> c</strong></p>", "**a *b* c**\n"),
+        ("<p>a<em>b</em>c, <em>!</em>c</p>", "a*b*c, <em>\\!</em>c\n"),
+        ("<p><em class=\"loud\">a</em></p>", "<em class=\"loud\">a</em>\n"),
+        (
+            "<p><a href=\"/grün\" title=\"&amp;lt;\">a</a></p>",
+            "<a href=\"/grün\" title=\"&amp;lt;\">a</a>\n",
+        ),
         ("<p>  two spaces</p>", "&#32; two spaces\n"),
         (
             "<img src=\"cat.png\" alt=\"a [cat]\">",
@@ -46,7 +69,19 @@ fn what_tiptap_writes_has_a_form_in_markdown() {
             "<p>Hi <span data-type=\"mention\" data-id=\"7\" data-label=\"Ada\">@Ada</span></p>",
             "Hi <span data-type=\"mention\" data-id=\"7\" data-label=\"Ada\">@Ada</span>\n",
         ),
-        ("<div><p>a</p></div>", "a\n"),
+        (
+            "<div class=\"x\"><p>a</p><ul><li><p>b</p></li></ul></div>",
+            "<div class=\"x\">\n\na\n\n- b\n\n</div>\n",
+        ),
+        (
+            "<ul><li><div><p>a</p></div></li></ul>",
+            "- <div>\n  \n  a\n  \n  </div>\n",
+        ),
+        (
+            "<p>a <abbr title=\"*\">*b*</abbr></p>",
+            "a <abbr title=\"*\">&#42;b&#42;</abbr>\n",
+        ),
+        ("<blockquote></blockquote>", "> \n"),
         (
             "<details><summary>more</summary><p>a</p></details>",
             "<details><summary>more</summary><p>a</p></details>\n",
@@ -76,5 +111,47 @@ fn what_is_read_is_read_as_an_editor_has_it() {
         ("a<script>alert(1)</script>b", "<p>ab</p>"),
     ] {
         assert_eq!(html::write(&parse(markdown).expect(markdown)), written);
+    }
+}
+
+/// Lines of text with marks: white space stands only where Markdown keeps it.
+fn line() -> impl Strategy<Value = Vec<Unit>> {
+    let names = prop::sample::select(vec!["bold", "italic", "strike", "underline", "link", "code"]);
+    let marks = prop::collection::btree_set(names, 0..3);
+    let piece = ("[a-c*_~`!\\[\\]<>&;#.|\\\\é🌍\u{a0} -]{1,4}", marks).prop_map(|(text, marks)| {
+        let marks = marks.into_iter().map(|name| match name {
+            "link" => (name.to_owned(), json!({ "href": "https://example.org/?a=1&b=2" })),
+            name => (name.to_owned(), json!({})),
+        });
+        let marks = Rc::new(marks.collect::<BTreeMap<_, _>>());
+        text.chars()
+            .map(|character| Unit::Character(character, marks.clone()))
+            .collect::<Vec<_>>()
+    });
+    let is_space = |unit: Option<&Unit>| matches!(unit, Some(Unit::Character(' ', _)));
+    prop::collection::vec(piece, 1..6)
+        .prop_map(|pieces| pieces.into_iter().flatten().collect::<Vec<_>>())
+        .prop_filter("spaces at the end are none", move |line| !is_space(line.last()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn marks_are_read_where_they_were(line in line()) {
+        let heading = BTreeMap::from([("level".to_owned(), json!(2))]);
+        let item = |line: Vec<Unit>| Unit::Node(Node::new("paragraph", BTreeMap::new(), line));
+        let cell = |name: &str, line: Vec<Unit>| Unit::Node(Node::new(name, BTreeMap::new(), vec![item(line)]));
+        let row = |cell: Unit| Unit::Node(Node::new("tableRow", BTreeMap::new(), vec![cell]));
+        let rows = vec![row(cell("tableHeader", line.clone())), row(cell("tableCell", line.clone()))];
+        let units = vec![
+            item(line.clone()),
+            Unit::Node(Node::new("heading", heading, line.clone())),
+            Unit::Node(Node::new("blockquote", BTreeMap::new(), vec![item(line)])),
+            Unit::Node(Node::new("table", BTreeMap::new(), rows)),
+        ];
+        let markdown = write(&units);
+        let again = parse(&markdown).expect("Markdown");
+        prop_assert_eq!(prosemirror::write(&again), prosemirror::write(&units), "{}", markdown);
     }
 }

@@ -2,41 +2,23 @@
 
 use comrak::Arena;
 use comrak::nodes::{
-    AstNode, ListDelimType, ListType, NodeCode, NodeCodeBlock, NodeHeading, NodeHtmlBlock, NodeLink,
-    NodeList, NodeTaskItem, NodeValue, Sourcepos,
+    AstNode, ListDelimType, ListType, NodeCodeBlock, NodeHeading, NodeList, NodeTaskItem, NodeValue,
+    Sourcepos,
 };
 use serde_json::Value;
 
 use super::options;
 use super::table::is_table;
 use crate::content::html;
-use crate::content::nodes::{Marks, Node, Run, Unit, runs};
+use crate::content::nodes::{Node, Run, Unit, runs};
 
 pub(super) type Parent<'a> = &'a AstNode<'a>;
 
-/// Marks with elements of HTML, where Markdown has nothing.
-const HTML_MARKS: [(&str, &str); 4] = [
-    ("highlight", "mark"),
-    ("subscript", "sub"),
-    ("superscript", "sup"),
-    ("underline", "u"),
-];
-
 /// Nodes that only hold others: what is in them is shown in their place.
-const WRAPPERS: [&str; 12] = [
-    "article",
-    "blockContainer",
-    "blockGroup",
-    "center",
-    "columnList",
-    "column",
-    "div",
-    "doc",
-    "footer",
-    "header",
-    "main",
-    "section",
-];
+const WRAPPERS: [&str; 5] = ["blockContainer", "blockGroup", "columnList", "column", "doc"];
+
+/// Elements that only hold others: what is in them is Markdown between their tags.
+const SECTIONS: [&str; 7] = ["article", "center", "div", "footer", "header", "main", "section"];
 
 /// Writes units as Markdown.
 pub(crate) fn write(units: &[Unit]) -> String {
@@ -132,11 +114,8 @@ impl<'a> Tree<'a> {
                 self.list(parent, &node.name, start, &items);
             }
             "blockquote" | "quote" => {
-                let quote = self.make(NodeValue::BlockQuote);
+                let quote = self.add(parent, NodeValue::BlockQuote);
                 self.blocks(quote, &node.children);
-                if quote.first_child().is_some() {
-                    parent.append(quote);
-                }
             }
             "codeBlock" => self.code_block(parent, node),
             "horizontalRule" => {
@@ -147,22 +126,26 @@ impl<'a> Tree<'a> {
                 self.image(paragraph, node);
             }
             "table" if is_table(node) => self.table(parent, node),
-            "paragraph" | "heading" | "listItem" | "taskItem" | "tableRow" | "tableCell" | "tableHeader"
-            | "table" => {
+            "paragraph" | "heading" | "listItem" | "taskItem" | "tableRow" | "tableCell" | "tableHeader" => {
                 self.blocks(parent, &node.children);
             }
             name if WRAPPERS.contains(&name) => self.blocks(parent, &node.children),
-            _ => {
-                let html = html_of(node);
-                self.add(
-                    parent,
-                    NodeValue::HtmlBlock(NodeHtmlBlock {
-                        block_type: 6,
-                        literal: html,
-                    }),
-                );
+            name if is_section(node) => {
+                // A line without anything behind it ends the HTML.
+                let tags = html_of(&Node::new(name, node.attributes.clone(), Vec::new()));
+                let end = format!("</{name}>");
+                self.html_block(parent, tags.strip_suffix(&end).unwrap_or(&tags));
+                self.blocks(parent, &node.children);
+                self.html_block(parent, &end);
             }
+            _ => self.html_block(parent, &html_of(node)),
         }
+    }
+
+    /// In a paragraph, which may stand at the beginning of an item.
+    fn html_block(&self, parent: Parent<'a>, html: &str) {
+        let line = self.add(parent, NodeValue::Paragraph);
+        self.add(line, NodeValue::HtmlInline(html.to_owned()));
     }
 
     fn list(&self, parent: Parent<'a>, name: &str, start: Option<u64>, items: &[&Node]) {
@@ -174,9 +157,13 @@ impl<'a> Tree<'a> {
             _ => ListType::Bullet,
         };
         let is_task = |item: &Node| item.name == "taskItem" || item.name == "checkListItem";
+        // Only a list that begins with one may follow right behind a line.
+        let is_far = |node: &Node| {
+            node.name == "orderedList" && node.attributes.get("start").is_some_and(|start| *start != 1)
+        };
         let is_short = |item: &&Node| {
             let paragraphs = nodes(item).filter(|node| !is_list(&node.name)).count();
-            paragraphs <= 1
+            paragraphs <= 1 && !nodes(item).any(|node| is_html(node) || is_far(node))
         };
         let description = NodeList {
             list_type,
@@ -207,7 +194,7 @@ impl<'a> Tree<'a> {
         let is_plain = |language: &&str| {
             language
                 .chars()
-                .all(|c| c.is_alphanumeric() || "-_+#.".contains(c))
+                .all(|c| !c.is_whitespace() && !c.is_control() && !"`\\&~".contains(c))
         };
         let mut literal = String::new();
         for run in runs(&node.children) {
@@ -215,7 +202,9 @@ impl<'a> Tree<'a> {
                 literal.push_str(&text);
             }
         }
-        literal.push('\n');
+        if !literal.is_empty() {
+            literal.push('\n');
+        }
         self.add(
             parent,
             NodeValue::CodeBlock(Box::new(NodeCodeBlock {
@@ -229,163 +218,52 @@ impl<'a> Tree<'a> {
             })),
         );
     }
-
-    pub(super) fn html(&self, parent: Parent<'a>, html: &str) {
-        self.add(parent, NodeValue::HtmlInline(html.replace('|', "&#124;")));
-    }
-
-    pub(super) fn image(&self, parent: Parent<'a>, node: &Node) {
-        let text = |name: &str| {
-            let text = node.attributes.get(name).and_then(Value::as_str);
-            text.unwrap_or_default().replace(['\n', '\r'], " ")
-        };
-        let image = self.add(
-            parent,
-            NodeValue::Image(Box::new(NodeLink {
-                url: Some(text("src"))
-                    .filter(|address| html::shows_safely(address))
-                    .unwrap_or_default(),
-                title: text("title"),
-            })),
-        );
-        if !text("alt").is_empty() {
-            self.add(image, NodeValue::Text(text("alt").into()));
-        }
-    }
-
-    pub(super) fn inline(&self, parent: Parent<'a>, units: &[Unit], place: Place) {
-        // Marks that go on are not closed in between.
-        let mut open: Vec<(Wrap, Parent<'a>)> = Vec::new();
-        let close = |open: &mut Vec<(Wrap, Parent<'a>)>, stays: usize| {
-            for (wrap, outside) in open.drain(stays.min(open.len())..).rev() {
-                if let Wrap::Html(element) = wrap {
-                    self.html(outside, &format!("</{element}>"));
-                }
-            }
-        };
-        for run in runs(units) {
-            let marks = match &run {
-                Run::Text(_, marks) => Some(*marks),
-                Run::Node(_) | Run::Other => None,
-            };
-            let wraps = marks.map(wraps).unwrap_or_default();
-            let stays = open
-                .iter()
-                .zip(&wraps)
-                .take_while(|((open, _), wrap)| open == *wrap)
-                .count();
-            close(&mut open, stays);
-            for wrap in wraps.into_iter().skip(stays) {
-                let outside = innermost(parent, &open);
-                let inside = match &wrap {
-                    Wrap::Html(element) => {
-                        self.html(outside, &format!("<{element}>"));
-                        None
-                    }
-                    Wrap::Link(link) => Some(NodeValue::Link(Box::new(link.clone()))),
-                    Wrap::Strong => Some(NodeValue::Strong),
-                    Wrap::Emphasis => Some(NodeValue::Emph),
-                    Wrap::Strike => Some(NodeValue::Strikethrough),
-                };
-                let inside = inside.map_or(outside, |value| self.add(outside, value));
-                open.push((wrap, inside));
-            }
-            let inside = innermost(parent, &open);
-            match run {
-                Run::Text(text, marks) if marks.contains_key("code") => {
-                    let code = NodeCode {
-                        num_backticks: 0,
-                        literal: text.replace(['\n', '\r'], " "),
-                    };
-                    self.add(inside, NodeValue::Code(code));
-                }
-                Run::Text(text, _) => self.text(inside, &text, place),
-                Run::Node(node) => self.inline_node(inside, node, place),
-                Run::Other => {}
-            }
-        }
-        close(&mut open, 0);
-    }
-
-    fn text(&self, parent: Parent<'a>, text: &str, place: Place) {
-        for (at, line) in text.split('\n').enumerate() {
-            if at > 0 {
-                self.line_break(parent, place);
-            }
-            // Spaces at the beginning of a line would be none, or make code of it.
-            let is_first = parent.last_child().is_none();
-            let line = match line.strip_prefix([' ', '\t']) {
-                Some(rest) if is_first || at > 0 => {
-                    self.add(parent, NodeValue::Raw("&#32;".to_owned()));
-                    rest
-                }
-                _ => line,
-            };
-            if !line.is_empty() {
-                self.add(parent, NodeValue::Text(line.to_owned().into()));
-            }
-        }
-    }
-
-    fn line_break(&self, parent: Parent<'a>, place: Place) {
-        match place {
-            Place::Paragraph => drop(self.add(parent, NodeValue::LineBreak)),
-            Place::Line => self.html(parent, "<br>"),
-        }
-    }
-
-    fn inline_node(&self, parent: Parent<'a>, node: &Node, place: Place) {
-        match node.name.as_str() {
-            "hardBreak" => self.line_break(parent, place),
-            "image" => self.image(parent, node),
-            _ => self.html(parent, &html_of(node)),
-        }
-    }
-}
-
-/// What a mark puts around text.
-#[derive(Clone, PartialEq)]
-enum Wrap {
-    Link(NodeLink),
-    Strong,
-    Emphasis,
-    Strike,
-    Html(&'static str),
-}
-
-fn wraps(marks: &Marks) -> Vec<Wrap> {
-    let link = marks.get("link").and_then(|link| {
-        let text = |name: &str| {
-            let text = link.get(name).and_then(Value::as_str);
-            text.map(|text| text.replace(['\n', '\r'], " "))
-        };
-        Some(Wrap::Link(NodeLink {
-            url: text("href").filter(|address| html::leads_safely(address))?,
-            title: text("title").unwrap_or_default(),
-        }))
-    });
-    let plain = [
-        ("bold", Wrap::Strong),
-        ("italic", Wrap::Emphasis),
-        ("strike", Wrap::Strike),
-    ];
-    let plain = plain.into_iter().filter(|(name, _)| marks.contains_key(*name));
-    let html = HTML_MARKS
-        .iter()
-        .filter(|(name, _)| marks.contains_key(*name))
-        .map(|(_, element)| Wrap::Html(element));
-    let outer = link.into_iter().chain(html);
-    outer.chain(plain.map(|(_, wrap)| wrap)).collect()
-}
-
-fn innermost<'a>(parent: Parent<'a>, open: &[(Wrap, Parent<'a>)]) -> Parent<'a> {
-    open.last().map_or(parent, |(_, inside)| inside)
 }
 
 /// A node as HTML in one line, because a line without anything would end it.
 pub(super) fn html_of(node: &Node) -> String {
     let html = html::write_safely(&[Unit::Node(node.clone())]);
     html.replace('\n', "&#10;").replace('\r', "&#13;")
+}
+
+/// The same among text: what is in its elements would be read as Markdown.
+pub(super) fn html_in_line(node: &Node) -> String {
+    let html = html::write_safely_in_line(node);
+    let (mut out, mut is_tag, mut quote) = (String::with_capacity(html.len()), false, false);
+    for character in html.chars() {
+        match character {
+            '<' if !quote => is_tag = true,
+            '>' if !quote => is_tag = false,
+            '"' if is_tag => quote = !quote,
+            _ => {}
+        }
+        match character {
+            '\n' | '\r' => out.push_str(&format!("&#{};", character as u32)),
+            '*' | '_' | '`' | '~' | '[' | ']' | '!' | '\\' if !is_tag => {
+                out.push_str(&format!("&#{};", character as u32));
+            }
+            character => out.push(character),
+        }
+    }
+    out
+}
+
+/// Whether all that is in an element are blocks, so that it can be Markdown.
+fn is_section(node: &Node) -> bool {
+    let is_block = |unit: &Unit| matches!(unit, Unit::Node(node) if is_block(node));
+    SECTIONS.contains(&node.name.as_str()) && !node.children.is_empty() && node.children.iter().all(is_block)
+}
+
+/// Whether a block is written as HTML, or something in it is that ends where nothing parts it from the next block.
+fn is_html(node: &Node) -> bool {
+    match node.name.as_str() {
+        "paragraph" | "heading" | "codeBlock" | "horizontalRule" | "image" => nodes(node).any(is_block),
+        "table" => !is_table(node),
+        "blockquote" | "bulletList" | "listItem" | "orderedList" | "quote" | "taskItem" | "taskList" => {
+            nodes(node).any(is_html)
+        }
+        name => is_block(node) && !WRAPPERS.contains(&name),
+    }
 }
 
 pub(super) fn nodes(node: &Node) -> impl Iterator<Item = &Node> {

@@ -9,7 +9,7 @@ use yrs::{Any, Out, Text, TextRef, WriteTxn};
 use super::place::{Shared, shared};
 use super::{Editing, Path};
 use crate::content::nodes::{self, Node, Unit};
-use crate::content::{FieldType, html, markdown, prosemirror, xml};
+use crate::content::{FieldType, blocknote, html, markdown, prosemirror, xml};
 use crate::merge::MergeRefusal;
 use crate::merge::live::{self, Change};
 use crate::merge::things::any;
@@ -260,11 +260,25 @@ impl Editing<'_, '_> {
         let Some(Shared::Xml(parent)) = shared(located) else {
             return Err(MergeRefusal::edit(format!("there is no rich text at `{path}`")));
         };
-        let current = nodes::read(self.transaction, parent);
+        let mut current = nodes::read(self.transaction, parent);
         self.work += current.iter().map(size).sum::<usize>();
+        let (mut parent, mut blocks) = (parent, blocks);
+        if let Some(group) = blocknote::group(&current).cloned() {
+            parent = group.live.as_ref().map_or(parent, xml::branch);
+            blocks = blocknote::group(&blocknote::blocks(&blocks))
+                .map_or(Vec::new(), |group| group.children.clone());
+            current = group.children;
+        } else if blocknote::is_in(&blocks) {
+            return Err(MergeRefusal::other_schema(false));
+        }
         let at = match (after_heading, after, before, at_start) {
             (Some(heading), None, None, false) => {
-                let is_it = |node: &Node| node.name == "heading" && node.text().trim() == heading.trim();
+                let is_it = |node: &Node| {
+                    let node = blocknote::content(node)
+                        .filter(|_| node.name == blocknote::CONTAINER)
+                        .unwrap_or(node);
+                    node.name == "heading" && node.text().trim() == heading.trim()
+                };
                 only(&current, is_it)? + 1
             }
             (None, Some(quote), None, false) => only(&current, |node| node.text().contains(quote))? + 1,

@@ -178,7 +178,7 @@ fn write(format: Format, paragraphs: &[String]) -> Json {
             }
             html.into()
         }
-        Format::Prosemirror | Format::Markdown | Format::Json => {
+        Format::Prosemirror | Format::Markdown | Format::Blocknote | Format::Delta | Format::Json => {
             let text = |(text, is_bold): (String, bool)| match is_bold {
                 true => json!({ "type": "text", "text": text, "marks": [{ "type": "bold" }] }),
                 false => json!({ "type": "text", "text": text }),
@@ -342,7 +342,12 @@ impl Editor {
     fn edit(&mut self, format: Format, phrases: &mut Phrases, random: &mut Random) {
         let texts = match format {
             Format::Text => vec![self.replica.text()],
-            Format::Html | Format::Prosemirror | Format::Markdown | Format::Json => self.replica.xml_texts(),
+            Format::Html
+            | Format::Prosemirror
+            | Format::Markdown
+            | Format::Blocknote
+            | Format::Delta
+            | Format::Json => self.replica.xml_texts(),
         };
         let before = phrases.0.len();
         let update = if texts.is_empty() || format != Format::Text && random.below(8) == 0 {
@@ -359,9 +364,12 @@ impl Editor {
             let length = units(&text[edit.at..edit.at + edit.deleted]);
             match format {
                 Format::Text => self.replica.replace(at, length, &edit.text),
-                Format::Html | Format::Prosemirror | Format::Markdown | Format::Json => {
-                    self.replica.replace_in_xml(index, at, length, &edit.text)
-                }
+                Format::Html
+                | Format::Prosemirror
+                | Format::Markdown
+                | Format::Blocknote
+                | Format::Delta
+                | Format::Json => self.replica.replace_in_xml(index, at, length, &edit.text),
             }
         };
         let brought = (phrases.0.len() > before).then_some(before);
@@ -445,7 +453,12 @@ impl World {
     fn field(&self) -> &'static str {
         match self.format {
             Format::Text => "text",
-            Format::Html | Format::Prosemirror | Format::Markdown | Format::Json => "xml",
+            Format::Html
+            | Format::Prosemirror
+            | Format::Markdown
+            | Format::Blocknote
+            | Format::Delta
+            | Format::Json => "xml",
         }
     }
 
@@ -752,9 +765,12 @@ impl World {
             Format::Text => self.editors[0]
                 .replica
                 .insert(0, &format!("{} ", written(number))),
-            Format::Html | Format::Prosemirror | Format::Markdown | Format::Json => {
-                self.editors[0].replica.insert_paragraph(0, &written(number))
-            }
+            Format::Html
+            | Format::Prosemirror
+            | Format::Markdown
+            | Format::Blocknote
+            | Format::Delta
+            | Format::Json => self.editors[0].replica.insert_paragraph(0, &written(number)),
         };
         self.editors[0].up.push_back((update, None));
         self.deliver_all();
