@@ -51,6 +51,7 @@ use axum::{
     routing::{any, delete, get, options, post, put},
 };
 pub(crate) use body::TimedBody;
+pub use content::KeptContents;
 pub use error::HttpError;
 pub use health::StoreProbe;
 use ipnet::IpNet;
@@ -105,6 +106,8 @@ pub struct Parts {
     pub probe: StoreProbe,
     /// The processes in which pages are read.
     pub readers: Readers,
+    /// What pages say that were read lately.
+    pub contents: KeptContents,
     /// The past of pages.
     pub past: History,
     /// Pages that were deleted.

@@ -52,8 +52,18 @@ pub(super) async fn head(app: &App, page: &PageId) -> Result<Option<(Seq, String
     if let Some(head) = live.await {
         return Ok(head);
     }
-    let record = app.store.page(page).await?;
-    Ok(record.map(|record| (record.seq, etag(&record.generation.0, record.seq, false))))
+    let Some(record) = app.store.page(page).await? else {
+        return Ok(None);
+    };
+    if record.deleted_at.is_some() {
+        return Err(deleted());
+    }
+    Ok(Some((record.seq, etag(&record.generation.0, record.seq, false))))
+}
+
+/// It was asked for before; this is what was read.
+fn deleted() -> HttpError {
+    Refusal::new(RefusalCode::PageDeleted, "the page was deleted").into()
 }
 
 /// Reads a page from its room if it is open, else from the store; also says how many connections it has. `None` when there
@@ -78,8 +88,7 @@ pub(super) async fn view<T: Send + 'static>(
         return Ok(None);
     };
     if stored.record.deleted_at.is_some() {
-        // It was asked for before; this is what was read.
-        return Err(Refusal::new(RefusalCode::PageDeleted, "the page was deleted").into());
+        return Err(deleted());
     }
     let etag = etag(&stored.record.generation.0, stored.record.seq, false);
     let seq = stored.record.seq;

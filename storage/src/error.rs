@@ -3,7 +3,7 @@
 use crate::{PageId, Seq};
 
 /// An operation on a store failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
     /// The database cannot be reached or does not answer. Trying again helps when it is back.
     #[error("the store cannot be reached: {reason}")]

@@ -41,6 +41,7 @@ mod connections;
 mod documents;
 mod error;
 mod events;
+mod gathered;
 mod history;
 mod memory;
 mod model;

@@ -133,3 +133,26 @@ describe('REST', () => {
     assert.equal((await seen.json()).text, 'secret')
   })
 })
+
+test('what was read before is read anew after an edit, and not at all by whoever may not any more', async () => {
+  const page = freshPage()
+  const path = `/api/pages/${page}/content?format=text`
+  const write = async body => assert.equal((await server().api(path, { method: 'PUT', body })).status, 200)
+  const eve = `/api/pages/${page}/permissions/eve`
+  const grant = await server().api(eve, {
+    method: 'PUT', body: JSON.stringify({ role: 'view' }), headers: { 'content-type': 'application/json' }
+  })
+  assert.ok(grant.ok)
+  const read = async () => {
+    const answer = await server().api(path, { token: tokenFor('eve', {}) })
+    return answer.status === 200 ? answer.text() : answer.status
+  }
+  await write('one')
+  for (let time = 0; time < 3; time++) assert.equal(await read(), 'one')
+  await write('one two')
+  for (let time = 0; time < 3; time++) assert.equal(await read(), 'one two')
+  assert.ok((await server().api(eve, { method: 'DELETE' })).ok)
+  assert.equal(await read(), 403)
+  assert.ok((await server().api(`/api/pages/${page}`, { method: 'DELETE' })).ok)
+  assert.equal((await server().api(path)).status, 404)
+})

@@ -9,7 +9,7 @@ use crate::merge::{MergeError, MergeRefusal};
 use crate::view::View;
 
 /// A form in which a page is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Form {
     /// Every root type by its name.

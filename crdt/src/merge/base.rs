@@ -104,6 +104,14 @@ pub struct Nearest {
 
 /// The content that is nearest to `saved`; of equally near ones the first.
 pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Option<Nearest> {
+    let mut candidates = candidates.enumerate();
+    let first = candidates.next()?;
+    let Some(second) = candidates.next() else {
+        // Nothing else comes into question, however far it is.
+        let (index, is_certain) = (first.0, true);
+        return Some(Nearest { index, is_certain });
+    };
+    let candidates = [first, second].into_iter().chain(candidates);
     let saved_plain = plain(saved);
     let saved_words = words(&saved_plain);
     let mut counts = BTreeMap::new();
@@ -111,7 +119,7 @@ pub fn nearest<'a>(candidates: impl Iterator<Item = &'a str>, saved: &str) -> Op
         *counts.entry(*word).or_insert(0) += 1;
     }
     let mut by_bound = Vec::new();
-    for (index, candidate) in candidates.enumerate() {
+    for (index, candidate) in candidates {
         if candidate == saved {
             let is_certain = true;
             return Some(Nearest { index, is_certain });
@@ -246,6 +254,8 @@ mod tests {
         // The same again.
         is_nearest(["x", "a b", "a b"], "a b", 1);
         assert_eq!(nearest([].into_iter(), "a"), None);
+        // The only one, however far it is.
+        is_nearest(["x y z"], "a", 0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use imara_diff::{Algorithm, Diff, InternedInput, Interner};
 
 use super::carry::Mapping;
 use super::rising::longest_rising;
+use super::same_ends::common_words;
 use super::words::refined;
 
 /// A place where two sequences differ: `new` stands where `old` stood.
@@ -239,6 +240,22 @@ fn joined(hunks: Vec<Hunk>, is_one: impl Fn(&Hunk, &Hunk) -> bool) -> Vec<Hunk> 
 
 /// Where two contents differ. Words that have nothing to do with each other are replaced whole, so that an insertion stays in one piece.
 pub(super) fn difference<'a>(old: &'a [Atom], new: &'a [Atom]) -> Vec<Hunk> {
+    let (start, end) = common_words(old, new);
+    let within = |atoms: &'a [Atom]| atoms.get(start..atoms.len() - end).unwrap_or_default();
+    let by_atom = by_word(within(old), within(new)).into_iter();
+    let by_atom: Vec<_> = by_atom.map(|hunk| hunk.moved(start, start)).collect();
+    let by_atom = joined(slid_together(by_atom, old, new), |before, after| {
+        let is_whole = |hunk: &Hunk| hunk.old.is_empty() || hunk.new.is_empty();
+        !(is_whole(before) && is_whole(after)) && is_between(before, after, old)
+    });
+    let refined = up_to_the_ends(by_atom, old, new)
+        .into_iter()
+        .flat_map(|hunk| refined(old, new, hunk));
+    coarsened(refined.collect(), MAX_HUNKS)
+}
+
+/// Where words differ, and what is between them.
+pub(super) fn by_word(old: &[Atom], new: &[Atom]) -> Vec<Hunk> {
     let (old_words, new_words) = (words(old), words(new));
     // What is between words waits for them: a word outweighs any number of spaces that would be the same without it, and so does a comma.
     let by_said = anchors(&old_words, &new_words, &[], is_said);
@@ -250,14 +267,7 @@ pub(super) fn difference<'a>(old: &'a [Atom], new: &'a [Atom]) -> Vec<Hunk> {
         old: at(&old_starts, hunk.old.start)..at(&old_starts, hunk.old.end),
         new: at(&new_starts, hunk.new.start)..at(&new_starts, hunk.new.end),
     });
-    let by_atom = joined(slid_together(by_atom.collect(), old, new), |before, after| {
-        let is_whole = |hunk: &Hunk| hunk.old.is_empty() || hunk.new.is_empty();
-        !(is_whole(before) && is_whole(after)) && is_between(before, after, old)
-    });
-    let refined = up_to_the_ends(by_atom, old, new)
-        .into_iter()
-        .flat_map(|hunk| refined(old, new, hunk));
-    coarsened(refined.collect(), MAX_HUNKS)
+    by_atom.collect()
 }
 
 /// Whether there is only a space or a comma between two changes. That changed words have it in common does not make two changes of one: which
@@ -363,7 +373,7 @@ fn at<'a>(tokens: &[&'a [Atom]], places: &[usize]) -> Vec<&'a [Atom]> {
 }
 
 /// Whether a token is more than what is between words.
-fn is_said(token: &[Atom]) -> bool {
+pub(super) fn is_said(token: &[Atom]) -> bool {
     match token.first() {
         Some(Atom::Character(character)) => character.is_alphanumeric() || *character == '_',
         Some(Atom::Node(_)) => true,

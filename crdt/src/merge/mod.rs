@@ -29,6 +29,7 @@ mod nearness;
 mod refusal;
 mod rising;
 mod row;
+mod same_ends;
 mod shown;
 mod text;
 mod things;

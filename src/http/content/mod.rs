@@ -3,11 +3,13 @@
 pub(super) mod append;
 mod author;
 pub(super) mod edit;
+mod kept;
 pub(super) mod put;
 pub(super) mod read;
 
 pub(super) use append::append;
 pub(super) use edit::edit;
+pub use kept::KeptContents;
 pub(super) use put::put;
 pub(super) use read::read;
 

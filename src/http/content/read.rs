@@ -1,14 +1,16 @@
 //! `GET /api/pages/{id}/content`: the page in a readable form.
 
 use axum::{
+    body::Bytes,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, Uri, header},
     response::Response,
 };
 use crdt::{Form, Format};
 use serde::Deserialize;
+use storage::{PageId, Seq};
 
-use super::{ContentFormat, named, of_media_type};
+use super::{ContentFormat, kept::What, named, of_media_type};
 use crate::{
     http::{
         App, HttpError,
@@ -20,6 +22,7 @@ use crate::{
         pages::PageInPath,
         past::{self, When},
     },
+    reader::Readers,
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
 };
 
@@ -82,36 +85,33 @@ pub(crate) async fn read(
         Form::Html => "text/html; charset=utf-8",
         Form::Markdown => "text/markdown; charset=utf-8",
     };
-    let (state, etag, seq, readers) = match When::new(query.seq, query.version).seq(&app, &page).await? {
+    let (body, etag, seq) = match When::new(query.seq, query.version).seq(&app, &page).await? {
         Some(seq) => {
             if let Some(etag) = past::known(&app, &page, seq, &headers).await? {
                 return Ok(answer(&headers, kind, (), &etag, seq));
             }
             let mut past = past::state(&app, &page, seq).await?;
-            (past.encode()?, past.etag, seq, app.readers.of_past(seq))
+            let readers = app.readers.of_past(seq);
+            let body = shown(&readers, &page, past.encode()?, form, query.field).await?;
+            (body, past.etag, seq)
         }
         None => {
             let (seq, etag) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
             if unchanged(&headers, &etag) {
                 return Ok(answer(&headers, kind, (), &etag, seq));
             }
-            let read = view(&app, &page, crdt::Document::encode).await?;
-            let (view, _) = read.ok_or_else(HttpError::unknown_page)?;
-            (view.value, view.etag, view.seq, app.readers.clone())
+            let what = What {
+                page,
+                tag: etag,
+                form,
+                field: query.field,
+            };
+            match app.contents.get(&what).await {
+                Some(body) => (body, what.tag, seq),
+                None => now(&app, what).await?,
+            }
         }
     };
-    let is_component = RoomName::parse(page.as_str()).is_some_and(|room| room.kind() == RoomKind::Component);
-    let content = match (form, query.field) {
-        // As its members have it: the things of its lists in their order.
-        (Form::Json, Some(field)) if is_component && field == crdt::COMPONENT_FIELD => {
-            let format = Format::Json;
-            let component = readers.whole(&page, state, Some(format), format, None);
-            component.await?.map(|component| component.get().to_owned())
-        }
-        (form, field) => readers.content(&page, state, form, field).await?,
-    };
-    let body = content
-        .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
     let mut answer = answer(&headers, kind, body, &etag, seq);
     answer
         .headers_mut()
@@ -122,6 +122,46 @@ pub(crate) async fn read(
             .insert(header::CONTENT_SECURITY_POLICY, DOES_NOTHING);
     }
     Ok(answer)
+}
+
+/// What a page says now, with the tag and the number of its state, which others may have left behind meanwhile.
+async fn now(app: &App, what: What) -> Result<(Bytes, String, Seq), HttpError> {
+    let read = view(app, &what.page, crdt::Document::encode).await?;
+    let (view, _) = read.ok_or_else(HttpError::unknown_page)?;
+    let body = shown(
+        &app.readers,
+        &what.page,
+        view.value,
+        what.form,
+        what.field.clone(),
+    )
+    .await?;
+    let tag = view.etag.clone();
+    app.contents.keep(What { tag, ..what }, body.clone()).await;
+    Ok((body, view.etag, view.seq))
+}
+
+/// What a state of a page says.
+async fn shown(
+    readers: &Readers,
+    page: &PageId,
+    state: Bytes,
+    form: Form,
+    field: Option<String>,
+) -> Result<Bytes, HttpError> {
+    let is_component = RoomName::parse(page.as_str()).is_some_and(|room| room.kind() == RoomKind::Component);
+    let content = match (form, field) {
+        // As its members have it: the things of its lists in their order.
+        (Form::Json, Some(field)) if is_component && field == crdt::COMPONENT_FIELD => {
+            let format = Format::Json;
+            let component = readers.whole(page, state, Some(format), format, None);
+            component.await?.map(|component| component.get().to_owned())
+        }
+        (form, field) => readers.content(page, state, form, field).await?,
+    };
+    let content = content
+        .ok_or_else(|| HttpError::from(Refusal::new(RefusalCode::NotFound, "the page has no such field")))?;
+    Ok(content.into())
 }
 
 /// The first form that is accepted.

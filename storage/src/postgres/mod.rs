@@ -21,6 +21,7 @@ use crate::{
     StoreOptions, StoredPage,
     batch::{self, number},
     connections::time_for,
+    gathered::Gathered,
     open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
@@ -31,6 +32,7 @@ mod access;
 mod append;
 mod events;
 mod failure;
+mod heads;
 mod history;
 mod lane;
 mod rebuilding;
@@ -77,6 +79,7 @@ pub(crate) struct PostgresStore {
     /// For all else that writes.
     aside: Lane,
     readers: Lane,
+    heads: Gathered,
 }
 
 impl PostgresStore {
@@ -102,6 +105,7 @@ impl PostgresStore {
             compactor: Lane::new(1, &target, settings()),
             aside: Lane::new(1, &target, settings()),
             readers: Lane::new(options.readers.max(1), &target, settings()),
+            heads: Gathered::default(),
         };
         let named = |error: StoreError| match options.direct {
             Some(_) => error.directly(),
@@ -332,10 +336,7 @@ impl Store for PostgresStore {
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
-        let rows: Vec<HeadRow> = self
-            .read(|| sqlx::query_as(statements::PAGE).bind(page.as_str()))
-            .await?;
-        rows.into_iter().next().map(HeadRow::into_record).transpose()
+        self.heads.ask(page, self).await
     }
 
     async fn pages(

@@ -130,11 +130,12 @@ pub(super) const LOG: &str = "
     UNION ALL
     (SELECT seq, data, user_id FROM page_updates WHERE page_id = $1 AND seq > $2 ORDER BY seq LIMIT $3)";
 
-pub(super) const PAGE: &str = "
+/// The heads of the pages in the list `$1`.
+pub(super) const HEADS: &str = "
     SELECT page_id, generation, seq, size_bytes, (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,
         (extract(epoch FROM updated_at) * 1000)::bigint AS updated_ms,
         (extract(epoch FROM deleted_at) * 1000)::bigint AS deleted_ms
-    FROM page_heads WHERE page_id = $1";
+    FROM page_heads WHERE page_id = ANY($1::text[])";
 
 pub(super) const PAGES: &str = "
     SELECT page_id, generation, seq, size_bytes, (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,

@@ -29,6 +29,7 @@ use crate::{
     StoreError, StoreOptions, StoredPage,
     batch::{self, number},
     connections::{Connections, Lease, time_for},
+    gathered::{Gathered, ReadHeads},
     open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
@@ -75,6 +76,7 @@ pub(crate) struct SqliteStore {
     /// Held by whoever of them writes.
     turn: Mutex<()>,
     readers: Connections<SqliteConnection>,
+    heads: Gathered,
 }
 
 impl SqliteStore {
@@ -109,6 +111,7 @@ impl SqliteStore {
                 options.readers.max(1),
                 [connect.clone().pragma("query_only", "ON")],
             ),
+            heads: Gathered::default(),
             timeout: options.timeout,
             keeps_history: options.history,
             options: connect,
@@ -237,6 +240,14 @@ impl SqliteStore {
     }
 }
 
+impl ReadHeads for SqliteStore {
+    async fn read_heads(&self, pages: &[&str]) -> Result<Vec<PageRecord>, StoreError> {
+        let query = sqlx::query_as(statements::HEADS).bind(Json(pages));
+        let rows: Vec<HeadRow> = self.read(query).await?;
+        rows.into_iter().map(HeadRow::into_record).collect()
+    }
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     async fn load(&self, page: &PageId) -> Result<Option<StoredPage>, StoreError> {
@@ -310,10 +321,7 @@ impl Store for SqliteStore {
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
-        let rows: Vec<HeadRow> = self
-            .read(sqlx::query_as(statements::PAGE).bind(page.as_str()))
-            .await?;
-        rows.into_iter().next().map(HeadRow::into_record).transpose()
+        self.heads.ask(page, self).await
     }
 
     async fn pages(

@@ -123,10 +123,11 @@ pub(super) const LOG: &str = "SELECT coalesce((SELECT seq FROM page_snapshots WH
     SELECT * FROM (SELECT seq, data, user_id FROM page_updates
         WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1) AND seq > $2 ORDER BY seq LIMIT $3)";
 
-pub(super) const PAGE: &str =
+/// The heads of the pages in the list `$1`.
+pub(super) const HEADS: &str =
     "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms,
         deleted_at AS deleted_ms
-    FROM page_heads WHERE page_id = $1";
+    FROM page_heads WHERE page_id IN (SELECT value FROM json_each($1))";
 
 pub(super) const PAGES: &str =
     "SELECT page_id, generation, seq, size_bytes, created_at AS created_ms, updated_at AS updated_ms,
