@@ -5,6 +5,7 @@ mod author;
 pub(super) mod edit;
 pub(super) mod put;
 pub(super) mod read;
+mod seen;
 
 pub(super) use append::append;
 pub(super) use edit::edit;
