@@ -145,7 +145,7 @@ pub(crate) async fn append(
         let end = writer
             .during(seen_after, writing.write(&identity, &piece))
             .await??;
-        writer.is_at(end, !pieces.has_ended).await?;
+        writer.is_at(end, !pieces.has_ended);
         // Others have their pages read by the same processes.
         pieces.pause = PIECE.max(2 * began.elapsed());
     }

@@ -101,6 +101,8 @@ pub(super) struct Writer<'a> {
     /// Where what was written ends.
     end: Option<RelativePosition>,
     seat: Option<Seated>,
+    /// It is to be seen at once.
+    is_due: bool,
     /// Why the seat was refused, or taken back, although its holder may write.
     goes_without: Option<RefusalCode>,
 }
@@ -127,6 +129,7 @@ impl<'a> Writer<'a> {
             identity: Arc::new(identity),
             end: None,
             seat: None,
+            is_due: false,
             goes_without: None,
         }
     }
@@ -147,6 +150,7 @@ impl<'a> Writer<'a> {
         let mut work = pin!(work);
         loop {
             let pause = match &self.seat {
+                _ if self.is_due => Duration::ZERO,
                 Some(_) => RENEWED,
                 None => after,
             };
@@ -155,7 +159,8 @@ impl<'a> Writer<'a> {
                 biased;
                 done = &mut work => return Ok(done),
                 refusal = sent_away(outbox.as_deref()) => self.lose(refusal)?,
-                () = sleep(pause), if self.goes_without.is_none() => self.show().await?,
+                // While the page is being opened for it, the work goes on.
+                shown = self.show_after(pause), if self.goes_without.is_none() => shown?,
             }
         }
     }
@@ -173,11 +178,7 @@ impl<'a> Writer<'a> {
     }
 
     /// What was written ends here now. Who goes on writing is seen from here on.
-    pub(super) async fn is_at(
-        &mut self,
-        end: Option<RelativePosition>,
-        goes_on: bool,
-    ) -> Result<(), Refusal> {
+    pub(super) fn is_at(&mut self, end: Option<RelativePosition>, goes_on: bool) {
         // A page that was being rebuilt may be open again.
         self.goes_without
             .take_if(|code| *code == RefusalCode::Unavailable);
@@ -185,11 +186,17 @@ impl<'a> Writer<'a> {
         if has_moved {
             self.end = end;
         }
-        let appears = self.seat.is_none() && goes_on && self.goes_without.is_none();
-        match appears || (has_moved && self.seat.is_some()) {
-            true => self.show().await,
-            false => Ok(()),
-        }
+        self.is_due |= match &self.seat {
+            Some(_) => has_moved,
+            None => goes_on,
+        };
+    }
+
+    async fn show_after(&mut self, pause: Duration) -> Result<(), Refusal> {
+        sleep(pause).await;
+        self.show().await?;
+        self.is_due = false;
+        Ok(())
     }
 
     /// Takes a seat, if there is none, and says what is to be seen.
