@@ -36,8 +36,8 @@ pub use ended_clients::{EndedClients, MAX_ENDED_CLIENTS, TooManyEndedClients};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
 pub use limits::Limits;
 pub use merge::{
-    Append, COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal, Merged, Nearest,
-    ORDER, Save, SmallEdit, Whole, nearest, nearest_object, thing_id, thing_in,
+    Append, AppendedPiece, COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal,
+    Merged, Nearest, ORDER, Save, SmallEdit, Whole, nearest, nearest_object, thing_id, thing_in,
 };
 pub use message::Message;
 pub use past::{Deeds, Fate, PastError, Piece, Row, Thing, compare, restore, undo};

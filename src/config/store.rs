@@ -33,7 +33,7 @@ pub(crate) struct StoreSettings {
     )]
     pub(crate) database_direct_url: Option<Secret>,
     /// Announce each commit on PostgreSQL's channel `pageroom_pages`, as `{"pageId","seq"}` of each page, to programs that `LISTEN`
-    /// there. PostgreSQL lets transactions that announce something commit one after the other.
+    /// there, not through a pooler. PostgreSQL lets transactions that announce something commit one after the other.
     #[arg(
         long,
         env = "PAGEROOM_DATABASE_NOTIFY",

@@ -86,6 +86,7 @@ pub struct Outbox {
     waker: AtomicWaker,
     max_bytes: usize,
     capabilities: Capabilities,
+    is_deaf: bool,
 }
 
 impl Outbox {
@@ -97,13 +98,23 @@ impl Outbox {
 
     /// The same for a member whose protocol has words for more.
     pub fn with_capabilities(max_bytes: usize, capabilities: Capabilities) -> Arc<Self> {
+        Arc::new(Self::of(max_bytes, capabilities, false))
+    }
+
+    /// The outbox of a member that shows itself and wants to hear nothing. It is hung up on when it may not edit any more.
+    pub fn deaf() -> Arc<Self> {
+        Arc::new(Self::of(0, Capabilities::default(), true))
+    }
+
+    fn of(max_bytes: usize, capabilities: Capabilities, is_deaf: bool) -> Self {
         let max_bytes = if max_bytes == 0 { usize::MAX } else { max_bytes };
-        Arc::new(Self {
+        Self {
             state: Mutex::default(),
             waker: AtomicWaker::new(),
             max_bytes,
             capabilities,
-        })
+            is_deaf,
+        }
     }
 
     /// What can be told through it.
@@ -118,6 +129,12 @@ impl Outbox {
 
     /// Queues a message.
     pub fn push(&self, message: &Arc<Outgoing>) -> Pushed {
+        if self.is_deaf {
+            if let ServerMessage::Refused(refusal) = message.message() {
+                self.close(refusal.clone());
+            }
+            return Pushed::Queued;
+        }
         let pushed = self.state().push(message, self.max_bytes);
         if pushed == Pushed::Queued {
             self.waker.wake();

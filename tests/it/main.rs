@@ -51,5 +51,6 @@ mod tidy;
 mod tokens;
 mod traces;
 mod webhooks;
+mod writers;
 mod y_sweet;
 mod y_websocket;

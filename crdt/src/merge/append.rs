@@ -7,6 +7,8 @@ use yrs::{GetString, WriteTxn};
 use super::{Format, MergeError, MergeRefusal, Merged, Outcome, text, tree};
 use crate::content::nodes::{self, Unit};
 use crate::content::{FieldType, blocknote, markdown, prosemirror, xml};
+use crate::places::RelativePosition;
+use crate::places::end::Writing;
 use crate::state_vector::ClientId;
 use crate::view::{View, ViewError};
 
@@ -23,7 +25,7 @@ pub struct Append {
     pub field: Option<String>,
     /// How the content is written: text or Markdown. Markdown in a page of plain text is text.
     pub format: Format,
-    /// The end of the root type when it began, as [`Merged::content`] of the first piece gives it; `None` for the first piece.
+    /// The end of the root type when it began, as the outcome of the first piece gives it; `None` for the first piece.
     pub anchor: Option<Value>,
     /// What had come when the piece before this one was merged.
     pub before: String,
@@ -31,8 +33,17 @@ pub struct Append {
     pub now: String,
 }
 
+/// What has become of a piece: the content of its [`Merged`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppendedPiece<A = Value> {
+    /// The anchor for the pieces behind it. Who only passes it on keeps it as JSON text.
+    pub anchor: A,
+    /// Where the piece ends; `None` when it wrote nothing, or others have written much behind it.
+    pub end: Option<RelativePosition>,
+}
+
 impl View {
-    /// Makes edits under `client` of the next piece. The content of the outcome is the anchor for the pieces behind it.
+    /// Makes edits under `client` of the next piece. The content of the outcome is an [`AppendedPiece`].
     ///
     /// # Errors
     /// When the root type holds neither text nor rich text, or the page cannot be read.
@@ -69,6 +80,7 @@ impl View {
     fn append_text(&self, client: ClientId, field: String, append: &Append) -> Result<Merged, MergeError> {
         self.edit(client, |transaction| {
             let text = transaction.get_or_insert_text(&*field);
+            let writing = Writing::begin(transaction, client);
             let anchor = match &append.anchor {
                 Some(anchor) => anchor.as_str().unwrap_or_default().to_owned(),
                 None => {
@@ -85,7 +97,11 @@ impl View {
             if !text::merge(transaction, &text, Some(&base), &saved, true) {
                 return Err(ViewError::Field { name: field }.into());
             }
-            Ok(outcome(field, Format::Text, Value::String(anchor)))
+            let appended = AppendedPiece {
+                anchor: Value::String(anchor),
+                end: writing.end_in_text(transaction),
+            };
+            outcome(field, Format::Text, &appended)
         })
     }
 
@@ -105,6 +121,7 @@ impl View {
         self.edit(client, |transaction| {
             let fragment = transaction.get_or_insert_xml_fragment(&*field);
             let root = xml::branch(&fragment);
+            let writing = Writing::begin(transaction, client);
             let mut parent = root;
             let mut current = nodes::read(transaction, root);
             let (mut before, mut now) = (before, now);
@@ -140,17 +157,21 @@ impl View {
             if merge.failed {
                 return Err(ViewError::Field { name: field }.into());
             }
-            Ok(outcome(field, append.format, written))
+            let appended = AppendedPiece {
+                anchor: written,
+                end: writing.end_in_nodes(transaction, parent),
+            };
+            outcome(field, append.format, &appended)
         })
     }
 }
 
-fn outcome(field: String, format: Format, anchor: Value) -> Outcome {
-    Outcome {
-        content: anchor,
+fn outcome(field: String, format: Format, appended: &AppendedPiece) -> Result<Outcome, MergeError> {
+    Ok(Outcome {
+        content: serde_json::to_value(appended).map_err(|_| ViewError::Failed)?,
         field,
         format,
         base: None,
         differs: false,
-    }
+    })
 }

@@ -44,7 +44,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map as Object, Value};
 use yrs::{GetString, TransactionMut, WriteTxn};
 
-pub use append::Append;
+pub use append::{Append, AppendedPiece};
 pub use base::{Candidate, Nearest, nearest};
 pub use edits::SmallEdit;
 pub use format::Format;

@@ -5,6 +5,8 @@
 //! by their nature, such as images, count one in all. A document does not say which nodes those are, so an element without content
 //! is one when its name is that of a well-known one. Numbers of ProseMirror's JSON and numbers of its editors are the same.
 
+pub(crate) mod end;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

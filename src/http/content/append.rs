@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use crdt::{Append, ClientId, Form, Format};
+use crdt::{Append, AppendedPiece, ClientId, Form, Format, RelativePosition};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -17,7 +17,11 @@ use storage::{PageId, Seq};
 use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 
-use super::{Now, sent};
+use super::{
+    Now,
+    seen::{AuthorQuery, WAITS, Writer, named},
+    sent,
+};
 use crate::{
     auth::Identity,
     http::{
@@ -31,7 +35,7 @@ use crate::{
         pages::{PageInPath, check_conditions},
     },
     reader::{Change, new_client},
-    rooms::{Refusal, Role},
+    rooms::{Refusal, RefusalCode, Role},
 };
 
 /// What comes within this time is one piece at least: many small ones would cost a merge each, and nobody reads faster.
@@ -76,13 +80,14 @@ pub(crate) struct Appended {
 
 /// Adds what comes to the end of a page, and answers when it has ended and is stored.
 ///
-/// Members see what comes while it comes. It ends after two minutes in which nothing has come.
+/// Members see what comes while it comes, with a cursor where it ends. The request ends after two minutes in which nothing has come, and
+/// when its author may not edit the page any more.
 #[utoipa::path(
     post,
     path = "/api/pages/{id}/append",
     operation_id = "appendContent",
     tag = "pages",
-    params(("id" = PageName, Path), AppendQuery, Conditions, Brief),
+    params(("id" = PageName, Path), AppendQuery, AuthorQuery, Conditions, Brief),
     request_body(
         description = "What is added, in UTF-8: at most 1 MiB. What came before a refusal stays",
         content((String = "text/markdown"), (String = "text/plain")),
@@ -94,10 +99,14 @@ pub(crate) async fn append(
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-    query: Result<Query<AppendQuery>, QueryRejection>,
+    (query, author): (
+        Result<Query<AppendQuery>, QueryRejection>,
+        Result<Query<AuthorQuery>, QueryRejection>,
+    ),
     body: UnreadBody,
 ) -> Result<Response, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
+    let identity = named(identity, author)?;
     let Query(query) = query?;
     let format = match sent(query.format.as_deref(), &headers)? {
         None | Some(Form::Markdown) => Format::Markdown,
@@ -110,7 +119,6 @@ pub(crate) async fn append(
     let mut writing = Writing {
         app: &app,
         page: &page,
-        identity,
         client: new_client(),
         append: Append {
             field: query.field,
@@ -128,12 +136,20 @@ pub(crate) async fn append(
         pause: PIECE,
         has_ended: false,
     };
-    while let Some(piece) = pieces.next().await? {
+    let mut writer = Writer::new(&app, &page, identity);
+    while let Some(piece) = writer.during(PIECE, pieces.next()).await?? {
         let began = Instant::now();
-        writing.write(&piece).await?;
+        let identity = writer.identity().clone();
+        // What has ended already is over in a moment, as a rule.
+        let seen_after = if pieces.has_ended { WAITS } else { PIECE };
+        let end = writer
+            .during(seen_after, writing.write(&identity, &piece))
+            .await??;
+        writer.is_at(end, !pieces.has_ended);
         // Others have their pages read by the same processes.
         pieces.pause = PIECE.max(2 * began.elapsed());
     }
+    drop(writer);
     let seq = match writing.seq {
         Some(seq) => seq,
         None => Now::of(&app, &page).await?.seq(),
@@ -194,11 +210,14 @@ fn too_much() -> HttpError {
     Refusal::too_large("one request appends at most 1 MiB").into()
 }
 
+fn unreadable() -> Refusal {
+    Refusal::new(RefusalCode::Internal, "the reader said nothing that makes sense")
+}
+
 /// What is being appended.
 struct Writing<'a> {
     app: &'a App,
     page: &'a PageId,
-    identity: Identity,
     client: ClientId,
     append: Append,
     asked_at: Instant,
@@ -206,35 +225,42 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    async fn write(&mut self, piece: &str) -> Result<(), HttpError> {
+    /// Writes a piece, and says where what has been written ends.
+    async fn write(
+        &mut self,
+        identity: &Identity,
+        piece: &str,
+    ) -> Result<Option<RelativePosition>, HttpError> {
         if piece.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if self.append.now.len() + piece.len() > MAX_APPENDED_BYTES {
             return Err(too_much());
         }
-        self.check().await?;
+        self.check(identity).await?;
         self.append.now.push_str(piece);
         let state = Now::of(self.app, self.page).await?.state;
         let change: Change = Change::Append(self.append.clone());
         let merging = self.app.readers.merge(self.page, state, self.client, &change);
         let merged = merging.await?;
-        let anchor: Box<RawValue> = merged.content;
+        let content: Box<RawValue> = merged.content;
+        let appended: AppendedPiece<&RawValue> =
+            serde_json::from_str(content.get()).map_err(|_| unreadable())?;
         if self.append.anchor.is_none() {
-            self.append.anchor = serde_json::from_str(anchor.get()).ok();
+            self.append.anchor = serde_json::from_str(appended.anchor.get()).ok();
             self.append.field = Some(merged.field);
         }
         self.append.before.push_str(piece);
         if !merged.update.is_empty() {
             let registry = &self.app.around.registry;
-            let user = self.identity.user.clone();
+            let user = identity.user.clone();
             self.seq = Some(registry.post(self.page, user, merged.update).await?);
         }
-        Ok(())
+        Ok(appended.end)
     }
 
     /// Ends the request when the author may not write any more, or the server stops.
-    async fn check(&mut self) -> Result<(), HttpError> {
+    async fn check(&mut self, identity: &Identity) -> Result<(), HttpError> {
         if self.app.is_draining() {
             return Err(Refusal::draining().into());
         }
@@ -242,7 +268,7 @@ impl Writing<'_> {
             return Ok(());
         }
         self.asked_at = Instant::now();
-        let role = self.app.around.access.role(&self.identity, self.page).await?;
+        let role = self.app.around.access.role(identity, self.page).await?;
         match role >= Role::Edit {
             true => Ok(()),
             false => Err(Refusal::read_only().into()),

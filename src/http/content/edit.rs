@@ -1,15 +1,23 @@
 //! `POST /api/pages/{id}/edits`: small edits, made as one.
 
+use std::sync::Arc;
+
 use axum::{
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, Uri},
 };
 use crdt::SmallEdit;
 use serde::Deserialize;
 use serde_json::Value;
+use storage::PageId;
 use utoipa::ToSchema;
 
-use super::{HEAVY_BYTES, Now, author::Author, share};
+use super::{
+    HEAVY_BYTES, Now,
+    author::Author,
+    seen::{AuthorQuery, Writer, named},
+    share,
+};
 use crate::{
     http::{
         App, HttpError,
@@ -49,7 +57,7 @@ pub(crate) struct EditList(Vec<Value>);
     path = "/api/pages/{id}/edits",
     operation_id = "editPage",
     tag = "pages",
-    params(("id" = PageName, Path), Conditions, Once, Brief),
+    params(("id" = PageName, Path), AuthorQuery, Conditions, Once, Brief),
     request_body = Edits,
     responses((status = 200, description = "They are stored", body = Stored), Briefly, Changing),
 )]
@@ -58,34 +66,47 @@ pub(crate) async fn edit(
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
+    author: Result<Query<AuthorQuery>, QueryRejection>,
     body: UnreadBody,
 ) -> Result<Stored, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
+    let identity = named(identity, author)?;
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
-    let user = identity.user;
-    let author = Author::of(&headers, &page, user.as_deref(), "edits")?;
-    if !author.came_before(&app, &page).await? {
-        check_conditions(&app, &page, &headers).await?;
+    let user = identity.user.clone();
+    let making = make(&app, &page, &headers, user, body);
+    Writer::new(&app, &page, identity).throughout(making).await
+}
+
+async fn make(
+    app: &App,
+    page: &PageId,
+    headers: &HeaderMap,
+    user: Option<Arc<str>>,
+    body: UnreadBody,
+) -> Result<Stored, HttpError> {
+    let author = Author::of(headers, page, user.as_deref(), "edits")?;
+    if !author.came_before(app, page).await? {
+        check_conditions(app, page, headers).await?;
     }
     let body = body.bytes().await?;
     let _share = share(body.len()).await?;
     let edits = heavily(body.len() > HEAVY_BYTES, || edits(&body))?;
-    let now = Now::of(&app, &page).await?;
+    let now = Now::of(app, page).await?;
     if author.has_written(&now) {
         return Ok(Stored { seq: now.seq() });
     }
     let change: Change = Change::Edits(edits);
     let merged = app
         .readers
-        .merge(&page, now.state.clone(), author.client, &change)
+        .merge(page, now.state.clone(), author.client, &change)
         .await?;
     if merged.update.is_empty() {
         return Ok(Stored { seq: now.seq() });
     }
     let update = author.marked(merged.update, &app.gate)?;
-    let seq = author.post(&app, &page, &headers, (user, update)).await?;
+    let seq = author.post(app, page, headers, (user, update)).await?;
     Ok(Stored {
         seq: seq.unwrap_or(now.seq()),
     })

@@ -6,6 +6,7 @@ pub(super) mod edit;
 mod kept;
 pub(super) mod put;
 pub(super) mod read;
+mod seen;
 
 pub(super) use append::append;
 pub(super) use edit::edit;

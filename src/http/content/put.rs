@@ -1,5 +1,7 @@
 //! `PUT /api/pages/{id}/content`: a whole content by an author who edited a copy becomes edits of the page.
 
+use std::sync::Arc;
+
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderMap, HeaderValue, Uri, header},
@@ -12,7 +14,13 @@ use serde_json::value::RawValue;
 use storage::{PageId, Seq};
 use utoipa::ToSchema;
 
-use super::{ContentFormat, HEAVY_BYTES, Now, author::Author, mergeable, sent, share};
+use super::{
+    ContentFormat, HEAVY_BYTES, Now,
+    author::Author,
+    mergeable,
+    seen::{AuthorQuery, Writer, named},
+    sent, share,
+};
 use crate::{
     http::{
         App, HttpError,
@@ -71,7 +79,7 @@ pub(crate) struct Saved {
     path = "/api/pages/{id}/content",
     operation_id = "writeContent",
     tag = "pages",
-    params(("id" = PageName, Path), PutQuery, Conditions, Once, Brief),
+    params(("id" = PageName, Path), PutQuery, AuthorQuery, Conditions, Once, Brief),
     request_body(
         description = "The content, in UTF-8",
         content(
@@ -97,40 +105,55 @@ pub(crate) async fn put(
     PageInPath(page): PageInPath,
     headers: HeaderMap,
     uri: Uri,
-    query: Result<Query<PutQuery>, QueryRejection>,
+    (query, author): (
+        Result<Query<PutQuery>, QueryRejection>,
+        Result<Query<AuthorQuery>, QueryRejection>,
+    ),
     body: UnreadBody,
 ) -> Result<Response, HttpError> {
     let identity = app.allow(&headers, &uri, &page, Role::Edit).await?;
+    let identity = named(identity, author)?;
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
     let Query(query) = query?;
-    let form = sent(query.format.as_deref(), &headers)?;
+    let user = identity.user.clone();
+    let saving = save(&app, &page, &headers, (user, query), body);
+    Writer::new(&app, &page, identity).throughout(saving).await
+}
+
+async fn save(
+    app: &App,
+    page: &PageId,
+    headers: &HeaderMap,
+    (user, query): (Option<Arc<str>>, PutQuery),
+    body: UnreadBody,
+) -> Result<Response, HttpError> {
+    let form = sent(query.format.as_deref(), headers)?;
     let form =
         form.ok_or_else(|| Refusal::malformed("say which `format` the content has, or its media type"))?;
     let format = mergeable(form);
-    let user = identity.user;
-    let author = Author::of(&headers, &page, user.as_deref(), "content")?;
-    let known = tag_of(&headers);
-    if known.is_none() && !author.came_before(&app, &page).await? {
-        check_conditions(&app, &page, &headers).await?;
+    let author = Author::of(headers, page, user.as_deref(), "content")?;
+    let known = tag_of(headers);
+    if known.is_none() && !author.came_before(app, page).await? {
+        check_conditions(app, page, headers).await?;
     }
     let body = body.bytes().await?;
     let _share = share(body.len()).await?;
     let content = heavily(body.len() > HEAVY_BYTES, || content(form, &body))?;
-    let now = Now::of(&app, &page).await?;
+    let now = Now::of(app, page).await?;
     if author.has_written(&now) {
-        return answer(&app, &page, now.seq(), true).await;
+        return answer(app, page, now.seq(), true).await;
     }
-    if is_first_only(&headers) && now.tag.is_some() {
+    if is_first_only(headers) && now.tag.is_some() {
         return Err(HttpError::Precondition);
     }
-    let base = base(&app, &page, &now, known, query.base_seq).await?;
+    let base = base(app, page, &now, known, query.base_seq).await?;
     let candidate = match base {
         Base::Now => None,
         Base::Earlier(seq, state) => {
             let readers = app.readers.of_past(seq);
-            Some(readers.content(&page, state, form, query.field.clone()).await?)
+            Some(readers.content(page, state, form, query.field.clone()).await?)
         }
     };
     let candidate = candidate
@@ -152,21 +175,21 @@ pub(crate) async fn put(
     });
     let merged = app
         .readers
-        .merge(&page, now.state.clone(), author.client, &change)
+        .merge(page, now.state.clone(), author.client, &change)
         .await?;
     if merged.update.is_empty() {
-        return answer(&app, &page, now.seq(), merged.differs || !now.is_exact()).await;
+        return answer(app, page, now.seq(), merged.differs || !now.is_exact()).await;
     }
     let update = author.marked(merged.update, &app.gate)?;
-    let posted = author.post(&app, &page, &headers, (user, update.clone())).await?;
+    let posted = author.post(app, page, headers, (user, update.clone())).await?;
     let Some(seq) = posted else {
-        return answer(&app, &page, Now::of(&app, &page).await?.seq(), true).await;
+        return answer(app, page, Now::of(app, page).await?.seq(), true).await;
     };
     // What the page holds at this row is what was merged, unless others have written meanwhile.
-    let after = Now::of(&app, &page).await?;
+    let after = Now::of(app, page).await?;
     let is_alone =
-        now.is_exact() && seq == now.seq() + 1 && after.seq() == seq && is_next(&now, &after, &update, &app);
-    answer(&app, &page, seq, merged.differs || !is_alone).await
+        now.is_exact() && seq == now.seq() + 1 && after.seq() == seq && is_next(&now, &after, &update, app);
+    answer(app, page, seq, merged.differs || !is_alone).await
 }
 
 /// Whether a state is the other one with an update and nothing else, as far as its clients tell.

@@ -1,6 +1,7 @@
 //! Through PgBouncer a store keeps its promises, or is refused with a sentence that names it.
 
 use std::{
+    collections::BTreeSet,
     env, fs,
     net::TcpStream,
     path::Path,
@@ -20,6 +21,7 @@ use tempfile::TempDir;
 use crate::{
     cluster::{free_port, run, runs_as_root},
     database::{PostgresPlace, skipped},
+    notify::{heard, listener},
 };
 
 /// A question to an application takes less.
@@ -180,6 +182,42 @@ async fn commits_are_synced_whatever_the_sessions_of_a_pooler_say() {
             .unwrap();
         store.commit_alone(&append("p", ["2"])).await.unwrap();
         assert_eq!(store.load(&page("p")).await.unwrap().unwrap().record.seq, 2);
+        pooled.remove().await;
+    }
+}
+
+#[tokio::test]
+async fn commits_through_a_pooler_are_announced_to_whoever_listens_behind_it() {
+    for mode in ["transaction", "session"] {
+        let Some(pooled) = PooledSchema::behind(mode, "SELECT 1", "").await else {
+            return;
+        };
+        let mut listener = listener(&pooled.place).await;
+        let options = StoreOptions {
+            direct: Some(DirectUrl::new(pooled.place.url())),
+            notifies: true,
+            ..StoreOptions::default()
+        };
+        let store = open(&pooled.url(), &options).await.unwrap();
+        let mut expected = BTreeSet::new();
+        // More than one session of the pooler's commits.
+        for round in 1..=10 {
+            store
+                .commit(&[append("p", [&*round.to_string()]), append("q", ["1", "2"])])
+                .await
+                .unwrap();
+            store.commit_alone(&append("alone", ["1"])).await.unwrap();
+            expected.extend([
+                ("p".to_owned(), round),
+                ("q".to_owned(), 2 * round),
+                ("alone".to_owned(), round),
+            ]);
+        }
+        assert_eq!(
+            heard(&mut listener, &store, expected.len()).await,
+            expected,
+            "{mode}"
+        );
         pooled.remove().await;
     }
 }

@@ -273,7 +273,7 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    fn apply(&mut self, update: &Bytes) {
+    pub(crate) fn apply(&mut self, update: &Bytes) {
         self.heard += 1;
         let mut reader = Reader::new(update);
         for _ in 0..reader.count().expect("a count") {

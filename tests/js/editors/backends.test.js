@@ -5,11 +5,13 @@ import './support/dom.js'
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 
-import { Editor, generateJSON } from '@tiptap/core'
+import { Editor, generateJSON, getSchema } from '@tiptap/core'
 import { Collaboration } from '@tiptap/extension-collaboration'
 import { StarterKit } from '@tiptap/starter-kit'
 import Quill from 'quill'
+import { initProseMirrorDoc, relativePositionToAbsolutePosition } from 'y-prosemirror'
 import { QuillBinding } from 'y-quill'
+import * as Y from 'yjs'
 
 import { Server } from '../support/server.js'
 import { until } from '../support/wait.js'
@@ -141,6 +143,34 @@ test('what an assistant writes grows in an open editor', async () => {
   assert.equal((await answering).status, 200)
   const html = '<p>typed in front</p><p>asked</p><h2>Answer</h2><ol><li><p>one</p></li><li><p><strong>two</strong></p></li></ol>'
   await until('all of it', () => editor.getHTML().startsWith(html))
+})
+
+test('the cursor of an assistant stands where its text ends, as y-prosemirror finds it', async () => {
+  const page = 'backend-cursor'
+  const { doc, awareness } = await opened(page)
+  let push
+  const body = new ReadableStream({ start (controller) { push = controller } })
+  const answering = server.api(`/api/pages/${page}/append?author=Assistant`, { method: 'POST', body, duplex: 'half', headers: { 'content-type': 'text/markdown' } })
+  const fragment = doc.getXmlFragment('default')
+  const place = () => {
+    const { user, cursor } = [...awareness.getStates().values()].find(({ user }) => user?.name === 'Assistant') ?? {}
+    if (!cursor) return null
+    assert.match(user.color, /^#[0-9a-f]{6}$/)
+    const head = Y.createRelativePositionFromJSON(cursor.head)
+    const { doc: shown, mapping } = initProseMirrorDoc(fragment, getSchema([starterKit]))
+    const at = relativePositionToAbsolutePosition(doc, fragment, head, mapping)
+    return at === null ? null : { before: shown.textBetween(0, at, '|'), isLast: at === shown.content.size || shown.resolve(at).parentOffset === shown.resolve(at).parent.content.size }
+  }
+  let written = 0
+  for (const [piece, text] of [['## Ans', 'Ans'], ['wer\n\n1. one\n2. **tw', 'Answer|one|**tw'], ['o** and \u{1f600}', 'Answer|one|two and \u{1f600}'], ['\n\n> said', 'Answer|one|two and \u{1f600}|said']]) {
+    push.enqueue(new TextEncoder().encode(piece))
+    await until(`the cursor behind ${text}`, () => place()?.before === text)
+    assert.ok(place().isLast)
+    if (written++ === 0) doc.getMap('elsewhere').set('edited', true)
+  }
+  push.close()
+  assert.equal((await answering).status, 200)
+  await until('it is gone', () => place() === null, 1000)
 })
 
 test('what Quill writes is read as a delta, as HTML and as Markdown', async () => {

@@ -7,6 +7,7 @@
 mod authorship;
 mod awareness;
 mod crowded;
+mod deaf;
 mod draining;
 mod editing;
 mod failing;
