@@ -66,6 +66,10 @@
 //! transaction. Who comes by a former id is let in to the page under the id that it has ([`access::Membership::page`]); a room that another
 //! process still has open under the former one is told with its next write that nothing was stored, and ends.
 //!
+//! **A page is compacted.** Its room ends and leaves a snapshot. What is live in that is written anew by one client
+//! ([`crdt::Document::rebuilt`]) and takes its place, as another generation ([`rooms::Registry::rebuild`]). The store keeps which clients
+//! there were before: a room refuses whoever names one of them, because with a copy of the former document everything would be there twice.
+//!
 //! **Events that are missed.** Every event that is told in a room has an offset ([`events::Epoch`] and a number that grows). A connection that
 //! is lost and comes back within `PAGEROOM_RECOVERY_SECONDS` goes on with its rooms and hears what it has missed. Events that rules
 //! keep ([`events::EventRules`]) are stored before they are acknowledged ([`events::History`]): who joins with `since: {epoch, offset}` hears them,

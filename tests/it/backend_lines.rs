@@ -92,12 +92,16 @@ async fn the_lines_for_backends_do_what_they_say() {
     says("Be told", "event: change");
     says("Be told", r#"{"deliveries":[],"next":null}"#);
     says(
-        "Another id, and the end of a page",
+        "Another document, another id, and the end of a page",
         r#""formerIds":["archive/plan"]"#,
     );
     says(
-        "Another id, and the end of a page",
+        "Another document, another id, and the end of a page",
         r#"{"pageId":"team/plan-2","seq":1}"#,
+    );
+    says(
+        "Another document, another id, and the end of a page",
+        r#""after":{"clients":1,"#,
     );
     server.stop().await;
 }

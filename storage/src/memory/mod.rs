@@ -14,13 +14,14 @@ use bytes::Bytes;
 use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
     EventStore, EventTables, Generation, KeptQuery, LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord,
-    Permission, ReadEvent, RoomStore, RoomTables, Seq, SharedRoom, Snapshot, Store, StoreError, StoredPage,
-    StoredSnapshot, UserRecord, WebhookTables, batch, readable,
+    Permission, ReadEvent, RoomTables, Seq, Snapshot, Store, StoreError, StoredPage, StoredSnapshot,
+    UserRecord, WebhookTables, batch, readable,
 };
 
 mod history;
 mod rebuilding;
 mod renaming;
+mod rooms;
 mod search;
 mod trash;
 mod webhooks;
@@ -386,31 +387,6 @@ impl AccessStore for MemoryStore {
     async fn forget_seen(&self, room: &str, user: &str) -> Result<(), StoreError> {
         self.access().forget_seen(room, user);
         Ok(())
-    }
-}
-
-#[async_trait]
-impl RoomStore for MemoryStore {
-    async fn shared_room(&self, room: &str) -> Result<Option<SharedRoom>, StoreError> {
-        Ok(self.rooms().room(room))
-    }
-
-    async fn keep_room(&self, room: &SharedRoom) -> Result<(), StoreError> {
-        self.rooms().keep(room);
-        Ok(())
-    }
-
-    async fn forget_room(&self, room: &str) -> Result<bool, StoreError> {
-        Ok(self.rooms().forget(room))
-    }
-
-    async fn remove_from_room(&self, room: &str, user: &str) -> Result<(), StoreError> {
-        self.rooms().remove(room, user);
-        Ok(())
-    }
-
-    async fn is_removed(&self, room: &str, user: &str) -> Result<bool, StoreError> {
-        Ok(self.rooms().is_removed(room, user))
     }
 }
 
