@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use clap::Args;
+use crdt::Update;
 use indicatif::{HumanBytes, ProgressBar};
 use storage::{
     Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, Permission, SharedStore, Snapshot,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     reader::{Readable, ReaderConfig, Readers},
-    rooms::{Role, open_document},
+    rooms::{Refusal, Role, ended_clients, open_document},
 };
 
 /// Pages that are read before they are stored.
@@ -83,6 +84,16 @@ enum Refused {
     InTrash,
     #[error("what is stored of the page does not fit together: {0}")]
     Damaged(#[source] crdt::LoadError),
+    #[error("the page is called `{0}` here")]
+    Renamed(PageId),
+    #[error(
+        "the page was compacted here: this is of a former document of it, and all of it would be there twice"
+    )]
+    Rebuilt,
+    #[error("the former documents of the page are not known: {0}")]
+    Unknown(#[source] Refusal),
+    #[error("the page has become another one meanwhile: import it again")]
+    Changed,
     #[error("its description has the time `{0}`, which is none")]
     Time(String),
     #[error("its description has the role `{0}`, which is none")]
@@ -256,6 +267,12 @@ async fn import(
         Err(refused) => return Ok(Err(refused)),
     };
     let stored = store.load(&page).await?;
+    if stored.is_none()
+        && let Some(renamed) = store.renamed(&page).await?
+    {
+        return Ok(Err(Refused::Renamed(renamed)));
+    }
+    let generation = stored.as_ref().map(|stored| stored.record.generation.clone());
     let merged = match merge(stored, incoming.update, deleted_at.is_some()) {
         Ok(merged) => merged,
         Err(refused) => return Ok(Err(refused)),
@@ -277,9 +294,13 @@ async fn import(
             data: update,
             user: None,
         }],
-        generation: None,
+        generation,
     };
-    let Committed { last_seq, .. } = store.commit_alone(&commit).await?;
+    let committed = store.commit_alone(&commit).await?;
+    if committed.is_nothing() {
+        return Ok(Err(Refused::Changed));
+    }
+    let Committed { last_seq, .. } = committed;
     // Where another process stored something in between, that one will merge it.
     if last_seq == seq + 1 {
         // A page that cannot be read is there all the same.
@@ -333,6 +354,13 @@ fn merge(stored: Option<StoredPage>, update: Bytes, is_deleted: bool) -> Result<
             first
         }
     };
+    let ended = stored.as_ref().map(ended_clients).transpose();
+    if let Some(ended) = ended.map_err(Refused::Unknown)? {
+        let parsed = Update::parse(update.clone(), &limits);
+        if parsed.map_or(!ended.is_empty(), |parsed| ended.are_named_in(&parsed)) {
+            return Err(Refused::Rebuilt);
+        }
+    }
     let seq = stored.as_ref().map_or(0, |stored| stored.record.seq);
     let (snapshot, mut log) = stored.map_or((None, Vec::new()), |stored| (stored.snapshot, stored.log));
     let before = match seq {

@@ -42,7 +42,7 @@ impl From<RebuildFailure> for HttpError {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Compacted {
-    /// The new generation.
+    /// The new generation; the same one where there was nothing to leave out.
     generation: String,
     /// The number from which on the page has the new document.
     seq: Seq,

@@ -65,7 +65,8 @@ pub(super) async fn purge(
 /// Gives a page another id. Those that it had before go on leading to it.
 ///
 /// With it go its history, its versions, the events that are kept in its rooms, and the permissions on exactly this page. Its members
-/// are asked to connect again, and are at the page again with what they had: nobody's edits are lost. Requests to a former id are
+/// are asked to connect again, and are at the page again with what they had: nobody's edits are lost. What tokens and other sources
+/// of permissions say of the former id counts no more, also for those who come by it. Requests to a former id are
 /// answered with 308. The asker manages the page, and what has the new id.
 #[utoipa::path(
     post,

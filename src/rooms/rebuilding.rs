@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crdt::{ClientId, EndedClients, RebuildError, StateVector, TooManyEndedClients, Weight};
+use crdt::{ClientId, EndedClients, RebuildError, TooManyEndedClients, Weight};
 use storage::{Generation, PageId, Rebuilding, Seq, StoreError, StoredPage};
 
 use super::{
@@ -59,7 +59,7 @@ pub enum RebuildFailure {
 
 impl Registry {
     /// Gives a page another document that says the same, written by `client`, which nobody has had before. Its members are sent away. Takes
-    /// time in proportion to the document.
+    /// time in proportion to the document. One in which nothing can be left out stays as it is.
     ///
     /// # Errors
     /// When the page cannot be rebuilt, or not now: it is as it was.
@@ -111,20 +111,39 @@ impl Registry {
             let mut document = open_document(gate, snapshot, log).map_err(damaged)?;
             let ended = former.with(&document.state_vector().clone())?;
             let before = document.weight().map_err(damaged)?;
-            let state = document.rebuilt(client)?;
+            if before.clients <= 1 && before.dead_bytes == 0 {
+                return Ok(Made::Nothing(before));
+            }
+            let state = document.rebuilt(unused(client, &ended))?;
             let mut rebuilt = crdt::Document::load(gate, [state.clone()]).map_err(damaged)?;
             let after = rebuilt.weight().map_err(damaged)?;
-            let state_vector: StateVector = rebuilt.state_vector().clone();
-            Ok::<_, RebuildFailure>((state, state_vector.encode(), ended, before, after))
+            Ok::<_, RebuildFailure>(Made::Document {
+                rebuilding: Rebuilding {
+                    page: record.page.clone(),
+                    generation: record.generation.clone(),
+                    seq: record.seq,
+                    state,
+                    state_vector: rebuilt.state_vector().encode(),
+                    ended_clients: ended.encode(),
+                },
+                before,
+                after,
+            })
         });
-        let (state, state_vector, ended, before, after): (_, _, EndedClients, _, _) = made?;
-        let rebuilding = Rebuilding {
-            page: record.page,
-            generation: record.generation,
-            seq: record.seq,
-            state,
-            state_vector,
-            ended_clients: ended.encode(),
+        let (rebuilding, before, after) = match made? {
+            Made::Nothing(weight) => {
+                return Ok(Some(Rebuilt {
+                    generation: record.generation,
+                    seq: record.seq,
+                    before: weight,
+                    after: weight,
+                }));
+            }
+            Made::Document {
+                rebuilding,
+                before,
+                after,
+            } => (rebuilding, before, after),
         };
         let generation = self.0.store.rebuild(&rebuilding).await?;
         Ok(generation.map(|generation| Rebuilt {
@@ -134,6 +153,26 @@ impl Registry {
             after,
         }))
     }
+}
+
+/// What becomes of a document.
+enum Made {
+    /// It weighs this, and nothing in it can be left out: otherwise pages would grow by being compacted, each time by what their history
+    /// keeps of it.
+    Nothing(Weight),
+    Document {
+        rebuilding: Rebuilding,
+        before: Weight,
+        after: Weight,
+    },
+}
+
+/// The first client from this one on that has never written in the page.
+fn unused(client: ClientId, ended: &EndedClients) -> ClientId {
+    let mut candidates = (client.0..).map(|id| ClientId(id & 0xffff_ffff));
+    candidates
+        .find(|candidate| !ended.contains(*candidate))
+        .unwrap_or(client)
 }
 
 fn damaged(error: impl std::fmt::Display) -> RebuildFailure {

@@ -192,3 +192,52 @@ async fn a_folder_and_another_servers_tables_are_merged_into_what_is_there() {
         assert!(!complete && said.contains("cannot be read"), "{source}: {said}");
     }
 }
+
+#[tokio::test]
+async fn what_was_renamed_or_compacted_since_is_not_doubled_by_an_older_archive() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = database(folder.path(), "pages.db");
+    let archive = folder.path().join("pages.tar");
+    let archive = archive.to_str().expect("a path");
+    let edits = json!([
+        { "op": "insert_text", "path": "/content", "at": 0, "text": "what it says" },
+        { "op": "delete_text", "path": "/content", "at": 0, "length": 5 }
+    ]);
+    let serve = async |requests: &[(Method, &str, Value)]| {
+        let mut server = Process::start(&environment(&store));
+        let address = server.address().await;
+        for (method, path, body) in requests {
+            let answer = backend_at(address, method.clone(), path, body.clone()).await;
+            assert!(answer.status.is_success(), "{path}: {}", answer.text());
+        }
+        server.signal("TERM");
+        assert!(server.ended().await.success());
+    };
+    serve(&[
+        (Method::POST, "/api/pages/compacted/edits", edits.clone()),
+        (Method::POST, "/api/pages/renamed/edits", edits),
+    ])
+    .await;
+    let (exported, said) = pageroom(&store, &["export-all", archive]);
+    assert!(exported, "{said}");
+    serve(&[
+        (Method::POST, "/api/pages/compacted/compact", Value::Null),
+        (
+            Method::POST,
+            "/api/pages/renamed/rename",
+            json!({ "pageId": "new" }),
+        ),
+    ])
+    .await;
+    let before = held(&store).await;
+    let (imported, said) = pageroom(&store, &["import", archive]);
+    assert!(
+        !imported && said.contains("0 new, 0 merged, 0 there already, 2 refused"),
+        "{said}"
+    );
+    assert!(
+        said.contains("compacted here") && said.contains("called `new` here"),
+        "{said}"
+    );
+    assert_eq!(held(&store).await, before);
+}

@@ -333,6 +333,13 @@ impl Stage {
     }
 
     fn store_tells(&mut self, committed: Committed) {
+        if committed.is_nothing() {
+            // The page is another one now: the room is not told anything any more, as the task does it.
+            self.room
+                .hang_up(&Refusal::unavailable("the page is being rebuilt, connect again"));
+            self.retired = true;
+            return;
+        }
         self.hand_over(Input::Stored { committed });
         self.settle();
     }
