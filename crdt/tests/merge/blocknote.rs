@@ -1,7 +1,7 @@
 //! Pages of BlockNote's blocks: read and saved in every form, they stay what BlockNote reads.
 
 use pageroom_crdt::testing::Random;
-use pageroom_crdt::{ClientId, Form, Format, MergeError, MergeRefusal, Save, SmallEdit};
+use pageroom_crdt::{AppendedPiece, ClientId, Form, Format, MergeError, MergeRefusal, Save, SmallEdit};
 use serde_json::{Value, json};
 
 use crate::page::{Page, certain, save};
@@ -465,7 +465,9 @@ fn edits_and_what_is_appended_become_blocks() {
         let merged = page.view().append(ClientId(80), &append).unwrap();
         page.apply(&merged.update);
         is_document(&mut page);
-        append.anchor = append.anchor.or(Some(merged.content));
+        let piece: AppendedPiece = serde_json::from_value(merged.content).unwrap();
+        assert!(piece.end.is_some(), "it ends in a block");
+        append.anchor.get_or_insert(piece.anchor);
         append.before = std::mem::replace(&mut append.now, now.to_owned());
     }
     let merged = page.view().append(ClientId(80), &append).unwrap();
