@@ -24,7 +24,7 @@ use crate::{
     access::LiveSeat,
     auth::{Identity, Kind},
     events::color,
-    http::{App, HttpError},
+    http::{App, HttpError, openapi::parameters::Label},
     reader::new_client,
     rooms::{ClientMessage, Departure, Next, Outbox, Refusal, RefusalCode, Role},
 };
@@ -42,7 +42,7 @@ const MAX_NAME_BYTES: usize = 255;
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuthorQuery {
     /// The name under which members see the one who writes, for backends and guests. That of a user is in its token.
-    #[param(max_length = 255, nullable = false)]
+    #[param(value_type = Option<Label>, nullable = false)]
     author: Option<String>,
 }
 
