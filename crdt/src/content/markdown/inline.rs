@@ -270,10 +270,13 @@ fn signs(
         Some(before) => before.side(false),
         None => Side::Space,
     };
-    let mut first = pieces.get(at).map_or(Side::Unsure, |piece| piece.side(true));
+    let first = pieces.get(at).map_or(Side::Unsure, |piece| piece.side(true));
     let mut signs: Vec<Option<Sign>> = Vec::new();
     for (depth, (mark, end)) in new.iter().enumerate().rev() {
         let begins = |sign: Sign| {
+            // Signs that are alike are read as one longer sign, which stands before what is behind all of them.
+            let is_one = (signs.iter()).all(|within| within.is_some_and(|within| within.is_like(sign)));
+            let first = if is_one { first } else { Side::Punctuation };
             // Signs that are alike would be read as one longer sign, and one within another might end that.
             let is_parted = new.iter().take(depth).any(|(mark, _)| mark.sign.is_none());
             let meets = !is_parted && closed.iter().flatten().any(|closed| closed.is_like(sign));
@@ -323,9 +326,6 @@ fn signs(
             Side::reads(behind, inside)
         };
         let sign = mark.sign.filter(|sign| begins(*sign) && ends(*sign));
-        if !sign.is_some_and(|sign| sign.is_like(Sign::Strong)) {
-            first = Side::Punctuation;
-        }
         signs.push(sign);
     }
     signs.reverse();

@@ -114,6 +114,53 @@ fn what_is_read_is_read_as_an_editor_has_it() {
     }
 }
 
+/// Begins of several marks at one place, of which the outer one goes on: found by `marks_are_read_where_they_were`.
+#[test]
+fn a_sign_that_stands_before_another_one_is_read() {
+    let marked = |text: &str, names: &[&str]| -> Vec<Unit> {
+        let marks = Rc::new(
+            names
+                .iter()
+                .map(|name| ((*name).to_owned(), json!({})))
+                .collect::<BTreeMap<_, _>>(),
+        );
+        text.chars()
+            .map(|character| Unit::Character(character, marks.clone()))
+            .collect()
+    };
+    for (outer, inner) in [
+        ("strike", "bold"),
+        ("strike", "italic"),
+        ("bold", "strike"),
+        ("italic", "strike"),
+        ("bold", "italic"),
+        ("italic", "bold"),
+    ] {
+        for (before, within, behind) in [
+            ("a", "a", "!"),
+            ("a", "!", "a"),
+            ("!", "a", "a"),
+            (" ", "!", "!"),
+            ("a", "a", "a"),
+        ] {
+            let line = [
+                marked(before, &[]),
+                marked(within, &[outer, inner]),
+                marked(behind, &[outer]),
+            ]
+            .concat();
+            let units = vec![Unit::Node(Node::new("paragraph", BTreeMap::new(), line))];
+            let markdown = write(&units);
+            let again = parse(&markdown).expect("Markdown");
+            assert_eq!(
+                prosemirror::write(&again),
+                prosemirror::write(&units),
+                "{markdown}"
+            );
+        }
+    }
+}
+
 /// Lines of text with marks: white space stands only where Markdown keeps it.
 fn line() -> impl Strategy<Value = Vec<Unit>> {
     let names = prop::sample::select(vec!["bold", "italic", "strike", "underline", "link", "code"]);
