@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
-use storage::DirectUrl;
+use storage::{DirectUrl, Keep};
 
-use crate::{
-    auth::Secret,
-    history::{HistoryConfig, Keep},
-};
+use crate::{auth::Secret, history::HistoryConfig};
 
 /// Where pages are kept.
 #[derive(Args, Clone, Debug)]
@@ -90,7 +87,7 @@ pub(crate) struct StoreSettings {
     )]
     pub(crate) store_readers: u32,
     /// How much of the past of pages is kept, for reading and restoring earlier states: `off`, `all`, `30 days`, or from the oldest
-    /// of so many versions on (`100 versions`). Named versions stay.
+    /// of so many versions on (`100 versions`). Named versions stay. Policies that are set through REST count before it.
     #[arg(
         long,
         env = "PAGEROOM_HISTORY",
@@ -162,12 +159,11 @@ impl StoreSettings {
     /// What of the past is kept.
     pub(super) fn history(&self) -> HistoryConfig {
         let seconds = |seconds: u64| (seconds != 0).then(|| Duration::from_secs(seconds));
-        let is_kept = self.history != Keep::Nothing;
         HistoryConfig {
             keep: self.history,
             max_bytes: (self.max_history_bytes != 0).then_some(self.max_history_bytes),
-            version_interval: seconds(self.version_interval_seconds).filter(|_| is_kept),
-            version_quiet: seconds(self.version_quiet_seconds).filter(|_| is_kept),
+            version_interval: seconds(self.version_interval_seconds),
+            version_quiet: seconds(self.version_quiet_seconds),
         }
     }
 }

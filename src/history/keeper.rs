@@ -2,19 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
-use storage::{AddedVersion, HistoryLimits, NewVersion, PageId, Seq, VersionKind};
+use storage::{AddedVersion, HistoryPolicies, Keep, NewVersion, PageId, Seq, StoreError, VersionKind};
 use tokio_util::sync::CancellationToken;
 
-use super::{History, Keep};
+use super::{History, PastError};
 use crate::auth::now;
 
 /// How often it is looked for what is to be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
-/// Histories that are shortened before it is looked again.
-const PAGES_AT_ONCE: usize = 100;
+/// Histories, and policies, that are read at once.
+const ROWS_AT_ONCE: usize = 1000;
 /// Versions that wait for the store, while it fails.
 const MAX_WAITING: usize = 10_000;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -49,8 +49,8 @@ impl History {
     async fn make(&self, waiting: &mut BTreeMap<PageId, Seq>) {
         while let Some((page, &seq)) = waiting.first_key_value() {
             let (page, version) = (page.clone(), automatic(seq));
-            match self.add_version(&page, &version).await {
-                Ok(AddedVersion::Added(_) | AddedVersion::Unknown | AddedVersion::TooMany) => {}
+            match self.add_automatic(&page, &version).await {
+                Ok(()) => {}
                 Err(error) => {
                     tracing::warn!(%page, seq, %error, "a version of a page could not be kept yet");
                     if error.is_retryable() {
@@ -62,12 +62,23 @@ impl History {
         }
     }
 
+    /// Keeps a version that nobody asked for, of a page whose past is kept.
+    pub(super) async fn add_automatic(&self, page: &PageId, version: &NewVersion) -> Result<(), PastError> {
+        if self.keep_of(page).await? == Keep::Nothing {
+            return Ok(());
+        }
+        match self.add_version(page, version).await? {
+            AddedVersion::Added(_) | AddedVersion::Unknown | AddedVersion::TooMany => Ok(()),
+        }
+    }
+
     /// Forgets until `stop`.
     pub async fn keep_short(self, stop: CancellationToken) {
         loop {
             self.shorten(&stop).await;
             tokio::select! {
                 () = tokio::time::sleep(FORGET_EVERY) => {}
+                () = self.policies_changed.notified() => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -75,37 +86,136 @@ impl History {
 
     /// Forgets what is too old or too long now.
     pub async fn shorten(&self, stop: &CancellationToken) {
-        let days = match self.config.keep {
-            Keep::Days(days) => now().checked_sub(days * DAY),
-            // What was kept before it was switched off.
-            Keep::Nothing => Some(now()),
-            Keep::Everything | Keep::Versions(_) => None,
+        if let Err(error) = self.forget_old(stop).await {
+            tracing::warn!(%error, "what is to be forgotten cannot be looked for now");
+        }
+        if let Some(bytes) = self.config.max_bytes
+            && let Err(error) = self.forget_large(bytes, stop).await
+        {
+            tracing::warn!(%error, "histories that are too large cannot be looked for now");
+        }
+    }
+
+    /// Goes once through the histories that are older than any of the policies, and the setting, would keep them.
+    async fn forget_old(&self, stop: &CancellationToken) -> Result<(), StoreError> {
+        let policies = self.policies().await?;
+        let keeps = policies.iter().map(|(_, keep)| Cut::of(keep));
+        // That of so many versions is kept to where versions are made: histories without a policy are gone through by their age only.
+        let setting = match self.config.keep {
+            Keep::Versions(_) => None,
+            keep @ (Keep::Nothing | Keep::Everything | Keep::Days(_)) => Some(Cut::of(keep)),
         };
-        let limits = HistoryLimits {
-            before: days,
-            bytes: self.config.max_bytes,
+        let Some(newest) = keeps.chain(setting).filter_map(|cut| cut.before()).max() else {
+            return Ok(());
         };
+        let mut after = None;
+        loop {
+            let old = self
+                .store
+                .old_histories(newest, after.as_ref(), ROWS_AT_ONCE)
+                .await?;
+            for history in &old {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                let cut = match policies.nearest(&history.page) {
+                    Some((_, keep)) => Some(Cut::of(keep)),
+                    None => setting,
+                };
+                let is_due = |cut: &Cut| cut.before().is_some_and(|before| history.first_at < before);
+                let Some(cut) = cut.filter(is_due) else { continue };
+                let page = &history.page;
+                if let Err(error) = self.forget_upto(page, cut).await {
+                    tracing::warn!(%page, %error, "the history of a page could not be shortened yet");
+                }
+            }
+            after = old.last().map(|last| last.cursor.clone());
+            if old.len() < ROWS_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn forget_upto(&self, page: &PageId, cut: Cut) -> Result<(), PastError> {
+        let upto = match cut {
+            Cut::Nothing => None,
+            Cut::Before(before) => self.store.last_before(page, before).await?,
+            Cut::Versions(count) => self.store.version_from_newest(page, count).await?,
+        };
+        match upto {
+            Some(upto) => self.forget(page, upto).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Shortens histories until none takes more than so many bytes.
+    async fn forget_large(&self, bytes: u64, stop: &CancellationToken) -> Result<(), StoreError> {
         let mut last = Vec::new();
         loop {
-            let long = match self.store.long_histories(limits, PAGES_AT_ONCE).await {
-                Ok(long) => long,
-                Err(error) => {
-                    return tracing::warn!(%error, "what is to be forgotten cannot be looked for now");
-                }
-            };
+            let large = self.store.large_histories(bytes, ROWS_AT_ONCE).await?;
             // What did not become shorter does not become so by trying again.
-            if long.is_empty() || long == last {
-                return;
+            if large.is_empty() || large == last {
+                return Ok(());
             }
-            for (page, upto) in &long {
+            for (page, upto) in &large {
                 if stop.is_cancelled() {
-                    return;
+                    return Ok(());
                 }
                 if let Err(error) = self.forget(page, *upto).await {
                     tracing::warn!(%page, %error, "the history of a page could not be shortened yet");
                 }
             }
-            last = long;
+            last = large;
+        }
+    }
+
+    /// All policies.
+    async fn policies(&self) -> Result<HistoryPolicies, StoreError> {
+        let mut policies = HistoryPolicies::default();
+        let mut after: Option<String> = None;
+        loop {
+            let found = self
+                .store
+                .history_policies(after.as_deref(), ROWS_AT_ONCE)
+                .await?;
+            for policy in &found {
+                policies.insert(policy);
+            }
+            after = found.last().map(|last| last.pages.as_str().to_owned());
+            if found.len() < ROWS_AT_ONCE {
+                return Ok(policies);
+            }
+        }
+    }
+}
+
+/// What of a history is forgotten.
+#[derive(Clone, Copy)]
+enum Cut {
+    Nothing,
+    /// What was stored before.
+    Before(SystemTime),
+    /// What comes before the oldest of so many versions.
+    Versions(u32),
+}
+
+impl Cut {
+    fn of(keep: Keep) -> Self {
+        match keep {
+            Keep::Everything => Self::Nothing,
+            // What was kept before it was switched off.
+            Keep::Nothing => Self::Before(now()),
+            Keep::Days(days) => now().checked_sub(days * DAY).map_or(Self::Nothing, Self::Before),
+            Keep::Versions(count) => Self::Versions(count),
+        }
+    }
+
+    /// A history that begins later is not concerned.
+    fn before(self) -> Option<SystemTime> {
+        match self {
+            Self::Nothing => None,
+            Self::Before(before) => Some(before),
+            Self::Versions(_) => Some(now()),
         }
     }
 }

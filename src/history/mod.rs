@@ -11,22 +11,21 @@
 
 mod editing;
 mod feed;
-mod keep;
 mod keeper;
 mod marks;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crdt::{Document, Limits, LoadError};
 use storage::{
-    AddedVersion, Generation, NewVersion, PageId, Past, Seq, SharedStore, StoreError, VersionKind,
+    AddedVersion, Generation, HistoryPolicy, Keep, NewVersion, PageId, Past, Seq, SharedStore, StoreError,
+    VersionKind,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 pub use editing::Editing;
 pub use feed::{ChangeFeed, Follower};
-pub use keep::{Keep, KeepError};
 pub use marks::{Author, MarkedFields, html as marked_html, json as marked_json};
 
 use crate::{rooms::heavily, webhooks::WebhookNotes};
@@ -38,7 +37,7 @@ pub(crate) static PAST_AT_ONCE: Semaphore = Semaphore::const_new(MAX_PASTS);
 /// How much of the past is kept, and when a version is made.
 #[derive(Clone, Copy, Debug)]
 pub struct HistoryConfig {
-    /// How long it is kept.
+    /// How long it is kept of pages without a policy.
     pub keep: Keep,
     /// What the past of one page may take, in bytes.
     pub max_bytes: Option<u64>,
@@ -88,6 +87,8 @@ pub struct History {
     config: HistoryConfig,
     feed: ChangeFeed,
     webhooks: WebhookNotes,
+    /// It is to be looked for what is to be forgotten, before it is time.
+    policies_changed: Arc<Notify>,
 }
 
 impl History {
@@ -99,6 +100,7 @@ impl History {
             config,
             feed,
             webhooks: WebhookNotes::off(),
+            policies_changed: Arc::default(),
         }
     }
 
@@ -113,9 +115,39 @@ impl History {
         &self.feed
     }
 
-    /// Whether nothing of the past is kept.
-    pub fn is_off(&self) -> bool {
-        self.config.keep == Keep::Nothing
+    /// How long the past of pages without a policy is kept.
+    pub fn setting(&self) -> Keep {
+        self.config.keep
+    }
+
+    /// How long the past of a page is kept.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn keep_of(&self, page: &PageId) -> Result<Keep, StoreError> {
+        let policy = self.store.history_policy(page).await?;
+        Ok(policy.map_or(self.config.keep, |policy| policy.keep))
+    }
+
+    /// Sets how long the past of a page, or of many, is kept; what is not to be kept any more is forgotten soon. `false` where there are too
+    /// many policies.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn set_policy(&self, policy: &HistoryPolicy) -> Result<bool, StoreError> {
+        let set = self.store.set_history_policy(policy).await?;
+        self.policies_changed.notify_one();
+        Ok(set)
+    }
+
+    /// Removes the policy on exactly these pages. `false` when there is none.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn remove_policy(&self, pages: &PageId) -> Result<bool, StoreError> {
+        let removed = self.store.remove_history_policy(pages).await?;
+        self.policies_changed.notify_one();
+        Ok(removed)
     }
 
     /// The state of a page after row `seq`. `None` when it is not kept.
@@ -144,13 +176,10 @@ impl History {
         if let AddedVersion::Added(_) = added {
             self.webhooks.has_version(page);
         }
-        if let Keep::Versions(count) = self.config.keep {
-            let newest = self.store.versions(page, None, count as usize).await?;
-            if newest.len() == count as usize
-                && let Some(oldest) = newest.last()
-            {
-                self.forget(page, oldest.version.seq).await?;
-            }
+        if let Keep::Versions(count) = self.keep_of(page).await?
+            && let Some(oldest) = self.store.version_from_newest(page, count).await?
+        {
+            self.forget(page, oldest).await?;
         }
         Ok(added)
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crdt::{ClientId, testing::Replica};
-use storage::{HistoryStore, MemoryStore, NewUpdate, PageCommit, Snapshot, Store};
+use storage::{HistoryStore, Keep, MemoryStore, NewUpdate, PageCommit, Snapshot, Store};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
@@ -189,4 +189,72 @@ async fn what_was_kept_goes_when_it_is_switched_off() {
         states([10, 11]),
         "what is in the snapshot and behind it"
     );
+}
+
+#[tokio::test]
+async fn the_policy_of_a_page_counts_before_the_setting() {
+    let seven = states(1..=7);
+    for (setting, policy, kept) in [
+        (Keep::Nothing, Keep::Everything, seven.clone()),
+        (Keep::Nothing, Keep::Days(1), seven.clone()),
+        (Keep::Everything, Keep::Nothing, states([7])),
+        (Keep::Days(1), Keep::Versions(1), states(5..=7)),
+        (Keep::Nothing, Keep::Versions(2), states(3..=7)),
+        (Keep::Versions(1), Keep::Versions(3), seven.clone()),
+    ] {
+        let mut past = Past::new();
+        past.write(7).await;
+        past.compact().await;
+        for seq in [3, 5] {
+            let version = keeper_version(seq);
+            past.store
+                .add_version(&past.page, &version)
+                .await
+                .expect("a version");
+        }
+        let history = past.history(setting, None);
+        let on = |pages: &str, keep| HistoryPolicy {
+            pages: PageId::new(pages).expect("an id"),
+            keep,
+        };
+        // That on a shorter prefix does not count.
+        assert!(history.set_policy(&on("*", setting)).await.expect("a policy"));
+        assert!(history.set_policy(&on("p*", policy)).await.expect("a policy"));
+        let stop = CancellationToken::new();
+        history.shorten(&stop).await;
+        assert_eq!(past.kept().await, kept, "{policy} instead of {setting}");
+        // Twice the same.
+        history.shorten(&stop).await;
+        assert_eq!(past.kept().await, kept, "{policy} instead of {setting}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_whose_past_is_kept_gets_versions_and_another_one_none() {
+    let mut past = Past::new();
+    past.write(1).await;
+    let history = past.history(Keep::Nothing, None);
+    let versions = async || {
+        past.store
+            .versions(&past.page, None, 10)
+            .await
+            .expect("versions")
+            .len()
+    };
+    let automatic = keeper_version(1);
+    history
+        .add_automatic(&past.page, &automatic)
+        .await
+        .expect("a store that works");
+    assert_eq!(versions().await, 0);
+    let policy = HistoryPolicy {
+        pages: past.page.clone(),
+        keep: Keep::Everything,
+    };
+    assert!(history.set_policy(&policy).await.expect("a policy"));
+    history
+        .add_automatic(&past.page, &automatic)
+        .await
+        .expect("a store that works");
+    assert_eq!(versions().await, 1);
 }

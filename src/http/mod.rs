@@ -11,6 +11,7 @@ mod demo;
 mod described;
 mod error;
 mod health;
+mod history_policies;
 mod life;
 mod openapi;
 mod page_state;
@@ -310,6 +311,13 @@ pub fn router(app: App) -> Router {
         .route("/api/pages/{id}/compare", get(compare::compare))
         .route("/api/pages/{id}/blame", get(compare::blame))
         .route("/api/pages/{id}/presence", get(presence::list))
+        .route(
+            "/api/pages/{id}/history-policy",
+            get(history_policies::get)
+                .put(history_policies::set)
+                .delete(history_policies::remove),
+        )
+        .route("/api/history-policies", get(history_policies::list))
         .route("/api/pages/{id}/permissions", get(permissions::list))
         .route(
             "/api/pages/{id}/permissions/{user}",

@@ -57,7 +57,7 @@ pub(super) fn user_id(user: String) -> Result<String, HttpError> {
 }
 
 /// Lets through who may manage a page. What may be a pattern covers many pages, so only backends and administrators may.
-async fn allow_managing(
+pub(super) async fn allow_managing(
     app: &App,
     headers: &HeaderMap,
     uri: &Uri,

@@ -8,7 +8,7 @@ use axum::{
 };
 use percent_encoding::utf8_percent_encode;
 use serde::{Deserialize, Serialize};
-use storage::{AddedVersion, MAX_NAMED_VERSIONS, NewVersion, PageId, Version, VersionKind};
+use storage::{AddedVersion, Keep, MAX_NAMED_VERSIONS, NewVersion, PageId, Version, VersionKind};
 use utoipa::ToSchema;
 
 use super::{
@@ -196,8 +196,8 @@ pub(super) async fn post(
     {
         return Err(Refusal::too_large("reason has at most 4096 bytes").into());
     }
-    if app.past.is_off() {
-        return Err(Refusal::new(RefusalCode::Conflict, "no history of pages is kept here").into());
+    if app.past.keep_of(&page).await? == Keep::Nothing {
+        return Err(Refusal::new(RefusalCode::Conflict, "no history of the page is kept").into());
     }
     let (seq, _) = head(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
     let version = NewVersion {

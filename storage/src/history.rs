@@ -132,13 +132,23 @@ pub struct HistoryRecord {
     pub first_seq: Seq,
 }
 
-/// Which histories are too long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HistoryLimits {
-    /// Rows that were stored before this are to be forgotten.
-    pub before: Option<SystemTime>,
-    /// A history may take this many bytes.
-    pub bytes: Option<u64>,
+/// A page whose history begins long ago.
+#[derive(Clone, Debug)]
+pub struct OldHistory {
+    /// The page.
+    pub page: PageId,
+    /// When the oldest row was stored, to the millisecond.
+    pub first_at: SystemTime,
+    /// Where the listing goes on behind it.
+    pub cursor: HistoryCursor,
+}
+
+/// A place in a listing of histories by their age.
+#[derive(Clone, Debug)]
+pub struct HistoryCursor {
+    /// In the unit of the store.
+    pub(crate) at: i64,
+    pub(crate) key: String,
 }
 
 /// The past of pages. See the module.
@@ -173,12 +183,22 @@ pub trait HistoryStore: Send + Sync {
     /// Says what is kept of a page's past.
     async fn history(&self, page: &PageId) -> Result<HistoryRecord, StoreError>;
 
-    /// Finds histories that are too long, at most `limit`, and up to which row they are to be forgotten.
-    async fn long_histories(
+    /// Finds the row that the `count`-th version of a page is of, counted from the newest one. `None` when there are fewer.
+    async fn version_from_newest(&self, page: &PageId, count: u32) -> Result<Option<Seq>, StoreError>;
+
+    /// Lists histories whose oldest row was stored before `before`, the oldest first, those behind `after`, at most `limit`.
+    async fn old_histories(
         &self,
-        limits: HistoryLimits,
+        before: SystemTime,
+        after: Option<&HistoryCursor>,
         limit: usize,
-    ) -> Result<Vec<(PageId, Seq)>, StoreError>;
+    ) -> Result<Vec<OldHistory>, StoreError>;
+
+    /// Finds the last row of a history before the first one that was stored at `before` or later. `None` when there is none.
+    async fn last_before(&self, page: &PageId, before: SystemTime) -> Result<Option<Seq>, StoreError>;
+
+    /// Finds histories that take more than `bytes`, at most `limit`, and up to which row they are to be forgotten.
+    async fn large_histories(&self, bytes: u64, limit: usize) -> Result<Vec<(PageId, Seq)>, StoreError>;
 
     /// Keeps the state after row `seq` as a base.
     async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError>;

@@ -47,6 +47,7 @@ mod memory;
 mod model;
 mod open;
 mod place;
+mod policies;
 mod postgres;
 mod readable;
 mod rebuilding;
@@ -70,8 +71,8 @@ pub use documents::read_documents;
 pub use error::StoreError;
 pub use events::{EventBatch, EventId, EventStore, EventTables, KeptEvent, KeptQuery, ReadEvent};
 pub use history::{
-    AddedVersion, HistoryLimits, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
-    NewVersion, PageChange, PageChanges, Past, Version, VersionKind,
+    AddedVersion, HistoryCursor, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
+    NewVersion, OldHistory, PageChange, PageChanges, Past, Version, VersionKind,
 };
 pub use memory::{MemoryStore, Tables};
 pub use model::{
@@ -79,6 +80,9 @@ pub use model::{
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
 pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, open};
+pub use policies::{
+    HistoryPolicies, HistoryPolicy, HistoryPolicyStore, Keep, KeepError, MAX_HISTORY_POLICIES,
+};
 pub use rebuilding::{RebuildStore, Rebuilding};
 pub use renaming::{MAX_FORMER_IDS, RenameStore, Renaming};
 pub use rooms::{RoomStore, RoomTables, SharedRoom};
@@ -96,6 +100,7 @@ pub use webhooks::{
 pub trait Store:
     AccessStore
     + EventStore
+    + HistoryPolicyStore
     + HistoryStore
     + RebuildStore
     + RenameStore

@@ -10,9 +10,10 @@ use serde_json::Value;
 use sqlx::FromRow;
 
 use crate::{
-    AddedVersion, AuditEntry, EventId, Found, Generation, HistoryRecord, IdRange, LastSeen, LoggedUpdate,
-    NewVersion, PageChange, PageChanges, PageId, PageIdError, PageRecord, Past, Permission, ReadEvent, Seq,
-    SharedRoom, Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord, Version, VersionKind,
+    AddedVersion, AuditEntry, EventId, Found, Generation, HistoryCursor, HistoryRecord, IdRange, LastSeen,
+    LoggedUpdate, NewVersion, OldHistory, PageChange, PageChanges, PageId, PageIdError, PageRecord, Past,
+    Permission, ReadEvent, Seq, SharedRoom, Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord,
+    Version, VersionKind,
 };
 
 /// The head of a page's log.
@@ -420,6 +421,24 @@ pub(crate) fn history(rows: Vec<(i64, i64)>) -> HistoryRecord {
         bytes: count(bytes),
         first_seq: count(first_seq),
     }
+}
+
+/// The only number of an answer, if there is one.
+pub(crate) fn number(rows: Vec<(Option<i64>,)>) -> Option<u64> {
+    let (number,) = rows.into_iter().next()?;
+    number.map(count)
+}
+
+/// Histories as databases list them: the page, when its oldest row was stored, and where the listing goes on behind it.
+pub(crate) fn old_histories(rows: Vec<(String, i64, i64, String)>) -> Result<Vec<OldHistory>, StoreError> {
+    let read = |(page, first_at, at, key): (String, i64, i64, String)| {
+        Ok(OldHistory {
+            page: PageId::new(&page).map_err(invalid_id)?,
+            first_at: time(first_at),
+            cursor: HistoryCursor { at, key },
+        })
+    };
+    rows.into_iter().map(read).collect()
 }
 
 pub(crate) fn long(rows: Vec<(String, i64)>) -> Vec<(PageId, Seq)> {

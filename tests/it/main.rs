@@ -22,6 +22,7 @@ mod events;
 mod failover;
 mod floods;
 mod history;
+mod history_policies;
 mod hocuspocus;
 mod hocuspocus_access;
 mod http;

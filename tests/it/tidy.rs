@@ -655,6 +655,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         12_645_071_231_249_609_882,
     ),
     (
+        "storage/migrations/postgres/0015_history_policies.sql",
+        3_179_492_823_376_578_249,
+    ),
+    (
         "storage/migrations/sqlite/0001_pages.sql",
         10_533_148_709_189_093_894,
     ),
@@ -705,6 +709,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
     (
         "storage/migrations/sqlite/0014_rebuilt_pages.sql",
         13_566_468_847_546_489_756,
+    ),
+    (
+        "storage/migrations/sqlite/0015_history_policies.sql",
+        10_394_743_859_099_156_662,
     ),
 ];
 

@@ -26,8 +26,9 @@ use utoipa::{
 
 use self::refusals::Shared;
 use super::{
-    audit, bridge, changes, compact, compare, content, error::Problem, health, life, page_state::unchanged,
-    pages, permissions, presence, query, restore, rooms, trash, users, versions, webhooks, y_sweet,
+    audit, bridge, changes, compact, compare, content, error::Problem, health, history_policies, life,
+    page_state::unchanged, pages, permissions, presence, query, restore, rooms, trash, users, versions,
+    webhooks, y_sweet,
 };
 
 #[derive(OpenApi)]
@@ -76,6 +77,10 @@ use super::{
         compare::compare,
         compare::blame,
         presence::list,
+        history_policies::get,
+        history_policies::set,
+        history_policies::remove,
+        history_policies::list,
         permissions::list,
         permissions::grant,
         permissions::revoke,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    time::SystemTime,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use async_trait::async_trait;
@@ -10,9 +10,9 @@ use bytes::Bytes;
 
 use super::{MemoryStore, Tables, now};
 use crate::{
-    AddedVersion, HistoryLimits, HistoryRecord, HistoryStore, LoggedUpdate, MAX_HISTORY_ROWS_AT_ONCE,
-    MAX_NAMED_VERSIONS, NewVersion, PageChange, PageChanges, PageId, Past, Seq, StoreError, StoredSnapshot,
-    Version, VersionKind,
+    AddedVersion, HistoryCursor, HistoryRecord, HistoryStore, LoggedUpdate, MAX_HISTORY_ROWS_AT_ONCE,
+    MAX_NAMED_VERSIONS, NewVersion, OldHistory, PageChange, PageChanges, PageId, Past, Seq, StoreError,
+    StoredSnapshot, Version, VersionKind,
     history::{MIN_BASE_BYTES, ROW_BYTES},
     readable,
 };
@@ -37,6 +37,11 @@ impl StoredRow {
             bytes: self.update.data.len() as u64,
         }
     }
+}
+
+fn microseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_micros().try_into().unwrap_or(i64::MAX)
 }
 
 /// The past of one page.
@@ -111,23 +116,25 @@ impl PageHistory {
         }
     }
 
-    /// Up to which row it is to be forgotten.
-    pub(super) fn too_long(&self, limits: HistoryLimits) -> Option<Seq> {
+    pub(super) fn version_from_newest(&self, count: u32) -> Option<Seq> {
+        let version = self.versions.iter().rev().nth(count.saturating_sub(1) as usize)?;
+        Some(version.version.seq)
+    }
+
+    pub(super) fn last_before(&self, before: SystemTime) -> Option<Seq> {
         let last = self.rows.back()?.update.seq;
-        let by_time = limits.before.and_then(|before| {
-            let kept = self.rows.iter().find(|row| row.at >= before);
-            let old = kept.map_or(last, |row| row.update.seq - 1);
-            (old > self.rows.front()?.update.seq - 1).then_some(old)
-        });
-        let by_size = limits.bytes.and_then(|bytes| {
-            let first = self.rows.front()?.update.seq;
-            let base = |from| self.bases.range(from..).map(|(seq, _)| *seq);
-            let cut = base(first.midpoint(last))
-                .next()
-                .or_else(|| base(first).next_back());
-            (self.record(0).bytes > bytes).then(|| cut.unwrap_or(last))
-        });
-        by_time.max(by_size)
+        let kept = self.rows.iter().find(|row| row.at >= before);
+        Some(kept.map_or(last, |row| row.update.seq - 1))
+    }
+
+    /// Up to which row it is to be forgotten, where it takes more than `bytes`.
+    pub(super) fn too_large(&self, bytes: u64) -> Option<Seq> {
+        let (first, last) = (self.rows.front()?.update.seq, self.rows.back()?.update.seq);
+        let base = |from| self.bases.range(from..).map(|(seq, _)| *seq);
+        let cut = base(first.midpoint(last))
+            .next()
+            .or_else(|| base(first).next_back());
+        (self.record(0).bytes > bytes).then(|| cut.unwrap_or(last))
     }
 
     pub(super) fn keep_base(&mut self, seq: Seq, state: &Bytes) {
@@ -196,11 +203,38 @@ impl Tables {
         stored.history.add_version(self.last_version, version, now)
     }
 
-    /// See [`HistoryStore::long_histories`].
-    pub fn long_histories(&self, limits: HistoryLimits, limit: usize) -> Vec<(PageId, Seq)> {
+    /// See [`HistoryStore::old_histories`].
+    pub fn old_histories(
+        &self,
+        before: SystemTime,
+        after: Option<&HistoryCursor>,
+        limit: usize,
+    ) -> Vec<OldHistory> {
+        let old = self.pages.iter().filter_map(|(page, stored)| {
+            let first_at = stored.history.rows.front()?.at;
+            let at = microseconds(first_at);
+            let key = page.as_str();
+            let is_behind = after.is_none_or(|after| (at, key) > (after.at, after.key.as_str()));
+            (first_at < before && is_behind).then(|| OldHistory {
+                page: page.clone(),
+                first_at,
+                cursor: HistoryCursor {
+                    at,
+                    key: key.to_owned(),
+                },
+            })
+        });
+        let mut old: Vec<_> = old.collect();
+        old.sort_by(|one, other| (one.cursor.at, &one.cursor.key).cmp(&(other.cursor.at, &other.cursor.key)));
+        old.truncate(limit);
+        old
+    }
+
+    /// See [`HistoryStore::large_histories`].
+    pub fn large_histories(&self, bytes: u64, limit: usize) -> Vec<(PageId, Seq)> {
         let pages = self.pages.iter();
-        let long = pages.filter_map(|(page, stored)| Some((page.clone(), stored.history.too_long(limits)?)));
-        long.take(limit).collect()
+        let large = pages.filter_map(|(page, stored)| Some((page.clone(), stored.history.too_large(bytes)?)));
+        large.take(limit).collect()
     }
 
     /// See [`HistoryStore::forget_history`].
@@ -256,12 +290,29 @@ impl HistoryStore for MemoryStore {
         }))
     }
 
-    async fn long_histories(
+    async fn version_from_newest(&self, page: &PageId, count: u32) -> Result<Option<Seq>, StoreError> {
+        let tables = self.tables();
+        let stored = tables.pages.get(page);
+        Ok(stored.and_then(|stored| stored.history.version_from_newest(count)))
+    }
+
+    async fn old_histories(
         &self,
-        limits: HistoryLimits,
+        before: SystemTime,
+        after: Option<&HistoryCursor>,
         limit: usize,
-    ) -> Result<Vec<(PageId, Seq)>, StoreError> {
-        Ok(self.tables().long_histories(limits, limit))
+    ) -> Result<Vec<OldHistory>, StoreError> {
+        Ok(self.tables().old_histories(before, after, limit))
+    }
+
+    async fn last_before(&self, page: &PageId, before: SystemTime) -> Result<Option<Seq>, StoreError> {
+        let tables = self.tables();
+        let stored = tables.pages.get(page);
+        Ok(stored.and_then(|stored| stored.history.last_before(before)))
+    }
+
+    async fn large_histories(&self, bytes: u64, limit: usize) -> Result<Vec<(PageId, Seq)>, StoreError> {
+        Ok(self.tables().large_histories(bytes, limit))
     }
 
     async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {

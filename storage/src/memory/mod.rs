@@ -13,12 +13,13 @@ use bytes::Bytes;
 
 use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
-    EventStore, EventTables, Generation, KeptQuery, LastSeen, LoggedUpdate, PageCommit, PageId, PageRecord,
-    Permission, ReadEvent, RoomTables, Seq, Snapshot, Store, StoreError, StoredPage, StoredSnapshot,
-    UserRecord, WebhookTables, batch, readable,
+    EventStore, EventTables, Generation, HistoryPolicies, KeptQuery, LastSeen, LoggedUpdate, PageCommit,
+    PageId, PageRecord, Permission, ReadEvent, RoomTables, Seq, Snapshot, Store, StoreError, StoredPage,
+    StoredSnapshot, UserRecord, WebhookTables, batch, readable,
 };
 
 mod history;
+mod policies;
 mod rebuilding;
 mod renaming;
 mod rooms;
@@ -39,6 +40,7 @@ pub struct Tables {
     aliases: BTreeMap<PageId, PageId>,
     /// Rows that a snapshot covers are kept.
     keeps_history: bool,
+    policies: HistoryPolicies,
     last_version: u64,
     /// How many generations there have been.
     ever: u64,
@@ -63,6 +65,7 @@ impl Tables {
             pages: BTreeMap::new(),
             aliases: BTreeMap::new(),
             keeps_history: true,
+            policies: HistoryPolicies::default(),
             last_version: 0,
             ever: 0,
         }
@@ -115,8 +118,9 @@ impl Tables {
 
     /// See [`Store::compact`].
     pub fn compact(&mut self, page: &PageId, snapshot: &Snapshot) -> Compaction {
+        let keeps_history = self.keeps_history_of(page);
         match self.pages.get_mut(page) {
-            Some(stored) => stored.compact(snapshot, self.keeps_history),
+            Some(stored) => stored.compact(snapshot, keeps_history),
             None => Compaction::Passed,
         }
     }

@@ -9,7 +9,7 @@ impl Tables {
     /// See [`RebuildStore::rebuild`].
     pub fn rebuild(&mut self, rebuilding: &Rebuilding) -> Option<Generation> {
         let generation = self.new_generation();
-        let keeps_history = self.keeps_history;
+        let keeps_history = self.keeps_history_of(&rebuilding.page);
         let stored = self.pages.get_mut(&rebuilding.page)?;
         let record = &mut stored.record;
         let is_as_known = record.generation == rebuilding.generation

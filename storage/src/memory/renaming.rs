@@ -26,6 +26,7 @@ impl Tables {
             *page = to.clone();
         }
         self.aliases.insert(from.clone(), to.clone());
+        self.policies.rename(from, to);
         true
     }
 

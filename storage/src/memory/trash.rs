@@ -26,6 +26,7 @@ impl Tables {
         if is_trashed {
             self.pages.remove(page);
             self.aliases.retain(|_, to| to != page);
+            self.policies.remove(page);
         }
         is_trashed
     }

@@ -1,13 +1,15 @@
 //! What PostgreSQL is told and asked about the past of pages.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{Postgres, Row, postgres::PgArguments, query::Query};
 
 use super::{PostgresStore, failure};
 use crate::{
-    AddedVersion, HistoryLimits, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
-    NewVersion, PageChanges, PageId, Past, Seq, StoreError, Version,
+    AddedVersion, HistoryCursor, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
+    NewVersion, OldHistory, PageChanges, PageId, Past, Seq, StoreError, Version,
     batch::number,
     readable,
     rows::{self, milliseconds},
@@ -62,10 +64,21 @@ const RECORD: &str = "
         coalesce((SELECT min(seq) - 1 FROM page_history WHERE page_id = $1),
             (SELECT seq FROM page_snapshots WHERE page_id = $1), 0)";
 
+const FROM_NEWEST: &str =
+    "SELECT seq FROM page_versions WHERE page_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2";
+
+/// Goes on behind the page `$3`, whose history begins at `$2`, in microseconds.
 const OLD: &str = "
-    SELECT k.page_id, coalesce((SELECT min(seq) - 1 FROM page_history r
-        WHERE r.page_id = k.page_id AND r.created_at >= to_timestamp($1::bigint / 1000.0)), k.last_seq)
-    FROM page_histories k WHERE k.first_at < to_timestamp($1::bigint / 1000.0) ORDER BY k.first_at LIMIT $2";
+    SELECT page_id, (extract(epoch FROM first_at) * 1000)::bigint, (extract(epoch FROM first_at) * 1000000)::bigint, page_id
+    FROM page_histories
+    WHERE first_at < to_timestamp($1::bigint / 1000.0)
+        AND ($2::bigint IS NULL OR (first_at, page_id) > (to_timestamp($2::bigint / 1000000.0), $3::text))
+    ORDER BY first_at, page_id LIMIT $4";
+
+const LAST_BEFORE: &str = "
+    SELECT coalesce(
+        (SELECT min(seq) - 1 FROM page_history WHERE page_id = $1 AND created_at >= to_timestamp($2::bigint / 1000.0)),
+        (SELECT max(seq) FROM page_history WHERE page_id = $1))";
 
 /// Up to the base in the middle, or one before it, or else all of it.
 const LARGE: &str = "
@@ -189,21 +202,43 @@ impl HistoryStore for PostgresStore {
         Ok(rows::history(self.read(query).await?))
     }
 
-    async fn long_histories(
+    async fn version_from_newest(&self, page: &PageId, count: u32) -> Result<Option<Seq>, StoreError> {
+        let query = || {
+            sqlx::query_as(FROM_NEWEST)
+                .bind(page.as_str())
+                .bind(i64::from(count.saturating_sub(1)))
+        };
+        Ok(rows::number(self.read(query).await?))
+    }
+
+    async fn old_histories(
         &self,
-        limits: HistoryLimits,
+        before: SystemTime,
+        after: Option<&HistoryCursor>,
         limit: usize,
-    ) -> Result<Vec<(PageId, Seq)>, StoreError> {
-        let mut found = Vec::new();
-        if let Some(before) = limits.before.map(milliseconds) {
-            let query = || sqlx::query_as(OLD).bind(before).bind(number(limit));
-            found = rows::long(self.read(query).await?);
-        }
-        if let Some(bytes) = limits.bytes {
-            let query = || sqlx::query_as(LARGE).bind(number(bytes)).bind(number(limit));
-            found.extend(rows::long(self.read(query).await?));
-        }
-        Ok(found)
+    ) -> Result<Vec<OldHistory>, StoreError> {
+        let query = || {
+            sqlx::query_as(OLD)
+                .bind(milliseconds(before))
+                .bind(after.map(|after| after.at))
+                .bind(after.map(|after| after.key.as_str()))
+                .bind(number(limit))
+        };
+        rows::old_histories(self.read(query).await?)
+    }
+
+    async fn last_before(&self, page: &PageId, before: SystemTime) -> Result<Option<Seq>, StoreError> {
+        let query = || {
+            sqlx::query_as(LAST_BEFORE)
+                .bind(page.as_str())
+                .bind(milliseconds(before))
+        };
+        Ok(rows::number(self.read(query).await?))
+    }
+
+    async fn large_histories(&self, bytes: u64, limit: usize) -> Result<Vec<(PageId, Seq)>, StoreError> {
+        let query = || sqlx::query_as(LARGE).bind(number(bytes)).bind(number(limit));
+        Ok(rows::long(self.read(query).await?))
     }
 
     async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {

@@ -35,6 +35,7 @@ mod failure;
 mod heads;
 mod history;
 mod lane;
+mod policies;
 mod rebuilding;
 mod renaming;
 mod rooms;
@@ -317,6 +318,7 @@ impl Store for PostgresStore {
     }
 
     async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        let keeps_history = self.keeps_history_of(page).await?;
         let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
         let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
         let compact = sqlx::query(statements::COMPACT)
@@ -326,7 +328,7 @@ impl Store for PostgresStore {
             .bind(&*snapshot.state_vector)
             .bind(content)
             .bind(text)
-            .bind(self.keeps_history)
+            .bind(keeps_history)
             .bind(words(&snapshot.text));
         let written = self.write_large(&self.compactor, bytes, vec![compact]).await?;
         Ok(match written.is_empty() {

@@ -42,6 +42,7 @@ const REBUILD: &str = "
 #[async_trait]
 impl RebuildStore for PostgresStore {
     async fn rebuild(&self, rebuilding: &Rebuilding) -> Result<Option<Generation>, StoreError> {
+        let keeps_history = self.keeps_history_of(&rebuilding.page).await?;
         let hold = sqlx::query(HOLD).bind(rebuilding.page.as_str());
         let rebuild = sqlx::query(REBUILD)
             .bind(rebuilding.page.as_str())
@@ -50,7 +51,7 @@ impl RebuildStore for PostgresStore {
             .bind(&*rebuilding.state)
             .bind(&*rebuilding.state_vector)
             .bind(&*rebuilding.ended_clients)
-            .bind(self.keeps_history);
+            .bind(keeps_history);
         let bytes = rebuilding.state.len() + rebuilding.ended_clients.len();
         let rows = self
             .write_large(&self.compactor, bytes, vec![hold, rebuild])

@@ -40,7 +40,11 @@ const RENAME: &str = "
     ), replaced AS (
         DELETE FROM page_permissions x USING moved WHERE x.page_id = $1
             AND EXISTS (SELECT 1 FROM page_permissions y WHERE y.page_id = $2 AND y.user_id = x.user_id)
-    ), rooms AS (SELECT * FROM (VALUES ($4::text, $5::text), ($6::text, $7::text)) AS pair (was, is_now), moved),
+    ), policy AS (
+        INSERT INTO history_policies (pages, keep)
+        SELECT $2, x.keep FROM history_policies x, moved WHERE x.pages = $1 ON CONFLICT DO NOTHING
+    ), unnamed AS (DELETE FROM history_policies x USING moved WHERE x.pages = $1),
+    rooms AS (SELECT * FROM (VALUES ($4::text, $5::text), ($6::text, $7::text)) AS pair (was, is_now), moved),
     kept AS (
         UPDATE kept_events x SET room = rooms.is_now FROM rooms WHERE x.room = rooms.was AND NOT EXISTS
             (SELECT 1 FROM kept_events y WHERE y.room = rooms.is_now AND y.event_offset = x.event_offset)

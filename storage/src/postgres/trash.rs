@@ -40,6 +40,7 @@ const PURGE: &str = "
     histories AS (DELETE FROM page_histories x USING gone WHERE x.page_id = gone.page_id),
     versions AS (DELETE FROM page_versions x USING gone WHERE x.page_id = gone.page_id),
     permissions AS (DELETE FROM page_permissions x USING gone WHERE x.page_id = gone.page_id),
+    policy AS (DELETE FROM history_policies x USING gone WHERE x.pages = gone.page_id),
     marks AS (DELETE FROM webhook_marks x USING gone WHERE x.page_id = gone.page_id),
     aliases AS (DELETE FROM page_aliases x USING gone WHERE x.page_id = gone.page_id),
     ended AS (DELETE FROM page_ended_clients x USING gone WHERE x.page_id = gone.page_id),

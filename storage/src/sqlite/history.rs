@@ -1,12 +1,14 @@
 //! What SQLite is told and asked about the past of pages.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::SqliteStore;
 use crate::{
-    AddedVersion, HistoryLimits, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
-    NewVersion, PageChanges, PageId, Past, Seq, StoreError, Version,
+    AddedVersion, HistoryCursor, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
+    NewVersion, OldHistory, PageChanges, PageId, Past, Seq, StoreError, Version,
     batch::number,
     readable,
     rows::{self, milliseconds},
@@ -81,10 +83,25 @@ const RECORD: &str = concat!(
     "), (SELECT seq FROM page_snapshots WHERE page_id = $1), 0)"
 );
 
-const OLD: &str = "SELECT h.page_id,
-        coalesce((SELECT min(seq) - 1 FROM page_history WHERE head_id = k.head_id AND created_at >= $1), k.last_seq)
-    FROM page_histories k JOIN page_heads h ON h.id = k.head_id
-    WHERE k.first_at < $1 ORDER BY k.first_at LIMIT $2";
+const FROM_NEWEST: &str = concat!(
+    "SELECT seq FROM page_versions WHERE head_id = ",
+    head!(),
+    " ORDER BY id DESC LIMIT 1 OFFSET $2"
+);
+
+/// Goes on behind the head `$3`, whose history begins at `$2`, in milliseconds.
+const OLD: &str = "SELECT h.page_id, k.first_at, k.first_at, CAST(k.head_id AS TEXT)
+    FROM page_histories k CROSS JOIN page_heads h ON h.id = k.head_id
+    WHERE k.first_at < $1 AND ($2 IS NULL OR (k.first_at, k.head_id) > ($2, CAST($3 AS INTEGER)))
+    ORDER BY k.first_at, k.head_id LIMIT $4";
+
+const LAST_BEFORE: &str = concat!(
+    "SELECT coalesce((SELECT min(seq) - 1 FROM page_history WHERE head_id = ",
+    head!(),
+    " AND created_at >= $2), (SELECT max(seq) FROM page_history WHERE head_id = ",
+    head!(),
+    "))"
+);
 
 /// Up to the base in the middle, or one before it, or else all of it.
 const LARGE: &str = "WITH large AS (SELECT head_id, last_seq, bytes,
@@ -258,21 +275,37 @@ impl HistoryStore for SqliteStore {
         Ok(rows::history(self.read(query).await?))
     }
 
-    async fn long_histories(
+    async fn version_from_newest(&self, page: &PageId, count: u32) -> Result<Option<Seq>, StoreError> {
+        let query = sqlx::query_as(FROM_NEWEST)
+            .bind(page.as_str())
+            .bind(i64::from(count.saturating_sub(1)));
+        Ok(rows::number(self.read(query).await?))
+    }
+
+    async fn old_histories(
         &self,
-        limits: HistoryLimits,
+        before: SystemTime,
+        after: Option<&HistoryCursor>,
         limit: usize,
-    ) -> Result<Vec<(PageId, Seq)>, StoreError> {
-        let mut found = Vec::new();
-        if let Some(before) = limits.before.map(milliseconds) {
-            let query = sqlx::query_as(OLD).bind(before).bind(number(limit));
-            found = rows::long(self.read(query).await?);
-        }
-        if let Some(bytes) = limits.bytes {
-            let query = sqlx::query_as(LARGE).bind(number(bytes)).bind(number(limit));
-            found.extend(rows::long(self.read(query).await?));
-        }
-        Ok(found)
+    ) -> Result<Vec<OldHistory>, StoreError> {
+        let query = sqlx::query_as(OLD)
+            .bind(milliseconds(before))
+            .bind(after.map(|after| after.at))
+            .bind(after.map(|after| after.key.as_str()))
+            .bind(number(limit));
+        rows::old_histories(self.read(query).await?)
+    }
+
+    async fn last_before(&self, page: &PageId, before: SystemTime) -> Result<Option<Seq>, StoreError> {
+        let query = sqlx::query_as(LAST_BEFORE)
+            .bind(page.as_str())
+            .bind(milliseconds(before));
+        Ok(rows::number(self.read(query).await?))
+    }
+
+    async fn large_histories(&self, bytes: u64, limit: usize) -> Result<Vec<(PageId, Seq)>, StoreError> {
+        let query = sqlx::query_as(LARGE).bind(number(bytes)).bind(number(limit));
+        Ok(rows::long(self.read(query).await?))
     }
 
     async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {

@@ -43,6 +43,7 @@ mod failure;
 mod file;
 mod history;
 mod parcel;
+mod policies;
 mod rebuilding;
 mod renaming;
 mod rooms;
@@ -297,6 +298,7 @@ impl Store for SqliteStore {
     }
 
     async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+        let keeps_history = self.keeps_history_of(page).await?;
         let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
         let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
         let compact = sqlx::query(statements::COMPACT)
@@ -306,7 +308,7 @@ impl Store for SqliteStore {
             .bind(&*snapshot.state_vector)
             .bind(content)
             .bind(text)
-            .bind(self.keeps_history)
+            .bind(keeps_history)
             .bind(words(&snapshot.text));
         Ok(
             match self

@@ -51,6 +51,7 @@ const REBUILD: &str = concat!(
 #[async_trait]
 impl RebuildStore for SqliteStore {
     async fn rebuild(&self, rebuilding: &Rebuilding) -> Result<Option<Generation>, StoreError> {
+        let keeps_history = self.keeps_history_of(&rebuilding.page).await?;
         let rebuild = sqlx::query(REBUILD)
             .bind(rebuilding.page.as_str())
             .bind(&*rebuilding.generation.0)
@@ -58,7 +59,7 @@ impl RebuildStore for SqliteStore {
             .bind(&*rebuilding.state)
             .bind(&*rebuilding.state_vector)
             .bind(&*rebuilding.ended_clients)
-            .bind(self.keeps_history);
+            .bind(keeps_history);
         let bytes = rebuilding.state.len() + rebuilding.ended_clients.len();
         let rows = self.write(&self.compactor, bytes, vec![rebuild]).await?;
         let generation = rows.first().map(|row| row.try_get::<String, _>(0)).transpose();

@@ -29,6 +29,10 @@ const RENAME: &str = "BEGIN IMMEDIATE;
     WHERE page_id = $1 AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
     DELETE FROM page_permissions
     WHERE page_id = $1 AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
+    UPDATE OR IGNORE history_policies SET pages = $2
+    WHERE pages = $1 AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
+    DELETE FROM history_policies
+    WHERE pages = $1 AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
     UPDATE OR IGNORE kept_events SET room = iif(room = $4, $5, $7)
     WHERE room IN ($4, $6) AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
     UPDATE OR IGNORE event_states SET room = iif(room = $4, $5, $7)

@@ -58,6 +58,8 @@ const PURGE: &str = concat!(
     head!(),
     " IS NOT NULL; DELETE FROM page_aliases WHERE page_id = $1 AND ",
     head!(),
+    " IS NOT NULL; DELETE FROM history_policies WHERE pages = $1 AND ",
+    head!(),
     " IS NOT NULL; DELETE FROM webhook_marks WHERE page_id = $1 AND ",
     head!(),
     " IS NOT NULL; DELETE FROM page_heads WHERE id = ",

@@ -12,12 +12,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use storage::{
     AccessStore, AddedVersion, AuditEntry, AuditQuery, Committed, Compaction, DeliveryClaim, DeliveryState,
-    EventBatch, EventId, EventStore, FinishedDelivery, Found, Generation, HistoryLimits, HistoryRecord,
-    HistoryStore, IdRange, KeptQuery, LastSeen, LoggedUpdate, NewVersion, OutboxDepth, OutboxLimits,
-    PageChanges, PageCommit, PageId, PageRecord, Past, Permission, ReadEvent, RebuildStore, Rebuilding,
-    RenameStore, Renaming, RoomStore, Search, SearchStore, Seq, SharedRoom, SharedStore, Snapshot, Store,
-    StoreError, StoredPage, Telling, TrashStore, UntoldPages, UserRecord, Version, WebhookDelivery,
-    WebhookStore, testing::Fault,
+    EventBatch, EventId, EventStore, FinishedDelivery, Found, Generation, HistoryCursor, HistoryPolicy,
+    HistoryPolicyStore, HistoryRecord, HistoryStore, IdRange, KeptQuery, LastSeen, LoggedUpdate, NewVersion,
+    OldHistory, OutboxDepth, OutboxLimits, PageChanges, PageCommit, PageId, PageRecord, Past, Permission,
+    ReadEvent, RebuildStore, Rebuilding, RenameStore, Renaming, RoomStore, Search, SearchStore, Seq,
+    SharedRoom, SharedStore, Snapshot, Store, StoreError, StoredPage, Telling, TrashStore, UntoldPages,
+    UserRecord, Version, WebhookDelivery, WebhookStore, testing::Fault,
 };
 use tokio::sync::watch;
 
@@ -211,6 +211,33 @@ impl RebuildStore for SwitchedStore {
 }
 
 #[async_trait]
+impl HistoryPolicyStore for SwitchedStore {
+    async fn history_policy(&self, page: &PageId) -> Result<Option<HistoryPolicy>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.history_policy(page).await
+    }
+
+    async fn history_policies(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<HistoryPolicy>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.history_policies(after, limit).await
+    }
+
+    async fn set_history_policy(&self, policy: &HistoryPolicy) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.set_history_policy(policy).await
+    }
+
+    async fn remove_history_policy(&self, pages: &PageId) -> Result<bool, StoreError> {
+        pass(&self.writing).await?;
+        self.store.remove_history_policy(pages).await
+    }
+}
+
+#[async_trait]
 impl RenameStore for SwitchedStore {
     async fn rename(&self, renaming: &Renaming) -> Result<bool, StoreError> {
         pass(&self.writing).await?;
@@ -338,13 +365,29 @@ impl HistoryStore for SwitchedStore {
         self.store.history(page).await
     }
 
-    async fn long_histories(
-        &self,
-        limits: HistoryLimits,
-        limit: usize,
-    ) -> Result<Vec<(PageId, Seq)>, StoreError> {
+    async fn version_from_newest(&self, page: &PageId, count: u32) -> Result<Option<Seq>, StoreError> {
         pass(&self.reading).await?;
-        self.store.long_histories(limits, limit).await
+        self.store.version_from_newest(page, count).await
+    }
+
+    async fn old_histories(
+        &self,
+        before: SystemTime,
+        after: Option<&HistoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<OldHistory>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.old_histories(before, after, limit).await
+    }
+
+    async fn last_before(&self, page: &PageId, before: SystemTime) -> Result<Option<Seq>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.last_before(page, before).await
+    }
+
+    async fn large_histories(&self, bytes: u64, limit: usize) -> Result<Vec<(PageId, Seq)>, StoreError> {
+        pass(&self.reading).await?;
+        self.store.large_histories(bytes, limit).await
     }
 
     async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {

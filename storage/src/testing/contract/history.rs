@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use super::{Place, append, commit_one, compact, page, snapshot};
 use crate::{
-    AddedVersion, HistoryLimits, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS, NewUpdate, NewVersion,
-    PageCommit, Past, Seq, SharedStore, VersionKind,
+    AddedVersion, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS, NewUpdate, NewVersion, PageCommit, Past, Seq,
+    SharedStore, VersionKind,
 };
 
 /// A row, and who wrote it.
@@ -288,25 +288,66 @@ pub async fn histories_that_are_too_long_are_found(place: &dyn Place) {
         compact(&store, id, snapshot(2, "12")).await;
     }
     commit_one(&store, append("q", ["3"])).await;
-    let find = async |limits| {
-        let mut found = store.long_histories(limits, 10).await.unwrap();
+    let old = async |before| {
+        let found = store.old_histories(before, None, 10).await.unwrap();
+        found.into_iter().map(|old| old.page).collect::<Vec<_>>()
+    };
+    let large = async |bytes| {
+        let mut found = store.large_histories(bytes, 10).await.unwrap();
         found.sort();
         found
     };
-    let before = |time| HistoryLimits {
-        before: Some(time),
-        bytes: None,
-    };
-    let by_size = |bytes| HistoryLimits {
-        before: None,
-        bytes: Some(bytes),
-    };
     let (past, future) = around_last_row(&store, "p").await;
-    assert_eq!(find(before(past)).await, []);
-    assert_eq!(find(before(future)).await, [(page("p"), 2), (page("q"), 2)]);
-    assert_eq!(find(by_size(1000)).await, []);
-    assert_eq!(find(by_size(100)).await, [(page("p"), 2), (page("q"), 2)]);
+    assert_eq!(old(past).await, []);
+    assert_eq!(old(future).await, [page("p"), page("q")]);
+    assert_eq!(large(1000).await, []);
+    assert_eq!(large(100).await, [(page("p"), 2), (page("q"), 2)]);
+    assert_eq!(store.last_before(&page("q"), past).await.unwrap(), Some(0));
+    assert_eq!(store.last_before(&page("q"), future).await.unwrap(), Some(2));
+    assert_eq!(store.last_before(&page("r"), future).await.unwrap(), None);
     assert_eq!(forget_all(&store, 2).await, 2);
-    assert_eq!(find(before(future)).await, [(page("q"), 2)]);
-    assert_eq!(find(by_size(100)).await, [(page("q"), 2)]);
+    assert_eq!(old(future).await, [page("q")]);
+    assert_eq!(large(100).await, [(page("q"), 2)]);
+    assert_eq!(store.last_before(&page("p"), future).await.unwrap(), None);
+}
+
+pub async fn old_histories_are_listed_each_once_the_oldest_first(place: &dyn Place) {
+    let store = place.open().await;
+    let ids: Vec<_> = (0..25).map(|number| format!("p{:02}", number * 7 % 25)).collect();
+    for id in &ids {
+        commit_one(&store, append(id, ["1"])).await;
+        compact(&store, id, snapshot(1, "1")).await;
+    }
+    let (_, future) = around_last_row(&store, "p00").await;
+    let mut listed = Vec::new();
+    let mut after = None;
+    loop {
+        let found = store.old_histories(future, after.as_ref(), 4).await.unwrap();
+        let Some(last) = found.last() else { break };
+        after = Some(last.cursor.clone());
+        listed.extend(
+            found
+                .into_iter()
+                .map(|old| (old.first_at, old.page.as_str().to_owned())),
+        );
+    }
+    assert!(listed.is_sorted_by_key(|(at, _)| *at), "{listed:?}");
+    let mut pages: Vec<_> = listed.into_iter().map(|(_, page)| page).collect();
+    pages.sort();
+    let mut ids = ids;
+    ids.sort();
+    assert_eq!(pages, ids);
+}
+
+pub async fn a_version_is_found_by_its_place_from_the_newest_one(place: &dyn Place) {
+    let store = place.open().await;
+    commit_one(&store, append("p", ["1", "2", "3"])).await;
+    for seq in [1, 2, 3] {
+        let version = version(seq, VersionKind::Automatic, None);
+        store.add_version(&page("p"), &version).await.unwrap();
+    }
+    for (count, seq) in [(1, Some(3)), (3, Some(1)), (4, None), (u32::MAX, None)] {
+        let found = store.version_from_newest(&page("p"), count).await.unwrap();
+        assert_eq!(found, seq, "{count}");
+    }
 }

@@ -19,6 +19,7 @@ mod batches;
 mod deliveries;
 mod events;
 mod history;
+mod policies;
 mod reading;
 mod rebuilding;
 mod renaming;
@@ -34,6 +35,7 @@ pub use batches::*;
 pub use deliveries::*;
 pub use events::*;
 pub use history::*;
+pub use policies::*;
 pub use reading::*;
 pub use rebuilding::*;
 pub use renaming::*;
@@ -124,6 +126,11 @@ macro_rules! store_contract {
             what_is_forgotten_is_none_and_what_is_behind_it_stays
             versions_are_listed_newest_first_and_named_ones_keep_their_base
             two_stores_that_compact_at_once_archive_each_row_once
+            the_policy_of_a_page_is_its_own_one_or_that_on_the_longest_prefix
+            what_a_snapshot_covers_is_kept_as_the_policy_says
+            a_policy_goes_with_its_page
+            old_histories_are_listed_each_once_the_oldest_first
+            a_version_is_found_by_its_place_from_the_newest_one
             histories_that_are_too_long_are_found
             what_is_in_the_trash_is_found_by_age
             nothing_is_left_of_a_page_that_was_purged

@@ -1,12 +1,14 @@
 //! The past of pages on a disk that fails on demand.
 
+use std::time::SystemTime;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::FaultyStore;
 use crate::{
-    AddedVersion, HistoryLimits, HistoryRecord, HistoryStore, NewVersion, PageChanges, PageId, Past, Seq,
-    StoreError, Version, testing::Operation,
+    AddedVersion, HistoryCursor, HistoryRecord, HistoryStore, NewVersion, OldHistory, PageChanges, PageId,
+    Past, Seq, StoreError, Version, testing::Operation,
 };
 
 #[async_trait]
@@ -52,13 +54,29 @@ impl HistoryStore for FaultyStore {
         self.durable.history(page).await
     }
 
-    async fn long_histories(
-        &self,
-        limits: HistoryLimits,
-        limit: usize,
-    ) -> Result<Vec<(PageId, Seq)>, StoreError> {
+    async fn version_from_newest(&self, page: &PageId, count: u32) -> Result<Option<Seq>, StoreError> {
         self.admit(Operation::Read).await?;
-        self.durable.long_histories(limits, limit).await
+        self.durable.version_from_newest(page, count).await
+    }
+
+    async fn old_histories(
+        &self,
+        before: SystemTime,
+        after: Option<&HistoryCursor>,
+        limit: usize,
+    ) -> Result<Vec<OldHistory>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.old_histories(before, after, limit).await
+    }
+
+    async fn last_before(&self, page: &PageId, before: SystemTime) -> Result<Option<Seq>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.last_before(page, before).await
+    }
+
+    async fn large_histories(&self, bytes: u64, limit: usize) -> Result<Vec<(PageId, Seq)>, StoreError> {
+        self.admit(Operation::Read).await?;
+        self.durable.large_histories(bytes, limit).await
     }
 
     async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {

@@ -21,6 +21,7 @@ use crate::{
 
 mod events;
 mod history;
+mod policies;
 mod rebuilding;
 mod renaming;
 mod rooms;
