@@ -274,6 +274,11 @@ fn signs(
     let mut signs: Vec<Option<Sign>> = Vec::new();
     for (depth, (mark, end)) in new.iter().enumerate().rev() {
         let begins = |sign: Sign| {
+            // Beside a sign of another kind, that one is what is inside.
+            let first = match signs.iter().flatten().all(|within| within.is_like(sign)) {
+                true => first,
+                false => Side::Punctuation,
+            };
             // Signs that are alike would be read as one longer sign, and one within another might end that.
             let is_parted = new.iter().take(depth).any(|(mark, _)| mark.sign.is_none());
             let meets = !is_parted && closed.iter().flatten().any(|closed| closed.is_like(sign));
