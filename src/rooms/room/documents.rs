@@ -72,6 +72,7 @@ impl Room {
         {
             seat.has_resynced = true;
             seat.has_refused = false;
+            self.early.begin_again(member);
         }
         if update.is_empty() {
             return Ok(self.nothing_new());
