@@ -296,7 +296,12 @@ impl Store for SqliteStore {
         Ok(batch::answers(batch, &heads))
     }
 
-    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+    async fn compact(
+        &self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Result<Compaction, StoreError> {
         let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
         let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
         let compact = sqlx::query(statements::COMPACT)
@@ -307,7 +312,8 @@ impl Store for SqliteStore {
             .bind(content)
             .bind(text)
             .bind(self.keeps_history)
-            .bind(words(&snapshot.text));
+            .bind(words(&snapshot.text))
+            .bind(generation.map(|generation| &*generation.0));
         Ok(
             match self
                 .write(&self.compactor, bytes, vec![compact])
