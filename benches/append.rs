@@ -69,7 +69,10 @@ async fn compact_once(store: &SharedStore, rows: usize, page: &str) -> Duration 
         text: String::new(),
     };
     let started = Instant::now();
-    store.compact(&page, &snapshot).await.expect("a store that works");
+    store
+        .compact(&page, None, &snapshot)
+        .await
+        .expect("a store that works");
     started.elapsed()
 }
 

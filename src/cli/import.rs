@@ -300,7 +300,9 @@ async fn import(
     if committed.is_nothing() {
         return Ok(Err(Refused::Changed));
     }
-    let Committed { last_seq, .. } = committed;
+    let Committed {
+        last_seq, generation, ..
+    } = committed;
     // Where another process stored something in between, that one will merge it.
     if last_seq == seq + 1 {
         // A page that cannot be read is there all the same.
@@ -316,7 +318,7 @@ async fn import(
             content,
             text,
         };
-        store.compact(&page, &snapshot).await?;
+        store.compact(&page, Some(&generation), &snapshot).await?;
     }
     for permission in &permissions {
         store.grant(permission).await?;

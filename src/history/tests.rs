@@ -62,7 +62,7 @@ impl Past {
             text: String::new(),
         };
         self.store
-            .compact(&self.page, &snapshot)
+            .compact(&self.page, None, &snapshot)
             .await
             .expect("a store that works");
     }

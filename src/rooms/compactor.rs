@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crdt::{Document, Limits, StateVector};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
-use storage::{PageId, Seq, SharedStore, Snapshot, StoreError};
+use storage::{Generation, PageId, Seq, SharedStore, Snapshot, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::telemetry::Metrics;
@@ -29,6 +29,8 @@ pub trait ReadableView: Send + Sync + 'static {
 pub struct CompactRequest {
     /// The page.
     pub page: PageId,
+    /// Its generation, where that is known: of another one nothing is written.
+    pub generation: Option<Generation>,
     /// Its log is covered up to and including this row.
     pub seq: Seq,
     /// The whole document as one update. It holds nothing that is in no row.
@@ -116,6 +118,7 @@ impl Task {
     async fn write(&self, compact: CompactRequest) -> bool {
         let CompactRequest {
             page,
+            generation,
             seq,
             state,
             state_vector,
@@ -138,8 +141,8 @@ impl Task {
             content,
             text,
         };
-        match self.store.compact(&page, &snapshot).await {
-            // Where it was passed over, another process has written one that covers as much.
+        match self.store.compact(&page, generation.as_ref(), &snapshot).await {
+            // Where it was passed over, another process has written one that covers as much, or the page is another one.
             Ok(_) => true,
             Err(error) => {
                 self.failed(&page, seq, &error);

@@ -1,6 +1,6 @@
 //! Everything a room can ask for.
 
-use storage::{PageCommit, Seq};
+use storage::{Generation, PageCommit, Seq};
 
 use super::{CompactRequest, Refusal, RequestId, Sight};
 
@@ -15,6 +15,8 @@ pub enum Effect {
     /// Read the rows after `after` and before `before` that another process wrote, and give them to the room as
     /// [`Input::Foreign`](super::Input::Foreign) when they are there. The room asks again for what could not be read.
     ReadForeign {
+        /// The generation that the page has to have.
+        generation: Option<Generation>,
         /// The last row known before the hole.
         after: Seq,
         /// The first row known behind the hole.

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use crdt::Badge;
-use storage::{PageCommit, Seq};
+use storage::{Generation, PageCommit, Seq};
 
 use super::{
     Change, CompactRequest, Condition, Count, Effect, Input, MemberId, Outlet, Refusal, RequestId, Role,
@@ -31,7 +31,8 @@ pub trait Surroundings {
     fn compact(&mut self, request: CompactRequest);
 
     /// Reads the rows between the two numbers, both exclusive. The answer is [`Input::Foreign`]; if there is none, the room asks again.
-    fn read_foreign(&mut self, after: Seq, before: Seq);
+    /// Of a page that has another generation now there is none.
+    fn read_foreign(&mut self, generation: Option<Generation>, between: (Seq, Seq));
 
     /// Tells who looks at the room what is to be seen.
     fn seen(&mut self, sight: Sight);
@@ -196,7 +197,11 @@ impl<R> Host<R> {
         match effect {
             Effect::Append(commit) => around.append(commit),
             Effect::Compact(request) => around.compact(request),
-            Effect::ReadForeign { after, before } => around.read_foreign(after, before),
+            Effect::ReadForeign {
+                generation,
+                after,
+                before,
+            } => around.read_foreign(generation, (after, before)),
             Effect::Answer { request, result } => {
                 if let Some(reply) = self.replies.remove(&request) {
                     around.answer(reply, result);

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use crdt::{Document, EndedClients, Limits, LoadError, StateVector};
-use storage::{LoggedUpdate, PageId, Seq, SharedStore, StoreError, StoredPage, StoredSnapshot};
+use storage::{Generation, LoggedUpdate, PageId, Seq, SharedStore, StoreError, StoredPage, StoredSnapshot};
 
 use super::{Loaded, Refusal, RefusalCode, RoomConfig, clock::heavily};
 
@@ -102,13 +102,18 @@ fn whole(page: StoredPage) -> Vec<LoggedUpdate> {
 /// Reads what another process stored between two of our rows.
 pub(super) async fn foreign_rows(
     store: SharedStore,
-    page: PageId,
-    after: Seq,
-    before: Seq,
+    (page, generation): (PageId, Option<Generation>),
+    (after, before): (Seq, Seq),
 ) -> Result<Vec<LoggedUpdate>, StoreError> {
     match store.log(&page, after, MAX_FOREIGN_ROWS).await? {
         Some(rows) => Ok(rows.into_iter().filter(|row| row.seq < before).collect()),
         // A snapshot has swallowed them: what it holds is all of them and more.
-        None => Ok(store.load(&page).await?.map(whole).unwrap_or_default()),
+        None => {
+            let stored = store.load(&page).await?;
+            // A document that was rebuilt is another one.
+            let stored =
+                stored.filter(|stored| generation.is_none_or(|known| stored.record.generation == known));
+            Ok(stored.map(whole).unwrap_or_default())
+        }
     }
 }

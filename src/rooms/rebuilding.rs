@@ -85,13 +85,14 @@ impl Registry {
     /// Has a snapshot written of a page of which no room is open.
     async fn cover(&self, stored: StoredPage) -> Result<(), RebuildFailure> {
         let page = stored.record.page.clone();
-        let seq = stored.record.seq;
+        let (seq, generation) = (stored.record.seq, stored.record.generation.clone());
         let snapshot = heavily(true, || {
             let mut document = open_document(*self.gate(), stored.snapshot, stored.log).map_err(damaged)?;
             document.snapshot().map_err(damaged)
         })?;
         let written = self.0.compactor.compact(CompactRequest {
             page,
+            generation: Some(generation),
             seq,
             state: snapshot.state,
             state_vector: snapshot.state_vector,

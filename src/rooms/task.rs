@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
-use storage::{Committed, LoggedUpdate, PageCommit, PageId, Seq, StoreError, StoredPage};
+use storage::{Committed, Generation, LoggedUpdate, PageCommit, PageId, Seq, StoreError, StoredPage};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -373,11 +373,12 @@ impl Surroundings for Requests {
         self.compaction = Some((request.seq, self.shared.compactor.compact(request)));
     }
 
-    fn read_foreign(&mut self, after: Seq, before: Seq) {
+    fn read_foreign(&mut self, generation: Option<Generation>, between: (Seq, Seq)) {
         // The room asks again for what the read that is under way does not bring.
         if self.foreign.is_none() {
-            let (store, page) = (self.shared.store.clone(), self.page.clone());
-            self.foreign = Some(Box::pin(foreign_rows(store, page, after, before)));
+            let store = self.shared.store.clone();
+            let page = (self.page.clone(), generation);
+            self.foreign = Some(Box::pin(foreign_rows(store, page, between)));
         }
     }
 

@@ -138,7 +138,15 @@ pub trait Store:
 
     /// Writes a snapshot of a page and takes the rows that it covers out of the log, in one transaction of its own lane: batches do not wait for
     /// it, and its time grows with its size. It must cover only rows that its writer has seen, and hold nothing that is in no row.
-    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError>;
+    ///
+    /// Passed over when the page has another generation than `generation` names: what was written of a page that has been purged or rebuilt
+    /// since then says nothing of the one that has its id now.
+    async fn compact(
+        &self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Result<Compaction, StoreError>;
 
     /// Describes a page. `None` when it has never been stored.
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError>;

@@ -110,7 +110,8 @@ impl Disk {
             content: content.json(None).expect("json").unwrap_or_default(),
             text: content.text(None).expect("text").unwrap_or_default(),
         };
-        self.durable.compact(&request.page, &snapshot);
+        self.durable
+            .compact(&request.page, request.generation.as_ref(), &snapshot);
         true
     }
 

@@ -62,6 +62,14 @@ impl Room {
         }
     }
 
+    /// A member has what it wrote, although it was refused. Whoever writes has one client id.
+    pub(super) fn note_refused(&mut self, member: MemberId, update: &Update) {
+        if let Some(range) = update.ranges().next() {
+            self.claims
+                .note_refused(member, range, self.document.state_vector());
+        }
+    }
+
     /// The member who writes with a client id, as far as is known.
     pub(super) fn owner(&self, client: ClientId) -> Option<MemberId> {
         let member = self
@@ -116,11 +124,21 @@ impl Room {
             .filter(|range| range.end > known.get(range.client))
             .map(|range| range.client);
         let first = written.next();
-        Ok(
-            match has_resynced && written.all(|client| Some(client) == first) {
-                true => Arrival::Edit,
-                false => Arrival::Resync,
-            },
-        )
+        let is_of_one = written.all(|client| Some(client) == first);
+        let is_its_own =
+            |client| self.claims.writer(client) == Some(member) || !self.shows_another(member, client);
+        Ok(match has_resynced && is_of_one && first.is_none_or(is_its_own) {
+            true => Arrival::Edit,
+            false => Arrival::Resync,
+        })
+    }
+
+    /// Whether a member shows that it has other client ids than this one.
+    fn shows_another(&self, member: MemberId, client: ClientId) -> bool {
+        let entries = self.presence.awareness.entries();
+        let mut shown = entries.filter(|(_, owner)| *owner == Some(member));
+        let first = shown.next();
+        first.is_some_and(|(change, _)| change.client != client)
+            && shown.all(|(change, _)| change.client != client)
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Claims {
     writers: BTreeSet<(ClientId, MemberId)>,
     /// Members whose state vectors go beyond the room's, and how far.
     beyond: BTreeMap<(ClientId, MemberId), u32>,
+    /// With which client id each member wrote last what was refused.
+    refused: BTreeMap<MemberId, ClientId>,
 }
 
 impl Claims {
@@ -33,6 +35,20 @@ impl Claims {
                 .take(MAX_CLIENTS)
                 .map(|(client, clock)| ((client, member), clock)),
         );
+    }
+
+    /// Notes that a member has what it wrote, although that is not taken in: others may bring it.
+    pub(super) fn note_refused(&mut self, member: MemberId, range: ClientRange, known: &StateVector) {
+        if range.end <= known.get(range.client) {
+            return;
+        }
+        if let Some(before) = self.refused.insert(member, range.client)
+            && before != range.client
+        {
+            self.beyond.remove(&(before, member));
+        }
+        let clock = self.beyond.entry((range.client, member)).or_default();
+        *clock = range.end.max(*clock);
     }
 
     /// The member who writes with a client id. What an older connection of the same user still brings does not make it the owner
@@ -60,6 +76,7 @@ impl Claims {
     pub(super) fn forget(&mut self, member: MemberId) {
         self.writers.retain(|(_, other)| *other != member);
         self.beyond.retain(|(_, other), _| *other != member);
+        self.refused.remove(&member);
     }
 }
 

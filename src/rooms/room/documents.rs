@@ -72,6 +72,7 @@ impl Room {
         {
             seat.has_resynced = true;
             seat.has_refused = false;
+            self.early.begin_again(member);
         }
         if update.is_empty() {
             return Ok(self.nothing_new());
@@ -85,6 +86,7 @@ impl Room {
             if arrival == Arrival::Resync && self.document.contains(&update).is_ok_and(|known| known) {
                 return Ok(self.nothing_new());
             }
+            self.note_refused(member, &update);
             self.refuse_edit(member, "read_only", Refusal::read_only(), effects);
             return Ok(Outcome::Refused);
         }
@@ -98,6 +100,7 @@ impl Room {
                 "the page has reached its limit of {} bytes: it can be read and not changed",
                 self.config.max_page_bytes
             ));
+            self.note_refused(member, &update);
             self.refuse_edit(member, "page_full", full, effects);
             return Ok(Outcome::Refused);
         }

@@ -40,6 +40,11 @@ impl Early {
         self.left_out.insert(member);
     }
 
+    /// A member says all that it has which the room lacks: what could not be kept before is in it.
+    pub(super) fn begin_again(&mut self, member: MemberId) {
+        self.rejected.remove(&member);
+    }
+
     /// Whether something that a member sent could not be kept.
     pub(super) fn is_rejected(&self, member: MemberId) -> bool {
         self.rejected.contains(&member)

@@ -257,7 +257,11 @@ impl Room {
         if !self.life.has_failed()
             && let Some((after, before)) = self.position.gap_to_read(now)
         {
-            effects.push(Effect::ReadForeign { after, before });
+            effects.push(Effect::ReadForeign {
+                generation: self.position.generation().cloned(),
+                after,
+                before,
+            });
         }
         self.store(now, effects);
     }

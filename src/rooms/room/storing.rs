@@ -71,6 +71,7 @@ impl Room {
         self.compaction.begin(now, seq);
         effects.push(Effect::Compact(CompactRequest {
             page: self.position.page.clone(),
+            generation: self.position.generation().cloned(),
             seq,
             state,
             state_vector,

@@ -117,9 +117,15 @@ impl Tables {
     }
 
     /// See [`Store::compact`].
-    pub fn compact(&mut self, page: &PageId, snapshot: &Snapshot) -> Compaction {
+    pub fn compact(
+        &mut self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Compaction {
         let keeps_history = self.keeps_history_of(page);
-        match self.pages.get_mut(page) {
+        let stored = self.pages.get_mut(page);
+        match stored.filter(|stored| generation.is_none_or(|known| stored.record.generation == *known)) {
             Some(stored) => stored.compact(snapshot, keeps_history),
             None => Compaction::Passed,
         }
@@ -445,8 +451,13 @@ impl Store for MemoryStore {
         self.tables().commit(now(), batch)
     }
 
-    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
-        Ok(self.tables().compact(page, snapshot))
+    async fn compact(
+        &self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Result<Compaction, StoreError> {
+        Ok(self.tables().compact(page, generation, snapshot))
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {

@@ -10,15 +10,15 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use sqlx::{
-    Connection, FromRow, Postgres,
+    Connection, FromRow, Postgres, Row,
     postgres::{PgArguments, PgConnectOptions, PgRow},
     query::{Query, QueryAs},
 };
 use tokio::time::timeout;
 
 use crate::{
-    Committed, Compaction, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store, StoreError,
-    StoreOptions, StoredPage,
+    Committed, Compaction, Generation, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store,
+    StoreError, StoreOptions, StoredPage,
     batch::{self, number},
     connections::time_for,
     gathered::Gathered,
@@ -317,10 +317,16 @@ impl Store for PostgresStore {
         Ok(answers.into_iter().next().unwrap_or_else(Committed::nothing))
     }
 
-    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+    async fn compact(
+        &self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Result<Compaction, StoreError> {
         let keeps_history = self.keeps_history_of(page).await?;
         let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
         let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
+        let turn = sqlx::query(statements::TURN_OF_MANY).bind(page.as_str());
         let compact = sqlx::query(statements::COMPACT)
             .bind(page.as_str())
             .bind(number(snapshot.seq))
@@ -329,11 +335,17 @@ impl Store for PostgresStore {
             .bind(content)
             .bind(text)
             .bind(keeps_history)
-            .bind(words(&snapshot.text));
-        let written = self.write_large(&self.compactor, bytes, vec![compact]).await?;
-        Ok(match written.is_empty() {
-            true => Compaction::Passed,
-            false => Compaction::Compacted,
+            .bind(words(&snapshot.text))
+            .bind(generation.map(|generation| &*generation.0));
+        let written = self
+            .write_large(&self.compactor, bytes, vec![turn, compact])
+            .await?;
+        // Only the last one answers with a number.
+        let mut numbers = written.iter().map(|row| row.try_get::<Option<i32>, _>(0));
+        let is_written = numbers.try_fold(false, |is_written, row| Ok(is_written || row?.is_some()));
+        Ok(match is_written.map_err(failure)? {
+            true => Compaction::Compacted,
+            false => Compaction::Passed,
         })
     }
 

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use sqlx::Row;
 
-use super::{PostgresStore, failure};
+use super::{PostgresStore, failure, statements};
 use crate::{Generation, RebuildStore, Rebuilding, StoreError, batch::number};
 
 /// Waits for whoever appends to the page. What was appended is seen by the next statement, and not by this one.
@@ -43,6 +43,7 @@ const REBUILD: &str = "
 impl RebuildStore for PostgresStore {
     async fn rebuild(&self, rebuilding: &Rebuilding) -> Result<Option<Generation>, StoreError> {
         let keeps_history = self.keeps_history_of(&rebuilding.page).await?;
+        let turn = sqlx::query(statements::TURN).bind(rebuilding.page.as_str());
         let hold = sqlx::query(HOLD).bind(rebuilding.page.as_str());
         let rebuild = sqlx::query(REBUILD)
             .bind(rebuilding.page.as_str())
@@ -54,9 +55,9 @@ impl RebuildStore for PostgresStore {
             .bind(keeps_history);
         let bytes = rebuilding.state.len() + rebuilding.ended_clients.len();
         let rows = self
-            .write_large(&self.compactor, bytes, vec![hold, rebuild])
+            .write_large(&self.compactor, bytes, vec![turn, hold, rebuild])
             .await?;
-        // Of the two only the second one answers with a text.
+        // Only the last one answers with a text.
         let mut generations = rows.iter().map(|row| row.try_get::<Option<String>, _>(0));
         let generation = generations
             .try_fold(None, |found, row| Ok(row?.or(found)))

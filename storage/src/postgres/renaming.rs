@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use sqlx::Row;
 
-use super::{PostgresStore, failure};
+use super::{PostgresStore, failure, statements};
 use crate::{
-    HistoryStore, PageId, RenameStore, Renaming, StoreError, batch::number, renaming::MAX_FORMER_IDS, rows,
+    HistoryStore, PageId, RenameStore, Renaming, StoreError, batch::number, connections::time_for,
+    renaming::MAX_FORMER_IDS, rows,
 };
 
 /// Waits for whoever appends to the page. What was appended is seen by the next statement, and not by this one.
@@ -52,7 +53,8 @@ const RENAME: &str = "
         UPDATE event_states x SET room = rooms.is_now FROM rooms WHERE x.room = rooms.was
             AND NOT EXISTS (SELECT 1 FROM event_states y WHERE y.room = rooms.is_now)
     )
-    SELECT 1 FROM moved, LATERAL pg_notify('pageroom_access', json_build_object('pageId', $1)::text)";
+    SELECT 1 FROM moved, LATERAL pg_notify('pageroom_access', json_build_object('pageId', $1)::text) AS was,
+        LATERAL pg_notify('pageroom_access', json_build_object('pageId', $2)::text) AS is_now";
 
 const RENAMED: &str = "SELECT page_id FROM page_aliases WHERE alias = $1";
 
@@ -64,6 +66,10 @@ const FREE: &str = "DELETE FROM page_aliases WHERE alias = $2 AND page_id = $1 R
 impl RenameStore for PostgresStore {
     async fn rename(&self, renaming: &Renaming) -> Result<bool, StoreError> {
         let history = self.history(&renaming.from).await?;
+        // In this order, in which nobody waits for somebody who waits.
+        let mut ids = [renaming.from.as_str(), renaming.to.as_str()];
+        ids.sort_unstable();
+        let turns = ids.into_iter().map(|id| sqlx::query(statements::TURN).bind(id));
         let hold = sqlx::query(HOLD).bind(renaming.from.as_str());
         let mut rename = sqlx::query(RENAME)
             .bind(renaming.from.as_str())
@@ -72,9 +78,18 @@ impl RenameStore for PostgresStore {
         for (from, to) in &renaming.rooms {
             rename = rename.bind(from).bind(to);
         }
+        let statements = turns.chain([hold, rename]).collect();
         let bytes = usize::try_from(history.bytes).unwrap_or(usize::MAX);
-        let answers = self.write_large(&self.aside, bytes, vec![hold, rename]).await?;
-        // Of the two only the second one answers with a number.
+        let time = time_for(self.timeout, bytes);
+        let running = async {
+            match self.aside.run(Some(time), statements).await {
+                // Somebody has made a page with the new id at this moment.
+                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Vec::new()),
+                answers => answers,
+            }
+        };
+        let answers = self.in_time(time, running).await?;
+        // Only the last one answers with a number.
         let mut moved = answers.iter().map(|row| row.try_get::<Option<i32>, _>(0));
         moved
             .try_fold(false, |is_moved, row| Ok(is_moved || row?.is_some()))

@@ -64,7 +64,8 @@ pub(super) const KNOWN: &str = "SELECT page_id FROM page_heads WHERE page_id = A
 
 /// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and takes the rows that it covers
 /// out of the log, with `$7` into the history. `$2` is the number of the last row covered, then come state, state vector, content and
-/// text; `$8` are its words. Answers with a row if the snapshot was written. The snapshot that is replaced becomes a base where the rows since the last one
+/// text; `$8` are its words, and `$9` the generation that the page has to have. Behind [`TURN_OF_MANY`]. Answers
+/// with a number if the snapshot was written. The snapshot that is replaced becomes a base where the rows since the last one
 /// have grown as long as it is, or are not kept.
 pub(super) const COMPACT: &str = "
     WITH replaced AS (
@@ -74,7 +75,8 @@ pub(super) const COMPACT: &str = "
     ), stored AS (
         INSERT INTO page_snapshots AS s (page_id, seq, state, state_vector, content, text)
         SELECT head.page_id, $2::bigint, $3::bytea, $4::bytea, $5::text::jsonb, $6::text
-        FROM page_heads head WHERE head.page_id = $1 AND $2::bigint BETWEEN 1 AND head.seq
+        FROM page_heads head
+        WHERE head.page_id = $1 AND head.generation = coalesce($9::text, head.generation) AND $2::bigint BETWEEN 1 AND head.seq
         ON CONFLICT (page_id) DO UPDATE SET
             seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
             content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
@@ -109,6 +111,15 @@ pub(super) const COMPACT: &str = "
             first_at = coalesce(k.first_at, excluded.first_at)
     )
     SELECT 1 FROM stored";
+
+/// Waits for whoever makes something else of page `$1`, or of its id: purges, renames, rebuilds, writes a snapshot. What came of that is seen
+/// by the next statement, and not by this one. (Not by its row: who appends holds that, too.)
+pub(super) const TURN: &str =
+    "SELECT NULL::int FROM pg_advisory_xact_lock(hashtextextended('pageroom:' || $1::text, 0))";
+
+/// The same, for those who do not exclude each other.
+pub(super) const TURN_OF_MANY: &str =
+    "SELECT NULL::int FROM pg_advisory_xact_lock_shared(hashtextextended('pageroom:' || $1::text, 0))";
 
 /// Limits the time of the statements that follow on this connection.
 pub(super) const LIMIT_TIME: &str = "SELECT set_config('statement_timeout', $1, false)";

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use sqlx::Row;
 
-use super::{PostgresStore, failure};
+use super::{PostgresStore, failure, statements};
 use crate::{
     PageId, StoreError, TrashStore,
     batch::number,
@@ -69,10 +69,11 @@ impl TrashStore for PostgresStore {
                 break;
             }
         }
+        let turn = sqlx::query(statements::TURN).bind(page.as_str());
         let hold = sqlx::query(HOLD).bind(page.as_str());
         let purge = sqlx::query(PURGE).bind(page.as_str());
-        let answers = self.write(vec![hold, purge]).await?;
-        // Of the two only the second one answers with a number.
+        let answers = self.write(vec![turn, hold, purge]).await?;
+        // Only the last one answers with a number.
         let mut gone = answers.iter().map(|row| row.try_get::<Option<i32>, _>(0));
         gone.try_fold(false, |is_gone, row| Ok(is_gone || row?.is_some()))
             .map_err(failure)

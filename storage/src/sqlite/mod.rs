@@ -297,7 +297,12 @@ impl Store for SqliteStore {
         Ok(batch::answers(batch, &heads))
     }
 
-    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+    async fn compact(
+        &self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Result<Compaction, StoreError> {
         let keeps_history = self.keeps_history_of(page).await?;
         let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
         let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
@@ -309,7 +314,8 @@ impl Store for SqliteStore {
             .bind(content)
             .bind(text)
             .bind(keeps_history)
-            .bind(words(&snapshot.text));
+            .bind(words(&snapshot.text))
+            .bind(generation.map(|generation| &*generation.0));
         Ok(
             match self
                 .write(&self.compactor, bytes, vec![compact])

@@ -59,7 +59,8 @@ pub(super) const STORE_ROWS: &str = concat!("BEGIN IMMEDIATE;", append!(), answe
 
 /// Writes the snapshot of page `$1` if it covers more than the stored one and no more than there is, and takes the rows that it covers
 /// out of the log, with `$7` into the history. `$2` is the number of the last row covered, then come state, state vector, content and
-/// text; `$8` are its words. Answers with a row if the snapshot was written. (What is empty is bound as NULL.)
+/// text; `$8` are its words, and `$9` the generation that the page has to have. Answers with a row if the snapshot was written. (What is
+/// empty is bound as NULL.)
 ///
 /// What goes into the history is noted before anything is changed: the snapshot that is replaced, where it is to be a base, and the size of
 /// the rows. A base weighs what is noted beyond them.
@@ -68,14 +69,15 @@ pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
     SELECT h.id, s.seq, s.state
     FROM page_heads h CROSS JOIN page_snapshots s ON s.page_id = h.page_id
         LEFT JOIN page_histories k ON k.head_id = h.id
-    WHERE $7 AND h.page_id = $1 AND $2 > s.seq AND $2 <= h.seq
+    WHERE $7 AND h.page_id = $1 AND h.generation = coalesce($9, h.generation) AND $2 > s.seq AND $2 <= h.seq
         AND (k.head_id IS NULL OR k.last_seq <> s.seq OR k.since_base >= max(262144, length(s.state)))
     ON CONFLICT DO NOTHING;
     INSERT INTO page_histories (head_id, last_seq, bytes, since_base, first_at)
     SELECT going.head_id, $2, going.bytes + coalesce(length(b.state), 0), going.bytes, going.first_at
     FROM (SELECT u.head_id, min(u.seq) AS first, sum(length(u.data) + 64) AS bytes, min(u.created_at) AS first_at
         FROM page_heads h CROSS JOIN page_updates u ON u.head_id = h.id AND u.seq <= $2
-        WHERE $7 AND h.page_id = $1 AND $2 <= h.seq GROUP BY u.head_id) going
+        WHERE $7 AND h.page_id = $1 AND h.generation = coalesce($9, h.generation) AND $2 <= h.seq
+        GROUP BY u.head_id) going
         LEFT JOIN page_bases b ON b.head_id = going.head_id AND b.seq = going.first - 1
     WHERE true
     ON CONFLICT (head_id) DO UPDATE SET
@@ -85,7 +87,7 @@ pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
         first_at = coalesce(first_at, excluded.first_at);
     INSERT INTO page_snapshots (page_id, seq, state, state_vector, content, text)
     SELECT page_id, $2, coalesce($3, x''), coalesce($4, x''), $5, coalesce($6, '')
-    FROM page_heads WHERE page_id = $1 AND $2 BETWEEN 1 AND seq
+    FROM page_heads WHERE page_id = $1 AND generation = coalesce($9, generation) AND $2 BETWEEN 1 AND seq
     ON CONFLICT (page_id) DO UPDATE SET
         seq = excluded.seq, state = excluded.state, state_vector = excluded.state_vector,
         content = excluded.content, text = excluded.text, updated_at = excluded.updated_at
@@ -93,7 +95,7 @@ pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
     RETURNING 1;
     INSERT OR REPLACE INTO page_words (rowid, words)
     SELECT h.id, coalesce($8, '') FROM page_snapshots s CROSS JOIN page_heads h ON h.page_id = s.page_id
-    WHERE s.page_id = $1 AND s.seq = $2;
+    WHERE s.page_id = $1 AND s.seq = $2 AND h.generation = coalesce($9, h.generation);
     INSERT INTO page_history (head_id, seq, data, user_id, created_at)
     SELECT u.head_id, u.seq, u.data, u.user_id, u.created_at
     FROM page_snapshots s CROSS JOIN page_heads h ON h.page_id = s.page_id

@@ -39,7 +39,10 @@ async fn a_full_disk_refuses_what_does_not_fit_until_there_is_room_again() {
     assert_eq!(store.commit(&[append("p", ["2"])]).await.unwrap()[0].first_seq, 2);
 
     // Somebody makes room.
-    store.compact(&page("big"), &snapshot(1, b"small")).await.unwrap();
+    store
+        .compact(&page("big"), None, &snapshot(1, b"small"))
+        .await
+        .unwrap();
     let answers = store
         .commit(&[append("p", ["3"]), append("q", [&large])])
         .await

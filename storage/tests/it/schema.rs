@@ -95,7 +95,10 @@ async fn a_backend_reads_the_snapshots_of_a_database_itself() {
     };
     let store = place.open().await;
     store.commit(&[append("p", ["1", "2"])]).await.unwrap();
-    store.compact(&page("p"), &snapshot(2, b"state")).await.unwrap();
+    store
+        .compact(&page("p"), None, &snapshot(2, b"state"))
+        .await
+        .unwrap();
 
     let mut connection = place.connect().await;
     let columns = "SELECT string_agg(column_name || ' ' || data_type, ', ' ORDER BY ordinal_position)
@@ -165,14 +168,20 @@ async fn check_history_begins(url: &str) {
     };
     let store = open(url, &without).await.unwrap();
     store.commit(&[append("p", ["1", "2"])]).await.unwrap();
-    store.compact(&page("p"), &snapshot(2, b"12")).await.unwrap();
+    store
+        .compact(&page("p"), None, &snapshot(2, b"12"))
+        .await
+        .unwrap();
     assert_eq!(store.past(&page("p"), 1, 1).await.unwrap(), None);
     store.close().await;
 
     let store = open(url, &StoreOptions::default()).await.unwrap();
     for (seq, row) in [(3, "3"), (4, "4")] {
         store.commit(&[append("p", [row])]).await.unwrap();
-        store.compact(&page("p"), &snapshot(seq, row)).await.unwrap();
+        store
+            .compact(&page("p"), None, &snapshot(seq, row))
+            .await
+            .unwrap();
     }
     assert_eq!(store.past(&page("p"), 1, 1).await.unwrap(), None);
     for (seq, rows) in [(2, 0), (3, 1)] {
@@ -187,11 +196,17 @@ async fn check_history_begins(url: &str) {
     // And one that keeps none again leaves a gap, across which nothing is made up.
     let store = open(url, &without).await.unwrap();
     store.commit(&[append("p", ["5"])]).await.unwrap();
-    store.compact(&page("p"), &snapshot(5, b"12345")).await.unwrap();
+    store
+        .compact(&page("p"), None, &snapshot(5, b"12345"))
+        .await
+        .unwrap();
     store.close().await;
     let store = open(url, &StoreOptions::default()).await.unwrap();
     store.commit(&[append("p", ["6"])]).await.unwrap();
-    store.compact(&page("p"), &snapshot(6, b"123456")).await.unwrap();
+    store
+        .compact(&page("p"), None, &snapshot(6, b"123456"))
+        .await
+        .unwrap();
     for (seq, covered) in [(3, Some(2)), (4, Some(2)), (5, Some(5)), (6, Some(6))] {
         let past = store.past(&page("p"), seq, seq).await.unwrap();
         assert_eq!(past.map(|past| past.covered), covered, "after row {seq}");

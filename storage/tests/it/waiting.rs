@@ -77,7 +77,7 @@ async fn a_page_that_another_process_has_locked_is_unavailable_until_it_is_done(
     store.commit(&[append("q", ["another page"])]).await.unwrap();
     // Snapshots do not hold the page, and do not wait for whoever does.
     assert_eq!(
-        store.compact(&page("p"), &snapshot(1, b"s")).await.unwrap(),
+        store.compact(&page("p"), None, &snapshot(1, b"s")).await.unwrap(),
         Compaction::Compacted
     );
     lock.rollback().await.unwrap();

@@ -488,9 +488,14 @@ impl Store for SwitchedStore {
         self.store.commit(batch).await
     }
 
-    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+    async fn compact(
+        &self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Result<Compaction, StoreError> {
         pass(&self.writing).await?;
-        self.store.compact(page, snapshot).await
+        self.store.compact(page, generation, snapshot).await
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {

@@ -71,6 +71,23 @@ impl Door {
         self.wake_at.get_or_insert(now + Duration::from_micros(500));
     }
 
+    /// Changes what a member may do before anything is taken that it says.
+    pub(super) fn put_behind_arrival(&mut self, now: Instant, of: MemberId, change: Change) {
+        let is_about = |command: &Command| match command {
+            Command::Join { member, .. } | Command::Change { member, .. } => *member == of,
+            Command::Said { .. }
+            | Command::Left { .. }
+            | Command::CaughtUp { .. }
+            | Command::Post { .. }
+            | Command::Drain { .. } => false,
+        };
+        let arrival = self.mailbox.iter().rposition(is_about);
+        let behind = arrival.map_or(self.mailbox.len(), |at| at + 1);
+        self.mailbox
+            .insert(behind, Command::Change { member: of, change });
+        self.wake_at.get_or_insert(now + Duration::from_micros(500));
+    }
+
     pub(super) fn due(&mut self) -> Option<Instant> {
         let live = self.live.as_mut()?;
         [self.wake_at, live.room().next_deadline()]

@@ -192,7 +192,11 @@ impl Process {
     pub(crate) fn change(&mut self, now: Instant, page: usize, member: MemberId, change: Change) {
         match self.live(page) {
             Some(live) if live.has_seat(member) => live.change(now, member, change),
-            _ => self.tell(now, page, Command::Change { member, change }),
+            _ => {
+                if let Some((_, door)) = self.slots.find(&self.pages[page]) {
+                    door.put_behind_arrival(now, member, change);
+                }
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! One turn of a room, with what it finds around it.
 
 use pageroom::rooms::{CompactRequest, Count, Input, Refusal, Sight, SlotId, Slots, Surroundings};
-use storage::{PageCommit, PageId, Seq};
+use storage::{Generation, PageCommit, PageId, Seq};
 
 use super::{Around, Command, Door, MAX_BATCH, Process, Request};
 use crate::live::Reply;
@@ -102,7 +102,7 @@ impl Surroundings for Turn<'_, '_> {
         self.inputs.push(Input::Compacted { seq, taken });
     }
 
-    fn read_foreign(&mut self, after: Seq, before: Seq) {
+    fn read_foreign(&mut self, _generation: Option<Generation>, (after, before): (Seq, Seq)) {
         if let Ok(rows) = self.around.disk.foreign(self.id, after, before) {
             self.inputs.push(Input::Foreign { rows });
         }

@@ -161,6 +161,24 @@ fn a_sign_that_stands_before_another_one_is_read() {
     }
 }
 
+/// Elements of HTML stand for the marks whose signs would not be read as such.
+#[test]
+fn a_sign_beside_one_of_another_kind_is_read() {
+    for (from, to) in [
+        ("<p>a<s><strong>b</strong>*</s></p>", "a<s>**b**\\*</s>\n"),
+        ("<p>a <s><strong>b</strong>c</s></p>", "a ~~**b**c~~\n"),
+        ("<p>a<strong><em>b</em>c</strong></p>", "a***b*c**\n"),
+    ] {
+        let units = html::parse(from).expect(from);
+        let markdown = write(&units);
+        assert_eq!(markdown, to);
+        assert_eq!(
+            prosemirror::write(&parse(&markdown).expect(to)),
+            prosemirror::write(&units)
+        );
+    }
+}
+
 /// Lines of text with marks: white space stands only where Markdown keeps it.
 fn line() -> impl Strategy<Value = Vec<Unit>> {
     let names = prop::sample::select(vec!["bold", "italic", "strike", "underline", "link", "code"]);

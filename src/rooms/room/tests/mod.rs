@@ -368,7 +368,8 @@ impl Stage {
             content: content.json(None).unwrap().unwrap(),
             text: content.text(None).unwrap().unwrap(),
         };
-        self.store.compact(&compact.page, &snapshot);
+        self.store
+            .compact(&compact.page, compact.generation.as_ref(), &snapshot);
         self.happens(Input::Compacted {
             seq: compact.seq,
             taken: true,
@@ -431,7 +432,7 @@ impl Stage {
                 let under_way = self.compaction.replace(compact);
                 assert!(under_way.is_none(), "one snapshot at a time");
             }
-            Effect::ReadForeign { after, before } => self.holes.push((after, before)),
+            Effect::ReadForeign { after, before, .. } => self.holes.push((after, before)),
             Effect::Answer { request, result } => {
                 self.answers
                     .push((request, result.map_err(|refusal| refusal.code)));

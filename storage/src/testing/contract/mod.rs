@@ -143,6 +143,8 @@ macro_rules! store_contract {
             a_page_is_renamed_only_to_an_id_that_is_free
             a_page_has_only_so_many_former_ids
             a_page_that_another_store_writes_to_is_renamed_whole
+            an_id_that_several_pages_are_to_have_is_given_to_one
+            a_snapshot_is_only_of_the_page_that_it_was_made_of
             pages_are_found_by_the_words_of_their_snapshots
             what_is_found_is_in_range_and_not_in_the_trash
             no_text_and_no_search_is_an_error
@@ -213,7 +215,7 @@ pub fn snapshot(seq: Seq, state: impl AsRef<[u8]>) -> Snapshot {
 
 /// Writes a snapshot of a page.
 async fn compact(store: &SharedStore, id: &str, snapshot: Snapshot) -> Compaction {
-    store.compact(&page(id), &snapshot).await.unwrap()
+    store.compact(&page(id), None, &snapshot).await.unwrap()
 }
 
 async fn commit_one(store: &SharedStore, entry: PageCommit) -> Committed {

@@ -7,8 +7,8 @@ use std::{
 
 use super::{Place, append, commit_one, compact, page, snapshot, stored};
 use crate::{
-    Committed, EventBatch, Generation, KeptEvent, KeptQuery, MAX_FORMER_IDS, NewVersion, PageCommit,
-    Permission, Renaming, Search, SharedStore, VersionKind, prefix_range,
+    Committed, Compaction, EventBatch, Generation, KeptEvent, KeptQuery, MAX_FORMER_IDS, NewVersion,
+    PageCommit, Permission, Renaming, Search, SharedStore, VersionKind, prefix_range,
 };
 
 fn renaming(from: &str, to: &str) -> Renaming {
@@ -225,6 +225,108 @@ pub async fn a_page_has_only_so_many_former_ids(place: &dyn Place) {
     assert_eq!(store.former_ids(&page("0")).await.unwrap().len(), MAX_FORMER_IDS);
     assert!(store.free_former_id(&page("0"), &page("1")).await.unwrap());
     assert!(rename(&store, "0", "more").await);
+}
+
+/// Of many who want an id for their pages at once one gets it, wherever that page goes on to meanwhile.
+pub async fn an_id_that_several_pages_are_to_have_is_given_to_one(place: &dyn Place) {
+    let (store, other) = (place.open().await, place.open().await);
+    for round in 0..10 {
+        let ids: Vec<String> = (0..8).map(|n| format!("{round}.{n}")).collect();
+        for id in &ids {
+            commit_one(&store, append(id, [b"1"])).await;
+        }
+        let wanted = format!("{round}.wanted");
+        let tasks = ids.iter().enumerate().map(|(n, id)| {
+            let store = Arc::clone(if n % 2 == 0 { &store } else { &other });
+            let (id, wanted) = (id.clone(), wanted.clone());
+            tokio::spawn(async move {
+                let moved = rename(&store, &id, &wanted).await;
+                // Every other one frees the place at once, and leaves a former id there.
+                let went_on = moved && n % 2 == 0 && rename(&store, &wanted, &format!("{id}.on")).await;
+                (moved, went_on)
+            })
+        });
+        let (mut moved, mut went_on) = (0, 0);
+        for task in tasks.collect::<Vec<_>>() {
+            let (has_moved, has_gone_on) = task.await.unwrap();
+            moved += usize::from(has_moved);
+            went_on += usize::from(has_gone_on);
+        }
+        assert_eq!((moved, went_on <= 1), (1, true), "round {round}");
+        // Nothing is a page and a former id, and each page is somewhere.
+        let mut found = 0;
+        for id in ids
+            .iter()
+            .cloned()
+            .chain([wanted.clone()])
+            .chain(ids.iter().map(|id| format!("{id}.on")))
+        {
+            let is_page = store.page(&page(&id)).await.unwrap().is_some();
+            let leads = store.renamed(&page(&id)).await.unwrap();
+            assert!(
+                !is_page || leads.is_none(),
+                "{id} is a page and leads to {leads:?}"
+            );
+            if let Some(to) = leads {
+                assert!(
+                    store.page(&to).await.unwrap().is_some(),
+                    "{id} leads to {to:?}, where nothing is"
+                );
+            }
+            found += usize::from(is_page);
+        }
+        assert_eq!(found, ids.len(), "round {round}");
+    }
+}
+
+/// What another store has still to write of a page, or writes at this moment, is not found in the page that has its id later.
+pub async fn a_snapshot_is_only_of_the_page_that_it_was_made_of(place: &dyn Place) {
+    let (store, other) = (place.open().await, place.open().await);
+    for round in 0..20 {
+        let (id, to) = (format!("{round}"), format!("{round}.to"));
+        let known = commit_one(&store, append(&id, [b"1", b"2"])).await.generation;
+        let writing = {
+            let (other, id, known) = (Arc::clone(&other), page(&id), known.clone());
+            tokio::spawn(async move {
+                for seq in [1, 2, 2] {
+                    let snapshot = snapshot(seq, b"secret");
+                    other.compact(&id, Some(&known), &snapshot).await.unwrap();
+                }
+            })
+        };
+        assert!(rename(&store, &id, &to).await);
+        writing.await.unwrap();
+        assert!(store.free_former_id(&page(&to), &page(&id)).await.unwrap());
+        commit_one(&store, append(&id, [b"a", b"b", b"c"])).await;
+        let passed = other
+            .compact(&page(&id), Some(&known), &snapshot(2, b"secret"))
+            .await
+            .unwrap();
+        assert_eq!(passed, Compaction::Passed);
+        let rows = [(1, b"a".to_vec()), (2, b"b".to_vec()), (3, b"c".to_vec())];
+        assert_eq!(
+            stored(&store, &id).await,
+            (0, Vec::new(), rows.to_vec()),
+            "round {round}"
+        );
+        let up = Search::parse("up").unwrap();
+        let found = store
+            .search(&up, &[prefix_range(&id).unwrap()], 0, 10)
+            .await
+            .unwrap();
+        assert!(found.iter().all(|found| found.page != page(&id)), "round {round}");
+        assert_eq!(store.history(&page(&id)).await.unwrap().bytes, 0, "round {round}");
+        let generation = store.page(&page(&id)).await.unwrap().unwrap().generation;
+        let compacted = other
+            .compact(&page(&id), Some(&generation), &snapshot(2, b"ab"))
+            .await
+            .unwrap();
+        assert_eq!(compacted, Compaction::Compacted);
+        assert_eq!(
+            stored(&store, &id).await,
+            (2, b"ab".to_vec(), vec![(3, b"c".to_vec())])
+        );
+    }
 }
 
 /// What somebody writes who knows the page is stored with it, before or after; and never under the former id.

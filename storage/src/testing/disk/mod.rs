@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::{
-    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, Compaction, LastSeen, LoggedUpdate,
-    MemoryStore, PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store, StoreError,
-    StoredPage, UserRecord,
+    AccessListener, AccessStore, AuditEntry, AuditQuery, Committed, Compaction, Generation, LastSeen,
+    LoggedUpdate, MemoryStore, PageCommit, PageId, PageRecord, Permission, Seq, SharedStore, Snapshot, Store,
+    StoreError, StoredPage, UserRecord,
     testing::{Counts, Fault, Faults, Moment, Operation, Verdict},
 };
 
@@ -313,9 +313,14 @@ impl Store for FaultyStore {
         lost.map_or(answer, |fault| Err(fault.error()))
     }
 
-    async fn compact(&self, page: &PageId, snapshot: &Snapshot) -> Result<Compaction, StoreError> {
+    async fn compact(
+        &self,
+        page: &PageId,
+        generation: Option<&Generation>,
+        snapshot: &Snapshot,
+    ) -> Result<Compaction, StoreError> {
         let lost = self.admit(Operation::Compact).await?;
-        let answer = self.durable.compact(page, snapshot).await;
+        let answer = self.durable.compact(page, generation, snapshot).await;
         lost.map_or(answer, |fault| Err(fault.error()))
     }
 
