@@ -3,8 +3,6 @@
 //! What a page holds already is not stored again, so an import that was cut short is simply made again.
 
 use std::{
-    collections::BTreeSet,
-    ffi::OsStr,
     fs::File,
     io::{self, Write},
     path::{Path, PathBuf},
@@ -23,6 +21,7 @@ use tokio::sync::mpsc;
 
 use super::{
     archive::{self, Described, Permitted},
+    folder::{self, YSweetError},
     store::StoreArgs,
 };
 use crate::{
@@ -32,8 +31,6 @@ use crate::{
 
 /// Pages that are read before they are stored.
 const MAX_READ_AHEAD: usize = 4;
-/// Endings of files that hold an update. Without it, the path in the folder is the page.
-const ENDINGS: &[&str] = &["update", "yjs", "ydoc", "bin"];
 /// What one process may take that reads pages, in bytes and in time.
 const READER_MEMORY: u64 = 4 << 30;
 const READER_TIME: Duration = Duration::from_secs(60);
@@ -42,7 +39,7 @@ const READER_TIME: Duration = Duration::from_secs(60);
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
     /// An archive (`export-all`), a folder of files that each hold an update (`.update`, `.yjs`, `.ydoc`, `.bin`; the path in the folder is the
-    /// page), or a database (`postgres://…`, `sqlite://FILE`).
+    /// page), the folder of a y-sweet server, or a database (`postgres://…`, `sqlite://FILE`).
     source: String,
     /// For a database: gives the name of a document and an update of it, a row each, several to a document if there are. As it is, for what
     /// Hocuspocus stores.
@@ -78,6 +75,8 @@ enum Refused {
     Id(#[from] PageIdError),
     #[error("it is no update in either of Yjs' encodings: {0}")]
     Update(#[source] crdt::LoadError),
+    #[error("it is no file of y-sweet's that can be read: {0}")]
+    YSweet(#[from] YSweetError),
     #[error("it does not go together with what is there: {0}")]
     Broken(#[from] crdt::ApplyError),
     #[error("the page is in the trash here")]
@@ -112,7 +111,7 @@ enum Fate {
 /// A page on its way.
 struct Incoming {
     described: Described,
-    update: Bytes,
+    update: Result<Bytes, YSweetError>,
 }
 
 /// Imports, and gives how many pages were refused.
@@ -132,7 +131,7 @@ pub(super) async fn run(args: &ImportArgs) -> Result<u64, ImportError> {
     let bar = ProgressBar::new_spinner();
     let (mut new, mut merged, mut known, mut refused, mut bytes) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     while let Some(page) = incoming.recv().await {
-        let size = page.update.len() as u64;
+        let size = page.update.as_ref().map_or(0, |update| update.len() as u64);
         let name = format!("{}{}", args.prefix, page.described.page_id);
         match import(&store, &readers, &name, page, args.dry_run).await? {
             Ok(fate) => {
@@ -180,6 +179,7 @@ async fn read(source: String, query: String, pages: mpsc::Sender<Incoming>) -> R
                     page_id,
                     ..Described::default()
                 };
+                let update = Ok(update);
                 if pages.send(Incoming { described, update }).await.is_err() {
                     break;
                 }
@@ -191,7 +191,13 @@ async fn read(source: String, query: String, pages: mpsc::Sender<Incoming>) -> R
     let path = PathBuf::from(&source);
     let failed = |error| ImportError::Source(source, error);
     let reading = tokio::task::spawn_blocking(move || match path.is_dir() {
-        true => read_folder(&path, &path, &pages).map(drop),
+        true => folder::read(&path, &mut |page_id, update| {
+            let described = Described {
+                page_id,
+                ..Described::default()
+            };
+            pages.blocking_send(Incoming { described, update }).is_ok()
+        }),
         false => read_archive(&path, &pages),
     });
     reading.await?.map_err(failed)
@@ -202,42 +208,10 @@ fn read_archive(path: &Path, pages: &mpsc::Sender<Incoming>) -> io::Result<()> {
     archive::read(input, true, |page| {
         let incoming = Incoming {
             described: page.described,
-            update: page.update.into(),
+            update: Ok(page.update.into()),
         };
         pages.blocking_send(incoming).is_ok()
     })
-}
-
-/// Reads a folder and those in it, in the order of names. Says whether more is wanted.
-fn read_folder(top: &Path, folder: &Path, pages: &mpsc::Sender<Incoming>) -> io::Result<bool> {
-    let entries: io::Result<BTreeSet<PathBuf>> = std::fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect();
-    for path in entries? {
-        let is_update = path
-            .extension()
-            .and_then(OsStr::to_str)
-            .is_some_and(|ending| ENDINGS.contains(&ending));
-        let goes_on = if path.is_dir() {
-            read_folder(top, &path, pages)?
-        } else if is_update {
-            let name = path.with_extension("");
-            let name = name.strip_prefix(top).unwrap_or(&name);
-            let parts = name.iter().map(OsStr::to_string_lossy);
-            let described = Described {
-                page_id: parts.collect::<Vec<_>>().join("/"),
-                ..Described::default()
-            };
-            let update = std::fs::read(&path)?.into();
-            pages.blocking_send(Incoming { described, update }).is_ok()
-        } else {
-            true
-        };
-        if !goes_on {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Merges one page. What is wrong with the page ends only it; what is wrong with the store ends the import.
@@ -266,6 +240,10 @@ async fn import(
         Ok(permissions) => permissions,
         Err(refused) => return Ok(Err(refused)),
     };
+    let update = match incoming.update {
+        Ok(update) => update,
+        Err(error) => return Ok(Err(error.into())),
+    };
     let stored = store.load(&page).await?;
     if stored.is_none()
         && let Some(renamed) = store.renamed(&page).await?
@@ -273,7 +251,7 @@ async fn import(
         return Ok(Err(Refused::Renamed(renamed)));
     }
     let generation = stored.as_ref().map(|stored| stored.record.generation.clone());
-    let merged = match merge(stored, incoming.update, deleted_at.is_some()) {
+    let merged = match merge(stored, update, deleted_at.is_some()) {
         Ok(merged) => merged,
         Err(refused) => return Ok(Err(refused)),
     };

@@ -1,8 +1,10 @@
 //! The command line: what each command does, and how an error becomes an exit code.
 
 mod archive;
+mod backup;
 mod export;
 mod export_all;
+mod folder;
 mod health;
 mod import;
 mod reader;
@@ -51,6 +53,8 @@ enum Command {
     Export(Box<export::ExportArgs>),
     /// Write all pages into one archive, which a later call goes on with.
     ExportAll(Box<export_all::ExportAllArgs>),
+    /// Copy the SQLite file while a server uses it.
+    Backup(backup::BackupArgs),
     /// Read pages from an archive, a folder, or the tables of another server, and merge them into those that are there.
     Import(Box<import::ImportArgs>),
     /// Make load on a running server and measure latencies, throughput, CPU time and memory.
@@ -85,6 +89,8 @@ enum CliError {
     Export(#[from] export::ExportError),
     #[error(transparent)]
     ExportAll(#[from] export_all::ExportAllError),
+    #[error(transparent)]
+    Backup(#[from] storage::BackupError),
     #[error(transparent)]
     Import(#[from] import::ImportError),
     #[error(transparent)]
@@ -182,6 +188,11 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
         Command::Export(args) => {
             environment.join(Ok(()))?;
             export::run(&args).await?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Backup(args) => {
+            environment.join(Ok(()))?;
+            backup::run(&args).await?;
             Ok(ExitCode::SUCCESS)
         }
         Command::ExportAll(args) => {

@@ -36,6 +36,7 @@ use async_trait::async_trait;
 
 mod access;
 mod application;
+mod backup;
 mod batch;
 mod connections;
 mod documents;
@@ -67,6 +68,7 @@ pub use access::{
     LastSeen, MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission, UserRecord,
 };
 pub use application::{Application, PageSpaceSession};
+pub use backup::{BackupError, backup};
 pub use documents::read_documents;
 pub use error::StoreError;
 pub use events::{EventBatch, EventId, EventStore, EventTables, KeptEvent, KeptQuery, ReadEvent};

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     access::backend_at,
     support::{
+        http::send,
         process::{Process, run, text},
         replica::{deletion, insertion},
         server::ADMIN_TOKEN,
@@ -137,6 +138,53 @@ async fn everything_goes_into_an_archive_and_comes_out_of_it() {
 }
 
 #[tokio::test]
+async fn a_backup_of_a_server_that_runs_is_a_store_of_its_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, copy) = (database(folder.path(), "store.db"), folder.path().join("copy.db"));
+    let mut server = Process::start(&environment(&store));
+    let address = server.address().await;
+    let content = "/api/pages/p/content?format=text";
+    let write = async |text: &str| {
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [("authorization", bearer.as_str())];
+        let body = text.to_owned().into_bytes().into();
+        let written = send(address, Method::PUT, content, &headers, body).await;
+        assert!(written.status.is_success(), "{written:?}");
+    };
+    write("before").await;
+    let path = copy.to_str().expect("a path");
+    let (copied, said) = pageroom(&store, &["backup", path]);
+    assert!(copied, "{said}");
+    write("after").await;
+    let (again, said) = pageroom(&store, &["backup", path]);
+    assert!(!again && said.contains("is there already"), "{said}");
+    let unfinished = folder.path().join("second.db.unfinished");
+    fs::write(&unfinished, "of another call").expect("a file");
+    let second = folder.path().join("second.db");
+    let second = second.to_str().expect("a path");
+    let (_, said) = pageroom(&store, &["backup", second]);
+    assert!(said.contains("another backup is being written"), "{said}");
+    assert!(unfinished.exists(), "what another call writes is not touched");
+    server.signal("TERM");
+    assert!(server.ended().await.success());
+    let copied = Process::start(&environment(&database(folder.path(), "copy.db")));
+    let said = backend_at(copied.address().await, Method::GET, content, Value::Null).await;
+    assert_eq!(said.text(), "before");
+    for (address, reason) in [
+        (database(folder.path(), "never.db"), "never.db"),
+        ("memory:".to_owned(), "no SQLite file"),
+        ("postgres://127.0.0.1:1/none".to_owned(), "pg_dump"),
+    ] {
+        let third = folder.path().join("third.db");
+        let (copied, said) = pageroom(&address, &["backup", third.to_str().expect("a path")]);
+        assert!(!copied && said.contains(reason), "{said}");
+        assert!(!third.exists());
+    }
+    let (_, said) = pageroom(&store, &["backup", "/nowhere/at/all.db"]);
+    assert!(said.contains("no folder"), "{said}");
+}
+
+#[tokio::test]
 async fn a_folder_and_another_servers_tables_are_merged_into_what_is_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, second) = (
@@ -154,6 +202,17 @@ async fn a_folder_and_another_servers_tables_are_merged_into_what_is_there() {
     ] {
         fs::write(files.join(name), bytes).expect("a file");
     }
+    // As y-sweet keeps a document: an entry for its state, in a folder with its name.
+    fs::create_dir_all(files.join("team/sweet")).expect("a folder");
+    let (key, state) = (&[0, 1, 0, 0, 0, 0, 0], insertion(4, 0, "sweet"));
+    let mut entry = 1_u64.to_le_bytes().to_vec();
+    for part in [&key[..], &state] {
+        entry.extend((part.len() as u64).to_le_bytes());
+        entry.extend(part);
+    }
+    fs::write(files.join("team/sweet/data.ysweet"), &entry).expect("a file");
+    fs::create_dir_all(files.join("half")).expect("a folder");
+    fs::write(files.join("half/data.ysweet"), &entry[..entry.len() / 2]).expect("a file");
     let files = files.to_str().expect("a path");
     let (complete, said) = pageroom(&first, &["import", files, "--prefix", "old/"]);
     assert!(!complete, "something was refused");
@@ -162,26 +221,36 @@ async fn a_folder_and_another_servers_tables_are_merged_into_what_is_there() {
         "{said}"
     );
     assert!(
-        said.contains("3 new, 0 merged, 0 there already, 1 refused"),
+        said.contains("\"old/half\" was not imported: it is no file of y-sweet's"),
+        "{said}"
+    );
+    assert!(
+        said.contains("4 new, 0 merged, 0 there already, 2 refused"),
         "{said}"
     );
     // Somebody has gone on with one of the pages elsewhere.
     fs::write(Path::new(files).join("a.yjs"), deletion(1, 0, 1)).expect("a file");
-    fs::remove_file(Path::new(files).join("broken.bin")).expect("a file");
+    for refused in ["broken.bin", "half/data.ysweet"] {
+        fs::remove_file(Path::new(files).join(refused)).expect("a file");
+    }
     let (complete, said) = pageroom(&first, &["import", files, "--prefix", "old/"]);
     assert!(
-        complete && said.contains("0 new, 1 merged, 2 there already, 0 refused"),
+        complete && said.contains("0 new, 1 merged, 3 there already, 0 refused"),
         "{said}"
     );
     let query = "SELECT page_id, state FROM page_snapshots";
     let (complete, said) = pageroom(&second, &["import", &first, "--query", query]);
     assert!(
-        complete && said.contains("3 new, 0 merged, 0 there already, 0 refused"),
+        complete && said.contains("4 new, 0 merged, 0 there already, 0 refused"),
         "{said}"
     );
     let there = held(&second).await;
     assert_eq!(there["pages"]["old/a"]["content"], json!({ "text": "ne" }));
     assert_eq!(there["pages"]["old/team/b"]["content"], json!({ "text": "two" }));
+    assert_eq!(
+        there["pages"]["old/team/sweet"]["content"],
+        json!({ "text": "sweet" })
+    );
     for source in [
         &first,
         "sqlite:///nowhere/at/all.db",

@@ -15,7 +15,7 @@ use crate::{
     AccessStore, AccessTables, AuditEntry, AuditQuery, Committed, Compaction, EventBatch, EventId,
     EventStore, EventTables, Generation, HistoryPolicies, KeptQuery, LastSeen, LoggedUpdate, PageCommit,
     PageId, PageRecord, Permission, ReadEvent, RoomTables, Seq, Snapshot, Store, StoreError, StoredPage,
-    StoredSnapshot, UserRecord, WebhookTables, batch, readable,
+    UserRecord, WebhookTables, batch, readable,
 };
 
 mod history;
@@ -24,6 +24,7 @@ mod rebuilding;
 mod renaming;
 mod rooms;
 mod search;
+mod snapshots;
 mod trash;
 mod webhooks;
 
@@ -116,21 +117,6 @@ impl Tables {
         Ok(batch.iter().map(|entry| self.commit_page(now, entry)).collect())
     }
 
-    /// See [`Store::compact`].
-    pub fn compact(
-        &mut self,
-        page: &PageId,
-        generation: Option<&Generation>,
-        snapshot: &Snapshot,
-    ) -> Compaction {
-        let keeps_history = self.keeps_history_of(page);
-        let stored = self.pages.get_mut(page);
-        match stored.filter(|stored| generation.is_none_or(|known| stored.record.generation == *known)) {
-            Some(stored) => stored.compact(snapshot, keeps_history),
-            None => Compaction::Passed,
-        }
-    }
-
     /// See [`Store::page`].
     pub fn page(&self, page: &PageId) -> Option<PageRecord> {
         self.pages.get(page).map(|stored| stored.record.clone())
@@ -215,19 +201,6 @@ impl PageTable {
         self.history.rows.iter().chain(&self.log)
     }
 
-    fn covering(&self) -> Option<StoredSnapshot> {
-        let snapshot = self.snapshot.as_ref()?;
-        Some(StoredSnapshot {
-            seq: snapshot.seq,
-            state: snapshot.state.clone(),
-            state_vector: snapshot.state_vector.clone(),
-        })
-    }
-
-    fn covered(&self) -> Seq {
-        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq)
-    }
-
     fn commit(&mut self, now: SystemTime, entry: &PageCommit) -> Committed {
         let first_seq = self.record.seq + 1;
         for update in &entry.updates {
@@ -248,21 +221,6 @@ impl PageTable {
             first_seq,
             last_seq: self.record.seq,
         }
-    }
-
-    fn compact(&mut self, snapshot: &Snapshot, keeps_history: bool) -> Compaction {
-        if snapshot.seq <= self.covered() || snapshot.seq > self.record.seq {
-            return Compaction::Passed;
-        }
-        let is_covered = |row: &StoredRow| row.update.seq <= snapshot.seq;
-        let covered = self.log.iter().take_while(|row| is_covered(row)).count();
-        let covered = self.log.drain(..covered).collect();
-        if keeps_history {
-            let replaced = self.covering();
-            self.history.archive(covered, replaced.as_ref());
-        }
-        self.snapshot = Some(readable::snapshot(snapshot));
-        Compaction::Compacted
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
 };
 
 mod access;
+mod backup;
 mod events;
 mod failure;
 mod file;
@@ -54,6 +55,7 @@ mod tests;
 mod trash;
 mod webhooks;
 
+pub(crate) use backup::backup;
 use failure::failure;
 use file::{DatabaseFile, lock_alone};
 use parcel::Parcel;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use pageroom_storage::{
-    SharedStore, StoreOptions, open,
+    BackupError, SharedStore, StoreOptions, backup, open,
     testing::contract::{Place, append, page},
 };
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -68,9 +68,11 @@ async fn a_copy_of_a_file_that_is_written_is_whole() {
     let (stop, stopped) = oneshot::channel();
     let writing = tokio::spawn(write_until(Arc::clone(&store), stopped));
     let before = written_before(&store).await;
-    let copy = format!("VACUUM INTO '{}'", copies.file().display());
-    place.connect().await.execute(AssertSqlSafe(copy)).await.unwrap();
+    let bytes = backup(&place.url(), &copies.file()).await.unwrap();
     stop.send(()).unwrap();
+    assert_eq!(bytes, copies.file().metadata().unwrap().len());
+    let again = backup(&place.url(), &copies.file()).await;
+    assert!(matches!(again, Err(BackupError::Exists(_))), "{again:?}");
     let written = writing.await.unwrap();
     goes_on(copies.open().await, before, written).await;
     assert_eq!(rows_in(&store).await, written);
