@@ -121,10 +121,11 @@ impl Tables {
         snapshot: &Snapshot,
     ) -> Compaction {
         let stored = self.pages.get_mut(page);
-        match stored.filter(|stored| generation.is_none_or(|known| stored.record.generation == *known)) {
-            Some(stored) => stored.compact(snapshot, self.keeps_history),
-            None => Compaction::Passed,
-        }
+        let stored =
+            stored.filter(|stored| generation.is_none_or(|known| stored.record.generation == *known));
+        stored.map_or(Compaction::Passed, |stored| {
+            stored.compact(snapshot, self.keeps_history)
+        })
     }
 
     /// See [`Store::page`].
