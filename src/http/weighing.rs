@@ -9,12 +9,16 @@ use bytes::Bytes;
 use crdt::Weight;
 use moka::future::Cache;
 use storage::{PageId, Seq};
+use tokio::sync::Semaphore;
 
 use super::{
     App, HttpError,
     page_state::{head, view},
 };
-use crate::{reader::ReadError, rooms::heavily};
+use crate::{
+    reader::ReadError,
+    rooms::{Refusal, heavily},
+};
 
 /// Bytes that are kept, at most.
 const MAX_KEPT_BYTES: u64 = 8 << 20;
@@ -25,6 +29,10 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 /// About what an entry takes beside its names, and a name beside its letters.
 const ENTRY_BYTES: usize = 256;
 const NAME_BYTES: usize = 64;
+
+/// Documents that are weighed at once, together, in KiB: that takes as much memory as a document does. One larger one alone passes.
+const MAX_WEIGHED_KIB: u32 = 64 * 1024;
+static WEIGHED: Semaphore = Semaphore::const_new(MAX_WEIGHED_KIB as usize);
 
 /// A document of this size is gone through off the runtime's threads.
 const LARGE_BYTES: u64 = 64 * 1024;
@@ -80,6 +88,9 @@ pub(super) async fn weigh(app: &App, page: &PageId) -> Result<Option<Weighed>, H
         return Ok(None);
     };
     let (size, state) = view.value;
+    let kib = u32::try_from(state.len() / 1024 + 1).unwrap_or(u32::MAX);
+    let share = WEIGHED.acquire_many(kib.min(MAX_WEIGHED_KIB)).await;
+    let _share = share.map_err(|_| Refusal::draining())?;
     // Not in the room, where everybody would wait for it.
     let weight = heavily(size > LARGE_BYTES, || {
         crdt::Document::load(app.gate, [state.clone()])
