@@ -22,6 +22,13 @@ pub struct Weight {
     pub encoded_bytes: usize,
 }
 
+impl Weight {
+    /// Whether nothing in the document can be left out: all of it is live, and of one client.
+    pub fn is_least(&self) -> bool {
+        self.clients <= 1 && self.dead_bytes == 0
+    }
+}
+
 impl Document {
     /// What the document weighs. Takes time in proportion to its encoded state, which is made if it is not there.
     ///

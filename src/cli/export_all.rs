@@ -80,15 +80,21 @@ pub(super) async fn run(args: &ExportAllArgs) -> Result<(), ExportAllError> {
             archive.put(&described, &update).map_err(failed)?;
             count += 1;
             bytes += update.len() as u64;
-            bar.set_message(format!("{count} pages, {}", HumanBytes(bytes)));
+            bar.set_message(so_many(count, bytes));
             bar.tick();
         }
     }
     archive.finish().map_err(failed)?;
     store.close().await;
     bar.finish_and_clear();
-    let _ = writeln!(io::stderr(), "{count} pages, {}", HumanBytes(bytes));
+    let _ = writeln!(io::stderr(), "{}", so_many(count, bytes));
     Ok(())
+}
+
+/// How much has been written, for people.
+fn so_many(pages: u64, bytes: u64) -> String {
+    let noun = if pages == 1 { "page" } else { "pages" };
+    format!("{pages} {noun}, {}", HumanBytes(bytes))
 }
 
 /// A page as it is stored; `None` when it has been purged meanwhile.

@@ -5,19 +5,19 @@ use axum::{
     extract::State,
     http::{HeaderMap, Uri},
 };
+use crdt::Weight;
 use serde::Serialize;
-use storage::{AccessChange, Seq};
+use storage::{Generation, Seq};
 use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     described::PageWeight,
-    now,
     openapi::{parameters::PageName, refusals::Restoring},
     pages::PageInPath,
+    weighing::weigh,
 };
 use crate::{
-    access::Note,
     reader::new_client,
     rooms::{RebuildFailure, Rebuilt, Refusal, RefusalCode, Role},
 };
@@ -50,13 +50,25 @@ pub(super) struct Compacted {
     after: PageWeight,
 }
 
+impl Compacted {
+    fn new(generation: Generation, seq: Seq, before: Weight, after: Weight) -> Self {
+        Self {
+            generation: generation.0.to_string(),
+            seq,
+            before: before.into(),
+            after: after.into(),
+        }
+    }
+}
+
 /// Gives a page a new document that says the same, without what editing has left behind.
 ///
 /// For pages whose metadata show much dead weight or very many clients. All of it gets new ids: the page has another generation, and copies
 /// of the former document do not fit any more. Its members are asked to connect again; a program that comes with such a copy is refused with
 /// `page_rebuilt` (4410 on a WebSocket), and opens the page anew, with an empty document. What a program has not sent by then it keeps, and
 /// nothing is merged twice. Positions in the former document that an application keeps (of comments, for example) lead nowhere. What was
-/// before stays readable by `seq` and `version`, but cannot be compared with or restored into the new document.
+/// before stays readable by `seq` and `version`, but cannot be compared with or restored into the new document. Where nothing can be left
+/// out, nothing is changed, and `after` is what `before` is.
 #[utoipa::path(
     post,
     path = "/api/pages/{id}/compact",
@@ -75,33 +87,30 @@ pub(super) async fn compact(
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
+    // Nobody is sent away for nothing.
+    let known = weigh(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
+    if known.weight.is_least()
+        && let Some(record) = app.store.page(&page).await?
+    {
+        let weight = known.weight;
+        return Ok(Json(Compacted::new(
+            record.generation,
+            record.seq,
+            weight,
+            weight,
+        )));
+    }
     let Rebuilt {
         generation,
         seq,
         before,
         after,
     } = app.around.registry.rebuild(&page, new_client()).await?;
-    let access = &app.around.access;
-    let detail = format!("{} to {} bytes", before.encoded_bytes, after.encoded_bytes);
-    let note = Note {
-        action: "compact",
-        outcome: "ok",
-        user: identity.user.as_deref(),
-        page: Some(page.as_str()),
-        detail: &detail,
-        ..Note::default()
-    };
-    access.audit().note(now(), note);
+    if before != after {
+        let detail = format!("{} to {} bytes", before.encoded_bytes, after.encoded_bytes);
+        app.note_done(identity.user.as_deref(), &page, "compact", &detail);
+    }
     // Who has come back before it was done is at a page that is no more.
-    let change = AccessChange {
-        user: None,
-        page: Some(page.as_str().to_owned()),
-    };
-    access.changed(&change).await;
-    Ok(Json(Compacted {
-        generation: generation.0.to_string(),
-        seq,
-        before: before.into(),
-        after: after.into(),
-    }))
+    app.tell_of_change(&page, None).await;
+    Ok(Json(Compacted::new(generation, seq, before, after)))
 }

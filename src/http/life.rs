@@ -6,13 +6,12 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
 };
 use serde::{Deserialize, Serialize};
-use storage::{AccessChange, PageId, Renaming, Seq};
+use storage::{MAX_FORMER_IDS, PageId, Renaming, Seq};
 use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     body::UnreadBody,
-    now,
     openapi::{
         parameters::PageName,
         refusals::{Conflicting, Reading, Restoring},
@@ -21,7 +20,6 @@ use super::{
     pages::PageInPath,
 };
 use crate::{
-    access::Note,
     rooms::{Condition, Refusal, RefusalCode, Role, RoomName},
     trash::{PATIENCE, PurgeError},
 };
@@ -98,6 +96,9 @@ pub(super) async fn rename(
             ));
         }
     }
+    if let Some(refusal) = cannot_be_renamed(&app, &page, &target).await? {
+        return Err(refusal);
+    }
     // What its members have said is stored before they are sent away; they may be back before it is renamed, which does no harm.
     let ended = tokio::time::timeout(PATIENCE, app.around.registry.end(&page)).await;
     ended.map_err(|_| Refusal::unavailable("what the page's room holds is not stored yet, try again"))?;
@@ -112,41 +113,42 @@ pub(super) async fn rename(
         rooms: [(was, is_now), (was_active, is_active)],
     };
     if !app.store.rename(&renaming).await? {
-        return Err(why_not_renamed(&app, &page, &target).await?);
+        let refusal = cannot_be_renamed(&app, &page, &target).await?;
+        return Err(
+            refusal.unwrap_or_else(|| Refusal::unavailable("somebody else renames it now, try again").into())
+        );
     }
-    let access = &app.around.access;
-    access.audit().note(
-        now(),
-        Note {
-            action: "rename",
-            outcome: "ok",
-            user: identity.user.as_deref(),
-            page: Some(page.as_str()),
-            detail: target.as_str(),
-            ..Note::default()
-        },
-    );
+    app.note_done(identity.user.as_deref(), &page, "rename", target.as_str());
     for page in [&page, &target] {
-        let change = AccessChange {
-            user: None,
-            page: Some(page.as_str().to_owned()),
-        };
-        access.changed(&change).await;
+        app.tell_of_change(page, None).await;
     }
     let former_ids = app.store.former_ids(&target).await?;
     Ok(Json(Names::new(&target, &former_ids)))
 }
 
-async fn why_not_renamed(app: &App, page: &PageId, target: &PageId) -> Result<HttpError, HttpError> {
+/// Why a page cannot be given an id. It is asked before anybody is sent away for it, too.
+async fn cannot_be_renamed(
+    app: &App,
+    page: &PageId,
+    target: &PageId,
+) -> Result<Option<HttpError>, HttpError> {
     if app.store.page(page).await?.is_none() {
-        return Ok(HttpError::unknown_page());
+        return Ok(Some(HttpError::unknown_page()));
     }
-    let is_taken = app.store.page(target).await?.is_some() || app.store.renamed(target).await?.is_some();
-    let message = match is_taken {
-        true => "another page has this id, or had it: free it first",
-        false => "too many former ids lead to the page: free one of them first",
+    let leads_to = app.store.renamed(target).await?;
+    let former_ids = app.store.former_ids(page).await?;
+    let is_taken = match &leads_to {
+        Some(leads_to) => leads_to != page,
+        None => app.store.page(target).await?.is_some(),
     };
-    Ok(Refusal::new(RefusalCode::Conflict, message).into())
+    let message = if is_taken {
+        "another page has this id, or had it: free it first"
+    } else if former_ids.iter().filter(|former| *former != target).count() >= MAX_FORMER_IDS {
+        "too many former ids lead to the page: free one of them first"
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(Refusal::new(RefusalCode::Conflict, message).into()))
 }
 
 /// The ids of a page: the one that it has, and those that it had before.
@@ -189,21 +191,8 @@ pub(super) async fn free_former_id(
     if !app.store.free_former_id(&page, &former).await? {
         return Err(Refusal::new(RefusalCode::NotFound, "this is no former id of the page").into());
     }
-    let access = &app.around.access;
-    let note = Note {
-        action: "free_former_id",
-        outcome: "ok",
-        user: identity.user.as_deref(),
-        page: Some(page.as_str()),
-        detail: former.as_str(),
-        ..Note::default()
-    };
-    access.audit().note(now(), note);
-    let change = AccessChange {
-        user: None,
-        page: Some(former.as_str().to_owned()),
-    };
-    access.changed(&change).await;
+    app.note_done(identity.user.as_deref(), &page, "free_former_id", former.as_str());
+    app.tell_of_change(&former, None).await;
     Ok(StatusCode::NO_CONTENT)
 }
 

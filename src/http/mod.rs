@@ -9,6 +9,7 @@ mod compare;
 mod content;
 mod demo;
 mod described;
+mod done;
 mod error;
 mod health;
 mod history_policies;
@@ -31,6 +32,7 @@ mod trash;
 mod users;
 mod versions;
 mod webhooks;
+mod weighing;
 mod whole;
 mod y_sweet;
 
@@ -65,6 +67,7 @@ use tower_http::{
     cors::{AllowOrigin, CorsLayer},
     set_header::SetResponseHeaderLayer,
 };
+pub use weighing::KeptDescriptions;
 
 use crate::{
     auth::{Authenticator, Credential, Identity, Origin, PublicUrl, Secret, client_address},
@@ -109,6 +112,8 @@ pub struct Parts {
     pub readers: Readers,
     /// What pages say that were read lately.
     pub contents: KeptContents,
+    /// What is known of pages that were described lately.
+    pub descriptions: KeptDescriptions,
     /// The past of pages.
     pub past: History,
     /// Pages that were deleted.

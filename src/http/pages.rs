@@ -26,10 +26,10 @@ use super::{
     },
     page_state::{answer, tag, view},
     past::{self, When},
+    weighing::known,
 };
 use crate::{
     auth::Identity,
-    reader::ReadError,
     rooms::{Condition, Refusal, RefusalCode, Role, heavily},
 };
 
@@ -156,9 +156,6 @@ pub(super) fn timestamp(time: std::time::SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
 
-/// A document of this size is gone through off the runtime's threads.
-const LARGE_BYTES: u64 = 64 * 1024;
-
 /// Says what is known of a page.
 #[utoipa::path(
     get,
@@ -176,45 +173,27 @@ pub(super) async fn describe(
 ) -> Result<Json<PageDescription>, HttpError> {
     app.allow(&headers, &uri, &page, Role::View).await?;
     let record = app.store.page(&page).await?;
-    let sized = |document: &mut crdt::Document| {
-        let size = document.encoded_size_estimate() as u64;
-        Ok((size, document.encode()?))
-    };
-    let (view, connections) = match view(&app, &page, sized).await? {
-        Some(view) => view,
-        None => return Err(HttpError::unknown_page()),
-    };
-    let (size, state) = view.value;
-    // Not in the room, where everybody would wait for it.
-    let weight = heavily(size > LARGE_BYTES, || {
-        crdt::Document::load(app.gate, [state.clone()])
-            .map_err(HttpError::Damaged)?
-            .weight()
-            .map_err(HttpError::Broken)
-    })?;
-    let fields = match app.readers.fields(&page, state).await {
-        Ok(fields) => fields,
-        // All that does not come from its content is known all the same.
-        Err(ReadError::Unreadable { .. } | ReadError::Unshown { .. }) => Vec::new(),
-        Err(error) => return Err(error.into()),
-    };
+    let (known, seq) = known(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
     let record = record.ok_or_else(HttpError::unknown_page)?;
     let history = app.store.history(&page).await?;
+    let connections = app.around.registry.look(&page, |room| room.member_count()).await;
     Ok(Json(PageDescription {
         page: ListedPage {
-            seq: view.seq,
-            size_bytes: size,
+            seq,
+            size_bytes: known.size,
             ..describe_record(&record)
         },
-        fields: fields
-            .into_iter()
+        fields: known
+            .fields
+            .iter()
+            .cloned()
             .map(|(name, kind)| Field { name, kind })
             .collect(),
         unreadable: app.readers.is_unreadable(&page),
-        connections,
+        connections: connections.unwrap_or(0),
         history_bytes: history.bytes,
         history_from_seq: history.first_seq,
-        weight: weight.into(),
+        weight: known.weight.into(),
     }))
 }
 

@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use storage::{AccessChange, EVERYBODY, PageId, Permission};
+use storage::{EVERYBODY, PageId, Permission};
 use utoipa::ToSchema;
 
 use super::{
@@ -22,7 +22,6 @@ use super::{
     times::time,
 };
 use crate::{
-    access::Note,
     auth::{Identity, MAX_USER_BYTES},
     rooms::{Refusal, RefusalCode, Role, RoomKind, RoomName},
 };
@@ -222,22 +221,9 @@ async fn tell(app: &App, by: &Identity, place: &Place, action: &str, role: &str)
         Some(by) => format!("{role} by {by}"),
         None => format!("{role} by a backend"),
     };
-    app.around.access.audit().note(
-        now(),
-        Note {
-            action,
-            outcome: "ok",
-            user: Some(&place.user),
-            page: Some(place.page.as_str()),
-            detail: detail.trim(),
-            ..Note::default()
-        },
-    );
-    let change = AccessChange {
-        user: Some(place.user.clone()).filter(|user| user != EVERYBODY),
-        page: Some(place.page.as_str().to_owned()),
-    };
-    app.around.access.changed(&change).await;
+    app.note_done(Some(&place.user), &place.page, action, detail.trim());
+    let user = Some(place.user.as_str()).filter(|user| *user != EVERYBODY);
+    app.tell_of_change(&place.page, user).await;
     tell_user(app, place, role);
 }
 

@@ -4,7 +4,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
 };
-use storage::{AccessChange, PageId};
+use storage::PageId;
 
 use super::{
     App, HttpError, now,
@@ -15,7 +15,6 @@ use super::{
     pages::PageInPath,
 };
 use crate::{
-    access::Note,
     auth::Identity,
     rooms::{Refusal, RefusalCode, Role},
 };
@@ -71,21 +70,7 @@ pub(super) async fn restore(
 
 async fn tell(app: &App, identity: &Identity, page: &PageId, action: &str) {
     app.webhooks.moved(page);
-    let access = &app.around.access;
-    access.audit().note(
-        now(),
-        Note {
-            action,
-            outcome: "ok",
-            user: identity.user.as_deref(),
-            page: Some(page.as_str()),
-            ..Note::default()
-        },
-    );
-    let change = AccessChange {
-        user: None,
-        page: Some(page.as_str().to_owned()),
-    };
-    access.note_trashed(page, action == "delete").await;
-    access.changed(&change).await;
+    app.note_done(identity.user.as_deref(), page, action, "");
+    app.around.access.note_trashed(page, action == "delete").await;
+    app.tell_of_change(page, None).await;
 }

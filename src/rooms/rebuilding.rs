@@ -112,7 +112,7 @@ impl Registry {
             let mut document = open_document(gate, snapshot, log).map_err(damaged)?;
             let ended = former.with(&document.state_vector().clone())?;
             let before = document.weight().map_err(damaged)?;
-            if before.clients <= 1 && before.dead_bytes == 0 {
+            if before.is_least() {
                 return Ok(Made::Nothing(before));
             }
             let state = document.rebuilt(unused(client, &ended))?;

@@ -43,6 +43,7 @@ mod proxies;
 mod query;
 mod reader;
 mod recovery;
+mod renames;
 mod rooms;
 mod shutdown;
 mod socketio;

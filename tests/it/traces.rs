@@ -1,11 +1,8 @@
 //! Real editing sessions through real sockets: they end in exactly the text that they ended in, also after a restart.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -21,8 +18,6 @@ const AUTOMERGE_PAPER: &[u8] = include_bytes!("../traces/automerge-paper.json.gz
 const CLOWNSCHOOL: &[u8] = include_bytes!("../traces/clownschool.json.gz");
 const FRIENDSFOREVER: &[u8] = include_bytes!("../traces/friendsforever.json.gz");
 
-/// Longest time that a session of a quarter of a million edits may take, unoptimised and beside others.
-const SESSION: Duration = Duration::from_secs(300);
 /// How many characters the session of `automerge-paper` inserts.
 const INSERTED: u32 = 182_315;
 /// Updates that a writer sends before it waits for the acknowledgement of the last.
@@ -45,23 +40,21 @@ async fn automerge_paper() {
     let trace = SequentialTrace::read(AUTOMERGE_PAPER);
     let database = Database::sqlite();
     let server = TestServer::start_on(database.open().await, &["--max-updates-per-second", "0"]).await;
-    let mut reader = Client::join(&server, "page", 2).await;
     let text = trace.end_content.clone();
+    let updates = tokio::task::spawn_blocking(move || trace.updates(ClientId(1)))
+        .await
+        .expect("a replay");
+    let mut reader = Client::join(&server, "page", 2).await;
     let end = text.clone();
     let reading = tokio::spawn(async move {
         // The text is costly to look at, so only when everything inserted is there.
         reader
-            .until_within(SESSION, "every insertion", |reader| {
-                reader.replica.knows(1) == INSERTED
-            })
+            .until_all_has_come("every insertion", |reader| reader.replica.knows(1) == INSERTED)
             .await;
         reader
-            .until("the last deletion", |reader| reader.replica.text() == end)
+            .until_all_has_come("the last deletion", |reader| reader.replica.text() == end)
             .await;
     });
-    let updates = tokio::task::spawn_blocking(move || trace.updates(ClientId(1)))
-        .await
-        .expect("a replay");
     let mut writer = Client::join(&server, "page", 1).await;
     for window in updates.chunks(WINDOW) {
         send(&mut writer, window).await;
@@ -148,9 +141,7 @@ async fn replay(packed: &'static [u8]) {
     }
     for client in &mut clients {
         client
-            .until_within(SESSION, "the end of the session", |client| {
-                client.replica.text() == text
-            })
+            .until_all_has_come("the end of the session", |client| client.replica.text() == text)
             .await;
         client.until_acknowledged().await;
     }

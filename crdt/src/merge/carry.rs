@@ -237,6 +237,13 @@ mod tests {
             ("x", "", "x y", " y"),
             ("a", "", "banana", "banana"),
             ("", "theirs", "ours", "ourstheirs"),
+            // The spaces behind the words that go are no others between those that stay.
+            (
+                "h ixiy jxjy k l",
+                "h  jxjy k l",
+                "h+ i+xiy j+xjy  ",
+                "h+ + j+xjy  ",
+            ),
         ] {
             assert_eq!(
                 merged(base, current, saved),

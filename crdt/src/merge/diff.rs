@@ -246,7 +246,12 @@ pub(super) fn difference<'a>(old: &'a [Atom], new: &'a [Atom]) -> Vec<Hunk> {
     let by_atom: Vec<_> = by_atom.map(|hunk| hunk.moved(start, start)).collect();
     let by_atom = joined(slid_together(by_atom, old, new), |before, after| {
         let is_whole = |hunk: &Hunk| hunk.old.is_empty() || hunk.new.is_empty();
-        !(is_whole(before) && is_whole(after)) && is_between(before, after, old)
+        // Spaces stay beside words that stay; with none in front of them or behind, they are what happens to be the same.
+        let is_turned = before.old.is_empty() == after.new.is_empty() && {
+            let common = old.get(before.old.end..after.old.start).unwrap_or_default();
+            is_space(common)
+        };
+        (!(is_whole(before) && is_whole(after)) || is_turned) && is_between(before, after, old)
     });
     let refined = up_to_the_ends(by_atom, old, new)
         .into_iter()

@@ -16,7 +16,7 @@ use crate::{
         enforcement::{Enforcement, Held, Order, PAUSE, Question},
     },
     auth::{now, revoked},
-    rooms::{Departure, Refusal, RoomName},
+    rooms::{Departure, Refusal, Room, RoomName},
 };
 
 /// Decisions that are made again at once.
@@ -45,7 +45,8 @@ impl Access {
         count
     }
 
-    /// Ends the room of a page that was purged, renamed or rebuilt by another process: nothing of it is stored any more.
+    /// Ends the room of a page that was purged, renamed or rebuilt by another process: nothing of it is stored any more. And one that was
+    /// opened where no page was, when another page has been given that id.
     async fn end_former_room(&self, page: &str) {
         // Patterns of pages have no room.
         let Some(page) = PageId::new(page)
@@ -54,14 +55,17 @@ impl Access {
         else {
             return;
         };
-        let known = self
-            .0
-            .registry
-            .look(&page, |room| room.generation().cloned())
-            .await;
-        let Some(Some(known)) = known else { return };
+        let look = async || {
+            let look = |room: &mut Room| (room.generation().cloned(), room.is_stored());
+            self.0.registry.look(&page, look).await
+        };
+        let Some((known, _)) = look().await else { return };
         match self.0.store.page(&page).await {
-            Ok(record) if record.as_ref().map(|record| &record.generation) != Some(&known) => {
+            Ok(record) if record.as_ref().map(|record| &record.generation) != known.as_ref() => {
+                // What it has is on its way to the store, or has come there just now: it is the page.
+                if known.is_none() && look().await != Some((None, true)) {
+                    return;
+                }
                 let registry = self.0.registry.clone();
                 tokio::spawn(async move { registry.end(&page).await });
             }

@@ -22,13 +22,16 @@ const MAX_KEY_BYTES: usize = 255;
 /// Who writes.
 pub(super) struct Author {
     pub(super) client: ClientId,
+    /// The ids of the same request under the ids that its page had before.
+    former: Vec<ClientId>,
     /// Whether the same request comes with this id again.
     has_key: bool,
 }
 
 impl Author {
     /// Who makes a request: of a user, with what its headers say. `what` tells requests apart that have the same key by mistake.
-    pub(super) fn of(
+    pub(super) async fn of(
+        app: &App,
         headers: &HeaderMap,
         page: &PageId,
         user: Option<&str>,
@@ -37,30 +40,20 @@ impl Author {
         let Some(key) = headers.get("idempotency-key") else {
             return Ok(Self {
                 client: new_client(),
+                former: Vec::new(),
                 has_key: false,
             });
         };
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(Refusal::malformed("an Idempotency-Key has 1 to 255 bytes").into());
         }
-        let mut digest = Sha256::new();
-        for part in [
-            page.as_str().as_bytes(),
-            user.unwrap_or_default().as_bytes(),
-            what.as_bytes(),
-            key.as_bytes(),
-        ] {
-            digest.update((part.len() as u64).to_le_bytes());
-            digest.update(part);
-        }
-        let bytes = digest.finalize();
-        // Yjs reads ids of 53 bits. Those of its clients have 32, so that none is taken for one of these.
-        let id = bytes
-            .iter()
-            .take(8)
-            .fold(0, |id, byte| id << 8 | u64::from(*byte));
+        let client =
+            |page: &PageId| client_of([page.as_str(), user.unwrap_or_default(), what], key.as_bytes());
+        // Who was not answered under a former id is led to the page and asks again.
+        let former_ids = app.store.former_ids(page).await?;
         Ok(Self {
-            client: ClientId(1 << 52 | id >> 12),
+            client: client(page),
+            former: former_ids.iter().map(client).collect(),
             has_key: true,
         })
     }
@@ -72,7 +65,8 @@ impl Author {
 
     /// Whether this was written before.
     pub(super) fn has_written(&self, now: &Now) -> bool {
-        self.has_key && now.has_client(self.client)
+        self.has_key
+            && (now.has_client(self.client) || self.former.iter().any(|former| now.has_client(*former)))
     }
 
     /// Puts an update into the page and gives the number under which it is stored; `None` when this has been written before.
@@ -114,4 +108,20 @@ impl Author {
         let mark = parse(crdt::mark(self.client))?;
         Ok(crdt::merge([&parsed, &mark]).bytes().clone())
     }
+}
+
+/// The client id of a request with a key.
+fn client_of(parts: [&str; 3], key: &[u8]) -> ClientId {
+    let mut digest = Sha256::new();
+    for part in parts.map(str::as_bytes).into_iter().chain([key]) {
+        digest.update((part.len() as u64).to_le_bytes());
+        digest.update(part);
+    }
+    let bytes = digest.finalize();
+    // Yjs reads ids of 53 bits. Those of its clients have 32, so that none is taken for one of these.
+    let id = bytes
+        .iter()
+        .take(8)
+        .fold(0, |id, byte| id << 8 | u64::from(*byte));
+    ClientId(1 << 52 | id >> 12)
 }

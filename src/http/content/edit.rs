@@ -86,7 +86,7 @@ async fn make(
     user: Option<Arc<str>>,
     body: UnreadBody,
 ) -> Result<Stored, HttpError> {
-    let author = Author::of(headers, page, user.as_deref(), "edits")?;
+    let author = Author::of(app, headers, page, user.as_deref(), "edits").await?;
     if !author.came_before(app, page).await? {
         check_conditions(app, page, headers).await?;
     }

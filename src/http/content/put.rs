@@ -133,7 +133,7 @@ async fn save(
     let form =
         form.ok_or_else(|| Refusal::malformed("say which `format` the content has, or its media type"))?;
     let format = mergeable(form);
-    let author = Author::of(headers, page, user.as_deref(), "content")?;
+    let author = Author::of(app, headers, page, user.as_deref(), "content").await?;
     let known = tag_of(headers);
     if known.is_none() && !author.came_before(app, page).await? {
         check_conditions(app, page, headers).await?;

@@ -147,6 +147,15 @@ impl Client {
         within(patience, what, waiting).await;
     }
 
+    /// Takes what comes until `is_so`, however long that is on its way: something comes again and again until then.
+    pub(crate) async fn until_all_has_come(&mut self, what: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+        while !is_so(self) {
+            if let Err(closed) = soon(what, self.turn()).await {
+                panic!("hung up on while waiting for {what}: {closed:?}");
+            }
+        }
+    }
+
     /// Takes what comes until something else has happened.
     pub(crate) async fn hear_until(&mut self, happened: impl Future<Output = ()>) {
         tokio::pin!(happened);
