@@ -35,6 +35,7 @@ mod matrix;
 mod moving;
 mod openapi;
 mod operations;
+mod otlp;
 mod pagespace_access;
 mod patio;
 mod persistence;
