@@ -18,7 +18,10 @@ use opentelemetry_sdk::{
 };
 use storage::PageId;
 
-use super::{Correlation, RequestId, Traces, traces::EditSpan};
+use super::{
+    Correlation, RequestId, Traces,
+    traces::{EditSpan, OpenEdits},
+};
 
 const TRACE_PARENT: &str = "traceparent";
 const TRACE_STATE: &str = "tracestate";
@@ -27,18 +30,26 @@ const MAX_TRACE_STATE: usize = 512;
 
 /// Makes spans, if they are wanted at all. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Tracing(Option<SdkTracer>);
+pub struct Tracing(Option<Maker>);
+
+/// What makes spans.
+#[derive(Clone, Debug)]
+struct Maker {
+    tracer: SdkTracer,
+    open: OpenEdits,
+}
 
 impl Tracing {
     pub(super) fn new(tracer: SdkTracer) -> Self {
-        Self(Some(tracer))
+        let open = OpenEdits::default();
+        Self(Some(Maker { tracer, open }))
     }
 
     /// Where spans of a request with these headers begin; `None` where nothing is traced.
     pub fn arriving(&self, headers: &HeaderMap) -> Option<TraceContext> {
-        let tracer = self.0.as_ref()?;
+        let maker = self.0.as_ref()?;
         let parent = TraceParent::in_headers(headers);
-        Some(TraceContext::new(tracer.clone(), parent.map(|parent| parent.0)))
+        Some(TraceContext::new(maker.clone(), parent.map(|parent| parent.0)))
     }
 }
 
@@ -108,14 +119,14 @@ pub struct TraceContext(Arc<Place>);
 
 #[derive(Debug)]
 struct Place {
-    tracer: SdkTracer,
+    maker: Maker,
     parent: Context,
     /// Of a parent that is sampled.
     sampled: Option<(TraceId, SpanId)>,
 }
 
 impl TraceContext {
-    fn new(tracer: SdkTracer, parent: Option<SpanContext>) -> Self {
+    fn new(maker: Maker, parent: Option<SpanContext>) -> Self {
         let ids = |parent: &SpanContext| (parent.trace_id(), parent.span_id());
         let sampled = parent.as_ref().filter(|parent| parent.is_sampled()).map(ids);
         let parent = match parent {
@@ -123,7 +134,7 @@ impl TraceContext {
             None => Context::new(),
         };
         Self(Arc::new(Place {
-            tracer,
+            maker,
             parent,
             sampled,
         }))
@@ -132,7 +143,7 @@ impl TraceContext {
     /// The same under somebody else's span; `None` when that changes nothing.
     pub(super) fn under(&self, parent: &TraceParent) -> Option<Self> {
         let is_known = self.0.parent.span().span_context() == &parent.0;
-        (!is_known).then(|| Self::new(self.0.tracer.clone(), Some(parent.0.clone())))
+        (!is_known).then(|| Self::new(self.0.maker.clone(), Some(parent.0.clone())))
     }
 
     /// The trace and the span, if the parent is sampled.
@@ -142,12 +153,16 @@ impl TraceContext {
 
     /// Begins the span of an edit, if it is sampled: `message` brings so many bytes for a page.
     pub fn edit(&self, message: &'static str, page: Option<&PageId>, bytes: usize) -> Traces {
-        let Place { tracer, parent, .. } = &*self.0;
+        let Place { maker, parent, .. } = &*self.0;
         let builder = SpanBuilder::from_name("edit").with_kind(SpanKind::Server);
-        let mut span = tracer.build_with_context(builder, parent);
+        let mut span = maker.tracer.build_with_context(builder, parent);
         if !span.is_recording() {
             return Traces::default();
         }
+        let Some(place) = maker.open.enter() else {
+            span.set_attribute(KeyValue::new("pageroom.outcome", "not_followed"));
+            return Traces::default();
+        };
         span.set_attribute(KeyValue::new("pageroom.message", message));
         span.set_attribute(KeyValue::new(
             "pageroom.bytes",
@@ -160,7 +175,7 @@ impl TraceContext {
         if let Some(connection) = current.as_ref().and_then(Correlation::connection) {
             span.set_attribute(KeyValue::new("pageroom.connection_id", connection.clone()));
         }
-        Traces::from(EditSpan::new(tracer.clone(), span))
+        Traces::from(EditSpan::new(maker.tracer.clone(), span, place))
     }
 
     /// Begins the span of a request, if it is sampled. `route` is a template: what stands in the path itself is not told.
@@ -170,9 +185,9 @@ impl TraceContext {
         route: Option<&str>,
         (page, id): (Option<&PageId>, &RequestId),
     ) -> Option<RequestSpan> {
-        let Place { tracer, parent, .. } = &*self.0;
+        let Place { maker, parent, .. } = &*self.0;
         let builder = SpanBuilder::from_name("request").with_kind(SpanKind::Server);
-        let mut span = tracer.build_with_context(builder, parent);
+        let mut span = maker.tracer.build_with_context(builder, parent);
         if !span.is_recording() {
             return None;
         }
@@ -199,7 +214,7 @@ impl TraceContext {
         if let Some(page) = page {
             span.set_attribute(KeyValue::new("pageroom.page", page.as_str().to_owned()));
         }
-        let place = Self::new(tracer.clone(), Some(span.span_context().clone()));
+        let place = Self::new(maker.clone(), Some(span.span_context().clone()));
         Some(RequestSpan { span, place })
     }
 }
@@ -245,6 +260,9 @@ pub(super) fn child(
 
 #[cfg(test)]
 mod tests {
+    use opentelemetry::trace::TracerProvider;
+    use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
+
     use super::*;
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -287,6 +305,36 @@ mod tests {
         ] {
             assert_eq!(TraceParent::new(bad, None), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn whether_an_edit_is_followed_is_decided_where_it_arrives() {
+        let by_parent = |root| Sampler::ParentBased(Box::new(root));
+        let unsampled = PARENT.replace("-01", "-00");
+        for (sampler, parent, expected) in [
+            (by_parent(Sampler::AlwaysOn), None, true),
+            (by_parent(Sampler::AlwaysOff), None, false),
+            (by_parent(Sampler::AlwaysOff), Some(PARENT), true),
+            (by_parent(Sampler::AlwaysOn), Some(&*unsampled), false),
+            (Sampler::AlwaysOff, Some(PARENT), false),
+            (Sampler::TraceIdRatioBased(0.0), Some(PARENT), false),
+        ] {
+            let case = format!("{sampler:?} {parent:?}");
+            let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
+            let mut headers = HeaderMap::new();
+            headers.extend(parent.map(|parent| {
+                let value = parent.parse().expect("a header");
+                (hyper::header::HeaderName::from_static(TRACE_PARENT), value)
+            }));
+            let place = Tracing::new(provider.tracer("tests")).arriving(&headers);
+            let place = place.expect("a tracer");
+            assert_eq!(!place.edit("update", None, 1).is_empty(), expected, "{case}");
+            let request = place.request(&Method::GET, None, (None, &RequestId::of(None)));
+            assert_eq!(request.is_some(), expected, "{case}");
+        }
+        assert!(Tracing::default().arriving(&HeaderMap::new()).is_none());
+        // What goes with an edit that is not followed is one empty word.
+        assert_eq!(size_of::<Traces>(), size_of::<usize>());
     }
 
     #[test]

@@ -31,6 +31,33 @@ const MAX_TRACED_EDITS: usize = 64;
 /// Deliveries of one flush that have a span.
 const MAX_TRACED_DELIVERIES: usize = 64;
 
+/// Edits whose spans have not ended, of the whole process. While a store is away there would be more and more of them.
+const MAX_OPEN_EDITS: usize = 10_000;
+
+/// How many edits have spans that have not ended. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OpenEdits(Arc<AtomicUsize>);
+
+impl OpenEdits {
+    /// Takes a place for another edit, if there is one.
+    pub(super) fn enter(&self) -> Option<OpenEdit> {
+        let place = OpenEdit(self.0.clone());
+        let before = self.0.fetch_add(1, Ordering::Relaxed);
+        // One that was taken in vain is given back.
+        (before < MAX_OPEN_EDITS).then_some(place)
+    }
+}
+
+/// The place of an edit among those whose spans have not ended.
+#[derive(Debug)]
+pub(super) struct OpenEdit(Arc<AtomicUsize>);
+
+impl Drop for OpenEdit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The span of one edit.
 #[derive(Debug)]
 pub(super) struct EditSpan {
@@ -39,15 +66,26 @@ pub(super) struct EditSpan {
     span: Mutex<Span>,
     /// When the room has taken it in.
     taken_in: OnceLock<SystemTime>,
+    /// What has become of it, which is told once.
+    outcome: OnceLock<&'static str>,
+    _place: OpenEdit,
 }
 
 impl EditSpan {
-    pub(super) fn new(tracer: SdkTracer, span: Span) -> Self {
+    pub(super) fn new(tracer: SdkTracer, span: Span, place: OpenEdit) -> Self {
         Self {
             context: span.span_context().clone(),
             tracer,
             span: Mutex::new(span),
             taken_in: OnceLock::new(),
+            outcome: OnceLock::new(),
+            _place: place,
+        }
+    }
+
+    fn tell_outcome(&self, span: &mut Span, outcome: &'static str) {
+        if self.outcome.set(outcome).is_ok() {
+            span.set_attribute(KeyValue::new("pageroom.outcome", outcome));
         }
     }
 
@@ -141,7 +179,7 @@ impl Traces {
     pub(crate) fn refused(&self, kind: &'static str) {
         for edit in self.spans() {
             let mut span = edit.span();
-            span.set_attribute(KeyValue::new("pageroom.outcome", kind));
+            edit.tell_outcome(&mut span, kind);
             span.set_status(Status::error(kind));
         }
     }
@@ -150,7 +188,7 @@ impl Traces {
     pub(crate) fn stored(&self, commit: &CommitSpan) {
         for edit in self.spans() {
             let mut span = edit.span();
-            span.set_attribute(KeyValue::new("pageroom.outcome", "stored"));
+            edit.tell_outcome(&mut span, "stored");
             if let Some(commit) = commit.context() {
                 span.add_link(commit.clone(), Vec::new());
             }
@@ -216,4 +254,46 @@ impl CommitSpan {
 #[expect(clippy::disallowed_methods, reason = "spans meet the clock here")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::trace::{Tracer, TracerProvider};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+
+    fn edit(provider: &SdkTracerProvider, open: &OpenEdits) -> Traces {
+        let tracer = provider.tracer("tests");
+        let span = tracer.start("edit");
+        let place = open.enter().expect("a place");
+        EditSpan::new(tracer, span, place).into()
+    }
+
+    #[test]
+    fn edits_are_merged_once_each_and_no_more_than_there_is_place_for() {
+        let (provider, open) = (SdkTracerProvider::builder().build(), OpenEdits::default());
+        let nothing = Traces::default();
+        assert!(Traces::merged([&nothing, &nothing]).is_empty());
+        let (one, other) = (edit(&provider, &open), edit(&provider, &open));
+        let both = Traces::merged([&one, &nothing, &other, &one]);
+        assert_eq!(both.spans().len(), 2);
+        assert_eq!(Traces::merged([&both, &other]).spans().len(), 2);
+        let many: Vec<_> = (0..MAX_TRACED_EDITS + 9)
+            .map(|_| edit(&provider, &open))
+            .collect();
+        assert_eq!(Traces::merged(&many).spans().len(), MAX_TRACED_EDITS);
+    }
+
+    #[test]
+    fn there_are_only_so_many_open_edits_and_a_place_is_given_back() {
+        let open = OpenEdits::default();
+        let mut places: Vec<_> = (0..MAX_OPEN_EDITS).filter_map(|_| open.enter()).collect();
+        assert_eq!(places.len(), MAX_OPEN_EDITS);
+        assert!(open.enter().is_none() && open.enter().is_none());
+        places.pop();
+        assert!(open.enter().is_some());
+        drop(places);
+        assert_eq!(open.0.load(Ordering::Relaxed), 0);
+    }
 }
