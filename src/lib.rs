@@ -34,6 +34,8 @@
 //! appends of all rooms into one transaction; snapshots leave apart, by the [compactor](rooms::Compactor). When it is committed the room hears of it, and only then the author gets its own update
 //! back: the acknowledgement. A protocol that counts gets one receipt for each message instead.
 //!
+//! An edit that is sampled carries [spans](telemetry::Traces) on this way; all others carry none.
+//!
 //! **Joining.** [`http`] finds out who is asking ([`auth`]) and what it may do ([`access`]), accepts the upgrade in any case and hangs up with a code if the answer is no. The
 //! [registry](rooms::Registry) opens the room once, however many arrive together. The room sends its state vector and who is here; it
 //! answers the client's state vector with what is missing, as soon as all of that is durable. A protocol with many pages on one socket
@@ -146,4 +148,5 @@ pub mod server;
 pub mod supervision;
 pub mod telemetry;
 pub mod trash;
+mod web_client;
 pub mod webhooks;

@@ -33,7 +33,7 @@ use crate::{
     reader::Readers,
     rooms::{Compactor, FirstContent, Registry, StoreListener, StoreWriter},
     supervision::Supervisor,
-    telemetry::Metrics,
+    telemetry::{Metrics, otlp::Otlp},
     trash::Trash,
     webhooks::{self, WebhookNotes},
 };
@@ -92,6 +92,7 @@ pub struct Server {
     admissions: Admissions,
     trusted_proxies: Vec<IpNet>,
     patience: Patience,
+    otlp: Otlp,
 }
 
 /// Who is told what was stored.
@@ -131,6 +132,7 @@ impl Server {
             None => None,
         };
         let metrics = Metrics::new();
+        let (mut otlp, tracing) = Otlp::start(&config.otlp);
         let readers = Readers::new(config.readers);
         let supervisor = Supervisor::default();
         let editing = Editing::new(config.history.version_interval, config.history.version_quiet);
@@ -215,6 +217,7 @@ impl Server {
         background.spawn("clock of events", clock);
         let app = App::new(Parts {
             broadcast_secret: config.broadcast_secret,
+            tracing,
             indexer_token: config.indexer_token,
             admissions: admissions.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -249,6 +252,8 @@ impl Server {
             socket_io: config.socket_io,
             lobby: config.lobby,
         });
+        let told = app.clone();
+        otlp.send_metrics(move || http::numbers(&told), &ending, &background);
         Ok(Self {
             listener,
             metrics: metrics_listener.map(|listener| (listener, http::metrics_router(app.clone()))),
@@ -265,6 +270,7 @@ impl Server {
             admissions,
             trusted_proxies: config.trusted_proxies,
             patience,
+            otlp,
         })
     }
 
@@ -358,7 +364,8 @@ impl Server {
         let _ = tokio::time::timeout(GOODBYE, self.tasks.wait()).await;
         self.ending.cancel();
         let _ = tokio::time::timeout(GOODBYE, self.background.ended()).await;
-        let _ = tokio::time::timeout(GOODBYE, self.store.close()).await;
+        let closing = tokio::time::timeout(GOODBYE, self.store.close());
+        let _ = tokio::join!(closing, self.otlp.stop(GOODBYE));
         stored && !self.supervisor.has_failed()
     }
 

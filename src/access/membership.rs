@@ -10,7 +10,7 @@ use storage::PageId;
 
 use super::{Access, Decision, Note, answers::Stamp};
 use crate::{
-    auth::{Credential, Identity, now},
+    auth::{Credential, Identity, complaints, now},
     rooms::{Refusal, Role, RoomName},
 };
 
@@ -141,6 +141,9 @@ impl Access {
         came: Result<(), &Refusal>,
     ) {
         let address = address.map(|address| address.to_string());
+        if let Err(refusal) = came {
+            complain(user, page, address.as_deref(), refusal);
+        }
         self.note(Note {
             action: "connect",
             outcome: came.map_or_else(|refusal| refusal.code.as_str(), |()| "ok"),
@@ -154,5 +157,24 @@ impl Access {
     /// Notes that somebody was refused before it was known what for.
     pub fn note_refused(&self, user: Option<&str>, address: Option<IpAddr>, refusal: &Refusal) {
         self.note_connect(user, None, address, Err(refusal));
+    }
+}
+
+/// Tells whoever runs the server why somebody may not connect, each cause once a minute.
+fn complain(user: Option<&str>, page: Option<&PageId>, address: Option<&str>, refusal: &Refusal) {
+    let code = refusal.code.as_str();
+    let Some(remedy) = complaints::remedy(refusal.code, true) else {
+        return;
+    };
+    if complaints::is_due_of_stranger(&format!("{code} connect")) {
+        tracing::warn!(
+            code,
+            page = page.map(|page| complaints::shown(page.as_str())),
+            user = user.or(refusal.user.as_deref()).map(complaints::shown),
+            address,
+            reason = %refusal.message,
+            remedy,
+            "a connection was refused"
+        );
     }
 }

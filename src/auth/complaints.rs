@@ -11,6 +11,8 @@ use std::{
 
 use tokio::time::Instant;
 
+use crate::rooms::RefusalCode;
+
 /// A cause is told at most this often.
 const PAUSE: Duration = Duration::from_secs(60);
 /// Causes in the words of strangers that are remembered. More of them in a minute are not told: a stranger fills no log, and keeps no other
@@ -66,6 +68,39 @@ pub fn is_due(cause: &'static str) -> bool {
 pub fn is_due_of_stranger(cause: &str) -> bool {
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
     told.is_due_of_stranger(now(), cause)
+}
+
+/// What would allow it; `None` for what is wrong with what was asked itself.
+/// Of somebody who only wants to read, if `reads`.
+pub(crate) fn remedy(code: RefusalCode, reads: bool) -> Option<&'static str> {
+    match code {
+        RefusalCode::Unauthenticated => Some(
+            "send PAGEROOM_ADMIN_TOKEN or a user's token as `Authorization: Bearer`; a browser's origin must be in CORS_ORIGIN",
+        ),
+        RefusalCode::TokenExpired => Some("fetch a fresh token before the old one ends"),
+        RefusalCode::TokenRevoked => Some("the user was signed out: mint a new token"),
+        RefusalCode::Forbidden if reads => Some(
+            "give the user a role on the page, in the token (`pages`) or another source of PAGEROOM_ACCESS; what is for backends needs \
+             PAGEROOM_ADMIN_TOKEN",
+        ),
+        RefusalCode::Forbidden | RefusalCode::ReadOnly => Some(
+            "give the user the role `edit` on the page, or `admin` to manage it; what is for backends needs PAGEROOM_ADMIN_TOKEN",
+        ),
+        RefusalCode::RateLimited => {
+            Some("PAGEROOM_MAX_REQUESTS_PER_SECOND and PAGEROOM_MAX_REQUESTS_BURST allow more")
+        }
+        RefusalCode::PageDeleted
+        | RefusalCode::PageRenamed
+        | RefusalCode::PageRebuilt
+        | RefusalCode::RoomFull
+        | RefusalCode::TooLarge
+        | RefusalCode::Malformed
+        | RefusalCode::NotFound
+        | RefusalCode::Conflict
+        | RefusalCode::Unavailable
+        | RefusalCode::Draining
+        | RefusalCode::Internal => None,
+    }
 }
 
 /// As much of a stranger's text as is repeated.

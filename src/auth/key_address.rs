@@ -16,9 +16,11 @@ use tokio::time::{Instant, timeout};
 use super::{
     complaints,
     keys::{Key, KeyError, parse},
-    webhook::{HttpClient, http_client},
 };
-use crate::rooms::{Refusal, RefusalCode};
+use crate::{
+    rooms::{Refusal, RefusalCode},
+    web_client::{HttpClient, http_client},
+};
 
 /// Longest time that an exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -172,7 +172,7 @@ impl Authenticator {
                 for cookie in cookies {
                     match self.prove(cookie, now) {
                         Ok(identity) => return Ok(identity),
-                        Err(unproven) => refusals.push(doubt(credential, unproven)),
+                        Err(unproven) => refusals.push(self.doubt(credential, unproven)),
                     }
                 }
                 return self.none_of(refusals, now);
@@ -182,7 +182,7 @@ impl Authenticator {
             | Credential::Cookie(_)
             | Credential::Session(..) => self.prove(credential, now),
         };
-        match identity.map_err(|unproven| doubt(credential, unproven)) {
+        match identity.map_err(|unproven| self.doubt(credential, unproven)) {
             Err(refusal) if credential.is_cookie() => self.none_of(vec![refusal], now),
             proved => proved,
         }
@@ -215,19 +215,31 @@ impl Authenticator {
             },
         }
     }
-}
 
-/// Tells whoever runs the server why a token proves nothing. Its bearer is told a code.
-fn doubt(credential: &Credential, unproven: Unproven) -> Refusal {
-    let Unproven { refusal, reason } = unproven;
-    let code = refusal.code.as_str();
-    // Cookies may be another application's, and tokens end every day.
-    if credential.is_cookie() || refusal.code == RefusalCode::TokenExpired {
-        tracing::debug!(code, %reason, "a token proves nothing");
-    } else if complaints::is_due_of_stranger(&reason) {
-        tracing::warn!(code, %reason, "a token proves nothing");
+    /// Tells whoever runs the server why a token proves nothing, each reason once a minute. Its bearer is told a code.
+    fn doubt(&self, credential: &Credential, unproven: Unproven) -> Refusal {
+        let Unproven { refusal, reason } = unproven;
+        let code = refusal.code.as_str();
+        // Where everybody may come, cookies of others keep nobody out.
+        if credential.is_cookie() && self.open {
+            tracing::debug!(code, %reason, "a cookie proves nothing");
+            return refusal;
+        }
+        // Tokens end every day, and each at a moment of its own.
+        if refusal.code == RefusalCode::TokenExpired {
+            if complaints::is_due("token expired") {
+                tracing::info!(code, %reason, "a token proves nothing any more");
+            }
+        } else if credential.is_cookie() {
+            // It may be another application's.
+            if complaints::is_due_of_stranger(&format!("cookie: {reason}")) {
+                tracing::info!(code, %reason, "a cookie proves nothing");
+            }
+        } else if complaints::is_due_of_stranger(&reason) {
+            tracing::warn!(code, %reason, "a token proves nothing");
+        }
+        refusal
     }
-    refusal
 }
 
 #[expect(

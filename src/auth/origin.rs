@@ -185,13 +185,15 @@ impl OriginPolicy {
         }
         let Some(sent) = headers.get(header::ORIGIN) else {
             return match with_cookie {
-                true => Err(forbidden("a cookie counts only with an Origin header")),
+                true => Err(cookie_refused("a cookie counts only with an Origin header")),
                 false => Ok(()),
             };
         };
         // Any page can send these, from a sandboxed frame or a file: only a token that the page itself knows says who it is.
         if with_cookie && matches!(sent.as_bytes(), b"null" | b"file://") {
-            return Err(forbidden("a cookie does not count from a page without an origin"));
+            return Err(cookie_refused(
+                "a cookie does not count from a page without an origin",
+            ));
         }
         if self.lets_in(sent, headers) {
             return Ok(());
@@ -245,6 +247,17 @@ impl OriginPolicy {
                 own()
             }
     }
+}
+
+/// Refuses a cookie for where it comes from, and tells whoever runs the server.
+fn cookie_refused(reason: &'static str) -> Refusal {
+    if complaints::is_due(reason) {
+        tracing::warn!(
+            reason,
+            "a cookie was refused: programs and pages of files must send a token instead"
+        );
+    }
+    forbidden(reason)
 }
 
 fn forbidden(message: &'static str) -> Refusal {

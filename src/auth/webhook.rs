@@ -5,32 +5,14 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, Uri, header};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
 
 use super::{Secret, signature};
+use crate::web_client::{HttpClient, http_client};
 
 /// Longest time that an exchange may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
-
-/// Asks addresses of the web. Redirections are not followed.
-pub(super) type HttpClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
-pub(super) fn http_client() -> HttpClient {
-    let connector = HttpsConnectorBuilder::new()
-        .with_webpki_roots()
-        .https_or_http()
-        .enable_http1()
-        .build();
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .build(connector)
-}
 
 /// An address of the application. Cheap to clone.
 #[derive(Clone)]

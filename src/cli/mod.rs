@@ -140,7 +140,8 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
         .unwrap_or_else(|| Command::Serve(Box::new(cli.settings)))
     {
         Command::Serve(settings) => {
-            let config = environment.join(settings.check())?;
+            let mut config = environment.join(settings.check())?;
+            config.otlp = environment.otlp.clone();
             telemetry::install_log(settings.log.log_format, &settings.log.log);
             for warning in &environment.warnings {
                 tracing::warn!("{warning}");

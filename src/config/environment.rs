@@ -13,6 +13,7 @@ use std::{
 use clap::{Arg, Command, builder::Resettable};
 
 use super::ConfigError;
+use crate::telemetry::otlp::OtlpConfig;
 
 /// Variables with our prefix that are no settings: of our own tests, and those that Kubernetes makes for a service of this name.
 const OTHERS: [&str; 4] = ["BIN", "TEST_", "SERVICE_", "PORT"];
@@ -28,6 +29,8 @@ const MAX_SECRET_BYTES: u64 = 64 * 1024;
 pub(crate) struct Environment {
     /// What whoever runs the server should look at.
     pub(crate) warnings: Vec<String>,
+    /// What is sent to a collector.
+    pub(crate) otlp: OtlpConfig,
     problems: BTreeMap<String, String>,
     empty: BTreeSet<String>,
 }
@@ -48,6 +51,9 @@ impl Environment {
         for name in variables.keys().filter_map(|name| name.to_str()) {
             found.warnings.extend(stray(name, &known));
         }
+        let (otlp, left_out) = OtlpConfig::read(variables);
+        found.otlp = otlp;
+        found.warnings.extend(left_out);
         (command, found)
     }
 

@@ -31,7 +31,7 @@ use crate::{
     history::HistoryConfig,
     reader::ReaderConfig,
     rooms::{BatchLimits, RegistryConfig, RoomConfig, SnapshotPolicy, WriterConfig},
-    telemetry::LogFormat,
+    telemetry::{LogFormat, otlp::OtlpConfig},
     webhooks::WebhookConfig,
 };
 
@@ -164,6 +164,8 @@ pub struct Config {
     pub readers: ReaderConfig,
     /// Who is told what happens to pages.
     pub webhooks: Option<WebhookConfig>,
+    /// What is sent to a collector. The variables for it are OpenTelemetry's, and no settings.
+    pub otlp: OtlpConfig,
 }
 
 impl Settings {
@@ -240,6 +242,7 @@ impl Settings {
             lobby: self.limits.lobby(),
             readers,
             webhooks,
+            otlp: OtlpConfig::default(),
         })
     }
 

@@ -19,12 +19,15 @@ use tokio::sync::oneshot;
 use super::protocol::Work;
 use crate::{
     access::{Access, LiveSeat, Membership},
-    rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat, ServerMessage},
+    rooms::{ClientMessage, Departure, Next, Outbox, Outgoing, Refusal, Seat, ServerMessage, Speech},
+    telemetry::{Correlation, TraceContext, Traces},
 };
 
 /// What may be given to a room at once: messages, and their payload in bytes (one larger message alone passes).
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_BYTES: usize = 64 * 1024;
+/// An update that says nothing, as most answers to step 1 are, is no longer than this.
+const EMPTY_UPDATE_BYTES: usize = 2;
 /// Posts that may wait for their answers; a connection with more is not read.
 pub(crate) const MAX_POSTED: usize = 1000;
 
@@ -34,9 +37,9 @@ pub(crate) struct SeatIo {
     outbox: Arc<Outbox>,
     user: Option<Arc<str>>,
     /// What was said and has not been given to the room.
-    waiting: Vec<ClientMessage>,
+    waiting: Speech,
     /// What was posted behind that.
-    posting: Option<(Bytes, i64)>,
+    posting: Option<(Bytes, i64, Traces)>,
     /// Posts that are to be answered, in their order.
     posted: VecDeque<(i64, Answer)>,
     waiting_bytes: usize,
@@ -53,6 +56,8 @@ pub(crate) struct SeatIo {
     orphaned: bool,
     /// The client is asked for a fresh token before the one it has shown ends.
     asks_for_token: bool,
+    /// Where the spans of edits begin.
+    trace: Option<TraceContext>,
 }
 
 /// An answer that is to come.
@@ -97,7 +102,7 @@ impl SeatIo {
             seat: Arc::new(seat),
             outbox,
             user,
-            waiting: Vec::new(),
+            waiting: Speech::default(),
             posting: None,
             posted: VecDeque::new(),
             waiting_bytes: 0,
@@ -109,6 +114,7 @@ impl SeatIo {
             speaking: None,
             orphaned: false,
             asks_for_token: false,
+            trace: Correlation::current().and_then(|current| current.trace().cloned()),
         })
     }
 
@@ -135,16 +141,35 @@ impl SeatIo {
             // One answer serves all.
             ClientMessage::QueryAwareness => self
                 .waiting
+                .messages
                 .retain(|waiting| *waiting != ClientMessage::QueryAwareness),
+            ClientMessage::SyncStep2(ref update) if update.len() > EMPTY_UPDATE_BYTES => {
+                self.trace_waiting("sync_step_2", update.len());
+            }
+            ClientMessage::Update(ref update) => self.trace_waiting("update", update.len()),
             ClientMessage::SyncStep2(_)
-            | ClientMessage::Update(_)
             | ClientMessage::Awareness(_)
             | ClientMessage::Stateless(_)
             | ClientMessage::Mark(_)
             | ClientMessage::QueryStateVector => {}
         }
         self.waiting_bytes += message.payload_bytes();
-        self.waiting.push(message);
+        self.waiting.messages.push(message);
+    }
+
+    /// Begins the span of an edit that the peer has sent, if it is sampled.
+    pub(crate) fn trace(&self, message: &'static str, bytes: usize) -> Traces {
+        let trace = self.trace.as_ref();
+        trace.map_or_else(Traces::default, |trace| {
+            trace.edit(message, self.seat.page(), bytes)
+        })
+    }
+
+    fn trace_waiting(&mut self, message: &'static str, bytes: usize) {
+        let traces = self.trace(message, bytes);
+        if !traces.is_empty() {
+            self.waiting.traces = Traces::merged([&self.waiting.traces, &traces]);
+        }
     }
 
     /// Asks what the client lacks, now or when the room has answered the question before.
@@ -154,24 +179,25 @@ impl SeatIo {
         } else {
             self.asked = true;
             if std::mem::replace(&mut self.has_asked, true) && self.asks_back {
-                self.waiting.push(ClientMessage::QueryStateVector);
+                self.waiting.messages.push(ClientMessage::QueryStateVector);
             }
             self.waiting_bytes += state_vector.len();
-            self.waiting.push(ClientMessage::SyncStep1(state_vector));
+            self.waiting.messages.push(ClientMessage::SyncStep1(state_vector));
         }
     }
 
     /// Posts an update behind all that was said, to be answered under a number when it is stored. Ask [`Self::may_send`] before
     /// anything else is said.
     pub(crate) fn post(&mut self, update: Bytes, ack: i64) {
-        self.posting = Some((update, ack));
+        let traces = self.trace("post", update.len());
+        self.posting = Some((update, ack, traces));
     }
 
     /// Whether more may be said: what waits to be given to the room is little.
     pub(crate) fn may_send(&self) -> bool {
         self.posting.is_none()
             && self.posted.len() < MAX_POSTED
-            && self.waiting.len() < MAX_WAITING
+            && self.waiting.messages.len() < MAX_WAITING
             && self.waiting_bytes < MAX_WAITING_BYTES
     }
 
@@ -188,17 +214,17 @@ impl SeatIo {
                     Spoken::Posted(ack, answer) => self.posted.push_back((ack, answer)),
                     Spoken::Unheard => self.orphaned = true,
                 }
-            } else if !self.waiting.is_empty() {
+            } else if !self.waiting.messages.is_empty() {
                 self.waiting_bytes = 0;
-                let Err(messages) = self.seat.try_say(std::mem::take(&mut self.waiting)) else {
+                let Err(speech) = self.seat.try_say(std::mem::take(&mut self.waiting)) else {
                     continue;
                 };
                 let seat = self.seat.clone();
-                self.speaking = Some(Box::pin(async move { say(&seat, messages).await }));
-            } else if let Some((update, ack)) = self.posting.take() {
+                self.speaking = Some(Box::pin(async move { say(&seat, speech).await }));
+            } else if let Some((update, ack, traces)) = self.posting.take() {
                 let (seat, user) = (self.seat.clone(), self.user.clone());
                 self.speaking = Some(Box::pin(async move {
-                    match seat.post(user, update).await {
+                    match seat.post(user, update, traces).await {
                         Some(answer) => Spoken::Posted(ack, answer),
                         None => Spoken::Unheard,
                     }
@@ -238,6 +264,7 @@ impl SeatIo {
                             self.poll_work(context);
                         }
                     }
+                    message.traces().delivered();
                     return Poll::Ready(SeatEvent::Message(message));
                 }
                 Poll::Ready(Next::Receipt { accepted }) => {
@@ -279,12 +306,12 @@ impl SeatIo {
         if let Some(speaking) = self.speaking.take() {
             speaking.await;
         }
-        if !self.waiting.is_empty() {
+        if !self.waiting.messages.is_empty() {
             say(&self.seat, std::mem::take(&mut self.waiting)).await;
         }
-        if let Some((update, _)) = self.posting.take() {
+        if let Some((update, _, traces)) = self.posting.take() {
             // It counts, although nobody is there any more to be told.
-            let _ = self.seat.post(self.user.clone(), update).await;
+            let _ = self.seat.post(self.user.clone(), update, traces).await;
         }
         // Nothing else holds it now; if something did, the seat would be given back when that ends.
         if let Ok(seat) = Arc::try_unwrap(self.seat) {
@@ -312,9 +339,9 @@ pub(crate) fn poll_answer(answer: &mut Answer, context: &mut Context<'_>) -> Pol
         .map(|stored| stored.unwrap_or_else(gone))
 }
 
-async fn say(seat: &Seat, messages: Vec<ClientMessage>) -> Spoken {
-    let place = seat.place(&messages).await;
-    heard(place.map(|place| place.say(messages)))
+async fn say(seat: &Seat, speech: Speech) -> Spoken {
+    let place = seat.place(&speech.messages).await;
+    heard(place.map(|place| place.say(speech)))
 }
 
 fn heard(said: Option<()>) -> Spoken {

@@ -201,6 +201,12 @@ pub(super) async fn problem(app: &App) -> Option<&'static str> {
     responses((status = 200, description = "The numbers", body = String), Defect),
 )]
 pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], numbers(&app))
+}
+
+/// The numbers, with those that are looked up only when somebody asks.
+pub fn numbers(app: &App) -> String {
     let metrics = &app.around.metrics;
     metrics.set(
         "pageroom_unstored_bytes",
@@ -215,8 +221,5 @@ pub(super) async fn metrics(State(app): State<App>) -> impl IntoResponse {
     if let Some(age) = app.around.access.authenticator().keys.age() {
         metrics.set("pageroom_token_keys_age_seconds", age.as_secs_f64());
     }
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-        metrics.render(),
-    )
+    metrics.render()
 }

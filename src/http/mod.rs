@@ -7,6 +7,7 @@ mod changes;
 mod compact;
 mod compare;
 mod content;
+mod correlate;
 mod demo;
 mod described;
 mod done;
@@ -56,7 +57,7 @@ use axum::{
 pub(crate) use body::TimedBody;
 pub use content::KeptContents;
 pub use error::HttpError;
-pub use health::StoreProbe;
+pub use health::{StoreProbe, numbers};
 use ipnet::IpNet;
 pub use socket_io::routes as engine_routes;
 use storage::{PageId, PageRecord, SharedStore};
@@ -80,6 +81,7 @@ use crate::{
     history::History,
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
+    telemetry::Tracing,
     trash::Trash,
     webhooks::WebhookNotes,
 };
@@ -92,6 +94,8 @@ pub struct App(Arc<Parts>);
 pub struct Parts {
     /// What backends sign their messages with.
     pub broadcast_secret: Option<Secret>,
+    /// Makes spans of requests and of what comes with them.
+    pub tracing: Tracing,
     /// What a worker shows that speaks to workspaces alone.
     pub indexer_token: Option<Secret>,
     /// How many connections there are.
@@ -398,6 +402,7 @@ pub fn router(app: App) -> Router {
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ))
+        .layer(from_fn_with_state(app.clone(), correlate::correlate))
         .with_state(app)
 }
 
@@ -455,6 +460,9 @@ fn cors(authenticator: &Authenticator) -> CorsLayer {
             header::IF_NONE_MATCH,
             HeaderName::from_static("idempotency-key"),
             prefer::PREFER,
+            correlate::ID_HEADER,
+            HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
         ])
         .expose_headers([
             header::ETAG,
@@ -462,6 +470,7 @@ fn cors(authenticator: &Authenticator) -> CorsLayer {
             page_state::SEQ_HEADER,
             pages::STATE_VECTOR_HEADER,
             prefer::APPLIED,
+            correlate::ID_HEADER,
         ])
 }
 

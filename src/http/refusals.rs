@@ -17,11 +17,7 @@ use super::{
     now,
     y_sweet::UNRESERVED,
 };
-use crate::{
-    access::Note,
-    auth::complaints,
-    rooms::{Refusal, RefusalCode},
-};
+use crate::{access::Note, auth::complaints, rooms::Refusal};
 
 /// An answer carries the refusal that it comes from to [`note`].
 #[derive(Clone)]
@@ -47,7 +43,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     if let (Some(to), Some(place)) = (&refusal.renamed_to, answered_for) {
         answer.headers_mut().extend(redirect(&place, to));
     }
-    let Some(remedy) = remedy(refusal.code, &method) else {
+    let Some(remedy) = complaints::remedy(refusal.code, method == Method::GET) else {
         return answer;
     };
     let code = refusal.code.as_str();
@@ -84,39 +80,6 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     answer
 }
 
-/// What would allow it; `None` for what is wrong with the request itself.
-fn remedy(code: RefusalCode, method: &Method) -> Option<&'static str> {
-    let reads = method == Method::GET;
-    match code {
-        RefusalCode::Unauthenticated => Some(
-            "send PAGEROOM_ADMIN_TOKEN or a user's token as `Authorization: Bearer`; a browser's origin must be in CORS_ORIGIN",
-        ),
-        RefusalCode::TokenExpired => Some("fetch a fresh token before the old one ends"),
-        RefusalCode::TokenRevoked => Some("the user was signed out: mint a new token"),
-        RefusalCode::Forbidden if reads => Some(
-            "give the user a role on the page, in the token (`pages`) or another source of PAGEROOM_ACCESS; what is for backends needs \
-             PAGEROOM_ADMIN_TOKEN",
-        ),
-        RefusalCode::Forbidden | RefusalCode::ReadOnly => Some(
-            "give the user the role `edit` on the page, or `admin` to manage it; what is for backends needs PAGEROOM_ADMIN_TOKEN",
-        ),
-        RefusalCode::RateLimited => {
-            Some("PAGEROOM_MAX_REQUESTS_PER_SECOND and PAGEROOM_MAX_REQUESTS_BURST allow more")
-        }
-        RefusalCode::PageDeleted
-        | RefusalCode::PageRenamed
-        | RefusalCode::PageRebuilt
-        | RefusalCode::RoomFull
-        | RefusalCode::TooLarge
-        | RefusalCode::Malformed
-        | RefusalCode::NotFound
-        | RefusalCode::Conflict
-        | RefusalCode::Unavailable
-        | RefusalCode::Draining
-        | RefusalCode::Internal => None,
-    }
-}
-
 /// Where the same is found of a page that has another id now: relative to what was asked for, because nobody here knows what a proxy has
 /// taken away in front of it.
 fn redirect(uri: &Uri, to: &PageId) -> Option<(HeaderName, HeaderValue)> {
@@ -129,7 +92,7 @@ fn redirect(uri: &Uri, to: &PageId) -> Option<(HeaderName, HeaderValue)> {
 }
 
 /// The page that a path is about.
-fn page_in(path: &str) -> Option<PageId> {
+pub(super) fn page_in(path: &str) -> Option<PageId> {
     page_and_rest(path).map(|(page, _)| page)
 }
 

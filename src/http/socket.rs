@@ -20,6 +20,7 @@ use crate::{
     connections::{ConnectionSlot, handshake, hocuspocus, one_page, websocket},
     protocols::{Dialect, y_websocket::YWebsocket},
     rooms::Refusal,
+    telemetry::Correlation,
 };
 
 /// `WS /ws/{page…}`: y-websocket.
@@ -44,7 +45,7 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
     match admit(app, asked, address).await {
         Ok((membership, slot)) => {
             let serving = one_page::serve::<D>(on_upgrade, membership, slot, app.around.clone());
-            app.tasks.spawn(serving);
+            app.tasks.spawn(Correlation::of_connection().scope(serving));
         }
         Err(refusal) => {
             app.around.metrics.refused(refusal.code.as_str(), 1);
@@ -71,7 +72,7 @@ pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> 
     match admitted {
         Ok((credential, place)) => {
             let serving = hocuspocus::serve(on_upgrade, credential, place, app.hocuspocus());
-            app.tasks.spawn(serving);
+            app.tasks.spawn(Correlation::of_connection().scope(serving));
         }
         Err(refusal) => {
             app.around.metrics.refused(refusal.code.as_str(), 1);

@@ -145,6 +145,11 @@ impl<R: Storing> Batching<R> {
         self.waiting.drain(..count).collect()
     }
 
+    /// The requests that are under way.
+    pub fn under_way(&self) -> &[R] {
+        &self.under_way
+    }
+
     /// What is under way.
     pub fn batch(&self) -> Vec<PageCommit> {
         self.under_way

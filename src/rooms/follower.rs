@@ -45,7 +45,7 @@ impl Follower {
             if let Some(state_vector) = &self.greeted {
                 let question = ClientMessage::SyncStep1(state_vector.clone());
                 if let Some(place) = self.seat.place(std::slice::from_ref(&question)).await {
-                    place.say(vec![question]);
+                    place.say(vec![question].into());
                 }
                 self.greeted = None;
             }

@@ -15,6 +15,7 @@ use super::{
     Change, CompactRequest, Condition, Count, Effect, Input, MemberId, Outlet, Refusal, RequestId, Role,
     Room, Sight, Standing,
 };
+use crate::telemetry::Traces;
 
 /// What a room needs of the world.
 pub trait Surroundings {
@@ -24,8 +25,8 @@ pub trait Surroundings {
     /// Answers a request.
     fn answer(&mut self, reply: Self::Reply, result: Result<Seq, Refusal>);
 
-    /// Stores this. The answer is [`Input::Stored`].
-    fn append(&mut self, commit: PageCommit);
+    /// Stores this, with the spans of the edits in it that are sampled. The answer is [`Input::Stored`].
+    fn append(&mut self, commit: PageCommit, traces: Traces);
 
     /// Writes a snapshot, apart from edits. The answer is [`Input::Compacted`].
     fn compact(&mut self, request: CompactRequest);
@@ -112,6 +113,32 @@ impl<R> Host<R> {
         self.room.handle(now, input, &mut self.effects);
     }
 
+    /// Hands over what `work` does, with the spans of the edits in it that are sampled.
+    pub(super) fn traced(&mut self, traces: Traces, work: impl FnOnce(&mut Self)) {
+        if traces.is_empty() {
+            return work(self);
+        }
+        let before = self.effects.len();
+        self.room.trace(traces.clone());
+        traces.take_in(|| work(self));
+        self.room.trace(Traces::default());
+        let refusal = self.effects.iter().skip(before).find_map(|effect| match effect {
+            Effect::Count(Count::Refused(kind), _) => Some(*kind),
+            Effect::Answer {
+                result: Err(refusal), ..
+            } => Some(refusal.code.as_str()),
+            Effect::Answer { result: Ok(_), .. }
+            | Effect::Count(..)
+            | Effect::Append(_)
+            | Effect::Compact(_)
+            | Effect::ReadForeign { .. }
+            | Effect::Seen(_) => None,
+        });
+        if let Some(kind) = refusal {
+            traces.refused(kind);
+        }
+    }
+
     /// Somebody comes.
     pub fn join(&mut self, now: Instant, newcomer: Newcomer) {
         let Newcomer {
@@ -195,7 +222,7 @@ impl<R> Host<R> {
 
     fn carry_out(&mut self, around: &mut impl Surroundings<Reply = R>, effect: Effect) {
         match effect {
-            Effect::Append(commit) => around.append(commit),
+            Effect::Append(commit) => around.append(commit, self.room.committing()),
             Effect::Compact(request) => around.compact(request),
             Effect::ReadForeign {
                 generation,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use storage::{Committed, PageCommit, SharedStore};
+use storage::{Committed, PageCommit, SharedStore, StoreError};
 use tokio::{
     sync::oneshot,
     task::{JoinError, JoinSet},
@@ -19,12 +19,14 @@ use super::{
     batching::FIRST_BACKOFF,
     writer::{Health, StoreListener},
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{CommitSpan, Metrics, Traces};
 
 /// What a room wants stored, and where the answer goes.
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) commit: PageCommit,
+    /// Of those edits in it that are sampled.
+    pub(super) traces: Traces,
     pub(super) reply: oneshot::Sender<Committed>,
 }
 
@@ -120,13 +122,20 @@ fn look_at(ended: Result<(), JoinError>) {
 }
 
 impl Lane {
-    async fn store(self, Request { commit, reply }: Request) {
+    async fn store(self, request: Request) {
+        let Request {
+            commit,
+            traces,
+            reply,
+        } = request;
         let (mut backoff, mut has_failed) = (FIRST_BACKOFF, false);
         loop {
+            let mut span = CommitSpan::begin(std::iter::once(&traces), 1);
             let started = Instant::now();
             let result = self.store.commit_alone(&commit).await;
             self.metrics
                 .store_commit(started.elapsed(), 1, result.as_ref().err());
+            span.ended(result.as_ref().err().map(StoreError::kind));
             match result {
                 Ok(committed) => {
                     if has_failed {
@@ -135,6 +144,7 @@ impl Lane {
                     }
                     let now = Instant::now().into_std();
                     self.listener.stored(now, &commit.page, committed.last_seq);
+                    traces.stored(&span);
                     // A room that is gone needs no answer.
                     let _ = reply.send(committed);
                     return;

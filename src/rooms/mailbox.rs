@@ -8,6 +8,7 @@ use storage::Seq;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{ClientMessage, Condition, Departure, MemberId, Outbox, Refusal, Role, Room, Standing};
+use crate::telemetry::Traces;
 
 /// The answer to a request: the sequence number up to which the page is stored, or why it was refused.
 pub(super) type Reply = oneshot::Sender<Result<Seq, Refusal>>;
@@ -19,6 +20,8 @@ pub(super) enum Command {
     Said {
         member: MemberId,
         messages: Vec<ClientMessage>,
+        /// Of those of them that are sampled.
+        traces: Traces,
         /// For a large message: its share of what may be under way to all rooms.
         large: Option<Box<OwnedSemaphorePermit>>,
     },
@@ -67,6 +70,7 @@ pub(super) struct Post {
     pub(super) user: Option<Arc<str>>,
     pub(super) update: Bytes,
     pub(super) condition: Condition,
+    pub(super) traces: Traces,
     pub(super) reply: Reply,
 }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use crdt::AwarenessChange;
 
 use super::Refusal;
+use crate::telemetry::Traces;
 
 /// What a member says to its room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,15 +93,28 @@ pub const DIALECT_SLOTS: usize = 4;
 pub struct Outgoing {
     message: ServerMessage,
     wire: [OnceLock<Bytes>; DIALECT_SLOTS],
+    /// Of the edits in it that are sampled.
+    traces: Traces,
 }
 
 impl Outgoing {
     /// Wraps a message for sending.
     pub fn new(message: ServerMessage) -> Arc<Self> {
+        Self::traced(message, Traces::default())
+    }
+
+    /// The same with the spans of the edits in it that are sampled.
+    pub(super) fn traced(message: ServerMessage, traces: Traces) -> Arc<Self> {
         Arc::new(Self {
             message,
             wire: Default::default(),
+            traces,
         })
+    }
+
+    /// The spans of the edits in it that are sampled.
+    pub fn traces(&self) -> &Traces {
+        &self.traces
     }
 
     /// The message itself.

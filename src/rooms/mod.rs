@@ -52,7 +52,7 @@ pub use refusal::{Notice, Refusal, RefusalCode};
 pub use registry::{AttendanceListener, HeldRoom, Registry, RegistryConfig};
 pub use role::Role;
 pub use room::{Loaded, Room, RoomConfig, SnapshotPolicy};
-pub use seat::{Permit, Seat, SeatHandle};
+pub use seat::{Permit, Seat, SeatHandle, Speech};
 pub use sight::{Onlooker, SERVER, ShownStates, Sight};
 pub use slots::{SlotId, Slots};
 pub use standing::{Change, Standing};

@@ -3,6 +3,7 @@
 use storage::{LoggedUpdate, NewUpdate, PageCommit, PageId, StoreError, StoredPage};
 
 use super::{Refusal, RefusalCode, loading::open_document, registry::Shared};
+use crate::telemetry::Traces;
 
 fn refused(error: &StoreError) -> Refusal {
     tracing::error!(%error, "the store could not load a page");
@@ -47,7 +48,7 @@ pub(super) async fn stored(page: &PageId, shared: &Shared) -> Result<Option<Stor
         }],
         generation: None,
     };
-    let committed = shared.writer.commit(commit).await;
+    let committed = shared.writer.commit(commit, Traces::default()).await;
     committed.map_err(|_| Refusal::draining())?;
     load().await
 }

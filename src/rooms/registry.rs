@@ -22,7 +22,7 @@ use super::{
     standing::{Calls, Standing},
     task,
 };
-use crate::telemetry::Metrics;
+use crate::telemetry::{Correlation, Metrics, Traces};
 
 /// What all rooms share.
 #[derive(Clone, Debug)]
@@ -189,6 +189,11 @@ impl Registry {
         update: Bytes,
         condition: Condition,
     ) -> Result<Seq, Refusal> {
+        let current = Correlation::current();
+        let trace = current.as_ref().and_then(Correlation::trace);
+        let traces = trace.map_or_else(Traces::default, |trace| {
+            trace.edit("post", Some(page), update.len())
+        });
         for _ in 0..TRIES {
             let lease = self.lease(page);
             let (reply, answer) = oneshot::channel();
@@ -197,6 +202,7 @@ impl Registry {
                 user: user.clone(),
                 update: update.clone(),
                 condition,
+                traces: traces.clone(),
                 reply,
             };
             if lease

@@ -11,11 +11,28 @@ use super::{
     mailbox::{Command, Post},
     standing::{Calls, Change, Standing},
 };
+use crate::telemetry::Traces;
 
 /// What a member says at once is large from this many bytes on.
 const LARGE_BYTES: usize = 64 * 1024;
 /// Of large messages, this much may be under way to all rooms; whoever brings more waits, and is not read meanwhile.
 pub(super) const MAX_LARGE_KIB: usize = 64 * 1024;
+
+/// What a member says at once.
+#[derive(Debug, Default)]
+pub struct Speech {
+    /// In this order.
+    pub messages: Vec<ClientMessage>,
+    /// The spans of the edits in it that are sampled.
+    pub traces: Traces,
+}
+
+impl From<Vec<ClientMessage>> for Speech {
+    fn from(messages: Vec<ClientMessage>) -> Self {
+        let traces = Traces::default();
+        Self { messages, traces }
+    }
+}
 
 /// A connection's seat: how it talks to its room.
 #[derive(Debug)]
@@ -82,17 +99,21 @@ impl Seat {
     }
 
     /// Says something to the room if that needs no waiting, and gives it back otherwise.
-    pub fn try_say(&self, messages: Vec<ClientMessage>) -> Result<(), Vec<ClientMessage>> {
-        if payload_bytes(&messages) >= LARGE_BYTES {
-            return Err(messages);
+    pub fn try_say(&self, speech: Speech) -> Result<(), Speech> {
+        if payload_bytes(&speech.messages) >= LARGE_BYTES {
+            return Err(speech);
         }
+        let Speech { messages, traces } = speech;
         match self.mailbox.try_send(Command::Said {
             member: self.member,
             messages,
+            traces,
             large: None,
         }) {
             Ok(()) => Ok(()),
-            Err(mpsc::error::TrySendError::Full(Command::Said { messages, .. })) => Err(messages),
+            Err(mpsc::error::TrySendError::Full(Command::Said { messages, traces, .. })) => {
+                Err(Speech { messages, traces })
+            }
             // A room that is gone hangs up on its members itself.
             Err(_) => Ok(()),
         }
@@ -121,6 +142,7 @@ impl Seat {
         &self,
         user: Option<Arc<str>>,
         update: Bytes,
+        traces: Traces,
     ) -> Option<oneshot::Receiver<Result<Seq, Refusal>>> {
         let (reply, answer) = oneshot::channel();
         let post = Post {
@@ -128,6 +150,7 @@ impl Seat {
             user,
             update,
             condition: Condition::Always,
+            traces,
             reply,
         };
         self.mailbox.send(Command::Post(Box::new(post))).await.ok()?;
@@ -167,11 +190,13 @@ impl Drop for Seat {
 
 impl Permit<'_> {
     /// Says something to the room.
-    pub fn say(self, messages: Vec<ClientMessage>) {
+    pub fn say(self, speech: Speech) {
         let Self { place, member, large } = self;
+        let Speech { messages, traces } = speech;
         place.send(Command::Said {
             member,
             messages,
+            traces,
             large: large.map(Box::new),
         });
     }

@@ -22,6 +22,7 @@ use super::{
     sight::Wanted,
     standing::Calls,
 };
+use crate::telemetry::Traces;
 
 /// Work on a document of this size or with messages of this many bytes may take long enough to get out of the way of other tasks.
 const HEAVY_BYTES: u64 = 256 * 1024;
@@ -233,12 +234,15 @@ impl RoomTask {
             Command::Said {
                 member,
                 messages,
+                traces,
                 large,
             } => {
                 let bytes: usize = messages.iter().map(ClientMessage::payload_bytes).sum();
                 self.requests.shared.metrics.received(messages.len(), bytes);
                 heavily(bytes as u64 > HEAVY_BYTES, || {
-                    self.host.handle(now(), Input::Said { member, messages })
+                    self.host.traced(traces, |host| {
+                        host.handle(now(), Input::Said { member, messages })
+                    });
                 });
                 drop(large);
             }
@@ -252,10 +256,13 @@ impl RoomTask {
                     user,
                     update,
                     condition,
+                    traces,
                     reply,
                 } = *post;
                 heavily(update.len() as u64 > HEAVY_BYTES, || {
-                    self.host.post(now(), (member, user), (update, condition), reply)
+                    self.host.traced(traces, |host| {
+                        host.post(now(), (member, user), (update, condition), reply);
+                    });
                 });
             }
             Command::Announce(announce) => {
@@ -365,8 +372,8 @@ impl Surroundings for Requests {
         let _ = reply.send(result);
     }
 
-    fn append(&mut self, commit: PageCommit) {
-        self.append = Some(self.shared.writer.commit(commit));
+    fn append(&mut self, commit: PageCommit, traces: Traces) {
+        self.append = Some(self.shared.writer.commit(commit, traces));
     }
 
     fn compact(&mut self, request: CompactRequest) {

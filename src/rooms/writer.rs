@@ -22,7 +22,7 @@ use super::{
     lane::{Lanes, Request},
 };
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{CommitSpan, Metrics, Traces};
 
 /// How the writer goes about it.
 #[derive(Clone, Copy, Debug)]
@@ -122,11 +122,16 @@ impl StoreWriter {
         )
     }
 
-    /// Asks for something to be stored. The answer comes when it is; dropping the receiver does not take the request back.
-    pub fn commit(&self, commit: PageCommit) -> oneshot::Receiver<Committed> {
+    /// Asks for something to be stored, with the spans of the edits in it that are sampled. The answer comes when it is; dropping the
+    /// receiver does not take the request back.
+    pub fn commit(&self, commit: PageCommit, traces: Traces) -> oneshot::Receiver<Committed> {
         let (reply, answer) = oneshot::channel();
         // The queue has place for every room, and the writer lives as long as this door: this fails only while the process is ending.
-        let _ = self.requests.try_send(Request { commit, reply });
+        let _ = self.requests.try_send(Request {
+            commit,
+            traces,
+            reply,
+        });
         answer
     }
 
@@ -234,10 +239,13 @@ impl Writer {
     /// Tries to store what is under way.
     async fn commit(&mut self) {
         let batch = self.batching.batch();
+        let traces = self.batching.under_way().iter().map(|request| &request.traces);
+        let mut span = CommitSpan::begin(traces, batch.len());
         let started = Instant::now();
         let result = self.store.commit(&batch).await;
         self.metrics
             .store_commit(started.elapsed(), batch.len(), result.as_ref().err());
+        span.ended(result.as_ref().err().map(StoreError::kind));
         match result {
             Ok(committed) => {
                 self.note_health(None);
@@ -245,6 +253,7 @@ impl Writer {
                 for (request, committed) in self.batching.committed().into_iter().zip(committed) {
                     self.listener
                         .stored(now, &request.commit.page, committed.last_seq);
+                    request.traces.stored(&span);
                     // A room that is gone needs no answer.
                     let _ = request.reply.send(committed);
                 }

@@ -74,7 +74,7 @@ fn every_setting_is_in_its_document() {
         }
     }
     let mut made = "# Settings\n\nMade from the code. Each setting is a variable and a flag of `pageroom serve`; a variable that is empty is not \
-                    set. `pageroom check-config` says what is wrong with those that are set.\n"
+                    set. `pageroom check-config` says what is wrong with those that are set. The variables of OpenTelemetry are in [otlp.md](otlp.md).\n"
         .to_owned();
     for heading in headings {
         made += &format!("\n## {heading}\n\n| variable | flag | default | |\n|---|---|---|---|\n");

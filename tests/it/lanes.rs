@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use pageroom::{
     rooms::{BatchLimits, StoreHealth, StoreWriter, WriterConfig},
-    telemetry::Metrics,
+    telemetry::{Metrics, Traces},
 };
 use storage::{
     Committed, NewUpdate, PageCommit, PageId, SharedStore,
@@ -41,7 +41,7 @@ fn start(store: SharedStore) -> StoreWriter {
 }
 
 fn edit(writer: &StoreWriter, id: &str, bytes: usize) -> Receiver<Committed> {
-    writer.commit(PageCommit {
+    let commit = PageCommit {
         page: page(id),
         updates: vec![NewUpdate {
             data: Bytes::from(vec![7; bytes]),
@@ -49,7 +49,8 @@ fn edit(writer: &StoreWriter, id: &str, bytes: usize) -> Receiver<Committed> {
         }],
         size_bytes: None,
         generation: None,
-    })
+    };
+    writer.commit(commit, Traces::default())
 }
 
 /// Each batch that was asked for is another than the one before.

@@ -36,6 +36,7 @@ mod matrix;
 mod moving;
 mod openapi;
 mod operations;
+mod otlp;
 mod pagespace_access;
 mod patio;
 mod persistence;

@@ -41,6 +41,7 @@ use crate::{
     },
     protocols::{Frame, codes::status},
     rooms::Refusal,
+    telemetry::Correlation,
 };
 
 /// Packets of one POST: one takes far more memory than the two bytes that it may have on the wire.
@@ -179,11 +180,11 @@ impl<S: Server> Engine<S> {
         lock(&self.sessions).insert(sid, PollingSession { requests, is_known });
         let sessions = self.sessions.clone();
         let driving = self.driving();
-        self.tasks.spawn(async move {
+        self.tasks.spawn(Correlation::of_connection().scope(async move {
             // However the session ends, nothing finds it any more.
             let _entry = Entry { sessions, sid };
             run(transport, protocol, driving).await;
-        });
+        }));
         text(self.opening(sid, TransportType::Polling))
     }
 
@@ -199,14 +200,14 @@ impl<S: Server> Engine<S> {
             Ok(protocol) => {
                 let opening = self.opening(Sid::new(), TransportType::Websocket);
                 let (limit, driving) = (self.config.max_of_strangers(), self.driving());
-                self.tasks.spawn(async move {
+                self.tasks.spawn(Correlation::of_connection().scope(async move {
                     let Some(socket) = handshake::accepted(on_upgrade, limit).await else {
                         return;
                     };
                     let mut transport = Transport::web_socket(socket);
                     transport.push(Frame::Text(opening.into()));
                     run(transport, protocol, driving).await;
-                });
+                }));
             }
         }
         Ok(response.map(|()| Body::empty()))

@@ -34,6 +34,7 @@ use crate::{
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
+    telemetry::Correlation,
 };
 
 /// A client is told this long before its token ends that it should bring a fresh one; of a shorter time, when half of it is over.
@@ -100,6 +101,7 @@ impl EventsPlace {
             address,
             max_outbox_bytes: context.max_outbox_bytes,
             patience: config.connect_timeout,
+            correlation: Correlation::current(),
         };
         live.end_with_token(WARNING);
         let profiles = context.events.profiles.clone();

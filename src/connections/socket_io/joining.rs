@@ -13,6 +13,7 @@ use crate::{
     },
     events::EventSocket,
     rooms::{Capabilities, Outbox, Refusal},
+    telemetry::Correlation,
 };
 
 /// What a client enters pages with.
@@ -28,6 +29,8 @@ pub(super) struct JoinContext {
     pub(super) max_outbox_bytes: usize,
     /// How long opening a page may take.
     pub(super) patience: Duration,
+    /// What is done here is done for this.
+    pub(super) correlation: Option<Correlation>,
 }
 
 impl JoinContext {
@@ -41,7 +44,7 @@ impl JoinContext {
         };
         let outbox = Outbox::with_capabilities(self.max_outbox_bytes, capabilities);
         let (address, patience) = (self.address, self.patience);
-        Box::pin(async move {
+        let opening = async move {
             let opening = async {
                 let admitted = access.admit(Ok(identity), &page, address, |_| Ok(()));
                 let (mut membership, ()) = admitted.await?;
@@ -49,6 +52,10 @@ impl JoinContext {
                 SeatIo::begin(&access, membership, outbox, patience).await
             };
             in_time(patience, opening).await
-        })
+        };
+        match self.correlation.clone() {
+            Some(correlation) => Box::pin(correlation.scope(opening)),
+            None => Box::pin(opening),
+        }
     }
 }

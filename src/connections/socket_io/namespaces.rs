@@ -26,6 +26,7 @@ use crate::{
     events::{EventSocket, LostSession},
     protocols::{events, y_socketio},
     rooms::{Outbox, Refusal, RefusalCode},
+    telemetry::{Correlation, TraceParent},
 };
 
 /// The namespaces, as one session sees them.
@@ -93,6 +94,20 @@ pub(super) struct ServerNamespaces {
 struct Handshake {
     #[serde(default)]
     token: Option<String>,
+}
+
+/// In which trace a client says that it is.
+#[derive(Deserialize)]
+struct Traced {
+    traceparent: String,
+    #[serde(default)]
+    tracestate: Option<String>,
+}
+
+/// The span under which edits of a client are to be, if it names one.
+fn trace_parent(auth: Option<&Value>) -> Option<TraceParent> {
+    let shown: Traced = CommonParser.decode_default(auth).ok()?;
+    TraceParent::new(&shown.traceparent, shown.tracestate.as_deref())
 }
 
 /// What clients send along that have lost their connection.
@@ -200,7 +215,7 @@ impl Namespaces for ServerNamespaces {
             (None, Ok(credential)) => Ok(self.events(sid, credential, lost(auth))),
         };
         let (context, address, patience) = (self.context.clone(), self.address, self.config.connect_timeout);
-        Box::pin(async move {
+        let connecting = async move {
             let joined = match joining {
                 Ok(joining) => in_time(patience, joining).await,
                 Err(refusal) => Err(refusal),
@@ -213,7 +228,12 @@ impl Namespaces for ServerNamespaces {
                     Err(shown.error(&refusal))
                 }
             }
-        })
+        };
+        let parent = trace_parent(auth);
+        match Correlation::current().map(|current| current.in_trace(parent.as_ref())) {
+            Some(correlation) => Box::pin(correlation.scope(connecting)),
+            None => Box::pin(connecting),
+        }
     }
 }
 

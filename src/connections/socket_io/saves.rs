@@ -47,6 +47,7 @@ impl PageSession {
             return;
         }
         let bytes = save.payload_bytes();
+        let traces = open.seat.trace("save", bytes);
         let (desks, seat) = (self.events.services().desks.clone(), open.seat.seat().clone());
         let (page, author, name) = (self.page.clone(), self.events.id(), Some(self.events.user_id()));
         let user = self.events.identity().user.clone();
@@ -56,7 +57,7 @@ impl PageSession {
             if prepared.update.is_empty() {
                 return Ok(prepared.stored(author, None));
             }
-            let answer = seat.post(user, prepared.update.clone()).await;
+            let answer = seat.post(user, prepared.update.clone(), traces).await;
             drop(seat);
             let stored = match answer {
                 Some(answer) => answer.await.unwrap_or_else(|_| Err(gone())),

@@ -26,7 +26,7 @@ use crate::{
     events::color,
     http::{App, HttpError, openapi::parameters::Label},
     reader::new_client,
-    rooms::{ClientMessage, Departure, Next, Outbox, Refusal, RefusalCode, Role},
+    rooms::{ClientMessage, Departure, Next, Outbox, Refusal, RefusalCode, Role, Speech},
 };
 
 /// A request that has taken this long is seen to wait.
@@ -276,13 +276,13 @@ impl Seated {
     }
 
     async fn show(&mut self, state: &Arc<str>) {
-        let messages = self.voice.says(state).map(ClientMessage::Awareness).collect();
+        let messages: Vec<_> = self.voice.says(state).map(ClientMessage::Awareness).collect();
         let Some(seat) = &self.seat else { return };
         // A room that is gone says so itself.
-        if let Err(messages) = seat.try_say(messages)
-            && let Some(place) = seat.place(&messages).await
+        if let Err(speech) = seat.try_say(Speech::from(messages))
+            && let Some(place) = seat.place(&speech.messages).await
         {
-            place.say(messages);
+            place.say(speech);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crdt::{ClientId, ClientRange, StateVector, Update};
 
-use super::MemberId;
+use super::{MemberId, Traces};
 
 /// Who brought an update into a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub(super) struct Contribution {
     pub(super) update: Update,
     /// It builds on something that is not there: it is stored, and told when that has come.
     pub(super) is_parked: bool,
+    /// Of those edits in it that are sampled.
+    pub(super) traces: Traces,
 }
 
 /// What is merged into one contribution: the author, the user, and whether it is parked.
@@ -71,14 +73,21 @@ pub(super) fn merge_by_author(contributions: Vec<Contribution>) -> Vec<Contribut
         _ => {
             let update = crdt::merge(own.iter().map(|contribution| &contribution.update));
             let arrival = own.iter().map(|contribution| contribution.arrival).max()?;
+            let traces = traces_of(&own);
             own.pop().map(|last| Contribution {
                 update,
                 arrival,
+                traces,
                 ..last
             })
         }
     };
     by_author.into_values().filter_map(merged).collect()
+}
+
+/// The spans that go with some contributions.
+pub(super) fn traces_of<'a>(contributions: impl IntoIterator<Item = &'a Contribution>) -> Traces {
+    Traces::merged(contributions.into_iter().map(|contribution| &contribution.traces))
 }
 
 /// The updates admitted since the last flush.

@@ -191,6 +191,7 @@ impl Room {
                     user: user.clone(),
                     update: early,
                     is_parked: true,
+                    traces: self.traces.clone(),
                 });
             }
             Ok::<_, crdt::PendingFull>(is_new)
@@ -256,6 +257,7 @@ impl Room {
             user,
             update,
             is_parked: false,
+            traces: self.traces.clone(),
         });
         self.admit_parked(clients.into_iter(), effects);
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crdt::{ClientId, Missing, Update};
 
 use super::{
-    Count, Effect, MemberId, Room, ServerMessage,
+    Count, Effect, MemberId, Room, ServerMessage, Traces,
     batch::{Arrival, Author, Contribution},
     status::Outcome,
 };
@@ -87,6 +87,7 @@ impl Room {
                 user: seat.user.clone(),
                 update,
                 is_parked: true,
+                traces: self.traces.clone(),
             });
         } else if !kept {
             effects.push(Effect::Count(Count::Refused("parking_full"), 1));
@@ -118,6 +119,7 @@ impl Room {
                         user: None,
                         update,
                         is_parked: false,
+                        traces: Traces::default(),
                     });
                 }
             }

@@ -14,7 +14,7 @@ use crdt::{ClientRange, StateVector, Update};
 
 use super::{
     Count, Effect, MemberId, Outgoing, Pushed, Refusal, Room, ServerMessage,
-    batch::{Arrival, Contribution, before, common, merged},
+    batch::{Arrival, Contribution, before, common, merged, traces_of},
     member::Follower,
     recent::Recent,
 };
@@ -399,7 +399,8 @@ impl Room {
     }
 }
 
-fn delta<'a>(contributions: impl Iterator<Item = &'a Contribution>) -> Arc<Outgoing> {
+fn delta<'a>(contributions: impl Iterator<Item = &'a Contribution> + Clone) -> Arc<Outgoing> {
+    let traces = traces_of(contributions.clone());
     let update = merged(contributions.map(|contribution| &contribution.update));
-    Outgoing::new(ServerMessage::Delta(update.bytes().clone()))
+    Outgoing::traced(ServerMessage::Delta(update.bytes().clone()), traces)
 }

@@ -14,8 +14,8 @@ use crdt::StateVector;
 use storage::NewUpdate;
 
 use super::{
-    MemberId,
-    batch::{Author, Batch, Contribution, merge_by_author, without},
+    MemberId, Traces,
+    batch::{Author, Batch, Contribution, merge_by_author, traces_of, without},
 };
 
 /// The flushes of a room that have something to be stored, counted from 1.
@@ -130,6 +130,11 @@ impl Log {
     /// Whether a commit is under way.
     pub(super) fn is_committing(&self) -> bool {
         self.in_flight.is_some()
+    }
+
+    /// The spans that go with the commit that is under way.
+    pub(super) fn committing(&self) -> Traces {
+        traces_of(self.in_flight.iter().flat_map(|commit| &commit.contributions))
     }
 
     /// Whether everything that was flushed is stored.

@@ -67,6 +67,7 @@ use super::{
     Outgoing, Outlet, Pushed, Refusal, RefusalCode, RequestId, Role, SERVER, ServerMessage, ShownStates,
     Sight,
 };
+use crate::telemetry::Traces;
 
 /// What a room needs to know about its surroundings.
 #[derive(Clone, Debug)]
@@ -128,6 +129,8 @@ pub struct Room {
     life: Life,
     /// Who names one of these clients has a copy of a former document of the page.
     ended: Arc<EndedClients>,
+    /// Of what is being taken in, if any of it is sampled.
+    traces: Traces,
 }
 
 impl Room {
@@ -146,6 +149,7 @@ impl Room {
             answers: Answers::new(Recent::new(now, loaded.before)),
             life: Life::new(now),
             ended: loaded.ended,
+            traces: Traces::default(),
             document: loaded.document,
             config,
         }
@@ -199,6 +203,16 @@ impl Room {
     /// Whether everything that was admitted is stored, everything stored is in the document, and nothing waits to be told.
     pub fn is_settled(&self) -> bool {
         self.is_stored() && !self.log.has_deferred() && self.promises.is_empty() && !self.answers.are_owed()
+    }
+
+    /// The spans that go with what is handed over from now on.
+    pub(super) fn trace(&mut self, traces: Traces) {
+        self.traces = traces;
+    }
+
+    /// The spans that go with the commit that is under way.
+    pub(super) fn committing(&self) -> Traces {
+        self.log.committing()
     }
 
     /// Takes in something that happened.

@@ -4,6 +4,7 @@ pub(crate) mod client;
 #[path = "../../../storage/tests/it/cluster.rs"]
 #[expect(dead_code, reason = "the stores' tests use all of it")]
 pub(crate) mod cluster;
+pub(crate) mod collector;
 pub(crate) mod database;
 #[path = "../../../storage/tests/it/forwarder.rs"]
 #[expect(dead_code, reason = "the stores' tests use all of it")]

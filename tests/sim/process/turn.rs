@@ -1,6 +1,9 @@
 //! One turn of a room, with what it finds around it.
 
-use pageroom::rooms::{CompactRequest, Count, Input, Refusal, Sight, SlotId, Slots, Surroundings};
+use pageroom::{
+    rooms::{CompactRequest, Count, Input, Refusal, Sight, SlotId, Slots, Surroundings},
+    telemetry::Traces,
+};
 use storage::{Generation, PageCommit, PageId, Seq};
 
 use super::{Around, Command, Door, MAX_BATCH, Process, Request};
@@ -91,7 +94,7 @@ impl Surroundings for Turn<'_, '_> {
         self.answers.push((reply, result));
     }
 
-    fn append(&mut self, commit: PageCommit) {
+    fn append(&mut self, commit: PageCommit, _traces: Traces) {
         let before = self.append.replace(commit);
         assert!(before.is_none(), "two requests to the store in one turn");
     }

@@ -1,48 +1,10 @@
-//! Installs the log and names the metrics.
+//! Every number that is counted, with its name.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use storage::StoreError;
-use tracing_subscriber::EnvFilter;
-
-/// Form of the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Libraries whose most talkative logs hold what people say: a filter for everything does not reach them.
-const TALKATIVE: [&str; 2] = ["tungstenite=warn", "tokio_tungstenite=warn"];
-
-/// Sends the log to standard error. `filter` is in the syntax of `tracing`'s env filter; an unreadable one falls back to `info`.
-pub fn install_log(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = TALKATIVE
-        .iter()
-        .filter_map(|directive| directive.parse().ok())
-        .fold(filter, EnvFilter::add_directive);
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(is_coloured())
-        .with_target(false);
-    // Fails only when a log is installed already, which then stays.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
-}
-
-/// Colours are for people: not for files and pipes, and not for who asks for none (<https://no-color.org>).
-fn is_coloured() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && !refused
-}
 
 /// Every number that `/metrics` tells. Handles are made once, so that counting costs an atomic addition. Cheap to clone.
 #[derive(Clone)]
