@@ -5,7 +5,8 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use storage::StoreError;
-use tracing_subscriber::EnvFilter;
+
+use crate::{log_filter, tally::Tally};
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -16,26 +17,31 @@ pub enum LogFormat {
     Json,
 }
 
-/// Libraries whose most talkative logs hold what people say: a filter for everything does not reach them.
-const TALKATIVE: [&str; 2] = ["tungstenite=warn", "tokio_tungstenite=warn"];
-
-/// Sends the log to standard error. `filter` is in the syntax of `tracing`'s env filter; an unreadable one falls back to `info`.
+/// Sends the log to standard error. `filter` is in the syntax of `tracing`'s env filter; an unreadable one falls back to `info`. It may be
+/// changed later ([`LogFilter`](log_filter::LogFilter)).
 pub fn install_log(format: LogFormat, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = TALKATIVE
-        .iter()
-        .filter_map(|directive| directive.parse().ok())
-        .fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter::configured(filter))
         .with_writer(std::io::stderr)
         .with_ansi(is_coloured())
         .with_target(false);
     // Fails only when a log is installed already, which then stays.
-    let _ = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
+    match format {
+        LogFormat::Text => {
+            let log = log.with_filter_reloading();
+            let handle = log.reload_handle();
+            if log.try_init().is_ok() {
+                log_filter::installed(filter, Box::new(move |filter| handle.reload(filter)));
+            }
+        }
+        LogFormat::Json => {
+            let log = log.json().flatten_event(true).with_filter_reloading();
+            let handle = log.reload_handle();
+            if log.try_init().is_ok() {
+                log_filter::installed(filter, Box::new(move |filter| handle.reload(filter)));
+            }
+        }
+    }
 }
 
 /// Colours are for people: not for files and pipes, and not for who asks for none (<https://no-color.org>).
@@ -75,9 +81,30 @@ pub struct Metrics {
     pub webhooks_pending: Gauge,
     /// How long the oldest of them has waited, in seconds.
     pub webhooks_age: Gauge,
+    /// What some of these have counted.
+    pub totals: Totals,
     room_open_seconds: Histogram,
     store_commit_seconds: Histogram,
     store_commit_pages: Histogram,
+}
+
+/// Counters that the server reads itself.
+#[derive(Clone, Default)]
+pub struct Totals {
+    /// Messages received from clients.
+    pub messages_in: Tally,
+    /// Bytes of payload received from clients.
+    pub bytes_in: Tally,
+    /// Bytes of frames sent to clients.
+    pub bytes_out: Tally,
+    /// Frames sent to clients.
+    pub frames_out: Tally,
+    /// Members that were brought up to date after falling behind.
+    pub resyncs: Tally,
+    /// Requests and messages that were refused.
+    pub refusals: Tally,
+    /// What went wrong on our side.
+    pub errors: Tally,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -209,16 +236,18 @@ impl Metrics {
         let handle = recorder.handle();
         let describe = Describe(&recorder);
         describe.all();
+        let totals = Totals::default();
+        let tallied = |tally: &Tally, name| tally.over(describe.counter(name));
         Self {
             handle,
             connections_open: describe.gauge("pageroom_connections_open"),
             rooms_open: describe.gauge("pageroom_rooms_open"),
-            messages_in: describe.counter("pageroom_messages_received_total"),
-            bytes_in: describe.counter("pageroom_received_bytes_total"),
-            bytes_out: describe.counter("pageroom_sent_bytes_total"),
-            frames_out: describe.counter("pageroom_frames_sent_total"),
+            messages_in: tallied(&totals.messages_in, "pageroom_messages_received_total"),
+            bytes_in: tallied(&totals.bytes_in, "pageroom_received_bytes_total"),
+            bytes_out: tallied(&totals.bytes_out, "pageroom_sent_bytes_total"),
+            frames_out: tallied(&totals.frames_out, "pageroom_frames_sent_total"),
             deltas_out: describe.counter("pageroom_deltas_sent_total"),
-            resyncs: describe.counter("pageroom_resyncs_total"),
+            resyncs: tallied(&totals.resyncs, "pageroom_resyncs_total"),
             webhooks_delivered: describe.counter("pageroom_webhooks_delivered_total"),
             webhooks_failed: describe.counter("pageroom_webhooks_failed_total"),
             webhooks_dead: describe.counter("pageroom_webhooks_dead_total"),
@@ -227,6 +256,7 @@ impl Metrics {
             room_open_seconds: describe.histogram("pageroom_room_open_seconds"),
             store_commit_seconds: describe.histogram("pageroom_store_commit_seconds"),
             store_commit_pages: describe.histogram("pageroom_store_commit_pages"),
+            totals,
             recorder: Arc::new(recorder),
         }
     }
@@ -239,11 +269,13 @@ impl Metrics {
 
     /// Something was refused; `kind` is a refusal code or the name of a check.
     pub fn refused(&self, kind: &'static str, count: u64) {
+        self.totals.refusals.add(count);
         self.labelled("pageroom_refusals_total", kind).increment(count);
     }
 
     /// Something went wrong on our side.
     pub fn error(&self, kind: &'static str) {
+        self.totals.errors.add(1);
         self.labelled("pageroom_errors_total", kind).increment(1);
     }
 

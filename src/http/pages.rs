@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use super::{
     App, HttpError,
     body::UnreadBody,
-    described::{Field, ListedPage, PageDescription, PageListing, Stored},
+    described::{Field, ListedPage, PageDescription, PageListing, PageWeight, Stored},
     openapi::{
         parameters::{Brief, Conditions, Known, PageName, YjsUpdate},
         refusals::{Asking, Briefly, Changing, Reading, ReadingPast, Sending},
@@ -159,6 +159,17 @@ pub(super) fn timestamp(time: std::time::SystemTime) -> String {
 /// A document of this size is gone through off the runtime's threads.
 const LARGE_BYTES: u64 = 64 * 1024;
 
+/// What a document weighs that is encoded so. Not asked in the room of its page, where everybody would wait for it.
+pub(super) fn weigh(gate: crdt::Limits, size: u64, state: Bytes) -> Result<PageWeight, HttpError> {
+    let weight = heavily(size > LARGE_BYTES, || {
+        crdt::Document::load(gate, [state])
+            .map_err(HttpError::Damaged)?
+            .weight()
+            .map_err(HttpError::Broken)
+    });
+    weight.map(PageWeight::from)
+}
+
 /// Says what is known of a page.
 #[utoipa::path(
     get,
@@ -185,13 +196,7 @@ pub(super) async fn describe(
         None => return Err(HttpError::unknown_page()),
     };
     let (size, state) = view.value;
-    // Not in the room, where everybody would wait for it.
-    let weight = heavily(size > LARGE_BYTES, || {
-        crdt::Document::load(app.gate, [state.clone()])
-            .map_err(HttpError::Damaged)?
-            .weight()
-            .map_err(HttpError::Broken)
-    })?;
+    let weight = weigh(app.gate, size, state.clone())?;
     let fields = match app.readers.fields(&page, state).await {
         Ok(fields) => fields,
         // All that does not come from its content is known all the same.
@@ -214,7 +219,7 @@ pub(super) async fn describe(
         connections,
         history_bytes: history.bytes,
         history_from_seq: history.first_seq,
-        weight: weight.into(),
+        weight,
     }))
 }
 

@@ -317,6 +317,9 @@ fn rooms_do_not_know_dialects_and_dialects_know_only_messages() {
 /// The parts of the server. Each knows those before it and none after it.
 const PARTS: &[&str] = &[
     "supervision",
+    "drain",
+    "tally",
+    "log_filter",
     "telemetry",
     "rooms",
     "reader",

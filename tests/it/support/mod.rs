@@ -5,6 +5,7 @@ pub(crate) mod client;
 #[expect(dead_code, reason = "the stores' tests use all of it")]
 pub(crate) mod cluster;
 pub(crate) mod database;
+pub(crate) mod event_stream;
 #[path = "../../../storage/tests/it/forwarder.rs"]
 #[expect(dead_code, reason = "the stores' tests use all of it")]
 pub(crate) mod forwarder;
