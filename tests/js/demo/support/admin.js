@@ -1,10 +1,19 @@
 // Whoever runs a server, at the page for administration.
 
 import assert from 'node:assert/strict'
+import { createHmac } from 'node:crypto'
 
 export const ADMIN_TOKEN = 'the-backend-knows-this-and-nobody-else-does'
 /** A server on which users need tokens. */
 export const LOCKED = { PAGEROOM_ADMIN_TOKEN: ADMIN_TOKEN, JWT_SECRET: 'a-secret-that-has-at-least-32-bytes-in-it' }
+
+/** A token of a user, signed as an application signs them. @param {string} user @param {Record<string, string>} pages @param {object} [claims] */
+export function tokenOf(user, pages = { '*': 'edit' }, claims = {}) {
+  const part = (/** @type {object} */ value) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  const iat = Math.floor(Date.now() / 1000)
+  const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ sub: user, iat, exp: iat + 3600, pages, ...claims })}`
+  return `${signed}.${createHmac('sha256', LOCKED.JWT_SECRET).update(signed).digest('base64url')}`
+}
 
 export class Operator {
   /** @param {import('./browser.js').Person} person @param {import('./server.js').Server} server */
@@ -31,6 +40,13 @@ export class Operator {
   async isInside() {
     await this.page.locator('#live[data-kind="live"]').waitFor()
     return this
+  }
+
+  /** Signs in at a server. @param {import('./browser.js').Browser} browser @param {import('./server.js').Server} server @param {import('playwright-core').BrowserContextOptions} [options] */
+  static async enters(browser, server, options) {
+    const operator = await Operator.arrives(browser, server, options)
+    await operator.signsIn()
+    return operator.isInside()
   }
 
   /** Goes to a section by its link. @param {string} title */

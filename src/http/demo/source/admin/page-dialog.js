@@ -37,7 +37,7 @@ export async function openPage(api, page, onChanged) {
     const isGuest = user.userId.startsWith('guest:')
     const away = el(
       'button',
-      { type: 'button', class: 'small', 'aria-label': `Send ${user.userId} out of ${page}`, onclick: async () => (await sendOut(api, user.userId, `page:${page}`, page)) && describe() },
+      { type: 'button', class: 'small', 'aria-label': `Send out ${user.userId} from ${page}`, onclick: async () => (await sendOut(api, user.userId, `page:${page}`, page)) && describe() },
       'Send out',
     )
     return el('li', {}, shown, isGuest ? null : away)
@@ -100,7 +100,7 @@ function permissionsOf(api, page) {
         cell: ({ userId }) =>
           el(
             'button',
-            { type: 'button', class: 'small', 'aria-label': `Take the role of ${whom(userId)} away`, onclick: async () => (await revoke(api, page, userId)) && table.refresh() },
+            { type: 'button', class: 'small', 'aria-label': `Take away the role of ${whom(userId)}`, onclick: async () => (await revoke(api, page, userId)) && table.refresh() },
             'Take away',
           ),
       },

@@ -27,7 +27,7 @@ export class UsersView {
       columns: [
         { title: 'User', kind: 'head', cell: (user) => this.#who(user) },
         { title: 'Where', cell: (user) => this.#where(user) },
-        { title: 'What can be done', kind: 'actions', cell: ({ userId }) => this.#button(`Sign ${userId} out`, 'Sign out', () => signOut(api, userId)) },
+        { title: 'What can be done', kind: 'actions', cell: ({ userId }) => this.#button(`Sign out ${userId}`, 'Sign out', () => signOut(api, userId)) },
       ],
       key: ({ userId }) => userId,
       empty: 'Nobody who has a name is connected. Guests are not listed here.',
@@ -66,7 +66,7 @@ export class UsersView {
     for (const { room, pageId, seats, role } of rooms) {
       const shown = pageId ?? room
       const words = el('span', { class: 'place' }, name(shown), el('span', { class: 'quiet-words' }, `${role}, ${counted(seats, 'connection')}`))
-      list.append(el('li', {}, words, this.#button(`Send ${userId} out of ${shown}`, 'Send out', () => sendOut(this.#api, userId, room, shown))))
+      list.append(el('li', {}, words, this.#button(`Send out ${userId} from ${shown}`, 'Send out', () => sendOut(this.#api, userId, room, shown))))
     }
     if (roomCount > rooms.length) list.append(el('li', { class: 'quiet-words' }, `and ${counted(roomCount - rooms.length, 'more room')}`))
     return list
