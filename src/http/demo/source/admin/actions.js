@@ -10,7 +10,7 @@ export async function sendOut(api, user, room, shown) {
   const sure = await confirmed({
     title: `Send ${user} out of ${shown}?`,
     text: 'All connections of this user to it end now. Whoever still has a role there may come back.',
-    yes: `Send ${user} out`,
+    yes: 'Send out',
   })
   if (!sure) return false
   return attempt(async () => {
@@ -26,7 +26,7 @@ export async function signOut(api, user) {
   const sure = await confirmed({
     title: `Sign ${user} out everywhere?`,
     text: 'All connections of this user end, and tokens from before count no more. With a new token the user may come back.',
-    yes: `Sign ${user} out`,
+    yes: 'Sign out everywhere',
   })
   if (!sure) return false
   return attempt(async () => {
@@ -40,7 +40,7 @@ export async function moveToTrash(api, page) {
   const sure = await confirmed({
     title: `Move ${page} to the trash?`,
     text: 'Everybody at the page is sent away, and nobody can open it until it is restored. Nothing of it is lost.',
-    yes: `Move ${page} to the trash`,
+    yes: 'Move to the trash',
   })
   if (!sure) return false
   return attempt(async () => {

@@ -12,6 +12,7 @@ export class EventStreamParser {
   #event = ''
   /** @type {string[]} */
   #data = []
+  #length = 0
 
   /** Takes the next piece, wherever it was cut, and gives the events that are whole with it. @param {string} piece @returns {StreamEvent[]} */
   take(piece) {
@@ -19,12 +20,12 @@ export class EventStreamParser {
     // A line feed that belongs to a carriage return may be in the next piece.
     const lines = this.#rest.split(/\r\n|\n|\r(?!$)/)
     this.#rest = lines.pop() ?? ''
-    if (this.#rest.length > MAX_EVENT) throw new Error('an event of the server is too long')
     const events = []
     for (const line of lines) {
       const event = this.#line(line)
       if (event) events.push(event)
     }
+    if (this.#rest.length + this.#length > MAX_EVENT) throw new Error('an event of the server is too long')
     return events
   }
 
@@ -36,7 +37,10 @@ export class EventStreamParser {
     const field = colon < 0 ? line : line.slice(0, colon)
     const value = colon < 0 ? '' : line.slice(colon + 1).replace(/^ /, '')
     if (field === 'event') this.#event = value
-    if (field === 'data') this.#data.push(value)
+    if (field === 'data') {
+      this.#data.push(value)
+      this.#length += value.length
+    }
     return null
   }
 
@@ -44,6 +48,7 @@ export class EventStreamParser {
     const event = this.#data.length === 0 ? null : { event: this.#event || 'message', data: this.#data.join('\n') }
     this.#event = ''
     this.#data = []
+    this.#length = 0
     return event
   }
 }
