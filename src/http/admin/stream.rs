@@ -100,15 +100,19 @@ impl Watcher {
             if self.has_ended {
                 return None;
             }
-            let hang_up = self.app.hang_up.clone();
-            tokio::select! {
+            let (app, next) = (&self.app, self.next);
+            let looking = async {
+                sleep_until(next).await;
+                overview(app).await
+            };
+            // Also while the store lets itself be waited for.
+            let overview = tokio::select! {
                 biased;
                 refusal = poll_fn(|context| self.socket.poll_ended(context)) => return Some(self.end(&refusal)),
-                () = hang_up.cancelled() => return Some(self.end(&Refusal::draining())),
-                () = sleep_until(self.next) => {}
-            }
+                () = app.hang_up.cancelled() => return Some(self.end(&Refusal::draining())),
+                overview = looking => overview,
+            };
             self.next = Instant::now() + TELL_EVERY;
-            let overview = overview(&self.app).await;
             if self.told.as_ref() == Some(&overview) {
                 continue;
             }
