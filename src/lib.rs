@@ -81,6 +81,10 @@
 //! stored of a page with what was told of it, and puts the difference into an outbox, in one transaction of the store; couriers post it to each
 //! target, in order per page, until it is taken ([`webhooks`]).
 //!
+//! **A server is drained.** From then on nobody new is let in, and `/readyz` is red; whoever is here goes on ([`drain`]). When the time is over the
+//! server stops as on a signal. Whoever runs it does that at `/admin`, a page of static files over REST ([`http`]), with what open pages weigh, who
+//! is where, rates ([`tally`] counts for `/metrics` and for it), and what is logged ([`log_filter`]). One stream tells it what has changed.
+//!
 //! # What always holds
 //!
 //! 1. A room tells others only what it has applied, and acknowledges only what is stored.
@@ -138,14 +142,17 @@ pub mod costs {}
 pub mod cli;
 pub mod config;
 pub mod connections;
+pub mod drain;
 pub mod events;
 pub mod history;
 pub mod http;
+pub mod log_filter;
 pub mod protocols;
 pub mod reader;
 pub mod rooms;
 pub mod server;
 pub mod supervision;
+pub mod tally;
 pub mod telemetry;
 pub mod trash;
 mod web_client;

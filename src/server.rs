@@ -27,9 +27,12 @@ use crate::{
     auth::{complaints, is_trusted},
     config::Config,
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
+    drain::Drain,
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
     history::{ChangeFeed, Editing, History as PastOfPages},
-    http::{self, App, KeptContents, KeptDescriptions, Parts, StoreProbe, TimedBody},
+    http::{
+        self, AdminPage, Administration, App, KeptContents, KeptDescriptions, Parts, StoreProbe, TimedBody,
+    },
     reader::Readers,
     rooms::{Compactor, FirstContent, Registry, StoreListener, StoreWriter},
     supervision::Supervisor,
@@ -78,7 +81,7 @@ pub struct Server {
     metrics: Option<(TcpListener, Router)>,
     registry: Registry,
     store: SharedStore,
-    draining: Arc<AtomicBool>,
+    drain: Drain,
     tasks: TaskTracker,
     /// Cancelled when nobody is connected any more.
     ending: CancellationToken,
@@ -186,6 +189,7 @@ impl Server {
         let (limits, recovery) = (config.events.rooms, config.events.recovery);
         let rooms = EventRooms::new(limits, recovery, history.clone(), last);
         let presence = Arc::new(Presence::new(rooms, config.events.typing_names));
+        let has_admin_token = config.authenticator.admin_token.is_some();
         let access = Access::new(
             config.authenticator,
             &config.access,
@@ -198,7 +202,7 @@ impl Server {
         let trash = Trash::new(store.clone(), registry.clone(), access.clone(), config.trash);
         background.spawn("trash", trash.clone().keep_empty(ending.clone()));
         let hang_up = CancellationToken::new();
-        let (draining, tasks) = (Arc::new(AtomicBool::new(false)), TaskTracker::new());
+        let (drain, tasks) = (Drain::default(), TaskTracker::new());
         let admissions = Admissions::new(config.connections);
         let patience = Patience {
             body: config.body_timeout,
@@ -215,7 +219,10 @@ impl Server {
         );
         let clock = run_clock(events.timed(), events.alarm.clone(), ending.clone());
         background.spawn("clock of events", clock);
+        let admin_page = AdminPage::new(config.admin_page, has_admin_token);
+        let store_name = storage::describe(config.database_url.expose());
         let app = App::new(Parts {
+            administration: Administration::new(store_name, admin_page),
             broadcast_secret: config.broadcast_secret,
             tracing,
             indexer_token: config.indexer_token,
@@ -245,7 +252,7 @@ impl Server {
             demo: config.demo,
             metrics_apart: metrics_listener.is_some(),
             max_body_bytes: config.max_body_bytes,
-            draining: draining.clone(),
+            drain: drain.clone(),
             tasks: tasks.clone(),
             hang_up: hang_up.clone(),
             engine_io: config.engine_io,
@@ -260,7 +267,7 @@ impl Server {
             router: http::router(app),
             registry,
             store,
-            draining,
+            drain,
             tasks,
             ending,
             background,
@@ -319,6 +326,7 @@ impl Server {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = self.supervisor.failed() => break,
+                () = self.drain.over() => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => match self.admit(peer) {
                         Some(permit) => self.serve(self.router.clone(), (stream, peer), permit, hang_up.clone()),
@@ -341,7 +349,7 @@ impl Server {
                 },
             }
         }
-        self.draining.store(true, Ordering::Relaxed);
+        self.drain.stop();
         drop((self.listener, self.metrics));
         hang_up.cancel();
         tracing::info!(

@@ -16,7 +16,7 @@ use storage::{AuditEntry, MAX_FORGOTTEN_AT_ONCE, SharedStore};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::now, supervision::Supervisor, telemetry::Metrics};
+use crate::{auth::now, supervision::Supervisor, tally::Tally, telemetry::Metrics};
 
 /// Notes that wait for the store.
 const MAX_WAITING: usize = 8192;
@@ -42,6 +42,8 @@ pub struct Audit {
     notes: Option<mpsc::Sender<AuditEntry>>,
     repeats: Arc<Mutex<Repeats>>,
     metrics: Metrics,
+    /// Notes that have been stored.
+    stored: Tally,
 }
 
 /// Refusals of the last minute that may come again.
@@ -125,11 +127,13 @@ impl Audit {
         supervisor: &Supervisor,
     ) -> Self {
         let repeats = Arc::<Mutex<Repeats>>::default();
+        let stored = Tally::default();
         if retention.is_zero() {
             return Self {
                 notes: None,
                 repeats,
                 metrics,
+                stored,
             };
         }
         let (notes, queue) = mpsc::channel(MAX_WAITING);
@@ -137,8 +141,9 @@ impl Audit {
             notes: Some(notes),
             repeats,
             metrics,
+            stored: stored.clone(),
         };
-        supervisor.spawn("audit", write(store.clone(), queue, stop.clone()));
+        supervisor.spawn("audit", write(store.clone(), queue, stored, stop.clone()));
         supervisor.spawn("audit_retention", forget(store, retention, stop.clone()));
         supervisor.spawn("audit_repeats", audit.clone().tell_repeats(stop));
         audit
@@ -160,6 +165,18 @@ impl Audit {
 
     fn repeats(&self) -> MutexGuard<'_, Repeats> {
         self.repeats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many notes have been stored, or given up.
+    pub fn stored(&self) -> u64 {
+        self.stored.total()
+    }
+
+    /// Notes that wait for the store, and how many may; `None` when none are kept there.
+    pub fn waiting(&self) -> Option<(usize, usize)> {
+        let notes = self.notes.as_ref()?;
+        let most = notes.max_capacity();
+        Some((most - notes.capacity(), most))
     }
 
     /// Takes a note.
@@ -211,7 +228,12 @@ fn short(text: &str) -> &str {
         .unwrap_or(text)
 }
 
-async fn write(store: SharedStore, mut queue: mpsc::Receiver<AuditEntry>, stop: CancellationToken) {
+async fn write(
+    store: SharedStore,
+    mut queue: mpsc::Receiver<AuditEntry>,
+    stored: Tally,
+    stop: CancellationToken,
+) {
     let mut batch = Vec::new();
     loop {
         tokio::select! {
@@ -231,6 +253,7 @@ async fn write(store: SharedStore, mut queue: mpsc::Receiver<AuditEntry>, stop: 
                 () = stop.cancelled() => {}
             }
         }
+        stored.add(batch.len() as u64);
         batch.clear();
     }
 }

@@ -168,6 +168,8 @@ pub struct Enforcement<H> {
     holders: BTreeMap<HolderId, Holder<H>>,
     alarms: BTreeSet<(SystemTime, HolderId)>,
     last_holder: HolderId,
+    /// How many have gone.
+    gone: u64,
     last_question: u64,
     /// When a source has last known what to answer: who waits only because many wait loses nothing by that.
     last_answer: Option<SystemTime>,
@@ -179,6 +181,7 @@ impl<H> Default for Enforcement<H> {
             holders: BTreeMap::new(),
             alarms: BTreeSet::new(),
             last_holder: 0,
+            gone: 0,
             last_question: 0,
             last_answer: None,
         }
@@ -220,6 +223,7 @@ impl<H: Clone> Enforcement<H> {
 
     /// It is given back.
     pub fn leave(&mut self, id: HolderId) {
+        self.gone += u64::from(self.holders.contains_key(&id));
         if let Some(alarm) = self.holders.remove(&id).and_then(|holder| holder.alarm) {
             self.alarms.remove(&(alarm, id));
         }
@@ -229,6 +233,18 @@ impl<H: Clone> Enforcement<H> {
     pub fn standing(&self, id: HolderId) -> Option<(Role, &Arc<Identity>)> {
         let holder = self.holders.get(&id)?;
         Some((holder.role, &holder.identity))
+    }
+
+    /// How often somebody has come or gone.
+    pub fn comings_and_goings(&self) -> u64 {
+        self.last_holder + self.gone
+    }
+
+    /// Users who hold something, each as often as it does: who it is, in which room, and what it may do there.
+    pub fn users(&self) -> impl Iterator<Item = (&Identity, Option<&RoomName>, Role)> {
+        let holders = self.holders.values().filter(|holder| !holder.is_removed);
+        let users = holders.filter(|holder| holder.identity.user.is_some());
+        users.map(|holder| (&*holder.identity, holder.room.as_ref(), holder.role))
     }
 
     /// When something has to be done next.
@@ -641,6 +657,17 @@ mod tests {
         assert!(all.decided(at(1), &question, Ok(limited)).is_none());
         assert_eq!(words(all.tick(at(5_000))), ["decide"]);
         assert!(all.tick(at(5_001)).is_empty(), "once");
+    }
+
+    #[test]
+    fn comings_and_goings_are_counted_once_each() {
+        let (mut all, id) = ada(None);
+        let before = all.comings_and_goings();
+        assert_eq!(all.users().count(), 1);
+        all.leave(id);
+        all.leave(id);
+        assert_eq!(all.comings_and_goings(), before + 1);
+        assert_eq!(all.users().count(), 0);
     }
 
     #[test]

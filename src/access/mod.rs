@@ -37,6 +37,7 @@
 
 mod answers;
 mod audit;
+mod connected_users;
 mod decisions;
 mod enforcement;
 mod live;
@@ -63,6 +64,7 @@ use self::{
 };
 pub use self::{
     audit::{Audit, Note},
+    connected_users::ConnectedUser,
     enforcement::{Decision, Enforcement, Held, HolderId, Newcomer, Order, PATIENCE, PAUSE, Question},
     live::{Attendance, LiveSeat, LiveSocket, RoomControl, RoomSeat, Viewer},
     membership::Membership,

@@ -50,6 +50,9 @@ pub(super) struct ListenSettings {
     /// Whether `/` serves the demo editor.
     #[arg(long, env = "PAGEROOM_DEMO", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
     pub(super) demo: bool,
+    /// Whether `/admin` serves the page for whoever runs the server, which asks for PAGEROOM_ADMIN_TOKEN.
+    #[arg(long, env = "PAGEROOM_ADMIN_PAGE", default_value_t = true, action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new(), value_name = "BOOL")]
+    pub(super) admin_page: bool,
     /// On SIGTERM: how long storing what is unwritten and saying goodbye may take.
     #[arg(
         long,

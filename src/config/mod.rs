@@ -110,6 +110,8 @@ pub struct Config {
     pub metrics_address: Option<SocketAddr>,
     /// Whether `/` serves the demo.
     pub demo: bool,
+    /// Whether `/admin` serves the page for whoever runs the server.
+    pub admin_page: bool,
     /// Where the application's own pages come from.
     pub own_pages: Vec<Origin>,
     /// Where clients reach the server, if that is said.
@@ -206,6 +208,7 @@ impl Settings {
             address: SocketAddr::new(self.listen.host, self.listen.port),
             metrics_address: self.listen.metrics_address,
             demo: self.listen.demo,
+            admin_page: self.listen.admin_page,
             own_pages: self.auth.own_pages(),
             public_url: self.listen.public_url.clone(),
             http_keepalive: Duration::from_secs(self.listen.http_keepalive_seconds),

@@ -1,7 +1,7 @@
 //! How many connections there may be: in the process, of a user, of an address.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -29,9 +29,39 @@ pub struct ConnectionLimits {
 /// HTTP connections beyond the limit, so that a full server still answers probes and says why it refuses.
 const MAX_SPARE: usize = 64;
 
+/// What is spoken on a connection that stays open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Spoken {
+    /// y-websocket.
+    YWebsocket,
+    /// Hocuspocus.
+    Hocuspocus,
+    /// Socket.IO, in whatever namespaces.
+    SocketIo,
+    /// y-sweet.
+    YSweet,
+}
+
+impl Spoken {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::YWebsocket, Self::Hocuspocus, Self::SocketIo, Self::YSweet];
+}
+
+/// How many connections there are now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Connected {
+    /// Those that stay open.
+    pub total: usize,
+    /// What is spoken on those.
+    pub spoken: BTreeMap<Spoken, usize>,
+    /// Those on which nothing but requests has come so far.
+    pub http: usize,
+}
+
 #[derive(Debug, Default)]
 struct Counts {
     total: usize,
+    spoken: BTreeMap<Spoken, usize>,
     /// Connections on which nothing but requests has come so far.
     http: usize,
     http_ips: HashMap<IpAddr, usize>,
@@ -54,6 +84,7 @@ pub struct ConnectionSlot {
     /// Whose connection it is; one with several pages can have several users.
     users: Vec<Arc<str>>,
     ip: Option<IpAddr>,
+    spoken: Spoken,
 }
 
 impl Admissions {
@@ -65,8 +96,28 @@ impl Admissions {
         }
     }
 
+    /// The limits.
+    pub fn limits(&self) -> ConnectionLimits {
+        self.limits
+    }
+
+    /// How many connections there are now.
+    pub fn connected(&self) -> Connected {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        Connected {
+            total: counts.total,
+            spoken: counts.spoken.clone(),
+            http: counts.http,
+        }
+    }
+
     /// Counts a connection, or says which limit it would exceed.
-    pub fn admit(&self, user: Option<&Arc<str>>, ip: IpAddr) -> Result<ConnectionSlot, Refusal> {
+    pub fn admit(
+        &self,
+        spoken: Spoken,
+        user: Option<&Arc<str>>,
+        ip: IpAddr,
+    ) -> Result<ConnectionSlot, Refusal> {
         let ip = Some(network(ip)).filter(|ip| !ip.is_loopback());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |limit: usize, count: usize| limit != 0 && count >= limit;
@@ -86,6 +137,7 @@ impl Admissions {
             ));
         }
         counts.total += 1;
+        *counts.spoken.entry(spoken).or_default() += 1;
         if let Some(user) = user {
             *counts.users.entry(user.clone()).or_default() += 1;
         }
@@ -97,6 +149,7 @@ impl Admissions {
             counts: self.counts.clone(),
             users: user.cloned().into_iter().collect(),
             ip,
+            spoken,
         })
     }
 }
@@ -179,6 +232,9 @@ impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.total -= 1;
+        if let Some(count) = counts.spoken.get_mut(&self.spoken) {
+            *count -= 1;
+        }
         for user in &self.users {
             release(&mut counts.users, user);
         }
@@ -211,25 +267,33 @@ mod tests {
         let (ada, bob): (Arc<str>, Arc<str>) = ("ada".into(), "bob".into());
         let far: IpAddr = [192, 0, 2, 1].into();
         let loopback: IpAddr = [127, 0, 0, 1].into();
-        let first = admissions.admit(Some(&ada), far);
-        let second = admissions.admit(Some(&ada), far);
+        let first = admissions.admit(Spoken::YWebsocket, Some(&ada), far);
+        let second = admissions.admit(Spoken::YWebsocket, Some(&ada), far);
         let code = |result: Result<ConnectionSlot, Refusal>| result.err().map(|refusal| refusal.code);
         assert_eq!(
-            code(admissions.admit(Some(&ada), loopback)),
+            code(admissions.admit(Spoken::YWebsocket, Some(&ada), loopback)),
             Some(RefusalCode::RateLimited)
         );
-        let third = admissions.admit(Some(&bob), far);
-        assert_eq!(code(admissions.admit(None, far)), Some(RefusalCode::RateLimited));
-        let fourth = admissions.admit(None, loopback);
+        let third = admissions.admit(Spoken::YWebsocket, Some(&bob), far);
+        assert_eq!(
+            code(admissions.admit(Spoken::YWebsocket, None, far)),
+            Some(RefusalCode::RateLimited)
+        );
+        let fourth = admissions.admit(Spoken::YWebsocket, None, loopback);
         assert!(first.is_ok() && second.is_ok() && third.is_ok() && fourth.is_ok());
         assert_eq!(
-            code(admissions.admit(None, loopback)),
+            code(admissions.admit(Spoken::YWebsocket, None, loopback)),
             Some(RefusalCode::Unavailable)
         );
+        let connected = admissions.connected();
+        assert_eq!((connected.total, connected.http), (4, 0));
+        assert_eq!(connected.spoken, [(Spoken::YWebsocket, 4)].into());
         drop(first);
-        assert!(admissions.admit(Some(&ada), far).is_ok());
+        assert!(admissions.admit(Spoken::YWebsocket, Some(&ada), far).is_ok());
         drop(fourth);
-        let mut unknown = admissions.admit(None, loopback).expect("a place");
+        let mut unknown = admissions
+            .admit(Spoken::YWebsocket, None, loopback)
+            .expect("a place");
         assert_eq!(
             unknown.attach_user(Some(&ada)).map_err(|refusal| refusal.code),
             Ok(())
@@ -239,7 +303,9 @@ mod tests {
             Ok(())
         );
         drop(third);
-        let mut another = admissions.admit(None, loopback).expect("a place");
+        let mut another = admissions
+            .admit(Spoken::YWebsocket, None, loopback)
+            .expect("a place");
         assert_eq!(
             another.attach_user(Some(&ada)).map_err(|refusal| refusal.code),
             Err(RefusalCode::RateLimited)

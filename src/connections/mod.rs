@@ -24,7 +24,7 @@ pub mod websocket;
 mod wire;
 
 pub use crate::events::TokenBucket;
-pub use admission::{Admissions, ConnectionLimits, ConnectionSlot, HttpPermit, Peer};
+pub use admission::{Admissions, Connected, ConnectionLimits, ConnectionSlot, HttpPermit, Peer, Spoken};
 pub use context::ServerContext;
 pub use patient::PatientStream;
 pub use protocol::{Protocol, Work};

@@ -180,6 +180,15 @@ impl Presence {
         people.into_iter().map(|person| person.user_id.clone()).collect()
     }
 
+    /// How many are at a page, and the earliest of them, at most so many.
+    pub fn first(&self, room: &RoomName, most: usize) -> (usize, Vec<Person>) {
+        let mut state = self.state();
+        let page = state.pages.get_mut(room);
+        let people = page.map(|page| page.viewers.people().list()).unwrap_or_default();
+        let first = people.iter().take(most).map(|person| (*person).clone());
+        (people.len(), first.collect())
+    }
+
     /// Those at a page, the earliest first, with what their sockets show.
     pub fn here(&self, room: &RoomName) -> Vec<Shown> {
         let mut state = self.state();

@@ -26,6 +26,8 @@ pub(super) struct Listing {
     action: Option<String>,
     /// Only what ended so: `ok`, or the code of a refusal.
     outcome: Option<String>,
+    /// Only what was on this page or in this room, as it was noted.
+    page: Option<String>,
     /// Only what was at this time or later: a time of RFC 3339.
     #[param(format = DateTime)]
     from: Option<String>,
@@ -100,6 +102,7 @@ pub(super) async fn list(
         user: listing.user,
         action: listing.action,
         outcome: listing.outcome,
+        page: listing.page,
         from: read(listing.from)?,
         to: read(listing.to)?,
         before: listing.before,

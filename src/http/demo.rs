@@ -1,4 +1,4 @@
-//! The demo editor: built front-end assets, embedded in the binary.
+//! The pages that the server itself shows, the demo editor and the one for administration: built front-end assets, embedded in the binary.
 
 use axum::{
     extract::{Path, rejection::PathRejection},
@@ -29,7 +29,7 @@ pub(super) async fn index() -> Response {
     serve("index.html", REVALIDATE).await
 }
 
-/// A script, style sheet or font of it.
+/// A script, style sheet or font of either page.
 pub(super) async fn asset(file: Result<Path<String>, PathRejection>) -> Response {
     match file {
         Ok(Path(file)) => {
@@ -41,20 +41,26 @@ pub(super) async fn asset(file: Result<Path<String>, PathRejection>) -> Response
 }
 
 async fn serve(path: &str, caching: HeaderValue) -> Response {
-    let Some(EmbeddedFile { data, metadata }) = Built::get(path) else {
-        return HttpError::into_response(error::not_found().await);
-    };
+    match file(path, caching, POLICY) {
+        Some(file) => file,
+        None => HttpError::into_response(error::not_found().await),
+    }
+}
+
+/// A built file, with the policy that browsers are to hold it to.
+pub(super) fn file(path: &str, caching: HeaderValue, policy: HeaderValue) -> Option<Response> {
+    let EmbeddedFile { data, metadata } = Built::get(path)?;
     let kind = HeaderValue::from_str(metadata.mimetype())
         .unwrap_or(HeaderValue::from_static("application/octet-stream"));
     let headers: [(HeaderName, HeaderValue); 5] = [
         (header::CONTENT_TYPE, kind),
         (header::CACHE_CONTROL, caching),
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ),
         (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
-    (headers, data).into_response()
+    Some((headers, data).into_response())
 }

@@ -60,7 +60,7 @@ pub(super) struct PageDescription {
 }
 
 /// What a document weighs. `POST …/compact` leaves the live part.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct PageWeight {
     /// Clients that have written in it.

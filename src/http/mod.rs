@@ -1,5 +1,6 @@
 //! Every HTTP path in one table, and the router made from it.
 
+mod admin;
 mod audit;
 mod body;
 mod bridge;
@@ -37,15 +38,9 @@ mod weighing;
 mod whole;
 mod y_sweet;
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::SystemTime,
-};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
+pub use admin::{AdminPage, Administration};
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request, State},
@@ -78,6 +73,7 @@ use crate::{
         hocuspocus::{Host, PendingAuthLimits},
         socket_io::{SocketIoConfig, SocketIoServer},
     },
+    drain::Drain,
     history::History,
     reader::Readers,
     rooms::{Refusal, RefusalCode, Role},
@@ -132,12 +128,14 @@ pub struct Parts {
     pub metrics_apart: bool,
     /// Largest body, in bytes; 0 for no limit.
     pub max_body_bytes: usize,
-    /// The server is stopping.
-    pub draining: Arc<AtomicBool>,
+    /// Whether newcomers are refused, because the server is to stop.
+    pub drain: Drain,
     /// The connections' tasks, which a stop waits for.
     pub tasks: TaskTracker,
     /// Ends connections that no room ends.
     pub hang_up: CancellationToken,
+    /// What is remembered for whoever runs the server.
+    pub administration: Administration,
     /// How sessions at `/socket.io/` are kept.
     pub engine_io: EngineConfig,
     /// Limits of what is spoken over them.
@@ -262,7 +260,7 @@ impl App {
     }
 
     fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.drain.refuses()
     }
 }
 
@@ -343,6 +341,7 @@ pub fn router(app: App) -> Router {
         )
         .route("/api/access/refresh", post(users::refresh))
         .route("/api/audit", get(audit::list))
+        .merge(admin::routes())
         .route("/api/webhooks/deliveries", get(webhooks::list))
         .route("/api/webhooks/deliveries/{id}/replay", post(webhooks::replay))
         .route("/api/webhooks/replay", post(webhooks::replay_all))
@@ -387,11 +386,16 @@ pub fn router(app: App) -> Router {
         router = router.route("/metrics", get(health::metrics));
     }
     if app.demo {
-        router = router
-            .route("/", get(demo::index).options(health::options))
-            .route("/assets/{*file}", get(demo::asset));
+        router = router.route("/", get(demo::index).options(health::options));
     } else {
         router = router.route("/", options(health::options).fallback(error::not_found));
+    }
+    let has_admin_page = app.administration.page() != AdminPage::Off;
+    if has_admin_page {
+        router = router.merge(admin::page::routes());
+    }
+    if app.demo || has_admin_page {
+        router = router.route("/assets/{*file}", get(demo::asset));
     }
     router
         .method_not_allowed_fallback(error::no_such_method)
@@ -433,7 +437,7 @@ fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
         parts.trusted_proxies.clone(),
         parts.own_pages.clone(),
         parts.around.clone(),
-        parts.draining.clone(),
+        parts.drain.clone(),
     );
     Engine::new(
         server,

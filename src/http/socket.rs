@@ -17,7 +17,7 @@ use super::{App, HttpError};
 use crate::{
     access::Membership,
     auth::{Credential, SUBPROTOCOL_PREFIX},
-    connections::{ConnectionSlot, handshake, hocuspocus, one_page, websocket},
+    connections::{ConnectionSlot, Spoken, handshake, hocuspocus, one_page, websocket},
     protocols::{Dialect, y_websocket::YWebsocket},
     rooms::Refusal,
     telemetry::Correlation,
@@ -26,12 +26,13 @@ use crate::{
 /// `WS /ws/{page…}`: y-websocket.
 pub(super) async fn y_websocket(State(app): State<App>, request: Request) -> Response {
     let page = page_in_path(request.uri().path());
-    serve::<YWebsocket>(&app, request, page).await
+    serve::<YWebsocket>(&app, Spoken::YWebsocket, request, page).await
 }
 
 /// Serves a page in a dialect that has one page a socket.
 pub(super) async fn serve<D: Dialect + Send + 'static>(
     app: &App,
+    spoken: Spoken,
     mut request: Request,
     page: Result<PageId, Refusal>,
 ) -> Response {
@@ -42,7 +43,7 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
         Ok(upgrade) => upgrade,
         Err(answer) => return *answer,
     };
-    match admit(app, asked, address).await {
+    match admit(app, spoken, asked, address).await {
         Ok((membership, slot)) => {
             let serving = one_page::serve::<D>(on_upgrade, membership, slot, app.around.clone());
             app.tasks.spawn(Correlation::of_connection().scope(serving));
@@ -106,7 +107,8 @@ fn admit_unknown(
     let credential = app.credential(request.headers(), request.uri())?;
     let address = app.address(request).ok_or_else(no_address)?;
     app.around.access.rates().arrives(address)?;
-    Ok((credential, (address, app.admissions.admit(None, address)?)))
+    let slot = app.admissions.admit(Spoken::Hocuspocus, None, address)?;
+    Ok((credential, (address, slot)))
 }
 
 /// Which page a request is for, and with which token.
@@ -123,6 +125,7 @@ fn ask(
 
 async fn admit(
     app: &App,
+    spoken: Spoken,
     asked: Result<(PageId, Option<Credential>), Refusal>,
     address: Option<IpAddr>,
 ) -> Result<(Membership, ConnectionSlot), Refusal> {
@@ -134,7 +137,7 @@ async fn admit(
     let ((page, credential), address) =
         known.inspect_err(|refusal| access.note_refused(None, address, refusal))?;
     let identified = access.identify(credential.as_ref()).await.map(Arc::new);
-    let count = |user: Option<&Arc<str>>| app.admissions.admit(user, address);
+    let count = |user: Option<&Arc<str>>| app.admissions.admit(spoken, user, address);
     access.admit(identified, &page, address, count).await
 }
 

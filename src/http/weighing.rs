@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use crdt::Weight;
+use crdt::{Limits, Weight};
 use moka::future::Cache;
 use storage::{PageId, Seq};
 use tokio::sync::Semaphore;
@@ -78,6 +78,19 @@ pub(super) struct Weighed {
     seq: Seq,
 }
 
+/// What a document weighs that is encoded so, and about so large. Not asked in the room of its page, where everybody would wait for it.
+pub(super) async fn weight(gate: Limits, size: u64, state: &Bytes) -> Result<Weight, HttpError> {
+    let kib = u32::try_from(state.len() / 1024 + 1).unwrap_or(u32::MAX);
+    let share = WEIGHED.acquire_many(kib.min(MAX_WEIGHED_KIB)).await;
+    let _share = share.map_err(|_| Refusal::draining())?;
+    heavily(size > LARGE_BYTES, || {
+        crdt::Document::load(gate, [state.clone()])
+            .map_err(HttpError::Damaged)?
+            .weight()
+            .map_err(HttpError::Broken)
+    })
+}
+
 /// Weighs the document of a page; `None` when there is no such page.
 pub(super) async fn weigh(app: &App, page: &PageId) -> Result<Option<Weighed>, HttpError> {
     let sized = |document: &mut crdt::Document| {
@@ -88,16 +101,7 @@ pub(super) async fn weigh(app: &App, page: &PageId) -> Result<Option<Weighed>, H
         return Ok(None);
     };
     let (size, state) = view.value;
-    let kib = u32::try_from(state.len() / 1024 + 1).unwrap_or(u32::MAX);
-    let share = WEIGHED.acquire_many(kib.min(MAX_WEIGHED_KIB)).await;
-    let _share = share.map_err(|_| Refusal::draining())?;
-    // Not in the room, where everybody would wait for it.
-    let weight = heavily(size > LARGE_BYTES, || {
-        crdt::Document::load(app.gate, [state.clone()])
-            .map_err(HttpError::Damaged)?
-            .weight()
-            .map_err(HttpError::Broken)
-    })?;
+    let weight = weight(app.gate, size, &state).await?;
     Ok(Some(Weighed {
         size,
         weight,

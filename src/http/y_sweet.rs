@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     auth::{Claims, Kind, NumericDate, Reached, is_trusted},
-    connections::Peer,
+    connections::{Peer, Spoken},
     protocols::y_sweet::YSweet,
     rooms::{Refusal, RefusalCode, Role},
 };
@@ -202,7 +202,9 @@ pub(super) async fn serve(State(app): State<App>, request: Request) -> Response 
         return refusal.into_response();
     }
     let answer = match (wanted, request.method()) {
-        (Wanted::Socket, &Method::GET) => return socket::serve::<YSweet>(&app, request, page).await,
+        (Wanted::Socket, &Method::GET) => {
+            return socket::serve::<YSweet>(&app, Spoken::YSweet, request, page).await;
+        }
         (Wanted::New, &Method::POST) => new(&app, request).await.map(IntoResponse::into_response),
         (Wanted::Auth, &Method::POST) => auth(&app, request, page).await.map(IntoResponse::into_response),
         (Wanted::AsUpdate, &Method::GET | &Method::HEAD) => as_update(&app, request, page).await,

@@ -65,6 +65,15 @@ impl Readers {
         }
     }
 
+    /// Questions that wait for readers, and how many may.
+    pub fn waiting(&self) -> (usize, usize) {
+        let lanes = self.pool.lanes.iter();
+        lanes.fold((0, 0), |(waiting, most), lane| {
+            let bound = lane.max_capacity();
+            (waiting + bound - lane.capacity(), most + bound)
+        })
+    }
+
     /// The same readers for a state that a page had after row `seq`: they do not keep it, and nothing is concluded for what the page is now.
     #[must_use]
     pub fn of_past(&self, seq: Seq) -> Self {

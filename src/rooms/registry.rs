@@ -313,6 +313,16 @@ impl Registry {
         self.0.slots().is_open(page)
     }
 
+    /// Pages whose rooms are open, in the order of their ids: those that begin like this behind `after`, at most so many.
+    pub fn open_pages(&self, prefix: &str, after: Option<&PageId>, limit: usize) -> Vec<PageId> {
+        self.0.slots().pages(prefix, after, limit)
+    }
+
+    /// Members of all rooms: seats, whoever has them.
+    pub fn members(&self) -> usize {
+        self.0.members.load(Ordering::Relaxed)
+    }
+
     /// How many rooms are open.
     pub fn len(&self) -> usize {
         self.0.slots().len()

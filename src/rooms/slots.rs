@@ -3,7 +3,10 @@
 //! A slot's lease count says how many callers are about to talk to its room. A room may retire only while there is no lease; so a
 //! joiner either finds a room that stays, or makes a new slot.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    ops::Bound,
+};
 
 use storage::PageId;
 
@@ -106,6 +109,21 @@ impl<D> Slots<D> {
         self.slots.contains_key(page)
     }
 
+    /// Pages that are open, in the order of their ids: those that begin like this behind `after`, at most so many.
+    pub fn pages(&self, prefix: &str, after: Option<&PageId>, limit: usize) -> Vec<PageId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let pages = self
+            .slots
+            .range::<PageId, _>((from, Bound::Unbounded))
+            .map(|(page, _)| page);
+        let pages = pages.skip_while(|page| page.as_str() < prefix);
+        pages
+            .take_while(|page| page.as_str().starts_with(prefix))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
     /// How many rooms are open, or being opened.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -123,6 +141,25 @@ mod tests {
 
     fn page() -> PageId {
         PageId::new("page").unwrap()
+    }
+
+    #[test]
+    fn open_pages_are_listed_in_order_piece_by_piece() {
+        let mut slots = Slots::default();
+        for page in ["team/b", "a", "team/a", "z"] {
+            slots.lease(&PageId::new(page).unwrap(), |_| ());
+        }
+        let list = |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
+            let after = after.map(|after| PageId::new(after).unwrap());
+            let pages = slots.pages(prefix, after.as_ref(), limit);
+            pages.iter().map(|page| page.as_str().to_owned()).collect()
+        };
+        assert_eq!(list("", None, 3), ["a", "team/a", "team/b"]);
+        assert_eq!(list("", Some("team/b"), 3), ["z"]);
+        assert_eq!(list("", Some("b"), 1), ["team/a"], "behind one that is not open");
+        assert_eq!(list("team/", None, 9), ["team/a", "team/b"]);
+        assert_eq!(list("team/", Some("team/a"), 9), ["team/b"]);
+        assert_eq!(list("y", None, 9), [""; 0]);
     }
 
     #[test]

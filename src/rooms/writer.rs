@@ -167,6 +167,16 @@ impl StoreWriter {
         self.requests.max_capacity() - self.requests.capacity()
     }
 
+    /// How many may wait.
+    pub fn max_queue_depth(&self) -> usize {
+        self.requests.max_capacity()
+    }
+
+    /// How many bytes may be unstored before edits have to wait outside; 0 for any number.
+    pub fn max_unstored_bytes(&self) -> u64 {
+        self.max_unstored_bytes
+    }
+
     /// Whether so much is unstored that edits have to wait outside.
     pub fn is_full(&self) -> bool {
         self.max_unstored_bytes != 0 && self.unstored_bytes() > self.max_unstored_bytes

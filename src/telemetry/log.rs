@@ -7,7 +7,6 @@ use std::{
 
 use tracing::{Event, Subscriber};
 use tracing_subscriber::{
-    EnvFilter,
     fmt::{
         FmtContext, FormatEvent, FormatFields,
         format::{DefaultFields, JsonFields, Writer, format},
@@ -16,6 +15,7 @@ use tracing_subscriber::{
 };
 
 use super::Correlation;
+use crate::log_filter;
 
 /// Form of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -26,34 +26,37 @@ pub enum LogFormat {
     Json,
 }
 
-/// Libraries whose most talkative logs hold what people say: a filter for everything does not reach them.
-const TALKATIVE: [&str; 2] = ["tungstenite=warn", "tokio_tungstenite=warn"];
-
-/// Sends the log to standard error. `filter` is in the syntax of `tracing`'s env filter; an unreadable one falls back to `info`.
+/// Sends the log to standard error. `filter` is in the syntax of `tracing`'s env filter; an unreadable one falls back to `info`. It may be
+/// changed later ([`LogFilter`](log_filter::LogFilter)).
 pub fn install_log(form: LogFormat, filter: &str) {
-    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = TALKATIVE
-        .iter()
-        .filter_map(|directive| directive.parse().ok())
-        .fold(filter, EnvFilter::add_directive);
     let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter::configured(filter))
         .with_writer(std::io::stderr);
     // Fails only when a log is installed already, which then stays.
-    let _ = match form {
+    match form {
         LogFormat::Text => {
             let line = format().with_ansi(is_coloured()).with_target(false);
-            log.fmt_fields(DefaultFields::new())
+            let log = log
+                .fmt_fields(DefaultFields::new())
                 .event_format(Correlated { line, form })
-                .try_init()
+                .with_filter_reloading();
+            let handle = log.reload_handle();
+            if log.try_init().is_ok() {
+                log_filter::installed(filter, Box::new(move |filter| handle.reload(filter)));
+            }
         }
         LogFormat::Json => {
             let line = format().json().flatten_event(true).with_target(false);
-            log.fmt_fields(JsonFields::new())
+            let log = log
+                .fmt_fields(JsonFields::new())
                 .event_format(Correlated { line, form })
-                .try_init()
+                .with_filter_reloading();
+            let handle = log.reload_handle();
+            if log.try_init().is_ok() {
+                log_filter::installed(filter, Box::new(move |filter| handle.reload(filter)));
+            }
         }
-    };
+    }
 }
 
 /// Colours are for people: not for files and pipes, and not for who asks for none (<https://no-color.org>).

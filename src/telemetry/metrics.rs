@@ -6,6 +6,8 @@ use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, R
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use storage::StoreError;
 
+use crate::tally::Tally;
+
 /// Every number that `/metrics` tells. Handles are made once, so that counting costs an atomic addition. Cheap to clone.
 #[derive(Clone)]
 pub struct Metrics {
@@ -37,9 +39,30 @@ pub struct Metrics {
     pub webhooks_pending: Gauge,
     /// How long the oldest of them has waited, in seconds.
     pub webhooks_age: Gauge,
+    /// What some of these have counted.
+    pub totals: Totals,
     room_open_seconds: Histogram,
     store_commit_seconds: Histogram,
     store_commit_pages: Histogram,
+}
+
+/// Counters that the server reads itself.
+#[derive(Clone, Default)]
+pub struct Totals {
+    /// Messages received from clients.
+    pub messages_in: Tally,
+    /// Bytes of payload received from clients.
+    pub bytes_in: Tally,
+    /// Bytes of frames sent to clients.
+    pub bytes_out: Tally,
+    /// Frames sent to clients.
+    pub frames_out: Tally,
+    /// Members that were brought up to date after falling behind.
+    pub resyncs: Tally,
+    /// Requests and messages that were refused.
+    pub refusals: Tally,
+    /// What went wrong on our side.
+    pub errors: Tally,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -171,16 +194,18 @@ impl Metrics {
         let handle = recorder.handle();
         let describe = Describe(&recorder);
         describe.all();
+        let totals = Totals::default();
+        let tallied = |tally: &Tally, name| tally.over(describe.counter(name));
         Self {
             handle,
             connections_open: describe.gauge("pageroom_connections_open"),
             rooms_open: describe.gauge("pageroom_rooms_open"),
-            messages_in: describe.counter("pageroom_messages_received_total"),
-            bytes_in: describe.counter("pageroom_received_bytes_total"),
-            bytes_out: describe.counter("pageroom_sent_bytes_total"),
-            frames_out: describe.counter("pageroom_frames_sent_total"),
+            messages_in: tallied(&totals.messages_in, "pageroom_messages_received_total"),
+            bytes_in: tallied(&totals.bytes_in, "pageroom_received_bytes_total"),
+            bytes_out: tallied(&totals.bytes_out, "pageroom_sent_bytes_total"),
+            frames_out: tallied(&totals.frames_out, "pageroom_frames_sent_total"),
             deltas_out: describe.counter("pageroom_deltas_sent_total"),
-            resyncs: describe.counter("pageroom_resyncs_total"),
+            resyncs: tallied(&totals.resyncs, "pageroom_resyncs_total"),
             webhooks_delivered: describe.counter("pageroom_webhooks_delivered_total"),
             webhooks_failed: describe.counter("pageroom_webhooks_failed_total"),
             webhooks_dead: describe.counter("pageroom_webhooks_dead_total"),
@@ -189,6 +214,7 @@ impl Metrics {
             room_open_seconds: describe.histogram("pageroom_room_open_seconds"),
             store_commit_seconds: describe.histogram("pageroom_store_commit_seconds"),
             store_commit_pages: describe.histogram("pageroom_store_commit_pages"),
+            totals,
             recorder: Arc::new(recorder),
         }
     }
@@ -201,11 +227,13 @@ impl Metrics {
 
     /// Something was refused; `kind` is a refusal code or the name of a check.
     pub fn refused(&self, kind: &'static str, count: u64) {
+        self.totals.refusals.add(count);
         self.labelled("pageroom_refusals_total", kind).increment(count);
     }
 
     /// Something went wrong on our side.
     pub fn error(&self, kind: &'static str) {
+        self.totals.errors.add(1);
         self.labelled("pageroom_errors_total", kind).increment(1);
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::expect_used, reason = "a test that cannot go on says so by panicking")]
 
 mod access;
+mod admin;
 mod asyncapi;
 mod auth;
 mod awareness;

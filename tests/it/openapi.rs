@@ -20,8 +20,8 @@ use crate::{
 /// Methods of operations, as a description has them.
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
-/// Routes that are no REST: protocols of WebSockets, the demo, and what proxies ask. Those of Socket.IO are in no table.
-const BESIDE: [(&str, &str); 7] = [
+/// Routes that are no REST: protocols of WebSockets, pages for people, and what proxies ask. Those of Socket.IO are in no table.
+const BESIDE: [(&str, &str); 9] = [
     ("get", "/ws/{*page}"),
     ("get", "/hocuspocus"),
     ("get", "/hocuspocus/{*rest}"),
@@ -29,6 +29,8 @@ const BESIDE: [(&str, &str); 7] = [
     ("get", "/"),
     ("options", "/"),
     ("get", "/assets/{*file}"),
+    ("get", "/admin"),
+    ("get", "/admin/"),
 ];
 
 /// Routes behind which `src/http/y_sweet.rs` reads the path itself.

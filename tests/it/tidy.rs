@@ -318,6 +318,9 @@ fn rooms_do_not_know_dialects_and_dialects_know_only_messages() {
 const PARTS: &[&str] = &[
     "supervision",
     "web_client",
+    "drain",
+    "tally",
+    "log_filter",
     "telemetry",
     "rooms",
     "reader",

@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot};
 
 pub use self::attendance::{Attendance, Viewer};
 use super::{
-    Access, Membership,
+    Access, ConnectedUser, Membership,
     enforcement::{Decision, Enforcement, HolderId, Newcomer},
     seats::SeatPermit,
 };
@@ -363,6 +363,23 @@ impl Access {
         // What has changed since it was identified is looked for now.
         self.decide_again(&registration).await;
         LiveSocket { ended, registration }
+    }
+
+    /// Users who are connected, in the order of their ids, those behind `after`, at most so many; and where each is.
+    pub fn connected_users(&self, after: Option<&str>, limit: usize) -> Vec<ConnectedUser> {
+        let live = &self.0.live;
+        live.with(|enforcement| ConnectedUser::list(enforcement.users(), after, limit))
+    }
+
+    /// Where a user is, if it is connected.
+    pub fn connected_user(&self, user: &str) -> Option<ConnectedUser> {
+        let live = &self.0.live;
+        live.with(|enforcement| ConnectedUser::find(enforcement.users(), user))
+    }
+
+    /// How often somebody has come or gone.
+    pub fn comings_and_goings(&self) -> u64 {
+        self.0.live.with(|enforcement| enforcement.comings_and_goings())
     }
 
     fn register(

@@ -2,10 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +20,7 @@ use crate::{
         protocol::Work,
         seat_io::{SeatIo, in_time},
     },
+    drain::Drain,
     events::{EventSocket, LostSession},
     protocols::{events, y_socketio},
     rooms::{Outbox, Refusal, RefusalCode},
@@ -78,7 +76,7 @@ impl From<&str> for ConnectError {
 pub(super) struct ServerNamespaces {
     pub(super) config: SocketIoConfig,
     pub(super) context: Arc<ServerContext>,
-    pub(super) draining: Arc<AtomicBool>,
+    pub(super) draining: Drain,
     /// What the request that opened the session proves, for namespaces to which nothing better is shown; or why its page may not
     /// connect, which clients hear only here, whatever their transport.
     pub(super) credential: Result<Option<Credential>, Refusal>,
@@ -206,7 +204,7 @@ impl Namespaces for ServerNamespaces {
         let credential = self.credential(auth);
         let shown = Shown::of(&credential, self.is_own_page);
         let joining = match (y_socketio::page(name), credential) {
-            _ if self.draining.load(Ordering::Relaxed) => Err(Refusal::draining()),
+            _ if self.draining.refuses() => Err(Refusal::draining()),
             (None, _) if name.as_str() != events::NAMESPACE => {
                 return Box::pin(async { Err("Invalid namespace".into()) });
             }

@@ -2,10 +2,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use axum::http::{header, request::Parts};
@@ -15,8 +12,9 @@ use super::{capacity::TurnedAway, config::SocketIoConfig, namespaces::ServerName
 use crate::{
     auth::{Origin, client_address},
     connections::{
-        Admissions, Peer, context::ServerContext, driver::now, engine_io::Server, protocol::Protocol,
+        Admissions, Peer, Spoken, context::ServerContext, driver::now, engine_io::Server, protocol::Protocol,
     },
+    drain::Drain,
     rooms::{Refusal, RefusalCode},
 };
 
@@ -31,7 +29,7 @@ struct Shared {
     /// Where the application's own pages come from.
     own_pages: Vec<Origin>,
     context: Arc<ServerContext>,
-    draining: Arc<AtomicBool>,
+    draining: Drain,
     turned_away: TurnedAway,
 }
 
@@ -43,7 +41,7 @@ impl SocketIoServer {
         trusted_proxies: Vec<IpNet>,
         own_pages: Vec<Origin>,
         context: Arc<ServerContext>,
-        draining: Arc<AtomicBool>,
+        draining: Drain,
     ) -> Self {
         Self(Arc::new(Shared {
             config,
@@ -70,7 +68,7 @@ impl Server for SocketIoServer {
 impl SocketIoServer {
     fn let_in(&self, request: &Parts, address: Option<IpAddr>) -> Result<Box<dyn Protocol>, Refusal> {
         let shared = &self.0;
-        if shared.draining.load(Ordering::Relaxed) {
+        if shared.draining.refuses() {
             return Err(Refusal::draining());
         }
         let credential = shared
@@ -86,7 +84,7 @@ impl SocketIoServer {
         });
         let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
         shared.context.access.rates().arrives(address)?;
-        let slot = match shared.admissions.admit(None, address) {
+        let slot = match shared.admissions.admit(Spoken::SocketIo, None, address) {
             Ok(slot) => slot,
             // The server is full, and not only for this client.
             Err(refusal) if refusal.code == RefusalCode::Unavailable => {

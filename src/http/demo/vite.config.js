@@ -1,4 +1,4 @@
-// How the sources become what the server embeds: one page, hashed assets, and the licences of what is bundled.
+// How the sources become what the server embeds: its pages, hashed assets, and the licences of what is bundled.
 
 import { defineConfig } from 'vite'
 
@@ -19,5 +19,6 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    rolldownOptions: { input: ['index.html', 'admin.html', 'admin-off.html'] },
   },
 })

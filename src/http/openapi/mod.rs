@@ -26,7 +26,7 @@ use utoipa::{
 
 use self::refusals::Shared;
 use super::{
-    audit, bridge, changes, compact, compare, content, error::Problem, health, history_policies, life,
+    admin, audit, bridge, changes, compact, compare, content, error::Problem, health, history_policies, life,
     page_state::unchanged, pages, permissions, presence, query, restore, rooms, trash, users, versions,
     webhooks, y_sweet,
 };
@@ -45,6 +45,7 @@ use super::{
         (name = "rooms", description = "Shared rooms, which have no document"),
         (name = "bridge", description = "Events that backends tell, and whom they send away"),
         (name = "webhooks", description = "Events on their way to addresses of the application"),
+        (name = "administration", description = "This server, for whoever runs it: what is open, who is where, its log and its end"),
         (name = "server", description = "The server itself"),
         (name = "y-sweet", description = "What the SDK of y-sweet asks. Addresses under `/d/` and `/doc/` are the same"),
     ),
@@ -92,6 +93,15 @@ use super::{
         users::unblock,
         users::refresh,
         audit::list,
+        admin::overview::get,
+        admin::stream::watch,
+        admin::rooms::list,
+        admin::users::list,
+        admin::drain::begin,
+        admin::drain::call_off,
+        admin::log_level::get,
+        admin::log_level::put,
+        admin::log_level::reset,
         webhooks::list,
         webhooks::replay,
         webhooks::replay_all,

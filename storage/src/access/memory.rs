@@ -154,6 +154,7 @@ impl AccessTables {
                 && is(&query.user, entry.user.as_ref())
                 && is(&query.action, Some(&entry.action))
                 && is(&query.outcome, Some(&entry.outcome))
+                && is(&query.page, entry.page.as_ref())
                 && query.from.is_none_or(|from| entry.at >= from)
                 && query.to.is_none_or(|to| entry.at < to)
         };

@@ -94,6 +94,8 @@ pub struct AuditQuery {
     pub action: Option<String>,
     /// With this outcome.
     pub outcome: Option<String>,
+    /// On this page, or in this room, as it was noted.
+    pub page: Option<String>,
     /// Not before this time.
     pub from: Option<SystemTime>,
     /// Before this time.

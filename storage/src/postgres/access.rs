@@ -64,6 +64,7 @@ const AUDITED: &str = "
         AND ($4::bigint IS NULL OR at >= to_timestamp($4 / 1000.0))
         AND ($5::bigint IS NULL OR at < to_timestamp($5 / 1000.0))
         AND ($6::bigint IS NULL OR id < $6)
+        AND ($8::text IS NULL OR page_id = $8)
     ORDER BY id DESC LIMIT $7";
 
 const FORGET_AUDIT: &str = "DELETE FROM access_audit
@@ -187,6 +188,7 @@ impl AccessStore for PostgresStore {
                 .bind(query.to.map(milliseconds))
                 .bind(query.before.map(number))
                 .bind(number(query.limit))
+                .bind(query.page.as_deref().map(readable::text))
         };
         Ok(rows::audit(self.read(asked).await?))
     }

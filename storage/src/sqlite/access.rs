@@ -50,6 +50,7 @@ const AUDIT: &str = "INSERT INTO access_audit (at, action, outcome, user_id, pag
 const AUDITED: &str = "SELECT id, at, action, outcome, user_id, page_id, address, detail FROM access_audit
     WHERE ($1 IS NULL OR user_id = $1) AND ($2 IS NULL OR action = $2) AND ($3 IS NULL OR outcome = $3)
         AND ($4 IS NULL OR at >= $4) AND ($5 IS NULL OR at < $5) AND ($6 IS NULL OR id < $6)
+        AND ($8 IS NULL OR page_id = $8)
     ORDER BY id DESC LIMIT $7";
 
 const FORGET_AUDIT: &str = "DELETE FROM access_audit
@@ -155,7 +156,8 @@ impl AccessStore for SqliteStore {
             .bind(query.from.map(milliseconds))
             .bind(query.to.map(milliseconds))
             .bind(query.before.map(number))
-            .bind(number(query.limit));
+            .bind(number(query.limit))
+            .bind(query.page.as_deref().map(readable::text));
         Ok(rows::audit(self.read(asked).await?))
     }
 

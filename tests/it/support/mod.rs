@@ -6,6 +6,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod collector;
 pub(crate) mod database;
+pub(crate) mod event_stream;
 #[path = "../../../storage/tests/it/forwarder.rs"]
 #[expect(dead_code, reason = "the stores' tests use all of it")]
 pub(crate) mod forwarder;

@@ -1,16 +1,12 @@
 // The page on a phone and on a wide screen, light and dark, for people who see it and people who hear it.
 
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { after, afterEach, before, test } from 'node:test'
 
+import { DARK, PHONE, accessibilityFaults } from './support/accessibility.js'
 import { Browser } from './support/browser.js'
 import { Server } from './support/server.js'
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
-const PHONE = { viewport: { width: 360, height: 740 }, deviceScaleFactor: 2, isMobile: true, hasTouch: true }
-const DARK = /** @type {const} */ ({ colorScheme: 'dark' })
 
 /** @type {Server} */
 let server
@@ -26,15 +22,6 @@ after(async () => {
   await browser?.close()
   await server?.stop()
 })
-
-/** @param {import('./support/browser.js').Person} person */
-async function accessibilityFaults(person) {
-  await person.page.evaluate(AXE)
-  const tags = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']
-  const { violations, passes } = await person.page.evaluate((values) => /** @type {any} */ (window).axe.run({ runOnly: { type: 'tag', values } }), tags)
-  assert.ok(passes.length > 20, 'the rules have been tried')
-  return violations.map((/** @type {any} */ { id, nodes }) => `${id}: ${nodes.map((/** @type {any} */ node) => node.target).join(' ')}`)
-}
 
 for (const kind of ['rich', 'text']) {
   test(`a ${kind} page is accessible, light and dark, alone and with others, with its dialogs`, async () => {

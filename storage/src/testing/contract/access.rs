@@ -130,7 +130,7 @@ pub async fn the_audit_log_is_read_newest_first_and_forgotten_by_time(place: &dy
         action: action.to_owned(),
         outcome: if n.is_multiple_of(2) { "ok" } else { "forbidden" }.to_owned(),
         user: user.map(str::to_owned),
-        page: Some("p".to_owned()),
+        page: Some(if n == 2 { "other" } else { "p" }.to_owned()),
         address: None,
         detail: format!("entry \"{n}\" \u{1f600}"),
     };
@@ -160,11 +160,17 @@ pub async fn the_audit_log_is_read_newest_first_and_forgotten_by_time(place: &dy
         user: Some("ada".to_owned()),
         action: Some("grant".to_owned()),
         outcome: Some("ok".to_owned()),
+        page: Some("p".to_owned()),
         from: Some(at(4_000)),
         to: Some(at(6_000)),
         ..all.clone()
     };
     assert_eq!(read(narrow).await, [entries[3].clone()]);
+    let on_page = AuditQuery {
+        page: Some("other".to_owned()),
+        ..all.clone()
+    };
+    assert_eq!(read(on_page).await, [entries[1].clone()]);
     let (second, _) = store
         .audited(&AuditQuery {
             limit: 2,

@@ -66,13 +66,16 @@ export class Person {
   complaints = []
   /** @type {string[]} */
   strangers = []
+  /** What the browser may say besides, where a test means it to happen. @type {RegExp | null} */
+  forgiven = null
 
   /** @param {string} name @param {import('playwright-core').Page} page */
   constructor(name, page) {
     this.name = name
     this.page = page
     page.on('console', (message) => {
-      if (['error', 'warning'].includes(message.type()) && !NO_CONNECTION.test(message.text())) this.complaints.push(message.text())
+      const isForgiven = NO_CONNECTION.test(message.text()) || this.forgiven?.test(message.text())
+      if (['error', 'warning'].includes(message.type()) && !isForgiven) this.complaints.push(message.text())
     })
     page.on('pageerror', (error) => this.complaints.push(String(error)))
     const seen = (/** @type {string} */ url) => {

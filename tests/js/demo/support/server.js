@@ -57,6 +57,16 @@ export class Server {
     )
   }
 
+  /** The end of what it has logged. */
+  get log() {
+    return this.#stderr
+  }
+
+  /** Whether it has ended by itself, and well. */
+  get hasEnded() {
+    return this.#process?.exitCode === 0
+  }
+
   /** @param {NodeJS.Signals} signal */
   signal(signal) {
     this.#process?.kill(signal)

@@ -1,0 +1,64 @@
+// What the page tells whoever looks at it: a question before something is done, and how that went.
+
+import { byId } from '../elements.js'
+import { ApiError, sentence } from './api.js'
+import { say } from './dom.js'
+
+const SHOWN_MS = 8_000
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer
+
+/** Shows a sentence, and has it read. @param {string} text @param {'good' | 'bad'} kind */
+export function notice(text, kind = 'good') {
+  const box = byId('notice')
+  box.dataset.kind = kind
+  say(byId('notice-text'), text)
+  box.hidden = false
+  announce(text)
+  clearTimeout(timer)
+  // What went wrong stays until somebody has seen it.
+  if (kind === 'good') timer = setTimeout(() => (box.hidden = true), SHOWN_MS)
+}
+
+/** @param {string} text */
+export function announce(text) {
+  const region = byId('announcement')
+  // The same sentence is read again only if the region was empty in between.
+  region.textContent = ''
+  setTimeout(() => (region.textContent = text), 50)
+}
+
+export function prepareNotice() {
+  byId('notice-close').addEventListener('click', () => {
+    byId('notice').hidden = true
+    byId('main').focus()
+  })
+}
+
+/** Asks before something is done. @param {{ title: string, text: string, yes: string }} question */
+export function confirmed({ title, text, yes }) {
+  const dialog = /** @type {HTMLDialogElement} */ (byId('confirm'))
+  say(byId('confirm-title'), title)
+  say(byId('confirm-text'), text)
+  say(byId('confirm-yes'), yes)
+  dialog.returnValue = 'no'
+  dialog.showModal()
+  return /** @type {Promise<boolean>} */ (
+    new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }))
+  )
+}
+
+/**
+ * Does something and tells how it went; whether it was done.
+ * @param {() => Promise<string>} work gives the sentence to tell
+ */
+export async function attempt(work) {
+  try {
+    notice(await work())
+    return true
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error
+    notice(`That was not done. ${sentence(error)}`, 'bad')
+    return false
+  }
+}
