@@ -42,6 +42,7 @@ mod proxies;
 mod query;
 mod reader;
 mod recovery;
+mod release;
 mod rooms;
 mod shutdown;
 mod socketio;
