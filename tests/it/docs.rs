@@ -205,7 +205,24 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
         ("docs/proxies.md", "deploy/nginx.conf"),
         ("docs/proxies.md", "deploy/haproxy.cfg"),
         ("docs/moving.md", "deploy/export-y-leveldb.mjs"),
+        ("README.md", "examples/tiptap/main.js"),
+        ("README.md", "examples/tiptap/style.css"),
+        ("README.md", "examples/codemirror/main.js"),
+        ("README.md", "examples/socketio/sync.js"),
+        ("docs/editors.md", "examples/tiptap/main.js"),
+        ("docs/editors.md", "examples/tiptap/style.css"),
+        ("docs/editors.md", "examples/tiptap/signed-in.js"),
+        ("docs/editors.md", "examples/codemirror/main.js"),
+        ("docs/editors.md", "examples/codemirror/style.css"),
+        ("docs/editors.md", "examples/quill/main.js"),
+        ("docs/editors.md", "examples/quill/style.css"),
+        ("docs/editors.md", "examples/blocknote/main.jsx"),
+        ("docs/editors.md", "examples/blocknote/style.css"),
+        ("docs/editors.md", "examples/socketio/sync.js"),
+        ("docs/editors.md", "examples/socketio/main.js"),
+        ("docs/editors.md", "examples/backend/server.js"),
     ] {
+        assert!(!read(file).is_empty(), "there is no {file}");
         assert!(
             read(document).contains(&read(file)),
             "{document} prints another {file}"
@@ -215,7 +232,7 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
     for document in files("docs", &[".md"])
         .into_iter()
         .map(|source| source.text)
-        .chain([read("docs/README.md"), read("README.md")])
+        .chain([read("README.md"), read("examples/README.md")])
     {
         for link in document
             .split("](")
@@ -226,7 +243,11 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
             if target.is_empty() || target.contains("://") {
                 continue;
             }
-            let there = [top.join("docs").join(target), top.join(target)];
+            let there = [
+                top.join("docs").join(target),
+                top.join("examples").join(target),
+                top.join(target),
+            ];
             assert!(there.iter().any(|path| path.exists()), "{link} leads nowhere");
         }
     }

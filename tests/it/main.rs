@@ -45,6 +45,7 @@ mod proxies;
 mod query;
 mod reader;
 mod recovery;
+mod release;
 mod renames;
 mod rooms;
 mod shutdown;

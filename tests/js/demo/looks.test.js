@@ -40,11 +40,12 @@ for (const kind of ['rich', 'text']) {
     await ada.screenshot(`light-${kind}`)
     await eve.screenshot(`dark-${kind}`)
 
-    for (const [button, dialog] of [['#page-button', '#page-dialog'], ['#people-button', '#people-dialog']]) {
+    for (const [button, dialog] of [['#page-button', '#page-dialog'], ['#people-button', '#people-dialog'], ['#connect', '#connect-dialog']]) {
       for (const person of [ada, eve]) {
         await person.page.locator(button).click()
         await person.page.locator(`${dialog}[open]`).waitFor()
         assert.deepEqual(await accessibilityFaults(person), [], dialog)
+        await person.screenshot(`${dialog.slice(1)}-${kind}-${person === ada ? 'light' : 'dark'}`)
         await person.page.keyboard.press('Escape')
       }
     }
@@ -65,6 +66,12 @@ for (const kind of ['rich', 'text']) {
       [...document.querySelectorAll('.bar button, .bar p')].filter((element) => element.getBoundingClientRect().right > innerWidth).map((element) => element.id),
     )
     assert.deepEqual(outside, [])
+    await pia.page.locator('#connect').click()
+    await pia.page.locator('#connect-dialog[open]').waitFor()
+    await pia.screenshot(`phone-connect-${kind}`)
+    const wide = await pia.page.evaluate(() => [...document.querySelectorAll('#connect-dialog *')].filter((element) => element.getBoundingClientRect().right > innerWidth).map((element) => element.tagName))
+    assert.deepEqual(wide, [], 'the lines for clients are broken where the screen ends')
+    await pia.page.keyboard.press('Escape')
     assert.deepEqual(await accessibilityFaults(pia), [])
   })
 }

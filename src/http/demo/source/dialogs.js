@@ -41,7 +41,7 @@ export function prepareShareButton({ page, kind }) {
 }
 
 /** The clipboard is there only on secure origins, which a server in a local network is not. @param {string} text */
-async function copy(text) {
+export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text)
     return true

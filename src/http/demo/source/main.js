@@ -2,14 +2,16 @@
 
 import { faultOfPageName, home, readAddress, tokenOnlyReads } from './address.js'
 import { Connection } from './connection.js'
+import { prepareConnectDialog } from './connect.js'
 import { preparePageDialog, prepareShareButton } from './dialogs.js'
 import { byId } from './elements.js'
 import { fillIcons } from './icons.js'
 import { Indicator } from './indicator.js'
+import { Known } from './known.js'
 import { PeopleView } from './people.js'
 import { Presence } from './presence.js'
 import { prepareThemeButton } from './theme.js'
-import { loadUser, onUserChangedElsewhere } from './user.js'
+import { loadUser } from './user.js'
 
 /**
  * @typedef {object} EditorOptions
@@ -35,15 +37,14 @@ const KINDS = {
 }
 
 const address = readAddress(location.search)
-let user = loadUser()
 const indicator = new Indicator()
-const people = new PeopleView(user)
+const known = new Known(address)
 
-/** @param {OpenEditor} openEditor @param {boolean} readOnly */
-function open(openEditor, readOnly) {
+/** @param {OpenEditor} openEditor @param {PeopleView} people @param {boolean} readOnly */
+function open(openEditor, people, readOnly) {
   const host = home(location.href).replace(/^http/, 'ws')
   const connection = new Connection({ host, page: address.page, token: address.token, readOnly })
-  const presence = new Presence(connection.awareness, user)
+  const presence = new Presence(connection.awareness, people.user)
   const parent = byId('editor')
   const editor = openEditor({
     parent,
@@ -61,9 +62,13 @@ function open(openEditor, readOnly) {
 
   presence.onChange = () => people.show(presence.people)
   presence.onChange()
-  people.onUser = (changed) => (presence.user = user = changed)
+  connection.awareness.on('change', (/** @type {{ added: number[], removed: number[] }} */ { added, removed }) => {
+    if (added.length + removed.length > 0) known.ask()
+  })
+  people.onUser = (changed) => (presence.user = changed)
   const typed = (/** @type {Uint8Array} */ _update, /** @type {unknown} */ origin) => {
-    if (origin !== connection.provider && parent.contains(document.activeElement)) presence.typed()
+    if (origin === connection.provider) known.ask()
+    else if (parent.contains(document.activeElement)) presence.typed()
   }
   connection.doc.on('update', typed)
   const left = () => presence.stoppedTyping()
@@ -71,6 +76,7 @@ function open(openEditor, readOnly) {
 
   connection.onChange = () => {
     indicator.show(connection.facts)
+    known.follow(connection.facts)
     editor.setEditable(!connection.facts.readOnly && !isForGood(connection.facts.refusal))
   }
   connection.onReadOnly = () => {
@@ -78,7 +84,7 @@ function open(openEditor, readOnly) {
     parent.removeEventListener('focusout', left)
     editor.destroy()
     connection.destroy()
-    open(openEditor, true)
+    open(openEditor, people, true)
   }
   indicator.onRetry = () => connection.retry()
   indicator.show(connection.facts)
@@ -102,12 +108,12 @@ async function start() {
   prepareThemeButton()
   preparePageDialog(address)
   prepareShareButton(address)
-  onUserChangedElsewhere((changed) => people.take(changed))
+  prepareConnectDialog(address)
 
   const fault = faultOfPageName(address.page)
   if (fault) return indicator.showFault(`This page cannot be opened. ${fault}`)
-  const { openEditor } = await kind.load()
-  open(openEditor, tokenOnlyReads(address.token, address.page))
+  const [user, { openEditor }] = await Promise.all([loadUser(), kind.load()])
+  open(openEditor, new PeopleView(user), tokenOnlyReads(address.token, address.page))
 }
 
 start()

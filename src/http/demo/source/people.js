@@ -23,11 +23,9 @@ export class PeopleView {
     this.#fillForm()
   }
 
-  /** Takes over a change that another tab has made. @param {import('./user.js').User} user */
-  take(user) {
-    this.#user = user
-    this.#fillForm()
-    this.onUser(user)
+  /** Who one is oneself. */
+  get user() {
+    return this.#user
   }
 
   /** @param {import('./presence.js').Person[]} people */
@@ -56,7 +54,9 @@ export class PeopleView {
   #save() {
     const name = /** @type {HTMLInputElement} */ (byId('name-input')).value
     const color = byId('swatches').querySelector('input:checked')
-    this.take(saveUser(name, color instanceof HTMLInputElement ? color.value : this.#user.color))
+    this.#user = saveUser(name, color instanceof HTMLInputElement ? color.value : this.#user.color)
+    this.#fillForm()
+    this.onUser(this.#user)
   }
 
   /** @param {{ name: string, color: string }} entry */

@@ -1,6 +1,15 @@
-// Who you are to the others: a name and a colour, kept in this browser.
+// Who you are to the others: a name and a colour. What somebody chooses is kept in this browser; each of its windows has a name of
+// its own, by which the others tell them apart.
 
+/** What was chosen, for all windows of this browser. */
 const KEY = 'pageroom.user'
+/** Who this window is, also after it is loaded again. */
+const WINDOW_KEY = 'pageroom.window'
+/** Held by the window that has the name which follows. */
+const LOCK = 'pageroom.name.'
+const MOST_WINDOWS = 99
+/** How long a window that is loaded again waits for its former self to let go of the name. */
+const RELOAD_MS = 1_000
 
 /** Colours on which white text is readable; the first word of a guest's name goes with it. */
 export const PALETTE = [
@@ -27,36 +36,87 @@ function anyOf(list) {
   return list[Math.floor(Math.random() * list.length)]
 }
 
-/** The user of this browser; a guest with a made-up name at the first visit. @returns {User} */
-export function loadUser() {
-  const kept = parse(read())
-  if (kept) return kept
-  const { name, color } = anyOf(PALETTE)
-  return saveUser(`${name} ${anyOf(ANIMALS)}`, color)
+/**
+ * Who this window is: who it was before it was loaded again, else who was chosen in this browser, else a guest with a made-up name. A
+ * name that another window of this browser has gets a number and another colour.
+ * @returns {Promise<User>}
+ */
+export async function loadUser() {
+  const before = parse(read('sessionStorage', WINDOW_KEY))
+  const [navigation] = performance.getEntriesByType('navigation')
+  const again = /** @type {PerformanceNavigationTiming | undefined} */ (navigation)?.type === 'reload'
+  if (before && again && (await takeName(before.name, RELOAD_MS))) return before
+  const wanted = parse(read('localStorage', KEY)) ?? before ?? guest()
+  for (const { name, color } of variants(wanted)) {
+    if (await takeName(name)) return keepForWindow(makeUser(name, color))
+  }
+  return keepForWindow(guest())
 }
 
-/** @param {string} name @param {string} color */
+/** What was chosen: kept for this window, and for those that are opened later. @param {string} name @param {string} color */
 export function saveUser(name, color) {
-  const user = makeUser(tidyName(name), readableColor(color))
-  try {
-    localStorage.setItem(KEY, JSON.stringify({ name: user.name, color: user.color }))
-  } catch {
-    // without storage the name lasts as long as the tab
-  }
+  const user = keepForWindow(makeUser(tidyName(name), readableColor(color)))
+  write('localStorage', KEY, user)
+  takeName(user.name)
   return user
 }
 
-/** Calls back when another tab of this browser has changed the user. @param {(user: User) => void} changed */
-export function onUserChangedElsewhere(changed) {
-  addEventListener('storage', ({ key, newValue }) => {
-    const user = key === KEY ? parse(newValue) : null
-    if (user) changed(user)
+function guest() {
+  const { name, color } = anyOf(PALETTE)
+  return makeUser(`${name} ${anyOf(ANIMALS)}`, color)
+}
+
+/** A user as it is wanted, then with numbers and other colours. @param {{ name: string, color: string }} wanted */
+export function* variants({ name, color }) {
+  yield { name, color }
+  const at = PALETTE.findIndex((entry) => entry.color === color)
+  for (let number = 2; number <= MOST_WINDOWS; number++) {
+    yield { name: tidyName(`${[...name].slice(0, 37).join('')} ${number}`), color: PALETTE[(at + number - 1 + PALETTE.length) % PALETTE.length].color }
+  }
+}
+
+/** Lets go of the name that this window has. */
+let letGo = () => {}
+
+/**
+ * Takes a name for this window until it is closed, if no other window of this browser has it. Browsers tell only on secure origins,
+ * which a server in a local network is not: there every name is free.
+ * @param {string} name @param {number} [waitMs] how long to wait for whoever has it
+ * @returns {Promise<boolean>}
+ */
+function takeName(name, waitMs = 0) {
+  if (!navigator.locks) return Promise.resolve(true)
+  return new Promise((resolve) => {
+    const options = waitMs > 0 ? { signal: AbortSignal.timeout(waitMs) } : { ifAvailable: true }
+    const held = navigator.locks.request(LOCK + name, options, (lock) => {
+      resolve(lock !== null)
+      if (lock === null) return
+      letGo()
+      return new Promise((end) => (letGo = () => end(undefined)))
+    })
+    held.catch(() => resolve(false))
   })
 }
 
-function read() {
+/** @param {User} user */
+function keepForWindow(user) {
+  write('sessionStorage', WINDOW_KEY, user)
+  return user
+}
+
+/** @param {'localStorage' | 'sessionStorage'} storage @param {string} key @param {User} user */
+function write(storage, key, { name, color }) {
   try {
-    return localStorage.getItem(KEY)
+    globalThis[storage].setItem(key, JSON.stringify({ name, color }))
+  } catch {
+    // without storage the name lasts until the window is loaded again
+  }
+}
+
+/** @param {'localStorage' | 'sessionStorage'} storage @param {string} key */
+function read(storage, key) {
+  try {
+    return globalThis[storage].getItem(key)
   } catch {
     return null
   }

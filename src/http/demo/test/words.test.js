@@ -4,9 +4,11 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { faultOfPageName, home, readAddress, shareLink, socketPath, tokenOnlyReads } from '../source/address.js'
+import { lines } from '../source/connect.js'
+import { knownText, sizeText } from '../source/known.js'
 import { tidyState, typingText } from '../source/presence.js'
 import { announcementOf, statusOf } from '../source/status.js'
-import { initials, PALETTE, readableColor, tidyName } from '../source/user.js'
+import { initials, PALETTE, readableColor, tidyName, variants } from '../source/user.js'
 
 test('an address names page, kind and token, with defaults', () => {
   assert.deepEqual(readAddress(''), { page: 'welcome', kind: 'rich', token: null })
@@ -129,4 +131,36 @@ test('the server may be under a path', () => {
   assert.equal(home('http://h:3001/?page=a/b'), 'http://h:3001')
   assert.equal(home('https://x/prefix/?page=a'), 'https://x/prefix')
   assert.equal(shareLink(home('https://x/team/pages/'), 'a', 'rich'), 'https://x/team/pages/?page=a')
+})
+
+test('what the server knows is said in a few words', () => {
+  assert.equal(knownText({ seq: 128, sizeBytes: 4_234 }, 2), 'Saved as edit 128 · 2 people · 4.2 KB')
+  assert.equal(knownText({}, 1), 'Nothing is stored yet · 1 person')
+  const sizes = [0, 999, 1_000, 9_949, 9_950, 99_999, 999_499, 999_500, 12_345_678].map(sizeText)
+  assert.deepEqual(sizes, ['0 B', '999 B', '1.0 KB', '9.9 KB', '10 KB', '100 KB', '999 KB', '1.0 MB', '12 MB'])
+})
+
+test('the lines for clients have the address of this server, also below a path, and say a token where there is one', () => {
+  const of = (/** @type {Parameters<typeof lines>[0]} */ at) => Object.fromEntries(lines(at).map(({ client, line }) => [client, line]))
+  const plain = of({ home: 'http://127.0.0.1:3001', page: "it's", token: null })
+  assert.equal(plain['y-websocket'], "new WebsocketProvider('ws://127.0.0.1:3001/ws', 'it\\'s', ydoc)")
+  assert.equal(plain['Socket.IO'], "io('http://127.0.0.1:3001').emit('join_page', { pageId: 'it\\'s', stateVector }, answer)")
+  const below = of({ home: 'https://example.com/room', page: 'a', token: 'secret' })
+  assert.equal(below['y-websocket'], "new WebsocketProvider('wss://example.com/room/ws', 'a', ydoc, { params: { token } })")
+  assert.equal(below['y-socket.io'], "new SocketIOProvider('wss://example.com', 'a', ydoc, { auth: { token } }, { path: '/room/socket.io/' })")
+  assert.equal(below['Socket.IO'], "io('https://example.com', { path: '/room/socket.io/', auth: { token } }).emit('join_page', { pageId: 'a', stateVector }, answer)")
+  assert.equal(below['y-sweet, in your backend'], "new DocumentManager('yss://ADMIN_TOKEN@example.com/room')")
+  assert.ok(!JSON.stringify(below).includes('secret'), 'nobody copies a token by accident')
+})
+
+test('windows of one browser get names and colours of their own', () => {
+  const some = [...variants({ name: 'Ada', color: PALETTE[7].color })].slice(0, 3)
+  assert.deepEqual(some, [
+    { name: 'Ada', color: PALETTE[7].color },
+    { name: 'Ada 2', color: PALETTE[0].color },
+    { name: 'Ada 3', color: PALETTE[1].color },
+  ])
+  const long = [...variants({ name: 'x'.repeat(40), color: '#000000' })]
+  assert.equal(new Set(long.map(({ name }) => name)).size, long.length)
+  assert.ok(long.every(({ name }) => name === tidyName(name)))
 })

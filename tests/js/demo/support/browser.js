@@ -11,7 +11,7 @@ import { chromium } from 'playwright-core'
 const PATIENCE_MS = 15_000
 const SHOTS = process.env.DEMO_SCREENSHOTS ?? mkdtempSync(join(tmpdir(), 'pageroom-demo-screenshots-'))
 /** What the browser itself complains about while a server is away. */
-const NO_CONNECTION = /^WebSocket connection to '\S+' failed/
+const NO_CONNECTION = /^(WebSocket connection to '\S+' failed|Failed to load resource: net::ERR_CONNECTION_(REFUSED|RESET))/
 
 export class Browser {
   #browser
@@ -44,6 +44,13 @@ export class Browser {
     const person = new Person(name, await context.newPage())
     this.#people.push(person)
     return person
+  }
+
+  /** Somebody opens another window of the same browser. @param {Person} person */
+  async window(person) {
+    const window = new Person(person.name, await person.page.context().newPage())
+    this.#people.push(window)
+    return window
   }
 
   /** Sends everybody home, and checks that no page had anything to complain about. */
