@@ -144,7 +144,7 @@ impl Lane {
                     }
                     let now = Instant::now().into_std();
                     self.listener.stored(now, &commit.page, committed.last_seq);
-                    traces.stored(&span);
+                    traces.stored(&span, !committed.is_nothing());
                     // A room that is gone needs no answer.
                     let _ = reply.send(committed);
                     return;

@@ -263,7 +263,7 @@ impl Writer {
                 for (request, committed) in self.batching.committed().into_iter().zip(committed) {
                     self.listener
                         .stored(now, &request.commit.page, committed.last_seq);
-                    request.traces.stored(&span);
+                    request.traces.stored(&span, !committed.is_nothing());
                     // A room that is gone needs no answer.
                     let _ = request.reply.send(committed);
                 }

@@ -184,8 +184,11 @@ impl Traces {
         }
     }
 
-    /// A transaction has stored the edits.
-    pub(crate) fn stored(&self, commit: &CommitSpan) {
+    /// A transaction has stored the edits, unless there was nothing any more to store them in.
+    pub(crate) fn stored(&self, commit: &CommitSpan, has_page: bool) {
+        if !has_page {
+            return self.refused("page_gone");
+        }
         for edit in self.spans() {
             let mut span = edit.span();
             edit.tell_outcome(&mut span, "stored");
