@@ -18,6 +18,7 @@ use crate::{
     UserRecord, WebhookTables, batch, readable,
 };
 
+mod compaction;
 mod history;
 mod rebuilding;
 mod renaming;
@@ -111,21 +112,6 @@ impl Tables {
     pub fn commit(&mut self, now: SystemTime, batch: &[PageCommit]) -> Result<Vec<Committed>, StoreError> {
         batch::in_page_order(batch)?;
         Ok(batch.iter().map(|entry| self.commit_page(now, entry)).collect())
-    }
-
-    /// See [`Store::compact`].
-    pub fn compact(
-        &mut self,
-        page: &PageId,
-        generation: Option<&Generation>,
-        snapshot: &Snapshot,
-    ) -> Compaction {
-        let stored = self.pages.get_mut(page);
-        let stored =
-            stored.filter(|stored| generation.is_none_or(|known| stored.record.generation == *known));
-        stored.map_or(Compaction::Passed, |stored| {
-            stored.compact(snapshot, self.keeps_history)
-        })
     }
 
     /// See [`Store::page`].
@@ -245,21 +231,6 @@ impl PageTable {
             first_seq,
             last_seq: self.record.seq,
         }
-    }
-
-    fn compact(&mut self, snapshot: &Snapshot, keeps_history: bool) -> Compaction {
-        if snapshot.seq <= self.covered() || snapshot.seq > self.record.seq {
-            return Compaction::Passed;
-        }
-        let is_covered = |row: &StoredRow| row.update.seq <= snapshot.seq;
-        let covered = self.log.iter().take_while(|row| is_covered(row)).count();
-        let covered = self.log.drain(..covered).collect();
-        if keeps_history {
-            let replaced = self.covering();
-            self.history.archive(covered, replaced.as_ref());
-        }
-        self.snapshot = Some(readable::snapshot(snapshot));
-        Compaction::Compacted
     }
 }
 
