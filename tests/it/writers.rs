@@ -345,3 +345,42 @@ async fn a_page_that_is_full_is_written_by_somebody_who_is_not_seen() {
     let record = get(server.address, "/api/pages/page").await.json();
     assert_eq!(record["connections"], 1);
 }
+
+#[tokio::test]
+async fn appending_goes_on_in_a_page_that_is_compacted_and_ends_where_it_is_renamed() {
+    let server = locked(&[]).await;
+    let said = async |page: &str| {
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let path = format!("/api/pages/{page}/content?format=text&field=text");
+        let read = get_with(server.address, &path, &[("authorization", &bearer)]).await;
+        read.text().to_owned()
+    };
+    let mut appending = Appending::begin(&server, ADMIN_TOKEN, "author=Bot").await;
+    appending.say("zero ").await;
+    until("the first words", async || said("page").await == "zero ").await;
+    let mut other = Appending::begin(&server, ADMIN_TOKEN, "").await;
+    other.say("other ").await;
+    until("the other's words", async || said("page").await == "zero other ").await;
+
+    let compacted = backend(&server, Method::POST, "/api/pages/page/compact", Value::Null).await;
+    assert_eq!(compacted.status, 200, "{}", compacted.text());
+    assert_eq!(compacted.json()["before"]["clients"], 2);
+    assert_eq!(compacted.json()["after"]["clients"], 1);
+    appending.say("one ").await;
+    until("the next words", async || said("page").await.contains("one ")).await;
+    let words = said("page").await;
+    for word in ["zero ", "other ", "one "] {
+        assert_eq!(words.matches(word).count(), 1, "{words}");
+    }
+
+    let to = json!({ "pageId": "elsewhere" });
+    let renamed = backend(&server, Method::POST, "/api/pages/page/rename", to).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.text());
+    appending.say("two").await;
+    appending.end().await;
+    // Followed, a redirect would write once more what is there.
+    let answer = appending.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+    assert_eq!(said("elsewhere").await, words);
+    server.stop().await;
+}

@@ -47,6 +47,9 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// How often it is asked whether the author still may.
 const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often a piece is merged when the page is compacted meanwhile.
+const TRIES: usize = 3;
+
 /// Most that one request may add, in bytes: what has come is read from its beginning with each piece.
 const MAX_APPENDED_BYTES: usize = 1 << 20;
 
@@ -137,6 +140,23 @@ pub(crate) async fn append(
         has_ended: false,
     };
     let mut writer = Writer::new(&app, &page, identity);
+    let written = write_all(&mut pieces, &mut writing, &mut writer).await;
+    drop(writer);
+    written.map_err(|error| writing.why_it_ended(error))?;
+    let seq = match writing.seq {
+        Some(seq) => seq,
+        None => Now::of(&app, &page).await?.seq(),
+    };
+    let bytes = writing.append.now.len();
+    Ok(with_seq(seq, Appended { seq, bytes }))
+}
+
+/// Writes what comes, piece by piece, until the end.
+async fn write_all(
+    pieces: &mut Pieces,
+    writing: &mut Writing<'_>,
+    writer: &mut Writer<'_>,
+) -> Result<(), HttpError> {
     while let Some(piece) = writer.during(PIECE, pieces.next()).await?? {
         let began = Instant::now();
         let identity = writer.identity().clone();
@@ -149,13 +169,7 @@ pub(crate) async fn append(
         // Others have their pages read by the same processes.
         pieces.pause = PIECE.max(2 * began.elapsed());
     }
-    drop(writer);
-    let seq = match writing.seq {
-        Some(seq) => seq,
-        None => Now::of(&app, &page).await?.seq(),
-    };
-    let bytes = writing.append.now.len();
-    Ok(with_seq(seq, Appended { seq, bytes }))
+    Ok(())
 }
 
 /// A body in pieces of whole characters.
@@ -239,24 +253,56 @@ impl Writing<'_> {
         }
         self.check(identity).await?;
         self.append.now.push_str(piece);
-        let state = Now::of(self.app, self.page).await?.state;
+        for _ in 0..TRIES {
+            if let Some(end) = self.try_to_write(identity).await? {
+                self.append.before.push_str(piece);
+                return Ok(end);
+            }
+        }
+        Err(Refusal::unavailable("the page is compacted again and again, try again").into())
+    }
+
+    /// Merges what has come by now into the page, and says where it ends; `None` when the page was compacted meanwhile.
+    async fn try_to_write(
+        &mut self,
+        identity: &Identity,
+    ) -> Result<Option<Option<RelativePosition>>, HttpError> {
+        let now = Now::of(self.app, self.page).await?;
+        // It goes on in the new document, as somebody who is new there.
+        if now.ended.contains(self.client) {
+            self.client = new_client();
+        }
         let change: Change = Change::Append(self.append.clone());
-        let merging = self.app.readers.merge(self.page, state, self.client, &change);
+        let merging = self.app.readers.merge(self.page, now.state, self.client, &change);
         let merged = merging.await?;
         let content: Box<RawValue> = merged.content;
         let appended: AppendedPiece<&RawValue> =
             serde_json::from_str(content.get()).map_err(|_| unreadable())?;
+        if !merged.update.is_empty() {
+            let registry = &self.app.around.registry;
+            let user = identity.user.clone();
+            match registry.post(self.page, user, merged.update).await {
+                Ok(seq) => self.seq = Some(seq),
+                Err(refusal) if refusal.code == RefusalCode::PageRebuilt => return Ok(None),
+                Err(refusal) => return Err(refusal.into()),
+            }
+        }
         if self.append.anchor.is_none() {
             self.append.anchor = serde_json::from_str(appended.anchor.get()).ok();
             self.append.field = Some(merged.field);
         }
-        self.append.before.push_str(piece);
-        if !merged.update.is_empty() {
-            let registry = &self.app.around.registry;
-            let user = identity.user.clone();
-            self.seq = Some(registry.post(self.page, user, merged.update).await?);
+        Ok(Some(appended.end))
+    }
+
+    /// Why the request ended. What has been written under the former id of a page is not to be sent once more to the new one.
+    fn why_it_ended(&self, error: HttpError) -> HttpError {
+        let is_renamed =
+            matches!(&error, HttpError::Refused(refusal) if refusal.code == RefusalCode::PageRenamed);
+        if !is_renamed || self.append.before.is_empty() {
+            return error;
         }
-        Ok(appended.end)
+        let message = "the page has got another id meanwhile: what came before stays, go on there";
+        Refusal::new(RefusalCode::Conflict, message).into()
     }
 
     /// Ends the request when the author may not write any more, or the server stops.

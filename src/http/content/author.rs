@@ -84,6 +84,10 @@ impl Author {
         };
         match app.around.registry.post_if(page, user, update, condition).await {
             Ok(seq) => Ok(Some(seq)),
+            // Whoever asked has no copy that could be of a former document.
+            Err(refusal) if refusal.code == RefusalCode::PageRebuilt => {
+                Err(Refusal::unavailable("the page was compacted at this moment, try again").into())
+            }
             Err(refusal) if condition == Condition::Always || refusal.code != RefusalCode::Conflict => {
                 Err(refusal.into())
             }

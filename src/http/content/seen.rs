@@ -181,7 +181,7 @@ impl<'a> Writer<'a> {
     pub(super) fn is_at(&mut self, end: Option<RelativePosition>, goes_on: bool) {
         // A page that was being rebuilt may be open again.
         self.goes_without
-            .take_if(|code| *code == RefusalCode::Unavailable);
+            .take_if(|code| matches!(code, RefusalCode::Unavailable | RefusalCode::Draining));
         let has_moved = end.is_some() && end != self.end;
         if has_moved {
             self.end = end;
@@ -220,6 +220,11 @@ impl<'a> Writer<'a> {
         match refusal.code {
             // A page that is full, or being rebuilt, can still be written.
             RefusalCode::RoomFull | RefusalCode::RateLimited | RefusalCode::Unavailable => {
+                self.goes_without = Some(refusal.code);
+                Ok(())
+            }
+            // Its room has ended and the server goes on.
+            RefusalCode::Draining if !self.app.is_draining() => {
                 self.goes_without = Some(refusal.code);
                 Ok(())
             }

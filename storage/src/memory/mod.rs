@@ -18,6 +18,7 @@ use crate::{
     UserRecord, WebhookTables, batch, readable,
 };
 
+mod compaction;
 mod history;
 mod policies;
 mod rebuilding;
