@@ -18,7 +18,6 @@ use crate::{
     UserRecord, WebhookTables, batch, readable,
 };
 
-mod compaction;
 mod history;
 mod policies;
 mod rebuilding;
