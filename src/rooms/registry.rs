@@ -314,7 +314,7 @@ impl Registry {
     }
 
     /// Pages whose rooms are open, in the order of their ids: those that begin like this behind `after`, at most so many.
-    pub fn open_pages(&self, prefix: &str, after: Option<&PageId>, limit: usize) -> Vec<PageId> {
+    pub fn open_pages(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<PageId> {
         self.0.slots().pages(prefix, after, limit)
     }
 

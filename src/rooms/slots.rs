@@ -110,13 +110,16 @@ impl<D> Slots<D> {
     }
 
     /// Pages that are open, in the order of their ids: those that begin like this behind `after`, at most so many.
-    pub fn pages(&self, prefix: &str, after: Option<&PageId>, limit: usize) -> Vec<PageId> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    pub fn pages(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<PageId> {
+        // Whichever is further on: no page between the two is wanted.
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
         let pages = self
             .slots
-            .range::<PageId, _>((from, Bound::Unbounded))
+            .range::<str, _>((from, Bound::Unbounded))
             .map(|(page, _)| page);
-        let pages = pages.skip_while(|page| page.as_str() < prefix);
         pages
             .take_while(|page| page.as_str().starts_with(prefix))
             .take(limit)
@@ -150,8 +153,7 @@ mod tests {
             slots.lease(&PageId::new(page).unwrap(), |_| ());
         }
         let list = |prefix: &str, after: Option<&str>, limit| -> Vec<String> {
-            let after = after.map(|after| PageId::new(after).unwrap());
-            let pages = slots.pages(prefix, after.as_ref(), limit);
+            let pages = slots.pages(prefix, after, limit);
             pages.iter().map(|page| page.as_str().to_owned()).collect()
         };
         assert_eq!(list("", None, 3), ["a", "team/a", "team/b"]);
@@ -159,6 +161,9 @@ mod tests {
         assert_eq!(list("", Some("b"), 1), ["team/a"], "behind one that is not open");
         assert_eq!(list("team/", None, 9), ["team/a", "team/b"]);
         assert_eq!(list("team/", Some("team/a"), 9), ["team/b"]);
+        assert_eq!(list("team/", Some("a"), 9), ["team/a", "team/b"]);
+        assert_eq!(list("team/", Some("z"), 9), [""; 0]);
+        assert_eq!(list("", Some(""), 1), ["a"], "behind what is no id");
         assert_eq!(list("y", None, 9), [""; 0]);
     }
 

@@ -1,6 +1,6 @@
 //! What whoever runs a server sees of it and does with it, under the token of the backend: the page at `/admin`, and REST for it.
 //!
-//! Nothing is computed while nobody looks: an [overview](overview) reads numbers that are there anyway, and [weights](weights) are made for
+//! Nothing is computed while nobody looks: an [overview] reads numbers that are there anyway, and [weights] are made for
 //! the rows of a listing that somebody asks for. How much one can cost is in [`bounds`](crate::bounds).
 
 pub(super) mod drain;

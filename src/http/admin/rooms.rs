@@ -105,10 +105,9 @@ pub(in crate::http) async fn list(
 ) -> Result<Json<RoomListing>, HttpError> {
     app.allow_backend(&headers, &uri).await?;
     let Query(listing) = query?;
-    let after = listing.after.as_deref().map(PageId::new).transpose()?;
     let limit = listing.limit.unwrap_or(DEFAULT_ROOMS).clamp(1, MAX_ROOMS);
     let registry = &app.around.registry;
-    let pages = registry.open_pages(&listing.prefix, after.as_ref(), limit);
+    let pages = registry.open_pages(&listing.prefix, listing.after.as_deref(), limit);
     let next = next_after(&pages, limit, |last| last.as_str().to_owned());
     let rooms = join_all(pages.iter().map(|page| describe(&app, page))).await;
     Ok(Json(RoomListing { rooms, next }))

@@ -19,6 +19,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep_until},
 };
+use utoipa::ToSchema;
 
 use super::overview::{Overview, overview};
 use crate::{
@@ -34,6 +35,24 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 /// What keeps proxies from hanging up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// An event of the stream, field by field.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what is streamed")]
+struct ServerEvent {
+    event: ServerEventName,
+    /// JSON: how the server does, or an error.
+    data: String,
+}
+
+/// What an event tells.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "it describes what is streamed")]
+enum ServerEventName {
+    Overview,
+    End,
+}
+
 /// Tells how this server does, as events that go on.
 ///
 /// `overview`, whose data is that, whenever something has changed in it, at most twice a second; and in the end `end` with an error.
@@ -43,7 +62,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
     operation_id = "watchServer",
     tag = "administration",
     responses(
-        (status = 200, description = "The events", body = String, content_type = "text/event-stream"),
+        (status = 200, description = "The events", body = ServerEvent, content_type = "text/event-stream"),
         Asking,
     ),
 )]

@@ -4,7 +4,7 @@ use super::{PageTable, Tables, history::StoredRow};
 use crate::{Compaction, Generation, PageId, Seq, Snapshot, StoredSnapshot, readable};
 
 impl Tables {
-    /// See [`Store::compact`].
+    /// See [`Store::compact`](crate::Store::compact).
     pub fn compact(
         &mut self,
         page: &PageId,

@@ -10,7 +10,7 @@ use sqlx::{ConnectOptions, Connection};
 use super::{connect_options, failure, file::check_folder};
 use crate::{BackupError, StoreOptions, open::address};
 
-/// Copies the file that `url` names into `copy`, as it is at one moment. See [`backup`](crate::backup).
+/// Copies the file that `url` names into `copy`, as it is at one moment. See [`backup`](crate::backup()).
 pub(crate) async fn backup(url: &str, copy: &Path) -> Result<u64, BackupError> {
     let options = connect_options(url, &StoreOptions::default())?.create_if_missing(false);
     let source = options.get_filename().to_owned();

@@ -11,7 +11,7 @@ import { OverviewView } from './overview.js'
 import { PagesView } from './pages.js'
 import { RoomsView } from './rooms.js'
 import { ServerView, callOffDrain } from './server.js'
-import { announce, prepareNotice } from './tell.js'
+import { announce, prepareNotice, prepareQuestion } from './tell.js'
 import { UsersView } from './users.js'
 import { duration } from './words.js'
 
@@ -152,6 +152,7 @@ function start() {
   fillIcons()
   prepareThemeButton()
   prepareNotice()
+  prepareQuestion()
   api.onSignedOut = ({ status }) =>
     showSignIn(status === 401 ? 'The server does not take this token.' : 'This token is good, but not for administration.')
   byId('sign-in-form').addEventListener('submit', (event) => {

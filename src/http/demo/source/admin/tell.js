@@ -35,17 +35,30 @@ export function prepareNotice() {
   })
 }
 
-/** Asks before something is done. @param {{ title: string, text: string, yes: string }} question */
+/** Takes the answer to the question that is asked now. @type {((isYes: boolean) => void) | null} */
+let answer = null
+
+export function prepareQuestion() {
+  const dialog = /** @type {HTMLDialogElement} */ (byId('confirm'))
+  dialog.addEventListener('close', () => {
+    // The browser tells of an end a little later, when the next question may be there already.
+    if (dialog.open) return
+    answer?.(dialog.returnValue === 'yes')
+    answer = null
+  })
+}
+
+/** Asks before something is done. @param {{ title: string, text: string, yes: string }} question @returns {Promise<boolean>} */
 export function confirmed({ title, text, yes }) {
   const dialog = /** @type {HTMLDialogElement} */ (byId('confirm'))
+  // What was asked before and not answered is not to be done.
+  answer?.(false)
   say(byId('confirm-title'), title)
   say(byId('confirm-text'), text)
   say(byId('confirm-yes'), yes)
   dialog.returnValue = 'no'
   dialog.showModal()
-  return /** @type {Promise<boolean>} */ (
-    new Promise((resolve) => dialog.addEventListener('close', () => resolve(dialog.returnValue === 'yes'), { once: true }))
-  )
+  return new Promise((resolve) => (answer = resolve))
 }
 
 /**
