@@ -17,7 +17,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use rustix::io::Errno;
-use storage::{Application, PageId, Seq, SharedStore, StoreError, StoreOptions};
+use storage::{Application, SharedStore, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -29,16 +29,16 @@ use crate::{
     connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
     drain::Drain,
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
-    history::{ChangeFeed, Editing, History as PastOfPages},
+    history::{ChangeFeed, Editing, History as PastOfPages, StoredNews},
     http::{
         self, AdminPage, Administration, App, KeptContents, KeptDescriptions, Parts, StoreProbe, TimedBody,
     },
     reader::Readers,
-    rooms::{Compactor, FirstContent, Registry, StoreListener, StoreWriter},
+    rooms::{Compactor, FirstContent, Registry, StoreWriter},
     supervision::Supervisor,
     telemetry::{Metrics, otlp::Otlp},
     trash::Trash,
-    webhooks::{self, WebhookNotes},
+    webhooks,
 };
 
 /// Why a server could not start.
@@ -98,16 +98,6 @@ pub struct Server {
     otlp: Otlp,
 }
 
-/// Who is told what was stored.
-struct Told(ChangeFeed, WebhookNotes);
-
-impl StoreListener for Told {
-    fn stored(&self, now: std::time::Instant, page: &PageId, seq: Seq) {
-        self.0.stored(now, page, seq);
-        self.1.stored(now, page, seq);
-    }
-}
-
 /// How long is waited for a peer.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
@@ -150,7 +140,7 @@ impl Server {
             &ending,
             &background,
         );
-        let told = Arc::new(Told(feed.clone(), webhooks.clone()));
+        let told = Arc::new(StoredNews(feed.clone(), webhooks.clone()));
         let (writer, writing) = StoreWriter::new(store.clone(), config.writer, metrics.clone(), told);
         supervisor.spawn("writer", writing);
         let gate = config.registry.room.gate;

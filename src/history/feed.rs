@@ -10,7 +10,7 @@ use storage::{PageId, Seq};
 use tokio::sync::watch;
 
 use super::Editing;
-use crate::rooms::StoreListener;
+use crate::{rooms::StoreListener, webhooks::WebhookNotes};
 
 /// Who may follow pages at once.
 const MAX_FOLLOWERS: usize = 10_000;
@@ -100,6 +100,16 @@ impl Drop for Follower {
         {
             followed.remove();
         }
+    }
+}
+
+/// Tells those who follow a page, and webhooks, what was stored.
+pub struct StoredNews(pub ChangeFeed, pub WebhookNotes);
+
+impl StoreListener for StoredNews {
+    fn stored(&self, now: Instant, page: &PageId, seq: Seq) {
+        self.0.stored(now, page, seq);
+        self.1.stored(now, page, seq);
     }
 }
 

@@ -25,7 +25,7 @@ use storage::{
 use tokio::sync::{Notify, Semaphore};
 
 pub use editing::Editing;
-pub use feed::{ChangeFeed, Follower};
+pub use feed::{ChangeFeed, Follower, StoredNews};
 pub use marks::{Author, MarkedFields, html as marked_html, json as marked_json};
 
 use crate::{rooms::heavily, webhooks::WebhookNotes};

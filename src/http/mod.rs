@@ -15,6 +15,7 @@ mod done;
 mod error;
 mod health;
 mod history_policies;
+mod layers;
 mod life;
 mod openapi;
 mod page_state;
@@ -43,10 +44,9 @@ use std::{net::IpAddr, sync::Arc, time::SystemTime};
 pub use admin::{AdminPage, Administration};
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::{Next, from_fn, from_fn_with_state},
-    response::{IntoResponse, Response},
+    extract::{DefaultBodyLimit, Request},
+    http::{HeaderMap, HeaderValue, Uri, header},
+    middleware::{from_fn, from_fn_with_state},
     routing::{any, delete, get, options, post, put},
 };
 pub(crate) use body::TimedBody;
@@ -54,19 +54,17 @@ pub use content::KeptContents;
 pub use error::HttpError;
 pub use health::{StoreProbe, numbers};
 use ipnet::IpNet;
+use layers::{cors, not_too_often, slow_down};
 pub use socket_io::routes as engine_routes;
 use storage::{PageId, PageRecord, SharedStore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
-    catch_panic::CatchPanicLayer,
-    compression::CompressionLayer,
-    cors::{AllowOrigin, CorsLayer},
-    set_header::SetResponseHeaderLayer,
+    catch_panic::CatchPanicLayer, compression::CompressionLayer, set_header::SetResponseHeaderLayer,
 };
 pub use weighing::KeptDescriptions;
 
 use crate::{
-    auth::{Authenticator, Credential, Identity, Origin, PublicUrl, Secret, client_address},
+    auth::{Credential, Identity, Origin, PublicUrl, Secret, client_address},
     connections::{
         Admissions, Peer, ServerContext,
         engine_io::{Engine, EngineConfig},
@@ -410,26 +408,6 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// Holds back the answer to whoever fails again and again to prove who it is.
-async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Response {
-    let address = app.address(&request);
-    let answer = next.run(request).await;
-    if answer.status() == StatusCode::UNAUTHORIZED
-        && let Some(address) = address
-    {
-        app.around.access.failures().failed(address).await;
-    }
-    answer
-}
-
-/// Refuses what comes from an address that asks too often.
-async fn not_too_often(State(app): State<App>, request: Request, next: Next) -> Response {
-    match app.count(&request) {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.into_response(),
-    }
-}
-
 fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
     let server = SocketIoServer::new(
         parts.socket_io,
@@ -446,36 +424,6 @@ fn socket_io_engine(parts: &Parts) -> Engine<SocketIoServer> {
         parts.hang_up.clone(),
         parts.around.clone(),
     )
-}
-
-fn cors(authenticator: &Authenticator) -> CorsLayer {
-    // The policy that lets a page connect decides whether it may read answers, too.
-    let origins = authenticator.origins.clone();
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(move |origin, request| {
-            origins.lets_in(origin, &request.headers)
-        }))
-        .allow_credentials(true)
-        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            header::IF_MATCH,
-            header::IF_NONE_MATCH,
-            HeaderName::from_static("idempotency-key"),
-            prefer::PREFER,
-            correlate::ID_HEADER,
-            HeaderName::from_static("traceparent"),
-            HeaderName::from_static("tracestate"),
-        ])
-        .expose_headers([
-            header::ETAG,
-            header::LOCATION,
-            page_state::SEQ_HEADER,
-            pages::STATE_VECTOR_HEADER,
-            prefer::APPLIED,
-            correlate::ID_HEADER,
-        ])
 }
 
 #[expect(clippy::disallowed_methods, reason = "requests meet the clock here")]
