@@ -19,8 +19,8 @@ const MAX_ASKED: usize = 16;
 pub(super) struct Early {
     /// Whose updates a member has been asked for because what it sent builds on them; once is enough until some of it fits.
     asked: BTreeMap<MemberId, BTreeSet<ClientId>>,
-    /// Something early that these members sent could not be kept.
-    rejected: BTreeSet<MemberId>,
+    /// Something early that these members sent could not be kept: it waited for this.
+    rejected: BTreeMap<MemberId, Missing>,
     /// How much waited when that happened last.
     waited: usize,
     /// These members have brought something new of another user who is here, which was left out.
@@ -47,7 +47,7 @@ impl Early {
 
     /// Whether something that a member sent could not be kept.
     pub(super) fn is_rejected(&self, member: MemberId) -> bool {
-        self.rejected.contains(&member)
+        self.rejected.contains_key(&member)
     }
 
     /// A member has left.
@@ -91,7 +91,7 @@ impl Room {
             });
         } else if !kept {
             effects.push(Effect::Count(Count::Refused("parking_full"), 1));
-            self.early.rejected.insert(member);
+            self.early.rejected.insert(member, missing);
             self.early.waited = self.document.pending_bytes();
         }
         if self.early.may_ask(member, missing) {
@@ -135,7 +135,8 @@ impl Room {
     }
 
     /// Asks again for what is not in the document and may be now: what was left out, when somebody has left; and what could not be
-    /// kept, when there is room again. Its authors have it and would not send it by themselves.
+    /// kept, when there is room again, or when it need not be kept, because what it waited for has come. Its authors have it and would
+    /// not send it by themselves.
     pub(super) fn ask_again(&mut self) {
         if std::mem::take(&mut self.early.has_departed) {
             let left_out = std::mem::take(&mut self.early.left_out);
@@ -145,8 +146,12 @@ impl Room {
         let waits = self.document.pending_bytes();
         let has_room = waits < self.early.waited && waits <= self.config.gate.max_pending_bytes / 2;
         // They are told first what was missing, without which some programs do not count it as theirs to give.
-        if has_room && self.log.batch.is_empty() {
-            let rejected = std::mem::take(&mut self.early.rejected);
+        if !self.early.rejected.is_empty() && self.log.batch.is_empty() {
+            let known = self.document.state_vector();
+            let may_fit =
+                |_: &MemberId, missing: &mut Missing| has_room || known.get(missing.client) >= missing.clock;
+            let rejected = self.early.rejected.extract_if(.., may_fit);
+            let rejected = rejected.map(|(member, _)| member).collect();
             self.ask_for_everything(rejected);
         }
     }
