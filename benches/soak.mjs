@@ -88,7 +88,8 @@ const number = value => {
 /** A client of y-websocket: asks for a document, writes letters, and goes. */
 function document () {
   return new Promise(resolve => {
-    const page = Math.random() < 0.5 ? `document-${made % 20}` : fresh('document-')
+    // Of those that many edit there are others after a while: a page that is written in takes more as long as it is open.
+    const page = Math.random() < 0.5 ? `shared-${Math.floor(made / 2000)}-${made % 20}` : fresh('document-')
     const socket = new WebSocket(`ws://127.0.0.1:${port}/ws/${page}`)
     const client = 1 + Math.floor(Math.random() * 2 ** 31)
     socket.on('error', () => { counted.failed += 1 })
