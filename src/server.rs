@@ -17,7 +17,7 @@ use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use rustix::io::Errno;
-use storage::{Application, SharedStore, StoreError, StoreOptions};
+use storage::{SharedStore, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -68,8 +68,6 @@ const FIRST_REQUEST: Duration = Duration::from_secs(10);
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Pause when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How long an application's database may take to say what a page holds.
-const CONTENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of the time for a stop, this much is kept for saying goodbye.
 const GOODBYE: Duration = Duration::from_secs(1);
 
@@ -151,9 +149,8 @@ impl Server {
         let first_content = match &config.access.content_query {
             Some(query) => {
                 let url = config.access.database_url.expose();
-                let application = Arc::new(Application::new(url, CONTENT_TIMEOUT)?);
                 let format = config.events.content.default_format;
-                let content = ApplicationContent::new(application, query.clone(), readers.clone(), format);
+                let content = ApplicationContent::new(url, query.clone(), readers.clone(), format)?;
                 Some(Arc::new(content) as Arc<dyn FirstContent>)
             }
             None => None,

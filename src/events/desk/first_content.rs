@@ -1,44 +1,49 @@
 //! The first content of pages out of an application's own tables.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use crdt::{ClientId, Format, Save};
 use futures_util::future::BoxFuture;
 use serde_json::{Value as Json, value::RawValue};
 use sha2::{Digest, Sha256};
-use storage::{Application, PageId};
+use storage::{Application, PageId, StoreError};
 
 use crate::{
     reader::{Change, Readers},
     rooms::{FirstContent, Refusal, RefusalCode},
 };
 
+/// How long the application's database may take to say what a page holds.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// A state without anything.
 const EMPTY: &[u8] = &[0, 0];
 
 /// Asks an application's database with the application's query what a page holds.
 pub struct ApplicationContent {
-    application: Arc<Application>,
+    application: Application,
     query: String,
     readers: Readers,
     default_format: Format,
 }
 
 impl ApplicationContent {
-    /// Contents that a query answers with; those without a format are in this one.
+    /// Contents that a query on an application's database answers with; those without a format are in this one.
+    ///
+    /// # Errors
+    /// When the address is none of a database.
     pub fn new(
-        application: Arc<Application>,
+        url: &str,
         query: String,
         readers: Readers,
         default_format: Format,
-    ) -> Self {
-        Self {
-            application,
+    ) -> Result<Self, StoreError> {
+        Ok(Self {
+            application: Application::new(url, TIMEOUT)?,
             query,
             readers,
             default_format,
-        }
+        })
     }
 
     async fn ask(&self, page: &PageId) -> Result<Option<Bytes>, Refusal> {
