@@ -45,6 +45,8 @@ for (const [kind, server, token] of [['open', open, null], ['with tokens', close
         await until('the server has it', async () => (await server().content(page)).text === client)
       } finally {
         provider.destroy()
+        // With it goes its awareness, whose clock would keep this process.
+        ydoc.destroy()
       }
     })
   }
