@@ -96,6 +96,12 @@ pub(super) async fn rename(
             ));
         }
     }
+    if page.is_pattern() || target.is_pattern() {
+        return Err(Refusal::malformed(
+            "an id that ends with `*` stands for many pages in permissions: such a page keeps its id, and no other one gets it",
+        )
+        .into());
+    }
     if let Some(refusal) = cannot_be_renamed(&app, &page, &target).await? {
         return Err(refusal);
     }

@@ -62,7 +62,7 @@ pub(super) async fn allow_managing(
     uri: &Uri,
     page: &PageId,
 ) -> Result<Identity, HttpError> {
-    match page.as_str().ends_with('*') {
+    match page.is_pattern() {
         true => app.allow_backend(headers, uri).await,
         false => app.allow_in_trash(headers, uri, page).await,
     }

@@ -53,6 +53,14 @@ impl PageId {
 }
 
 // Lets maps from page ids be searched by a prefix, which need not be a page id. Both compare bytewise.
+impl PageId {
+    /// Whether permissions and policies take it for a prefix of ids: it ends with `*`. What is set on it is not that of the page with
+    /// this id alone.
+    pub fn is_pattern(&self) -> bool {
+        self.0.ends_with('*')
+    }
+}
+
 impl Borrow<str> for PageId {
     fn borrow(&self) -> &str {
         &self.0

@@ -95,45 +95,26 @@ impl HistoryPolicy {
 
 /// Policies in memory, by the pages that they name.
 #[derive(Clone, Debug, Default)]
-pub struct HistoryPolicies(BTreeMap<String, Keep>);
+pub struct HistoryPolicies(pub(crate) BTreeMap<PageId, Keep>);
 
 impl HistoryPolicies {
     /// The one that counts for a page: its own, or else that on the longest prefix. Takes time in proportion to the id's length.
-    pub fn nearest(&self, page: &PageId) -> Option<(&str, Keep)> {
+    pub fn nearest(&self, page: &PageId) -> Option<(&PageId, Keep)> {
         let names = covering(page);
         let (own, prefixes) = names.split_first()?;
         let mut nearest = std::iter::once(own).chain(prefixes.iter().rev());
-        let (name, keep) = nearest.find_map(|name| self.0.get_key_value(name))?;
-        Some((name, *keep))
+        let (pages, keep) = nearest.find_map(|name| self.0.get_key_value(name.as_str()))?;
+        Some((pages, *keep))
     }
 
-    /// What they say, in the order of the pages.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Keep)> {
-        self.0.iter().map(|(pages, keep)| (pages.as_str(), *keep))
+    /// How long they keep what they concern.
+    pub fn keeps(&self) -> impl Iterator<Item = Keep> {
+        self.0.values().copied()
     }
 
     /// Takes one, in the place of another one on the same pages.
-    pub fn insert(&mut self, policy: &HistoryPolicy) {
-        self.0.insert(policy.pages.as_str().to_owned(), policy.keep);
-    }
-
-    pub(crate) fn remove(&mut self, pages: &PageId) -> Option<Keep> {
-        self.0.remove(pages.as_str())
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub(crate) fn contains(&self, pages: &PageId) -> bool {
-        self.0.contains_key(pages.as_str())
-    }
-
-    /// A page gets another id: its own policy goes with it, unless the new id has one.
-    pub(crate) fn rename(&mut self, from: &PageId, to: &PageId) {
-        if let Some(keep) = self.remove(from) {
-            self.0.entry(to.as_str().to_owned()).or_insert(keep);
-        }
+    pub fn insert(&mut self, policy: HistoryPolicy) {
+        self.0.insert(policy.pages, policy.keep);
     }
 }
 
@@ -211,7 +192,7 @@ mod tests {
             ("team/", 4),
             ("team/ab", 5),
         ] {
-            policies.insert(&HistoryPolicy {
+            policies.insert(HistoryPolicy {
                 pages: id(pages),
                 keep: Keep::Days(days),
             });

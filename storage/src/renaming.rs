@@ -18,6 +18,13 @@ pub struct Renaming {
     pub rooms: [(String, String); 2],
 }
 
+impl Renaming {
+    /// Whether one of the ids is taken for a prefix by permissions: those on it are of many pages, and do not go with one.
+    pub(crate) fn is_of_pattern(&self) -> bool {
+        self.from.is_pattern() || self.to.is_pattern()
+    }
+}
+
 /// The part of a store that gives pages other ids.
 #[async_trait]
 pub trait RenameStore: Send + Sync + 'static {
@@ -26,7 +33,7 @@ pub trait RenameStore: Send + Sync + 'static {
     /// had before, and what is written under the former id is refused.
     ///
     /// `false`, and nothing is changed, when there is no such page outside the trash, when there is a page with the new id, when that leads
-    /// to another page, or when [`MAX_FORMER_IDS`] lead to this one.
+    /// to another page, when [`MAX_FORMER_IDS`] lead to this one, or when one of the ids ends with `*`.
     ///
     /// In PostgreSQL its time grows with the size of the page's history.
     async fn rename(&self, renaming: &Renaming) -> Result<bool, StoreError>;

@@ -39,6 +39,24 @@ async fn text(server: &TestServer, page: &str) -> String {
 }
 
 #[tokio::test]
+async fn an_id_that_stands_for_many_pages_is_not_given_to_one() {
+    let server = locked(&[]).await;
+    for page in ["p", "team*"] {
+        let path = format!("/api/pages/{page}/content?format=text");
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        let headers = [("authorization", bearer.as_str())];
+        let put = send(server.address, Method::PUT, &path, &headers, "x".into()).await;
+        assert!(put.status.is_success(), "{put:?}");
+    }
+    for (page, target) in [("p", "team*"), ("p", "q*"), ("team*", "q")] {
+        let body = json!({ "pageId": target });
+        let path = format!("/api/pages/{page}/rename");
+        let renamed = backend(&server, Method::POST, &path, body).await;
+        assert_eq!(code(&renamed), (422, "malformed".to_owned()), "{page} {target}");
+    }
+}
+
+#[tokio::test]
 async fn a_page_is_purged_from_the_trash_while_its_room_is_still_in_memory() {
     let server = locked(&[]).await;
     let ada = token("ada", &json!({ "p": "edit" }));

@@ -1,5 +1,7 @@
 //! How long the past of pages is kept, in memory.
 
+use std::ops::Bound;
+
 use async_trait::async_trait;
 
 use super::{MemoryStore, Tables};
@@ -18,9 +20,10 @@ impl HistoryPolicyStore for MemoryStore {
     async fn history_policy(&self, page: &PageId) -> Result<Option<HistoryPolicy>, StoreError> {
         let tables = self.tables();
         let policy = tables.policies.nearest(page);
-        policy
-            .map(|(pages, keep)| HistoryPolicy::stored(pages, &keep.to_string()))
-            .transpose()
+        Ok(policy.map(|(pages, keep)| HistoryPolicy {
+            pages: pages.clone(),
+            keep,
+        }))
     }
 
     async fn history_policies(
@@ -29,24 +32,26 @@ impl HistoryPolicyStore for MemoryStore {
         limit: usize,
     ) -> Result<Vec<HistoryPolicy>, StoreError> {
         let tables = self.tables();
-        let policies = tables.policies.iter();
-        policies
-            .skip_while(|(pages, _)| after.is_some_and(|after| *pages <= after))
-            .take(limit)
-            .map(|(pages, keep)| HistoryPolicy::stored(pages, &keep.to_string()))
-            .collect()
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let policies = tables.policies.0.range::<str, _>((start, Bound::Unbounded));
+        let policies = policies.map(|(pages, keep)| HistoryPolicy {
+            pages: pages.clone(),
+            keep: *keep,
+        });
+        Ok(policies.take(limit).collect())
     }
 
     async fn set_history_policy(&self, policy: &HistoryPolicy) -> Result<bool, StoreError> {
-        let policies = &mut self.tables().policies;
-        let has_room = policies.contains(&policy.pages) || policies.len() < MAX_HISTORY_POLICIES;
+        let mut tables = self.tables();
+        let policies = &mut tables.policies;
+        let has_room = policies.0.contains_key(&policy.pages) || policies.0.len() < MAX_HISTORY_POLICIES;
         if has_room {
-            policies.insert(policy);
+            policies.insert(policy.clone());
         }
         Ok(has_room)
     }
 
     async fn remove_history_policy(&self, pages: &PageId) -> Result<bool, StoreError> {
-        Ok(self.tables().policies.remove(pages).is_some())
+        Ok(self.tables().policies.0.remove(pages).is_some())
     }
 }

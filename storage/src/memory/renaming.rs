@@ -26,7 +26,9 @@ impl Tables {
             *page = to.clone();
         }
         self.aliases.insert(from.clone(), to.clone());
-        self.policies.rename(from, to);
+        if let Some(keep) = self.policies.0.remove(from) {
+            self.policies.0.entry(to.clone()).or_insert(keep);
+        }
         true
     }
 
@@ -52,7 +54,7 @@ impl RenameStore for MemoryStore {
     async fn rename(&self, renaming: &Renaming) -> Result<bool, StoreError> {
         let Renaming { from, to, rooms } = renaming;
         let mut tables = self.tables();
-        let renamed = tables.rename(from, to);
+        let renamed = !renaming.is_of_pattern() && tables.rename(from, to);
         if renamed {
             self.webhook_tables().rename(from, to);
             self.access().rename_page(from.as_str(), to.as_str());

@@ -26,7 +26,9 @@ impl Tables {
         if is_trashed {
             self.pages.remove(page);
             self.aliases.retain(|_, to| to != page);
-            self.policies.remove(page);
+            if !page.is_pattern() {
+                self.policies.0.remove(page);
+            }
         }
         is_trashed
     }
@@ -40,7 +42,7 @@ impl TrashStore for MemoryStore {
 
     async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
         let purged = self.tables().purge(page);
-        if purged {
+        if purged && !page.is_pattern() {
             self.access().forget_page(page.as_str());
         }
         Ok(purged)

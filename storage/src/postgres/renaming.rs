@@ -65,6 +65,9 @@ const FREE: &str = "DELETE FROM page_aliases WHERE alias = $2 AND page_id = $1 R
 #[async_trait]
 impl RenameStore for PostgresStore {
     async fn rename(&self, renaming: &Renaming) -> Result<bool, StoreError> {
+        if renaming.is_of_pattern() {
+            return Ok(false);
+        }
         let history = self.history(&renaming.from).await?;
         // In this order, in which nobody waits for somebody who waits.
         let mut ids = [renaming.from.as_str(), renaming.to.as_str()];

@@ -39,8 +39,9 @@ const PURGE: &str = "
     bases AS (DELETE FROM page_bases x USING gone WHERE x.page_id = gone.page_id),
     histories AS (DELETE FROM page_histories x USING gone WHERE x.page_id = gone.page_id),
     versions AS (DELETE FROM page_versions x USING gone WHERE x.page_id = gone.page_id),
-    permissions AS (DELETE FROM page_permissions x USING gone WHERE x.page_id = gone.page_id),
-    policy AS (DELETE FROM history_policies x USING gone WHERE x.pages = gone.page_id),
+    permissions AS (DELETE FROM page_permissions x USING gone
+        WHERE x.page_id = gone.page_id AND right(gone.page_id, 1) <> '*'),
+    policy AS (DELETE FROM history_policies x USING gone WHERE x.pages = gone.page_id AND right(gone.page_id, 1) <> '*'),
     marks AS (DELETE FROM webhook_marks x USING gone WHERE x.page_id = gone.page_id),
     aliases AS (DELETE FROM page_aliases x USING gone WHERE x.page_id = gone.page_id),
     ended AS (DELETE FROM page_ended_clients x USING gone WHERE x.page_id = gone.page_id),

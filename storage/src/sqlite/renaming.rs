@@ -48,6 +48,9 @@ const FREE: &str = "DELETE FROM page_aliases WHERE alias = $2 AND page_id = $1 R
 #[async_trait]
 impl RenameStore for SqliteStore {
     async fn rename(&self, renaming: &Renaming) -> Result<bool, StoreError> {
+        if renaming.is_of_pattern() {
+            return Ok(false);
+        }
         let mut rename = sqlx::query(RENAME)
             .bind(renaming.from.as_str())
             .bind(renaming.to.as_str())

@@ -129,6 +129,7 @@ macro_rules! store_contract {
             the_policy_of_a_page_is_its_own_one_or_that_on_the_longest_prefix
             what_a_snapshot_covers_is_kept_as_the_policy_says
             a_policy_goes_with_its_page
+            what_is_set_on_a_prefix_is_not_of_the_page_that_is_called_so
             old_histories_are_listed_each_once_the_oldest_first
             a_version_is_found_by_its_place_from_the_newest_one
             histories_that_are_too_long_are_found

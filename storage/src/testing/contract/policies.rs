@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::{Place, append, commit_one, compact, page, snapshot};
-use crate::{HistoryPolicy, Keep, Renaming, SharedStore};
+use crate::{HistoryPolicy, Keep, Permission, Renaming, SharedStore};
 
 fn policy(pages: &str, keep: Keep) -> HistoryPolicy {
     HistoryPolicy {
@@ -134,4 +134,44 @@ pub async fn a_policy_goes_with_its_page(place: &dyn Place) {
     assert!(store.set_deleted(&page("third"), Some(now)).await.unwrap());
     assert!(store.purge(&page("third")).await.unwrap());
     assert_eq!(nearest(&store, "third").await, None);
+}
+
+pub async fn what_is_set_on_a_prefix_is_not_of_the_page_that_is_called_so(place: &dyn Place) {
+    let store = place.open().await;
+    for id in ["team*", "p"] {
+        commit_one(&store, append(id, ["1"])).await;
+    }
+    set(&store, "team*", Keep::Days(5)).await;
+    let grant = |on: &str| Permission {
+        page: on.to_owned(),
+        user: "ada".to_owned(),
+        role: "edit".to_owned(),
+        expires_at: None,
+    };
+    for on in ["team*", "p"] {
+        store.grant(&grant(on)).await.unwrap();
+    }
+    let rename = async |from: &str, to: &str| {
+        let room = || ("a".to_owned(), "b".to_owned());
+        let renaming = Renaming {
+            from: page(from),
+            to: page(to),
+            rooms: [room(), room()],
+        };
+        store.rename(&renaming).await.unwrap()
+    };
+    assert!(
+        !rename("p", "other*").await,
+        "one page's permissions would be many pages'"
+    );
+    assert!(!rename("team*", "q").await);
+    let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+    assert!(store.set_deleted(&page("team*"), Some(now)).await.unwrap());
+    assert!(store.purge(&page("team*")).await.unwrap());
+    let found = store.permissions_for("ada", &page("team/a")).await.unwrap();
+    assert_eq!(found, [grant("team*")]);
+    assert_eq!(
+        nearest(&store, "team/a").await,
+        Some(("team*".to_owned(), Keep::Days(5)))
+    );
 }
