@@ -13,6 +13,8 @@ use crate::auth::now;
 
 /// How often it is looked for what is to be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
+/// After it was looked for what is to be forgotten, so many times as long passes before it is looked again.
+const PAUSES: u32 = 9;
 /// Histories, and policies, that are read at once.
 const ROWS_AT_ONCE: usize = 1000;
 /// Versions that wait for the store, while it fails.
@@ -75,10 +77,17 @@ impl History {
     /// Forgets until `stop`.
     pub async fn keep_short(self, stop: CancellationToken) {
         loop {
+            let began = tokio::time::Instant::now();
             self.shorten(&stop).await;
+            // Policies may be set again and again: what that makes the store read is a tenth of its time.
+            let pause = began.elapsed() * PAUSES;
+            let next = async {
+                tokio::time::sleep(pause).await;
+                let changed = self.policies_changed.notified();
+                let _ = tokio::time::timeout(FORGET_EVERY, changed).await;
+            };
             tokio::select! {
-                () = tokio::time::sleep(FORGET_EVERY) => {}
-                () = self.policies_changed.notified() => {}
+                () = next => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -99,7 +108,7 @@ impl History {
     /// Goes once through the histories that are older than any of the policies, and the setting, would keep them.
     async fn forget_old(&self, stop: &CancellationToken) -> Result<(), StoreError> {
         let policies = self.policies().await?;
-        let keeps = policies.iter().map(|(_, keep)| Cut::of(keep));
+        let keeps = policies.keeps().map(Cut::of);
         // That of so many versions is kept to where versions are made: histories without a policy are gone through by their age only.
         let setting = match self.config.keep {
             Keep::Versions(_) => None,
@@ -178,11 +187,12 @@ impl History {
                 .store
                 .history_policies(after.as_deref(), ROWS_AT_ONCE)
                 .await?;
-            for policy in &found {
+            let is_last = found.len() < ROWS_AT_ONCE;
+            after = found.last().map(|last| last.pages.as_str().to_owned());
+            for policy in found {
                 policies.insert(policy);
             }
-            after = found.last().map(|last| last.pages.as_str().to_owned());
-            if found.len() < ROWS_AT_ONCE {
+            if is_last {
                 return Ok(policies);
             }
         }

@@ -6,13 +6,12 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri},
 };
 use serde::{Deserialize, Serialize};
-use storage::{HistoryPolicy, Keep, KeepError, MAX_HISTORY_POLICIES, PageId};
+use storage::{HistoryPolicy, Keep, KeepError, MAX_HISTORY_POLICIES};
 use utoipa::ToSchema;
 
 use super::{
     App, HttpError,
     body::UnreadBody,
-    now,
     openapi::{
         parameters::PagePattern,
         refusals::{Asking, Reading, Restoring},
@@ -20,11 +19,7 @@ use super::{
     pages::{PageInPath, limit_of, next_after},
     permissions::allow_managing,
 };
-use crate::{
-    access::Note,
-    auth::Identity,
-    rooms::{Refusal, RefusalCode},
-};
+use crate::rooms::{Refusal, RefusalCode};
 
 /// A policy that is stored.
 #[derive(Serialize, ToSchema)]
@@ -123,7 +118,12 @@ pub(super) async fn set(
         ))
         .into());
     }
-    audit(&app, &by, &policy.pages, &keep.to_string());
+    app.note_done(
+        by.user.as_deref(),
+        &policy.pages,
+        "history_policy",
+        &keep.to_string(),
+    );
     Ok(Json(describe(&policy)))
 }
 
@@ -146,7 +146,7 @@ pub(super) async fn remove(
     if !app.past.remove_policy(&pages).await? {
         return Err(Refusal::new(RefusalCode::NotFound, "there is no such policy").into());
     }
-    audit(&app, &by, &pages, "");
+    app.note_done(by.user.as_deref(), &pages, "history_policy", "");
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -194,18 +194,4 @@ pub(super) async fn list(
     let next = next_after(&found, limit, |last| last.pages.as_str().to_owned());
     let policies = found.iter().map(describe).collect();
     Ok(Json(PolicyListing { policies, next }))
-}
-
-fn audit(app: &App, by: &Identity, pages: &PageId, keep: &str) {
-    app.around.access.audit().note(
-        now(),
-        Note {
-            action: "history_policy",
-            outcome: "ok",
-            user: by.user.as_deref(),
-            page: Some(pages.as_str()),
-            detail: keep,
-            ..Note::default()
-        },
-    );
 }
