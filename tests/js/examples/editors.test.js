@@ -44,11 +44,20 @@ async function two (name) {
   return { one, other, url }
 }
 
+/** The lines that the server has of a page. */
+async function stored (page) {
+  const response = await server.api(`/api/pages/${page}/content?format=text`)
+  if (response.status === 404) return []
+  assert.equal(response.status, 200)
+  return (await response.text()).split('\n').filter(line => line !== '')
+}
+
 for (const [name, { editor, page, demo }] of Object.entries(EXAMPLES)) {
   test(`${name}: two windows edit one page, through a power cut of the server`, async () => {
     const { one, other, url } = await two(name)
-    // What an example before this one has left on the same page.
-    const before = await one.lines()
+    // What an example before this one has left on the same page. A connection alone says nothing of it yet.
+    const before = await stored(page)
+    await Promise.all([one.reads(before), other.reads(before)])
     await one.types(`${before.length > 0 ? '\n' : ''}Hello`)
     await other.reads([...before, 'Hello'])
     await other.seesCaretOf(one.name)
@@ -71,8 +80,7 @@ for (const [name, { editor, page, demo }] of Object.entries(EXAMPLES)) {
     const third = await browser.window(editor)
     await third.opens(url)
     await third.reads(both)
-    const stored = await server.api(`/api/pages/${page}/content?format=text`)
-    assert.ok((await stored.text()).includes(both.at(-1)), 'what the server has')
+    assert.ok((await stored(page)).includes(both.at(-1)), 'what the server has')
     if (demo === undefined) return
     const visitor = await browser.window({ ...editor, caret: '.caret' })
     await visitor.page.goto(`${server.url}/?${new URLSearchParams({ page, ...demo })}`)
