@@ -4,13 +4,17 @@ use std::{net::SocketAddr, time::Duration};
 
 use hyper::Method;
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
 
 use crate::{
     access::{AT_ONCE, backend, locked, now},
     support::{
         client::Client,
         database::Database,
+        http::get_with,
         process::Process,
         provider::Provider,
         replica::{Replica, deletion},
@@ -248,5 +252,55 @@ async fn readers_that_stopped_cost_little_memory() {
         tokio::time::timeout(Duration::from_millis(1), client.turn())
             .await
             .ok();
+    }
+}
+
+/// Text in which nothing repeats, so that it is about as long packed as it is.
+fn unpackable(characters: usize) -> String {
+    let mut seed = 1_u64;
+    let mut letter = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b' ' + (seed >> 33) as u8 % 94)
+    };
+    (0..characters).map(|_| letter()).collect()
+}
+
+#[tokio::test]
+async fn a_page_of_a_million_characters_is_sent_as_its_readers_take_it() {
+    const READERS: usize = 100;
+    let database = Database::sqlite();
+    let server = Process::start(&[("DATABASE_URL", &database.url())]);
+    let address = server.address().await;
+    let text = unpackable(1_000_000);
+    let mut ada = Client::join_at(address, "/ws/page", 1).await;
+    ada.write_durably(&text).await;
+    for encoding in ["identity", "gzip", "zstd"] {
+        // The first one has it made; it is the same buffer for all.
+        let path = "/api/pages/page/content?format=text";
+        get_with(address, path, &[("accept-encoding", encoding)]).await;
+        let before = resident(server.id());
+        let mut stopped = Vec::new();
+        for _ in 0..READERS {
+            let mut stream = small_stream(address).await;
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nhost: {address}\r\naccept-encoding: {encoding}\r\nconnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).await.expect("a server");
+            stream.readable().await.expect("the beginning of an answer");
+            stopped.push(stream);
+        }
+        let grown = resident(server.id()).saturating_sub(before);
+        assert!(
+            grown < 25 << 20,
+            "{encoding}: {READERS} readers of 1 MB, {grown} bytes kept"
+        );
+        // One that goes on reading has all of it.
+        let mut answer = Vec::new();
+        let mut one = stopped.swap_remove(READERS / 2);
+        one.read_to_end(&mut answer).await.expect("an answer");
+        assert!(answer.starts_with(b"HTTP/1.1 200"));
+        if encoding == "identity" {
+            assert!(answer.ends_with(text.as_bytes()), "what is sent is the text");
+        }
     }
 }
