@@ -338,7 +338,7 @@ const figures = [
         SELECT 'page-' || i, x'0101010004010474657874016100' FROM n`
       await server.child.stop()
       const env = { ...process.env, DATABASE_URL: server.databaseUrl }
-      execFileSync(settings.pageroom, ['import', `sqlite://${source}`, '--query', query], { env, stdio: 'ignore', timeout: 300_000 })
+      execFileSync(settings.pageroom, ['import', `sqlite://${source}`, '--query', query], { env, stdio: 'ignore', timeout: 1_800_000 })
       await running.again()
       const all = await must(200, running.server, 'GET', '/api/pages?limit=1000&after=page-99')
       if (JSON.parse(all.body).pages.length === 0) throw new Error('there are no pages')

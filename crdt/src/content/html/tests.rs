@@ -286,12 +286,35 @@ fn what_is_shown_does_nothing() {
         "<div data-node=\"script\">alert(1)</div>",
         "<div data-node=\"image\" data-attributes='{\"src\":\"javascript:alert(1)\",\"onerror\":\"alert(1)\"}'></div>",
     ] {
-        let shown = write_safely(&parse(attack).expect(attack));
-        let read = dom::parse(&shown).expect("HTML");
-        assert_eq!(acts(&read), None, "{attack}\n{shown}");
+        let shown = does_nothing(attack);
         for style in ["url(", "position", "z-index"] {
             assert!(!shown.contains(style), "{attack}\n{shown}");
         }
+    }
+}
+
+/// What is shown of HTML, which does nothing.
+fn does_nothing(html: &str) -> String {
+    let shown = write_safely(&parse(html).expect(html));
+    let read = dom::parse(&shown).expect("HTML");
+    assert_eq!(acts(&read), None, "{html}\n{shown}");
+    shown
+}
+
+#[test]
+fn what_others_have_attacked_with_does_nothing() {
+    #[derive(serde::Deserialize)]
+    struct Attack {
+        payload: String,
+    }
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/attacks/dompurify.json");
+    let attacks = std::fs::read_to_string(file).expect(file);
+    let attacks: Vec<Attack> = serde_json::from_str(&attacks).expect(file);
+    assert!(attacks.len() > 200);
+    for Attack { payload } in attacks {
+        let shown = does_nothing(&payload);
+        // Nor when somebody saves what is shown.
+        does_nothing(&shown);
     }
 }
 
