@@ -140,11 +140,31 @@ function open (doc, awareness, isFirst) {
   }
 }
 
+/**
+ * The nodes that a delta stands for: an element is a text in a text, and before each run of characters there is a map that says what it is.
+ */
+function nodesOf ({ ops }) {
+  const nodes = []
+  for (const { insert } of ops) {
+    if (typeof insert === 'string') nodes.at(-1).text += insert
+    else if (insert.ops) nodes.push({ type: insert.attributes.__type, children: nodesOf(insert) })
+    else nodes.push({ type: insert.__type, format: insert.__format, text: '' })
+  }
+  return nodes
+}
+
+/** What of the editor's nodes is asked for above. */
+function outline ({ children }) {
+  return children.map(({ type, format, text, ...node }) => node.children ? { type, children: outline(node) } : { type, format, text })
+}
+
 testEditor({
   name: 'Lexical',
   field: FIELD,
   open,
   json: doc => textOfNested(doc.get(FIELD)),
+  tree: nodesOf,
+  outline,
   // The binding looks for the caret in a text that may be gone, and throws.
   undoesAnywhere: false
 })

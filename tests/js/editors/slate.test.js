@@ -99,4 +99,25 @@ function open (doc, _awareness, isFirst) {
   }
 }
 
-testEditor({ name: 'Slate', field: FIELD, open, json: doc => textOfNested(doc.get(FIELD, XmlText)) })
+/** The nodes that a delta stands for: an element is a text in a text, what it is called is in its attributes. */
+function nodesOf ({ ops }) {
+  const nodes = ops.map(({ insert, attributes }) =>
+    typeof insert === 'string' ? { text: insert, ...attributes } : { ...insert.attributes, children: nodesOf(insert) })
+  // There is always a text at which one can type, also where none is stored.
+  return nodes.length > 0 ? nodes : [{ text: '' }]
+}
+
+/** Without the empty texts that an editor has beside links and in what is empty. */
+function outline (nodes) {
+  const some = nodes.filter(node => node.text !== '').map(node => node.children ? { ...node, children: outline(node.children) } : node)
+  return some.length > 0 ? some : [{ text: '' }]
+}
+
+testEditor({
+  name: 'Slate',
+  field: FIELD,
+  open,
+  json: doc => textOfNested(doc.get(FIELD, XmlText)),
+  tree: delta => outline(nodesOf(delta)),
+  outline
+})

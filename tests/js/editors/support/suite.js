@@ -126,4 +126,10 @@ async function agrees (server, kind, page, typist) {
   const answer = await server.api(`/api/pages/${encodeURIComponent(page)}/content?format=text&field=${kind.field}`)
   assert.equal(answer.status, 200)
   assert.equal(await answer.text(), text, 'content as text')
+  if (!kind.tree) return
+  const delta = await server.api(`/api/pages/${encodeURIComponent(page)}/content?format=delta&field=${kind.field}`)
+  assert.equal(delta.status, 200)
+  assert.deepEqual(kind.tree(await delta.json()), JSON.parse(JSON.stringify((kind.outline ?? same)(content))), 'content as a tree')
 }
+
+const same = content => content

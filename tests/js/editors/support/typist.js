@@ -53,6 +53,8 @@ export function stretch (text, random) {
  * @property {string} field the root type that the editor writes to
  * @property {(doc: Y.Doc, awareness: Awareness, isFirst: boolean) => OpenEditor} open
  * @property {(doc: Y.Doc) => any} json what the server should give for that root type as JSON
+ * @property {(delta: { ops: any[] }) => any} [tree] the content that the server's delta stands for, where that is a tree
+ * @property {(content: any) => any} [outline] what of the content is in that tree, if not all
  * @property {boolean} [undoesAnywhere] false: the editor itself cannot undo whatever others have done in between
  */
 
