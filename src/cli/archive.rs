@@ -125,7 +125,7 @@ pub(super) fn read(
                 // It would be shown as another page is called.
                 (false, _) => Err(FileError::Name),
                 (true, false) => Ok(Bytes::new()),
-                // An entry may say that it is as long as anything, and consist of holes.
+                // An entry may say that it is as long as anything, and consist of gaps.
                 (true, true) => match folder::whole(&mut entry) {
                     Err(FileError::Unreadable(error)) => return Err(error),
                     read => read,

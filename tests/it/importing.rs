@@ -62,10 +62,10 @@ async fn links_pipes_and_names_that_are_no_text_end_nothing_but_themselves() {
 }
 
 /// Ten kilobytes that say they are three gigabytes of nothing.
-fn holes() -> Vec<u8> {
+fn gaps() -> Vec<u8> {
     const SIZE: u64 = 3 << 30;
     let mut header = tar::Header::new_gnu();
-    header.set_path("pages/holes.update").expect("a name");
+    header.set_path("pages/gaps.update").expect("a name");
     header.set_size(512);
     header.set_entry_type(tar::EntryType::GNUSparse);
     let gnu = header.as_gnu_mut().expect("a GNU header");
@@ -86,12 +86,12 @@ async fn an_archive_is_not_unpacked_into_more_than_a_page_may_be() {
     let mut rest = tar::Builder::new(Vec::new());
     entry(&mut rest, "pages/b%FF.update", &insertion(1, 0, "no text"));
     entry(&mut rest, "pages/c.update", &insertion(2, 0, "behind it"));
-    let bytes = [holes(), rest.into_inner().expect("an archive")].concat();
+    let bytes = [gaps(), rest.into_inner().expect("an archive")].concat();
     fs::write(&archive, bytes).expect("a file");
     let (complete, said) = pageroom(&store, &["import", archive.to_str().expect("a path")]);
     assert!(!complete, "something was refused");
     assert!(
-        said.contains("\"holes\" was not imported: it is larger than 1024 MiB"),
+        said.contains("\"gaps\" was not imported: it is larger than 1024 MiB"),
         "{said}"
     );
     assert!(said.contains("its name is not UTF-8"), "{said}");
