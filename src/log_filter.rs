@@ -12,8 +12,10 @@ pub const MAX_FILTER_BYTES: usize = 1024;
 /// Levels and pairs in a filter from outside.
 pub const MAX_DIRECTIVES: usize = 32;
 
-/// Libraries whose most talkative logs hold what people say: a filter for everything does not reach them.
-const TALKATIVE: [&str; 2] = ["tungstenite=warn", "tokio_tungstenite=warn"];
+/// Libraries whose most talkative logs hold what people say, tokens as well: no filter reaches those, not even one that names a module.
+const TALKATIVE: [&str; 2] = ["tungstenite", "tokio_tungstenite"];
+/// The levels on which nothing of that is said.
+const DISCREET: [&str; 3] = ["off", "error", "warn"];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// Why the filter of the log was not changed.
@@ -30,6 +32,11 @@ pub enum FilterError {
          `pageroom::access=debug`"
     )]
     Unreadable(usize),
+    /// A pair would log what people say.
+    #[error(
+        "part {0} of the filter is about a library that logs what people say, and goes no further than `warn`"
+    )]
+    Talkative(usize),
     /// The log is somebody else's.
     #[error("the log of this process is not the server's own, and cannot be changed by it")]
     NotOurs,
@@ -46,7 +53,7 @@ impl Filter {
     /// Reads a filter that comes from outside.
     ///
     /// # Errors
-    /// When it is too long, or something in it is neither a level nor a pair. Which part, not what it says.
+    /// When it is too long, something in it is neither a level nor a pair, or a pair would log what people say. Which part, not what it says.
     pub fn parse(text: &str) -> Result<Self, FilterError> {
         if text.len() > MAX_FILTER_BYTES {
             return Err(FilterError::TooLong);
@@ -64,6 +71,9 @@ impl Filter {
             let is_read = LEVELS.contains(&level.as_str()) && target.is_none_or(is_target);
             match (is_read, target) {
                 (false, _) => Err(FilterError::Unreadable(number)),
+                (true, Some(target)) if is_talkative(target) && !DISCREET.contains(&level.as_str()) => {
+                    Err(FilterError::Talkative(number))
+                }
                 (true, Some(target)) => Ok(format!("{target}={level}")),
                 (true, None) => Ok(level),
             }
@@ -83,15 +93,19 @@ fn is_target(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_letter)
 }
 
-/// The filter of a text from the settings; an unreadable one falls back to `info`.
-pub(crate) fn configured(text: &str) -> EnvFilter {
-    without_talk(EnvFilter::try_new(text).unwrap_or_else(|_| EnvFilter::new("info")))
+/// Whether this names a talkative library, or a module of one.
+fn is_talkative(target: &str) -> bool {
+    TALKATIVE.iter().any(|library| target.trim().starts_with(library))
 }
 
-fn without_talk(filter: EnvFilter) -> EnvFilter {
+/// The filter of a text from the settings; an unreadable one falls back to `info`.
+pub(crate) fn configured(text: &str) -> EnvFilter {
+    // A directive for a module would count before that for its library.
+    let others: Vec<&str> = text.split(',').filter(|part| !is_talkative(part)).collect();
+    let filter = EnvFilter::try_new(others.join(",")).unwrap_or_else(|_| EnvFilter::new("info"));
     TALKATIVE
         .iter()
-        .filter_map(|directive| directive.parse().ok())
+        .filter_map(|library| format!("{library}=warn").parse().ok())
         .fold(filter, EnvFilter::add_directive)
 }
 
@@ -197,10 +211,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_never_logged_by_a_filter_for_everything() {
-        let filter = configured("trace").to_string();
-        for directive in TALKATIVE {
-            assert!(filter.contains(directive), "{filter}");
+    fn what_is_said_is_never_logged_whatever_the_filter() {
+        use tracing_subscriber::prelude::*;
+
+        for text in [
+            "trace",
+            "trace,tungstenite=trace",
+            "tungstenite::protocol=trace",
+            "info, tungstenite::protocol::frame=debug ,trace",
+            "tokio_tungstenite::compat=trace",
+            "tungstenite[{message}]=trace",
+        ] {
+            let subscriber = tracing_subscriber::registry().with(configured(text));
+            tracing::subscriber::with_default(subscriber, || {
+                assert!(!tracing::enabled!(target: "tungstenite::protocol", tracing::Level::INFO));
+                assert!(!tracing::enabled!(target: "tungstenite::protocol::frame", tracing::Level::TRACE));
+                assert!(!tracing::enabled!(target: "tokio_tungstenite::compat", tracing::Level::TRACE));
+                assert!(tracing::enabled!(target: "tungstenite::protocol", tracing::Level::WARN));
+            });
         }
+        for text in ["info,tungstenite::protocol=trace", "tokio_tungstenite=info"] {
+            assert!(Filter::parse(text).is_err(), "{text}");
+        }
+        assert!(Filter::parse("tungstenite=warn").is_ok());
     }
 }

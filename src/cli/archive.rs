@@ -9,9 +9,12 @@ use std::{
     path::Path,
 };
 
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use storage::PageId;
+
+use super::folder::{self, FileError};
 
 const FOLDER: &str = "pages/";
 const DESCRIPTION: &str = ".json";
@@ -85,7 +88,7 @@ impl<W: Write> Archive<W> {
 /// A page of an archive.
 pub(super) struct Archived {
     pub(super) described: Described,
-    pub(super) update: Vec<u8>,
+    pub(super) update: Result<Bytes, FileError>,
     /// Where its entries end, in bytes from the beginning.
     end: u64,
 }
@@ -101,7 +104,9 @@ pub(super) fn read(
     let mut described: Option<Described> = None;
     for entry in archive.entries()? {
         let mut entry = entry?;
-        let path = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let path = entry.path_bytes().into_owned();
+        let is_text = str::from_utf8(&path).is_ok();
+        let path = String::from_utf8_lossy(&path);
         let Some(name) = path.strip_prefix(FOLDER) else {
             continue;
         };
@@ -113,12 +118,20 @@ pub(super) fn read(
                 .read_to_end(&mut bytes)?;
             described = Some(serde_json::from_slice(&bytes)?);
         } else if let Some(name) = name.strip_suffix(UPDATE) {
-            let page_id = percent_decode_str(name).decode_utf8_lossy().into_owned();
+            let page_id = percent_decode_str(name).decode_utf8_lossy();
+            let is_text = is_text && percent_decode_str(name).decode_utf8().is_ok();
             let (start, size) = (entry.raw_file_position(), entry.size());
-            let mut update = Vec::new();
-            if with_updates {
-                entry.read_to_end(&mut update)?;
-            }
+            let update = match (is_text, with_updates) {
+                // It would be shown as another page is called.
+                (false, _) => Err(FileError::Name),
+                (true, false) => Ok(Bytes::new()),
+                // An entry may say that it is as long as anything, and consist of gaps.
+                (true, true) => match folder::whole(&mut entry) {
+                    Err(FileError::Unreadable(error)) => return Err(error),
+                    read => read,
+                },
+            };
+            let page_id = page_id.into_owned();
             let page = Archived {
                 described: described
                     .take()
@@ -129,7 +142,10 @@ pub(super) fn read(
                     }),
                 update,
                 // Entries are as long as whole blocks.
-                end: start + size.next_multiple_of(512),
+                end: size
+                    .checked_next_multiple_of(512)
+                    .and_then(|size| start.checked_add(size))
+                    .unwrap_or(u64::MAX),
             };
             if !take(page) {
                 return Ok(());
@@ -211,7 +227,7 @@ mod tests {
     fn pages(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
         let mut pages = Vec::new();
         let read = read(bytes, true, |page| {
-            pages.push((page.described.page_id, page.update));
+            pages.push((page.described.page_id, page.update.unwrap().to_vec()));
             true
         });
         // Where it was cut off, it ends with an error behind the last page.

@@ -3,7 +3,8 @@
 use std::{
     collections::BTreeSet,
     ffi::OsStr,
-    io,
+    fs::File,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,26 @@ use crdt::{Limits, Update};
 const ENDINGS: &[&str] = &["update", "yjs", "ydoc", "bin"];
 /// The file that y-sweet keeps of a document, in a folder that has the document's name.
 const Y_SWEET: &str = "data.ysweet";
+
+/// Most bytes of a page that are read: more than that no store keeps in one row.
+pub(super) const MAX_PAGE_BYTES: u64 = 1 << 30;
+
+/// Why a file was not read as a page.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("it is a link, and links are not followed: copy what it leads to")]
+    Link,
+    #[error("it is no file that has an end")]
+    NoFile,
+    #[error("it is larger than {} MiB", MAX_PAGE_BYTES >> 20)]
+    TooLarge,
+    #[error("its name is not UTF-8, and would be another page's as it is shown here")]
+    Name,
+    #[error("it cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+    #[error("it is no file of y-sweet's that can be read: {0}")]
+    YSweet(#[from] YSweetError),
+}
 
 /// Why a file of y-sweet's was not read.
 #[derive(Debug, thiserror::Error)]
@@ -28,41 +49,81 @@ pub(super) enum YSweetError {
     Update(#[from] crdt::DecodeError),
 }
 
-/// Reads a folder and those in it, in the order of names, until `take` wants no more: names of pages and their updates.
-pub(super) fn read(
-    top: &Path,
-    take: &mut impl FnMut(String, Result<Bytes, YSweetError>) -> bool,
-) -> io::Result<()> {
-    read_in(top, top, take).map(drop)
+/// Takes the name of a page and its update, and says whether more is wanted.
+type Take<'a> = &'a mut dyn FnMut(String, Result<Bytes, FileError>) -> bool;
+
+/// Reads a folder and those in it, in the order of names, until `take` wants no more. What cannot be read ends only itself; links are not followed,
+/// because they may lead in circles and out of the folder.
+///
+/// # Errors
+/// When the folder itself cannot be listed.
+pub(super) fn read(top: &Path, take: Take<'_>) -> io::Result<()> {
+    for path in listed(top)? {
+        if !read_at(top, &path, take) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn listed(folder: &Path) -> io::Result<BTreeSet<PathBuf>> {
+    let entries = std::fs::read_dir(folder)?;
+    entries.map(|entry| Ok(entry?.path())).collect()
 }
 
 /// Says whether more is wanted.
-fn read_in(
-    top: &Path,
-    folder: &Path,
-    take: &mut impl FnMut(String, Result<Bytes, YSweetError>) -> bool,
-) -> io::Result<bool> {
-    let entries: io::Result<BTreeSet<PathBuf>> = std::fs::read_dir(folder)?
-        .map(|entry| Ok(entry?.path()))
-        .collect();
-    for path in entries? {
-        let goes_on = if path.is_dir() {
-            read_in(top, &path, take)?
-        } else if path.file_name() == Some(OsStr::new(Y_SWEET)) {
-            take(name(top, folder), y_sweet(&std::fs::read(&path)?.into()))
-        } else if is_update(&path) {
-            take(
-                name(top, &path.with_extension("")),
-                Ok(std::fs::read(&path)?.into()),
-            )
-        } else {
-            true
+fn read_at(top: &Path, path: &Path, take: Take<'_>) -> bool {
+    let kind = match path.symlink_metadata() {
+        Ok(metadata) => metadata.file_type(),
+        // Of something that has gone since it was listed only its name says whether it was meant.
+        Err(error) => return !is_meant(path) || take(name(top, path), Err(error.into())),
+    };
+    if kind.is_dir() {
+        return match listed(path) {
+            Ok(paths) => paths.iter().all(|path| read_at(top, path, take)),
+            Err(error) => take(name(top, path), Err(error.into())),
         };
-        if !goes_on {
-            return Ok(false);
-        }
     }
-    Ok(true)
+    let leads_to_folder = || kind.is_symlink() && path.is_dir();
+    if !is_meant(path) && !leads_to_folder() {
+        return true;
+    }
+    let is_y_sweet = path.file_name() == Some(OsStr::new(Y_SWEET));
+    let page = match is_y_sweet {
+        true => path.parent().unwrap_or(top).to_owned(),
+        false => path.with_extension(""),
+    };
+    let is_text = page.strip_prefix(top).unwrap_or(&page).to_str().is_some();
+    let update = match (kind.is_symlink(), kind.is_file()) {
+        (true, _) => Err(FileError::Link),
+        (false, false) => Err(FileError::NoFile),
+        (false, true) if !is_text => Err(FileError::Name),
+        (false, true) => file(path, is_y_sweet),
+    };
+    take(name(top, &page), update)
+}
+
+fn file(path: &Path, is_y_sweet: bool) -> Result<Bytes, FileError> {
+    let bytes = whole(File::open(path)?)?;
+    match is_y_sweet {
+        true => Ok(y_sweet(&bytes)?),
+        false => Ok(bytes),
+    }
+}
+
+/// What something holds to its end, if that is not too far away.
+pub(super) fn whole(input: impl Read) -> Result<Bytes, FileError> {
+    let mut bytes = Vec::new();
+    input.take(MAX_PAGE_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 > MAX_PAGE_BYTES {
+        true => Err(FileError::TooLarge),
+        false => Ok(bytes.into()),
+    }
+}
+
+/// Whether a file is one that a page is in.
+fn is_meant(path: &Path) -> bool {
+    is_update(path) || path.file_name() == Some(OsStr::new(Y_SWEET))
 }
 
 fn is_update(path: &Path) -> bool {

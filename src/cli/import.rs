@@ -3,9 +3,7 @@
 //! What a page holds already is not stored again, so an import that was cut short is simply made again.
 
 use std::{
-    fs::File,
     io::{self, Write},
-    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -14,14 +12,15 @@ use clap::Args;
 use crdt::Update;
 use indicatif::{HumanBytes, ProgressBar};
 use storage::{
-    Committed, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, Permission, SharedStore, Snapshot,
-    StoreError, StoredPage,
+    Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, Permission, Seq, SharedStore,
+    Snapshot, StoreError, StoredPage,
 };
 use tokio::sync::mpsc;
 
 use super::{
-    archive::{self, Described, Permitted},
-    folder::{self, YSweetError},
+    archive::Permitted,
+    folder::FileError,
+    source::{self, Incoming, MAX_READ_AHEAD, SourceError},
     store::StoreArgs,
 };
 use crate::{
@@ -29,8 +28,6 @@ use crate::{
     rooms::{Refusal, Role, ended_clients, open_document},
 };
 
-/// Pages that are read before they are stored.
-const MAX_READ_AHEAD: usize = 4;
 /// What one process may take that reads pages, in bytes and in time.
 const READER_MEMORY: u64 = 4 << 30;
 const READER_TIME: Duration = Duration::from_secs(60);
@@ -60,10 +57,8 @@ pub(super) struct ImportArgs {
 pub(super) enum ImportError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("{0} cannot be read: {1}")]
-    Source(String, #[source] io::Error),
-    #[error("what is to be imported cannot be read: {0}")]
-    Documents(#[source] StoreError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     #[error("reading did not end: {0}")]
     Unfinished(#[from] tokio::task::JoinError),
 }
@@ -75,8 +70,8 @@ enum Refused {
     Id(#[from] PageIdError),
     #[error("it is no update in either of Yjs' encodings: {0}")]
     Update(#[source] crdt::LoadError),
-    #[error("it is no file of y-sweet's that can be read: {0}")]
-    YSweet(#[from] YSweetError),
+    #[error(transparent)]
+    File(#[from] FileError),
     #[error("it does not go together with what is there: {0}")]
     Broken(#[from] crdt::ApplyError),
     #[error("the page is in the trash here")]
@@ -100,18 +95,12 @@ enum Refused {
 }
 
 /// What became of a page.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     New,
     Merged,
     /// All of it was there.
     Known,
-}
-
-/// A page on its way.
-struct Incoming {
-    described: Described,
-    update: Result<Bytes, YSweetError>,
 }
 
 /// Imports, and gives how many pages were refused.
@@ -127,7 +116,7 @@ pub(super) async fn run(args: &ImportArgs) -> Result<u64, ImportError> {
         program: None,
     });
     let (pages, mut incoming) = mpsc::channel(MAX_READ_AHEAD);
-    let reading = tokio::spawn(read(args.source.clone(), args.query.clone(), pages));
+    let reading = tokio::spawn(source::read(args.source.clone(), args.query.clone(), pages));
     let bar = ProgressBar::new_spinner();
     let (mut new, mut merged, mut known, mut refused, mut bytes) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     while let Some(page) = incoming.recv().await {
@@ -164,54 +153,6 @@ pub(super) async fn run(args: &ImportArgs) -> Result<u64, ImportError> {
         HumanBytes(bytes)
     );
     Ok(refused)
-}
-
-async fn read(source: String, query: String, pages: mpsc::Sender<Incoming>) -> Result<(), ImportError> {
-    let is_database = ["postgres://", "postgresql://", "sqlite:"]
-        .iter()
-        .any(|scheme| source.starts_with(scheme));
-    if is_database {
-        let (rows, mut found) = mpsc::channel(MAX_READ_AHEAD);
-        let reading = storage::read_documents(&source, &query, rows);
-        let handing_over = async {
-            while let Some((page_id, update)) = found.recv().await {
-                let described = Described {
-                    page_id,
-                    ..Described::default()
-                };
-                let update = Ok(update);
-                if pages.send(Incoming { described, update }).await.is_err() {
-                    break;
-                }
-            }
-        };
-        let (read, ()) = tokio::join!(reading, handing_over);
-        return read.map_err(ImportError::Documents);
-    }
-    let path = PathBuf::from(&source);
-    let failed = |error| ImportError::Source(source, error);
-    let reading = tokio::task::spawn_blocking(move || match path.is_dir() {
-        true => folder::read(&path, &mut |page_id, update| {
-            let described = Described {
-                page_id,
-                ..Described::default()
-            };
-            pages.blocking_send(Incoming { described, update }).is_ok()
-        }),
-        false => read_archive(&path, &pages),
-    });
-    reading.await?.map_err(failed)
-}
-
-fn read_archive(path: &Path, pages: &mpsc::Sender<Incoming>) -> io::Result<()> {
-    let input = io::BufReader::new(File::open(path)?);
-    archive::read(input, true, |page| {
-        let incoming = Incoming {
-            described: page.described,
-            update: Ok(page.update.into()),
-        };
-        pages.blocking_send(incoming).is_ok()
-    })
 }
 
 /// Merges one page. What is wrong with the page ends only it; what is wrong with the store ends the import.
@@ -255,56 +196,69 @@ async fn import(
         Ok(merged) => merged,
         Err(refused) => return Ok(Err(refused)),
     };
-    if is_dry || merged.fate == Fate::Known {
-        return Ok(Ok(merged.fate));
+    let (fate, is_new) = (merged.fate, merged.is_new());
+    if is_dry || (fate == Fate::Known && !is_new) {
+        return Ok(Ok(fate));
     }
-    let Merged {
-        fate,
-        update,
-        seq,
-        state,
-        state_vector,
-    } = merged;
+    // Before the page is there, so that all of it is done where an import was cut short and is made again.
+    for permission in &permissions {
+        store.grant(permission).await?;
+    }
+    let Some((last_seq, generation)) = append(store, &page, generation, &merged).await? else {
+        return Ok(Err(Refused::Changed));
+    };
+    // Who has the page here has not put it into the trash.
+    if is_new && deleted_at.is_some() {
+        store.set_deleted(&page, deleted_at).await?;
+    }
+    // Where another process stored something in between, that one will merge it.
+    if last_seq == merged.seq_then() {
+        let snapshot = snapshot(readers, &page, last_seq, merged).await;
+        store.compact(&page, Some(&generation), &snapshot).await?;
+    }
+    Ok(Ok(fate))
+}
+
+/// Stores what has come, unless it is there; gives the page's last row and its generation. `None` when it is another page by now.
+async fn append(
+    store: &SharedStore,
+    page: &PageId,
+    generation: Option<Generation>,
+    merged: &Merged,
+) -> Result<Option<(Seq, Generation)>, StoreError> {
+    if let (Fate::Known, Some(generation)) = (merged.fate, &generation) {
+        return Ok(Some((merged.seq, generation.clone())));
+    }
     let commit = PageCommit {
         page: page.clone(),
-        size_bytes: Some(state.len() as u64),
+        size_bytes: Some(merged.state.len() as u64),
         updates: vec![NewUpdate {
-            data: update,
+            data: merged.update.clone(),
             user: None,
         }],
         generation,
     };
     let committed = store.commit_alone(&commit).await?;
-    if committed.is_nothing() {
-        return Ok(Err(Refused::Changed));
+    Ok((!committed.is_nothing()).then_some((committed.last_seq, committed.generation)))
+}
+
+async fn snapshot(readers: &Readers, page: &PageId, seq: Seq, merged: Merged) -> Snapshot {
+    let Merged {
+        state, state_vector, ..
+    } = merged;
+    // A page that cannot be read is there all the same.
+    let readable = readers.readable(page, state.clone()).await;
+    let Readable { content, text } = readable.unwrap_or_else(|_| Readable {
+        content: serde_json::Value::Null,
+        text: String::new(),
+    });
+    Snapshot {
+        seq,
+        state,
+        state_vector,
+        content,
+        text,
     }
-    let Committed {
-        last_seq, generation, ..
-    } = committed;
-    // Where another process stored something in between, that one will merge it.
-    if last_seq == seq + 1 {
-        // A page that cannot be read is there all the same.
-        let readable = readers.readable(&page, state.clone()).await;
-        let Readable { content, text } = readable.unwrap_or_else(|_| Readable {
-            content: serde_json::Value::Null,
-            text: String::new(),
-        });
-        let snapshot = Snapshot {
-            seq: last_seq,
-            state,
-            state_vector,
-            content,
-            text,
-        };
-        store.compact(&page, Some(&generation), &snapshot).await?;
-    }
-    for permission in &permissions {
-        store.grant(permission).await?;
-    }
-    if deleted_at.is_some() {
-        store.set_deleted(&page, deleted_at).await?;
-    }
-    Ok(Ok(fate))
 }
 
 /// A page with what has come.
@@ -313,9 +267,30 @@ struct Merged {
     /// What is to be stored.
     update: Bytes,
     /// The last row that was there.
-    seq: u64,
+    seq: Seq,
+    /// That row is the only one, and nothing was made of it: so an import leaves a page that is cut short.
+    is_alone: bool,
     state: Bytes,
     state_vector: Bytes,
+}
+
+impl Merged {
+    /// Whether all of the page comes from here.
+    fn is_new(&self) -> bool {
+        match self.fate {
+            Fate::New => true,
+            Fate::Known => self.is_alone,
+            Fate::Merged => false,
+        }
+    }
+
+    /// The last row when what has come is stored.
+    fn seq_then(&self) -> Seq {
+        match self.fate {
+            Fate::New | Fate::Merged => self.seq + 1,
+            Fate::Known => self.seq,
+        }
+    }
 }
 
 fn merge(stored: Option<StoredPage>, update: Bytes, is_deleted: bool) -> Result<Merged, Refused> {
@@ -342,6 +317,9 @@ fn merge(stored: Option<StoredPage>, update: Bytes, is_deleted: bool) -> Result<
         }
     }
     let seq = stored.as_ref().map_or(0, |stored| stored.record.seq);
+    let is_alone = stored
+        .as_ref()
+        .is_some_and(|stored| seq == 1 && stored.snapshot.is_none());
     let (snapshot, mut log) = stored.map_or((None, Vec::new()), |stored| (stored.snapshot, stored.log));
     let before = match seq {
         0 => None,
@@ -362,12 +340,13 @@ fn merge(stored: Option<StoredPage>, update: Bytes, is_deleted: bool) -> Result<
         fate,
         update,
         seq,
+        is_alone,
         state,
         state_vector,
     })
 }
 
-fn row(seq: u64, data: Bytes) -> LoggedUpdate {
+fn row(seq: Seq, data: Bytes) -> LoggedUpdate {
     LoggedUpdate {
         seq,
         data,

@@ -9,6 +9,7 @@ mod health;
 mod import;
 mod reader;
 mod serve;
+mod source;
 mod store;
 mod token;
 

@@ -215,7 +215,11 @@ impl Cut {
             Keep::Everything => Self::Nothing,
             // What was kept before it was switched off.
             Keep::Nothing => Self::Before(now()),
-            Keep::Days(days) => now().checked_sub(days * DAY).map_or(Self::Nothing, Self::Before),
+            // Nothing was stored before 1970, and not every database has a time for what is long before.
+            Keep::Days(days) => now()
+                .checked_sub(days * DAY)
+                .filter(|before| *before > SystemTime::UNIX_EPOCH)
+                .map_or(Self::Nothing, Self::Before),
             Keep::Versions(count) => Self::Versions(count),
         }
     }
@@ -243,4 +247,17 @@ fn automatic(seq: Seq) -> NewVersion {
 #[expect(clippy::disallowed_methods, reason = "versions meet the clock here")]
 fn clock() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_from_before_there_was_anything_forget_nothing() {
+        assert!(Cut::of(Keep::Days(30)).before().is_some());
+        for days in [100_000, u32::MAX] {
+            assert_eq!(Cut::of(Keep::Days(days)).before(), None, "{days}");
+        }
+    }
 }

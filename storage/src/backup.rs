@@ -30,6 +30,9 @@ pub enum BackupError {
     /// SQLite names files in UTF-8.
     #[error("{0} is no name that SQLite can be given: use one in UTF-8")]
     Name(PathBuf),
+    /// There is no room for the copy.
+    #[error("there is no room for {0}: free disk space there, or name a file elsewhere")]
+    Full(PathBuf),
     /// The copy cannot be written.
     #[error("{0} cannot be written: {1}")]
     Output(PathBuf, #[source] io::Error),

@@ -27,6 +27,7 @@ mod history_policies;
 mod hocuspocus;
 mod hocuspocus_access;
 mod http;
+mod importing;
 mod indexer;
 mod kept_events;
 mod kept_store;

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-fn database(folder: &Path, name: &str) -> String {
+pub(crate) fn database(folder: &Path, name: &str) -> String {
     format!("sqlite://{}", folder.join(name).display())
 }
 
@@ -29,13 +29,13 @@ fn environment(database: &str) -> [(&str, &str); 3] {
 }
 
 /// Runs the program; gives whether it succeeded and what it said to people.
-fn pageroom(database: &str, arguments: &[&str]) -> (bool, String) {
+pub(crate) fn pageroom(database: &str, arguments: &[&str]) -> (bool, String) {
     let output = run(arguments, &[("DATABASE_URL", database)]);
     (output.status.success(), text(&output.stderr))
 }
 
 /// What a store holds, as its server says: text by page, the deleted ones, and permissions of a page.
-async fn held(database: &str) -> Value {
+pub(crate) async fn held(database: &str) -> Value {
     let server = Process::start(&environment(database));
     let address = server.address().await;
     let read = async |path: &str| backend_at(address, Method::GET, path, Value::Null).await;

@@ -49,7 +49,7 @@ impl From<FilterError> for HttpError {
         let message = error.to_string();
         match error {
             FilterError::TooLong => Refusal::too_large(message),
-            FilterError::Unreadable(_) => Refusal::malformed(message),
+            FilterError::Unreadable(_) | FilterError::Talkative(_) => Refusal::malformed(message),
             FilterError::NotOurs => Refusal::new(RefusalCode::Conflict, message),
             FilterError::Unchanged(error) => {
                 tracing::error!(%error, "the filter of the log cannot be changed");

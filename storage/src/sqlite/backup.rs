@@ -8,7 +8,7 @@ use std::{
 use sqlx::{ConnectOptions, Connection};
 
 use super::{connect_options, failure, file::check_folder};
-use crate::{BackupError, StoreOptions, open::address};
+use crate::{BackupError, StoreError, StoreOptions, open::address};
 
 /// Copies the file that `url` names into `copy`, as it is at one moment. See [`backup`](crate::backup()).
 pub(crate) async fn backup(url: &str, copy: &Path) -> Result<u64, BackupError> {
@@ -28,7 +28,14 @@ pub(crate) async fn backup(url: &str, copy: &Path) -> Result<u64, BackupError> {
     fs::set_permissions(&unfinished.0, permissions).map_err(output)?;
     let name = unfinished.0.to_str();
     let name = name.ok_or_else(|| BackupError::Name(copy.to_owned()))?;
-    let failed = |error| BackupError::from(failure(error, &source));
+    let failed = |error| {
+        let error = failure(error, &source);
+        if let StoreError::Full { .. } = error {
+            // Only the copy grows.
+            return BackupError::Full(copy.to_owned());
+        }
+        BackupError::from(error)
+    };
     let mut connection = options.connect().await.map_err(failed)?;
     // It reads within one transaction, beside which others write.
     sqlx::query("VACUUM INTO $1")
@@ -73,5 +80,24 @@ impl Drop for Unfinished {
     fn drop(&mut self) {
         // Where it has become whole there is nothing under this name.
         let _ = fs::remove_file(&self.0);
+        // SQLite leaves its journal where the disk was full.
+        let mut journal = self.0.as_os_str().to_owned();
+        journal.push("-journal");
+        let _ = fs::remove_file(journal);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_fails_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("copy.db");
+        let unfinished = Unfinished::create(&copy).unwrap();
+        fs::write(folder.path().join("copy.db.unfinished-journal"), "left").unwrap();
+        drop(unfinished);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
