@@ -204,6 +204,8 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
     for (document, file) in [
         ("docs/proxies.md", "deploy/nginx.conf"),
         ("docs/proxies.md", "deploy/haproxy.cfg"),
+        ("docs/proxies.md", "deploy/traefik.yaml"),
+        ("docs/proxies.md", "deploy/traefik-pageroom.yaml"),
         ("docs/moving.md", "deploy/export-y-leveldb.mjs"),
         ("README.md", "examples/tiptap/main.js"),
         ("README.md", "examples/tiptap/style.css"),
