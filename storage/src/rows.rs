@@ -7,62 +7,65 @@ use std::{
 
 use bytes::Bytes;
 use serde_json::Value;
-use sqlx::FromRow;
 
 use crate::{
     AddedVersion, AuditEntry, EventId, Found, Generation, HistoryCursor, HistoryRecord, IdRange, LastSeen,
     LoggedUpdate, NewVersion, OldHistory, PageChange, PageChanges, PageId, PageIdError, PageRecord, Past,
     Permission, ReadEvent, Seq, SharedRoom, Snapshot, StoreError, StoredPage, StoredSnapshot, UserRecord,
-    Version, VersionKind,
+    Version, VersionKind, columns::columns,
 };
 
-/// The head of a page's log.
-#[derive(FromRow)]
-pub(crate) struct HeadRow {
-    page_id: String,
-    generation: String,
-    seq: i64,
-    size_bytes: Option<i64>,
-    created_ms: i64,
-    updated_ms: i64,
-    deleted_ms: Option<i64>,
+columns! {
+    /// The head of a page's log.
+    pub(crate) struct HeadRow {
+        page_id: String,
+        generation: String,
+        seq: i64,
+        size_bytes: Option<i64>,
+        created_ms: i64,
+        updated_ms: i64,
+        deleted_ms: Option<i64>,
+    }
 }
 
-/// A row of a statement that reads a whole page at one moment: one row for head and snapshot, one for each row of the log.
-#[derive(FromRow)]
-pub(crate) struct PageRow {
-    /// Of the head, or of the row of the log.
-    seq: i64,
-    /// The state of the snapshot, or the update.
-    data: Option<Vec<u8>>,
-    /// The generation, or the user.
-    label: Option<String>,
-    size_bytes: Option<i64>,
-    /// Only a head has it.
-    created_ms: Option<i64>,
-    updated_ms: Option<i64>,
-    deleted_ms: Option<i64>,
-    covered: Option<i64>,
-    state_vector: Option<Vec<u8>>,
-    ended_clients: Option<Vec<u8>>,
+columns! {
+    /// A row of a statement that reads a whole page at one moment: one row for head and snapshot, one for each row of the log.
+    pub(crate) struct PageRow {
+        /// Of the head, or of the row of the log.
+        seq: i64,
+        /// The state of the snapshot, or the update.
+        data: Option<Vec<u8>>,
+        /// The generation, or the user.
+        label: Option<String>,
+        size_bytes: Option<i64>,
+        /// Only a head has it.
+        created_ms: Option<i64>,
+        updated_ms: Option<i64>,
+        deleted_ms: Option<i64>,
+        covered: Option<i64>,
+        state_vector: Option<Vec<u8>>,
+        ended_clients: Option<Vec<u8>>,
+    }
 }
 
-/// A row of a statement that reads a part of a log: a first row without data says what the snapshot covers.
-#[derive(FromRow)]
-pub(crate) struct LogRow {
-    seq: i64,
-    data: Option<Vec<u8>>,
-    label: Option<String>,
+columns! {
+    /// A row of a statement that reads a part of a log: a first row without data says what the snapshot covers.
+    pub(crate) struct LogRow {
+        seq: i64,
+        data: Option<Vec<u8>>,
+        label: Option<String>,
+    }
 }
 
-/// A snapshot with its readable columns.
-#[derive(FromRow)]
-pub(crate) struct SnapshotRow {
-    seq: i64,
-    state: Vec<u8>,
-    state_vector: Vec<u8>,
-    content: Option<String>,
-    text: String,
+columns! {
+    /// A snapshot with its readable columns.
+    pub(crate) struct SnapshotRow {
+        seq: i64,
+        state: Vec<u8>,
+        state_vector: Vec<u8>,
+        content: Option<String>,
+        text: String,
+    }
 }
 
 impl HeadRow {
@@ -328,13 +331,14 @@ pub(crate) fn audit(rows: Vec<AuditRow>) -> Vec<(u64, AuditEntry)> {
     rows.into_iter().map(read).collect()
 }
 
-/// A row of the past: the head's row has the generation, the base and the page's last number; the others are rows of the log.
-#[derive(FromRow)]
-pub(crate) struct PastRow {
-    seq: i64,
-    data: Option<Vec<u8>>,
-    label: Option<String>,
-    last: Option<i64>,
+columns! {
+    /// A row of the past: the head's row has the generation, the base and the page's last number; the others are rows of the log.
+    pub(crate) struct PastRow {
+        seq: i64,
+        data: Option<Vec<u8>>,
+        label: Option<String>,
+        last: Option<i64>,
+    }
 }
 
 /// Puts a stretch of the past up to row `to` together from rows in any order; `None` when one is missing.

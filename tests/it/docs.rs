@@ -204,6 +204,8 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
     for (document, file) in [
         ("docs/proxies.md", "deploy/nginx.conf"),
         ("docs/proxies.md", "deploy/haproxy.cfg"),
+        ("docs/proxies.md", "deploy/traefik.yaml"),
+        ("docs/proxies.md", "deploy/traefik-pageroom.yaml"),
         ("docs/moving.md", "deploy/export-y-leveldb.mjs"),
         ("README.md", "examples/tiptap/main.js"),
         ("README.md", "examples/tiptap/style.css"),
@@ -232,7 +234,7 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
     for document in files("docs", &[".md"])
         .into_iter()
         .map(|source| source.text)
-        .chain([read("README.md"), read("examples/README.md")])
+        .chain(["README.md", "CHANGELOG.md", "examples/README.md"].map(read))
     {
         for link in document
             .split("](")
@@ -251,4 +253,53 @@ fn documents_print_the_files_that_are_tested_and_link_to_what_there_is() {
             assert!(there.iter().any(|path| path.exists()), "{link} leads nowhere");
         }
     }
+}
+
+/// The heading of a version's entry in the list of changes, and what stands below it.
+fn entries(changes: &str) -> Vec<(&str, &str)> {
+    let split = |entry| str::split_once(entry, '\n').expect("something below a heading");
+    changes.split("\n### ").skip(1).map(split).collect()
+}
+
+#[test]
+fn the_version_has_its_entry_and_every_entry_but_the_newest_its_day() {
+    let changes = read("CHANGELOG.md");
+    let entries = entries(&changes);
+    let (newest, text) = entries.first().expect("an entry");
+    assert_eq!(newest.split(", ").next(), Some(env!("CARGO_PKG_VERSION")));
+    assert!(
+        text.contains("\n- "),
+        "nothing has changed in {newest}, says CHANGELOG.md"
+    );
+    let mut versions = BTreeSet::new();
+    for (place, (heading, _)) in entries.iter().enumerate() {
+        let (version, day) = heading
+            .split_once(", ")
+            .map_or((*heading, None), |(version, day)| (version, Some(day)));
+        assert!(versions.insert(version), "{version} has two entries");
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        assert!(
+            version.split('.').count() == 3 && version.split('.').all(is_number),
+            "{heading} is no version"
+        );
+        match day {
+            Some(day) => assert!(
+                day.split('-').map(str::len).eq([4, 2, 2]) && day.split('-').all(is_number),
+                "{heading} has no day"
+            ),
+            None => assert!(place == 0, "{version} has no day"),
+        }
+    }
+    for document in ["README.md", "docs/README.md", "docs/upgrade.md"] {
+        assert!(
+            read(document).contains("CHANGELOG.md)"),
+            "{document} does not lead to the list of changes"
+        );
+    }
+    let workspace = read("Cargo.toml");
+    assert!(
+        workspace.contains(&format!("rust-version = \"{}\"", env!("CARGO_PKG_RUST_VERSION")))
+            && read("README.md").contains(&format!("Rust ({} or newer)", env!("CARGO_PKG_RUST_VERSION"))),
+        "the README names another Rust"
+    );
 }

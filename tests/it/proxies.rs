@@ -1,4 +1,4 @@
-//! Behind the proxies that Debian has, with the configurations that operators copy: sockets, polling, paths, and whose address it is.
+//! Behind proxies, with the configurations that operators copy: sockets, polling, paths, and whose address it is.
 
 use std::{
     env, fs,
@@ -121,6 +121,27 @@ async fn haproxy(server: &TestServer) -> Option<Proxy> {
     );
     fs::write(&file, text).expect("a file");
     command.arg("-db").arg("-f").arg(&file);
+    Some(start(command, port, folder).await)
+}
+
+async fn traefik(server: &TestServer) -> Option<Proxy> {
+    let mut command = program("PAGEROOM_TEST_TRAEFIK")?;
+    let (folder, port) = (tempfile::tempdir().expect("a folder"), free_port());
+    let requests = folder.path().join("pageroom.yaml");
+    let text = configuration("deploy/traefik-pageroom.yaml", "http:", "http:", server);
+    fs::write(&requests, text).expect("a file");
+    let file = folder.path().join("traefik.yaml");
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/traefik.yaml"))
+        .expect("a file of the project");
+    let (listen, filename) = ("address: \":80\"", "filename: /etc/traefik/pageroom.yaml");
+    assert!(text.contains(listen) && text.contains(filename), "{text}");
+    let own = text
+        .replace(listen, &format!("address: \"127.0.0.1:{port}\""))
+        .replace(filename, &format!("filename: {}", requests.display()));
+    // It asks nobody for newer versions, and tells nobody of this one.
+    let own = format!("{own}global:\n  checkNewVersion: false\n  sendAnonymousUsage: false\n");
+    fs::write(&file, own).expect("a file");
+    command.arg(format!("--configFile={}", file.display()));
     Some(start(command, port, folder).await)
 }
 
@@ -257,6 +278,14 @@ async fn everything_works_behind_nginx() {
 async fn everything_works_behind_haproxy() {
     let server = locked().await;
     if let Some(proxy) = haproxy(&server).await {
+        serves_through(&server, &proxy).await;
+    }
+}
+
+#[tokio::test]
+async fn everything_works_behind_traefik() {
+    let server = locked().await;
+    if let Some(proxy) = traefik(&server).await {
         serves_through(&server, &proxy).await;
     }
 }

@@ -13,7 +13,14 @@ import {
 import { freshPage, serverForFile } from './support/suite.js'
 import { holdsFor, until } from './support/wait.js'
 
-const server = serverForFile({ env: { PAGEROOM_MAX_MESSAGE_BYTES: '65536' } })
+const server = serverForFile({
+  env: {
+    PAGEROOM_MAX_MESSAGE_BYTES: '65536',
+    // Who does not read answers no ping either; on a machine that is busy otherwise that may take minutes.
+    PAGEROOM_CONNECTION_TIMEOUT_SECONDS: '600',
+    PAGEROOM_MAX_STALL_SECONDS: '600'
+  }
+})
 
 const EMPTY = hex('00')
 

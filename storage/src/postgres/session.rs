@@ -2,10 +2,10 @@
 
 use std::{str::FromStr, time::Duration};
 
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
 
 use super::failure::failure;
-use crate::{DirectUrl, StoreError, open::address, place::Place, schema};
+use crate::{DirectUrl, StoreError, migrations, open::address, place::Place, schema};
 
 /// Oldest supported server, as `server_version_num` counts.
 const OLDEST_SERVER: i32 = 150_000;
@@ -218,8 +218,7 @@ pub(super) async fn check_server(
 }
 
 pub(super) async fn bring_up_to_date(connection: &mut PgConnection, migrate: bool) -> Result<(), StoreError> {
-    let mut migrator: Migrator = sqlx::migrate!("migrations/postgres");
-    migrator.dangerous_set_table_name(schema::TABLE);
+    let migrator = migrations::postgres();
     let exists: bool = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL")
         .bind(schema::TABLE)
         .fetch_one(&mut *connection)

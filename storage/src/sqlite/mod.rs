@@ -17,7 +17,6 @@ use std::{
 use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, Connection, Executor, FromRow, Row, Sqlite, SqliteConnection,
-    migrate::Migrator,
     query::{Query, QueryAs},
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow, SqliteSynchronous},
     types::Json,
@@ -30,6 +29,7 @@ use crate::{
     batch::{self, number},
     connections::{Connections, Lease, time_for},
     gathered::{Gathered, ReadHeads},
+    migrations,
     open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
@@ -128,8 +128,7 @@ impl SqliteStore {
     }
 
     async fn bring_up_to_date(&self, migrate: bool) -> Result<(), StoreError> {
-        let mut migrator: Migrator = sqlx::migrate!("migrations/sqlite");
-        migrator.dangerous_set_table_name(schema::TABLE);
+        let migrator = migrations::sqlite();
         let failure = |error| schema::failure(error, |error| self.failure(error));
         let mut connection = self
             .options

@@ -1,29 +1,29 @@
 //! What SQL stores read for webhooks, row by row, and the values made of it.
 
-use sqlx::FromRow;
-
 use super::{
     DeliveryState, WebhookDelivery,
     plan::{Head, Mark},
 };
 use crate::{
     NewVersion, Version, VersionKind,
+    columns::columns,
     rows::{count, time},
 };
 
-/// A head, and the mark beside it.
-#[derive(FromRow)]
-pub(super) struct HeadRow {
-    page_id: String,
-    generation: String,
-    seq: i64,
-    created_ms: i64,
-    updated_ms: i64,
-    deleted_ms: Option<i64>,
-    told_generation: Option<String>,
-    told_created: Option<i64>,
-    told_seq: Option<i64>,
-    told_deleted: Option<i64>,
+columns! {
+    /// A head, and the mark beside it.
+    pub(super) struct HeadRow {
+        page_id: String,
+        generation: String,
+        seq: i64,
+        created_ms: i64,
+        updated_ms: i64,
+        deleted_ms: Option<i64>,
+        told_generation: Option<String>,
+        told_created: Option<i64>,
+        told_seq: Option<i64>,
+        told_deleted: Option<i64>,
+    }
 }
 
 impl HeadRow {
@@ -47,17 +47,18 @@ impl HeadRow {
     }
 }
 
-/// A version that has just been told of.
-#[derive(FromRow)]
-pub(super) struct VersionRow {
-    page_id: String,
-    id: i64,
-    seq: i64,
-    kind: String,
-    name: Option<String>,
-    user_id: Option<String>,
-    reason: Option<String>,
-    created_ms: i64,
+columns! {
+    /// A version that has just been told of.
+    pub(super) struct VersionRow {
+        page_id: String,
+        id: i64,
+        seq: i64,
+        kind: String,
+        name: Option<String>,
+        user_id: Option<String>,
+        reason: Option<String>,
+        created_ms: i64,
+    }
 }
 
 impl VersionRow {
@@ -77,23 +78,24 @@ impl VersionRow {
     }
 }
 
-/// A row of the outbox.
-#[derive(FromRow)]
-pub(super) struct DeliveryRow {
-    number: i64,
-    id: String,
-    page_id: String,
-    target: String,
-    event: String,
-    generation: Option<String>,
-    seq: Option<i64>,
-    detail: String,
-    at: i64,
-    since: i64,
-    state: String,
-    attempts: i64,
-    last_error: Option<String>,
-    ended_at: Option<i64>,
+columns! {
+    /// A row of the outbox.
+    pub(super) struct DeliveryRow {
+        number: i64,
+        id: String,
+        page_id: String,
+        target: String,
+        event: String,
+        generation: Option<String>,
+        seq: Option<i64>,
+        detail: String,
+        at: i64,
+        since: i64,
+        state: String,
+        attempts: i64,
+        last_error: Option<String>,
+        ended_at: Option<i64>,
+    }
 }
 
 impl DeliveryRow {
