@@ -74,7 +74,7 @@ impl World {
                 member: MemberId(member),
                 role: Role::Edit,
                 user: None,
-                badge: None,
+                stamp: None,
                 outlet: world.outboxes[member as usize].clone(),
             });
             let nothing = crdt::StateVector::default().encode();

@@ -107,7 +107,7 @@ pub enum Refusal {
     #[error(
         "the neighbours of a struct of client {client} at clock {clock} belong to different shared types"
     )]
-    TornNeighbours {
+    InconsistentOrigins {
         /// The author of the struct.
         client: ClientId,
         /// Its clock.

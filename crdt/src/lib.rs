@@ -4,12 +4,12 @@ pub mod awareness;
 pub mod encoding;
 pub mod message;
 
-mod badge;
 mod content;
 mod document;
 mod ended_clients;
 mod error;
 mod id_set;
+mod identity_stamp;
 mod limits;
 mod merge;
 mod past;
@@ -29,11 +29,11 @@ mod work;
 pub mod testing;
 
 pub use awareness::{Awareness, AwarenessChange, AwarenessLimits, AwarenessOutcome, Introduction};
-pub use badge::Badge;
 pub use content::{FieldType, Form};
 pub use document::{Admission, Document, Missing, Snapshot};
 pub use ended_clients::{EndedClients, MAX_ENDED_CLIENTS, TooManyEndedClients};
 pub use error::{ApplyError, DecodeError, LoadError, Refusal};
+pub use identity_stamp::IdentityStamp;
 pub use limits::Limits;
 pub use merge::{
     Append, AppendedPiece, COMPONENT_FIELD, Candidate, ComponentChange, Format, MergeError, MergeRefusal,

@@ -346,7 +346,7 @@ fn a_struct_between_neighbours_of_different_types_is_refused() {
     let torn = admit(&mut document, hex("01 01 03 00 c4 01 00 02 00 01 78 00"));
     assert_eq!(
         torn,
-        Err(Refusal::TornNeighbours {
+        Err(Refusal::InconsistentOrigins {
             client: ClientId(3),
             clock: 0
         })

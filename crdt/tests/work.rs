@@ -180,7 +180,7 @@ fn ranges_that_name_the_same_again_and_again() {
         .update();
     let size = delete.len() as u64;
     let steps = steps(&mut document, delete);
-    // And the holes, once.
+    // And the gaps, once.
     assert!(steps < 8 * (size + 40_000), "{steps} steps for {size} bytes");
 }
 

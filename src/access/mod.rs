@@ -28,12 +28,12 @@
 //! may repeat anybody's edits, because programs that sync from peer to peer do so, but what is new in it of somebody who is here is
 //! left out: the writer brings that. When the writer leaves, whoever brought some of it is asked again.
 //!
-//! Presence is bound to connections in the same way. Where the configuration asks for it, each member wears a
-//! [badge](crdt::Badge) made of its [`Identity`](crate::auth::Identity), and what it shows says who it is.
+//! Presence is bound to connections in the same way. Where the configuration asks for it, each member has a
+//! [stamp](crdt::IdentityStamp) made of its [`Identity`](crate::auth::Identity), and what it shows says who it is.
 //!
 //! # What else stands here
 //!
-//! [`Audit`] keeps what was done and refused, and [`Rates`] slow down whoever asks too often.
+//! [`Audit`] keeps what was done and refused, and [`RateLimiters`] slow down whoever asks too often.
 
 mod answers;
 mod audit;
@@ -68,14 +68,14 @@ pub use self::{
     enforcement::{Decision, Enforcement, Held, HolderId, Newcomer, Order, PATIENCE, PAUSE, Question},
     live::{Attendance, LiveSeat, LiveSocket, RoomControl, RoomSeat, Viewer},
     membership::Membership,
-    rates::{Buckets, Rate, RateLimits, Rates},
+    rates::{Buckets, Rate, RateLimiters, RateLimits},
     reach::{Range, Reach},
     seats::SeatLimits,
     shared_rooms::REMOVED,
     sources::SourceName,
 };
 use crate::{
-    auth::{Authenticator, Failures, PageSpace, PageSpaceConfig, Secret, now},
+    auth::{AuthBackoff, Authenticator, PageSpace, PageSpaceConfig, Secret, now},
     rooms::Registry,
 };
 
@@ -127,8 +127,8 @@ struct Parts {
     store: SharedStore,
     registry: Registry,
     audit: Audit,
-    failures: Failures,
-    rates: Rates,
+    auth_backoff: AuthBackoff,
+    rates: RateLimiters,
     pagespace: Option<PageSpace>,
     versions: Option<(Arc<Application>, String)>,
     /// What knows shared rooms that the store does not.
@@ -201,8 +201,8 @@ impl Access {
             store,
             registry,
             audit,
-            failures: Failures::default(),
-            rates: Rates::new(config.rates),
+            auth_backoff: AuthBackoff::default(),
+            rates: RateLimiters::new(config.rates),
             pagespace: pagespace.map(|(application, config)| PageSpace::new(application, config)),
             versions,
             rooms,
@@ -231,12 +231,12 @@ impl Access {
     }
 
     /// Slows down whoever fails to prove who it is.
-    pub fn failures(&self) -> &Failures {
-        &self.0.failures
+    pub fn auth_backoff(&self) -> &AuthBackoff {
+        &self.0.auth_backoff
     }
 
     /// How often somebody may ask.
-    pub fn rates(&self) -> &Rates {
+    pub fn rates(&self) -> &RateLimiters {
         &self.0.rates
     }
 

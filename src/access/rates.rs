@@ -41,7 +41,7 @@ pub struct RateLimits {
 }
 
 /// The buckets.
-pub struct Rates {
+pub struct RateLimiters {
     of_users: Buckets<Arc<str>>,
     of_addresses: Buckets<IpAddr>,
     arrivals: Buckets<IpAddr>,
@@ -84,7 +84,7 @@ impl<K: Clone + Hash + Eq> Buckets<K> {
     }
 }
 
-impl Rates {
+impl RateLimiters {
     /// Full buckets.
     pub fn new(limits: RateLimits) -> Self {
         Self {
@@ -135,7 +135,7 @@ mod tests {
             per_second: 1,
             burst: 3,
         };
-        let rates = Rates::new(RateLimits {
+        let rates = RateLimiters::new(RateLimits {
             requests: slow,
             arrivals: Rate {
                 per_second: 0,

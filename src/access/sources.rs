@@ -83,7 +83,7 @@ impl Source {
             Self::Store(store) => {
                 let permissions = store.permissions_for(user, page).await;
                 let permissions = permissions.map_err(|error| failed("store", &error))?;
-                narrowest(&permissions, page, now).map_err(|role| failed("store", &role))
+                most_specific(&permissions, page, now).map_err(|role| failed("store", &role))
             }
             Self::Sql { application, query } => {
                 let answer = application.ask(query, &[user, page.as_str()]).await;
@@ -124,7 +124,11 @@ fn named(name: &str) -> Result<Role, String> {
 
 /// The permission that decides: the page's own id before patterns, a longer pattern before a shorter one, and then the user's
 /// own before everybody's.
-fn narrowest(permissions: &[Permission], page: &PageId, now: SystemTime) -> Result<Option<Decision>, String> {
+fn most_specific(
+    permissions: &[Permission],
+    page: &PageId,
+    now: SystemTime,
+) -> Result<Option<Decision>, String> {
     let rank = |permission: &Permission| {
         let is_page = permission.page == page.as_str();
         (is_page, permission.page.len(), permission.user != EVERYBODY)
@@ -223,7 +227,7 @@ mod tests {
             permission("team/a", "ada", "admin", Some(100)),
         ];
         let decide = |permissions: &[Permission], now| {
-            let decision = narrowest(permissions, &page, at(now)).expect("roles");
+            let decision = most_specific(permissions, &page, at(now)).expect("roles");
             decision.map(|decision| (decision.role, decision.until))
         };
         assert_eq!(decide(&all, 99), Some((Role::Admin, Some(at(100)))));
@@ -234,7 +238,7 @@ mod tests {
         assert_eq!(decide(&[], 0), None);
         let wrong = [permission("team/a", "ada", "owner", None)];
         assert!(
-            narrowest(&wrong, &page, at(0)).is_err(),
+            most_specific(&wrong, &page, at(0)).is_err(),
             "what is no role is no access"
         );
     }
@@ -246,7 +250,7 @@ mod tests {
             permission("team**", "ada", "admin", None),
             permission("team*", "ada", "view", None),
         ];
-        let decision = narrowest(&all, &page, at(0)).expect("roles").expect("a role");
+        let decision = most_specific(&all, &page, at(0)).expect("roles").expect("a role");
         assert_eq!(decision.role, Role::View);
     }
 }

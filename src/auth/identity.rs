@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use crdt::Badge;
+use crdt::IdentityStamp;
 use storage::{EVERYBODY, PageId};
 
 use crate::rooms::{Refusal, RefusalCode, Role};
@@ -90,12 +90,12 @@ impl Identity {
 
     /// What others are told of who this is, in its presence. Guests must not pass for users; the backend may show whomever it
     /// speaks for.
-    pub fn badge(&self) -> Option<Badge> {
+    pub fn stamp(&self) -> Option<IdentityStamp> {
         let Profile { name, avatar_url } = &self.profile;
         match self.kind {
             Kind::Backend => None,
-            Kind::Guest => Some(Badge::new(None, None, None)),
-            Kind::User => Some(Badge::new(
+            Kind::Guest => Some(IdentityStamp::new(None, None, None)),
+            Kind::User => Some(IdentityStamp::new(
                 self.user.as_deref(),
                 name.as_deref(),
                 avatar_url.as_deref(),

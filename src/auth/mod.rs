@@ -11,13 +11,13 @@
 //!
 //! # What else stands here
 //!
-//! [`Failures`] slows down whoever guesses, and [`signature`] checks messages of backends. Tokens are in no log, and the reason why one
+//! [`AuthBackoff`] slows down whoever guesses, and [`signature`] checks messages of backends. Tokens are in no log, and the reason why one
 //! proves nothing is told to nobody: the code of a refusal is all.
 
+mod auth_backoff;
 mod claims;
 pub mod complaints;
 mod credentials;
-mod failures;
 mod field_cipher;
 mod identity;
 mod jwt;
@@ -34,9 +34,9 @@ use std::{sync::Arc, time::SystemTime};
 
 use axum::http::{HeaderMap, Uri};
 
+pub use auth_backoff::{AuthBackoff, network};
 pub use claims::{ClaimRules, Claims, NumericDate};
 pub use credentials::{Credential, SUBPROTOCOL_PREFIX};
-pub use failures::{Failures, network};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
 pub use jwt::TokenKeys;
 pub use keys::KeyError;

@@ -40,7 +40,7 @@ impl ServerContext {
     /// Makes an address wait that has shown a token which is no good, longer each time.
     pub(crate) async fn delay_bad_token(&self, address: IpAddr, refusal: &Refusal) {
         if refusal.code == RefusalCode::Unauthenticated {
-            self.access.failures().failed(address).await;
+            self.access.auth_backoff().failed(address).await;
         }
     }
 }

@@ -28,7 +28,7 @@ pub use editing::Editing;
 pub use feed::{ChangeFeed, Follower, StoredNews};
 pub use marks::{Author, MarkedFields, html as marked_html, json as marked_json};
 
-use crate::{rooms::heavily, webhooks::WebhookNotes};
+use crate::{rooms::run_blocking_if, webhooks::WebhookNotes};
 
 /// Questions about a page and its past that are worked on at once; others wait before anything is read for them.
 const MAX_PASTS: usize = 2;
@@ -159,7 +159,7 @@ impl History {
             return Ok(None);
         };
         let generation = past.generation.clone();
-        let document = heavily(true, || Document::load(self.gate, parts(past)))?;
+        let document = run_blocking_if(true, || Document::load(self.gate, parts(past)))?;
         Ok(Some(PastState {
             generation,
             seq,
@@ -218,7 +218,7 @@ impl History {
         if past.rows.is_empty() && !also_of_snapshot {
             return Ok(());
         }
-        let state = heavily(true, || {
+        let state = run_blocking_if(true, || {
             let mut document = Document::load(self.gate, parts(past))?;
             Ok::<_, PastError>(document.encode().ok())
         })?;

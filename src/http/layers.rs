@@ -12,19 +12,19 @@ use super::{App, correlate, page_state, pages, prefer};
 use crate::auth::Authenticator;
 
 /// Holds back the answer to whoever fails again and again to prove who it is.
-pub(super) async fn slow_down(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn delay_auth_failures(State(app): State<App>, request: Request, next: Next) -> Response {
     let address = app.address(&request);
     let answer = next.run(request).await;
     if answer.status() == StatusCode::UNAUTHORIZED
         && let Some(address) = address
     {
-        app.around.access.failures().failed(address).await;
+        app.around.access.auth_backoff().failed(address).await;
     }
     answer
 }
 
 /// Refuses what comes from an address that asks too often.
-pub(super) async fn not_too_often(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn limit_rate(State(app): State<App>, request: Request, next: Next) -> Response {
     match app.count(&request) {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),

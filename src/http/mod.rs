@@ -54,7 +54,7 @@ pub use content::KeptContents;
 pub use error::HttpError;
 pub use health::{StoreProbe, numbers};
 use ipnet::IpNet;
-use layers::{cors, not_too_often, slow_down};
+use layers::{cors, delay_auth_failures, limit_rate};
 pub use socket_io::routes as engine_routes;
 use storage::{PageId, PageRecord, SharedStore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -348,7 +348,7 @@ pub fn router(app: App) -> Router {
         // Before the layers, so that they see it too: a browser's preflight request is one of a method that is not here.
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn(prefer::brief))
-        .layer(from_fn_with_state(app.clone(), not_too_often))
+        .layer(from_fn_with_state(app.clone(), limit_rate))
         .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(cors(app.around.access.authenticator()))
         .layer(CompressionLayer::new().gzip(true).zstd(true))
@@ -398,7 +398,7 @@ pub fn router(app: App) -> Router {
     router
         .method_not_allowed_fallback(error::no_such_method)
         .fallback(error::not_found)
-        .layer(from_fn_with_state(app.clone(), slow_down))
+        .layer(from_fn_with_state(app.clone(), delay_auth_failures))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(SetResponseHeaderLayer::if_not_present(
             header::X_CONTENT_TYPE_OPTIONS,

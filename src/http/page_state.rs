@@ -10,7 +10,7 @@ use crdt::EndedClients;
 use storage::{PageId, Seq};
 
 use super::{App, HttpError};
-use crate::rooms::{Refusal, RefusalCode, Room, ended_clients, heavily, open_document};
+use crate::rooms::{Refusal, RefusalCode, Room, ended_clients, open_document, run_blocking_if};
 
 /// The sequence number up to which the answer is stored.
 pub(super) const SEQ_HEADER: HeaderName = HeaderName::from_static("x-pageroom-seq");
@@ -94,7 +94,7 @@ pub(super) async fn view<T: Send + 'static>(
     let seq = stored.record.seq;
     let ended = Arc::new(ended_clients(&stored)?);
     let mut document = open_document(app.gate, stored.snapshot, stored.log).map_err(HttpError::Damaged)?;
-    let value = heavily(true, || read(&mut document)).map_err(HttpError::Broken)?;
+    let value = run_blocking_if(true, || read(&mut document)).map_err(HttpError::Broken)?;
     Ok(Some((
         View {
             value,

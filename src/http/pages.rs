@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    rooms::{Condition, Refusal, RefusalCode, Role, heavily},
+    rooms::{Condition, Refusal, RefusalCode, Role, run_blocking_if},
 };
 
 /// The state vector of the answer, base64url.
@@ -252,7 +252,8 @@ pub(super) async fn snapshot(
         match When::new(query.seq, query.version).seq(&app, &page).await? {
             Some(seq) => {
                 let mut past = past::state(&app, &page, seq).await?;
-                let merged = heavily(true, || merge(&mut past.state.document)).map_err(HttpError::Broken)?;
+                let merged =
+                    run_blocking_if(true, || merge(&mut past.state.document)).map_err(HttpError::Broken)?;
                 (merged, past.etag, seq)
             }
             None => {

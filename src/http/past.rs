@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     history::{PastError, PastState},
-    rooms::{Refusal, RefusalCode, heavily},
+    rooms::{Refusal, RefusalCode, run_blocking_if},
 };
 
 /// Which state of a page is asked for.
@@ -51,7 +51,7 @@ impl Past {
     /// The whole document as one update.
     pub(super) fn encode(&mut self) -> Result<Bytes, HttpError> {
         let document = &mut self.state.document;
-        heavily(true, || document.encode()).map_err(HttpError::Broken)
+        run_blocking_if(true, || document.encode()).map_err(HttpError::Broken)
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     auth::Identity,
-    rooms::{Refusal, RefusalCode, Role, heavily},
+    rooms::{Refusal, RefusalCode, Role, run_blocking_if},
 };
 
 /// Largest question, in bytes.
@@ -328,7 +328,8 @@ async fn tell(
     if let Some(FoundBy { search, score }) = selected.found {
         line.score = Some(score);
         let text = app.store.searched_text(page).await?;
-        line.snippet = text.map(|(_, text)| heavily(text.len() > LONG_TEXT, || snippet(&text, &search)));
+        line.snippet =
+            text.map(|(_, text)| run_blocking_if(text.len() > LONG_TEXT, || snippet(&text, &search)));
     }
     if include.is_empty() {
         return Ok(line);

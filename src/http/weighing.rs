@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     reader::ReadError,
-    rooms::{Refusal, heavily},
+    rooms::{Refusal, run_blocking_if},
 };
 
 /// Bytes that are kept, at most.
@@ -83,7 +83,7 @@ pub(super) async fn weight(gate: Limits, size: u64, state: &Bytes) -> Result<Wei
     let kib = u32::try_from(state.len() / 1024 + 1).unwrap_or(u32::MAX);
     let share = WEIGHED.acquire_many(kib.min(MAX_WEIGHED_KIB)).await;
     let _share = share.map_err(|_| Refusal::draining())?;
-    heavily(size > LARGE_BYTES, || {
+    run_blocking_if(size > LARGE_BYTES, || {
         crdt::Document::load(gate, [state.clone()])
             .map_err(HttpError::Damaged)?
             .weight()

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Runs `work`, out of the way of other tasks if it is heavy.
-pub(crate) fn heavily<T>(heavy: bool, work: impl FnOnce() -> T) -> T {
+pub(crate) fn run_blocking_if<T>(heavy: bool, work: impl FnOnce() -> T) -> T {
     let can_move = tokio::runtime::Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread);
     if heavy && can_move {

@@ -13,13 +13,13 @@ pub enum Effect {
     /// [`Input::Compacted`](super::Input::Compacted).
     Compact(CompactRequest),
     /// Read the rows after `after` and before `before` that another process wrote, and give them to the room as
-    /// [`Input::Foreign`](super::Input::Foreign) when they are there. The room asks again for what could not be read.
+    /// [`Input::Remote`](super::Input::Remote) when they are there. The room asks again for what could not be read.
     ReadForeign {
         /// The generation that the page has to have.
         generation: Option<Generation>,
-        /// The last row known before the hole.
+        /// The last row known before the gap.
         after: Seq,
-        /// The first row known behind the hole.
+        /// The first row known behind the gap.
         before: Seq,
     },
     /// Answer the request of a backend.
@@ -45,5 +45,5 @@ pub enum Count {
     /// A member that had fallen behind was brought up to date.
     Resyncs,
     /// The document failed.
-    Failures,
+    AuthBackoff,
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::Badge;
+use crdt::IdentityStamp;
 use storage::{Generation, PageCommit, Seq};
 
 use super::{
@@ -31,7 +31,7 @@ pub trait Surroundings {
     /// Writes a snapshot, apart from edits. The answer is [`Input::Compacted`].
     fn compact(&mut self, request: CompactRequest);
 
-    /// Reads the rows between the two numbers, both exclusive. The answer is [`Input::Foreign`]; if there is none, the room asks again.
+    /// Reads the rows between the two numbers, both exclusive. The answer is [`Input::Remote`]; if there is none, the room asks again.
     /// Of a page that has another generation now there is none.
     fn read_foreign(&mut self, generation: Option<Generation>, between: (Seq, Seq));
 
@@ -55,7 +55,7 @@ pub struct Newcomer {
     /// Whose connection it is.
     pub user: Option<Arc<str>>,
     /// Says in its presence who it is, where the server does that.
-    pub badge: Option<Arc<Badge>>,
+    pub stamp: Option<Arc<IdentityStamp>>,
     /// The way to it.
     pub outlet: Arc<dyn Outlet>,
     /// What becomes of it while it is in the room.
@@ -145,7 +145,7 @@ impl<R> Host<R> {
             member,
             role,
             user,
-            badge,
+            stamp,
             outlet,
             standing,
         } = newcomer;
@@ -154,7 +154,7 @@ impl<R> Host<R> {
             member,
             role,
             user,
-            badge,
+            stamp,
             outlet,
         };
         self.room.handle(now, joined, &mut self.effects);
@@ -210,7 +210,7 @@ impl<R> Host<R> {
     pub fn settle(&mut self, now: Instant, around: &mut impl Surroundings<Reply = R>) {
         self.room.settle(now, &mut self.effects);
         for effect in std::mem::take(&mut self.effects) {
-            self.carry_out(around, effect);
+            self.run_effect(around, effect);
         }
         if self.room.may_retire(now) {
             self.has_ended = around.retire();
@@ -220,7 +220,7 @@ impl<R> Host<R> {
         }
     }
 
-    fn carry_out(&mut self, around: &mut impl Surroundings<Reply = R>, effect: Effect) {
+    fn run_effect(&mut self, around: &mut impl Surroundings<Reply = R>, effect: Effect) {
         match effect {
             Effect::Append(commit) => around.append(commit, self.room.committing()),
             Effect::Compact(request) => around.compact(request),

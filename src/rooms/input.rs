@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use crdt::{Badge, ClientId};
+use crdt::{ClientId, IdentityStamp};
 use storage::{Committed, LoggedUpdate, Seq};
 
 use super::{ClientMessage, Outlet, Refusal, Role, ShownStates};
@@ -49,7 +49,7 @@ pub enum Input {
         /// Whose connection it is.
         user: Option<Arc<str>>,
         /// Says in its presence who it is, where the server does that.
-        badge: Option<Arc<Badge>>,
+        stamp: Option<Arc<IdentityStamp>>,
         /// The way to it.
         outlet: Arc<dyn Outlet>,
     },
@@ -122,7 +122,7 @@ pub enum Input {
         taken: bool,
     },
     /// Rows that another process appended to the same page.
-    Foreign {
+    Remote {
         /// The rows, in order.
         rows: Vec<LoggedUpdate>,
     },

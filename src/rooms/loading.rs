@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use crdt::{Document, EndedClients, Limits, LoadError, StateVector};
 use storage::{Generation, LoggedUpdate, PageId, Seq, SharedStore, StoreError, StoredPage, StoredSnapshot};
 
-use super::{Loaded, Refusal, RefusalCode, RoomConfig, clock::heavily};
+use super::{Loaded, Refusal, RefusalCode, RoomConfig, clock::run_blocking_if};
 
 /// Rows of another process read at once.
 const MAX_FOREIGN_ROWS: usize = 10_000;
@@ -18,7 +18,7 @@ pub fn open_document(
     log: Vec<LoggedUpdate>,
 ) -> Result<Document, LoadError> {
     if let (Some(snapshot), []) = (&snapshot, log.as_slice()) {
-        return heavily(true, || {
+        return run_blocking_if(true, || {
             Document::asleep(limits, snapshot.state.clone(), &snapshot.state_vector)
         });
     }
@@ -26,7 +26,7 @@ pub fn open_document(
         .map(|snapshot| snapshot.state)
         .into_iter()
         .chain(log.into_iter().map(|row| row.data));
-    heavily(true, || Document::load(limits, parts))
+    run_blocking_if(true, || Document::load(limits, parts))
 }
 
 /// What a room is opened with, from what is stored of its page.

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use bytes::Bytes;
-use crdt::Badge;
+use crdt::IdentityStamp;
 use storage::Seq;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -56,7 +56,7 @@ pub(super) struct Announce {
 pub(super) struct Join {
     pub(super) role: Role,
     pub(super) user: Option<Arc<str>>,
-    pub(super) badge: Option<Arc<Badge>>,
+    pub(super) stamp: Option<Arc<IdentityStamp>>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) standing: Arc<Standing>,
     /// Its number in the room, and up to where the page is stored.

@@ -34,7 +34,7 @@ mod task;
 mod writer;
 
 pub use batching::{BatchLimits, Batching, Failure, Storing};
-pub(crate) use clock::heavily;
+pub(crate) use clock::run_blocking_if;
 pub use compactor::{CompactRequest, Compactor, ReadableView};
 pub use effect::{Count, Effect};
 pub use first_content::FirstContent;

@@ -7,7 +7,7 @@
 //! asks for and however slowly it reads.
 //!
 //! What others write leaves behind the step 2 that it builds on, which may have to wait for the store: were the server killed in between,
-//! the client would be left with a hole that it carries into its next answer.
+//! the client would be left with a gap that it carries into its next answer.
 
 use std::{
     collections::{BTreeMap, VecDeque},

@@ -12,7 +12,7 @@ use storage::{Generation, PageId, Rebuilding, Seq, StoreError, StoredPage};
 
 use super::{
     CompactRequest, Registry,
-    clock::heavily,
+    clock::run_blocking_if,
     loading::{ended_clients, open_document},
     refusal::Refusal,
 };
@@ -86,7 +86,7 @@ impl Registry {
     async fn cover(&self, stored: StoredPage) -> Result<(), RebuildFailure> {
         let page = stored.record.page.clone();
         let (seq, generation) = (stored.record.seq, stored.record.generation.clone());
-        let snapshot = heavily(true, || {
+        let snapshot = run_blocking_if(true, || {
             let mut document = open_document(*self.gate(), stored.snapshot, stored.log).map_err(damaged)?;
             document.snapshot().map_err(damaged)
         })?;
@@ -108,7 +108,7 @@ impl Registry {
         let record = stored.record;
         let gate = *self.gate();
         let (snapshot, log) = (stored.snapshot, stored.log);
-        let made = heavily(true, || {
+        let made = run_blocking_if(true, || {
             let mut document = open_document(gate, snapshot, log).map_err(damaged)?;
             let ended = former.with(&document.state_vector().clone())?;
             let before = document.weight().map_err(damaged)?;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use crdt::Badge;
+use crdt::IdentityStamp;
 use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
@@ -130,7 +130,7 @@ impl Registry {
         page: &PageId,
         role: Role,
         user: Option<Arc<str>>,
-        badge: Option<Arc<Badge>>,
+        stamp: Option<Arc<IdentityStamp>>,
         outbox: &Arc<Outbox>,
     ) -> Result<Seat, Refusal> {
         for _ in 0..TRIES {
@@ -140,7 +140,7 @@ impl Registry {
             let join = Join {
                 role,
                 user: user.clone(),
-                badge: badge.clone(),
+                stamp: stamp.clone(),
                 outbox: outbox.clone(),
                 standing: standing.clone(),
                 reply,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, Room, Sight,
     SlotId, Surroundings,
-    clock::{heavily, now},
+    clock::{now, run_blocking_if},
     loading::{foreign_rows, load},
     mailbox::{Announce, Command, Join, Post, Reading, Reply},
     opening::stored,
@@ -189,7 +189,7 @@ impl RoomTask {
             for command in commands.drain(..) {
                 // Whoever may do less now does not wait for what others have said.
                 self.host.look(now(), calls.take());
-                self.obey(command);
+                self.handle_command(command);
             }
             self.settle();
             self.let_read();
@@ -228,7 +228,7 @@ impl RoomTask {
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         match command {
             Command::Join(join) => self.join(*join),
             Command::Said {
@@ -239,7 +239,7 @@ impl RoomTask {
             } => {
                 let bytes: usize = messages.iter().map(ClientMessage::payload_bytes).sum();
                 self.requests.shared.metrics.received(messages.len(), bytes);
-                heavily(bytes as u64 > HEAVY_BYTES, || {
+                run_blocking_if(bytes as u64 > HEAVY_BYTES, || {
                     self.host.traced(traces, |host| {
                         host.handle(now(), Input::Said { member, messages })
                     });
@@ -259,7 +259,7 @@ impl RoomTask {
                     traces,
                     reply,
                 } = *post;
-                heavily(update.len() as u64 > HEAVY_BYTES, || {
+                run_blocking_if(update.len() as u64 > HEAVY_BYTES, || {
                     self.host.traced(traces, |host| {
                         host.post(now(), (member, user), (update, condition), reply);
                     });
@@ -289,7 +289,7 @@ impl RoomTask {
     fn read(&mut self, reading: Reading) {
         let room = self.host.room();
         let heavy = room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
-        heavily(heavy, || (reading.0)(room));
+        run_blocking_if(heavy, || (reading.0)(room));
     }
 
     /// Lets those read who have waited for this moment, or for too long.
@@ -304,7 +304,7 @@ impl RoomTask {
         let Join {
             role,
             user,
-            badge,
+            stamp,
             outbox,
             standing,
             reply,
@@ -314,7 +314,7 @@ impl RoomTask {
             member,
             role,
             user,
-            badge,
+            stamp,
             outlet: outbox,
             standing,
         };
@@ -332,7 +332,7 @@ impl RoomTask {
         let now = now();
         let room = self.host.room();
         let heavy = room.snapshot_due(now) && room.document().encoded_size_estimate() as u64 > HEAVY_BYTES;
-        heavily(heavy, || self.host.settle(now, &mut self.requests));
+        run_blocking_if(heavy, || self.host.settle(now, &mut self.requests));
         let unstored = self.host.room().unstored_bytes();
         if unstored != self.unstored_told {
             let writer = &self.requests.shared.writer;
@@ -355,8 +355,8 @@ impl RoomTask {
         match rows {
             Ok(rows) => {
                 let bytes: usize = rows.iter().map(|row| row.data.len()).sum();
-                heavily(bytes as u64 > HEAVY_BYTES, || {
-                    self.host.handle(now(), Input::Foreign { rows })
+                run_blocking_if(bytes as u64 > HEAVY_BYTES, || {
+                    self.host.handle(now(), Input::Remote { rows })
                 });
             }
             Err(error) => tracing::warn!(%error, "rows of another process could not be read yet"),
@@ -401,7 +401,7 @@ impl Surroundings for Requests {
             Count::Refused(kind) => metrics.refused(kind, times as u64),
             Count::Deltas => metrics.deltas_out.increment(times as u64),
             Count::Resyncs => metrics.resyncs.increment(times as u64),
-            Count::Failures => metrics.error("document_failed"),
+            Count::AuthBackoff => metrics.error("document_failed"),
         }
     }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use async_trait::async_trait;
 
-use crate::{PageId, StoreError, access::covering};
+use crate::{PageId, StoreError, access::matching_patterns};
 
 /// Most policies of a store. A policy on a prefix covers any number of pages.
 pub const MAX_HISTORY_POLICIES: usize = 100_000;
@@ -100,7 +100,7 @@ pub struct HistoryPolicies(pub(crate) BTreeMap<PageId, Keep>);
 impl HistoryPolicies {
     /// The one that counts for a page: its own, or else that on the longest prefix. Takes time in proportion to the id's length.
     pub fn nearest(&self, page: &PageId) -> Option<(&PageId, Keep)> {
-        let names = covering(page);
+        let names = matching_patterns(page);
         let (own, prefixes) = names.split_first()?;
         let mut nearest = std::iter::once(own).chain(prefixes.iter().rev());
         let (pages, keep) = nearest.find_map(|name| self.0.get_key_value(name.as_str()))?;

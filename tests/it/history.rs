@@ -634,7 +634,7 @@ async fn a_server_that_is_killed_again_and_again_loses_no_row_of_the_past_nor_it
         assert_eq!(changes["complete"], true);
         for change in changes["changes"].as_array().expect("a list") {
             since += 1;
-            assert_eq!(change["seq"], since, "no hole and no row twice");
+            assert_eq!(change["seq"], since, "no gap and no row twice");
             authors.push(change["user"].as_str().expect("an author").to_owned());
         }
         if changes["next"].is_null() {

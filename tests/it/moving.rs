@@ -196,7 +196,7 @@ async fn a_folder_and_another_servers_tables_are_merged_into_what_is_there() {
     for (name, bytes) in [
         ("a.yjs", insertion(1, 0, "one")),
         ("team/b.bin", insertion(2, 0, "two")),
-        ("team/hole.update", insertion(3, 5, "waits for what is before it")),
+        ("team/gap.update", insertion(3, 5, "waits for what is before it")),
         ("broken.bin", "no update".into()),
         ("notes.txt", "not meant".into()),
     ] {

@@ -157,7 +157,7 @@ impl Live {
             data: Bytes::from_static(&[1, 1, 1]),
             user: None,
         };
-        self.host.handle(now, Input::Foreign { rows: vec![row] });
+        self.host.handle(now, Input::Remote { rows: vec![row] });
     }
 
     pub(crate) fn change(&mut self, now: Instant, member: MemberId, change: Change) {
@@ -177,7 +177,7 @@ impl Live {
         (document.state_vector().clone(), bytes)
     }
 
-    pub(crate) fn obey(&mut self, around: &Around<'_>, command: Command) {
+    pub(crate) fn handle_command(&mut self, around: &Around<'_>, command: Command) {
         let now = around.now;
         match command {
             Command::Join {
@@ -255,7 +255,7 @@ impl Live {
             member,
             role,
             user,
-            badge: None,
+            stamp: None,
             outlet,
             standing,
         };

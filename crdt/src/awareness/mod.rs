@@ -14,7 +14,7 @@
 //!
 //! The server shows states of its own beside those, of programs that know no awareness: [`Awareness::show`]. They are renewed here.
 //!
-//! An owner may wear a [`Badge`]: its states go out with what the server knows of it. It hears them so itself, and goes on from
+//! An owner may have an [`IdentityStamp`]: its states go out with what the server knows of it. It hears them so itself, and goes on from
 //! there.
 
 mod shown;
@@ -30,8 +30,8 @@ use bytes::Bytes;
 
 pub use self::wire::{AwarenessChange, check, encode_changes};
 use self::wire::{Entry, gone, read_entries};
-use crate::badge::Badge;
 use crate::error::DecodeError;
+use crate::identity_stamp::IdentityStamp;
 use crate::state_vector::ClientId;
 
 /// Bounds on awareness.
@@ -117,7 +117,7 @@ struct Owner {
     /// How many present client ids it holds.
     held: usize,
     /// Says in each of its states who it is.
-    badge: Option<Arc<Badge>>,
+    stamp: Option<Arc<IdentityStamp>>,
 }
 
 #[derive(Debug)]
@@ -286,8 +286,8 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
     }
 
     /// What `owner` shows from now on says who it is. To be called before what it says.
-    pub fn wear(&mut self, now: Instant, owner: O, badge: Arc<Badge>) {
-        self.owner_entry(now, owner).badge = Some(badge);
+    pub fn set_stamp(&mut self, now: Instant, owner: O, stamp: Arc<IdentityStamp>) {
+        self.owner_entry(now, owner).stamp = Some(stamp);
     }
 
     /// The owner left: its states are withdrawn at once.
@@ -402,7 +402,7 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
             came: now,
             spoke: false,
             held: 0,
-            badge: None,
+            stamp: None,
         })
     }
 
@@ -425,9 +425,9 @@ impl<O: Copy + Eq + Ord> Awareness<O> {
         let deadline = now + self.limits.timeout;
         self.wake_at(deadline);
         // Not earlier: what others say back is compared as it was sent to them.
-        let badge = self.owners.get(&owner).and_then(|owner| owner.badge.as_ref());
-        let worn = badge.and_then(|badge| badge.put_on(state));
-        let state = worn.as_deref().unwrap_or(state);
+        let stamp = self.owners.get(&owner).and_then(|owner| owner.stamp.as_ref());
+        let shown = stamp.and_then(|stamp| stamp.stamped(state));
+        let state = shown.as_deref().unwrap_or(state);
         let before = self.present.get(&client);
         self.withdrawn.remove(&client);
         let clock_out = match before {

@@ -8,7 +8,7 @@ use crate::state_vector::ClientId;
 
 impl<O: Copy + Eq + Ord> Awareness<O> {
     /// Shows a state of a client for which `owner` speaks, or none any more. The owner is the server, so the client is its own whoever has
-    /// shown it before, no badge is put on, and it need not renew it. `None` when there is nothing new.
+    /// shown it before, no stamp is put on, and it need not renew it. `None` when there is nothing new.
     pub fn show(
         &mut self,
         now: Instant,

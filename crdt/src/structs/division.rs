@@ -155,7 +155,7 @@ fn early_parts(update: &Update, cursors: &Cursors, deletes: &mut Vec<IdRange>) -
     parts
 }
 
-/// Takes early structs apart where they have holes or are many: what is behind a hole waits for that, and each piece for the one before.
+/// Takes early structs apart where they have gaps or are many: what is behind a gap waits for that, and each piece for the one before.
 fn each_piece(update: &Update, keep: &Keep, mut found: impl FnMut(Keep)) {
     let Keep { section, from } = *keep;
     if !section.has_holes && section.until - section.first <= BYTES_A_PART {

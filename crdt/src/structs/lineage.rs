@@ -18,7 +18,7 @@ pub(crate) struct Place(u32);
 
 impl Place {
     /// The struct was collected together with the type it was in, which is deleted.
-    pub(crate) const GONE: Self = Self(INDEX);
+    pub(crate) const COLLECTED: Self = Self(INDEX);
 }
 
 const INDEX: u32 = (1 << 30) - 1;
@@ -219,7 +219,7 @@ impl Lineage {
     pub(crate) fn at(&self, Id { client, clock }: Id) -> (Place, Kind) {
         crate::work::steps(1);
         let Some(runs) = self.clients.get(&client) else {
-            return (Place::GONE, Kind::Plain);
+            return (Place::COLLECTED, Kind::Plain);
         };
         let run = match runs.last() {
             Some(last) if last.start <= clock => Some(*last),
@@ -228,7 +228,7 @@ impl Lineage {
                 after.checked_sub(1).and_then(|index| runs.get(index)).copied()
             }
         };
-        run.map_or((Place::GONE, Kind::Plain), Run::read)
+        run.map_or((Place::COLLECTED, Kind::Plain), Run::read)
     }
 
     /// The places of consecutive ticks of a client, each with the ticks that are there.
@@ -311,8 +311,10 @@ impl Lineage {
     /// none further out need be looked at.
     pub(crate) fn is_dead(&self, place: Place, deleted: impl Fn(Id) -> bool) -> bool {
         match self.owner(place) {
-            Some(owner) => deleted(owner) || matches!(self.at(owner), (Place::GONE, _) | (_, Kind::Deleted)),
-            None => place == Place::GONE,
+            Some(owner) => {
+                deleted(owner) || matches!(self.at(owner), (Place::COLLECTED, _) | (_, Kind::Deleted))
+            }
+            None => place == Place::COLLECTED,
         }
     }
 

@@ -288,7 +288,7 @@ impl StructStore {
     /// Where a struct goes, as Yjs finds it: from its neighbours, else from the parent it names.
     fn place_of(&mut self, read: &Struct<'_>, origin: Option<Id>, here: &Here) -> Result<Place, Refusal> {
         if read.kind() == GC {
-            return Ok(Place::GONE);
+            return Ok(Place::COLLECTED);
         }
         let left = origin.map(|id| self.lineage.at(id).0);
         let right = read.right_origin.map(|id| self.lineage.at(id).0);
@@ -298,14 +298,14 @@ impl StructStore {
             (None, None) => match read.parent {
                 Some(Parent::Root(name)) => Ok(self.lineage.root_place(name, read.key)),
                 Some(Parent::Nested(id)) => match self.lineage.at(id) {
-                    (Place::GONE, _) | (_, Kind::Deleted) => Ok(Place::GONE),
+                    (Place::COLLECTED, _) | (_, Kind::Deleted) => Ok(Place::COLLECTED),
                     (place, Kind::Type) => Ok(self.lineage.nested_place(id, place, read.key)),
                     (_, Kind::Plain) => Err(Refusal::ParentNotAType {
                         client: here.client,
                         clock: here.clock,
                     }),
                 },
-                None => Ok(Place::GONE),
+                None => Ok(Place::COLLECTED),
             },
         }
     }
@@ -316,10 +316,10 @@ impl StructStore {
         }
         // What stands next to something collected belongs to a type that is gone, and is collected too. Whether the other neighbour is
         // gone already or goes with what has not arrived yet, the place is the same: nowhere.
-        if left == Place::GONE || right == Place::GONE {
-            return Ok(Place::GONE);
+        if left == Place::COLLECTED || right == Place::COLLECTED {
+            return Ok(Place::COLLECTED);
         }
-        Err(Refusal::TornNeighbours {
+        Err(Refusal::InconsistentOrigins {
             client: here.client,
             clock: here.clock,
         })

@@ -1,10 +1,10 @@
 //! Edits as records of fixed size, for fuzzing that knows what an update is made of: kinds, keys, parents, origins, deletes, and
-//! holes between clocks.
+//! gaps between clocks.
 //!
 //! ```text
 //! byte  0  author · whether the update ends behind it
 //!       1  kind of content, or a deletion, or a skip
-//!       2  where the author's clock goes on: behind what it wrote, behind a hole, or at something written before
+//!       2  where the author's clock goes on: behind what it wrote, behind a gap, or at something written before
 //!       3  length
 //!       4  which of the next are used: origin, right origin, key
 //!     5 6  origin: author, how far back

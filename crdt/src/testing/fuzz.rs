@@ -58,7 +58,7 @@ pub fn structured(data: &[u8]) {
     trial.finish();
 }
 
-/// Takes records of edits (see [`super::edits`]): updates that depend on each other as real ones do, in any order, with holes.
+/// Takes records of edits (see [`super::edits`]): updates that depend on each other as real ones do, in any order, with gaps.
 pub fn edits(data: &[u8]) {
     let Some((&first, mut records)) = data.split_first() else {
         return;

@@ -30,7 +30,7 @@ pub fn mark(client: ClientId) -> Bytes {
 
 /// Joins admitted updates into one with the same effect as applying them in turn.
 ///
-/// Takes time linear in their number and size. What several of them bring is taken once. A hole between the clocks of
+/// Takes time linear in their number and size. What several of them bring is taken once. A gap between the clocks of
 /// one client (when one of its updates was left out, because the receiver has it) is marked by a skip.
 pub fn merge<'a>(updates: impl IntoIterator<Item = &'a Update>) -> Update {
     let updates: SmallVec<[&Update; 16]> = updates.into_iter().collect();
@@ -99,7 +99,7 @@ impl Update {
     }
 }
 
-/// Takes a section apart where it has holes, which another update may fill.
+/// Takes a section apart where it has gaps, which another update may fill.
 pub(super) fn each_run(update: &Update, section: &Section, mut found: impl FnMut(Section)) {
     let limits = Limits::trusted();
     let mut reader = Reader::starting_at(update.bytes(), section.first as usize);

@@ -118,7 +118,7 @@ pub(crate) fn without_right_origins(
     Update::parse(Bytes::from(out), &Limits::trusted())
 }
 
-/// The first clock from `known` on of which a section with holes says something.
+/// The first clock from `known` on of which a section with gaps says something.
 fn starts_after_hole(update: &Update, section: &Section, known: u32) -> Option<u32> {
     let mut from = None;
     each_run(update, section, |run| {

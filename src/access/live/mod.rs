@@ -304,12 +304,12 @@ impl Access {
             stamp,
             ..
         } = membership;
-        let badge = self.0.stamps_presence.then(|| identity.badge()).flatten();
+        let presence_stamp = self.0.stamps_presence.then(|| identity.stamp()).flatten();
         let permit = self.0.seats.take(page, user.as_ref(), role)?;
         let joining = self
             .0
             .registry
-            .join(page, role, user.clone(), badge.map(Arc::new), outbox);
+            .join(page, role, user.clone(), presence_stamp.map(Arc::new), outbox);
         let seat = joining.await?;
         let place = Place::Seat(page.clone(), seat.handle());
         let decision = Decision { role, until };

@@ -93,7 +93,7 @@ impl Access {
     ) -> Vec<RoomName> {
         self.forget(user);
         let mut rooms = Vec::new();
-        self.carry_out(|enforcement| {
+        self.enforce(|enforcement| {
             let orders = enforcement.send_away(user, except, refusal_in);
             rooms.extend(orders.iter().filter_map(|order| match order {
                 Order::Remove(held, _) => held.room.clone(),
@@ -131,7 +131,7 @@ impl Access {
                 () = tokio::time::sleep(wait) => {}
                 () = self.0.live.earlier.notified() => continue,
             }
-            let questions = self.carry_out(|enforcement| enforcement.tick(now()));
+            let questions = self.enforce(|enforcement| enforcement.tick(now()));
             if !questions.is_empty() {
                 // A source that is slow for one must not hold up the next ones.
                 let access = self.clone();
@@ -192,14 +192,14 @@ impl Access {
                     .await
                     .map(|()| may_enter()),
             };
-            self.carry_out(|enforcement| enforcement.decided(now(), &question, answer));
+            self.enforce(|enforcement| enforcement.decided(now(), &question, answer));
         });
         deciding.await;
     }
 
     /// Does what is ordered and needs no waiting, and gives back what the sources have to be asked. What is held may be given back
     /// meanwhile, by whoever is sent away too.
-    fn carry_out<O>(&self, order: impl FnOnce(&mut Enforcement<Arc<Holding>>) -> O) -> Vec<Question>
+    fn enforce<O>(&self, order: impl FnOnce(&mut Enforcement<Arc<Holding>>) -> O) -> Vec<Question>
     where
         O: IntoIterator<Item = Order<Arc<Holding>>>,
     {

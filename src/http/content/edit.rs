@@ -30,7 +30,7 @@ use crate::{
         pages::{PageInPath, check_conditions},
     },
     reader::Change,
-    rooms::{Refusal, Role, heavily},
+    rooms::{Refusal, Role, run_blocking_if},
 };
 
 /// Edits that a request may have.
@@ -92,7 +92,7 @@ async fn make(
     }
     let body = body.bytes().await?;
     let _share = share(body.len()).await?;
-    let edits = heavily(body.len() > HEAVY_BYTES, || edits(&body))?;
+    let edits = run_blocking_if(body.len() > HEAVY_BYTES, || edits(&body))?;
     let now = Now::of(app, page).await?;
     if author.has_written(&now) {
         return Ok(Stored { seq: now.seq() });

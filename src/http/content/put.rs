@@ -34,7 +34,7 @@ use crate::{
         past,
     },
     reader::Change,
-    rooms::{Refusal, RefusalCode, Role, heavily},
+    rooms::{Refusal, RefusalCode, Role, run_blocking_if},
 };
 
 #[derive(Deserialize, utoipa::IntoParams)]
@@ -140,7 +140,7 @@ async fn save(
     }
     let body = body.bytes().await?;
     let _share = share(body.len()).await?;
-    let content = heavily(body.len() > HEAVY_BYTES, || content(form, &body))?;
+    let content = run_blocking_if(body.len() > HEAVY_BYTES, || content(form, &body))?;
     let now = Now::of(app, page).await?;
     if author.has_written(&now) {
         return answer(app, page, now.seq(), true).await;

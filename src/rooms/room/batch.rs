@@ -14,7 +14,7 @@ pub(super) enum Author {
     /// A backend.
     Backend,
     /// Another process, by way of the store: it is stored already.
-    Foreign,
+    Remote,
 }
 
 impl Author {
@@ -22,7 +22,7 @@ impl Author {
     pub(super) fn member(self) -> Option<MemberId> {
         match self {
             Self::Member(member) => Some(member),
-            Self::Backend | Self::Foreign => None,
+            Self::Backend | Self::Remote => None,
         }
     }
 }
@@ -39,7 +39,7 @@ pub(super) enum Arrival {
 
 /// Everything one author brought between two flushes, merged. What it wrote after a resync may build on that, so it all counts as one.
 #[derive(Clone, Debug)]
-pub(super) struct Contribution {
+pub(super) struct AuthoredUpdate {
     pub(super) author: Author,
     pub(super) arrival: Arrival,
     pub(super) user: Option<Arc<str>>,
@@ -50,31 +50,31 @@ pub(super) struct Contribution {
     pub(super) traces: Traces,
 }
 
-/// What is merged into one contribution: the author, the user, and whether it is parked.
+/// What is merged into one authored_update: the author, the user, and whether it is parked.
 type Key = (Author, Option<Arc<str>>, bool);
 
-impl Contribution {
+impl AuthoredUpdate {
     fn key(&self) -> Key {
         (self.author, self.user.clone(), self.is_parked)
     }
 }
 
-/// Merges contributions so that each author has one, in the order of the authors; the order between authors is given up.
-pub(super) fn merge_by_author(contributions: Vec<Contribution>) -> Vec<Contribution> {
-    let mut by_author: BTreeMap<Key, Vec<Contribution>> = BTreeMap::new();
-    for contribution in contributions {
+/// Merges authored_updates so that each author has one, in the order of the authors; the order between authors is given up.
+pub(super) fn merge_by_author(authored_updates: Vec<AuthoredUpdate>) -> Vec<AuthoredUpdate> {
+    let mut by_author: BTreeMap<Key, Vec<AuthoredUpdate>> = BTreeMap::new();
+    for authored_update in authored_updates {
         by_author
-            .entry(contribution.key())
+            .entry(authored_update.key())
             .or_default()
-            .push(contribution);
+            .push(authored_update);
     }
-    let merged = |mut own: Vec<Contribution>| match own.len() {
+    let merged = |mut own: Vec<AuthoredUpdate>| match own.len() {
         1 => own.pop(),
         _ => {
-            let update = crdt::merge(own.iter().map(|contribution| &contribution.update));
-            let arrival = own.iter().map(|contribution| contribution.arrival).max()?;
+            let update = crdt::merge(own.iter().map(|authored_update| &authored_update.update));
+            let arrival = own.iter().map(|authored_update| authored_update.arrival).max()?;
             let traces = traces_of(&own);
-            own.pop().map(|last| Contribution {
+            own.pop().map(|last| AuthoredUpdate {
                 update,
                 arrival,
                 traces,
@@ -85,21 +85,25 @@ pub(super) fn merge_by_author(contributions: Vec<Contribution>) -> Vec<Contribut
     by_author.into_values().filter_map(merged).collect()
 }
 
-/// The spans that go with some contributions.
-pub(super) fn traces_of<'a>(contributions: impl IntoIterator<Item = &'a Contribution>) -> Traces {
-    Traces::merged(contributions.into_iter().map(|contribution| &contribution.traces))
+/// The spans that go with some authored_updates.
+pub(super) fn traces_of<'a>(authored_updates: impl IntoIterator<Item = &'a AuthoredUpdate>) -> Traces {
+    Traces::merged(
+        authored_updates
+            .into_iter()
+            .map(|authored_update| &authored_update.traces),
+    )
 }
 
 /// The updates admitted since the last flush.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    contributions: Vec<Contribution>,
+    authored_updates: Vec<AuthoredUpdate>,
     is_unstored: bool,
 }
 
 impl Batch {
     pub(super) fn is_empty(&self) -> bool {
-        self.contributions.is_empty()
+        self.authored_updates.is_empty()
     }
 
     /// Whether there is something to be stored.
@@ -107,20 +111,20 @@ impl Batch {
         self.is_unstored
     }
 
-    pub(super) fn push(&mut self, contribution: Contribution) {
-        self.is_unstored |= contribution.author != Author::Foreign;
-        self.contributions.push(contribution);
+    pub(super) fn push(&mut self, authored_update: AuthoredUpdate) {
+        self.is_unstored |= authored_update.author != Author::Remote;
+        self.authored_updates.push(authored_update);
     }
 
-    /// Takes what was written, one contribution an author in the order of their ids, and leaves the batch empty.
-    pub(super) fn take(&mut self) -> Vec<Contribution> {
+    /// Takes what was written, one authored_update an author in the order of their ids, and leaves the batch empty.
+    pub(super) fn take(&mut self) -> Vec<AuthoredUpdate> {
         self.is_unstored = false;
-        merge_by_author(std::mem::take(&mut self.contributions))
+        merge_by_author(std::mem::take(&mut self.authored_updates))
     }
 
     /// What was written.
-    pub(super) fn contributions(&self) -> &[Contribution] {
-        &self.contributions
+    pub(super) fn authored_updates(&self) -> &[AuthoredUpdate] {
+        &self.authored_updates
     }
 }
 
@@ -138,14 +142,14 @@ pub(super) fn common(one: &StateVector, other: &StateVector) -> StateVector {
     lowered(one, |client| Some(other.get(client)))
 }
 
-/// A state vector without what contributions hold.
+/// A state vector without what authored_updates hold.
 pub(super) fn without<'a>(
     state_vector: &StateVector,
-    contributions: impl Iterator<Item = &'a Contribution>,
+    authored_updates: impl Iterator<Item = &'a AuthoredUpdate>,
 ) -> StateVector {
     before(
         state_vector,
-        contributions.flat_map(|contribution| contribution.update.ranges()),
+        authored_updates.flat_map(|authored_update| authored_update.update.ranges()),
     )
 }
 

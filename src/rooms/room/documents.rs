@@ -8,7 +8,7 @@ use storage::LoggedUpdate;
 
 use super::{
     ClientMessage, Condition, Count, Effect, MemberId, Refusal, RefusalCode, RequestId, Room,
-    batch::{Arrival, Author, Contribution},
+    batch::{Arrival, Author, AuthoredUpdate},
     status::Outcome,
 };
 
@@ -185,7 +185,7 @@ impl Room {
         let parked = early.map_or(Ok(false), |early| {
             let is_new = self.document.park(early.clone())?;
             if is_new {
-                self.log.batch.push(Contribution {
+                self.log.batch.push(AuthoredUpdate {
                     author,
                     arrival: Arrival::Edit,
                     user: user.clone(),
@@ -237,7 +237,7 @@ impl Room {
         }
         if let Some(new) = new {
             // It is stored.
-            self.took_in((Author::Foreign, Arrival::Edit), None, new, effects);
+            self.took_in((Author::Remote, Arrival::Edit), None, new, effects);
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Room {
         effects: &mut Vec<Effect>,
     ) {
         let clients: Vec<ClientId> = update.ranges().map(|range| range.client).collect();
-        self.log.batch.push(Contribution {
+        self.log.batch.push(AuthoredUpdate {
             author,
             arrival,
             user,
@@ -320,7 +320,7 @@ impl Room {
                 members = self.members.len(),
                 "the document failed; the room is rebuilt from the store"
             );
-            effects.push(Effect::Count(Count::Failures, 1));
+            effects.push(Effect::Count(Count::AuthBackoff, 1));
         }
     }
 }

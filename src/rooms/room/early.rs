@@ -7,7 +7,7 @@ use crdt::{ClientId, Missing, Update};
 
 use super::{
     Count, Effect, MemberId, Room, ServerMessage, Traces,
-    batch::{Arrival, Author, Contribution},
+    batch::{Arrival, Author, AuthoredUpdate},
     status::Outcome,
 };
 
@@ -81,7 +81,7 @@ impl Room {
             return Outcome::Refused;
         };
         if parked == Ok(true) {
-            self.log.batch.push(Contribution {
+            self.log.batch.push(AuthoredUpdate {
                 author: Author::Member(member),
                 arrival: Arrival::Edit,
                 user: seat.user.clone(),
@@ -112,9 +112,9 @@ impl Room {
         match self.document.take_ready(clients) {
             Ok(ready) => {
                 for update in ready {
-                    self.log.batch.push(Contribution {
+                    self.log.batch.push(AuthoredUpdate {
                         // How it came is forgotten.
-                        author: Author::Foreign,
+                        author: Author::Remote,
                         arrival: Arrival::Resync,
                         user: None,
                         update,

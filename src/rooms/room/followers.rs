@@ -1,7 +1,7 @@
 //! What each member is sent of the document: flushes in order, and one step 2 with what it lacks when it asks or was too slow.
 //!
 //! An acknowledgement is what comes back to a member of its own writing. So nothing is sent to a member that it may have written
-//! before that is durable: not its own contributions to a flush, not what others bring of it, and no step 2.
+//! before that is durable: not its own authored_updates to a flush, not what others bring of it, and no step 2.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,9 +14,9 @@ use crdt::{ClientRange, StateVector, Update};
 
 use super::{
     Count, Effect, MemberId, Outgoing, Pushed, Refusal, Room, ServerMessage,
-    batch::{Arrival, Contribution, before, common, merged, traces_of},
+    ack_replay::AckReplay,
+    batch::{Arrival, AuthoredUpdate, before, common, merged, traces_of},
     member::Follower,
-    recent::Recent,
 };
 
 /// Most that is told again to somebody who comes back, in bytes.
@@ -33,17 +33,17 @@ pub(super) struct Answers {
     owed: BTreeMap<MemberId, StateVector>,
     /// The whole document as last sent, shared by everybody who has nothing yet for as long as it waits for one of them.
     whole: Weak<Outgoing>,
-    recent: Recent,
+    ack_replay: AckReplay,
 }
 
 impl Answers {
-    pub(super) fn new(recent: Recent) -> Self {
+    pub(super) fn new(ack_replay: AckReplay) -> Self {
         Self {
             presence: BTreeSet::new(),
             state_vectors: BTreeSet::new(),
             owed: BTreeMap::new(),
             whole: Weak::new(),
-            recent,
+            ack_replay,
         }
     }
 
@@ -160,7 +160,7 @@ impl Room {
             return Ok(());
         }
         self.claims.note_state(to, &has, self.document.state_vector());
-        self.tell_recent(to, &has)
+        self.replay_acknowledgements(to, &has)
     }
 
     /// The step 2 for somebody who has `has`; the one for somebody who has nothing is shared.
@@ -197,8 +197,13 @@ impl Room {
 
     /// Whoever comes back may not have heard that its last edits were stored, and a client that keeps count of that would wait for
     /// ever. So what was written lately is told again to those who have it, as long as that is little.
-    fn tell_recent(&mut self, to: MemberId, has: &StateVector) -> Result<(), crdt::ApplyError> {
-        let Some(before) = self.answers.recent.before(has).filter(|_| self.wants_echo(to)) else {
+    fn replay_acknowledgements(&mut self, to: MemberId, has: &StateVector) -> Result<(), crdt::ApplyError> {
+        let Some(before) = self
+            .answers
+            .ack_replay
+            .before(has)
+            .filter(|_| self.wants_echo(to))
+        else {
             return Ok(());
         };
         let recent = self.document.admitted_since(&before)?;
@@ -218,26 +223,26 @@ impl Room {
             return;
         }
         self.life.edited(now);
-        let mut contributions = self.log.flush();
-        contributions.retain(|contribution| !contribution.is_parked);
-        if contributions.is_empty() {
+        let mut authored_updates = self.log.flush();
+        authored_updates.retain(|authored_update| !authored_update.is_parked);
+        if authored_updates.is_empty() {
             return;
         }
-        let writers = self.writers_in(&contributions);
-        let has_resync = contributions
+        let writers = self.writers_in(&authored_updates);
+        let has_resync = authored_updates
             .iter()
-            .any(|contribution| contribution.arrival == Arrival::Resync);
+            .any(|authored_update| authored_update.arrival == Arrival::Resync);
         let waits_for = match has_resync {
             true => Some(self.log.latest()),
             // Told in another order, it would be early for everybody if the server were killed in between.
             false => self.log.deferred_until(),
         };
         match waits_for.filter(|flush| !self.log.is_stored(*flush)) {
-            Some(flush) => self.log.defer(flush, contributions, writers),
-            None => self.tell(&contributions, writers, effects),
+            Some(flush) => self.log.defer(flush, authored_updates, writers),
+            None => self.tell(&authored_updates, writers, effects),
         }
         self.claims.caught_up(self.document.state_vector());
-        self.answers.recent.edited(now, self.document.state_vector());
+        self.answers.ack_replay.edited(now, self.document.state_vector());
     }
 
     /// Tells the members the flushes that have been deferred for long enough.
@@ -246,10 +251,10 @@ impl Room {
         let mut durable = Vec::new();
         while let Some(deferred) = self.log.next_deferred(now) {
             if self.log.is_stored(deferred.durable_with) {
-                durable.extend(deferred.contributions);
+                durable.extend(deferred.authored_updates);
             } else {
                 self.announce(&std::mem::take(&mut durable), effects);
-                self.tell(&deferred.contributions, deferred.writers, effects);
+                self.tell(&deferred.authored_updates, deferred.writers, effects);
             }
         }
         self.announce(&durable, effects);
@@ -260,7 +265,7 @@ impl Room {
     /// before the server was killed.
     fn tell(
         &mut self,
-        flush: &[Contribution],
+        flush: &[AuthoredUpdate],
         mut writers: BTreeMap<MemberId, Vec<usize>>,
         effects: &mut Vec<Effect>,
     ) {
@@ -269,8 +274,8 @@ impl Room {
         for (to, own) in writers {
             let brought = own.iter().filter_map(|index| flush.get(*index));
             let mut brought = brought
-                .filter(|contribution| contribution.author.member() != Some(to))
-                .map(|contribution| &contribution.update)
+                .filter(|authored_update| authored_update.author.member() != Some(to))
+                .map(|authored_update| &authored_update.update)
                 .peekable();
             if brought.peek().is_some() {
                 self.acknowledge(to, merged(brought));
@@ -279,20 +284,20 @@ impl Room {
     }
 
     /// Everybody gets what is durable, except who brought it.
-    fn announce(&mut self, flush: &[Contribution], effects: &mut Vec<Effect>) {
+    fn announce(&mut self, flush: &[AuthoredUpdate], effects: &mut Vec<Effect>) {
         let mut authors: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
-        for (index, contribution) in flush.iter().enumerate() {
-            if let Some(member) = contribution.author.member() {
+        for (index, authored_update) in flush.iter().enumerate() {
+            if let Some(member) = authored_update.author.member() {
                 authors.entry(member).or_default().push(index);
             }
         }
         self.send_flush(flush, &authors, effects);
     }
 
-    /// Sends a flush to the members that follow, to each without its own contributions.
+    /// Sends a flush to the members that follow, to each without its own authored_updates.
     fn send_flush(
         &mut self,
-        flush: &[Contribution],
+        flush: &[AuthoredUpdate],
         own: &BTreeMap<MemberId, Vec<usize>>,
         effects: &mut Vec<Effect>,
     ) {
@@ -310,7 +315,7 @@ impl Room {
                 Some(own) => {
                     let others = flush.iter().enumerate();
                     let others = others.filter(|(index, _)| !own.contains(index));
-                    delta(others.map(|(_, contribution)| contribution))
+                    delta(others.map(|(_, authored_update)| authored_update))
                 }
             };
             match seat.outlet.push(&message) {
@@ -324,7 +329,11 @@ impl Room {
         if dropped.is_empty() {
             return;
         }
-        let ranges = || flush.iter().flat_map(|contribution| contribution.update.ranges());
+        let ranges = || {
+            flush
+                .iter()
+                .flat_map(|authored_update| authored_update.update.ranges())
+        };
         let sent = self.log.sent(self.document.state_vector());
         let sent = before(&sent, ranges());
         for member in dropped {
@@ -370,15 +379,15 @@ impl Room {
         seat.follower = Follower::Behind(lacks_from);
     }
 
-    /// The members who wrote something of a flush, each with the indices of the contributions that hold something of it.
-    fn writers_in(&self, flush: &[Contribution]) -> BTreeMap<MemberId, Vec<usize>> {
+    /// The members who wrote something of a flush, each with the indices of the authored_updates that hold something of it.
+    fn writers_in(&self, flush: &[AuthoredUpdate]) -> BTreeMap<MemberId, Vec<usize>> {
         let mut writers: BTreeMap<MemberId, Vec<usize>> = BTreeMap::new();
-        for (index, contribution) in flush.iter().enumerate() {
-            let author = contribution
+        for (index, authored_update) in flush.iter().enumerate() {
+            let author = authored_update
                 .author
                 .member()
                 .filter(|member| self.members.contains_key(member));
-            let owners = contribution
+            let owners = authored_update
                 .update
                 .ranges()
                 .flat_map(|range| {
@@ -399,8 +408,8 @@ impl Room {
     }
 }
 
-fn delta<'a>(contributions: impl Iterator<Item = &'a Contribution> + Clone) -> Arc<Outgoing> {
-    let traces = traces_of(contributions.clone());
-    let update = merged(contributions.map(|contribution| &contribution.update));
+fn delta<'a>(authored_updates: impl Iterator<Item = &'a AuthoredUpdate> + Clone) -> Arc<Outgoing> {
+    let traces = traces_of(authored_updates.clone());
+    let update = merged(authored_updates.map(|authored_update| &authored_update.update));
     Outgoing::traced(ServerMessage::Delta(update.bytes().clone()), traces)
 }

@@ -15,7 +15,7 @@ use storage::NewUpdate;
 
 use super::{
     MemberId, Traces,
-    batch::{Author, Batch, Contribution, merge_by_author, traces_of, without},
+    batch::{Author, AuthoredUpdate, Batch, merge_by_author, traces_of, without},
 };
 
 /// The flushes of a room that have something to be stored, counted from 1.
@@ -33,7 +33,7 @@ pub(super) struct Commit {
     since: Instant,
     /// The last flush that it stores.
     through: FlushNumber,
-    pub(super) contributions: Vec<Contribution>,
+    pub(super) authored_updates: Vec<AuthoredUpdate>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
     /// The document with exactly these rows and all before them, of which a snapshot is to be made when they are stored.
@@ -50,7 +50,7 @@ pub(super) struct State {
 /// A flush that the members are sent later: some of it came with a resync, so anybody may have written it, or it may build on such.
 #[derive(Debug)]
 pub(super) struct Deferred {
-    pub(super) contributions: Vec<Contribution>,
+    pub(super) authored_updates: Vec<AuthoredUpdate>,
     /// Who wrote, or may have written, which of them.
     pub(super) writers: BTreeMap<MemberId, Vec<usize>>,
     /// It is sent when this flush is durable, or when the store is late.
@@ -64,7 +64,7 @@ pub(super) struct Deferred {
 pub(super) struct Log {
     /// What is admitted and not flushed.
     pub(super) batch: Batch,
-    unsent: Vec<Contribution>,
+    unsent: Vec<AuthoredUpdate>,
     in_flight: Option<Commit>,
     flushed: FlushNumber,
     stored: FlushNumber,
@@ -109,12 +109,12 @@ impl Log {
     }
 
     /// Takes what was admitted. What another process stored is not stored again.
-    pub(super) fn flush(&mut self) -> Vec<Contribution> {
+    pub(super) fn flush(&mut self) -> Vec<AuthoredUpdate> {
         self.flushed = self.latest();
         let flushed = self.batch.take();
         let unstored = flushed
             .iter()
-            .filter(|contribution| contribution.author != Author::Foreign);
+            .filter(|authored_update| authored_update.author != Author::Remote);
         self.unsent.extend(unstored.cloned());
         if self.unsent.len() > MAX_UNSENT {
             self.unsent = merge_by_author(std::mem::take(&mut self.unsent));
@@ -134,7 +134,7 @@ impl Log {
 
     /// The spans that go with the commit that is under way.
     pub(super) fn committing(&self) -> Traces {
-        traces_of(self.in_flight.iter().flat_map(|commit| &commit.contributions))
+        traces_of(self.in_flight.iter().flat_map(|commit| &commit.authored_updates))
     }
 
     /// Whether everything that was flushed is stored.
@@ -146,15 +146,15 @@ impl Log {
     /// snapshot is written when that is stored.
     pub(super) fn begin(&mut self, now: Instant, state: Option<State>) -> Vec<NewUpdate> {
         debug_assert!(self.in_flight.is_none(), "one commit at a time");
-        let contributions = std::mem::take(&mut self.unsent);
-        let rows = rows(&contributions);
+        let authored_updates = std::mem::take(&mut self.unsent);
+        let rows = rows(&authored_updates);
         self.in_flight = Some(Commit {
             since: now,
             through: self.flushed,
             rows: rows.len() as u64,
             bytes: rows.iter().map(|row| row.data.len() as u64).sum(),
             state,
-            contributions,
+            authored_updates,
         });
         rows
     }
@@ -168,8 +168,8 @@ impl Log {
 
     /// Bytes that the store has not confirmed, with what is noted about them.
     pub(super) fn unstored_bytes(&self) -> u64 {
-        let size = |contribution: &Contribution| {
-            (contribution.update.bytes().len() + size_of::<Contribution>()) as u64
+        let size = |authored_update: &AuthoredUpdate| {
+            (authored_update.update.bytes().len() + size_of::<AuthoredUpdate>()) as u64
         };
         self.unsent.iter().map(size).sum::<u64>() + self.in_flight.as_ref().map_or(0, |commit| commit.bytes)
     }
@@ -178,12 +178,12 @@ impl Log {
     pub(super) fn defer(
         &mut self,
         waits_for: FlushNumber,
-        contributions: Vec<Contribution>,
+        authored_updates: Vec<AuthoredUpdate>,
         writers: BTreeMap<MemberId, Vec<usize>>,
     ) {
         let durable_with = self.latest();
         self.deferred.push_back(Deferred {
-            contributions,
+            authored_updates,
             writers,
             waits_for,
             durable_with,
@@ -213,31 +213,34 @@ impl Log {
         for deferred in &mut self.deferred {
             deferred
                 .writers
-                .insert(member, (0..deferred.contributions.len()).collect());
+                .insert(member, (0..deferred.authored_updates.len()).collect());
         }
     }
 
     /// What of `known` the members have been sent.
     pub(super) fn sent(&self, known: &StateVector) -> StateVector {
-        let deferred = self.deferred.iter().flat_map(|deferred| &deferred.contributions);
-        without(known, deferred.chain(self.batch.contributions()))
+        let deferred = self
+            .deferred
+            .iter()
+            .flat_map(|deferred| &deferred.authored_updates);
+        without(known, deferred.chain(self.batch.authored_updates()))
     }
 }
 
-/// The rows for some contributions: one for each run of the same user.
-fn rows(contributions: &[Contribution]) -> Vec<NewUpdate> {
-    let row = |run: &[Contribution]| {
+/// The rows for some authored_updates: one for each run of the same user.
+fn rows(authored_updates: &[AuthoredUpdate]) -> Vec<NewUpdate> {
+    let row = |run: &[AuthoredUpdate]| {
         let user = run.first()?.user.clone();
         let data = match run {
             [only] => only.update.bytes().clone(),
             _ => {
-                let updates = run.iter().map(|contribution| &contribution.update);
+                let updates = run.iter().map(|authored_update| &authored_update.update);
                 crdt::merge(updates).bytes().clone()
             }
         };
         Some(NewUpdate { data, user })
     };
-    contributions
+    authored_updates
         .chunk_by(|one, other| one.user == other.user)
         .filter_map(row)
         .collect::<Vec<_>>()

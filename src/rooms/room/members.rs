@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crdt::Badge;
+use crdt::IdentityStamp;
 
 use super::{
     Count, Departure, Effect, MemberId, Outlet, Refusal, RefusalCode, Role, Room, ServerMessage, life::Phase,
@@ -15,7 +15,7 @@ impl Room {
         now: Instant,
         member: MemberId,
         role: Role,
-        (user, badge): (Option<Arc<str>>, Option<Arc<Badge>>),
+        (user, stamp): (Option<Arc<str>>, Option<Arc<IdentityStamp>>),
         outlet: Arc<dyn Outlet>,
         effects: &mut Vec<Effect>,
     ) {
@@ -40,8 +40,8 @@ impl Room {
         self.life.set_empty(now, false);
         self.ask(member);
         self.send_awareness(now, member);
-        if let Some(badge) = badge {
-            self.presence.awareness.wear(now, member, badge);
+        if let Some(stamp) = stamp {
+            self.presence.awareness.set_stamp(now, member, stamp);
         }
     }
 

@@ -17,6 +17,7 @@
 //! At most one commit is under way, and everything that is flushed meanwhile leaves with the next ([`log`]). Whatever waits for
 //! durability waits for the number of a flush, and is told in `settle` when that is durable ([`promises`]).
 
+mod ack_replay;
 mod authorship;
 mod barriers;
 mod batch;
@@ -32,7 +33,6 @@ mod members;
 mod position;
 mod presence;
 mod promises;
-mod recent;
 mod stateless;
 mod status;
 mod storing;
@@ -50,6 +50,7 @@ use storage::{Generation, PageId, Seq};
 
 pub use self::compaction::SnapshotPolicy;
 use self::{
+    ack_replay::AckReplay,
     claims::Claims,
     compaction::Compaction,
     early::Early,
@@ -60,7 +61,6 @@ use self::{
     position::Position,
     presence::Presence,
     promises::Promises,
-    recent::Recent,
 };
 use super::{
     Capabilities, ClientMessage, CompactRequest, Condition, Count, Departure, Effect, Input, MemberId,
@@ -146,7 +146,7 @@ impl Room {
             promises: Promises::default(),
             compaction: Compaction::new(config.snapshots, &loaded),
             position: Position::new(page, loaded.generation, loaded.seq),
-            answers: Answers::new(Recent::new(now, loaded.before)),
+            answers: Answers::new(AckReplay::new(now, loaded.before)),
             life: Life::new(now),
             ended: loaded.ended,
             traces: Traces::default(),
@@ -222,9 +222,9 @@ impl Room {
                 member,
                 role,
                 user,
-                badge,
+                stamp,
                 outlet,
-            } => self.joined(now, member, role, (user, badge), outlet, effects),
+            } => self.joined(now, member, role, (user, stamp), outlet, effects),
             Input::Said { member, messages } => self.said(now, member, messages, effects),
             Input::Left { member, departure } => self.left(now, member, departure),
             Input::RoleChanged { member, role } => self.role_changed(member, role),
@@ -243,7 +243,7 @@ impl Room {
             Input::Compacted { seq, taken } => {
                 self.compaction.ended(now, seq, self.position.seq(), taken);
             }
-            Input::Foreign { rows } => self.foreign(now, rows, effects),
+            Input::Remote { rows } => self.foreign(now, rows, effects),
             Input::Watched { is_watched } => self.watched(now, is_watched, effects),
             Input::Shown { states } => self.show(now, &states),
             Input::Draining { abandon } => self.life.drain(abandon),

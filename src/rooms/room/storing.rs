@@ -15,13 +15,13 @@ impl Room {
         self.position.committed(now, committed);
         self.compaction.appended(now, commit.rows, commit.bytes);
         let stored = self.log.stored();
-        for contribution in commit.contributions {
+        for authored_update in commit.authored_updates {
             // What waits for something missing comes back to its author when it takes effect.
-            if let Some(member) = contribution.author.member()
+            if let Some(member) = authored_update.author.member()
                 && self.wants_echo(member)
-                && !contribution.is_parked
+                && !authored_update.is_parked
             {
-                self.promises.echo(stored, member, contribution.update);
+                self.promises.echo(stored, member, authored_update.update);
             }
         }
         if let Some(state) = commit

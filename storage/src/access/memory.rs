@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     AuditEntry, AuditQuery, EVERYBODY, LastSeen, MAX_FORGOTTEN_AT_ONCE, MAX_MEMORY_AUDIT_ROWS, Permission,
-    UserRecord, covering,
+    UserRecord, matching_patterns,
 };
 use crate::PageId;
 
@@ -26,7 +26,7 @@ pub struct AccessTables {
 impl AccessTables {
     /// See [`AccessStore::permissions_for`](super::AccessStore::permissions_for).
     pub fn permissions_for(&self, user: &str, page: &PageId) -> Vec<Permission> {
-        let names = covering(page).into_iter();
+        let names = matching_patterns(page).into_iter();
         let keys = names.flat_map(|name| [user, EVERYBODY].map(|user| (name.clone(), user.to_owned())));
         keys.filter_map(|key| self.permissions.get(&key).cloned())
             .collect()

@@ -173,7 +173,7 @@ pub trait AccessStore: Send + Sync + 'static {
 }
 
 /// All names under which a permission can cover a page: its id and every pattern that it begins with.
-pub(crate) fn covering(page: &PageId) -> Vec<String> {
+pub(crate) fn matching_patterns(page: &PageId) -> Vec<String> {
     let id = page.as_str();
     let ends = id.char_indices().map(|(start, _)| start).chain([id.len()]);
     let patterns = ends
@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_page_is_covered_by_its_id_and_by_every_prefix() {
-        let names = covering(&PageId::new("aä").unwrap());
+        let names = matching_patterns(&PageId::new("aä").unwrap());
         assert_eq!(names, ["aä", "*", "a*", "aä*"]);
     }
 }

@@ -9,7 +9,7 @@ use super::{PostgresStore, failure};
 use crate::{
     AccessListener, AccessStore, AuditEntry, AuditQuery, LastSeen, MAX_FORGOTTEN_AT_ONCE, PageId, Permission,
     StoreError, UserRecord,
-    access::covering,
+    access::matching_patterns,
     batch::number,
     readable,
     rows::{self, milliseconds},
@@ -88,7 +88,7 @@ impl AccessStore for PostgresStore {
         let query = || {
             sqlx::query_as(PERMISSIONS_FOR)
                 .bind(readable::text(user))
-                .bind(covering(page))
+                .bind(matching_patterns(page))
         };
         Ok(rows::permissions(self.read(query).await?))
     }

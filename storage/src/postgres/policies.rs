@@ -4,8 +4,8 @@ use async_trait::async_trait;
 
 use super::PostgresStore;
 use crate::{
-    HistoryPolicy, HistoryPolicyStore, Keep, MAX_HISTORY_POLICIES, PageId, StoreError, access::covering,
-    batch::number, policies, readable,
+    HistoryPolicy, HistoryPolicyStore, Keep, MAX_HISTORY_POLICIES, PageId, StoreError,
+    access::matching_patterns, batch::number, policies, readable,
 };
 
 /// The policy of page `$1`, whose id and prefixes are `$2`.
@@ -35,7 +35,11 @@ impl PostgresStore {
 #[async_trait]
 impl HistoryPolicyStore for PostgresStore {
     async fn history_policy(&self, page: &PageId) -> Result<Option<HistoryPolicy>, StoreError> {
-        let query = || sqlx::query_as(NEAREST).bind(page.as_str()).bind(covering(page));
+        let query = || {
+            sqlx::query_as(NEAREST)
+                .bind(page.as_str())
+                .bind(matching_patterns(page))
+        };
         Ok(policies::stored(self.read(query).await?)?.pop())
     }
 

@@ -10,7 +10,7 @@ use super::SqliteStore;
 use crate::{
     AccessStore, AuditEntry, AuditQuery, LastSeen, MAX_FORGOTTEN_AT_ONCE, PageId, Permission, StoreError,
     UserRecord,
-    access::covering,
+    access::matching_patterns,
     batch::number,
     readable,
     rows::{self, milliseconds},
@@ -70,7 +70,7 @@ impl AccessStore for SqliteStore {
     async fn permissions_for(&self, user: &str, page: &PageId) -> Result<Vec<Permission>, StoreError> {
         let query = sqlx::query_as(PERMISSIONS_FOR)
             .bind(readable::text(user))
-            .bind(Json(covering(page)));
+            .bind(Json(matching_patterns(page)));
         Ok(rows::permissions(self.read(query).await?))
     }
 

@@ -39,11 +39,11 @@ use crate::{
 
 mod access;
 mod backup;
+mod batch_params;
 mod events;
 mod failure;
 mod file;
 mod history;
-mod parcel;
 mod policies;
 mod rebuilding;
 mod renaming;
@@ -56,9 +56,9 @@ mod trash;
 mod webhooks;
 
 pub(crate) use backup::backup;
+use batch_params::BatchParams;
 use failure::failure;
 use file::{DatabaseFile, lock_alone};
-use parcel::Parcel;
 
 /// See the module.
 pub(crate) struct SqliteStore {
@@ -281,13 +281,13 @@ impl Store for SqliteStore {
         }
         let chunks = batch::chunks(&entries);
         let scripts = if let [only] = chunks.as_slice() {
-            vec![Parcel::new(&entries, only).bind(statements::STORE_ROWS)]
+            vec![BatchParams::new(&entries, only).bind(statements::STORE_ROWS)]
         } else {
             let mut scripts = vec![sqlx::query(statements::BEGIN)];
             // The first one moves the heads, which the others only look at.
             let mut heads = entries.as_slice();
             for chunk in &chunks {
-                scripts.push(Parcel::new(heads, chunk).bind(statements::STORE_CHUNK));
+                scripts.push(BatchParams::new(heads, chunk).bind(statements::STORE_CHUNK));
                 heads = &[];
             }
             scripts.push(sqlx::query(statements::COMMIT));

@@ -5,8 +5,8 @@ use sqlx::types::Json;
 
 use super::SqliteStore;
 use crate::{
-    HistoryPolicy, HistoryPolicyStore, Keep, MAX_HISTORY_POLICIES, PageId, StoreError, access::covering,
-    batch::number, policies, readable,
+    HistoryPolicy, HistoryPolicyStore, Keep, MAX_HISTORY_POLICIES, PageId, StoreError,
+    access::matching_patterns, batch::number, policies, readable,
 };
 
 /// The policy of page `$1`, whose id and prefixes are `$2`.
@@ -37,7 +37,7 @@ impl HistoryPolicyStore for SqliteStore {
     async fn history_policy(&self, page: &PageId) -> Result<Option<HistoryPolicy>, StoreError> {
         let query = sqlx::query_as(NEAREST)
             .bind(page.as_str())
-            .bind(Json(covering(page)));
+            .bind(Json(matching_patterns(page)));
         Ok(policies::stored(self.read(query).await?)?.pop())
     }
 

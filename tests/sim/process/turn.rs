@@ -30,7 +30,7 @@ impl Process {
             if command.is_leased() {
                 self.slots.release(&self.pages[page], slot);
             }
-            live.obey(around, command);
+            live.handle_command(around, command);
             live.look(around);
         }
         let mut turn = Turn {
@@ -107,7 +107,7 @@ impl Surroundings for Turn<'_, '_> {
 
     fn read_foreign(&mut self, _generation: Option<Generation>, (after, before): (Seq, Seq)) {
         if let Ok(rows) = self.around.disk.foreign(self.id, after, before) {
-            self.inputs.push(Input::Foreign { rows });
+            self.inputs.push(Input::Remote { rows });
         }
     }
 

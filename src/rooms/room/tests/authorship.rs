@@ -1,6 +1,6 @@
 //! Whose a client id is: what another user brings under it waits for its writer, and presence says who somebody is.
 
-use crdt::{Badge, Limits, Update};
+use crdt::{IdentityStamp, Limits, Update};
 
 use super::{awareness::shows, *};
 
@@ -33,7 +33,7 @@ impl Stage {
         self.answers.pop().and_then(|(_, answer)| answer.err())
     }
 
-    fn says_of_itself(&mut self, id: u64, badge: Badge) -> Person {
+    fn says_of_itself(&mut self, id: u64, stamp: IdentityStamp) -> Person {
         let member = MemberId(id);
         let outlet = Outbox::new(0);
         self.outboxes.insert(member, outlet.clone());
@@ -42,7 +42,7 @@ impl Stage {
             role: Role::Edit,
             user: None,
             outlet,
-            badge: Some(Arc::new(badge)),
+            stamp: Some(Arc::new(stamp)),
         });
         self.settle();
         let replica = Replica::new(ClientId(id));
@@ -236,7 +236,7 @@ fn who_posts_what_it_heard_of_another_does_not_take_the_others_place() {
 #[test]
 fn presence_says_who_somebody_is_whatever_the_program_says() {
     let mut stage = Stage::new();
-    let ada = stage.says_of_itself(1, Badge::new(Some("ada"), Some("Ada"), None));
+    let ada = stage.says_of_itself(1, IdentityStamp::new(Some("ada"), Some("Ada"), None));
     let watcher = stage.joins(2, "bob");
     let forged = r##"{"user":{"id":"bob","name":"Bob","color":"#fff"},"cursor":7}"##;
     let shown = r##"{"cursor":7,"user":{"color":"#fff","id":"ada","name":"Ada"}}"##;

@@ -11,7 +11,7 @@ fn who_is_deaf_is_seen_and_costs_nothing_however_much_others_write() {
         member,
         role: Role::Edit,
         user: Some("bot".into()),
-        badge: None,
+        stamp: None,
         outlet: outbox.clone(),
     });
     let bot = Person {

@@ -6,7 +6,7 @@ use super::*;
 impl Stage {
     /// Another process has stored what cannot be read here.
     fn breaks(&mut self) {
-        self.hand_over(Input::Foreign {
+        self.hand_over(Input::Remote {
             rows: vec![LoggedUpdate {
                 seq: 1,
                 data: Bytes::from_static(&[1, 1, 1]),

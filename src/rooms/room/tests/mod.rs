@@ -96,7 +96,7 @@ struct Stage {
     /// The snapshot that is being written.
     compaction: Option<CompactRequest>,
     /// What the room wants to read of another process.
-    holes: Vec<(Seq, Seq)>,
+    gaps: Vec<(Seq, Seq)>,
     answers: Vec<(RequestId, Result<Seq, RefusalCode>)>,
     refused: BTreeMap<&'static str, usize>,
     /// What was to be seen from outside.
@@ -160,7 +160,7 @@ impl Stage {
             store,
             append: None,
             compaction: None,
-            holes: Vec::new(),
+            gaps: Vec::new(),
             answers: Vec::new(),
             refused: BTreeMap::new(),
             seen: Vec::new(),
@@ -183,7 +183,7 @@ impl Stage {
             member,
             role,
             user: user.map(Arc::from),
-            badge: None,
+            stamp: None,
             outlet,
         });
         self.settle();
@@ -391,16 +391,16 @@ impl Stage {
         self.store.commit(SystemTime::UNIX_EPOCH, &[commit]).unwrap();
     }
 
-    /// Reads the hole the room has asked to be read, as the task does it.
+    /// Reads the gap the room has asked to be read, as the task does it.
     fn reads_foreign(&mut self) {
-        let (after, before) = self.holes.pop().expect("rows to read");
-        self.holes.clear();
+        let (after, before) = self.gaps.pop().expect("rows to read");
+        self.gaps.clear();
         let rows = self
             .store
             .log(&self.page, after, 10_000)
             .expect("rows in the log");
         let rows: Vec<LoggedUpdate> = rows.into_iter().filter(|row| row.seq < before).collect();
-        self.hand_over(Input::Foreign { rows });
+        self.hand_over(Input::Remote { rows });
         self.settle();
     }
 
@@ -417,12 +417,12 @@ impl Stage {
     fn settle(&mut self) {
         self.room.settle(self.now, &mut self.effects);
         for effect in std::mem::take(&mut self.effects) {
-            self.carry_out(effect);
+            self.run_effect(effect);
         }
         self.retired = self.room.may_retire(self.now);
     }
 
-    fn carry_out(&mut self, effect: Effect) {
+    fn run_effect(&mut self, effect: Effect) {
         match effect {
             Effect::Append(commit) => {
                 let under_way = self.append.replace(commit);
@@ -432,14 +432,14 @@ impl Stage {
                 let under_way = self.compaction.replace(compact);
                 assert!(under_way.is_none(), "one snapshot at a time");
             }
-            Effect::ReadForeign { after, before, .. } => self.holes.push((after, before)),
+            Effect::ReadForeign { after, before, .. } => self.gaps.push((after, before)),
             Effect::Answer { request, result } => {
                 self.answers
                     .push((request, result.map_err(|refusal| refusal.code)));
             }
             Effect::Seen(sight) => self.seen.push(sight),
             Effect::Count(Count::Refused(kind), count) => *self.refused.entry(kind).or_default() += count,
-            Effect::Count(Count::Failures, _) => self.failed = true,
+            Effect::Count(Count::AuthBackoff, _) => self.failed = true,
             Effect::Count(Count::Deltas | Count::Resyncs, _) => {}
         }
     }

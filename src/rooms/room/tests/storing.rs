@@ -284,7 +284,7 @@ fn rows_of_another_process_are_taken_in_told_and_not_stored_again() {
     let committed = stage.store_answers();
     assert_eq!((committed.first_seq, committed.last_seq), (2, 2));
     assert_eq!(stage.hears(&alice), [Heard::Stored(mine)]);
-    assert_eq!(stage.holes, [(0, 3)]);
+    assert_eq!(stage.gaps, [(0, 3)]);
     stage.reads_foreign();
     assert_eq!(stage.hears(&alice), [Heard::Delta(foreign)]);
     assert!(stage.append.is_none());
@@ -322,15 +322,15 @@ fn a_second_hole_does_not_close_the_first() {
     let first = alice.types("first ");
     stage.edits(&alice, &first);
     stage.store_answers();
-    assert_eq!(stage.holes.len(), 1);
+    assert_eq!(stage.gaps.len(), 1);
     // The store fails just when the rows are to be read.
-    stage.holes.clear();
+    stage.gaps.clear();
     let two = Replica::new(ClientId(51)).insert(0, "two ");
     stage.other_process_stores(&two);
     let second = alice.types("second ");
     stage.edits(&alice, &second);
     stage.store_answers();
-    while !stage.holes.is_empty() {
+    while !stage.gaps.is_empty() {
         stage.reads_foreign();
     }
     stage.passes(seconds(60));
@@ -351,9 +351,9 @@ fn rows_that_could_not_be_read_are_asked_for_again() {
     stage.edits(&alice, &first);
     stage.store_answers();
     // The store fails just when the rows are to be read.
-    stage.holes.clear();
+    stage.gaps.clear();
     stage.passes(seconds(2));
-    assert!(!stage.holes.is_empty(), "the rows must be read some time");
+    assert!(!stage.gaps.is_empty(), "the rows must be read some time");
     stage.reads_foreign();
     assert!(stage.room.is_settled());
     let heard = stage.hears(&alice);
@@ -372,7 +372,7 @@ fn a_batch_whose_answer_was_lost_is_stored_twice_and_harms_nothing() {
     let committed = stage.store_answers();
     assert_eq!(committed.first_seq, 2);
     assert_eq!(stage.hears(&alice), [Heard::Stored(hello)]);
-    while !stage.holes.is_empty() {
+    while !stage.gaps.is_empty() {
         stage.reads_foreign();
     }
     assert!(stage.room.is_settled());

@@ -23,12 +23,12 @@ const MAX_HELD: usize = 1000;
 const MAX_ADDRESSES: usize = 10_000;
 
 /// Counts failures by address. Those who prove who they are never wait, whatever their neighbours do.
-pub struct Failures {
+pub struct AuthBackoff {
     budgets: DefaultKeyedRateLimiter<IpAddr>,
     held: Semaphore,
 }
 
-impl Default for Failures {
+impl Default for AuthBackoff {
     fn default() -> Self {
         Self {
             budgets: RateLimiter::keyed(Quota::per_second(PER_SECOND).allow_burst(BURST)),
@@ -37,7 +37,7 @@ impl Default for Failures {
     }
 }
 
-impl Failures {
+impl AuthBackoff {
     /// Somebody at this address has failed: returns when it may be told so. Loopback addresses are not clients' addresses.
     pub async fn failed(&self, address: IpAddr) {
         let address = network(address);
@@ -81,7 +81,7 @@ mod tests {
 
     #[tokio::test]
     async fn failures_are_answered_at_once_only_for_a_while() {
-        let failures = Failures::default();
+        let failures = AuthBackoff::default();
         let (mallory, ada): (IpAddr, IpAddr) = ([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
         for _ in 0..BURST.get() {
             failures.failed(mallory).await;

@@ -1,7 +1,7 @@
 //! Who a presence state is of, as the server knows it, written into what a client shows.
 //!
 //! Applications show people by the member `user` of a state: an object with `id`, `name`, `avatarUrl` and, of the client's own
-//! choice, colour and more. A badge replaces those of its fields that the server knows and leaves everything else as it came,
+//! choice, colour and more. A stamp replaces those of its fields that the server knows and leaves everything else as it came,
 //! byte for byte.
 
 use std::fmt;
@@ -14,13 +14,13 @@ const USER: &str = "user";
 
 /// What the server knows of whoever shows a state.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Badge {
+pub struct IdentityStamp {
     /// Names of fields with their JSON; `None` for a field that must not be there.
     fields: Vec<(&'static str, Option<String>)>,
 }
 
-impl Badge {
-    /// The badge of a user; `None` for somebody who is none and must not pass for one. A name or picture that is not known
+impl IdentityStamp {
+    /// The stamp of a user; `None` for somebody who is none and must not pass for one. A name or picture that is not known
     /// stays the client's choice.
     pub fn new(user: Option<&str>, name: Option<&str>, avatar_url: Option<&str>) -> Self {
         let json = |text: &str| serde_json::Value::from(text).to_string();
@@ -33,12 +33,12 @@ impl Badge {
     }
 
     /// A state as others may see it; `None` when it is so already. What is no object names nobody and is left alone.
-    pub fn put_on(&self, state: &str) -> Option<String> {
+    pub fn stamped(&self, state: &str) -> Option<String> {
         if !state.trim_start().starts_with('{') {
             return None;
         }
         let Ok(Object(fields)) = serde_json::from_str(state) else {
-            // Names of members that are no text: nobody can tell what such a state says, so only the badge is left of it.
+            // Names of members that are no text: nobody can tell what such a state says, so only the stamp is left of it.
             let user = self.within(None).unwrap_or_else(|| "{}".to_owned());
             return Some(format!("{{\"{USER}\":{user}}}"));
         };
@@ -54,7 +54,7 @@ impl Badge {
         Some(object(others.chain([(USER, user.as_str())])))
     }
 
-    /// The user of a state with the fields of the badge; `None` when they are right already.
+    /// The user of a state with the fields of the stamp; `None` when they are right already.
     fn within(&self, user: Option<&RawValue>) -> Option<String> {
         let Object(fields) = user
             .and_then(|user| serde_json::from_str(user.get()).ok())
@@ -134,8 +134,8 @@ mod tests {
 
     use super::*;
 
-    fn ada() -> Badge {
-        Badge::new(Some("ada"), Some("Ada \"L\""), None)
+    fn ada() -> IdentityStamp {
+        IdentityStamp::new(Some("ada"), Some("Ada \"L\""), None)
     }
 
     #[test]
@@ -165,23 +165,25 @@ mod tests {
                 r#"{"user":{"id":"ada","name":"Ada \"L\""}}"#,
             ),
         ] {
-            assert_eq!(ada().put_on(state).as_deref(), Some(expected), "{state}");
-            assert_eq!(ada().put_on(expected), None, "once is enough");
+            assert_eq!(ada().stamped(state).as_deref(), Some(expected), "{state}");
+            assert_eq!(ada().stamped(expected), None, "once is enough");
         }
         for nobody in ["1", "\"ada\"", "[{\"user\":1}]", " true"] {
-            assert_eq!(ada().put_on(nobody), None);
+            assert_eq!(ada().stamped(nobody), None);
         }
         let spelt = r#"{"user":{"id":"\u0061da","name":"Ada \"L\"","avatarUrl":"mine"}}"#;
-        assert_eq!(ada().put_on(spelt), None, "the same text");
+        assert_eq!(ada().stamped(spelt), None, "the same text");
     }
 
     #[test]
     fn who_is_nobody_passes_for_nobody() {
-        let guest = Badge::new(None, None, None);
-        assert_eq!(guest.put_on("{}"), None);
-        assert_eq!(guest.put_on(r#"{"user":{"name":"Guest"}}"#), None);
+        let guest = IdentityStamp::new(None, None, None);
+        assert_eq!(guest.stamped("{}"), None);
+        assert_eq!(guest.stamped(r#"{"user":{"name":"Guest"}}"#), None);
         assert_eq!(
-            guest.put_on(r#"{"user":{"id":"ada","name":"Guest"}}"#).as_deref(),
+            guest
+                .stamped(r#"{"user":{"id":"ada","name":"Guest"}}"#)
+                .as_deref(),
             Some(r#"{"user":{"name":"Guest"}}"#)
         );
     }
@@ -194,13 +196,13 @@ mod tests {
         ) {
             let members: Vec<_> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
             let state = format!("{{{}}}", members.join(","));
-            let worn = ada().put_on(&state).unwrap_or_else(|| state.clone());
-            let (before, after): (Value, Value) = (serde_json::from_str(&state)?, serde_json::from_str(&worn)?);
+            let shown = ada().stamped(&state).unwrap_or_else(|| state.clone());
+            let (before, after): (Value, Value) = (serde_json::from_str(&state)?, serde_json::from_str(&shown)?);
             prop_assert_eq!(&after["user"]["id"], "ada");
             for name in ["x", "y"] {
                 prop_assert_eq!(before.get(name), after.get(name));
             }
-            prop_assert_eq!(ada().put_on(&worn), None);
+            prop_assert_eq!(ada().stamped(&shown), None);
         }
     }
 }

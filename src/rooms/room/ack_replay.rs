@@ -7,17 +7,17 @@ use crdt::{ClientId, StateVector};
 use super::batch::lowered;
 
 /// What was written within this time (and up to as much again) counts as lately.
-const LATELY: Duration = Duration::from_secs(60);
+const REPLAYED_FOR: Duration = Duration::from_secs(60);
 
 /// Two earlier state vectors, which take turns.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct AckReplay {
     older: StateVector,
     newer: StateVector,
     turned: Instant,
 }
 
-impl Recent {
+impl AckReplay {
     /// `before` is a state of the page that is surely known to whoever has seen it.
     pub(super) fn new(now: Instant, before: StateVector) -> Self {
         Self {
@@ -29,7 +29,7 @@ impl Recent {
 
     /// Something was written.
     pub(super) fn edited(&mut self, now: Instant, state_vector: &StateVector) {
-        if now >= self.turned + LATELY {
+        if now >= self.turned + REPLAYED_FOR {
             self.older = std::mem::replace(&mut self.newer, state_vector.clone());
             self.turned = now;
         }

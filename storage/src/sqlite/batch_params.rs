@@ -8,7 +8,7 @@ use sqlx::{Sqlite, query::Query, sqlite::SqliteArguments, types::Json};
 use crate::{PageCommit, batch::Chunk, readable};
 
 /// The parameters of [`STORE_ROWS`](super::statements::STORE_ROWS) and its like.
-pub(super) struct Parcel<'a> {
+pub(super) struct BatchParams<'a> {
     heads: Vec<HeadItem<'a>>,
     rows: Vec<RowItem<'a>>,
     bytes: Vec<u8>,
@@ -22,7 +22,7 @@ struct HeadItem<'a>(&'a str, usize, Option<u64>, Option<&'a str>);
 #[derive(Serialize)]
 struct RowItem<'a>(&'a str, i64, usize, usize, Option<Cow<'a, str>>, Option<&'a str>);
 
-impl<'a> Parcel<'a> {
+impl<'a> BatchParams<'a> {
     pub(super) fn new(entries: &[&'a PageCommit], chunk: &Chunk<'a>) -> Self {
         let mut parcel = Self {
             heads: entries
