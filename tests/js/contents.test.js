@@ -18,11 +18,12 @@ const ends = []
 after(() => ends.forEach(end => end()))
 
 /** A client that shows what it is sent and saves what it has, as an application without Yjs does. */
-async function connect (user, pageId, transports, role = 'edit') {
+async function connect (user, pageId, transports, role = 'edit', joins = 'join_page') {
   const auth = { token: tokenFor(user, { '*': role }) }
   const socket = io(server().url, { transports, auth, forceNew: true, reconnection: false })
   ends.push(() => socket.disconnect())
-  const client = { socket, shown: null, told: [] }
+  const client = { socket, shown: null, told: [], updates: [] }
+  socket.on('document_update', told => client.updates.push(told))
   socket.on('page_updated', ({ content, version, userId }) => {
     client.shown = content
     client.told.push({ content, version, userId })
@@ -35,9 +36,12 @@ async function connect (user, pageId, transports, role = 'edit') {
     assert.equal(answer.ok, true, JSON.stringify(answer))
     return answer.seq
   }
-  assert.equal((await client.ask('join_page', pageId)).ok, true)
+  assert.equal((await client.ask(joins, pageId)).ok, true)
   return client
 }
+
+/** What the text of a page says now. */
+const page = async pageId => (await server().content(pageId)).content
 
 /** A Yjs client of the same page. */
 async function yjs (user, pageId) {
@@ -118,6 +122,149 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       const eve = await connect('eve', pageId, transports, 'view')
       const answer = await eve.ask('page_updated', { pageId, content: 'x' })
       assert.equal(answer.error.code, 'read_only')
+    })
+  })
+}
+
+// What clients do that were written for a server that only passed contents on. Each case is told of in full at its test: no such client says
+// which copy it has changed.
+for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
+  describe(`clients as they were written, ${transports.join(' and then ')}`, () => {
+    /** Two clients that show the same content. */
+    async function pair (content) {
+      const pageId = freshPage()
+      const ada = await connect('ada', pageId, transports)
+      await ada.save(content)
+      const ben = await connect('ben', pageId, transports)
+      await until('Ben shows it', () => ben.shown === content)
+      return { pageId, ada, ben }
+    }
+
+    const both = (clients, expected) => until(
+      () => `all show ${expected}: ${clients.map(({ shown }) => shown).join(' | ')}`, () => clients.every(({ shown }) => shown === expected)
+    )
+
+    test('who shows nothing of others while typing loses nothing of theirs, for fifty saves', async () => {
+      const { pageId, ada, ben } = await pair('begin middle end')
+      // As in "Update UI (if not currently editing)": Ben goes on from what he has written himself.
+      let mine = 'begin middle end'
+      for (let n = 0; n < 50; n++) {
+        mine += ` b${n}`
+        const saved = ben.ask('page_updated', { pageId, content: mine })
+        if (n % 5 === 0) await ada.save(`a${n} ${ada.shown}`)
+        assert.equal((await saved).ok, true)
+      }
+      const words = (await page(pageId)).split(' ')
+      const expected = ['begin', 'middle', 'end', ...Array.from({ length: 50 }, (_, n) => `b${n}`), ...Array.from({ length: 10 }, (_, n) => `a${5 * n}`)]
+      assert.deepEqual(words.toSorted(), expected.toSorted(), 'each word once')
+      await both([ada, ben], words.join(' '))
+    })
+
+    test('a version that a client counts by itself is no base, also where the page had that number', async () => {
+      const { pageId, ada, ben } = await pair('one two three')
+      const seqs = [await ada.save('one two three four'), await ada.save('one two three four five')]
+      await both([ada, ben], 'one two three four five')
+      // Every small number was one of the page, which then had less than Ben shows.
+      for (let version = 0; version <= Math.max(...seqs) + 2; version++) {
+        const content = `${ben.shown} v${version}`
+        const answer = await ben.ask('page_updated', { pageId, content, version })
+        assert.equal(answer.ok, true, JSON.stringify(answer))
+        await until('Ada shows it', () => ada.shown === content)
+        ben.shown = content
+      }
+      // And what is taken away is gone, whatever the number.
+      assert.equal((await ben.ask('page_updated', { pageId, content: ben.shown.replace('two ', ''), version: 1 })).ok, true)
+      await until('it is gone', () => ada.shown === ben.shown.replace('two ', ''))
+    })
+
+    test('a tab that comes back with its old copy adds what it wrote, and brings back nothing that is deleted', async () => {
+      const { pageId, ada, ben } = await pair('one two three four five')
+      await ben.save('one two three four five b1')
+      await both([ada, ben], 'one two three four five b1')
+      ben.socket.disconnect()
+      await ada.save('one three four five b1 a1')
+      await ada.save('one three FOUR five b1 a1')
+      const again = await connect('ben', pageId, transports)
+      await until('the tab is sent the page', () => again.told.length > 0)
+      // It does not show that: it was being typed in.
+      await again.save('one two three four five b1 b2')
+      await both([ada, again], await page(pageId))
+      const words = ada.shown.split(' ')
+      for (const word of ['one', 'three', 'FOUR', 'five', 'b1', 'b2', 'a1']) assert.equal(words.filter(one => one === word).length, 1, ada.shown)
+      for (const word of ['two', 'four']) assert.ok(!words.includes(word), ada.shown)
+    })
+
+    test('one save sent three times is made once, whatever others write between', async () => {
+      const { pageId, ada, ben } = await pair('one two')
+      const content = 'one two three'
+      for (let n = 0; n < 3; n++) {
+        assert.equal((await ben.ask('page_updated', { pageId, content })).ok, true)
+        await ada.save(`a${n} ${await page(pageId)}`)
+      }
+      assert.deepEqual(await Promise.all([1, 2, 3].map(async () => (await ben.ask('page_updated', { pageId, content })).ok)), [true, true, true])
+      await both([ada, ben], 'a2 a1 a0 one two three')
+    })
+
+    test('what was written into something that is deleted meanwhile stays, and the rest of it goes', async () => {
+      const { pageId, ada, ben } = await pair('first. some words to go. last.')
+      const [deleted, written] = await Promise.all([
+        ada.ask('page_updated', { pageId, content: 'first. last.' }),
+        ben.ask('page_updated', { pageId, content: 'first. some words NEW to go. last.' })
+      ])
+      assert.deepEqual([deleted.ok, written.ok], [true, true])
+      const content = await until('the page has both', async () => {
+        const content = await page(pageId)
+        return content.includes('NEW') && !content.includes('some') && content
+      })
+      assert.match(content, /^first\. ?NEW ?last\.$/)
+      await both([ada, ben], content)
+    })
+
+    test('whose save came out as it is hears nothing of it, and who listens by either name hears it in that one', async () => {
+      const { pageId, ada, ben } = await pair('one')
+      const channel = await connect('cleo', pageId, transports, 'edit', 'join_channel')
+      const before = ada.told.length
+      const seq = await ada.save('one two')
+      await until('Ben hears it', () => ben.told.some(({ content, version, userId }) => content === 'one two' && version === seq && userId === 'ada'))
+      const heard = await until('the channel hears it', () => channel.updates.find(({ content }) => content === 'one two'))
+      assert.deepEqual([heard.pageId, heard.version, heard.userId], [pageId, seq, 'ada'])
+      assert.equal(channel.told.length, 0)
+      assert.equal(ada.told.length, before)
+      assert.equal(ben.updates.length, 0)
+    })
+
+    test('a base that nobody knows changes nothing, and one that is named counts before what is shown', async () => {
+      const { pageId, ada, ben } = await pair('one two')
+      const version = ben.told.at(-1).version
+      await ada.save('one two three')
+      await both([ada, ben], 'one two three')
+      for (const baseVersion of [version + 1_000, 0]) {
+        const refused = await ben.ask('page_updated', { pageId, content: 'nothing', baseVersion })
+        assert.deepEqual([refused.ok, refused.error?.code], [false, 'conflict'], `${baseVersion}`)
+      }
+      assert.equal(await page(pageId), 'one two three')
+      assert.equal((await ben.ask('page_updated', { pageId, content: 'two', baseVersion: version })).ok, true)
+      await both([ada, ben], 'two three')
+    })
+
+    test('the content follows right behind the answer to a join', async () => {
+      const { pageId } = await pair('one')
+      const socket = io(server().url, { transports, auth: { token: tokenFor('dora', { '*': 'view' }) }, forceNew: true, reconnection: false })
+      ends.push(() => socket.disconnect())
+      const told = []
+      socket.onAny(event => told.push(event))
+      socket.emit('join_page', pageId)
+      await until('the content is there', () => told.includes('page_updated'))
+      assert.equal(told[told.indexOf('joined_page') + 1], 'page_updated', told.join())
+    })
+
+    test('a content of another form than that of the page is a conflict and changes nothing', async () => {
+      const { pageId, ada } = await pair('one')
+      for (const [content, format] of [['<p>one</p>', 'html'], [{ type: 'doc', content: [] }, 'prosemirror'], [{ type: 'doc', content: [] }, undefined]]) {
+        const answer = await ada.ask('page_updated', { pageId, content, format })
+        assert.equal(answer.error?.code, 'conflict', JSON.stringify([content, answer]))
+      }
+      assert.equal(await page(pageId), 'one')
     })
   })
 }

@@ -17,6 +17,22 @@ const LEEWAY_SECONDS = 15
 /** Events of the application alone. */
 const OWN = ['notification:new']
 
+/** What the application's backend tells, in its former and in its present words. */
+const BACKEND_EVENTS = [
+  ...['created', 'deleted', 'moved', 'restored', 'updated'].map(what => `page_${what}`),
+  ...['new_message', 'message_updated', 'message_deleted', 'message_edited', 'typing', 'task_created', 'task_updated', 'task_completed'],
+  ...['created', 'updated', 'moved', 'deleted', 'restored', 'trashed', 'content-updated'].map(what => `page:${what}`),
+  ...['created', 'updated', 'deleted', 'member_added', 'member_role_changed', 'member_removed'].map(what => `drive:${what}`),
+  ...['task_list_created', 'task_added', 'task_updated', 'task_completed', 'task_deleted', 'tasks_reordered'].map(what => `task:${what}`),
+  ...['dm_updated', 'channel_updated', 'read_status_changed', 'thread_updated'].map(what => `inbox:${what}`),
+  ...['created', 'updated', 'deleted', 'rsvp_updated'].map(what => `calendar:${what}`),
+  ...['credits:updated', 'activity:logged', 'reaction_added', 'reaction_removed', 'thread_reply_count_updated', 'new_dm_message'],
+  ...['stream_start', 'stream_complete', 'user_message', 'message_edited', 'message_deleted', 'undo_applied'].map(what => `chat:${what}`),
+  ...['conversation_added', 'conversation_renamed', 'conversation_deleted', 'global_conversation_added'].map(what => `chat:${what}`),
+  ...['created', 'updated', 'closed', 'reopened', 'deleted'].map(what => `conversation:${what}`),
+  'workspace:nodes-updated'
+]
+
 /** The events by which rooms are joined and left, and the rooms of each. */
 const TOPICS = [
   ['channel', id => [id, `page:${id}`]],
@@ -38,9 +54,9 @@ const sockets = []
 after(() => sockets.forEach(socket => socket.disconnect()))
 
 /** A client that remembers all that it is told. */
-async function connect (transports, user, pages, { expiresIn } = {}) {
+async function connect (transports, user, pages, { expiresIn, own = [] } = {}) {
   const auth = { token: sign({ sub: user, name: `${user} of the tests`, pages }, { expiresIn }) }
-  const socket = io(server().url, { transports, auth, forceNew: true, reconnection: false }, { own: OWN })
+  const socket = io(server().url, { transports, auth, forceNew: true, reconnection: false }, { own: [...OWN, ...own] })
   sockets.push(socket)
   const told = []
   socket.onAny((event, body) => told.push({ event, body }))
@@ -89,6 +105,20 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
         assert.equal((await ada.ask(`leave_${topic}`, id)).ok, true)
         for (const room of roomsOf(id)) assert.equal(await tell(room, 'new_message', {}), 0, room)
         assert.ok(!ada.told.some(({ event }) => event === 'new_message'), 'once')
+      }
+    })
+
+    test('what the backend tells under the names of the application comes as it was told', async () => {
+      const ada = await connect(transports, 'ada', { '*': 'view' }, { own: BACKEND_EVENTS })
+      const pageId = freshPage()
+      for (const [join, room] of [['join_channel', pageId], ['join_drive', `drive:${pageId}`]]) {
+        assert.equal((await ada.ask(join, pageId)).ok, true)
+        for (const event of BACKEND_EVENTS) {
+          // Members that nothing is known of stay, in their order.
+          const payload = { pageId, b: [1.5, null, { '': 'Grüße 👋' }], a: 'last', userId: 'of the application' }
+          assert.equal(await tell(room, event, payload), 1, event)
+          assert.equal(JSON.stringify(await ada.next(event)), JSON.stringify(payload), event)
+        }
       }
     })
 
