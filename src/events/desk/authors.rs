@@ -7,7 +7,10 @@ use crdt::ClientId;
 
 use crate::reader::new_client;
 
-use super::{Carried, Refusal, RefusalCode, Shape, SocketId, Versions, Wording};
+use super::{
+    Carried, Refusal, RefusalCode, Shape, SocketId, Wording,
+    left::{Forms, Past},
+};
 
 /// Forms in which one page is saved at a time.
 const MAX_SHAPES: usize = 4;
@@ -16,7 +19,9 @@ const MAX_CLIENTS: usize = 1000;
 
 /// Who writes at a page, and what they have.
 pub(super) struct State {
-    pub(super) shapes: BTreeMap<Shape, Versions>,
+    pub(super) shapes: Forms,
+    /// What the page was like in forms in which it has no author now.
+    pub(super) left: Past,
     pub(super) authors: BTreeMap<SocketId, Author>,
     /// Who came and is to be sent what the page has.
     pub(super) arriving: BTreeSet<SocketId>,
@@ -38,9 +43,10 @@ pub(super) struct Author {
 }
 
 impl State {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(left: Past) -> Self {
         Self {
-            shapes: BTreeMap::new(),
+            shapes: Forms::new(),
+            left,
             authors: BTreeMap::new(),
             arriving: BTreeSet::new(),
             clients: BTreeMap::new(),
@@ -59,8 +65,19 @@ impl State {
     pub(super) fn leave(&mut self, author: SocketId) -> bool {
         self.authors.remove(&author);
         self.arriving.remove(&author);
-        self.shapes.retain(|_, versions| versions.went(author));
+        self.leave_form(author);
         !self.authors.is_empty()
+    }
+
+    /// Nobody writes in a form any more: somebody may come back with what the page was like in it.
+    fn leave_form(&mut self, author: SocketId) {
+        for (shape, versions) in self.shapes.extract_if(.., |_, versions| !versions.went(author)) {
+            let left = &mut self.left.forms;
+            if left.len() >= MAX_SHAPES && !left.contains_key(&shape) {
+                left.pop_first();
+            }
+            left.insert(shape, versions);
+        }
     }
 
     pub(super) fn is_arriving(&self, author: SocketId) -> bool {
@@ -87,7 +104,7 @@ impl State {
             let carried = versions.map_or_else(Carried::nothing, |versions| versions.carried(id));
             author.before = Some((before, carried));
         }
-        self.shapes.retain(|_, versions| versions.went(id));
+        self.leave_form(id);
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ pub(super) fn known_base(versions: &Versions, base: Seq) -> Result<Bases, Refusa
         contents: vec![content.clone()],
         has_nothing: false,
         are_certain: true,
+        lacks_some: false,
     })
 }
 
@@ -38,6 +39,7 @@ pub(in crate::events) fn nearest_of(bases: Bases, saved: &Content) -> Option<(Co
         mut contents,
         has_nothing,
         are_certain,
+        lacks_some,
     } = bases;
     // Who may have had a copy that is not known here had that rather than nothing.
     if has_nothing && are_certain && !contents.is_empty() {
@@ -48,7 +50,9 @@ pub(in crate::events) fn nearest_of(bases: Bases, saved: &Content) -> Option<(Co
     }
     let texts: Vec<String> = contents.iter().map(text).collect();
     let Nearest { index, is_certain } = crdt::nearest(texts.iter().map(String::as_str), &text(saved))?;
-    Some((contents.swap_remove(index), is_certain && are_certain))
+    // Where the oldest of them is the nearest, an older one that was forgotten may have been nearer still.
+    let is_known = !lacks_some || index + 1 < contents.len();
+    Some((contents.swap_remove(index), is_certain && are_certain && is_known))
 }
 
 /// What an author shows of an empty page who saves contents like this one.

@@ -15,6 +15,7 @@ mod authors;
 mod backend;
 mod bases;
 mod first_content;
+mod left;
 mod page;
 
 use std::{
@@ -31,7 +32,7 @@ pub(super) use self::backend::broadcast;
 #[cfg(test)]
 pub(super) use self::bases::nearest_of;
 pub use self::first_content::ApplicationContent;
-use self::{authors::Author, page::Desk};
+use self::{authors::Author, left::Left, page::Desk};
 use super::{Bases, Carried, EventRooms, SavedContent, SocketId, VersionLimits, Versions, Way, event_text};
 use crate::{
     protocols::events::{Content, ContentSave, Shape, Wording},
@@ -78,6 +79,8 @@ pub struct Desks {
     /// Place for what is being merged, in KiB.
     merging: Semaphore,
     desks: Mutex<BTreeMap<PageId, Arc<Desk>>>,
+    /// What the others were like when they still had some.
+    left: Mutex<Left>,
     /// Backends that have saved, which are authors for as long as that takes.
     backends: AtomicU64,
 }
@@ -92,6 +95,7 @@ impl Desks {
             config,
             merging: Semaphore::new(MAX_MERGING_KIB as usize),
             desks: Mutex::default(),
+            left: Mutex::default(),
             backends: AtomicU64::new(0),
         })
     }
@@ -102,7 +106,8 @@ impl Desks {
         let desk = {
             let mut desks = lock(&self.desks);
             let desk = desks.entry(page.clone()).or_insert_with(|| {
-                let desk = Arc::new(Desk::new(page, Arc::downgrade(self)));
+                let left = lock(&self.left).take(page);
+                let desk = Arc::new(Desk::new(page, Arc::downgrade(self), left));
                 tokio::spawn(desk.clone().run());
                 desk
             });
@@ -126,9 +131,11 @@ impl Desks {
 
     fn leave(&self, desk: &Desk, author: SocketId) {
         let mut desks = lock(&self.desks);
-        if !lock(&desk.state).leave(author) {
+        let mut state = lock(&desk.state);
+        if !state.leave(author) {
             desk.stop.cancel();
             desks.remove(&desk.page);
+            lock(&self.left).keep(&desk.page, std::mem::take(&mut state.left));
         }
     }
 

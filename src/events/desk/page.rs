@@ -19,7 +19,9 @@ use super::{
     SocketId, Versions, Way, Wording,
     authors::State,
     bases::{known_base, nearest},
-    event_text, lock,
+    event_text,
+    left::Past,
+    lock,
 };
 use crate::{reader::Change, rooms::RoomName};
 
@@ -55,12 +57,12 @@ struct Told<'a> {
 }
 
 impl Desk {
-    pub(super) fn new(page: &PageId, desks: Weak<Desks>) -> Self {
+    pub(super) fn new(page: &PageId, desks: Weak<Desks>, left: Past) -> Self {
         Self {
             page: page.clone(),
             room: RoomName::of_page(page),
             desks,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(left)),
             turn: Arc::default(),
             changed: Notify::new(),
             stop: CancellationToken::new(),
@@ -165,10 +167,13 @@ impl Desk {
                     .copied()
                     .collect();
                 let limits = desks.config.versions;
-                let versions = state
-                    .shapes
-                    .entry(shape.clone())
-                    .or_insert_with(|| Versions::new(limits));
+                let state = &mut *state;
+                let left = &mut state.left.forms;
+                let versions = state.shapes.entry(shape.clone()).or_insert_with(|| {
+                    left.remove(&shape)
+                        .filter(|_| content.is_some())
+                        .unwrap_or_else(|| Versions::new(limits))
+                });
                 if let Some(content) = &content {
                     versions.learn(seq, content);
                 }
@@ -225,14 +230,15 @@ impl Desk {
     async fn read(&self, desks: &Desks) -> Result<(Seq, Option<Bytes>), Refusal> {
         let reading = desks.registry.read(&self.page, |room| {
             let seq = room.seq();
-            let is_there = room.generation().is_some();
-            match is_there {
-                true => room.document().encode().map(|whole| (seq, Some(whole))),
-                false => Ok((seq, None)),
-            }
+            let generation = room.generation().cloned();
+            let whole = generation.as_ref().map(|_| room.document().encode());
+            whole.transpose().map(|whole| (generation, (seq, whole)))
         });
         match reading.await {
-            Some(Ok(read)) => Ok(read),
+            Some(Ok((generation, read))) => {
+                lock(&self.state).left.is_read(generation);
+                Ok(read)
+            }
             Some(Err(error)) => {
                 tracing::error!(%error, "a page broke while it was read");
                 Err(Refusal::new(RefusalCode::Internal, "the page cannot be read"))
@@ -327,6 +333,7 @@ impl Desk {
                     contents: Vec::new(),
                     has_nothing: false,
                     are_certain: false,
+                    lacks_some: false,
                 },
             };
             (bases, client)

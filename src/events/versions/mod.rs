@@ -64,6 +64,8 @@ struct Author {
     carried: Vec<Content>,
     /// Versions that it was sent, and that it can still have made its next save from.
     sent: BTreeSet<u64>,
+    /// It may have had a version that was forgotten.
+    lacks_some: bool,
     /// It has saved, so what it came to says nothing any more.
     has_saved: bool,
     /// What it saved last, and the latest version then; unless that was forgotten for its size.
@@ -82,6 +84,8 @@ pub struct Versions {
     /// Of the kept ones, and of what authors have saved.
     bytes: usize,
     authors: BTreeMap<SocketId, Author>,
+    /// The oldest ones are not kept any more.
+    has_forgotten: bool,
 }
 
 /// What the base of a save may be.
@@ -93,6 +97,8 @@ pub struct Bases {
     pub has_nothing: bool,
     /// Whether it is certain that the author had one of them. If not, nothing is deleted.
     pub are_certain: bool,
+    /// Whether it may have had an older one that is not kept any more.
+    pub lacks_some: bool,
 }
 
 /// What an author takes along that goes on in another form.
@@ -112,6 +118,7 @@ impl Carried {
                 contents: Vec::new(),
                 has_nothing: false,
                 are_certain: false,
+                lacks_some: false,
             },
             has_latest: false,
         }
@@ -142,6 +149,7 @@ impl Versions {
             kept: VecDeque::new(),
             bytes: 0,
             authors: BTreeMap::new(),
+            has_forgotten: false,
         }
     }
 
@@ -155,6 +163,7 @@ impl Versions {
             pinged: None,
             carried: Vec::new(),
             sent: BTreeSet::new(),
+            lacks_some: self.has_forgotten,
             has_saved: false,
             saved: None,
             has: None,
@@ -173,6 +182,7 @@ impl Versions {
             pinged: None,
             carried: bases.contents,
             sent: BTreeSet::new(),
+            lacks_some: bases.lacks_some,
             has_saved: false,
             saved: None,
             has: has_latest.then_some(has),
@@ -244,8 +254,9 @@ impl Versions {
             && let Some(oldest) = self.kept.pop_front()
         {
             self.bytes -= oldest.content.get().len();
+            self.has_forgotten = true;
             for author in self.authors.values_mut().filter(|_| oldest.is_of_page()) {
-                author.sent.remove(&oldest.number);
+                author.lacks_some |= author.sent.remove(&oldest.number) || oldest.number <= author.came_at;
             }
         }
         while self.bytes > bytes
@@ -321,6 +332,7 @@ impl Versions {
             // Unless it was made from one of them, it was made from something later.
             author.carried.truncate(at.unwrap_or(0));
             author.came_at = 0;
+            author.lacks_some = false;
             author.has_saved = true;
             author.saved = Some((latest, saved.content.clone()));
             author.has = None;
@@ -361,6 +373,7 @@ impl Versions {
                 contents: Vec::new(),
                 has_nothing: false,
                 are_certain: false,
+                lacks_some: false,
             };
         };
         let may_have = |version: &&Version| {
@@ -387,7 +400,13 @@ impl Versions {
             has_nothing: author.came_to_nothing && !author.has_saved,
             // Who came to an empty page may have had the application's own copy of it, which was never seen here.
             are_certain: !author.is_uncertain || author.has_saved,
+            lacks_some: author.lacks_some,
         }
+    }
+
+    /// Bytes of the contents that are kept.
+    pub const fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The content that the page had at a sequence number, for a client that knows the base of its save.

@@ -160,6 +160,7 @@ fn who_goes_on_in_another_form_takes_along_what_it_may_have_had() {
             contents: vec![huge],
             has_nothing: false,
             are_certain: true,
+            lacks_some: false,
         },
         has_latest: true,
     };
@@ -243,6 +244,16 @@ fn versions_are_bounded_by_count_and_size() {
         versions.send_latest(None);
     }
     assert_eq!(contents(&versions.bases(ADA)), ["5", "4", "3"]);
+    // It may have had one of those that were forgotten.
+    assert!(versions.bases(ADA).lacks_some);
+    let (base, is_certain) = nearest_of(versions.bases(ADA), &text("3 and more")).expect("a base");
+    assert_eq!(
+        (base.get(), is_certain),
+        ("\"3\"", false),
+        "in doubt nothing is deleted"
+    );
+    let (_, is_certain) = nearest_of(versions.bases(ADA), &text("4 and more")).expect("a base");
+    assert!(is_certain, "the one before that is further");
     versions.learn(6, &text(&"x".repeat(9_999)));
     versions.send_latest(None);
     assert_eq!(versions.bases(ADA).contents.len(), 1, "the latest is always kept");
