@@ -17,7 +17,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(50);
 pub(super) enum Phase {
     /// Members come and go.
     Open,
-    /// The server is stopping: members are sent away when everything is stored.
+    /// The room ends: what it took in is stored, then members are disconnected. Nothing more is taken in.
     Draining,
     /// The server is stopping and there is no more time: members are sent away now.
     Abandoned,
@@ -66,7 +66,7 @@ impl Life {
         is_new
     }
 
-    /// The server is stopping.
+    /// Ends the room, at once (`abandon`) or when what it holds is stored.
     pub(super) fn drain(&mut self, abandon: bool) {
         self.phase = match (self.phase, abandon) {
             (_, true) | (Phase::Abandoned, _) => Phase::Abandoned,

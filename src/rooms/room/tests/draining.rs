@@ -44,6 +44,28 @@ fn a_window_does_not_delay_the_end() {
 }
 
 #[test]
+fn who_writes_without_a_pause_does_not_delay_the_end_and_is_told_nothing_that_is_not_true() {
+    let mut stage = Stage::new();
+    let mut alice = stage.joins(1, "alice");
+    let first = alice.types("first ");
+    stage.edits(&alice, &first);
+    stage.drains(false);
+    for _ in 0..100 {
+        let more = alice.types("x");
+        stage.edits(&alice, &more);
+    }
+    stage.says(&alice, ClientMessage::Mark(Bytes::from_static(b"mark")));
+    stage.store_answers();
+    assert_eq!(
+        stage.hears(&alice),
+        [Heard::Stored(first), Heard::Closed(RefusalCode::Draining)]
+    );
+    stage.store_answers_everything();
+    assert_eq!(stage.stored_text(), "first ");
+    assert!(stage.retired);
+}
+
+#[test]
 fn who_joins_a_draining_room_is_sent_on() {
     let mut stage = Stage::new();
     let mut alice = stage.joins(1, "alice");
