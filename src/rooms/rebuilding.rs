@@ -1,9 +1,9 @@
 //! Gives a page another document that says the same, without what editing has left behind.
 //!
-//! The room ends first, so that everything that its members have said is in the store, and in a snapshot. What the snapshot says is written
-//! anew by one client, and takes its place in one transaction: whoever appends to the page in between, in this process or another one,
-//! wins, and the page stays as it was. From then on the page has another generation. Replicas of the former document are refused by the
-//! clients that they name ([`crdt::EndedClients`]).
+//! The room ends first, so that everything that its members have sent is in the store, and in a snapshot. Members that come back meanwhile
+//! wait until the page is rebuilt. The content of the snapshot is written anew by one client, and takes its place in one transaction: if
+//! another process appends to the page in between, its update wins and the rebuild is tried again. From then on the page has another
+//! generation. Replicas of the former document are refused by the clients that they name ([`crdt::EndedClients`]).
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{
     refusal::Refusal,
 };
 
-/// How long a page's room may take to end, and how often it is tried: members come back at once, and may write before it is done.
+/// How long a page's room may take to end, and how often it is tried: another process may write before it is done.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TRIES: usize = 3;
 
@@ -40,7 +40,7 @@ pub enum RebuildFailure {
     /// It has never been stored, or is in the trash.
     #[error("there is no such page")]
     NotThere,
-    /// Somebody wrote to it meanwhile, or what its room holds is not stored yet. Try again.
+    /// Another process writes to it, what its room holds is not stored yet, or it is being rebuilt already. Try again.
     #[error("somebody writes to the page")]
     Busy,
     /// The document cannot be written anew.
@@ -64,9 +64,9 @@ impl Registry {
     /// # Errors
     /// When the page cannot be rebuilt, or not now: it is as it was.
     pub async fn rebuild(&self, page: &PageId, client: ClientId) -> Result<Rebuilt, RebuildFailure> {
+        let closed = tokio::time::timeout(PATIENCE, self.close(page)).await;
+        let _closed = closed.ok().flatten().ok_or(RebuildFailure::Busy)?;
         for _ in 0..TRIES {
-            let ended = tokio::time::timeout(PATIENCE, self.end(page)).await;
-            ended.map_err(|_| RebuildFailure::Busy)?;
             let stored = self.0.store.load(page).await?;
             let stored = stored.filter(|stored| stored.record.deleted_at.is_none());
             let stored = stored.ok_or(RebuildFailure::NotThere)?;

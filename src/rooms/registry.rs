@@ -1,6 +1,7 @@
 //! The rooms of a process, and the way into them: a page's room is found or opened, and spoken to through its mailbox.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use crdt::IdentityStamp;
 use storage::{PageId, Seq, SharedStore};
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Compactor, Condition, FirstContent, MemberId, Onlooker, Outbox, Refusal, Role, Room, RoomConfig, Seat,
@@ -47,6 +49,8 @@ pub(super) struct Shared {
     pub(super) compactor: Compactor,
     pub(super) metrics: Metrics,
     slots: Mutex<Slots<Door>>,
+    /// Pages that are closed for a while: no room of them is opened until the token is cancelled. Locked after `slots`.
+    closed: Mutex<BTreeMap<PageId, CancellationToken>>,
     /// Asked of pages that have never been stored.
     pub(super) first_content: Option<Arc<dyn FirstContent>>,
     next_member: AtomicU64,
@@ -83,6 +87,20 @@ impl Drop for Lease {
     }
 }
 
+/// A page of which no room is opened until this is dropped; newcomers wait.
+pub(super) struct ClosedPage {
+    shared: Arc<Shared>,
+    page: PageId,
+}
+
+impl Drop for ClosedPage {
+    fn drop(&mut self) {
+        if let Some(over) = self.shared.closed().remove(&self.page) {
+            over.cancel();
+        }
+    }
+}
+
 /// The room of a page that stays open until this is dropped.
 pub struct HeldRoom(#[expect(dead_code, reason = "it is given up when it is dropped")] Lease);
 
@@ -112,6 +130,7 @@ impl Registry {
             metrics,
             first_content,
             slots: Mutex::default(),
+            closed: Mutex::default(),
             next_member: AtomicU64::new(1),
             large: Arc::new(Semaphore::new(MAX_LARGE_KIB)),
             members: AtomicUsize::new(0),
@@ -336,14 +355,40 @@ impl Registry {
     /// Ends the room of a page, if it is open: what it holds is stored first, and its members are sent away. Returns when it has ended; while
     /// the store fails it does not.
     pub async fn end(&self, page: &PageId) {
+        let slot = self.0.slots().find(page).map(|(slot, _)| slot);
+        self.end_slot(page, slot).await;
+    }
+
+    /// Ends the room of a page, and keeps the page closed until the result is dropped. `None` if it is closed already.
+    ///
+    /// Cancel safe: a cancelled call opens the page again.
+    pub(super) async fn close(&self, page: &PageId) -> Option<ClosedPage> {
+        let (closed, slot) = {
+            // Under one lock: a room opened after this waits for the page to open, so waiting for its end would never return.
+            let mut slots = self.0.slots();
+            let slot = slots.find(page).map(|(slot, _)| slot);
+            let mut pages = self.0.closed();
+            if pages.contains_key(page) {
+                return None;
+            }
+            pages.insert(page.clone(), CancellationToken::new());
+            let closed = ClosedPage {
+                shared: self.0.clone(),
+                page: page.clone(),
+            };
+            (closed, slot)
+        };
+        self.end_slot(page, slot).await;
+        Some(closed)
+    }
+
+    async fn end_slot(&self, page: &PageId, slot: Option<SlotId>) {
         let door = || {
             let mut slots = self.0.slots();
-            slots.find(page).map(|(slot, door)| (slot, door.mailbox.clone()))
+            let found = slots.find(page).filter(|(found, _)| Some(*found) == slot);
+            found.map(|(_, door)| door.mailbox.clone())
         };
-        let first = door();
-        while let Some((slot, mailbox)) = door()
-            && first.as_ref().is_some_and(|(first, _)| *first == slot)
-        {
+        while let Some(mailbox) = door() {
             // A full mailbox is asked again in the next round.
             let _ = mailbox.try_send(Command::Drain);
             tokio::time::sleep(PAUSE).await;
@@ -382,7 +427,14 @@ impl Registry {
             let (mailbox, commands) = mpsc::channel(self.0.config.mailbox);
             let calls = Arc::<Calls>::default();
             let shared = Arc::downgrade(&self.0);
-            tokio::spawn(task::run(page.clone(), slot, shared, commands, calls.clone()));
+            let closed = self.0.closed().get(page).cloned();
+            tokio::spawn(task::run(
+                page.clone(),
+                (slot, closed),
+                shared,
+                commands,
+                calls.clone(),
+            ));
             Door { mailbox, calls }
         });
         self.leased(page, slot, door.clone())
@@ -419,6 +471,10 @@ impl Shared {
         {
             listener.attended(page, now > 0);
         }
+    }
+
+    fn closed(&self) -> MutexGuard<'_, BTreeMap<PageId, CancellationToken>> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn slots(&self) -> MutexGuard<'_, Slots<Door>> {

@@ -9,6 +9,7 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use storage::{Committed, Generation, LoggedUpdate, PageCommit, PageId, Seq, StoreError, StoredPage};
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, Room, Sight,
@@ -57,11 +58,14 @@ struct RoomTask {
 /// Loads a page and runs its room until nothing holds it.
 pub(super) async fn run(
     page: PageId,
-    slot: SlotId,
+    (slot, closed): (SlotId, Option<CancellationToken>),
     shared: Weak<Shared>,
     mut mailbox: mpsc::Receiver<Command>,
     calls: Arc<Calls>,
 ) {
+    if let Some(over) = closed {
+        over.cancelled_owned().await;
+    }
     let Some(shared) = shared.upgrade() else { return };
     shared.metrics.rooms_open.increment(1.0);
     let ended = AssertUnwindSafe(live(&page, slot, &shared, &mut mailbox, &calls))

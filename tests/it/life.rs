@@ -448,3 +448,52 @@ async fn a_page_is_compacted_and_former_copies_of_it_are_refused() {
     assert!(text(&server, "p").await.contains("new "));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_page_is_compacted_while_others_write_without_a_pause() {
+    let server = locked(&[]).await;
+    let address = server.address;
+    let first = post(&server, "/api/pages/p/updates", ADMIN_TOKEN, insertion(1, 0, "x")).await;
+    assert_eq!(first.status, 200);
+    let (is_over, over) = tokio::sync::watch::channel(false);
+    let writers = (0..4_u64).map(|writer| {
+        let over = over.clone();
+        tokio::spawn(async move {
+            let mut stored = 0;
+            // Each time somebody new, who has nothing of any generation.
+            while !*over.borrow() {
+                let author = 1_000_000 * (writer + 1) + stored;
+                let bearer = format!("Bearer {ADMIN_TOKEN}");
+                let headers = [("authorization", bearer.as_str())];
+                let update = insertion(author, 0, "x");
+                let posted = send(address, Method::POST, "/api/pages/p/updates", &headers, update).await;
+                // A room that closes asks to come again, which is done at once.
+                assert!(matches!(posted.status.as_u16(), 200 | 503), "{posted:?}");
+                stored += u64::from(posted.status == 200);
+            }
+            stored
+        })
+    });
+    let writers: Vec<_> = writers.collect();
+    let mut length = 0;
+    for _ in 0..3 {
+        // Something that can be left out.
+        until("more is written", async || {
+            let now = text(&server, "p").await.len();
+            let is_more = now > length + 8;
+            length = if is_more { now } else { length };
+            is_more
+        })
+        .await;
+        let compacted = post(&server, "/api/pages/p/compact", ADMIN_TOKEN, "").await;
+        assert_eq!(compacted.status, 200, "{}", compacted.text());
+        assert_ne!(compacted.json()["before"], compacted.json()["after"]);
+    }
+    is_over.send(true).expect("writers");
+    let mut stored = 1;
+    for writer in writers {
+        stored += writer.await.expect("a writer that is answered");
+    }
+    assert_eq!(text(&server, "p").await.len() as u64, stored, "each once");
+    server.stop().await;
+}
