@@ -3,6 +3,7 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use serde_json::json;
+use storage::testing::Fault;
 
 use crate::support::{
     client::{Client, presence_update},
@@ -301,4 +302,20 @@ async fn the_address_may_lack_its_last_slash() {
     let opened = get(server.address, "/socket.io?EIO=4&transport=polling").await;
     assert_eq!(opened.status, 200);
     assert!(opened.text().starts_with("0{\"sid\":"), "{}", opened.text());
+}
+
+#[tokio::test]
+async fn who_cannot_be_let_in_for_a_while_is_hung_up_on_so_that_it_comes_back() {
+    let store = SwitchedStore::new(empty_store().await);
+    let server = TestServer::start_on(store.clone(), &[]).await;
+    store.opening(Weather::Failing(Fault::Unavailable));
+    let mut session = Session::open(server.address).await;
+    session.say("40/yjs|page,").await;
+    // A client that a namespace refuses stays away for good.
+    let heard = session.hear().await;
+    assert!(matches!(heard, Heard::Closed(_)), "{heard:?}");
+    store.opening(Weather::Fine);
+    let mut session = Session::open(server.address).await;
+    session.say("40/yjs|page,").await;
+    session.until_text("40/yjs|page,{\"sid\":").await;
 }

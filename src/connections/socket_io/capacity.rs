@@ -14,7 +14,7 @@ use socketioxide_core::{Sid, Str, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    namespaces::{ConnectError, Connected, Namespaces},
+    namespaces::{Connected, Namespaces, NotConnected},
     place::{Place, Said},
 };
 use crate::{
@@ -54,14 +54,14 @@ struct FullNamespaces {
 }
 
 impl Namespaces for FullNamespaces {
-    fn connect(&self, name: &Str, _sid: Sid, _auth: Option<&Value>) -> Work<Result<Connected, ConnectError>> {
+    fn connect(&self, name: &Str, _sid: Sid, _auth: Option<&Value>) -> Work<Result<Connected, NotConnected>> {
         let refusal = self.refusal.clone();
         let answer = match name.as_str() == events::NAMESPACE {
             true => Ok(Box::new(FullPlace {
                 refusal,
                 is_told: false,
             }) as Place),
-            false => Err(ConnectError::from(&*refusal.message)),
+            false => Err(NotConnected::Retry(refusal)),
         };
         Box::pin(async move { answer.map(Connected::from) })
     }

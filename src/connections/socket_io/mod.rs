@@ -19,7 +19,7 @@ mod settings;
 
 pub use self::{
     config::SocketIoConfig,
-    namespaces::{ConnectError, Connected, Namespaces},
+    namespaces::{ConnectError, Connected, Namespaces, NotConnected},
     place::{Event, Place, Said},
     server::SocketIoServer,
     session::SocketIo,

@@ -30,7 +30,7 @@ use crate::{
 /// The namespaces, as one session sees them.
 pub trait Namespaces: Send {
     /// Looks for a place in a namespace for the client `sid`; `auth` is the JSON it sent along.
-    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, ConnectError>>;
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, NotConnected>>;
 }
 
 /// A place that was found in a namespace.
@@ -51,6 +51,15 @@ impl From<Place> for Connected {
             secret: None,
         }
     }
+}
+
+/// Why a client gets no place in a namespace.
+#[derive(Debug)]
+pub enum NotConnected {
+    /// For good: the client gets a CONNECT_ERROR, after which Socket.IO's clients do not try again.
+    Refused(ConnectError),
+    /// For a while: the connection ends without a CONNECT_ERROR, after which Socket.IO's clients reconnect by themselves.
+    Retry(Refusal),
 }
 
 /// How a client hears that it is not let in to a namespace.
@@ -200,13 +209,13 @@ impl ServerNamespaces {
 }
 
 impl Namespaces for ServerNamespaces {
-    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, ConnectError>> {
+    fn connect(&self, name: &Str, sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, NotConnected>> {
         let credential = self.credential(auth);
         let shown = Shown::of(&credential, self.is_own_page);
         let joining = match (y_socketio::page(name), credential) {
             _ if self.draining.refuses() => Err(Refusal::draining()),
             (None, _) if name.as_str() != events::NAMESPACE => {
-                return Box::pin(async { Err("Invalid namespace".into()) });
+                return Box::pin(async { Err(NotConnected::Refused("Invalid namespace".into())) });
             }
             (_, Err(refusal)) => Err(refusal),
             (Some(page), Ok(credential)) => page.map(|page| self.page(page, name, credential)),
@@ -223,7 +232,10 @@ impl Namespaces for ServerNamespaces {
                 Err(refusal) => {
                     context.metrics.refused(refusal.code.as_str(), 1);
                     context.delay_bad_token(address, &refusal).await;
-                    Err(shown.error(&refusal))
+                    Err(match refusal.code.is_retryable() {
+                        true => NotConnected::Retry(refusal),
+                        false => NotConnected::Refused(shown.error(&refusal)),
+                    })
                 }
             }
         };

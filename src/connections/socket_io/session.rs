@@ -22,7 +22,7 @@ use socketioxide_parser_common::CommonParser;
 
 use super::{
     config::{MAX_REPLY_BYTES, SocketIoConfig},
-    namespaces::{ConnectError, Connected, Namespaces},
+    namespaces::{ConnectError, Connected, Namespaces, NotConnected},
     place::{Event, Place, Said},
 };
 use crate::{
@@ -59,6 +59,8 @@ pub struct SocketIo {
     is_known: bool,
     early_messages: usize,
     early_bytes: usize,
+    /// Why the client is to reconnect: the connection ends once what is queued has been sent.
+    retry: Option<Refusal>,
     replies: Vec<Frame>,
     reply_bytes: usize,
     rotation: Rotation<Arc<str>>,
@@ -72,7 +74,7 @@ struct Placed {
 struct Connecting {
     name: Str,
     sid: Sid,
-    work: Work<Result<Connected, ConnectError>>,
+    work: Work<Result<Connected, NotConnected>>,
 }
 
 impl SocketIo {
@@ -96,6 +98,7 @@ impl SocketIo {
             is_known: false,
             early_messages: 0,
             early_bytes: 0,
+            retry: None,
             replies: Vec::new(),
             reply_bytes: 0,
             rotation: Rotation::default(),
@@ -202,7 +205,7 @@ impl SocketIo {
         self.connecting = Some(Connecting { name, sid, work });
     }
 
-    fn connected(&mut self, name: Str, sid: Sid, connected: Result<Connected, ConnectError>) {
+    fn connected(&mut self, name: Str, sid: Sid, connected: Result<Connected, NotConnected>) {
         match connected {
             Ok(connected) => {
                 let (place, secret) = (connected.place, connected.secret);
@@ -220,7 +223,8 @@ impl SocketIo {
                 (self.early_messages, self.early_bytes) = (0, 0);
                 self.is_known = true;
             }
-            Err(error) => self.refuse(&name, &error),
+            Err(NotConnected::Refused(error)) => self.refuse(&name, &error),
+            Err(NotConnected::Retry(refusal)) => self.retry = Some(refusal),
         }
     }
 
@@ -319,6 +323,9 @@ impl Protocol for SocketIo {
             self.reply_bytes = 0;
             frames.append(&mut self.replies);
             return Poll::Ready(Ok(()));
+        }
+        if let Some(refusal) = self.retry.take() {
+            return Poll::Ready(Err(refusal));
         }
         let said = self.rotation.poll(&mut self.places, |placed| {
             let said = placed.place.poll_outgoing(context, frames);
