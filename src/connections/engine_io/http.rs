@@ -330,9 +330,12 @@ async fn probe(socket: &mut FrameSocket, session: &mpsc::Sender<Request>) -> boo
     }
     socket.push(Opcode::Text, Packet::PongUpgrade.into());
     let sent = poll_fn(|context| socket.poll_drain(context)).await;
-    if sent.is_err() || session.send(Request::Pause).await.is_err() {
+    if sent.is_err() {
         return false;
     }
+    // If the session has ended, the socket stays open until the client sends on it: after the probe's answer a client no longer polls, so
+    // this socket is the only place where it can learn that its session is gone.
+    let _ = session.send(Request::Pause).await;
     next_packet(socket).await == Some(Packet::Upgrade)
 }
 
