@@ -90,6 +90,6 @@ pub use statuses::{Status, Statuses};
 pub use ticker::{Alarm, Timed, run_clock};
 pub use token_bucket::TokenBucket;
 pub use typing::{TYPING_TIME, Typing};
-pub use versions::{Bases, Carried, SavedContent, VersionLimits, Versions};
+pub use versions::{Bases, Carried, Older, SavedContent, VersionLimits, Versions};
 pub use viewers::{Letters, Listening, Viewers};
 pub use watchers::{Form, Source, Watcher, Watchers};

@@ -76,7 +76,7 @@ impl EventServices {
             components,
             patio: Patio::new(&config.patio, rooms.clone(), alarm.clone()),
             access,
-            desks: Desks::new(registry, readers, rooms.clone(), config.content),
+            desks: Desks::new((registry, readers), store.clone(), rooms.clone(), config.content),
             drive_viewers,
             drives: Arc::new(Drives::new(rooms.clone(), alarm.clone(), store)),
             jobs: Jobs::new(config.progress, rooms.clone(), history.clone(), alarm.clone()),

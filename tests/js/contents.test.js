@@ -279,6 +279,56 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       for (const word of ['one', 'two', 'three', 'ben']) assert.equal(words.filter(one => one === word).length, 1, `${word} in ${words}`)
     })
 
+    /** What a client does by itself when its server was away: the same socket connects again, and the page is joined again. */
+    async function returned ({ socket }, pageId) {
+      const told = []
+      socket.on('page_updated', ({ content }) => told.push(content))
+      socket.connect()
+      await new Promise((resolve, reject) => socket.once('connect', resolve).once('connect_error', reject))
+      assert.equal((await socket.timeout(10_000).emitWithAck('join_page', pageId)).ok, true)
+      return until('it is sent the page', () => told.at(-1))
+    }
+
+    const wordsOf = async pageId => (await page(pageId)).split(' ').filter(word => word !== '').toSorted()
+
+    test('a tab that comes back after the server was killed adds and takes away what it did, and nothing of others', async () => {
+      const { pageId, ada, ben } = await pair('one two three')
+      const version = ben.told.at(-1).version
+      ben.socket.io.engine.close()
+      for (const word of ['and', 'more', 'of', 'Ada']) await ada.save(`${ada.shown} ${word}`)
+      await server().restart()
+      assert.equal(await returned(ben, pageId), 'one two three and more of Ada')
+      // It does not show that: it was being typed in.
+      await ben.save('one three ben')
+      assert.deepEqual(await wordsOf(pageId), ['one', 'three', 'ben', 'and', 'more', 'of', 'Ada'].toSorted())
+      // A version of before is also known to a client that names it.
+      const named = await ben.ask('page_updated', { pageId, content: 'one two', baseVersion: version })
+      assert.equal(named.ok, true, JSON.stringify(named))
+      assert.deepEqual(await wordsOf(pageId), ['one', 'ben', 'and', 'more', 'of', 'Ada'].toSorted())
+    })
+
+    test('after the server was killed nothing goes on account of a copy that is older than what is kept', async () => {
+      const { pageId, ada, ben } = await pair('one two three')
+      ben.socket.io.engine.close()
+      for (let n = 0; n < 80; n++) await ada.save(`a${n} ${ada.shown}`)
+      await server().restart()
+      await returned(ben, pageId)
+      await ben.save('one three ben')
+      const expected = ['one', 'two', 'three', 'ben', ...Array.from({ length: 80 }, (_, n) => `a${n}`)]
+      assert.deepEqual(await wordsOf(pageId), expected.toSorted(), 'each word once')
+    })
+
+    test('who loads a page after a restart takes away what was written last', async () => {
+      const { pageId, ada } = await pair('one')
+      await ada.save('one two')
+      await ada.save('one two three')
+      await server().restart()
+      const cleo = await connect('cleo', pageId, transports)
+      await until('it is sent the page', () => cleo.shown === 'one two three')
+      await cleo.save('one two')
+      assert.equal(await page(pageId), 'one two')
+    })
+
     test('a tab that comes back when all others have gone deletes nothing of theirs', async () => {
       const { pageId, ada, ben } = await pair('one two three')
       ben.socket.disconnect()

@@ -183,6 +183,7 @@ impl ServerNamespaces {
             let identity = Arc::new(identity);
             let live = access.watch_socket(identity.clone()).await;
             let (limit, services) = (context.max_outbox_bytes, &context.events);
+            let has_returned = lost.is_some();
             let recovered = match lost {
                 Some(lost) => {
                     let recovering =
@@ -193,7 +194,13 @@ impl ServerNamespaces {
             };
             let (socket, secret) = recovered.unwrap_or_else(|| {
                 let name = sid.to_string().into();
-                let socket = EventSocket::connect(identity.clone(), (name, address), limit, services.clone());
+                let socket = EventSocket::connect(
+                    identity.clone(),
+                    (name, address),
+                    has_returned,
+                    limit,
+                    services.clone(),
+                );
                 let secret = socket.begin_session();
                 (socket, secret)
             });

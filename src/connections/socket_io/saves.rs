@@ -21,7 +21,7 @@ impl PageSession {
         if let State::Open(open) = &mut self.state {
             open.authorship.get_or_insert_with(|| {
                 let desks = &self.events.services().desks;
-                desks.enter(&self.page, self.events.id(), wording)
+                desks.enter(&self.page, self.events.id(), wording, self.events.has_returned())
             });
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct State {
 pub(super) struct Author {
     /// How it is told.
     pub(super) wording: Wording,
+    /// It had another connection before.
+    pub(super) has_returned: bool,
     /// In which form it writes.
     pub(super) shape: Shape,
     /// The form in which it wrote before, and what it takes along from there.

@@ -45,7 +45,7 @@ impl Desks {
         let _open = self.registry.hold(page).await?;
         // No socket has a number as large as these.
         let author = SocketId(u64::MAX - self.backends.fetch_add(1, Ordering::Relaxed));
-        let _author = self.enter(page, author, Wording::PageUpdated);
+        let _author = self.enter(page, author, Wording::PageUpdated, false);
         let prepared = self.prepare(page, (author, user.clone()), save).await?;
         if prepared.update.is_empty() {
             return Ok(prepared.stored(author, None));

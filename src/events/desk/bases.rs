@@ -4,22 +4,36 @@ use crdt::Nearest;
 use serde_json::value::RawValue;
 use storage::Seq;
 
-use super::{Bases, Content, Refusal, RefusalCode, Versions};
+use super::{Bases, Content, Desks, Refusal, RefusalCode, Shape, lock, page::Desk};
 
-/// The base that a client names.
-pub(super) fn known_base(versions: &Versions, base: Seq) -> Result<Bases, Refusal> {
-    let content = versions.at(base).ok_or_else(|| {
-        Refusal::new(
-            RefusalCode::Conflict,
-            "the version that this was made from is not known any more",
-        )
-    })?;
-    Ok(Bases {
-        contents: vec![content.clone()],
-        has_nothing: false,
-        are_certain: true,
-        lacks_some: false,
-    })
+impl Desk {
+    /// The base that a client names: kept here, or in the page's history.
+    pub(super) async fn known_base(&self, desks: &Desks, shape: &Shape, base: Seq) -> Result<Bases, Refusal> {
+        let kept = {
+            let state = lock(&self.state);
+            let versions = state.shapes.get(shape);
+            versions.and_then(|versions| versions.at(base).cloned())
+        };
+        let content = match kept {
+            Some(content) => content,
+            None => {
+                let older = self.older(desks, shape, base.saturating_add(1), 1).await?;
+                let at_base = older.contents.into_iter().find(|(seq, _)| *seq == base);
+                let (_, content) = at_base.ok_or_else(|| {
+                    Refusal::new(
+                        RefusalCode::Conflict,
+                        "the version that this was made from is not known any more",
+                    )
+                })?;
+                content
+            }
+        };
+        Ok(Bases {
+            contents: vec![content],
+            are_certain: true,
+            ..Bases::none()
+        })
+    }
 }
 
 /// Of what an author may have had the one that is nearest to what it saves, and whether it is certain: looked for here, so that a reader is
@@ -46,7 +60,7 @@ pub(in crate::events) fn nearest_of(bases: Bases, saved: &Content) -> Option<(Co
         contents.push(nothing_like(saved));
     }
     if contents.len() < 2 {
-        return Some((contents.pop()?, are_certain));
+        return Some((contents.pop()?, are_certain && !lacks_some));
     }
     let texts: Vec<String> = contents.iter().map(text).collect();
     let Nearest { index, is_certain } = crdt::nearest(texts.iter().map(String::as_str), &text(saved))?;

@@ -16,6 +16,7 @@ mod backend;
 mod bases;
 mod first_content;
 mod left;
+mod older;
 mod page;
 
 use std::{
@@ -25,7 +26,7 @@ use std::{
 
 use bytes::Bytes;
 use crdt::Format;
-use storage::{PageId, Seq};
+use storage::{PageId, Seq, SharedStore};
 use tokio::sync::Semaphore;
 
 pub(super) use self::backend::broadcast;
@@ -74,6 +75,7 @@ pub struct PreparedSave {
 pub struct Desks {
     registry: Registry,
     readers: Readers,
+    store: SharedStore,
     rooms: EventRooms,
     config: ContentConfig,
     /// Place for what is being merged, in KiB.
@@ -87,10 +89,16 @@ pub struct Desks {
 
 impl Desks {
     /// No desks yet.
-    pub fn new(registry: Registry, readers: Readers, rooms: EventRooms, config: ContentConfig) -> Arc<Self> {
+    pub fn new(
+        (registry, readers): (Registry, Readers),
+        store: SharedStore,
+        rooms: EventRooms,
+        config: ContentConfig,
+    ) -> Arc<Self> {
         Arc::new(Self {
             registry,
             readers,
+            store,
             rooms,
             config,
             merging: Semaphore::new(MAX_MERGING_KIB as usize),
@@ -101,8 +109,14 @@ impl Desks {
     }
 
     /// A socket is an author of whole contents of a page that it has a seat in, until what this gives is dropped. It is sent what the page
-    /// has, if that is anything, and then what comes of it.
-    pub fn enter(self: &Arc<Self>, page: &PageId, author: SocketId, wording: Wording) -> Authorship {
+    /// has, if that is anything, and then what comes of it. One that has returned after a loss may have a copy of any time.
+    pub fn enter(
+        self: &Arc<Self>,
+        page: &PageId,
+        author: SocketId,
+        wording: Wording,
+        has_returned: bool,
+    ) -> Authorship {
         let desk = {
             let mut desks = lock(&self.desks);
             let desk = desks.entry(page.clone()).or_insert_with(|| {
@@ -115,6 +129,7 @@ impl Desks {
             let mut state = lock(&desk.state);
             state.authors.entry(author).or_insert(Author {
                 wording,
+                has_returned,
                 shape: Shape::default(),
                 before: None,
             });

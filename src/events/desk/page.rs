@@ -16,14 +16,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Bases, Carried, Content, ContentSave, Desks, MAX_MERGING_KIB, PreparedSave, Refusal, RefusalCode, Shape,
-    SocketId, Versions, Way, Wording,
-    authors::State,
-    bases::{known_base, nearest},
-    event_text,
-    left::Past,
-    lock,
+    SocketId, Versions, Way, Wording, authors::State, bases::nearest, event_text, left::Past, lock,
 };
-use crate::{reader::Change, rooms::RoomName};
+use crate::{
+    reader::{Change, Readers, State as PageState},
+    rooms::RoomName,
+};
 
 /// Shortest time between two contents that authors are sent because of the edits of others.
 const MIN_PAUSE: Duration = Duration::from_millis(200);
@@ -145,13 +143,16 @@ impl Desk {
             let content = match &whole_state {
                 _ if known.is_some() => known,
                 None => None,
-                Some(whole) => self.content(desks, whole, &shape).await?,
+                Some(whole) => self.content(desks, &desks.readers, whole.clone(), &shape).await?,
             };
             let going_on = self.going_on(&shape);
             let mut carried = BTreeMap::new();
             for (id, (before, what)) in going_on {
                 let shown = match &whole_state {
-                    Some(whole) => self.content(desks, whole, &before).await?,
+                    Some(whole) => {
+                        self.content(desks, &desks.readers, whole.clone(), &before)
+                            .await?
+                    }
                     None => None,
                 };
                 let is_alike = shown.as_deref().map(RawValue::get) == content.as_deref().map(RawValue::get);
@@ -187,6 +188,9 @@ impl Desk {
                     state.arriving.remove(&id);
                     if let Some(author) = state.authors.get_mut(&id) {
                         author.before = None;
+                        if author.has_returned {
+                            versions.returned(id);
+                        }
                     }
                 }
             }
@@ -206,10 +210,16 @@ impl Desk {
     }
 
     /// The content of the page in a form; nothing where it cannot be shown in it.
-    async fn content(&self, desks: &Desks, whole: &Bytes, shape: &Shape) -> Result<Option<Content>, Refusal> {
-        let reading = desks.readers.whole(
+    pub(super) async fn content(
+        &self,
+        desks: &Desks,
+        readers: &Readers,
+        whole: impl Into<PageState>,
+        shape: &Shape,
+    ) -> Result<Option<Content>, Refusal> {
+        let reading = readers.whole(
             &self.page,
-            whole.clone(),
+            whole,
             shape.format.map(Format::from),
             desks.config.default_format,
             shape.field.clone(),
@@ -227,7 +237,7 @@ impl Desk {
     }
 
     /// What the page holds, and its sequence number; nothing of a page that is not there yet.
-    async fn read(&self, desks: &Desks) -> Result<(Seq, Option<Bytes>), Refusal> {
+    pub(super) async fn read(&self, desks: &Desks) -> Result<(Seq, Option<Bytes>), Refusal> {
         let reading = desks.registry.read(&self.page, |room| {
             let seq = room.seq();
             let generation = room.generation().cloned();
@@ -322,22 +332,16 @@ impl Desk {
         save: ContentSave,
         turn: tokio::sync::OwnedMutexGuard<()>,
     ) -> Result<PreparedSave, Refusal> {
-        let (bases, client) = {
-            let mut state = lock(&self.state);
-            let client = state.client_of(user.as_deref().unwrap_or_default());
-            let versions = state.shapes.get(&save.shape);
-            let bases = match (versions, save.base) {
-                (Some(versions), Some(base)) => known_base(versions, base)?,
-                (Some(versions), None) => versions.bases(author),
-                (None, _) => Bases {
-                    contents: Vec::new(),
-                    has_nothing: false,
-                    are_certain: false,
-                    lacks_some: false,
-                },
-            };
-            (bases, client)
+        self.look_back(desks, author, &save).await;
+        let bases = match save.base {
+            Some(base) => self.known_base(desks, &save.shape, base).await?,
+            None => {
+                let state = lock(&self.state);
+                let versions = state.shapes.get(&save.shape);
+                versions.map_or_else(Bases::none, |versions| versions.bases(author))
+            }
         };
+        let client = lock(&self.state).client_of(user.as_deref().unwrap_or_default());
         let saved = save.content;
         // What is being merged of all pages is bounded: whoever saves more waits.
         let size = u32::try_from(saved.get().len() / 1024 + 1).unwrap_or(u32::MAX);

@@ -72,6 +72,8 @@ pub struct EventSocket {
     /// What the client calls its connection.
     name: Arc<str>,
     address: IpAddr,
+    /// The client had a connection before and has lost it: what it shows may be of then.
+    has_returned: bool,
     identity: Mutex<Arc<Identity>>,
     outbox: Arc<EventOutbox>,
     services: Arc<EventServices>,
@@ -96,10 +98,11 @@ const MAX_REVOKED: usize = 1000;
 const SEATED: [Way; 3] = [Way::Room, Way::Presence, Way::Restored];
 
 impl EventSocket {
-    /// A connection of somebody who is known. It is in its own rooms at once.
+    /// A connection of somebody who is known. It is in its own rooms at once. `has_returned` says that the client has lost another one.
     pub fn connect(
         identity: Arc<Identity>,
         (name, address): (Arc<str>, IpAddr),
+        has_returned: bool,
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
     ) -> Arc<Self> {
@@ -108,7 +111,13 @@ impl EventSocket {
             .iter()
             .flat_map(|user| RoomName::personal(user))
             .collect();
-        let socket = Self::outside(identity, (name, address), max_outbox_bytes, services);
+        let socket = Self::outside(
+            identity,
+            (name, address),
+            has_returned,
+            max_outbox_bytes,
+            services,
+        );
         for room in own {
             // Own rooms have no limit.
             let _ = socket.services.rooms.enter(socket.id, &room, Way::Own);
@@ -120,6 +129,7 @@ impl EventSocket {
     fn outside(
         identity: Arc<Identity>,
         (name, address): (Arc<str>, IpAddr),
+        has_returned: bool,
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
     ) -> Arc<Self> {
@@ -129,6 +139,7 @@ impl EventSocket {
             id,
             name,
             address,
+            has_returned,
             identity: Mutex::new(identity),
             outbox,
             services,
@@ -139,6 +150,11 @@ impl EventSocket {
             relayed: Mutex::default(),
             touched: Mutex::default(),
         })
+    }
+
+    /// Whether the client has lost another connection before.
+    pub fn has_returned(&self) -> bool {
+        self.has_returned
     }
 
     /// Its seat in a room that it has asked for, by which its right there is followed.

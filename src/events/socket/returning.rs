@@ -63,6 +63,7 @@ impl EventSocket {
         let socket = Self::outside(
             identity.clone(),
             (name.clone(), address),
+            true,
             max_outbox_bytes,
             services,
         );

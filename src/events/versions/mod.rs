@@ -1,9 +1,10 @@
 //! The contents of a page that the authors of whole contents may have: what each of them was sent, saved, or may have had before it came.
 //!
 //! A save of a whole content says nothing of the copy that it was made from. Its author had one of: what it saved last, over this
-//! connection or, before it came, over another one; a version that it was sent; any version of before it came. Of these the one that is nearest to the save is taken for its base. Versions are
-//! kept for this up to a count and a size for each page, the latest ones.
+//! connection or, before it came, over another one; a version that it was sent; any version of before it came. Of these the one that is
+//! nearest to the save is taken for its base. Versions are kept for this up to a count and a size for each page, the latest ones.
 
+mod past;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::{
 
 use storage::Seq;
 
+pub use self::past::Older;
 use super::SocketId;
 use crate::protocols::events::Content;
 
@@ -25,6 +27,9 @@ pub struct VersionLimits {
     /// Their bytes.
     pub bytes: usize,
 }
+
+/// The number of all versions of before the first author came. Later ones have larger numbers.
+const PAST: u64 = 0;
 
 /// A content of a page, or one that somebody has saved and that came out otherwise.
 #[derive(Clone, Debug)]
@@ -52,8 +57,10 @@ impl Version {
 /// An author of whole contents.
 #[derive(Debug)]
 struct Author {
-    /// The latest version when it came: it may have had that or any earlier one.
-    came_at: u64,
+    /// The latest version when it came: it may have had that or any earlier one. `None` if it has had none of then.
+    came_at: Option<u64>,
+    /// It had another connection before, so it may also have had something of before anybody came.
+    has_returned: bool,
     /// The page was empty then, and that may be what it shows until it has saved.
     came_to_nothing: bool,
     /// Its next save may be of a content that is not known here: of an empty page the application may have had a copy.
@@ -86,6 +93,10 @@ pub struct Versions {
     authors: BTreeMap<SocketId, Author>,
     /// The oldest ones are not kept any more.
     has_forgotten: bool,
+    /// What the page was like before this row has not been learnt: it was so before the first author came.
+    unread_before: Option<Seq>,
+    /// What it was like then is not all kept.
+    lacks_past: bool,
 }
 
 /// What the base of a save may be.
@@ -101,6 +112,18 @@ pub struct Bases {
     pub lacks_some: bool,
 }
 
+impl Bases {
+    /// Nothing that is known here.
+    pub fn none() -> Self {
+        Self {
+            contents: Vec::new(),
+            has_nothing: false,
+            are_certain: false,
+            lacks_some: false,
+        }
+    }
+}
+
 /// What an author takes along that goes on in another form.
 #[derive(Clone, Debug)]
 pub struct Carried {
@@ -114,12 +137,7 @@ impl Carried {
     /// Nothing that is known here.
     pub fn nothing() -> Self {
         Self {
-            bases: Bases {
-                contents: Vec::new(),
-                has_nothing: false,
-                are_certain: false,
-                lacks_some: false,
-            },
+            bases: Bases::none(),
             has_latest: false,
         }
     }
@@ -150,14 +168,17 @@ impl Versions {
             bytes: 0,
             authors: BTreeMap::new(),
             has_forgotten: false,
+            unread_before: None,
+            lacks_past: false,
         }
     }
 
     /// An author has come, when the page had the latest version, or nothing.
     pub fn came(&mut self, author: SocketId, to_nothing: bool) {
-        let came_at = self.latest;
+        let came_at = Some(self.latest);
         self.authors.entry(author).or_insert(Author {
             came_at,
+            has_returned: false,
             came_to_nothing: to_nothing,
             is_uncertain: to_nothing,
             pinged: None,
@@ -176,7 +197,8 @@ impl Versions {
         let has = self.latest;
         let Carried { bases, has_latest } = carried;
         let author = self.authors.entry(author).or_insert(Author {
-            came_at: 0,
+            came_at: None,
+            has_returned: false,
             came_to_nothing: bases.has_nothing,
             is_uncertain: !bases.are_certain,
             pinged: None,
@@ -229,6 +251,9 @@ impl Versions {
 
     /// The page has a content now. Nothing changes when it is the latest one.
     pub fn learn(&mut self, seq: Seq, content: &Content) {
+        if self.kept.is_empty() && self.authors.is_empty() {
+            self.unread_before = Some(seq);
+        }
         if let Some(last) = self.kept.back_mut()
             && last.content.get() == content.get()
             && let Kind::Page(at) = &mut last.kind
@@ -254,9 +279,12 @@ impl Versions {
             && let Some(oldest) = self.kept.pop_front()
         {
             self.bytes -= oldest.content.get().len();
-            self.has_forgotten = true;
+            match oldest.number {
+                PAST => self.lacks_past = true,
+                _ => self.has_forgotten = true,
+            }
             for author in self.authors.values_mut().filter(|_| oldest.is_of_page()) {
-                author.lacks_some |= author.sent.remove(&oldest.number) || oldest.number <= author.came_at;
+                author.lacks_some |= author.sent.remove(&oldest.number) || author.may_have_had(oldest.number);
             }
         }
         while self.bytes > bytes
@@ -279,7 +307,7 @@ impl Versions {
             };
             self.bytes -= author.bytes();
             // It may have had what came of it, or anything of then.
-            author.came_at = author.saved.take().map_or(0, |(number, _)| number + 1);
+            author.came_at = author.saved.take().map(|(number, _)| number + 1);
         }
     }
 
@@ -331,7 +359,7 @@ impl Versions {
             });
             // Unless it was made from one of them, it was made from something later.
             author.carried.truncate(at.unwrap_or(0));
-            author.came_at = 0;
+            author.came_at = None;
             author.lacks_some = false;
             author.has_saved = true;
             author.saved = Some((latest, saved.content.clone()));
@@ -369,15 +397,11 @@ impl Versions {
     /// What the base of a save may be. O(versions).
     pub fn bases(&self, author: SocketId) -> Bases {
         let Some(author) = self.authors.get(&author) else {
-            return Bases {
-                contents: Vec::new(),
-                has_nothing: false,
-                are_certain: false,
-                lacks_some: false,
-            };
+            return Bases::none();
         };
         let may_have = |version: &&Version| {
-            version.number <= author.came_at || version.is_of_page() && author.sent.contains(&version.number)
+            author.may_have_had(version.number)
+                || version.is_of_page() && author.sent.contains(&version.number)
         };
         let mut versions: Vec<(u64, &Content)> = (self.kept.iter().rev())
             .filter(may_have)
@@ -419,6 +443,12 @@ impl Versions {
 }
 
 impl Author {
+    /// Whether it may have had a version when it came.
+    fn may_have_had(&self, version: u64) -> bool {
+        let is_of_then = version != PAST || self.has_returned;
+        is_of_then && self.came_at.is_some_and(|came_at| version <= came_at)
+    }
+
     /// Bytes of what it has saved, and of what it has carried along.
     fn bytes(&self) -> usize {
         let saved = self.saved.iter().map(|(_, content)| content);

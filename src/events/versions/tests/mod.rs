@@ -309,3 +309,110 @@ fn a_version_is_found_by_its_sequence_number() {
         "nobody was sent that"
     );
 }
+
+fn older(contents: &[(Seq, &str)], are_more: bool) -> Older {
+    Older {
+        contents: contents
+            .iter()
+            .map(|(seq, content)| (*seq, text(content)))
+            .collect(),
+        are_more,
+    }
+}
+
+#[test]
+fn who_comes_first_may_have_a_copy_from_before() {
+    let mut versions = versions();
+    versions.learn(7, &text("one three"));
+    versions.came(ADA, false);
+    versions.returned(ADA);
+    assert_eq!(
+        versions.unread_past(ADA, &text("one three")),
+        None,
+        "it has what there is"
+    );
+    assert_eq!(versions.unread_past(ADA, &text("one two")), Some(7));
+    versions.learn_past(older(
+        &[(6, "one three"), (5, "one two three"), (4, "one two three")],
+        false,
+    ));
+    assert_eq!(
+        versions.unread_past(ADA, &text("one two")),
+        None,
+        "it is learnt once"
+    );
+    assert_eq!(contents(&versions.bases(ADA)), ["one three", "one two three"]);
+    assert!(!versions.bases(ADA).lacks_some);
+    assert_eq!(versions.at(6).map(|content| content.get()), Some("\"one three\""));
+    assert_eq!(
+        versions.at(4).map(|content| content.get()),
+        Some("\"one two three\"")
+    );
+    // A copy of what is the oldest of all is certain.
+    let (base, is_certain) = nearest_of(versions.bases(ADA), &text("two three mine")).expect("a base");
+    assert_eq!((base.get(), is_certain), ("\"one two three\"", true));
+    save(&mut versions, ADA, "one mine", Some("one three"), (8, "one mine"));
+    assert_eq!(
+        contents(&versions.bases(ADA)),
+        ["one mine"],
+        "it has nothing of then any more"
+    );
+    versions.came(BEN, false);
+    assert_eq!(
+        contents(&versions.bases(BEN)),
+        ["one mine", "one three"],
+        "one that has only come now has nothing of before the first"
+    );
+    versions.returned(BEN);
+    assert_eq!(
+        contents(&versions.bases(BEN)),
+        ["one mine", "one three", "one two three"],
+        "one that has returned may have"
+    );
+}
+
+#[test]
+fn of_the_past_only_so_much_is_kept_and_what_is_not_may_have_been_the_base() {
+    let past = older(&[(3, "a b c"), (2, "a b"), (1, "a")], false);
+    let mut versions = versions();
+    versions.learn(4, &text("a b c d"));
+    versions.came(ADA, false);
+    versions.returned(ADA);
+    versions.learn_past(past);
+    assert_eq!(contents(&versions.bases(ADA)), ["a b c d", "a b c", "a b"]);
+    let (_, is_certain) = nearest_of(versions.bases(ADA), &text("a mine")).expect("a base");
+    assert!(!is_certain);
+    let (_, is_certain) = nearest_of(versions.bases(ADA), &text("a b c mine")).expect("a base");
+    assert!(is_certain);
+
+    let mut versions = self::versions();
+    versions.learn(4, &text("a b c d"));
+    versions.came(ADA, false);
+    versions.returned(ADA);
+    versions.learn_past(older(&[(3, "a b c")], true));
+    let (_, is_certain) = nearest_of(versions.bases(ADA), &text("a mine")).expect("a base");
+    assert!(!is_certain, "there is more than was learnt");
+
+    let mut versions = self::versions();
+    versions.learn(4, &text("a b c d"));
+    versions.came(ADA, false);
+    versions.returned(ADA);
+    versions.lacks_past(ADA);
+    let (_, is_certain) = nearest_of(versions.bases(ADA), &text("a mine")).expect("a base");
+    assert!(!is_certain, "it could not be learnt");
+    assert_eq!(
+        versions.unread_past(ADA, &text("a mine")),
+        Some(4),
+        "later it may"
+    );
+}
+
+#[test]
+fn a_page_that_was_empty_when_its_first_author_came_has_no_past() {
+    let mut versions = versions();
+    versions.came(ADA, true);
+    versions.learn(1, &text("one"));
+    versions.came(BEN, false);
+    versions.returned(BEN);
+    assert_eq!(versions.unread_past(BEN, &text("two")), None);
+}
