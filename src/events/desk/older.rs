@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Bytes of the states that are read of one page, all of them together. Of a page of this size none is read.
-const MAX_OLDER_BYTES: usize = 16 * 1024 * 1024;
+const MAX_OLDER_BYTES: usize = 8 * 1024 * 1024;
 
 /// Why the past of a page was not read.
 #[derive(Debug, thiserror::Error)]
