@@ -18,6 +18,7 @@ use super::{
     weighing::weigh,
 };
 use crate::{
+    history::PAST_AT_ONCE,
     reader::new_client,
     rooms::{RebuildFailure, Rebuilt, Refusal, RefusalCode, Role},
 };
@@ -100,6 +101,8 @@ pub(super) async fn compact(
             weight,
         )));
     }
+    // Each takes a processor for as long as it lasts, which those who edit other pages need.
+    let _permit = PAST_AT_ONCE.acquire().await;
     let Rebuilt {
         generation,
         seq,

@@ -45,5 +45,5 @@ pub enum Count {
     /// A member that had fallen behind was brought up to date.
     Resyncs,
     /// The document failed.
-    AuthBackoff,
+    Failures,
 }

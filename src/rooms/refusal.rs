@@ -69,6 +69,12 @@ impl RefusalCode {
         }
     }
 
+    /// Whether a client of several pages is to connect again for one of them: clients do that by themselves when their connection ends, and
+    /// then for all of their pages. A full page is no reason for that, because it may stay full.
+    pub fn needs_new_connection(self) -> bool {
+        self.is_retryable() && !matches!(self, Self::RoomFull | Self::RateLimited)
+    }
+
     /// Whether the same request may succeed later without the client changing anything.
     pub fn is_retryable(self) -> bool {
         match self {

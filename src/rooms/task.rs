@@ -405,7 +405,7 @@ impl Surroundings for Requests {
             Count::Refused(kind) => metrics.refused(kind, times as u64),
             Count::Deltas => metrics.deltas_out.increment(times as u64),
             Count::Resyncs => metrics.resyncs.increment(times as u64),
-            Count::AuthBackoff => metrics.error("document_failed"),
+            Count::Failures => metrics.error("document_failed"),
         }
     }
 

@@ -319,3 +319,22 @@ async fn who_cannot_be_let_in_for_a_while_is_hung_up_on_so_that_it_comes_back() 
     session.say("40/yjs|page,").await;
     session.until_text("40/yjs|page,{\"sid\":").await;
 }
+
+#[tokio::test]
+async fn a_full_page_does_not_end_the_others_of_a_connection() {
+    let server = TestServer::start(&["--max-connections-per-room", "1"]).await;
+    let _ada = Client::join(&server, "full", 1).await;
+    let mut session = Session::join(server.address, "mine").await;
+    let mut writer = Replica::new(2);
+    for number in [7, 8] {
+        session.say("40/yjs|full,").await;
+        session.until_text("room_full").await;
+        session.until_text("41/yjs|full,").await;
+        session
+            .emit("mine", "sync-update", Some(number), &writer.write("x"))
+            .await;
+        session
+            .until_text(&format!("43/yjs|mine,{number}[{{\"ok\":true"))
+            .await;
+    }
+}

@@ -278,6 +278,17 @@ describe('Engine.IO: upgrade', () => {
     socket.close()
   })
 
+  test('one WebSocket at a time may be about to take over', async () => {
+    const { session, socket } = await upgraded()
+    const begun = Date.now()
+    await engine.socket(`EIO=4&transport=websocket&sid=${session.sid}`).closed()
+    assert.ok(Date.now() - begun < 5_000, 'it is not waited for')
+    socket.send('5')
+    socket.send('4hello')
+    assert.equal(await socket.next(), '4hello')
+    socket.close()
+  })
+
   test('a WebSocket that gives up leaves the session to its polls', async () => {
     const { session, socket } = await upgraded()
     socket.close()

@@ -193,7 +193,8 @@ impl Editing<'_, '_> {
         let behind = self
             .segments
             .partition_point(|segment| segment.units.start < units.end);
-        let mut gone = 0..0;
+        // The last one first.
+        let mut gone: Vec<Range<u32>> = Vec::new();
         for index in (touched..behind).rev() {
             let Some(segment) = self.segments.get(index) else {
                 continue;
@@ -206,25 +207,38 @@ impl Editing<'_, '_> {
                     TextRef::from(xml::branch(text)).remove_range(self.transaction, offset, length);
                 }
                 Kind::Text(_) => {}
-                // Neighbours go together, because the library looks for their place from the start of the list.
                 Kind::Bare | Kind::Single => {
                     let start = segment.place + offset;
-                    if gone.start != start + length {
-                        self.remove(gone);
-                        gone = start + length..start + length;
+                    match gone.last_mut() {
+                        Some(next) if next.start == start + length => next.start = start,
+                        Some(_) | None => gone.push(start..start + length),
                     }
-                    gone.start = start;
                 }
             }
         }
         self.remove(gone);
     }
 
-    fn remove(&mut self, places: Range<u32>) {
-        if !places.is_empty() {
-            let length = places.end - places.start;
-            TextRef::from(self.parent).remove_range(self.transaction, places.start, length);
+    /// Takes children out of the list, the last ones first.
+    fn remove(&mut self, mut places: Vec<Range<u32>>) {
+        places.retain(|place| !place.is_empty());
+        let list = TextRef::from(self.parent);
+        if places.len() <= FEW {
+            for place in places {
+                list.remove_range(self.transaction, place.start, place.end - place.start);
+            }
+            return;
         }
+        let mut at = 0;
+        let edits = places.iter().rev().flat_map(|place| {
+            let before = Delta::<In>::Retain(place.start - at, None);
+            at = place.end;
+            [before, Delta::Deleted(place.end - place.start)]
+        });
+        let edits: Vec<_> = edits
+            .filter(|edit| !matches!(edit, Delta::Retain(0, _)))
+            .collect();
+        list.apply_delta(self.transaction, edits);
     }
 
     /// Puts units in before the unit `at`. What is behind it has been changed already, and the end of the text that it is in, too.
@@ -317,7 +331,8 @@ fn insert_text(transaction: &mut TransactionMut<'_>, list: &TextRef, at: u32, un
     list.insert(transaction, at, &text_of(units));
 }
 
-/// So many children are put in one by one. Of more the places are not looked for one by one, but all children are read.
+/// So many children are put in, or taken out, one by one. The library looks for the place of each from the start of the list, so that of more
+/// the list is gone through once.
 const FEW: usize = 8;
 
 /// Writes units into a list of children.

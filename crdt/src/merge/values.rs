@@ -8,7 +8,7 @@ use yrs::{Any, Array, ArrayRef, GetString, Map, MapRef, Out, ReadTxn, TextRef, T
 
 use super::carry::{Edit, Mapping, carried_over};
 use super::diff::hunks;
-use super::edits::{write_item, write_key};
+use super::edits::{write_items, write_key};
 use super::things::any;
 use super::{Format, MergeError, MergeRefusal, Merged, Outcome, Save, is_same, text, thing_id};
 use crate::content::{self, FieldType};
@@ -229,23 +229,21 @@ fn list(
     for edit in plan.edits.iter().rev() {
         match edit {
             Edit::Delete(range) => {
-                for at in range.clone().rev() {
-                    if plan.goes(at) {
-                        items.remove(transaction, at as u32);
+                let gone: Vec<usize> = range.clone().filter(|at| plan.goes(*at)).collect();
+                for run in gone.chunk_by(|one, next| one + 1 == *next).rev() {
+                    if let [first, ..] = run {
+                        items.remove_range(transaction, *first as u32, run.len() as u32);
                     }
                 }
             }
             Edit::Insert { at, saved: range } => {
-                let mut place = *at as u32;
-                for index in range.clone() {
-                    if let Some(item) = plan.inserted(index) {
-                        // A row that was shared stays so where it goes.
-                        let was = plan.was_at(index).and_then(|at| held.get(at));
-                        let is_shared = matches!(was, Some(Out::YMap(_) | Out::YArray(_)));
-                        write_item(transaction, items, place, &item, is_shared);
-                        place += 1;
-                    }
-                }
+                let inserted = range.clone().filter_map(|index| {
+                    // A row that was shared stays so where it goes.
+                    let was = plan.was_at(index).and_then(|at| held.get(at));
+                    let is_shared = matches!(was, Some(Out::YMap(_) | Out::YArray(_)));
+                    Some((plan.inserted(index)?, is_shared))
+                });
+                write_items(transaction, items, *at as u32, inserted);
             }
         }
     }

@@ -142,3 +142,28 @@ fn contents_that_have_nothing_in_common_are_few_edits() {
         );
     }
 }
+
+#[test]
+fn many_breaks_between_words_go_and_come_together() {
+    let line = |from: usize, to: usize| {
+        let lines: Vec<String> = (from..to).map(|number| format!("{number} a")).collect();
+        format!("<p>{}</p>", lines.join("<br>"))
+    };
+    let (many, few) = (line(0, 200), line(60, 90));
+    let divided = format!("{}<p>between</p>{}", line(0, 100), line(100, 200));
+    for (before, after) in [
+        (&many, &few),
+        (&few, &many),
+        (&many, &divided),
+        (&divided, &many),
+        (&divided, &few),
+    ] {
+        let mut page = Page::new();
+        page.save(&save(before.as_str().into(), Format::Html));
+        let mut change = save(after.as_str().into(), Format::Html);
+        change.candidates = vec![certain(before.as_str())];
+        let merged = page.save(&change);
+        assert!(!merged.differs, "{before}\n{after}");
+        assert_eq!(merged.content.as_str(), Some(after.as_str()));
+    }
+}

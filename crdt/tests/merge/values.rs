@@ -180,3 +180,102 @@ mod random {
         }
     }
 }
+
+/// Separate values the engine would join with a copy of all before for each, which takes memory with the square of their number.
+#[test]
+fn a_long_list_of_values_is_written_and_replaced_in_one_piece() {
+    const LENGTH: usize = 5_000;
+    let numbers = |from: usize| json!((from..from + LENGTH).collect::<Vec<_>>());
+    let mut page = Page::new();
+    let mut before = json!([]);
+    for from in [0, 7, 1_000_000] {
+        let after = numbers(from);
+        let merged = page
+            .view()
+            .merge_shown(ClientId(6), json_save(after.clone(), before))
+            .unwrap();
+        assert!(
+            merged.update.len() < 5 * LENGTH + 200,
+            "{} bytes",
+            merged.update.len()
+        );
+        page.apply(&merged.update);
+        assert_eq!(page.view().json(Some("data")).unwrap().unwrap(), after);
+        before = after;
+    }
+    let mut page = Page::new();
+    let edit = json!({ "op": "add", "path": "/data", "value": numbers(0), "shared": true });
+    let edit: SmallEdit = serde_json::from_value(edit).unwrap();
+    let merged = page.view().edit_small(ClientId(5), &[edit]).unwrap();
+    assert!(
+        merged.update.len() < 5 * LENGTH + 200,
+        "{} bytes",
+        merged.update.len()
+    );
+    page.apply(&merged.update);
+    assert_eq!(page.view().json(Some("data")).unwrap().unwrap(), numbers(0));
+}
+
+fn edits(ops: impl Iterator<Item = Value>) -> Vec<SmallEdit> {
+    ops.map(|op| serde_json::from_value(op).unwrap()).collect()
+}
+
+#[test]
+fn values_that_go_to_the_end_of_a_list_one_by_one_are_put_there_at_once() {
+    for (start, shared) in [
+        (json!([]), true),
+        (json!(["first"]), true),
+        (json!(["first"]), false),
+    ] {
+        let mut page = page(json!({ "list": start.clone() }), shared);
+        let many =
+            edits((0..2_000).map(|value| json!({ "op": "add", "path": "/data/list/-", "value": value })));
+        // A plain list is written once more with each.
+        let many = if shared { &many[..] } else { &many[..20] };
+        let merged = page.view().edit_small(ClientId(6), many).unwrap();
+        assert!(merged.update.len() < 10_000, "{} bytes", merged.update.len());
+        page.apply(&merged.update);
+        let mut list = start.as_array().unwrap().clone();
+        list.extend((0..many.len()).map(Value::from));
+        let now = page.view().json(Some("data")).unwrap().unwrap();
+        assert_eq!(now, json!({ "list": list }), "shared: {shared}");
+    }
+}
+
+#[test]
+fn copies_of_copies_are_bounded() {
+    for shared in [false, true] {
+        let start = json!({ "list": [1] });
+        let copies = |path: &str, count: usize| {
+            edits((0..count).map(|_| json!({ "op": "copy", "from": "/data/list", "path": path })))
+        };
+        let mut page = page(start.clone(), shared);
+        let few = page.view().edit_small(ClientId(6), &copies("/data/list/-", 10));
+        assert!(few.is_ok(), "shared: {shared}, {few:?}");
+        let many = page.view().edit_small(ClientId(6), &copies("/data/list/-", 40));
+        assert!(
+            matches!(many, Err(MergeError::Refused(MergeRefusal::TooMuch))),
+            "shared: {shared}, {many:?}"
+        );
+    }
+    let mut page = page(
+        json!({ "long": "x".repeat(90_000), "list": vec![1; 2_000] }),
+        false,
+    );
+    for op in [
+        json!({ "op": "copy", "from": "/data/long", "path": "/data/other" }),
+        json!({ "op": "move", "from": "/data/long", "path": "/data/other" }),
+        json!({ "op": "add", "path": "/data/list/0", "value": 1 }),
+    ] {
+        let times = |count| {
+            let back = json!({ "op": "move", "from": "/data/other", "path": "/data/long" });
+            let ops = [op.clone(), back];
+            let ops = ops.into_iter().take(if op["op"] == "move" { 2 } else { 1 });
+            edits(std::iter::repeat_with(move || ops.clone()).take(count).flatten())
+        };
+        assert!(page.view().edit_small(ClientId(6), &times(50)).is_ok(), "{op}");
+        let many = page.view().edit_small(ClientId(6), &times(500));
+        let is_refused = matches!(many, Err(MergeError::Refused(MergeRefusal::TooMuch)));
+        assert!(is_refused, "{op}");
+    }
+}

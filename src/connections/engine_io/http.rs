@@ -59,6 +59,8 @@ struct PollingSession {
     requests: mpsc::Sender<Request>,
     /// Whether it is known whose it is.
     is_known: Arc<AtomicBool>,
+    /// Whether a WebSocket is about to take over.
+    is_probed: Arc<AtomicBool>,
 }
 
 /// Opens sessions.
@@ -177,7 +179,12 @@ impl<S: Server> Engine<S> {
         let (requests, inbox) = mpsc::channel(MAX_REQUESTS);
         let transport = Transport::polling(inbox);
         let is_known = transport.is_trusted();
-        lock(&self.sessions).insert(sid, PollingSession { requests, is_known });
+        let session = PollingSession {
+            requests,
+            is_known,
+            is_probed: Arc::default(),
+        };
+        lock(&self.sessions).insert(sid, session);
         let sessions = self.sessions.clone();
         let driving = self.driving();
         self.tasks.spawn(Correlation::of_connection().scope(async move {
@@ -227,6 +234,7 @@ impl<S: Server> Engine<S> {
         let PollingSession {
             requests: session,
             is_known,
+            is_probed: _,
         } = self.session(sid)?;
         let limit = match is_known.load(Ordering::Relaxed) {
             true => self.config.max_payload() as u64,
@@ -264,10 +272,16 @@ impl<S: Server> Engine<S> {
     fn upgrade(&self, sid: Sid, mut request: HttpRequest) -> Result<Response, BadRequest> {
         let (response, on_upgrade) =
             handshake::upgrade(&mut request, None).map_err(|_| BadRequest::Malformed)?;
-        let session = self.session(sid)?.requests;
+        let PollingSession {
+            requests: session,
+            is_probed,
+            is_known: _,
+        } = self.session(sid)?;
+        let probing = Probing::begin(is_probed).ok_or(BadRequest::Malformed)?;
         let (limit, patience) = (self.config.max_of_strangers(), self.config.upgrade_timeout);
         let sessions = self.sessions.clone();
         self.tasks.spawn(async move {
+            let _probing = probing;
             let Some(mut socket) = handshake::accepted(on_upgrade, limit).await else {
                 return;
             };
@@ -344,6 +358,24 @@ async fn next_packet(socket: &mut FrameSocket) -> Option<Packet> {
     match poll_fn(|context| socket.poll_read(context)).await {
         Ok(Incoming::Message(Message::Text(text))) => packet(Str::copy_from_slice(&text)).ok(),
         Ok(_) | Err(_) => None,
+    }
+}
+
+/// The one WebSocket that may be about to take over a session: it counts as no connection of its own. It is none any more when this is
+/// dropped.
+struct Probing(Arc<AtomicBool>);
+
+impl Probing {
+    /// `None` while there is another one.
+    fn begin(is_probed: Arc<AtomicBool>) -> Option<Self> {
+        let was_probed = is_probed.swap(true, Ordering::Relaxed);
+        (!was_probed).then_some(Self(is_probed))
+    }
+}
+
+impl Drop for Probing {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         Frame,
         hocuspocus::{self, Request, Token},
     },
-    rooms::{Departure, Refusal, RefusalCode},
+    rooms::{Departure, Refusal},
 };
 
 impl Hocuspocus {
@@ -153,7 +153,7 @@ impl Hocuspocus {
     pub(super) fn deny(&mut self, address: &str, refusal: &Refusal) {
         self.host.server.metrics.refused(refusal.code.as_str(), 1);
         self.pages.remove(address);
-        if needs_new_socket(refusal.code) {
+        if refusal.code.needs_new_connection() {
             self.hang_up.get_or_insert(refusal.clone());
             return;
         }
@@ -184,7 +184,7 @@ impl Hocuspocus {
             let denied = hocuspocus::permission_denied(address, &reason);
             self.answers.push_back(denied);
         }
-        if self.pages.is_empty() || needs_new_socket(refusal.code) {
+        if self.pages.is_empty() || refusal.code.needs_new_connection() {
             self.hang_up.get_or_insert(refusal.clone());
         }
     }
@@ -227,10 +227,4 @@ impl Hocuspocus {
             SeatEvent::Close(refusal) => self.close(address, &refusal),
         }
     }
-}
-
-/// Whether the client is to come back for this: a provider does so only when its socket is closed. A full room is no reason to end
-/// the others of the socket.
-fn needs_new_socket(code: RefusalCode) -> bool {
-    code.is_retryable() && !matches!(code, RefusalCode::RoomFull | RefusalCode::RateLimited)
 }

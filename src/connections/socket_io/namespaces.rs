@@ -56,7 +56,7 @@ impl From<Place> for Connected {
 /// Why a client gets no place in a namespace.
 #[derive(Debug)]
 pub enum NotConnected {
-    /// For good: the client gets a CONNECT_ERROR, after which Socket.IO's clients do not try again.
+    /// The client gets a CONNECT_ERROR, after which Socket.IO's clients do not try again by themselves.
     Refused(ConnectError),
     /// For a while: the connection ends without a CONNECT_ERROR, after which Socket.IO's clients reconnect by themselves.
     Retry(Refusal),
@@ -239,7 +239,7 @@ impl Namespaces for ServerNamespaces {
                 Err(refusal) => {
                     context.metrics.refused(refusal.code.as_str(), 1);
                     context.delay_bad_token(address, &refusal).await;
-                    Err(match refusal.code.is_retryable() {
+                    Err(match refusal.code.needs_new_connection() {
                         true => NotConnected::Retry(refusal),
                         false => NotConnected::Refused(shown.error(&refusal)),
                     })

@@ -334,7 +334,7 @@ impl Protocol for SocketIo {
         match ready!(said).1 {
             Ok(()) => {}
             // Clients come back by themselves when their connection ends, and not when only a namespace does.
-            Err((_, refusal)) if refusal.code.is_retryable() => return Poll::Ready(Err(refusal)),
+            Err((_, refusal)) if refusal.code.needs_new_connection() => return Poll::Ready(Err(refusal)),
             Err((name, refusal)) => {
                 self.dismiss(&name, &refusal);
                 self.give_up(now(), &name, Departure::Clean);

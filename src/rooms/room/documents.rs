@@ -322,7 +322,7 @@ impl Room {
                 members = self.members.len(),
                 "the document failed; the room is rebuilt from the store"
             );
-            effects.push(Effect::Count(Count::AuthBackoff, 1));
+            effects.push(Effect::Count(Count::Failures, 1));
         }
     }
 }

@@ -70,7 +70,11 @@ impl Search {
                 true => &mut search.excluded,
                 false => &mut search.wanted,
             };
-            terms.push(Term { words, is_prefix });
+            let term = Term { words, is_prefix };
+            // To say a word twice finds nothing else, and costs twice as much.
+            if !terms.contains(&term) {
+                terms.push(term);
+            }
         }
         let terms = search.wanted.iter().chain(&search.excluded);
         match terms.map(|term| term.words.len()).sum::<usize>() {
@@ -214,8 +218,13 @@ mod tests {
         for nothing in ["", "  ", "-not", "*", "\"\"", "-", "--", "\"", "-\"", "!&|"] {
             assert_eq!(said(nothing), Err(SearchError::Nothing), "{nothing:?}");
         }
-        assert_eq!(said(&"a ".repeat(MAX_WORDS + 1)), Err(SearchError::TooMany));
-        assert!(said(&"a ".repeat(MAX_WORDS)).is_ok());
+        let numbers = |count: usize| (0..count).map(|n| format!("{n} ")).collect::<String>();
+        assert_eq!(said(&numbers(MAX_WORDS + 1)), Err(SearchError::TooMany));
+        assert!(said(&numbers(MAX_WORDS)).is_ok());
+        assert_eq!(
+            said(&"a A a* -b ".repeat(MAX_WORDS)),
+            Ok((vec!["a".to_owned(), "a*".to_owned()], vec!["b".to_owned()])),
+        );
     }
 
     #[test]

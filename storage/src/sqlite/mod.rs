@@ -11,6 +11,7 @@
 use std::{
     collections::HashMap,
     str::FromStr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -21,7 +22,10 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow, SqliteSynchronous},
     types::Json,
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::timeout,
+};
 
 use crate::{
     Committed, Compaction, Generation, LoggedUpdate, PageCommit, PageId, PageRecord, Seq, Snapshot, Store,
@@ -59,6 +63,7 @@ pub(crate) use backup::backup;
 use batch_params::BatchParams;
 use failure::failure;
 use file::{DatabaseFile, lock_alone};
+use search::MAX_SEARCHES;
 
 /// See the module.
 pub(crate) struct SqliteStore {
@@ -79,6 +84,9 @@ pub(crate) struct SqliteStore {
     /// Held by whoever of them writes.
     turn: Mutex<()>,
     readers: Connections<SqliteConnection>,
+    /// For searches, which may take long: nobody who opens a page waits for one.
+    searchers: Connections<SqliteConnection>,
+    searching: Arc<Semaphore>,
     heads: Gathered,
 }
 
@@ -114,6 +122,8 @@ impl SqliteStore {
                 options.readers.max(1),
                 [connect.clone().pragma("query_only", "ON")],
             ),
+            searchers: Connections::new(MAX_SEARCHES as u32, [connect.clone().pragma("query_only", "ON")]),
+            searching: Arc::new(Semaphore::new(MAX_SEARCHES)),
             heads: Gathered::default(),
             timeout: options.timeout,
             keeps_history: options.history,
@@ -219,7 +229,13 @@ impl SqliteStore {
     }
 
     async fn close_idle(&self) {
-        for lane in [&self.writer, &self.compactor, &self.aside, &self.readers] {
+        for lane in [
+            &self.writer,
+            &self.compactor,
+            &self.aside,
+            &self.readers,
+            &self.searchers,
+        ] {
             lane.close_idle().await;
         }
     }
@@ -377,7 +393,13 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        for lane in [&self.readers, &self.aside, &self.compactor, &self.writer] {
+        for lane in [
+            &self.searchers,
+            &self.readers,
+            &self.aside,
+            &self.compactor,
+            &self.writer,
+        ] {
             lane.close().await;
         }
     }

@@ -1,5 +1,7 @@
 //! What SQLite is asked about the words of pages.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use sqlx::types::Json;
 
@@ -21,6 +23,12 @@ const SEARCH: &str = "
     )
     SELECT page_id, -rank AS score FROM found ORDER BY rank, page_id LIMIT $3 OFFSET $4";
 
+/// Searches that run at once. A page with very many of the words takes the processor for a second.
+pub(super) const MAX_SEARCHES: usize = 2;
+
+/// Steps of SQLite's between two looks whether a search is still wanted.
+const STEPS: i32 = 1000;
+
 const TEXT: &str = "SELECT seq, substr(text, 1, $2) FROM page_snapshots WHERE page_id = $1";
 
 #[async_trait]
@@ -38,7 +46,30 @@ impl SearchStore for SqliteStore {
             .bind(number(limit))
             .bind(number(skip))
             .bind(number(MAX_RANKED));
-        rows::found(self.read(query).await?)
+        let asked = Arc::new(());
+        let asked_still = Arc::downgrade(&asked);
+        let found = self.in_time(self.timeout, async {
+            let closed = |_| sqlx::Error::PoolClosed;
+            let permit = self.searching.clone().acquire_owned().await.map_err(closed)?;
+            let mut lease = self.searchers.lease().await?;
+            // SQLite knows nothing of who gives a call up. What it works on until it looks is one of so many searches all the same.
+            let is_wanted = move || {
+                let _permit = &permit;
+                asked_still.strong_count() > 0
+            };
+            lease
+                .connection
+                .lock_handle()
+                .await?
+                .set_progress_handler(STEPS, is_wanted);
+            let found = query.fetch_all(&mut lease.connection).await?;
+            lease.connection.lock_handle().await?.remove_progress_handler();
+            lease.give_back();
+            Ok(found)
+        });
+        let found = found.await;
+        drop(asked);
+        rows::found(found?)
     }
 
     async fn searched_text(&self, page: &PageId) -> Result<Option<(Seq, String)>, StoreError> {

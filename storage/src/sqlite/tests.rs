@@ -1,7 +1,10 @@
 //! What only SQLite can be made to do: run out of space at a known place.
 
 use super::*;
-use crate::testing::contract::{append, page, snapshot};
+use crate::{
+    Search, SearchStore,
+    testing::contract::{append, page, snapshot},
+};
 
 #[tokio::test]
 async fn a_full_disk_refuses_what_does_not_fit_until_there_is_room_again() {
@@ -104,4 +107,31 @@ async fn commits_do_not_make_the_log_longer() {
     }
     assert_eq!(length("-wal"), log);
     assert_eq!(store.load(&page("p")).await.unwrap().unwrap().log.len(), 150);
+}
+
+#[tokio::test]
+async fn who_opens_a_page_waits_for_no_search() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/pages.db", folder.path().display());
+    let options = StoreOptions {
+        readers: 1,
+        ..StoreOptions::default()
+    };
+    let store = SqliteStore::open(&url, &options).await.unwrap();
+    store.commit(&[append("p", ["1"])]).await.unwrap();
+    let search = Search::parse("word").unwrap();
+    let ranges = [(String::new(), "\u{10ffff}".to_owned())];
+    let under_way: Vec<_> = [(); MAX_SEARCHES]
+        .map(|()| store.searching.clone().try_acquire_owned().unwrap())
+        .into();
+    let opened = page("p");
+    let mut waiting = std::pin::pin!(store.search(&search, &ranges, 0, 10));
+    tokio::select! {
+        biased;
+        _ = &mut waiting => panic!("so many searches are under way"),
+        loaded = store.load(&opened) => assert!(loaded.unwrap().is_some()),
+    }
+    drop(under_way);
+    assert_eq!(waiting.await.unwrap(), []);
+    assert_eq!(store.searching.available_permits(), MAX_SEARCHES);
 }

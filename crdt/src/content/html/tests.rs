@@ -293,6 +293,35 @@ fn what_is_shown_does_nothing() {
     }
 }
 
+#[test]
+fn what_is_long_is_shown_in_pieces_that_are_quick_to_serialise() {
+    for piece in ["&", "a", "\u{a0}", "\u{ab}\u{1f600}"] {
+        let text = piece.repeat(20_000);
+        let value = json!({ "type": "doc", "content": [{ "type": "paragraph", "content": [
+            { "type": "text", "text": "head" },
+            { "type": "text", "text": text, "marks": [{ "type": "bold" }] },
+            { "type": "text", "text": text },
+        ] }] });
+        let units = prosemirror::parse(&value).expect("a document");
+        let divided = write::written_as(&units, true);
+        let longest = divided.split('<').map(str::len).max();
+        assert!(longest < Some(6 * 4096 + 100), "{longest:?}");
+        assert_eq!(write_safely(&units), write(&units), "the pieces are not seen");
+    }
+}
+
+#[test]
+fn a_value_that_takes_long_to_serialise_is_not_shown() {
+    let shown = |title: &str| {
+        let html = format!("<p title=\"{}\">x</p>", title.replace('&', "&amp;"));
+        let units = parse(&html).expect("HTML");
+        (write_safely(&units) == html, write(&units) == html)
+    };
+    assert_eq!(shown(&"a&b".repeat(5000)), (true, true));
+    assert_eq!(shown(&"a".repeat(1_000_000)), (true, true));
+    assert_eq!(shown(&"a&b".repeat(100_000)), (false, true));
+}
+
 /// What is shown of HTML, which does nothing.
 fn does_nothing(html: &str) -> String {
     let shown = write_safely(&parse(html).expect(html));

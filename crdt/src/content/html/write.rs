@@ -26,10 +26,7 @@ pub(crate) fn write_safely(units: &[Unit]) -> String {
 
 /// The same of one node that stands among text.
 pub(crate) fn write_safely_in_line(node: &Node) -> String {
-    let mut out = Out {
-        html: String::new(),
-        is_safe: true,
-    };
+    let mut out = Out::new(true);
     let line = Node::new("paragraph", BTreeMap::new(), Vec::new());
     write_node(&mut out, node, Some(&line));
     safe::sanitised(&out.html)
@@ -38,10 +35,7 @@ pub(crate) fn write_safely_in_line(node: &Node) -> String {
 /// The start tag of a mark that has an element of its own, and that element: only with attributes that do nothing.
 pub(crate) fn mark_safely(name: &str, attributes: &Value) -> Option<(String, &'static str)> {
     let tag = mark_tag(name, attributes)?;
-    let mut out = Out {
-        html: String::new(),
-        is_safe: true,
-    };
+    let mut out = Out::new(true);
     open_mark(&mut out, name, attributes);
     close_tag(&mut out, tag);
     let sanitised = safe::sanitised(&out.html);
@@ -49,23 +43,37 @@ pub(crate) fn mark_safely(name: &str, attributes: &Value) -> Option<(String, &'s
     Some((sanitised.strip_suffix(&end)?.to_owned(), tag))
 }
 
-fn written_as(units: &[Unit], is_safe: bool) -> String {
-    let mut out = Out {
-        html: String::new(),
-        is_safe,
-    };
+pub(super) fn written_as(units: &[Unit], is_safe: bool) -> String {
+    let mut out = Out::new(is_safe);
     write_units(&mut out, units, None);
     out.html
 }
+
+/// The serialiser of sanitised HTML looks from each character that it escapes to the end of the text or value that it is in, which takes
+/// time with the square of that. Comments divide text into pieces of so many bytes; they are not left in what is shown.
+const PIECE_BYTES: usize = 4096;
+
+/// What the serialiser may look at in one value, in bytes. Values that take more are not shown.
+const VALUE_WORK: usize = 1 << 28;
 
 /// What has been written.
 struct Out {
     html: String,
     /// Whether it is for a page that shows it as it is.
     is_safe: bool,
+    /// Bytes of text since it was divided last.
+    undivided: usize,
 }
 
 impl Out {
+    fn new(is_safe: bool) -> Self {
+        Self {
+            html: String::new(),
+            is_safe,
+            undivided: 0,
+        }
+    }
+
     fn push(&mut self, character: char) {
         self.html.push(character);
     }
@@ -95,7 +103,7 @@ fn write_units(out: &mut Out, units: &[Unit], parent: Option<&Node>) {
             open.push((name, attributes));
         }
         match run {
-            Run::Text(text, _) => escape(out, &text, false),
+            Run::Text(text, _) => write_text(out, &text),
             Run::Node(node) => write_node(out, node, parent),
             Run::Other => {}
         }
@@ -188,6 +196,9 @@ fn written(name: &str, value: &Value) -> Option<String> {
 }
 
 fn write_attribute(out: &mut Out, name: &str, value: &str) {
+    if out.is_safe && serialising_work(value) > VALUE_WORK {
+        return;
+    }
     out.push(' ');
     out.push_str(name);
     out.push_str("=\"");
@@ -199,6 +210,26 @@ fn close_tag(out: &mut Out, tag: &str) {
     out.push_str("</");
     out.push_str(tag);
     out.push('>');
+}
+
+/// How many bytes the serialiser looks at in a value, about.
+fn serialising_work(value: &str) -> usize {
+    let is_looked_at = |byte: &&u8| matches!(byte, b'&' | 0xC2);
+    let stops = value.as_bytes().iter().filter(is_looked_at).count();
+    stops.saturating_mul(value.len())
+}
+
+fn write_text(out: &mut Out, text: &str) {
+    let mut rest = text;
+    while out.is_safe && out.undivided + rest.len() > PIECE_BYTES {
+        let piece = rest.floor_char_boundary(PIECE_BYTES.saturating_sub(out.undivided));
+        let (now, later) = rest.split_at(piece);
+        escape(out, now, false);
+        out.push_str("<!---->");
+        (rest, out.undivided) = (later, 0);
+    }
+    escape(out, rest, false);
+    out.undivided += rest.len();
 }
 
 fn escape(out: &mut Out, text: &str, is_attribute: bool) {
@@ -388,7 +419,7 @@ fn mention(out: &mut Out, node: &Node) {
         &fixed,
         node.attributes.iter().filter(|(name, _)| !is_written(name)),
     );
-    escape(out, text("mentionSuggestionChar").unwrap_or("@"), false);
-    escape(out, text("label").or(text("id")).unwrap_or_default(), false);
+    write_text(out, text("mentionSuggestionChar").unwrap_or("@"));
+    write_text(out, text("label").or(text("id")).unwrap_or_default());
     close_tag(out, "span");
 }

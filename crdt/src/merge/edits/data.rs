@@ -1,13 +1,16 @@
 //! Edits of values, by path.
 
 use serde_json::{Value, json};
-use yrs::{Any, Array, Map, Out};
+use yrs::{Any, Array, Map, Out, WriteTxn};
 
 use super::place::{Located, Shared, index, plain};
-use super::shared::{fill_list, fill_map, write_item, write_key};
+use super::shared::{fill_list, fill_map, write_item, write_items, write_key};
 use super::{Editing, Path};
 use crate::content;
 use crate::merge::MergeRefusal;
+
+/// What the edits of one list may together write once more of what the page holds, in bytes: a copy of a copy is twice as large.
+const MAX_REWRITTEN_BYTES: usize = 16 << 20;
 
 impl Editing<'_, '_> {
     pub(super) fn add(&mut self, path: &Path, value: &Value, shared: bool) -> Result<(), MergeRefusal> {
@@ -38,6 +41,7 @@ impl Editing<'_, '_> {
                     &found,
                     &json!([{ "op": op, "path": pointer(rest), "value": value }]),
                 )?;
+                self.rewrites(&patched)?;
                 self.write(&holder, key, &patched, false, true, path)
             }
             Located::Inside { holder, key, .. } => self.write(&holder, key, value, shared, replaces, path),
@@ -101,11 +105,9 @@ impl Editing<'_, '_> {
                 Ok(())
             }
             (Shared::Text(_), Value::Array(items)) if is_new => {
-                for item in items {
-                    let inner = Path(vec![name.to_owned(), "-".to_owned()]);
-                    self.kinds.insert(name.to_owned(), content::FieldType::Array);
-                    self.put(&inner, item, shared, true)?;
-                }
+                self.kinds.insert(name.to_owned(), content::FieldType::Array);
+                let list = self.transaction.get_or_insert_array(name);
+                fill_list(self.transaction, &list, items, shared);
                 Ok(())
             }
             _ => Err(MergeRefusal::edit(format!(
@@ -131,6 +133,7 @@ impl Editing<'_, '_> {
                 rest,
             } if !rest.is_empty() => {
                 let patched = patched(path, &found, &json!([{ "op": "remove", "path": pointer(rest) }]))?;
+                self.rewrites(&patched)?;
                 self.write(&holder, key, &patched, false, true, path)?;
             }
             Located::Inside { holder, key, .. } => match holder {
@@ -180,8 +183,53 @@ impl Editing<'_, '_> {
                 Some(Out::Any(_) | Out::YDoc(_) | Out::UndefinedRef(_)) | None => false,
             },
         };
-        Ok((self.value_at(path)?, shared))
+        let value = self.value_at(path)?;
+        self.rewrites(&value)?;
+        Ok((value, shared))
     }
+
+    /// Counts a value of the page that an edit writes once more.
+    fn rewrites(&mut self, value: &Value) -> Result<(), MergeRefusal> {
+        self.rewritten += bytes(value);
+        match self.rewritten > MAX_REWRITTEN_BYTES {
+            true => Err(MergeRefusal::TooMuch),
+            false => Ok(()),
+        }
+    }
+
+    /// Puts values to the end of a list, which `path` names.
+    pub(super) fn append_all(&mut self, path: &Path, values: &[&Value]) -> Result<(), MergeRefusal> {
+        match self.located(path)? {
+            Located::Inside {
+                holder: Shared::List(list),
+                rest: [],
+                ..
+            } => {
+                let at = list.len(self.transaction);
+                write_items(
+                    self.transaction,
+                    &list,
+                    at,
+                    values.iter().map(|value| (*value, false)),
+                );
+                Ok(())
+            }
+            Located::Root(_) | Located::Inside { .. } => {
+                values.iter().try_for_each(|value| self.add(path, value, false))
+            }
+        }
+    }
+}
+
+/// About what a value takes, in bytes.
+fn bytes(value: &Value) -> usize {
+    let inside = match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes).sum(),
+        Value::Object(entries) => entries.iter().map(|(key, value)| key.len() + bytes(value)).sum(),
+    };
+    size_of::<Value>() + inside
 }
 
 fn no_copy(path: &Path) -> MergeRefusal {

@@ -8,7 +8,7 @@ mod place;
 mod rich;
 mod shared;
 
-pub(super) use shared::{write_item, write_key};
+pub(super) use shared::{write_items, write_key};
 
 use std::collections::BTreeMap;
 
@@ -217,9 +217,15 @@ impl View {
                 transaction,
                 kinds,
                 work: 0,
+                rewritten: 0,
             };
-            for edit in edits {
-                editing.make(edit)?;
+            for run in
+                edits.chunk_by(|one, next| one.appended().is_some_and(|(path, _)| next.appends_to(path)))
+            {
+                match run {
+                    [edit] => editing.make(edit)?,
+                    run => editing.append_run(run)?,
+                }
                 if editing.work > MAX_WORK {
                     return Err(MergeRefusal::TooMuch.into());
                 }
@@ -242,9 +248,48 @@ struct Editing<'a, 't> {
     kinds: BTreeMap<String, FieldType>,
     /// Units of content that have been walked through to find places.
     work: usize,
+    /// Bytes of what the page holds that have been written once more.
+    rewritten: usize,
+}
+
+impl SmallEdit {
+    /// Where a value goes in one piece, if that is the end of a list.
+    fn appended(&self) -> Option<(&Path, &Value)> {
+        match self {
+            Self::Add { path, value, shared } => {
+                let is_end = path.0.len() > 1 && path.0.last().is_some_and(|last| last == "-");
+                let is_in_parts = *shared && matches!(value, Value::Object(_) | Value::Array(_));
+                (is_end && !is_in_parts).then_some((path, value))
+            }
+            Self::InsertText { .. }
+            | Self::DeleteText { .. }
+            | Self::ReplaceText { .. }
+            | Self::InsertBlocks { .. }
+            | Self::Set { .. }
+            | Self::Replace { .. }
+            | Self::Remove { .. }
+            | Self::Move { .. }
+            | Self::Copy { .. }
+            | Self::Test { .. } => None,
+        }
+    }
+
+    fn appends_to(&self, list: &Path) -> bool {
+        self.appended().is_some_and(|(path, _)| path == list)
+    }
 }
 
 impl Editing<'_, '_> {
+    /// Makes edits of which each puts a value to the end of the same list.
+    fn append_run(&mut self, run: &[SmallEdit]) -> Result<(), MergeRefusal> {
+        let appended: Vec<_> = run.iter().filter_map(SmallEdit::appended).collect();
+        let values: Vec<&Value> = appended.iter().map(|(_, value)| *value).collect();
+        match appended.first() {
+            Some((path, _)) => self.append_all(path, &values),
+            None => Ok(()),
+        }
+    }
+
     fn make(&mut self, edit: &SmallEdit) -> Result<(), MergeRefusal> {
         match edit {
             SmallEdit::InsertText {

@@ -2,8 +2,10 @@
 //!
 //! Nesting is bounded by how deep JSON may be nested, so all of this may recurse.
 
+use std::borrow::Borrow;
+
 use serde_json::{Map as Object, Value};
-use yrs::{Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, TransactionMut};
+use yrs::{Any, Array, ArrayPrelim, ArrayRef, Map, MapPrelim, MapRef, TransactionMut};
 
 use crate::merge::things::any;
 
@@ -34,7 +36,7 @@ pub(in crate::merge) fn write_key(
 }
 
 /// Puts a value into a list.
-pub(in crate::merge) fn write_item(
+pub(super) fn write_item(
     transaction: &mut TransactionMut<'_>,
     list: &ArrayRef,
     at: u32,
@@ -59,6 +61,33 @@ pub(in crate::merge) fn write_item(
     }
 }
 
+/// Puts values into a list, each as a shared type or not. Those in one piece are put in together: of many that are put in one by one the engine
+/// makes one in the end, with a copy of all that it has joined so far for each.
+pub(in crate::merge) fn write_items<V: Borrow<Value>>(
+    transaction: &mut TransactionMut<'_>,
+    list: &ArrayRef,
+    mut at: u32,
+    items: impl IntoIterator<Item = (V, bool)>,
+) {
+    let mut plain: Vec<Any> = Vec::new();
+    let put = |transaction: &mut TransactionMut<'_>, at: u32, plain: &mut Vec<Any>| {
+        let count = plain.len() as u32;
+        list.insert_range(transaction, at, std::mem::take(plain));
+        at + count
+    };
+    for (item, shared) in items {
+        let value = item.borrow();
+        if shared && matches!(value, Value::Object(_) | Value::Array(_)) {
+            at = put(transaction, at, &mut plain);
+            write_item(transaction, list, at, value, shared);
+            at += 1;
+        } else {
+            plain.push(any(value));
+        }
+    }
+    put(transaction, at, &mut plain);
+}
+
 pub(super) fn fill_map(
     transaction: &mut TransactionMut<'_>,
     map: &MapRef,
@@ -77,7 +106,5 @@ pub(super) fn fill_list(
     shared: bool,
 ) {
     let start = list.len(transaction);
-    for (at, item) in (start..).zip(items) {
-        write_item(transaction, list, at, item, shared);
-    }
+    write_items(transaction, list, start, items.iter().map(|item| (item, shared)));
 }

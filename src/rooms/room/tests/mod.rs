@@ -439,7 +439,7 @@ impl Stage {
             }
             Effect::Seen(sight) => self.seen.push(sight),
             Effect::Count(Count::Refused(kind), count) => *self.refused.entry(kind).or_default() += count,
-            Effect::Count(Count::AuthBackoff, _) => self.failed = true,
+            Effect::Count(Count::Failures, _) => self.failed = true,
             Effect::Count(Count::Deltas | Count::Resyncs, _) => {}
         }
     }
