@@ -22,6 +22,7 @@ mod event_rooms;
 mod events;
 mod failover;
 mod floods;
+mod former_ids;
 mod history;
 mod history_policies;
 mod hocuspocus;
