@@ -10,6 +10,7 @@ mod awareness;
 mod backend_lines;
 mod backends;
 mod backpressure;
+mod bad_collectors;
 mod browsers;
 mod cli;
 mod components;
