@@ -26,6 +26,6 @@ mod wire;
 pub use crate::events::TokenBucket;
 pub use admission::{Admissions, Connected, ConnectionLimits, ConnectionSlot, HttpPermit, Peer, Spoken};
 pub use context::ServerContext;
-pub use patient::PatientStream;
+pub use patient::{PatientStream, says_nothing};
 pub use protocol::{Protocol, Work};
 pub use session::{Session, SessionConfig, Step};
