@@ -26,7 +26,9 @@ use crate::{
     access::{Access, Audit},
     auth::{complaints, is_trusted},
     config::Config,
-    connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext, says_nothing},
+    connections::{
+        Admissions, HttpPermit, ListenError, PatientStream, Peer, ServerContext, listen, says_nothing,
+    },
     drain::Drain,
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
     history::{ChangeFeed, Editing, History as PastOfPages, StoredNews},
@@ -45,13 +47,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -435,11 +432,6 @@ impl Server {
             }
         });
     }
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| ServerError::Listen { address, source })
 }
 
 /// Opens the store, waiting for a database that is not there yet.

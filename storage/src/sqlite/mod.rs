@@ -58,6 +58,7 @@ mod webhooks;
 pub(crate) use backup::backup;
 use batch_params::BatchParams;
 use failure::failure;
+pub(crate) use file::missing_file;
 use file::{DatabaseFile, lock_alone};
 
 /// See the module.
