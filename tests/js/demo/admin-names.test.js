@@ -48,10 +48,14 @@ after(async () => {
   await server?.stop()
 })
 
-/** A page of each name, where somebody of that name is with it, and has a role and a reason that are called so, too. @param {Operator} operator */
+/** A page of each name, which a detail of the audit has as well, and a role of somebody who is called so, too. @param {Operator} operator */
 async function fill(operator) {
-  for (const [name] of NAMES) {
-    await operator.writes(name, 'text')
+  const { pages } = await operator.asks('/api/pages')
+  for (const [at, [name]] of NAMES.entries()) {
+    if (!pages.some((/** @type {{ pageId: string }} */ { pageId }) => pageId === name)) {
+      await operator.writes(`before-${at}`, 'text')
+      await operator.asks(`/api/pages/before-${at}/rename`, { method: 'POST', body: { pageId: name } })
+    }
     const page = encodeURIComponent(name)
     await operator.asks(`/api/pages/${page}/permissions/${page}`, { method: 'PUT', body: { role: 'edit' } })
     await operator.asks('/api/kick', { method: 'POST', body: { userId: name, roomPattern: `page:${name}`, reason: 'session_revoked' } })
