@@ -11,6 +11,11 @@ import * as Y from 'yjs'
 const [from, to] = process.argv.slice(2)
 const persistence = new LeveldbPersistence(from)
 for (const name of await persistence.getAllDocNames()) {
+  // Whoever could connect has chosen the names, and some would lead out of the folder.
+  if (name.includes('\0') || name.split('/').some((part) => ['', '.', '..'].includes(part))) {
+    console.error(`left out, for it is no name of a file: ${JSON.stringify(name)}`)
+    continue
+  }
   const file = join(to, `${name}.update`)
   mkdirSync(join(file, '..'), { recursive: true })
   writeFileSync(file, Y.encodeStateAsUpdate(await persistence.getYDoc(name)))

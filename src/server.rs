@@ -26,7 +26,9 @@ use crate::{
     access::{Access, Audit},
     auth::{complaints, is_trusted},
     config::Config,
-    connections::{Admissions, HttpPermit, PatientStream, Peer, ServerContext},
+    connections::{
+        Admissions, HttpPermit, ListenError, PatientStream, Peer, ServerContext, listen, says_nothing,
+    },
     drain::Drain,
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
     history::{ChangeFeed, Editing, History as PastOfPages, StoredNews},
@@ -45,13 +47,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -62,8 +59,6 @@ const STORE_PATIENCE: u32 = 30;
 /// Pause between two tries to reach it.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a client may take to send its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// Buffer for the head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// Pause when the system has no more file descriptors.
@@ -93,6 +88,7 @@ pub struct Server {
     admissions: Admissions,
     trusted_proxies: Vec<IpNet>,
     patience: Patience,
+    numbers: Metrics,
     otlp: Otlp,
 }
 
@@ -123,6 +119,7 @@ impl Server {
             None => None,
         };
         let metrics = Metrics::new();
+        let numbers = metrics.clone();
         let (mut otlp, tracing) = Otlp::start(&config.otlp);
         let readers = Readers::new(config.readers);
         let supervisor = Supervisor::default();
@@ -209,7 +206,7 @@ impl Server {
         let admin_page = AdminPage::new(config.admin_page, has_admin_token);
         let store_name = storage::describe(config.database_url.expose());
         let app = App::new(Parts {
-            administration: Administration::new(store_name, admin_page),
+            administration: Administration::new(listener.local_addr().ok(), store_name, admin_page),
             broadcast_secret: config.broadcast_secret,
             tracing,
             indexer_token: config.indexer_token,
@@ -264,6 +261,7 @@ impl Server {
             admissions,
             trusted_proxies: config.trusted_proxies,
             patience,
+            numbers,
             otlp,
         })
     }
@@ -413,7 +411,10 @@ impl Server {
             .timer(TokioTimer::new())
             .header_read_timeout(head)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(PatientStream::new(stream, stall)), service)
+            .serve_connection(
+                TokioIo::new(PatientStream::new(stream, stall, self.numbers.clone())),
+                service,
+            )
             .with_upgrades();
         self.tasks.spawn(async move {
             // A connection that goes on as a WebSocket is counted as such from then on.
@@ -431,19 +432,6 @@ impl Server {
             }
         });
     }
-}
-
-/// Returns when a client has sent no request in time, and never if it has.
-async fn says_nothing(has_asked: &AtomicBool) {
-    tokio::time::sleep(FIRST_REQUEST).await;
-    if has_asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn listen(address: SocketAddr) -> Result<TcpListener, ServerError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|source| ServerError::Listen { address, source })
 }
 
 /// Opens the store, waiting for a database that is not there yet.

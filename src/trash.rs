@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{Access, Note},
     auth::now,
-    rooms::Registry,
+    rooms::{Registry, RoomName},
 };
 
 /// How often it is looked for what has been there for too long.
@@ -65,7 +65,9 @@ impl Trash {
         // Nobody is let in any more, but a room may still be there, which would make a page of what it holds.
         let ended = tokio::time::timeout(PATIENCE, self.registry.end(page)).await;
         ended.map_err(|_| PurgeError::Open)?;
-        if !self.store.purge(page).await? {
+        let rooms = [RoomName::of_page(page), RoomName::activity_of_page(page)];
+        let rooms = rooms.map(|room| room.as_str().to_owned());
+        if !self.store.purge(page, &rooms).await? {
             return Err(PurgeError::NotThere);
         }
         let note = Note {

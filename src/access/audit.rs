@@ -16,7 +16,12 @@ use storage::{AuditEntry, MAX_FORGOTTEN_AT_ONCE, SharedStore};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::now, supervision::Supervisor, tally::Tally, telemetry::Metrics};
+use crate::{
+    auth::now,
+    supervision::Supervisor,
+    tally::Tally,
+    telemetry::{Fault, Metrics},
+};
 
 /// Notes that wait for the store.
 const MAX_WAITING: usize = 8192;
@@ -217,7 +222,7 @@ impl Audit {
         );
         let Some(notes) = &self.notes else { return };
         if notes.try_send(entry).is_err() {
-            self.metrics.error("audit_note_not_stored");
+            self.metrics.error(Fault::AuditNoteNotStored);
         }
     }
 }

@@ -163,10 +163,10 @@ impl Access {
 /// Tells whoever runs the server why somebody may not connect, each cause once a minute.
 fn complain(user: Option<&str>, page: Option<&PageId>, address: Option<&str>, refusal: &Refusal) {
     let code = refusal.code.as_str();
-    let Some(remedy) = complaints::remedy(refusal.code, true) else {
+    let Some(remedy) = complaints::remedy(refusal, true) else {
         return;
     };
-    if complaints::is_due_of_stranger(&format!("{code} connect")) {
+    if complaints::is_due(format!("connect {remedy}")) {
         tracing::warn!(
             code,
             page = page.map(|page| complaints::shown(page.as_str())),

@@ -4,6 +4,7 @@
 //! minute, so that neither one broken client nor a thousand of them fill the log.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{LazyLock, Mutex, PoisonError},
     time::Duration,
@@ -11,7 +12,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::rooms::RefusalCode;
+use super::origin::is_refused_for_origin;
+use crate::rooms::{Refusal, RefusalCode};
 
 /// A cause is told at most this often.
 const PAUSE: Duration = Duration::from_secs(60);
@@ -26,13 +28,13 @@ static TOLD: LazyLock<Mutex<Complaints>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
 struct Complaints {
-    ours: BTreeMap<&'static str, Instant>,
+    ours: BTreeMap<Cow<'static, str>, Instant>,
     of_strangers: BTreeMap<String, Instant>,
 }
 
 impl Complaints {
-    fn is_due(&mut self, now: Instant, cause: &'static str) -> bool {
-        let is_due = self.ours.get(cause).is_none_or(|at| !is_fresh(now, *at));
+    fn is_due(&mut self, now: Instant, cause: Cow<'static, str>) -> bool {
+        let is_due = self.ours.get(&cause).is_none_or(|at| !is_fresh(now, *at));
         if is_due {
             self.ours.insert(cause, now);
         }
@@ -58,10 +60,10 @@ fn is_fresh(now: Instant, told: Instant) -> bool {
     now.saturating_duration_since(told) < PAUSE
 }
 
-/// Whether a cause should be told now.
-pub fn is_due(cause: &'static str) -> bool {
+/// Whether a cause should be told now. It is in words of ours, of which there are not many.
+pub fn is_due(cause: impl Into<Cow<'static, str>>) -> bool {
     let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    told.is_due(now(), cause)
+    told.is_due(now(), cause.into())
 }
 
 /// The same of a cause that has a stranger's words in it.
@@ -72,13 +74,16 @@ pub fn is_due_of_stranger(cause: &str) -> bool {
 
 /// What would allow it; `None` for what is wrong with what was asked itself.
 /// Of somebody who only wants to read, if `reads`.
-pub(crate) fn remedy(code: RefusalCode, reads: bool) -> Option<&'static str> {
-    match code {
+pub(crate) fn remedy(refusal: &Refusal, reads: bool) -> Option<&'static str> {
+    match refusal.code {
         RefusalCode::Unauthenticated => Some(
             "send PAGEROOM_ADMIN_TOKEN or a user's token as `Authorization: Bearer`; a browser's origin must be in CORS_ORIGIN",
         ),
         RefusalCode::TokenExpired => Some("fetch a fresh token before the old one ends"),
         RefusalCode::TokenRevoked => Some("the user was signed out: mint a new token"),
+        RefusalCode::Forbidden if is_refused_for_origin(refusal) => {
+            Some("add the origin to CORS_ORIGIN, if its pages are yours")
+        }
         RefusalCode::Forbidden if reads => Some(
             "give the user a role on the page, in the token (`pages`) or another source of PAGEROOM_ACCESS; what is for backends needs \
              PAGEROOM_ADMIN_TOKEN",
@@ -131,13 +136,13 @@ mod tests {
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(complaints.is_due_of_stranger(start, "origin"));
         assert!(!complaints.is_due_of_stranger(after(59), "origin"));
-        assert!(complaints.is_due(after(59), "token"));
-        assert!(!complaints.is_due(after(60), "token"));
+        assert!(complaints.is_due(after(59), "token".into()));
+        assert!(!complaints.is_due(after(60), "token".into()));
         assert!(complaints.is_due_of_stranger(after(60), "origin"));
         let told = (0..5000).filter(|n| complaints.is_due_of_stranger(after(61), &n.to_string()));
         assert_eq!(told.count(), MAX_OF_STRANGERS - 1, "memory and log are bounded");
         // However much strangers make up, our own causes are told.
-        assert!(complaints.is_due(after(120), "token"));
+        assert!(complaints.is_due(after(120), "token".into()));
         assert!(complaints.is_due_of_stranger(after(200), "origin"));
     }
 }

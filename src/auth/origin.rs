@@ -10,6 +10,9 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use super::complaints;
 use crate::rooms::{Refusal, RefusalCode};
 
+const UNKNOWN_NAME: &str = "the server is not known by this name: allow it with CORS_ORIGIN";
+const NOT_ALLOWED: &str = "pages of this origin may not connect: allow it with CORS_ORIGIN";
+
 /// The origin of a page: scheme, host and port as a browser writes them. Shells of applications have schemes of their own
 /// (`capacitor://localhost`, `chrome-extension://ID`, `file://`), and pages without an origin send `null`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,9 +182,7 @@ impl OriginPolicy {
                      server's, allow it with CORS_ORIGIN, or set JWT_SECRET"
                 );
             }
-            return Err(forbidden(
-                "the server is not known by this name: allow it with CORS_ORIGIN",
-            ));
+            return Err(forbidden(UNKNOWN_NAME));
         }
         let Some(sent) = headers.get(header::ORIGIN) else {
             return match with_cookie {
@@ -205,9 +206,7 @@ impl OriginPolicy {
                 "pages of this origin are refused: if they are yours, allow them with CORS_ORIGIN={origin}"
             );
         }
-        Err(forbidden(
-            "pages of this origin may not connect: allow it with CORS_ORIGIN",
-        ))
+        Err(forbidden(NOT_ALLOWED))
     }
 
     /// Whether pages of an origin may connect, and read answers. Everything that must know asks here.
@@ -258,6 +257,11 @@ fn cookie_refused(reason: &'static str) -> Refusal {
         );
     }
     forbidden(reason)
+}
+
+/// Whether somebody was refused for where a page came from, whoever it was.
+pub(super) fn is_refused_for_origin(refusal: &Refusal) -> bool {
+    [UNKNOWN_NAME, NOT_ALLOWED].contains(&&*refusal.message)
 }
 
 fn forbidden(message: &'static str) -> Refusal {

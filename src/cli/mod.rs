@@ -17,7 +17,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use storage::StoreOptions;
+use storage::{StoreError, StoreOptions};
 
 use crate::{
     config::{ConfigError, Environment, Settings},
@@ -129,10 +129,33 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
+            // What is missing may stand there under a name that no setting has.
+            let is_of_settings = matches!(error, CliError::Config(_));
+            for warning in environment.warnings.iter().filter(|_| is_of_settings) {
+                let _ = writeln!(std::io::stderr(), "pageroom: {warning}");
+            }
             let _ = writeln!(std::io::stderr(), "pageroom: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Goes to the store and says how it is found. Nothing is changed there, and a server may be using it.
+async fn check_store(url: &str, options: StoreOptions) -> Result<String, StoreError> {
+    if let Some(file) = storage::missing_file(url)? {
+        let file = file.display();
+        return Ok(format!("there is no {file} yet: the first start makes it"));
+    }
+    let options = StoreOptions {
+        migrate: false,
+        create: false,
+        alone: false,
+        ..options
+    };
+    let store = storage::open(url, &options).await?;
+    let checked = store.check().await;
+    store.close().await;
+    checked.map(|()| "the store can be used".to_owned())
 }
 
 async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> {
@@ -163,16 +186,8 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
                 writeln!(std::io::stderr(), "pageroom: {warning}")?;
             }
             if args.connect {
-                let options = StoreOptions {
-                    migrate: false,
-                    create: false,
-                    ..config.store
-                };
-                let store = storage::open(config.database_url.expose(), &options).await;
-                let store = store.map_err(ServerError::from)?;
-                store.check().await.map_err(ServerError::from)?;
-                store.close().await;
-                writeln!(std::io::stdout(), "the store can be used")?;
+                let said = check_store(config.database_url.expose(), config.store).await;
+                writeln!(std::io::stdout(), "{}", said.map_err(ServerError::from)?)?;
             }
             writeln!(std::io::stdout(), "the configuration is good")?;
             Ok(ExitCode::SUCCESS)

@@ -1,9 +1,10 @@
-//! A TCP connection that is given up when its peer takes nothing of what is written to it for too long.
+//! A TCP connection that is given up when its peer says nothing at first, or takes nothing of what is written to it for too long.
 
 use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
+    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -14,21 +15,29 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::telemetry::Metrics;
+
+/// How long a client may take to send its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(10);
+
 /// A connection on which answers are written. What is spoken on WebSockets watches the stream inside by itself.
 #[derive(Debug)]
 pub struct PatientStream {
     stream: TcpStream,
     patience: Duration,
+    /// Counts those that are given up.
+    metrics: Metrics,
     /// Rings when the peer has taken nothing for too long; there is none while it takes what there is.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl PatientStream {
     /// Waits at most so long for the peer to take something; zero for ever.
-    pub fn new(stream: TcpStream, patience: Duration) -> Self {
+    pub fn new(stream: TcpStream, patience: Duration, metrics: Metrics) -> Self {
         Self {
             stream,
             patience,
+            metrics,
             stalled: None,
         }
     }
@@ -46,7 +55,12 @@ impl PatientStream {
         let patience = self.patience;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(patience)));
         let rings = stalled.as_mut().poll(context);
-        rings.map(|()| Err(io::ErrorKind::TimedOut.into()))
+        rings.map(|()| {
+            self.metrics.refused("stalled", 1);
+            // It rings once.
+            self.stalled = None;
+            Err(io::ErrorKind::TimedOut.into())
+        })
     }
 }
 
@@ -93,6 +107,14 @@ impl AsyncWrite for PatientStream {
     }
 }
 
+/// Returns when a client has sent no request in time, and never if it has.
+pub async fn says_nothing(has_asked: &AtomicBool) {
+    sleep(FIRST_REQUEST).await;
+    if has_asked.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::{io::AsyncWriteExt, net::TcpListener};
@@ -103,11 +125,13 @@ mod tests {
     async fn a_peer_that_takes_nothing_is_given_up() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let metrics = Metrics::new();
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
-        let mut stream = PatientStream::new(server.unwrap().0, Duration::from_millis(100));
+        let mut stream = PatientStream::new(server.unwrap().0, Duration::from_millis(100), metrics.clone());
         let answer = vec![0; 64 << 20];
         let error = stream.write_all(&answer).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(metrics.totals.refusals.total(), 1);
         drop(client);
     }
 }

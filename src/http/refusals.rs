@@ -43,7 +43,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     if let (Some(to), Some(place)) = (&refusal.renamed_to, answered_for) {
         answer.headers_mut().extend(redirect(&place, to));
     }
-    let Some(remedy) = complaints::remedy(refusal.code, method == Method::GET) else {
+    let Some(remedy) = complaints::remedy(&refusal, method == Method::GET) else {
         return answer;
     };
     let code = refusal.code.as_str();
@@ -61,8 +61,8 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
             detail: &format!("{method} {path}"),
         },
     );
-    // Paths are of ours: strangers make up no causes.
-    if complaints::is_due_of_stranger(&format!("{code} {method} {path}")) {
+    // Paths are of ours, methods need not be: so strangers make up no causes.
+    if complaints::is_due(format!("{path} {remedy}")) {
         let origin = origin.as_ref().and_then(|origin| origin.to_str().ok());
         tracing::warn!(
             code,

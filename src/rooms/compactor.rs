@@ -16,7 +16,7 @@ use serde_json::Value;
 use storage::{Generation, PageId, Seq, SharedStore, Snapshot, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::telemetry::Metrics;
+use crate::telemetry::{Fault, Metrics};
 
 /// Makes the columns of a snapshot that people and backends read: all root types by name as JSON, and the plain text.
 pub trait ReadableView: Send + Sync + 'static {
@@ -124,13 +124,13 @@ impl Task {
             state_vector,
         } = compact;
         let Some(whole) = whole(self.limits, state.clone(), state_vector.clone()).await else {
-            self.metrics.error("snapshot_not_whole");
+            self.metrics.error(Fault::SnapshotNotWhole);
             tracing::error!(%page, seq, "a snapshot does not decode to the page it was made of; the log is kept instead");
             return false;
         };
         let readable = self.view.readable(&page, whole).await;
         if readable.is_none() {
-            self.metrics.error("page_unreadable");
+            self.metrics.error(Fault::PageUnreadable);
             tracing::warn!(%page, seq, "a page cannot be shown; its snapshot is stored without readable columns");
         }
         let (content, text) = readable.unwrap_or_default();
@@ -152,7 +152,7 @@ impl Task {
     }
 
     fn failed(&self, page: &PageId, seq: Seq, error: &StoreError) {
-        self.metrics.error("snapshot_not_stored");
+        self.metrics.error(Fault::SnapshotNotStored);
         tracing::warn!(%page, seq, %error, "a snapshot could not be stored yet; the log is kept");
     }
 }

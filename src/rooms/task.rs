@@ -23,7 +23,7 @@ use super::{
     sight::Wanted,
     standing::Calls,
 };
-use crate::telemetry::Traces;
+use crate::telemetry::{Fault, Traces};
 
 /// Work on a document of this size or with messages of this many bytes may take long enough to get out of the way of other tasks.
 const HEAVY_BYTES: u64 = 256 * 1024;
@@ -74,7 +74,7 @@ pub(super) async fn run(
     shared.metrics.rooms_open.decrement(1.0);
     if ended.is_err() {
         tracing::error!("a room panicked; its members are sent away and it is rebuilt from the store");
-        shared.metrics.error("room_panic");
+        shared.metrics.error(Fault::RoomPanic);
     }
     // Whoever wrote between the last look into the mailbox and its end comes back to a new room.
     let refusal = Refusal::unavailable("the page is being opened again, connect again");
@@ -405,7 +405,7 @@ impl Surroundings for Requests {
             Count::Refused(kind) => metrics.refused(kind, times as u64),
             Count::Deltas => metrics.deltas_out.increment(times as u64),
             Count::Resyncs => metrics.resyncs.increment(times as u64),
-            Count::Failures => metrics.error("document_failed"),
+            Count::Failures => metrics.error(Fault::DocumentFailed),
         }
     }
 

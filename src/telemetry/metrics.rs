@@ -65,6 +65,54 @@ pub struct Totals {
     pub errors: Tally,
 }
 
+/// What can go wrong on our side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A page could not be loaded.
+    PageLoad,
+    /// A room has ended by a panic.
+    RoomPanic,
+    /// A document could not take in what it was to take in, and was loaded again.
+    DocumentFailed,
+    /// A snapshot lacks something of its page, and was not stored.
+    SnapshotNotWhole,
+    /// A page cannot be shown, so that its snapshot has no content.
+    PageUnreadable,
+    /// The store did not take a snapshot.
+    SnapshotNotStored,
+    /// A note of the audit was not stored.
+    AuditNoteNotStored,
+    /// Webhooks were not told of all who came and went.
+    WebhookAttendance,
+}
+
+impl Fault {
+    const ALL: [Self; 8] = [
+        Self::PageLoad,
+        Self::RoomPanic,
+        Self::DocumentFailed,
+        Self::SnapshotNotWhole,
+        Self::PageUnreadable,
+        Self::SnapshotNotStored,
+        Self::AuditNoteNotStored,
+        Self::WebhookAttendance,
+    ];
+
+    /// Its `kind`.
+    const fn kind(self) -> &'static str {
+        match self {
+            Self::PageLoad => "page_load",
+            Self::RoomPanic => "room_panic",
+            Self::DocumentFailed => "document_failed",
+            Self::SnapshotNotWhole => "snapshot_not_whole",
+            Self::PageUnreadable => "page_unreadable",
+            Self::SnapshotNotStored => "snapshot_not_stored",
+            Self::AuditNoteNotStored => "audit_note_not_stored",
+            Self::WebhookAttendance => "webhook_attendance",
+        }
+    }
+}
+
 impl std::fmt::Debug for Metrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Metrics")
@@ -195,6 +243,12 @@ impl Metrics {
         let describe = Describe(&recorder);
         describe.all();
         let totals = Totals::default();
+        for fault in Fault::ALL {
+            // Whoever watches how it grows has to have seen it at zero.
+            describe
+                .labelled("pageroom_errors_total", fault.kind())
+                .increment(0);
+        }
         let tallied = |tally: &Tally, name| tally.over(describe.counter(name));
         Self {
             handle,
@@ -232,16 +286,16 @@ impl Metrics {
     }
 
     /// Something went wrong on our side.
-    pub fn error(&self, kind: &'static str) {
+    pub fn error(&self, fault: Fault) {
         self.totals.errors.add(1);
-        self.labelled("pageroom_errors_total", kind).increment(1);
+        self.labelled("pageroom_errors_total", fault.kind()).increment(1);
     }
 
     /// A page was loaded, or was not.
     pub fn room_opened(&self, took: Duration, succeeded: bool) {
         self.room_open_seconds.record(took.as_secs_f64());
         if !succeeded {
-            self.error("page_load");
+            self.error(Fault::PageLoad);
         }
     }
 
@@ -269,8 +323,7 @@ impl Metrics {
     }
 
     fn labelled(&self, name: &'static str, kind: &'static str) -> Counter {
-        let key = Key::from_parts(name, vec![Label::from_static_parts("kind", kind)]);
-        self.recorder.register_counter(&key, &METADATA)
+        Describe(&self.recorder).labelled(name, kind)
     }
 }
 
@@ -294,6 +347,11 @@ impl Describe<'_> {
 
     fn counter(&self, name: &'static str) -> Counter {
         self.0.register_counter(&Key::from_static_name(name), &METADATA)
+    }
+
+    fn labelled(&self, name: &'static str, kind: &'static str) -> Counter {
+        let key = Key::from_parts(name, vec![Label::from_static_parts("kind", kind)]);
+        self.0.register_counter(&key, &METADATA)
     }
 
     fn histogram(&self, name: &'static str) -> Histogram {

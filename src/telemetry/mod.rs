@@ -16,6 +16,6 @@ mod traces;
 
 pub use correlation::{Correlation, REQUEST_ID, RequestId};
 pub use log::{LogFormat, install_log};
-pub use metrics::{METRICS, Metrics, Totals};
+pub use metrics::{Fault, METRICS, Metrics, Totals};
 pub use trace_context::{RequestSpan, TraceContext, TraceParent, Tracing};
 pub use traces::{CommitSpan, Traces};

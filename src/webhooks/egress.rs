@@ -4,7 +4,6 @@
 //! next time gains nothing. Redirections are not followed, proxies of the surroundings are not asked, and of an answer only its head is read.
 
 use std::{
-    error::Error,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -25,6 +24,7 @@ use hyper_util::{
 };
 
 use super::target::{Target, is_private};
+use crate::web_client::{retry_after, whole};
 
 /// Longest time from connecting to the head of the answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -98,36 +98,14 @@ impl Egress {
         let answer = tokio::time::timeout(TIMEOUT, self.0.request(request)).await;
         let answer = answer.map_err(|_| EgressError::Late)?;
         let answer = answer.map_err(|error| EgressError::Unreachable(whole(&error)))?;
-        let retry_after = answer.headers().get(header::RETRY_AFTER);
         Ok(Reply {
             status: answer.status(),
-            retry_after: retry_after.and_then(|value| wait(now, value.to_str().ok()?)),
+            retry_after: retry_after(now, answer.headers()),
         })
     }
 }
 
 const USER_AGENT: &str = concat!("Pageroom/", env!("CARGO_PKG_VERSION"));
-
-/// What an error says with its causes, of which the last says most.
-fn whole(error: &dyn Error) -> String {
-    let mut words = vec![error.to_string()];
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push(error.to_string());
-        cause = error.source();
-    }
-    words.dedup();
-    words.join(": ")
-}
-
-/// How long a target wants to be left alone: seconds, or a date.
-fn wait(now: SystemTime, text: &str) -> Option<Duration> {
-    let text = text.trim();
-    match text.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).ok(),
-    }
-}
 
 /// Resolves names to the addresses that may be connected to.
 #[derive(Clone, Copy, Debug)]
@@ -185,21 +163,6 @@ mod tests {
         assert_eq!(permitted(addresses(), true).expect("all of them").len(), 3);
         let error = permitted(addresses().take(1), false).expect_err("none that is public");
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-    }
-
-    #[test]
-    fn targets_say_how_long_they_want_to_be_left_alone() {
-        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        for (text, seconds) in [
-            ("120", Some(120)),
-            (" 0 ", Some(0)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
-            ("Sun, 06 Nov 1994 08:48:37 GMT", None),
-            ("soon", None),
-            ("-5", None),
-        ] {
-            assert_eq!(wait(now, text), seconds.map(Duration::from_secs), "{text}");
-        }
     }
 
     #[tokio::test]

@@ -13,7 +13,10 @@ use super::{
     Office, WebhookNotes,
     notes::{Attendance, Batch},
 };
-use crate::auth::{complaints, now};
+use crate::{
+    auth::{complaints, now},
+    telemetry::Fault,
+};
 
 /// Pages that are told of in one transaction.
 const MAX_PAGES_AT_ONCE: usize = 200;
@@ -101,7 +104,7 @@ impl Office {
                 missed,
                 "too many pages were entered and left at once for webhooks to be told of all"
             );
-            self.metrics.error("webhook_attendance");
+            self.metrics.error(Fault::WebhookAttendance);
         }
     }
 

@@ -1,6 +1,6 @@
 //! Finds the store that a `DATABASE_URL` means, and opens it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     MemoryStore, SharedStore, StoreError,
@@ -109,6 +109,14 @@ pub fn check_address(url: &str, direct: Option<&DirectUrl>) -> Result<(), StoreE
         Place::Memory => unused(()),
         Place::Sqlite => sqlite::check_address(url).and_then(unused),
         Place::Postgres => postgres::check_address(url, direct),
+    }
+}
+
+/// The file that a server would make at its first start, where `url` names one that is not there yet in a folder that is.
+pub fn missing_file(url: &str) -> Result<Option<PathBuf>, StoreError> {
+    match Place::parse(url)? {
+        Place::Sqlite => sqlite::missing_file(url),
+        Place::Memory | Place::Postgres => Ok(None),
     }
 }
 

@@ -29,7 +29,7 @@ impl Renaming {
 #[async_trait]
 pub trait RenameStore: Send + Sync + 'static {
     /// Gives a page another id, with all that is stored of it: its number, generation, history, versions, and the permissions and the history
-    /// policy on exactly this page (what the new id has of them already, stays). The former id leads to it from then on, as do those that it
+    /// policy on exactly this page (what the new id has of them already, and of last states of its rooms, stays). The former id leads to it from then on, as do those that it
     /// had before, and what is written under the former id is refused.
     ///
     /// `false`, and nothing is changed, when there is no such page outside the trash, when there is a page with the new id, when that leads

@@ -6,6 +6,11 @@ use bytes::Bytes;
 use hyper::Method;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::Instant,
+};
 
 use crate::support::{
     client::Client,
@@ -198,6 +203,7 @@ async fn an_overview_says_who_the_server_is_and_how_it_does() {
             .is_some_and(|store| store.starts_with("memory"))
     );
     assert!(node["id"].as_str().is_some_and(|id| id.len() == 16));
+    assert_eq!(node["address"], server.address.to_string());
     assert_eq!(overview["rooms"], json!({ "open": 1, "members": 1 }));
     assert_eq!(overview["connections"]["open"], 1);
     assert_eq!(overview["connections"]["yWebsocket"], 1);
@@ -328,7 +334,7 @@ async fn a_watcher_is_told_what_changes_and_not_more_often_than_twice_a_second()
     let mut events = watch(server.address, ADMIN_TOKEN).await;
     let first = told(&mut events, |_| true).await;
     assert_eq!(first["rooms"]["members"], 0);
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let mut ada = join(&server, "page", "ada", 1).await;
     let joined = told(&mut events, |told| told["rooms"]["members"] == 1).await;
     assert!(joined["changes"]["people"].as_u64() > first["changes"]["people"].as_u64());
@@ -410,6 +416,94 @@ async fn there_are_only_so_many_watchers_and_an_administrator_who_is_signed_out_
     // Its place is free.
     let mut again = watch(server.address, ADMIN_TOKEN).await;
     told(&mut again, |_| true).await;
+}
+
+/// Asks for something, and takes next to nothing of the answer.
+async fn asks_and_reads_little(server: SocketAddr, path: &str) -> (TcpStream, String) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    let mut stream = socket.connect(server).await.expect("a server that listens");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {server}\r\nauthorization: Bearer {ADMIN_TOKEN}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("a connection");
+    let mut status = [0; 12];
+    soon("a status", stream.read_exact(&mut status))
+        .await
+        .expect("an answer");
+    (stream, String::from_utf8_lossy(&status[9..]).into_owned())
+}
+
+#[tokio::test]
+async fn streams_that_nobody_reads_delay_no_acknowledgement_and_cost_little() {
+    let server = Process::start(&[
+        ("DATABASE_URL", "memory:"),
+        ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("JWT_SECRET", SECRET),
+    ]);
+    let address = server.address().await;
+    let ada = token("ada", &json!({ "*": "edit" }));
+    let mut ada = Client::join_at(address, &format!("/ws/page?token={ada}"), 1).await;
+    let median = async |ada: &mut Client| {
+        let mut times = Vec::new();
+        for _ in 0..100 {
+            let begun = Instant::now();
+            ada.write_durably("x").await;
+            times.push(begun.elapsed());
+        }
+        times.sort_unstable();
+        times[50]
+    };
+    let resident = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/statm", server.id())).expect("a process");
+        let pages = status
+            .split(' ')
+            .nth(1)
+            .and_then(|pages| pages.parse::<u64>().ok());
+        pages.expect("a size") * 4096
+    };
+    let alone = median(&mut ada).await;
+    let before = resident();
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        streams.push(asks_and_reads_little(address, "/api/admin/events").await);
+    }
+    let open = streams.iter().filter(|(_, status)| status == "200").count();
+    let refused = streams.iter().filter(|(_, status)| status == "503").count();
+    assert_eq!((open, refused), (32, 168));
+    let watched = median(&mut ada).await;
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes more");
+    drop(streams);
+    let after = median(&mut ada).await;
+    let most = alone.max(after) * 4 + Duration::from_millis(50);
+    assert!(
+        watched <= most,
+        "{watched:?}, and {alone:?} and {after:?} without"
+    );
+    // Their places are free.
+    until("a place", async || {
+        asks_and_reads_little(address, "/api/admin/events").await.1 == "200"
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_takes_nothing_of_an_answer_is_hung_up_on_and_counted() {
+    let server = TestServer::start(&["--max-stall-seconds", "1", "--admin-token", ADMIN_TOKEN]).await;
+    let (path, bearer) = (
+        "/api/pages/long/content?format=text&field=t",
+        format!("Bearer {ADMIN_TOKEN}"),
+    );
+    let headers = [("authorization", bearer.as_str()), ("content-type", "text/plain")];
+    // More than what systems keep between the two.
+    let words = Bytes::from(vec![b'x'; 12 << 20]);
+    let put = send(server.address, Method::PUT, path, &headers, words).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    let (_stream, status) = asks_and_reads_little(server.address, path).await;
+    assert_eq!(status, "200");
+    server
+        .until_metric("pageroom_refusals_total{kind=\"stalled\"}", 1.0)
+        .await;
 }
 
 #[tokio::test]

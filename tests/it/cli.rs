@@ -58,6 +58,89 @@ fn a_good_configuration_is_said_to_be_good() {
 }
 
 #[test]
+fn a_name_that_no_setting_has_is_told_of_with_the_problem_that_it_makes() {
+    for command in ["check-config", "serve"] {
+        let output = run(&[command], &[("JWT_SECERT", SECRET), ("HOST", "0.0.0.0")]);
+        assert!(!output.status.success());
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("no setting is called JWT_SECERT: is JWT_SECRET meant?"),
+            "{said}"
+        );
+        assert!(said.contains("set JWT_SECRET"), "{said}");
+        assert!(!said.contains(SECRET), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_is_looked_at_before_the_first_start_and_while_a_server_uses_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let url = format!("sqlite://{}/pages.db", folder.path().display());
+    let check = |url: &str| run(&["check-config", "--connect"], &[("DATABASE_URL", url)]);
+    let first = check(&url);
+    assert!(first.status.success(), "{}", text(&first.stderr));
+    assert!(text(&first.stdout).contains("the first start makes it"));
+    let made = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(made, 0, "nothing is changed there");
+    let server = Process::start(&[("DATABASE_URL", &url)]);
+    let mut ada = Client::join_at(server.address().await, "/ws/page", 1).await;
+    ada.write_durably("one").await;
+    let beside = check(&url);
+    assert!(beside.status.success(), "{}", text(&beside.stderr));
+    assert!(text(&beside.stdout).contains("the store can be used"));
+    ada.write_durably("two").await;
+    let nowhere = check(&format!("sqlite://{}/none/pages.db", folder.path().display()));
+    assert!(!nowhere.status.success());
+    assert!(text(&nowhere.stderr).contains("there is no folder for it"));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_listen_says_what_helps() {
+    let server = TestServer::start(&[]).await;
+    let port = server.address.port().to_string();
+    for (host, port, words) in [
+        ("127.0.0.1", &*port, "stop it, or set PORT"),
+        ("192.0.2.1", "0", "set HOST to one that it has"),
+    ] {
+        let environment = [
+            ("HOST", host),
+            ("PORT", port),
+            ("DATABASE_URL", "memory:"),
+            ("PAGEROOM_AUTH", "open"),
+        ];
+        let output = run(&["serve"], &environment);
+        assert!(!output.status.success());
+        let said = text(&output.stderr);
+        assert!(
+            said.contains(&format!("cannot listen on {host}")) && said.contains(words),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_database_that_is_not_there_is_named_in_plain_words() {
+    let Some(database) = Database::postgres() else {
+        return;
+    };
+    let url = database.url();
+    let (server, _) = url.rsplit_once('/').expect("an address");
+    for (address, words) in [
+        (format!("{server}/no_such_database"), "create it with createdb"),
+        (
+            server.replace("//postgres@", "//no_such_role:secret@") + "/postgres",
+            "check user and password",
+        ),
+    ] {
+        let output = run(&["check-config", "--connect"], &[("DATABASE_URL", &address)]);
+        assert!(!output.status.success());
+        let said = text(&output.stderr);
+        assert!(said.contains(words), "{said}");
+        assert!(!said.contains("at line") && !said.contains("secret"), "{said}");
+    }
+}
+
+#[test]
 fn all_problems_are_listed_at_once_and_without_the_secrets() {
     let environment = [
         ("HOST", "0.0.0.0"),

@@ -550,6 +550,38 @@ async fn a_line_of_the_log_names_the_request_the_connection_and_the_trace() {
 }
 
 #[tokio::test]
+async fn strangers_who_make_up_origins_keep_no_other_cause_out_of_the_log() {
+    let server = Process::start(&[
+        ("DATABASE_URL", "memory:"),
+        ("PAGEROOM_LOG_FORMAT", "json"),
+        ("JWT_SECRET", SECRET),
+        ("CORS_ORIGIN", "https://app.example"),
+    ]);
+    let address = server.address().await;
+    for number in 0..60 {
+        let origin = format!("https://made-up-{number}.example");
+        let answer = get_with(address, "/api/pages/page", &[("origin", &origin)]).await;
+        assert_eq!(answer.status, 403);
+    }
+    let bearer = format!("Bearer {}", token("ada", &json!({ "other": "edit" })));
+    let refused = get_with(address, "/api/pages/page", &[("authorization", &bearer)]).await;
+    assert_eq!(refused.status, 403);
+    let mut socket = Socket::open(address, "/ws/page?token=nonsense").await;
+    assert_eq!(soon("a goodbye", socket.closed()).await.code, 4401);
+    for (message, user) in [
+        ("a request was refused", Some("ada")),
+        ("a connection was refused", None),
+    ] {
+        until(message, async || {
+            lines(&server, message)
+                .iter()
+                .any(|line| line["user"].as_str() == user && line.get("origin").is_none())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn the_log_says_why_a_token_a_cookie_an_origin_or_a_connection_was_refused() {
     let server = Process::start(&[
         ("DATABASE_URL", "memory:"),
@@ -590,6 +622,7 @@ async fn the_log_says_why_a_token_a_cookie_an_origin_or_a_connection_was_refused
             "origin",
             "https://other.example",
         ),
+        ("a request was refused", "remedy", "add the origin to CORS_ORIGIN"),
     ] {
         until(&format!("{message}: {word}"), async || {
             let said = lines(&server, message);

@@ -3,7 +3,7 @@
 import { test } from 'node:test'
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -34,7 +34,8 @@ test('documents of a y-websocket server with LevelDB', async t => {
   const { folder, pageroom } = folderFor(t)
   const persistence = new LeveldbPersistence(join(folder, 'db'))
   const names = ['notes', 'team/plan', 'Grüße 👋']
-  for (const name of names) {
+  const outside = ['../outside', 'team/../../outside', '/outside', 'team//plan']
+  for (const name of [...names, ...outside]) {
     const document = new Y.Doc()
     const updates = []
     document.on('update', update => updates.push(update))
@@ -46,7 +47,9 @@ test('documents of a y-websocket server with LevelDB', async t => {
   const script = join(here, `.export-${process.pid}.mjs`)
   copyFileSync(join(here, '../../deploy/export-y-leveldb.mjs'), script)
   t.after(() => rmSync(script))
-  await run(process.execPath, [script, join(folder, 'db'), join(folder, 'documents')])
+  const { stderr: leftOut } = await run(process.execPath, [script, join(folder, 'db'), join(folder, 'documents')])
+  assert.equal(leftOut.match(/left out/g)?.length, outside.length, leftOut)
+  assert.equal(existsSync(join(folder, 'outside.update')), false)
   const { stderr } = await pageroom('import', join(folder, 'documents'))
   assert.match(stderr, /^3 new, 0 merged, 0 there already, 0 refused/)
   for (const name of names) {

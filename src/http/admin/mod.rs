@@ -15,6 +15,7 @@ mod weights;
 
 use std::{
     hash::{BuildHasher, RandomState},
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::SystemTime,
 };
@@ -79,12 +80,14 @@ struct Node {
     id: String,
     host: String,
     started: SystemTime,
+    /// Where it listens; none where that is not known.
+    address: Option<SocketAddr>,
     store: String,
 }
 
 impl Administration {
-    /// That of a server which starts now, over a store that is called so.
-    pub fn new(store: String, page: AdminPage) -> Self {
+    /// That of a server which starts now and listens there, over a store that is called so.
+    pub fn new(address: Option<SocketAddr>, store: String, page: AdminPage) -> Self {
         let started = now();
         // Hashers have keys of their own, so that two servers that start at once are two.
         let id = RandomState::new().hash_one(started);
@@ -93,6 +96,7 @@ impl Administration {
                 id: format!("{id:016x}"),
                 host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
                 started,
+                address,
                 store,
             },
             rates: Mutex::default(),

@@ -56,6 +56,9 @@ struct NodeDescription {
     version: &'static str,
     #[schema(format = DateTime)]
     started_at: String,
+    /// Address and port on which it listens; null where that is not known.
+    #[schema(required)]
+    address: Option<String>,
     /// The address of its store, without user and password.
     store: String,
     /// Whether guests may edit everything.
@@ -158,6 +161,7 @@ pub(super) async fn overview(app: &App) -> Overview {
             host: node.host.clone(),
             version: env!("CARGO_PKG_VERSION"),
             started_at: timestamp(node.started),
+            address: node.address.map(|address| address.to_string()),
             store: node.store.clone(),
             open: around.access.authenticator().open,
         },

@@ -1,7 +1,8 @@
 //! `GET /api/admin/events`: the overview as an event stream, which tells what has changed at most twice a second.
 //!
 //! Each stream holds the overview that it has told, and makes the next one when it is time: whoever reads slowly is told the latest, and
-//! nothing waits for it.
+//! nothing waits for it. A stream is ended after a while, and whoever still looks opens another one: so a place is not held for ever by
+//! somebody who has gone without a word, or reads nothing.
 
 use std::{convert::Infallible, future::poll_fn, sync::Arc, time::Duration};
 
@@ -13,11 +14,11 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt, stream::unfold};
 use serde_json::json;
 use tokio::{
     sync::OwnedSemaphorePermit,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use utoipa::ToSchema;
 
@@ -32,6 +33,8 @@ use crate::{
 pub(super) const MAX_WATCHERS: usize = 32;
 /// The shortest time between two events.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+/// After this a stream ends, and is opened again by whoever still looks.
+const LONGEST: Duration = Duration::from_secs(600);
 /// What keeps proxies from hanging up.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -55,7 +58,8 @@ enum ServerEventName {
 
 /// Tells how this server does, as events that go on.
 ///
-/// `overview`, whose data is that, whenever something has changed in it, at most twice a second; and in the end `end` with an error.
+/// `overview`, whose data is that, whenever something has changed in it, at most twice a second; and `end` with an error when there are no
+/// more. A stream that ends without it has been open for ten minutes: open another one.
 #[utoipa::path(
     get,
     path = "/api/admin/events",
@@ -89,7 +93,7 @@ pub(in crate::http) async fn watch(
         let event = watcher.next().await?;
         Some((Ok::<_, Infallible>(event), watcher))
     });
-    let events = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
+    let events = Sse::new(for_a_while(events, LONGEST)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
     let unkept = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         // nginx would hold events back.
@@ -99,6 +103,11 @@ pub(in crate::http) async fn watch(
         ),
     ];
     Ok((unkept, events).into_response())
+}
+
+/// The events of a stream until it has been open for long enough.
+fn for_a_while<S: Stream>(events: S, longest: Duration) -> impl Stream<Item = S::Item> {
+    events.take_until(sleep(longest))
 }
 
 /// A stream on its way.
@@ -153,5 +162,28 @@ impl Watcher {
         let error = Reason::of(refusal);
         let data = json!({ "error": error }).to_string();
         Event::default().event("end").data(data)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream::{pending, repeat};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_stream_ends_after_a_while_whether_there_is_something_to_tell_or_not() {
+        const LONGEST: Duration = Duration::from_millis(50);
+        let begun = Instant::now();
+        let mut silent = std::pin::pin!(for_a_while(pending::<()>(), LONGEST));
+        assert_eq!(silent.next().await, None);
+        assert!(begun.elapsed() >= LONGEST);
+        let begun = Instant::now();
+        let busy = for_a_while(repeat(1), LONGEST).fold(0, async |told, _| {
+            tokio::task::yield_now().await;
+            told + 1
+        });
+        assert!(busy.await > 0);
+        assert!(begun.elapsed() >= LONGEST);
     }
 }

@@ -259,7 +259,7 @@ fn nanoseconds_now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::telemetry::{Fault, Metrics};
 
     fn told(metrics: &Metrics) -> Vec<Metric> {
         super::metrics(&metrics.render(), 1, 2)
@@ -282,7 +282,7 @@ mod tests {
         metrics.received(3, 99);
         metrics.refused("read_only", 2);
         metrics.refused("forbidden", 1);
-        metrics.error("page_load");
+        metrics.error(Fault::PageLoad);
         metrics.room_opened(Duration::from_millis(3), true);
         let busy = storage::StoreError::Busy { pages: Vec::new() };
         metrics.store_commit(Duration::from_millis(30), 4, Some(&busy));

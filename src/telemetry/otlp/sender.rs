@@ -1,9 +1,10 @@
 //! Posts messages to a collector, and says when it does not take them.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -13,13 +14,15 @@ use hyper::{
     Request, StatusCode,
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::config::Target;
-use crate::web_client::{HttpClient, http_client};
+use crate::web_client::{HttpClient, http_client, retry_after, whole};
 
-/// What does not leave is told of once in this time.
+/// What does not leave is told of once in this time, for each cause.
 const PAUSE: Duration = Duration::from_secs(60);
+/// Longest time for which a collector is left alone because it asks for it.
+const LONGEST_REST: Duration = Duration::from_secs(300);
 /// First pause before a message is sent again, where a collector asks for patience or cannot be reached; it doubles.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 
@@ -36,11 +39,15 @@ struct Parts {
     outage: Mutex<Outage>,
 }
 
-/// Whether what was sent last was taken, and when it was told last that it was not.
+/// What is known of a collector that does not take what it is sent.
 #[derive(Debug, Default)]
 struct Outage {
-    lasts: bool,
-    told: Option<Instant>,
+    /// Whether the log says that nothing is taken, and nothing has been taken since.
+    is_told: bool,
+    /// When each cause was told last.
+    told: BTreeMap<&'static str, Instant>,
+    /// Until when the collector wants to be left alone.
+    rest: Option<Instant>,
 }
 
 /// Why a collector has not taken a message.
@@ -49,12 +56,15 @@ pub(super) enum SendError {
     /// It took too long, with all tries.
     #[error("no answer within {0:?}")]
     Late(Duration),
-    /// It cannot be reached.
+    /// It cannot be reached, or does not speak HTTP.
     #[error("it cannot be reached: {0}")]
-    Unreachable(#[from] hyper_util::client::legacy::Error),
+    Unreachable(String),
     /// It refuses what it is sent.
     #[error("it answers {0}")]
     Status(StatusCode),
+    /// It has asked for patience, and for more than a message may take.
+    #[error("it asks to be left alone for {} s more", .0.as_secs())]
+    Resting(Duration),
     /// The message could not be made.
     #[error("the message cannot be made: {0}")]
     Message(#[from] hyper::http::Error),
@@ -69,7 +79,17 @@ impl SendError {
         match self {
             Self::Unreachable(_) => true,
             Self::Status(status) => matches!(status.as_u16(), 429 | 502 | 503 | 504),
-            Self::Late(_) | Self::Message(_) | Self::Compression(_) => false,
+            Self::Late(_) | Self::Resting(_) | Self::Message(_) | Self::Compression(_) => false,
+        }
+    }
+
+    /// What is told apart in the log. There are few, whatever a collector answers.
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Late(_) => "late",
+            Self::Unreachable(_) => "unreachable",
+            Self::Status(_) | Self::Resting(_) => "refused",
+            Self::Message(_) | Self::Compression(_) => "message",
         }
     }
 }
@@ -102,7 +122,16 @@ impl Sender {
     async fn try_until_taken(&self, message: Vec<u8>, last: &mut Option<SendError>) -> Result<(), SendError> {
         let message = self.encoded(message)?;
         let mut pause = FIRST_RETRY;
+        let end = Instant::now() + self.0.target.timeout;
         loop {
+            let rest = self.outage().rest;
+            if let Some(rest) = rest {
+                if rest > end {
+                    let left = rest.saturating_duration_since(Instant::now());
+                    return Err(last.take().unwrap_or(SendError::Resting(left)));
+                }
+                sleep_until(rest).await;
+            }
             match self.post(message.clone()).await {
                 Err(error) if error.is_passing() => *last = Some(error),
                 ended => return ended,
@@ -132,28 +161,37 @@ impl Sender {
         if target.compresses {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        let status = client.request(request).await?.status();
+        // Of an answer only the head is read, however much there is.
+        let answer = client.request(request).await;
+        let answer = answer.map_err(|error| SendError::Unreachable(whole(&error)))?;
+        let status = answer.status();
+        let asked = retry_after(now(), answer.headers()).map(|asked| asked.min(LONGEST_REST));
+        let is_asking = matches!(status.as_u16(), 429 | 503);
+        self.outage().rest = asked.filter(|_| is_asking).map(|rest| Instant::now() + rest);
         match status.is_success() {
             true => Ok(()),
             false => Err(SendError::Status(status)),
         }
     }
 
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.0.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note(&self, error: Option<&SendError>) {
-        let Parts {
-            what, target, outage, ..
-        } = &*self.0;
+        let Parts { what, target, .. } = &*self.0;
         let collector = target.endpoint.host().unwrap_or_default();
-        let mut outage = outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outage = self.outage();
         let Some(error) = error else {
-            if std::mem::take(&mut outage.lasts) {
+            if std::mem::take(&mut outage.is_told) {
                 tracing::info!(collector, "the collector takes {what} again");
             }
             return;
         };
-        outage.lasts = true;
-        if outage.told.is_none_or(|told| told.elapsed() >= PAUSE) {
-            outage.told = Some(Instant::now());
+        let told = outage.told.get(error.cause());
+        if told.is_none_or(|told| told.elapsed() >= PAUSE) {
+            outage.told.insert(error.cause(), Instant::now());
+            outage.is_told = true;
             tracing::warn!(
                 %error,
                 collector,
@@ -161,4 +199,12 @@ impl Sender {
             );
         }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "collectors may say until when by a date"
+)]
+fn now() -> SystemTime {
+    SystemTime::now()
 }

@@ -73,11 +73,19 @@ impl EventTables {
             self.by_name.entry(name).or_default().insert(event.offset);
             self.events.insert(place, event);
         }
-        if !self.states.contains_key(to)
-            && let Some(state) = self.states.remove(from)
-        {
-            self.states.insert(to.to_owned(), state);
+        if let Some(state) = self.states.remove(from) {
+            self.states.entry(to.to_owned()).or_insert(state);
         }
+    }
+
+    /// Forgets what is kept of a room.
+    pub(crate) fn forget_room(&mut self, room: &str) {
+        let kept = (room.to_owned(), 0)..=(room.to_owned(), u64::MAX);
+        let gone: Vec<_> = self.events.range(kept).map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            self.remove(&key);
+        }
+        self.states.remove(room);
     }
 
     fn remove(&mut self, key: &(String, u64)) {

@@ -40,10 +40,13 @@ impl TrashStore for MemoryStore {
         Ok(self.tables().trashed(before, limit))
     }
 
-    async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
+    async fn purge(&self, page: &PageId, rooms: &[String; 2]) -> Result<bool, StoreError> {
         let purged = self.tables().purge(page);
         if purged && !page.is_pattern() {
             self.access().forget_page(page.as_str());
+        }
+        for room in rooms.iter().filter(|_| purged) {
+            self.events().forget_room(room);
         }
         Ok(purged)
     }

@@ -52,6 +52,9 @@ const RENAME: &str = "
     ), states AS (
         UPDATE event_states x SET room = rooms.is_now FROM rooms WHERE x.room = rooms.was
             AND NOT EXISTS (SELECT 1 FROM event_states y WHERE y.room = rooms.is_now)
+    ), superseded AS (
+        DELETE FROM event_states x USING rooms WHERE x.room = rooms.was
+            AND EXISTS (SELECT 1 FROM event_states y WHERE y.room = rooms.is_now)
     )
     SELECT 1 FROM moved, LATERAL pg_notify('pageroom_access', json_build_object('pageId', $1)::text) AS was,
         LATERAL pg_notify('pageroom_access', json_build_object('pageId', $2)::text) AS is_now";

@@ -178,7 +178,10 @@ pub(super) fn pooled() -> StoreError {
 
 /// What an error means while a server starts: some do not pass by themselves.
 pub(super) fn opening(error: sqlx::Error) -> StoreError {
-    let message = error.to_string();
+    // Of what a server says, the driver's words add only where in its sources that stands.
+    let message = error
+        .as_database_error()
+        .map_or_else(|| error.to_string(), |error| error.message().to_owned());
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {
         Some("28P01" | "28000") => address(format!(

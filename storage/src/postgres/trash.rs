@@ -42,6 +42,8 @@ const PURGE: &str = "
     permissions AS (DELETE FROM page_permissions x USING gone
         WHERE x.page_id = gone.page_id AND right(gone.page_id, 1) <> '*'),
     policy AS (DELETE FROM history_policies x USING gone WHERE x.pages = gone.page_id AND right(gone.page_id, 1) <> '*'),
+    kept AS (DELETE FROM kept_events x USING gone WHERE x.room IN ($2, $3)),
+    states AS (DELETE FROM event_states x USING gone WHERE x.room IN ($2, $3)),
     marks AS (DELETE FROM webhook_marks x USING gone WHERE x.page_id = gone.page_id),
     aliases AS (DELETE FROM page_aliases x USING gone WHERE x.page_id = gone.page_id),
     ended AS (DELETE FROM page_ended_clients x USING gone WHERE x.page_id = gone.page_id),
@@ -59,7 +61,7 @@ impl TrashStore for PostgresStore {
         rows::page_ids(self.read(query).await?)
     }
 
-    async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
+    async fn purge(&self, page: &PageId, rooms: &[String; 2]) -> Result<bool, StoreError> {
         loop {
             let history = sqlx::query(PURGE_HISTORY)
                 .bind(page.as_str())
@@ -72,7 +74,8 @@ impl TrashStore for PostgresStore {
         }
         let turn = sqlx::query(statements::TURN).bind(page.as_str());
         let hold = sqlx::query(HOLD).bind(page.as_str());
-        let purge = sqlx::query(PURGE).bind(page.as_str());
+        let [room, other] = rooms;
+        let purge = sqlx::query(PURGE).bind(page.as_str()).bind(room).bind(other);
         let answers = self.write(vec![turn, hold, purge]).await?;
         // Only the last one answers with a number.
         let mut gone = answers.iter().map(|row| row.try_get::<Option<i32>, _>(0));

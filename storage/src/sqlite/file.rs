@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{StoreError, open::address};
+use super::connect_options;
+use crate::{StoreError, StoreOptions, open::address};
 
 /// The file that was opened. SQLite goes on with it when it is removed or replaced, and whatever it writes then is lost.
 pub(super) struct DatabaseFile {
@@ -48,6 +49,14 @@ impl DatabaseFile {
 fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     let about = std::fs::metadata(path)?;
     Ok((about.dev(), about.ino()))
+}
+
+/// The file that `url` names, when it is not there yet and may be made.
+pub(crate) fn missing_file(url: &str) -> Result<Option<PathBuf>, StoreError> {
+    let connect = connect_options(url, &StoreOptions::default())?;
+    let path = connect.get_filename();
+    check_folder(path)?;
+    Ok((!path.exists()).then(|| path.to_owned()))
 }
 
 /// Whether there is a folder for the file. There is none because of a mistake, which does not pass by itself.

@@ -62,6 +62,7 @@ mod webhooks;
 pub(crate) use backup::backup;
 use batch_params::BatchParams;
 use failure::failure;
+pub(crate) use file::missing_file;
 use file::{DatabaseFile, lock_alone};
 use search::MAX_SEARCHES;
 

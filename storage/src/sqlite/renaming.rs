@@ -37,6 +37,8 @@ const RENAME: &str = "BEGIN IMMEDIATE;
     WHERE room IN ($4, $6) AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
     UPDATE OR IGNORE event_states SET room = iif(room = $4, $5, $7)
     WHERE room IN ($4, $6) AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
+    DELETE FROM event_states
+    WHERE room IN ($4, $6) AND EXISTS (SELECT 1 FROM page_aliases WHERE alias = $1);
     COMMIT;";
 
 const RENAMED: &str = "SELECT page_id FROM page_aliases WHERE alias = $1";

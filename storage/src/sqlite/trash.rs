@@ -60,6 +60,10 @@ const PURGE: &str = concat!(
     head!(),
     " IS NOT NULL; DELETE FROM history_policies WHERE pages = $1 AND substr($1, -1) <> '*' AND ",
     head!(),
+    " IS NOT NULL; DELETE FROM kept_events WHERE room IN ($2, $3) AND ",
+    head!(),
+    " IS NOT NULL; DELETE FROM event_states WHERE room IN ($2, $3) AND ",
+    head!(),
     " IS NOT NULL; DELETE FROM webhook_marks WHERE page_id = $1 AND ",
     head!(),
     " IS NOT NULL; DELETE FROM page_heads WHERE id = ",
@@ -76,7 +80,7 @@ impl TrashStore for SqliteStore {
         rows::page_ids(self.read(query).await?)
     }
 
-    async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
+    async fn purge(&self, page: &PageId, rooms: &[String; 2]) -> Result<bool, StoreError> {
         loop {
             let history = sqlx::query(PURGE_HISTORY)
                 .bind(page.as_str())
@@ -88,7 +92,8 @@ impl TrashStore for SqliteStore {
                 break;
             }
         }
-        let purge = sqlx::query(PURGE).bind(page.as_str());
+        let [room, other] = rooms;
+        let purge = sqlx::query(PURGE).bind(page.as_str()).bind(room).bind(other);
         Ok(!self.write(&self.aside, 0, vec![purge]).await?.is_empty())
     }
 }

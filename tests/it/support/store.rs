@@ -196,9 +196,9 @@ impl TrashStore for SwitchedStore {
         self.store.trashed(before, limit).await
     }
 
-    async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
+    async fn purge(&self, page: &PageId, rooms: &[String; 2]) -> Result<bool, StoreError> {
         pass(&self.writing).await?;
-        self.store.purge(page).await
+        self.store.purge(page, rooms).await
     }
 }
 

@@ -55,6 +55,7 @@ test('only the admin token opens it, and the token is nowhere but in this tab', 
   assert.ok(!page.url().includes(ADMIN_TOKEN))
   const kept = await page.evaluate(() => JSON.stringify([{ ...localStorage }, document.cookie, document.body.outerHTML]))
   assert.ok(!kept.includes(ADMIN_TOKEN), 'it is in no place that stays or can be seen')
+  assert.ok(!server.log.includes(ADMIN_TOKEN), 'nor in the log')
   await page.reload()
   await operator.isInside()
   await page.locator('#leave').click()

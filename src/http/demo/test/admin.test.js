@@ -4,8 +4,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 
 import { inPath, sentence } from '../source/admin/api.js'
+import { sentenceOf } from '../source/admin/dom.js'
 import { EventStreamParser } from '../source/admin/event-stream.js'
-import { count, counted, deadShare, duration, rfc3339, size } from '../source/admin/words.js'
+import { breakable, count, counted, deadShare, duration, rfc3339, size, visible } from '../source/admin/words.js'
 
 const STREAM = ': keep-alive\n\nevent: overview\ndata: {"a":1}\n\ndata: first\ndata:second\nid: 7\n\nevent: nothing\n\nevent: end\r\ndata: {}\r\n\r\n'
 const EVENTS = [
@@ -68,6 +69,26 @@ test('an id is one part of a path, whatever is in it', () => {
   assert.equal(inPath('team-7/ä ?#'), 'team-7%2F%C3%A4%20%3F%23')
   assert.equal(inPath('query'), '%71uery')
   assert.equal(new URL(inPath('query'), 'http://host/api/pages/').pathname, '/api/pages/%71uery')
+})
+
+test('an id that browsers take for a step is not asked for', () => {
+  for (const steps of ['.', '..']) assert.throws(() => inPath(steps), /cannot send the id/)
+  assert.equal(inPath('...'), '...')
+})
+
+test('what cannot be seen is named, and what belongs to words and emoji is left', () => {
+  assert.equal(visible('a\u202eb\u2069c\u200b\u{e0041}\u0007'), 'a[U+202E]b[U+2069]c[U+200B][U+E0041][U+0007]')
+  for (const text of ['', 'دفتر یادداشت‌ها', '👩\u200d💻', 'é', '[U+202E]']) assert.equal(visible(text), text)
+  assert.equal(String(sentenceOf`Send ${'a\u202e'} out of ${'b'}?`), 'Send a[U+202E] out of b?')
+})
+
+test('a letter that is joined of very many is broken, and no other one', () => {
+  for (const text of ['', 'words', '👨🏽‍👩🏽‍👧🏽‍👦🏽', 'é'.repeat(50)]) assert.deepEqual(breakable(text), [text])
+  for (const long of ['🧑' + '\u200d🧑'.repeat(30), 'ᄀ'.repeat(80), 'z' + '\u0353'.repeat(100)]) {
+    const pieces = breakable(`a${long}b`)
+    assert.ok(pieces.length > 10)
+    assert.equal(pieces.join(''), `a${long}b`)
+  }
 })
 
 test('what went wrong is a sentence', () => {

@@ -185,6 +185,11 @@ pub fn page(id: &str) -> PageId {
     PageId::new(id).unwrap()
 }
 
+/// The rooms of a page's own, whose names mean nothing here.
+pub fn rooms_of(id: &str) -> [String; 2] {
+    [format!("page:{id}"), format!("activity:page:{id}")]
+}
+
 /// An update with these bytes, of nobody.
 pub fn update(data: impl AsRef<[u8]>) -> NewUpdate {
     NewUpdate {

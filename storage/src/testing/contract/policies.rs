@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{Place, append, commit_one, compact, page, snapshot};
+use super::{Place, append, commit_one, compact, page, rooms_of, snapshot};
 use crate::{HistoryPolicy, Keep, Permission, Renaming, SharedStore};
 
 fn policy(pages: &str, keep: Keep) -> HistoryPolicy {
@@ -124,7 +124,7 @@ pub async fn a_policy_goes_with_its_page(place: &dyn Place) {
     assert_eq!(nearest(&store, "third").await, own("third", 3));
     assert_eq!(nearest(&store, "new").await, None);
     // A purged page leaves none.
-    assert!(!store.purge(&page("third")).await.unwrap());
+    assert!(!store.purge(&page("third"), &rooms_of("third")).await.unwrap());
     assert_eq!(
         nearest(&store, "third").await,
         own("third", 3),
@@ -132,7 +132,7 @@ pub async fn a_policy_goes_with_its_page(place: &dyn Place) {
     );
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     assert!(store.set_deleted(&page("third"), Some(now)).await.unwrap());
-    assert!(store.purge(&page("third")).await.unwrap());
+    assert!(store.purge(&page("third"), &rooms_of("third")).await.unwrap());
     assert_eq!(nearest(&store, "third").await, None);
 }
 
@@ -167,7 +167,7 @@ pub async fn what_is_set_on_a_prefix_is_not_of_the_page_that_is_called_so(place:
     assert!(!rename("team*", "q").await);
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
     assert!(store.set_deleted(&page("team*"), Some(now)).await.unwrap());
-    assert!(store.purge(&page("team*")).await.unwrap());
+    assert!(store.purge(&page("team*"), &rooms_of("team*")).await.unwrap());
     let found = store.permissions_for("ada", &page("team/a")).await.unwrap();
     assert_eq!(found, [grant("team*")]);
     assert_eq!(

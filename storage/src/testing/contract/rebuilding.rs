@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::{Place, append, commit_one, compact, page, snapshot, stored};
+use super::{Place, append, commit_one, compact, page, rooms_of, snapshot, stored};
 use crate::{Generation, PageCommit, Past, Rebuilding, Search, SharedStore, prefix_range};
 
 fn rebuilding(generation: &Generation, seq: u64, state: &'static [u8]) -> Rebuilding {
@@ -101,7 +101,7 @@ pub async fn a_page_is_rebuilt_only_as_it_is_known_and_covered_by_its_snapshot(p
     assert!(tries(2).await.is_some());
     // Nothing is left of it when it is purged.
     store.set_deleted(&page("p"), Some(deleted)).await.unwrap();
-    assert!(store.purge(&page("p")).await.unwrap());
+    assert!(store.purge(&page("p"), &rooms_of("p")).await.unwrap());
     commit_one(&store, append("p", [b"1"])).await;
     let found = store.load(&page("p")).await.unwrap().unwrap();
     assert!(found.ended_clients.is_none());

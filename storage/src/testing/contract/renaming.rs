@@ -5,18 +5,18 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Place, append, commit_one, compact, page, snapshot, stored};
+use super::{Place, append, commit_one, compact, page, rooms_of, snapshot, stored};
 use crate::{
     Committed, Compaction, EventBatch, Generation, KeptEvent, KeptQuery, MAX_FORMER_IDS, NewVersion,
     PageCommit, Permission, Renaming, Search, SharedStore, VersionKind, prefix_range,
 };
 
 fn renaming(from: &str, to: &str) -> Renaming {
-    let room = |prefix: &str| (format!("{prefix}{from}"), format!("{prefix}{to}"));
+    let ([room, activity], [to_room, to_activity]) = (rooms_of(from), rooms_of(to));
     Renaming {
         from: page(from),
         to: page(to),
-        rooms: [room("page:"), room("activity:page:")],
+        rooms: [(room, to_room), (activity, to_activity)],
     }
 }
 
@@ -74,7 +74,13 @@ pub async fn a_page_that_is_renamed_is_the_same_page(place: &dyn Place) {
     let batch = EventBatch {
         events: vec![event],
         ids: Vec::new(),
-        states: vec![("activity:page:old".to_owned(), "{}".to_owned())],
+        states: [
+            ("activity:page:old", "of the page"),
+            ("page:old", "of the page"),
+            ("page:new", "of the id"),
+        ]
+        .map(|(room, state)| (room.to_owned(), state.to_owned()))
+        .to_vec(),
     };
     store.keep_events(&batch).await.unwrap();
     let before = store.page(&page("old")).await.unwrap().unwrap();
@@ -126,7 +132,15 @@ pub async fn a_page_that_is_renamed_is_the_same_page(place: &dyn Place) {
         };
         assert_eq!(store.kept_events(&query("page:new")).await.unwrap().len(), 1);
         assert!(store.kept_events(&query("page:old")).await.unwrap().is_empty());
-        assert!(store.event_state("activity:page:new").await.unwrap().is_some());
+        for (room, expected) in [
+            ("activity:page:new", Some("of the page")),
+            ("activity:page:old", None),
+            ("page:new", Some("of the id")),
+            ("page:old", None),
+        ] {
+            let state = store.event_state(room).await.unwrap();
+            assert_eq!(state.as_deref(), expected, "{room}");
+        }
         assert_eq!(store.renamed(&page("old")).await.unwrap(), Some(page("new")));
         assert_eq!(store.renamed(&page("new")).await.unwrap(), None);
     }
@@ -208,7 +222,7 @@ pub async fn a_page_is_renamed_only_to_an_id_that_is_free(place: &dyn Place) {
     assert_eq!(commit_one(&store, append("a", [b"1"])).await.last_seq, 1);
     // What led to a page that was purged leads nowhere.
     store.set_deleted(&page("a1"), Some(trashed)).await.unwrap();
-    assert!(store.purge(&page("a1")).await.unwrap());
+    assert!(store.purge(&page("a1"), &rooms_of("a1")).await.unwrap());
     assert_eq!(store.renamed(&page("a2")).await.unwrap(), None);
     assert_eq!(commit_one(&store, append("a2", [b"1"])).await.last_seq, 1);
 }

@@ -5,8 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Place, append, commit_one, compact, page, snapshot, stored, update};
-use crate::{AddedVersion, NewVersion, PageCommit, Permission, Search, VersionKind, prefix_range};
+use super::{Place, append, commit_one, compact, page, rooms_of, snapshot, stored, update};
+use crate::{
+    AddedVersion, EventBatch, KeptEvent, KeptQuery, NewVersion, PageCommit, Permission, Search, VersionKind,
+    prefix_range,
+};
 
 fn at(seconds: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
@@ -56,15 +59,31 @@ pub async fn nothing_is_left_of_a_page_that_was_purged(place: &dyn Place) {
         let added = store.add_version(&page(id), &named(2)).await.unwrap();
         assert!(matches!(added, AddedVersion::Added(_)));
     }
+    let said = |room: String| KeptEvent {
+        room,
+        offset: 7,
+        event: "said".to_owned(),
+        payload: "{}".to_owned(),
+        at: at(1),
+        until: at(4_000_000_000),
+        count: 10,
+    };
+    let rooms = [rooms_of("p"), rooms_of("q")].concat();
+    let batch = EventBatch {
+        events: rooms.iter().cloned().map(said).collect(),
+        ids: Vec::new(),
+        states: rooms.iter().map(|room| (room.clone(), "{}".to_owned())).collect(),
+    };
+    store.keep_events(&batch).await.unwrap();
     let gone = page("p");
     // Not what is not in the trash.
-    assert!(!store.purge(&gone).await.unwrap());
-    assert!(!store.purge(&page("never")).await.unwrap());
+    assert!(!store.purge(&gone, &rooms_of("p")).await.unwrap());
+    assert!(!store.purge(&page("never"), &rooms_of("never")).await.unwrap());
     assert_eq!(stored(&store, "p").await.2, [(4, b"4".to_vec())]);
     assert_eq!(store.versions(&gone, None, 10).await.unwrap().len(), 1);
     store.set_deleted(&gone, Some(at(1))).await.unwrap();
-    assert!(store.purge(&gone).await.unwrap());
-    assert!(!store.purge(&gone).await.unwrap());
+    assert!(store.purge(&gone, &rooms_of("p")).await.unwrap());
+    assert!(!store.purge(&gone, &rooms_of("p")).await.unwrap());
     let other = place.open().await;
     for store in [&store, &other] {
         assert!(store.load(&gone).await.unwrap().is_none());
@@ -75,6 +94,20 @@ pub async fn nothing_is_left_of_a_page_that_was_purged(place: &dyn Place) {
         assert!(store.versions(&gone, None, 10).await.unwrap().is_empty());
         assert_eq!(store.history(&gone).await.unwrap().bytes, 0);
         assert!(store.permissions_for("ada", &gone).await.unwrap().is_empty());
+        for (n, room) in rooms.iter().enumerate() {
+            let query = KeptQuery {
+                rooms: vec![room.clone()],
+                after: 0,
+                up_to: 100,
+                limit: 10,
+                max_bytes: 1000,
+            };
+            let is_of_other = n >= 2;
+            let kept = store.kept_events(&query).await.unwrap();
+            assert_eq!(kept.len(), usize::from(is_of_other), "{room}");
+            let state = store.event_state(room).await.unwrap();
+            assert_eq!(state.is_some(), is_of_other, "{room}");
+        }
         assert!(store.trashed(at(1_000_000), 10).await.unwrap().is_empty());
         let up = Search::parse("up").unwrap();
         let found = store
@@ -116,7 +149,7 @@ pub async fn a_long_history_is_purged_whole(place: &dyn Place) {
     store.commit(&[long]).await.unwrap();
     compact(&store, "p", snapshot(rows, b"all")).await;
     store.set_deleted(&page("p"), Some(at(1))).await.unwrap();
-    assert!(store.purge(&page("p")).await.unwrap());
+    assert!(store.purge(&page("p"), &rooms_of("p")).await.unwrap());
     commit_one(&store, append("p", [b"1"])).await;
     let changes = store.changes(&page("p"), 0, 10).await.unwrap().unwrap();
     assert_eq!(changes.rows.len(), 1);
@@ -136,18 +169,18 @@ pub async fn a_page_that_another_store_writes_to_is_purged_whole(place: &dyn Pla
                 }
             })
         };
-        store.purge(&page("p")).await.unwrap();
+        store.purge(&page("p"), &rooms_of("p")).await.unwrap();
         writer.await.unwrap();
         // What was written afterwards made another page, and all of it is there.
         if let Some(record) = store.page(&page("p")).await.unwrap() {
             let (_, _, log) = stored(&store, "p").await;
             assert_eq!(log.len() as u64, record.seq, "round {round}");
             store.set_deleted(&page("p"), Some(at(1))).await.unwrap();
-            assert!(store.purge(&page("p")).await.unwrap());
+            assert!(store.purge(&page("p"), &rooms_of("p")).await.unwrap());
         }
         let again = commit_one(&store, append("p", vec![b"3"; 20])).await;
         assert_eq!(again.last_seq, 20, "round {round}");
         store.set_deleted(&page("p"), Some(at(1))).await.unwrap();
-        assert!(store.purge(&page("p")).await.unwrap());
+        assert!(store.purge(&page("p"), &rooms_of("p")).await.unwrap());
     }
 }

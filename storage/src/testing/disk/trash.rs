@@ -14,9 +14,9 @@ impl TrashStore for FaultyStore {
         self.durable.trashed(before, limit).await
     }
 
-    async fn purge(&self, page: &PageId) -> Result<bool, StoreError> {
+    async fn purge(&self, page: &PageId, rooms: &[String; 2]) -> Result<bool, StoreError> {
         let lost = self.admit(Operation::Write).await?;
-        let answer = self.durable.purge(page).await;
+        let answer = self.durable.purge(page, rooms).await;
         lost.map_or(answer, |fault| Err(fault.error()))
     }
 }

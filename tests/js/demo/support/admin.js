@@ -73,6 +73,15 @@ export class Operator {
     await dialog.waitFor({ state: 'hidden' })
   }
 
+  /** Waits until it is so. @param {() => Promise<boolean>} isSo @param {string} what */
+  async until(isSo, what) {
+    const deadline = Date.now() + 15_000
+    while (!(await isSo())) {
+      assert.ok(Date.now() < deadline, what)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+
   /** @param {string} words */
   async isTold(words) {
     await this.page.locator('#notice', { hasText: words }).waitFor()

@@ -109,5 +109,7 @@ async function refusalOf(response) {
 
 /** An id as a part of a path, where `query` alone is something else. @param {string} id */
 export function inPath(id) {
+  // Browsers take these for steps, however they are written, and would ask for what is above.
+  if (id === '.' || id === '..') throw new ApiError(0, 'malformed', `a browser cannot send the id “${id}” as a part of an address, but curl --path-as-is can`)
   return id === 'query' ? '%71uery' : encodeURIComponent(id)
 }

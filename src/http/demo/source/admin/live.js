@@ -7,6 +7,8 @@ const FIRST_PAUSE_MS = 500
 const LONGEST_PAUSE_MS = 10_000
 /** The server says something every 15 seconds at least. */
 const SILENCE_MS = 40_000
+/** The server ends a stream after a while. One that has lasted for so long is opened again at once, and nothing is lost. */
+const LONG_MS = 5_000
 
 /** @typedef {'connecting' | 'live' | 'lost'} LiveKind */
 
@@ -29,7 +31,10 @@ export class Live {
     this.onKind('connecting')
     while (!this.#ending.signal.aborted) {
       try {
-        if (await this.#read()) pause = FIRST_PAUSE_MS
+        const begun = performance.now()
+        const told = await this.#read()
+        if (told) pause = FIRST_PAUSE_MS
+        if (told && performance.now() - begun >= LONG_MS) continue
       } catch (error) {
         if (error instanceof ApiError && error.isSignedOut) return
       }
@@ -44,7 +49,7 @@ export class Live {
     this.#ending.abort()
   }
 
-  /** Reads one stream to its end. Whether anything was told. */
+  /** Reads one stream to its end. Whether anything was told, and nothing of an end. */
   async #read() {
     const silence = new AbortController()
     let told = false
@@ -59,6 +64,7 @@ export class Live {
         clearTimeout(clock)
         clock = setTimeout(() => silence.abort(), SILENCE_MS)
         for (const { event, data } of parser.take(value)) {
+          if (event === 'end') told = false
           if (event !== 'overview') continue
           told = true
           this.onKind('live')

@@ -24,6 +24,7 @@ const LINES = [
   ['This server', 'Up for', ({ node }) => duration((Date.now() - Date.parse(node.startedAt)) / 1000)],
   ['This server', 'Started', ({ node }) => moment(node.startedAt)],
   ['This server', 'Store', ({ node }) => node.store],
+  ['This server', 'Address', ({ node }) => node.address ?? 'not known'],
   ['This server', 'Who may edit', ({ node }) => (node.open ? 'Everybody, as a guest' : 'Whoever has a role')],
   ['Here now', 'Open pages', ({ rooms }) => count(rooms.open)],
   ['Here now', 'Members of pages', ({ rooms }) => count(rooms.members)],
@@ -33,16 +34,18 @@ const LINES = [
   ['Here now', 'Socket.IO', ({ connections }) => count(connections.socketIo)],
   ['Here now', 'y-sweet', ({ connections }) => count(connections.ySweet)],
   ['Here now', 'HTTP alone', ({ connections }) => count(connections.http)],
-  ['In a second', 'Messages in', ({ rates }) => (rates ? count(rates.messages) : '–')],
-  ['In a second', 'Payload in', ({ rates }) => (rates ? size(rates.receivedBytes) : '–')],
-  ['In a second', 'Frames out', ({ rates }) => (rates ? count(rates.frames) : '–')],
-  ['In a second', 'Bytes out', ({ rates }) => (rates ? size(rates.sentBytes) : '–')],
+  ['Per second', 'Messages in', ({ rates }) => (rates ? count(rates.messages) : '–')],
+  ['Per second', 'Payload in', ({ rates }) => (rates ? size(rates.receivedBytes) : '–')],
+  ['Per second', 'Frames out', ({ rates }) => (rates ? count(rates.frames) : '–')],
+  ['Per second', 'Bytes out', ({ rates }) => (rates ? size(rates.sentBytes) : '–')],
   ['Since the start', 'Messages in', ({ totals }) => count(totals.messages)],
   ['Since the start', 'Frames out', ({ totals }) => count(totals.frames)],
   ['Since the start', 'Brought up to date', ({ totals }) => count(totals.resyncs)],
   ['Since the start', 'Refused', ({ totals }) => count(totals.refusals)],
   ['Since the start', 'Errors of the server', ({ totals }) => count(totals.errors)],
 ]
+
+const ALONE = 'All numbers are of this server. Where several use one database, they do not see each other’s users, and each has a page like this of its own.'
 
 /** @implements {View} */
 export class OverviewView {
@@ -57,7 +60,8 @@ export class OverviewView {
     const groups = [...new Set(LINES.map(([group]) => group))]
     const [first, second, ...others] = groups.map((group) => {
       const lines = this.#lines.filter((found) => found.group === group)
-      return card(group, el('dl', {}, ...lines.map(({ element }) => element)))
+      const alone = group === 'This server' ? [el('p', { class: 'hint' }, ALONE)] : []
+      return card(group, el('dl', {}, ...lines.map(({ element }) => element)), ...alone)
     })
     this.element = el('div', { class: 'cards' }, first, second, card('Queues', this.#queues), ...others)
   }

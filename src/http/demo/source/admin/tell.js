@@ -4,17 +4,19 @@ import { byId } from '../elements.js'
 import { ApiError, sentence } from './api.js'
 import { say } from './dom.js'
 
+/** @typedef {import('./dom.js').Sentence} Sentence */
+
 const SHOWN_MS = 8_000
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer
 
-/** Shows a sentence, and has it read. @param {string} text @param {'good' | 'bad'} kind */
+/** Shows a sentence, and has it read. @param {string | Sentence} text @param {'good' | 'bad'} kind */
 export function notice(text, kind = 'good') {
   const box = byId('notice')
   box.dataset.kind = kind
   say(byId('notice-text'), text)
   box.hidden = false
-  announce(text)
+  announce(String(text))
   clearTimeout(timer)
   // What went wrong stays until somebody has seen it.
   if (kind === 'good') timer = setTimeout(() => (box.hidden = true), SHOWN_MS)
@@ -22,17 +24,34 @@ export function notice(text, kind = 'good') {
 
 /** @param {string} text */
 export function announce(text) {
+  stayReachable()
   const region = byId('announcement')
   // The same sentence is read again only if the region was empty in between.
   region.textContent = ''
   setTimeout(() => (region.textContent = text), 50)
 }
 
+/** Puts what is told where it can be reached and heard: behind an open dialog it could not. */
+function stayReachable() {
+  const place = openDialog() ?? document.body
+  for (const id of ['notice', 'announcement']) {
+    const told = byId(id)
+    if (told.parentElement !== place) place.append(told)
+  }
+}
+
+/** The dialog in front, if there is one. */
+function openDialog() {
+  return [...document.querySelectorAll('dialog')].findLast((dialog) => dialog.open)
+}
+
 export function prepareNotice() {
   byId('notice-close').addEventListener('click', () => {
     byId('notice').hidden = true
-    byId('main').focus()
+    const place = openDialog()?.querySelector('h2') ?? byId('main')
+    place.focus()
   })
+  for (const dialog of document.querySelectorAll('dialog')) dialog.addEventListener('close', stayReachable)
 }
 
 /** Takes the answer to the question that is asked now. @type {((isYes: boolean) => void) | null} */
@@ -48,7 +67,7 @@ export function prepareQuestion() {
   })
 }
 
-/** Asks before something is done. @param {{ title: string, text: string, yes: string }} question @returns {Promise<boolean>} */
+/** Asks before something is done. @param {{ title: string | Sentence, text: string, yes: string }} question @returns {Promise<boolean>} */
 export function confirmed({ title, text, yes }) {
   const dialog = /** @type {HTMLDialogElement} */ (byId('confirm'))
   // What was asked before and not answered is not to be done.
@@ -63,7 +82,7 @@ export function confirmed({ title, text, yes }) {
 
 /**
  * Does something and tells how it went; whether it was done.
- * @param {() => Promise<string>} work gives the sentence to tell
+ * @param {() => Promise<string | Sentence>} work gives the sentence to tell
  */
 export async function attempt(work) {
   try {

@@ -24,6 +24,29 @@ export function counted(value, one, many = `${one}s`) {
   return `${count(value)} ${value === 1 ? one : many}`
 }
 
+/** Letters that nobody sees, and that turn, join or part what is around them. Joiners within emoji and words are none of them. */
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]|[\u{e0000}-\u{e007f}]/gu
+
+/** A text that others chose, in which nothing hides: what cannot be seen is named. @param {string} text */
+export function visible(text) {
+  return text.replace(UNSEEN, (letter) => `[U+${/** @type {number} */ (letter.codePointAt(0)).toString(16).toUpperCase().padStart(4, '0')}]`)
+}
+
+const LETTERS = new Intl.Segmenter(undefined, { granularity: 'grapheme' })
+/** Code points of a letter that is broken nowhere; those that people write have fewer. */
+const LONGEST_LETTER = 16
+
+/** The pieces of a text between which a line may be broken although browsers would not: within letters that are joined of very many. @param {string} text */
+export function breakable(text) {
+  const pieces = ['']
+  for (const { segment } of LETTERS.segment(text)) {
+    const points = [...segment]
+    if (points.length <= LONGEST_LETTER) pieces[pieces.length - 1] += segment
+    else for (let at = 0; at < points.length; at += 4) pieces.push(points.slice(at, at + 4).join(''))
+  }
+  return pieces[0] === '' && pieces.length > 1 ? pieces.slice(1) : pieces
+}
+
 /** The two largest parts of a time. @param {number} seconds */
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds))
