@@ -10,6 +10,7 @@ mod awareness;
 mod backend_lines;
 mod backends;
 mod backpressure;
+mod bridge;
 mod browsers;
 mod cli;
 mod components;

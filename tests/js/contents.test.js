@@ -58,6 +58,45 @@ async function yjs (user, pageId) {
 
 for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
   describe(transports.join(' and then '), () => {
+    test('a save of much that has nothing in common with the page makes nobody else wait', async () => {
+      const words = seed => Array.from({ length: 50_000 }, (_, n) => ((n * 2_654_435_761 + seed) >>> 0).toString(36).padStart(7, '0')).join(' ')
+      const [pageId, other] = [freshPage(), freshPage()]
+      const [ada, ben, cleo] = [
+        await connect('ada', pageId, transports), await connect('ben', pageId, transports), await connect('cleo', other, transports)
+      ]
+      const first = words(1)
+      assert.ok(first.length >= 399_000)
+      await ada.save(first)
+      await until('Ben is sent it', () => ben.shown === first)
+      const waits = []
+      const saving = { done: false }
+      const second = words(987_654_321)
+      const began = performance.now()
+      const save = ada.ask('page_updated', { pageId, content: second }).then(answer => {
+        saving.took = performance.now() - began
+        saving.done = true
+        return answer
+      })
+      // Who works in another page, and who points and types in the same one.
+      const works = async does => {
+        while (!saving.done) {
+          const from = performance.now()
+          assert.equal((await does()).ok, true)
+          waits.push(performance.now() - from)
+        }
+      }
+      let n = 0
+      await Promise.all([
+        works(() => cleo.ask('page_updated', { pageId: other, content: `content ${++n}` })),
+        works(() => ben.ask('cursor_move', { pageId, cursor: { anchor: n, head: n } })),
+        works(() => ben.ask('typing_start', { pageId }))
+      ])
+      assert.equal((await save).ok, true)
+      assert.equal(await page(pageId), second)
+      const longest = Math.max(...waits)
+      assert.ok(longest < Math.max(1_000, saving.took / 2), `${Math.round(longest)} ms of the ${Math.round(saving.took)} ms that it took`)
+    })
+
     test('saves of several clients and a Yjs client end in one content', async () => {
       const pageId = freshPage()
       const ada = await connect('ada', pageId, transports)
