@@ -46,12 +46,13 @@ impl Serialize for Verbatim<'_> {
         };
         let mut map = serializer.serialize_map(Some(fields.len()))?;
         for (name, value) in fields {
-            match value {
-                Json::String(text) if name == verbatim => {
-                    let raw = RawValue::from_string(text.clone()).map_err(serde::ser::Error::custom)?;
-                    map.serialize_entry(name, &raw)?;
-                }
-                value => map.serialize_entry(name, value)?,
+            if name == verbatim
+                && let Json::String(text) = value
+            {
+                let raw = RawValue::from_string(text.clone()).map_err(serde::ser::Error::custom)?;
+                map.serialize_entry(name, &raw)?;
+            } else {
+                map.serialize_entry(name, value)?;
             }
         }
         map.end()

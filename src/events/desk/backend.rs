@@ -11,17 +11,25 @@ use crate::{
     rooms::{Refusal, RoomKind, is_id},
 };
 
-/// What an event of a backend saves, if it does: in which page, in whose name, and what.
-fn read(broadcast: &Broadcast) -> Option<Result<(PageId, Option<String>, ContentSave), Refusal>> {
+/// A save of a backend.
+struct Save {
+    page: PageId,
+    /// In whose name.
+    user: Option<String>,
+    content: ContentSave,
+}
+
+/// What an event of a backend saves, if it does.
+fn read(broadcast: &Broadcast) -> Option<Result<Save, Refusal>> {
     let room = &broadcast.room;
     if room.kind() != RoomKind::Page || broadcast.event != Wording::PageUpdated.event() {
         return None;
     }
     let page = PageId::new(room.id()).ok()?;
     let save = save_by_backend(&page, &broadcast.payload)?;
-    Some(save.and_then(|(user, save)| match user.as_deref() {
+    Some(save.and_then(|(user, content)| match user.as_deref() {
         Some(user) if !is_id(user) => Err(Refusal::malformed("userId: an id of 1 to 255 bytes")),
-        Some(_) | None => Ok((page, user, save)),
+        Some(_) | None => Ok(Save { page, user, content }),
     }))
 }
 
@@ -35,8 +43,8 @@ pub(in crate::events) fn broadcast(services: &EventServices, broadcast: &Broadca
     let (room, save) = (broadcast.room.clone(), read(broadcast)?);
     let (desks, rooms) = (services.desks.clone(), services.rooms.clone());
     Some(Box::pin(async move {
-        let (page, user, save) = save?;
-        desks.save(&page, user, save).await?;
+        let Save { page, user, content } = save?;
+        desks.save(&page, user, content).await?;
         Ok(Told {
             count: rooms.count(&room),
             stored_at: None,
