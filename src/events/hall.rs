@@ -243,6 +243,14 @@ impl EventRooms {
         }
     }
 
+    /// Tells some sockets in a room an event with this payload, which is JSON. Whoever has lost its connection there hears it later.
+    pub(super) fn tell_among(&self, room: &RoomName, sockets: &[SocketId], name: &str, payload: &str) {
+        let mut all = self.rooms();
+        let offset = all.next_offset(micros_of(now()));
+        let text = text_with_offset(name, payload, &self.0.history.epoch().write(offset));
+        all.tell_among(offset, room, sockets, &text);
+    }
+
     /// Tells one socket an event that it hears later if its connection is lost now.
     pub fn tell_one(&self, id: SocketId, name: &str, payload: &impl Serialize) {
         let payload = match serde_json::to_string(payload) {

@@ -310,13 +310,17 @@ impl Patio {
 
     /// Tells an event about an answer of an AI to those who take part. Gives how many are told.
     pub(super) fn tell_ai(&self, room: &RoomName, event: &str, payload: &Arc<RawValue>) -> usize {
-        let text = event_text(event, payload);
+        // Who comes back after a loss is told the answer so far, as newcomers are, and would hear these parts twice.
+        let is_part = event == "ai-stream-start" || event.ends_with("-chunk");
         self.change(|state, now| {
             state.streams.hear(now, room, event, payload);
             // Whoever is in the room and not among these has not been told of the answer so far.
             let sockets = state.participants.sockets(room);
             let sockets: Vec<SocketId> = sockets.collect();
-            self.rooms.push(&sockets, &text);
+            match is_part {
+                true => self.rooms.push(&sockets, &event_text(event, payload)),
+                false => self.rooms.tell_among(room, &sockets, event, payload.get()),
+            }
             sockets.len()
         })
     }
