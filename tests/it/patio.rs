@@ -1130,3 +1130,37 @@ async fn a_full_server_says_so_and_hangs_up() {
     page.say("40/yjs|page,").await;
     assert_eq!(page.closed().await.code, 1013, "it comes back by itself");
 }
+
+/// A rule may keep what ends an answer of the AI as it keeps anything else.
+#[tokio::test]
+async fn what_ends_an_answer_of_the_ai_is_kept_where_a_rule_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("events.json");
+    let rules =
+        json!({ "keep": [{ "room": "room:*", "event": "ai-stream-end", "count": 10, "seconds": 60 }] });
+    std::fs::write(&file, rules.to_string()).expect("a file");
+    let mut arguments = LOCKED.to_vec();
+    arguments.extend(["--events-file", file.to_str().expect("a path")]);
+    let server = TestServer::start(&arguments).await;
+    put_room(&server, "A", json!({})).await;
+    let end = json!({ "threadId": "t", "text": "Hello!" });
+    let told =
+        json!({ "channelId": "room:A", "event": "ai-stream-end", "payload": end, "id": "end" }).to_string();
+    for _ in 0..2 {
+        assert_eq!(post(&server, "/api/broadcast", &told).await.0, 200);
+    }
+    tell(&server, "room:A", "ai-error", json!({ "threadId": "t" })).await;
+    let mut ada = joined(&server, "ada", "A").await;
+    let missed = ask(
+        &mut ada,
+        "request-missed-messages",
+        json!({ "lastActiveTime": 1 }),
+    )
+    .await;
+    let messages = missed["messages"].as_array().expect("a list");
+    let messages: Vec<_> = messages
+        .iter()
+        .map(|event| (&event["event"], &event["payload"]))
+        .collect();
+    assert_eq!(messages, [(&json!("ai-stream-end"), &end)], "{missed}");
+}

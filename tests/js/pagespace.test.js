@@ -30,6 +30,9 @@ const BACKEND_EVENTS = [
   ...['stream_start', 'stream_complete', 'user_message', 'message_edited', 'message_deleted', 'undo_applied'].map(what => `chat:${what}`),
   ...['conversation_added', 'conversation_renamed', 'conversation_deleted', 'global_conversation_added'].map(what => `chat:${what}`),
   ...['created', 'updated', 'closed', 'reopened', 'deleted'].map(what => `conversation:${what}`),
+  ...['message_created', 'message_updated', 'message_deleted', 'undo_applied'].map(what => `conversation:${what}`),
+  ...['created', 'updated', 'ended'].map(what => `session:${what}`), ...['added', 'revoked', 'warning'].map(what => `device:${what}`),
+  'permission_granted', 'permission_revoked', 'member_added', 'member_removed', 'notification:new', 'agent:grant_changed',
   'workspace:nodes-updated'
 ]
 

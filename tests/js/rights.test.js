@@ -3,6 +3,7 @@
 
 import { after, describe, test } from 'node:test'
 import assert from 'node:assert/strict'
+import { setTimeout as pause } from 'node:timers/promises'
 
 import { io } from './support/asyncapi.js'
 import { freshPage, serverForFile } from './support/suite.js'
@@ -65,6 +66,23 @@ async function api (path, method, body) {
   const text = await response.text()
   assert.ok(response.ok, text)
   return text === '' ? undefined : JSON.parse(text)
+}
+
+/** Runs `work`; gives how long at most anything took meanwhile that waits for nothing, which is what a busy machine adds to every time. */
+async function slowness (client, work) {
+  let [slowest, goesOn] = [0, true]
+  const beating = (async () => {
+    while (goesOn) {
+      const from = performance.now()
+      await client.ask('join', 'x')
+      slowest = Math.max(slowest, performance.now() - from)
+      await pause(10)
+    }
+  })()
+  await work()
+  goesOn = false
+  await beating
+  return slowest
 }
 
 const grant = (page, user, body) => api(`/api/pages/${encodeURIComponent(page)}/permissions/${user}`, body ? 'PUT' : 'DELETE', body)
@@ -164,9 +182,11 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       const ends = Date.now() + 3_000
       await Promise.all(rooms.map(({ asked }) => grant(asked, user, { role: 'view', expiresAt: new Date(ends).toISOString() })))
       const expected = rooms.flatMap(({ rooms }) => rooms)
-      await until('all have ended', () => ada.revoked().length >= expected.length)
+      const busy = await slowness(ada, () => until('all have ended', () => ada.revoked().length >= expected.length))
       assert.deepEqual(ada.revoked().map(({ body }) => body.room).sort(), expected.sort())
-      for (const { at, body } of ada.revoked()) assert.ok(at >= ends && at < ends + AT_ONCE_MS, `${body.room} ${at - ends} ms behind its end`)
+      for (const { at, body } of ada.revoked()) {
+        assert.ok(at >= ends && at < ends + AT_ONCE_MS + busy, `${body.room} ${at - ends} ms behind its end, on a machine that takes ${busy} ms`)
+      }
     })
 
     test('a connection whose token ends is over a second later, in every room', async () => {
@@ -175,9 +195,11 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       const rooms = await Promise.all(KINDS.map(room))
       for (const { kind, event, body } of rooms) assert.equal((await ada.ask(event, body)).ok, true, kind)
       const over = new Promise(resolve => ada.socket.once('disconnect', reason => resolve([reason, Date.now()])))
-      const [reason, at] = await within('the end of the connection', over)
+      const ben = await connect(transports, freshUser())
+      const busy = await slowness(ben, () => within('the end of the connection', over))
+      const [reason, at] = await over
       const late = at - (exp + LEEWAY_SECONDS) * 1_000
-      assert.ok(late >= 0 && late < AT_ONCE_MS, `${late} ms behind the end of the token`)
+      assert.ok(late >= 0 && late < AT_ONCE_MS + busy, `${late} ms behind the end of the token, on a machine that takes ${busy} ms`)
       assert.deepEqual([reason, ada.told.at(-1).event, ada.told.at(-1).body.code], ['io server disconnect', 'error', 'token_expired'])
       for (const { rooms: names } of rooms) for (const name of names) assert.equal(await tell(name), 0, name)
     })
@@ -192,7 +214,7 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       await api(`/api/users/${user}/sign-out`, 'POST')
       for (const [index, tab] of tabs.entries()) {
         // Nothing that it says from now on is heard.
-        assert.equal(await Promise.race([ended[index], tab.ask('join', 'x')]), 'ended')
+        assert.equal(await Promise.race([ended[index], tab.socket.emitWithAck('join', 'x')]), 'ended')
       }
       assert.ok(ben.socket.connected)
     })
