@@ -10,7 +10,7 @@ use crate::reader::ReaderConfig;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Reading pages")]
 pub(super) struct ReaderSettings {
-    /// Processes in which documents are made of pages, to show them; one for every two processors when nothing is said.
+    /// Processes in which documents are made of pages, to show them, beside one for pages of 256 KiB and more; one for every two processors when nothing is said.
     #[arg(long, env = "PAGEROOM_READERS", value_name = "COUNT")]
     readers: Option<usize>,
     /// Memory that one of them may take. A page that needs more cannot be read, but edited.

@@ -1,6 +1,6 @@
 //! Events that a backend tells in a room.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use moka::future::Cache;
 use serde::{Deserialize, de::IgnoredAny};
@@ -271,6 +271,60 @@ impl Default for BroadcastIds {
 }
 
 impl EventServices {
+    /// Looks at all events of a list before the first is told: an id that was used for another event, also in the list, and changes that
+    /// cannot be made.
+    ///
+    /// # Errors
+    /// What is wrong first, and at which place of the list.
+    pub async fn check_broadcasts(&self, broadcasts: &[Broadcast]) -> Result<(), (usize, BroadcastError)> {
+        let mut ids = BTreeMap::new();
+        for (index, broadcast) in broadcasts.iter().enumerate() {
+            let checked = match &broadcast.id {
+                Some(id) if *ids.entry(id).or_insert(broadcast.digest) != broadcast.digest => {
+                    Err(BroadcastError::Conflict)
+                }
+                Some(_) | None => self.check_broadcast(broadcast).await,
+            };
+            checked.map_err(|error| (index, error))?;
+        }
+        Ok(())
+    }
+
+    async fn check_broadcast(&self, broadcast: &Broadcast) -> Result<(), BroadcastError> {
+        if let Some(id) = &broadcast.id {
+            let known = match self.broadcasts.0.get(id).await {
+                Some(done) => Some(done.digest),
+                None => self
+                    .known_broadcast(id, broadcast)
+                    .await?
+                    .map(|(digest, _)| digest),
+            };
+            match known {
+                Some(digest) if digest == broadcast.digest => return Ok(()),
+                Some(_) => return Err(BroadcastError::Conflict),
+                None => {}
+            }
+        }
+        let checked = desk::check(broadcast).and_then(|()| self.profiles.check(broadcast));
+        checked.map_err(BroadcastError::Refused)
+    }
+
+    /// For which event the store knows an id, and how many sockets were told.
+    async fn known_broadcast(
+        &self,
+        id: &str,
+        broadcast: &Broadcast,
+    ) -> Result<Option<([u8; 32], usize)>, BroadcastError> {
+        let rules = self.history.rules();
+        match rules.keep(&broadcast.room, &broadcast.event) {
+            None => Ok(None),
+            Some(_) => {
+                let known = self.history.known_id(id, now()).await;
+                known.map_err(BroadcastError::Refused)
+            }
+        }
+    }
+
     /// Tells an event of a backend. An event with an id is told once, however often it is sent, also when it comes again while it is
     /// being told; for events that are kept, also after a restart.
     ///
@@ -314,22 +368,16 @@ impl EventServices {
 
     /// Tells an event unless the store knows that it was told.
     async fn do_broadcast_once(&self, id: String, broadcast: Broadcast) -> Result<Done, BroadcastError> {
-        let is_kept = self
-            .history
-            .rules()
-            .keep(&broadcast.room, &broadcast.event)
-            .is_some();
-        if is_kept {
-            let known = self.history.known_id(&id, now()).await;
-            if let Some((digest, count)) = known.map_err(BroadcastError::Refused)? {
+        match self.known_broadcast(&id, &broadcast).await? {
+            Some((digest, count)) => {
                 let told = Told {
                     count,
                     stored_at: None,
                 };
-                return Ok(Done { digest, told });
+                Ok(Done { digest, told })
             }
+            None => self.do_broadcast(broadcast).await,
         }
-        self.do_broadcast(broadcast).await
     }
 
     /// Tells everybody in a room an event that may be kept, with what a backend calls it.

@@ -1,7 +1,7 @@
 //! An event of a client as a profile reads it, and what comes of it.
 
-use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
+use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
+use serde_json::{Value as Json, value::RawValue};
 
 use crate::rooms::{Refusal, RefusalCode};
 
@@ -30,6 +30,35 @@ impl Call {
     }
 }
 
+/// An object of which one field is the text of JSON, and is written as that JSON, byte for byte. Payloads of backends have numbers and
+/// halves of characters that no [`Json`] can hold.
+pub struct Verbatim<'a> {
+    /// The object.
+    pub body: &'a Json,
+    /// The field; `None` for an object that is written as it is.
+    pub field: Option<&'static str>,
+}
+
+impl Serialize for Verbatim<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (Json::Object(fields), Some(verbatim)) = (self.body, self.field) else {
+            return self.body.serialize(serializer);
+        };
+        let mut map = serializer.serialize_map(Some(fields.len()))?;
+        for (name, value) in fields {
+            if name == verbatim
+                && let Json::String(text) = value
+            {
+                let raw = RawValue::from_string(text.clone()).map_err(serde::ser::Error::custom)?;
+                map.serialize_entry(name, &raw)?;
+            } else {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
 /// Whether a value is nested no deeper than the payload of an event may be. O(size).
 pub fn is_shallow(value: &Json) -> bool {
     fn depth(value: &Json, left: usize) -> bool {
@@ -50,6 +79,19 @@ pub fn not_found(message: &'static str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_text_of_json_is_written_as_it_is() {
+        let list = r#"[{"payload":{"n":1.0,"huge":1e400,"half":"\ud83d","n":2}}]"#;
+        let body = serde_json::json!({ "events": list, "complete": true });
+        let written = |field| serde_json::to_string(&Verbatim { body: &body, field }).expect("JSON");
+        assert_eq!(
+            written(Some("events")),
+            format!(r#"{{"complete":true,"events":{list}}}"#)
+        );
+        assert_eq!(written(None), body.to_string());
+        assert_eq!(written(Some("others")), body.to_string());
+    }
 
     #[test]
     fn payloads_are_nested_so_deep_and_no_deeper() {

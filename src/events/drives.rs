@@ -374,6 +374,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_says_nothing_for_five_minutes_is_idle_unless_another_tab_does_something() {
+        assert_eq!(IDLE_AFTER, Duration::from_secs(300));
+        let drives = drives().await;
+        let (room, user): (_, Arc<str>) = (RoomName::parse("drive:d").expect("a room"), "ada".into());
+        let before = now();
+        drives.enter(&room, SocketId(1), &user).await;
+        let after = now();
+        drives.tick(before + IDLE_AFTER - Duration::from_millis(1));
+        assert!(!drives.is_idle(SocketId(1)));
+        drives.tick(after + IDLE_AFTER);
+        assert!(drives.is_idle(SocketId(1)));
+        let shown = |drives: &Drives| {
+            let mut state = drives.state();
+            let statuses = &mut state.drives.get_mut(&room).expect("a drive").statuses;
+            statuses.came((now(), auth::now()), SocketId(9), &"watcher".into(), false);
+            let mut told = Letters::new();
+            statuses.tell(now(), &room, &mut told);
+            statuses.went((now(), auth::now()), SocketId(9), Departure::Clean);
+            let list = told.iter().find(|(socket, _)| *socket == SocketId(9));
+            String::from_utf8_lossy(&list.expect("a list").1).into_owned()
+        };
+        let is = |status: &str| format!(r#"{{"userId":"ada","status":"{status}""#);
+        assert!(shown(&drives).contains(&is("idle")));
+        // Another window of the same user.
+        drives.enter(&room, SocketId(2), &user).await;
+        assert!(shown(&drives).contains(&is("online")));
+        drives.leave(&room, SocketId(2), Departure::Clean);
+        assert!(shown(&drives).contains(&is("idle")));
+        // An event of any kind.
+        drives.touch(SocketId(1));
+        assert!(!drives.is_idle(SocketId(1)) && shown(&drives).contains(&is("online")));
+    }
+
+    #[tokio::test]
     async fn who_is_expelled_is_shown_no_more() {
         let drives = drives().await;
         let (room, user): (_, Arc<str>) = (RoomName::parse("drive:d").expect("a room"), "ada".into());

@@ -243,6 +243,33 @@ impl EventRooms {
         }
     }
 
+    /// Tells some sockets in a room an event that may be kept, with this payload, which is JSON. Whoever has lost its connection there
+    /// hears it later.
+    ///
+    /// # Errors
+    /// When it is to be kept and cannot be now; nobody is told.
+    pub(super) fn tell_among(
+        &self,
+        room: &RoomName,
+        sockets: &[SocketId],
+        (name, payload): (&str, &str),
+        id: Option<GivenId>,
+    ) -> Result<Told, Refusal> {
+        let (history, count) = (&self.0.history, sockets.len());
+        history.check(room, name)?;
+        let mut all = self.rooms();
+        let offset = all.next_offset(micros_of(now()));
+        let text = text_with_offset(name, payload, &history.epoch().write(offset));
+        all.tell_among(offset, room, sockets, &text);
+        // Under the lock, so that events are stored in the order in which they are told.
+        let mut stored_at = history.keep(offset, room, name, payload);
+        drop(all);
+        if let (Some(id), Some(number)) = (id, stored_at) {
+            stored_at = Some(number.max(history.keep_id(id, count, now())));
+        }
+        Ok(Told { count, stored_at })
+    }
+
     /// Tells one socket an event that it hears later if its connection is lost now.
     pub fn tell_one(&self, id: SocketId, name: &str, payload: &impl Serialize) {
         let payload = match serde_json::to_string(payload) {

@@ -23,6 +23,7 @@ pub(super) static PROFILE: Profile = Profile {
     name: "inbox",
     speaks: |event| event == "inbox:get",
     handle,
+    lists: Some("events"),
     ..Profile::SILENT
 };
 
@@ -77,7 +78,7 @@ async fn read(
 }
 
 /// The body of `missed-messages-response`: what was kept in the user's own rooms, and in those that the socket is in, since a time in
-/// milliseconds. `cursor` is the `id` behind which the next ones are.
+/// milliseconds. `cursor` is the `id` behind which the next ones are. `messages` is the text of JSON.
 ///
 /// # Errors
 /// When the store cannot be read.

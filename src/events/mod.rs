@@ -63,7 +63,7 @@ mod watchers;
 
 use broadcast::is_momentary;
 pub use broadcast::{Broadcast, BroadcastBody, BroadcastError, BroadcastIds, Done, is_reserved};
-pub use call::{Answer, Call, MAX_DEPTH, is_shallow, not_found};
+pub use call::{Answer, Call, MAX_DEPTH, Verbatim, is_shallow, not_found};
 pub use components::Components;
 pub use cursors::{Cursors, MAX_CURSOR_BYTES, color};
 pub use desk::{ApplicationContent, Authorship, ContentConfig, Desks, PreparedSave};

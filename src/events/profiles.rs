@@ -28,8 +28,12 @@ pub struct Profile {
     pub handle: fn(Arc<EventSocket>, Call) -> BoxFuture<'static, Answer>,
     /// Does what an event of a backend wants, where that is more than to be told.
     pub broadcast: fn(&EventServices, &Broadcast) -> Option<BroadcastWork>,
+    /// Says what is wrong with what an event of a backend wants done, before anything is done.
+    pub check: fn(&Broadcast) -> Result<(), Refusal>,
     /// Tells a client that does not wait for an answer why its event was refused, in the application's own words.
     pub refused: fn(&EventSocket, &Call, &Refusal),
+    /// The field of acknowledgements that lists kept events: it is the text of JSON, which is written byte for byte.
+    pub lists: Option<&'static str>,
     /// Adds to the body of an acknowledgement what the application's clients look for beside `ok`.
     pub answers: fn(&EventSocket, &Call, &Answer, &mut Json),
     /// A client was sent out of a room, and has not been told yet.
@@ -52,11 +56,13 @@ impl Profile {
         connected: |_| {},
         handle: |_, _| Box::pin(async { Err(not_found("there is no such event")) }),
         broadcast: |_, _| None,
+        check: |_| Ok(()),
         refused: |socket, call, refusal| {
             let body =
                 json!({ "event": call.name, "code": refusal.code.as_str(), "message": refusal.message });
             socket.tell("error", &body);
         },
+        lists: None,
         answers: |_, _, _, _| {},
         removed: |_, _, _| {},
         returned: |_| Box::pin(async {}),
@@ -125,6 +131,14 @@ impl Profiles {
         self.0
             .iter()
             .find_map(|profile| (profile.broadcast)(services, broadcast))
+    }
+
+    /// Says what is wrong with what an event of a backend wants done.
+    ///
+    /// # Errors
+    /// When it cannot be done, whatever is there.
+    pub fn check(&self, broadcast: &Broadcast) -> Result<(), Refusal> {
+        self.0.iter().try_for_each(|profile| (profile.check)(broadcast))
     }
 
     /// A client has connected.

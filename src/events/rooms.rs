@@ -258,6 +258,18 @@ impl Rooms {
         self.tell(rooms, except, event)
     }
 
+    /// Tells some sockets in a room an event with its offset, which sessions that were lost in the room hear later.
+    pub fn tell_among(&mut self, offset: u64, room: &RoomName, sockets: &[SocketId], event: &Bytes) {
+        for gone in self.recent.forget(offset) {
+            self.forget_if_empty(&gone);
+        }
+        let has_members = self.rooms.contains_key(room);
+        self.recent.note(offset, room, has_members, None, event);
+        for socket in sockets {
+            self.push(*socket, event);
+        }
+    }
+
     /// Tells one socket an event with its offset, which it hears later if its connection is lost now.
     pub fn tell_one(&mut self, offset: u64, id: SocketId, event: &Bytes) {
         if let Some(socket) = self.sockets.get(&id) {

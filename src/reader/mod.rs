@@ -5,6 +5,8 @@
 //!                       (page → lane by hash)   (kills, replaces)
 //! ```
 //!
+//! Pages of 256 KiB and more have a lane beside the others: what takes long there keeps no small page waiting.
+//!
 //! A question carries the page, the digest of the state that is meant, and of that state what the worker is not known to have: all of it,
 //! or what came since the worker was asked last, which keeps the page for as long as it has room. A worker
 //! that ends, takes too long or wants more memory than it may have is replaced at once, and the question is put once more, to a new
@@ -43,13 +45,13 @@ pub use worker::{WorkerError, serve};
 
 use crate::rooms::{Refusal, RefusalCode};
 
-/// From here on a state is gone through beside the runtime.
+/// From here on a state is gone through beside the runtime, and read by a worker of its own.
 const LARGE_STATE: u64 = 256 << 10;
 
 /// How many workers there are and what they may take.
 #[derive(Clone, Debug)]
 pub struct ReaderConfig {
-    /// Worker processes, at least one. They are started when they are needed.
+    /// Worker processes, at least one, beside the one for large pages. They are started when they are needed.
     pub workers: usize,
     /// What one may take, in bytes.
     pub memory: u64,

@@ -42,6 +42,8 @@ pub struct Readers {
 struct Pool {
     config: Arc<ReaderConfig>,
     lanes: Vec<mpsc::Sender<Job>>,
+    /// Large pages take long, and are waited for by each other alone.
+    large: mpsc::Sender<Job>,
     marks: Marks,
 }
 
@@ -49,13 +51,14 @@ impl Readers {
     /// Readers that start when they are asked. Must be called within a runtime.
     pub fn new(config: ReaderConfig) -> Self {
         let (config, marks) = (Arc::new(config), Marks::default());
-        let lanes = (0..config.workers.max(1)).map(|_| {
+        let lane = || {
             let (sender, jobs) = mpsc::channel(MAX_WAITING);
             tokio::spawn(Lane::new(config.clone(), marks.clone()).run(jobs));
             sender
-        });
+        };
         let pool = Pool {
-            lanes: lanes.collect(),
+            lanes: (0..config.workers.max(1)).map(|_| lane()).collect(),
+            large: lane(),
             config,
             marks,
         };
@@ -67,7 +70,7 @@ impl Readers {
 
     /// Questions that wait for readers, and how many may.
     pub fn waiting(&self) -> (usize, usize) {
-        let lanes = self.pool.lanes.iter();
+        let lanes = self.pool.lanes.iter().chain([&self.pool.large]);
         lanes.fold((0, 0), |(waiting, most), lane| {
             let bound = lane.max_capacity();
             (waiting + bound - lane.capacity(), most + bound)
@@ -249,6 +252,10 @@ impl Readers {
         if let Some(reason) = forbidden.or(too_large) {
             return Err(ReadError::Unreadable { reason });
         }
+        let lane = match state.len() < LARGE_STATE {
+            true => self.lane(&page).ok_or(ReadError::Busy)?,
+            false => &self.pool.large,
+        };
         let (reply, answer) = oneshot::channel();
         let job = Job {
             wanted: Wanted {
@@ -261,7 +268,6 @@ impl Readers {
             },
             reply,
         };
-        let lane = self.lane(&page).ok_or(ReadError::Busy)?;
         let queued = timeout(self.pool.config.timeout, lane.send(job)).await;
         if !matches!(queued, Ok(Ok(()))) {
             return Err(ReadError::Busy);

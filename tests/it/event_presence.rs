@@ -144,6 +144,37 @@ async fn whoever_comes_back_within_the_grace_has_never_been_away() {
     assert_eq!(told["count"], 3);
 }
 
+/// Lists that are this long are told a second apart at least; who joins in between is answered before the next.
+#[tokio::test]
+async fn whoever_joins_is_answered_without_waiting_for_the_next_list() {
+    let server = TestServer::start(&LOCKED).await;
+    let mut viewers = Vec::new();
+    for number in 0..100 {
+        let mut viewer = user(&server, &format!("{number:0>250}")).await;
+        let body = match number % 2 {
+            0 => json!("p"),
+            _ => of_page(),
+        };
+        let answer = done(&mut viewer, "join_page", body).await;
+        assert_eq!(answer["viewers"].as_array().map(Vec::len), Some(number + 1));
+        viewers.push(viewer);
+    }
+    let mut last = user(&server, "last").await;
+    last.send("join_page", Some(7), &json!("p"), &[]).await;
+    let mut heard = Vec::new();
+    let answer = loop {
+        let told = last.told().await;
+        match told.what.as_str() {
+            "7" => break told.body,
+            what => heard.push(what.to_owned()),
+        }
+    };
+    assert_eq!(heard, ["joined_page"], "no list comes before the answer");
+    assert_eq!(answer["viewers"].as_array().map(Vec::len), Some(101));
+    let told = last.until_told("viewers_updated").await.body;
+    assert_eq!(told["viewers"].as_array().map(Vec::len), Some(101));
+}
+
 #[tokio::test]
 async fn typing_is_told_in_both_forms_and_ends_with_the_connection() {
     let server = TestServer::start(&LOCKED).await;
@@ -328,26 +359,19 @@ fn status(user: &str, status: &str) -> (String, String) {
 async fn members_of_drives_and_workspaces_are_online_idle_or_offline_and_remembered() {
     let store = empty_store().await;
     let server = TestServer::start_on(store.clone(), &LOCKED).await;
-    let (event, told, room) = ("join_drive", "presence:drive", "d");
-    let (mut ada, mut ben) = (user(&server, "ada").await, user(&server, "ben").await);
-    ada.send(event, None, &json!(room), &[]).await;
-    assert_eq!(members(&mut ada, told).await, [status("ada", "online")]);
-    ben.send(event, None, &json!(room), &[]).await;
-    assert_eq!(
-        members(&mut ben, told).await,
-        [status("ada", "online"), status("ben", "online")]
-    );
-    assert_eq!(members(&mut ada, told).await, [status("ben", "online")]);
-    done(&mut ben, "presence:activity", json!({ "idle": true })).await;
-    assert_eq!(members(&mut ada, told).await, [status("ben", "idle")]);
-    let refused = ask(&mut ben, "presence:activity", json!({ "idle": 1 })).await;
-    assert_eq!(refused["error"]["code"], "malformed");
-    done(&mut ben, "presence:activity", json!({ "idle": false })).await;
-    assert_eq!(members(&mut ada, told).await, [status("ben", "online")]);
-    drop(ben);
-    assert_eq!(members(&mut ada, told).await, [status("ben", "offline")]);
-    let seen = || async { store.seen("drive:d", 10).await.expect("a store").len() };
-    until("both are stored", async || seen().await == 2).await;
+    for (event, told, body, stored) in [
+        ("join_drive", "presence:drive", json!("d"), "drive:d"),
+        (
+            "workspace:join",
+            "presence:workspace",
+            json!({ "workspaceId": "d" }),
+            "workspace:d",
+        ),
+    ] {
+        members_come_and_go(&server, (event, body), told).await;
+        let seen = || async { store.seen(stored, 10).await.expect("a store").len() };
+        until("both are stored", async || seen().await == 2).await;
+    }
     drop(server);
     let server = TestServer::start_on(store.clone(), &LOCKED).await;
     let mut cleo = user(&server, "cleo").await;
@@ -359,6 +383,32 @@ async fn members_of_drives_and_workspaces_are_online_idle_or_offline_and_remembe
             status("ben", "offline"),
             status("cleo", "online")
         ]
+    );
+}
+
+async fn members_come_and_go(server: &TestServer, (event, body): (&str, Value), told: &str) {
+    let (mut ada, mut ben) = (user(server, "ada").await, user(server, "ben").await);
+    ada.send(event, None, &body, &[]).await;
+    assert_eq!(members(&mut ada, told).await, [status("ada", "online")]);
+    ben.send(event, None, &body, &[]).await;
+    assert_eq!(
+        members(&mut ben, told).await,
+        [status("ada", "online"), status("ben", "online")]
+    );
+    assert_eq!(members(&mut ada, told).await, [status("ben", "online")]);
+    done(&mut ben, "presence:activity", json!({ "idle": true })).await;
+    assert_eq!(members(&mut ada, told).await, [status("ben", "idle")]);
+    let refused = ask(&mut ben, "presence:activity", json!({ "idle": 1 })).await;
+    assert_eq!(refused["error"]["code"], "malformed");
+    done(&mut ben, "presence:activity", json!({ "idle": false })).await;
+    assert_eq!(members(&mut ada, told).await, [status("ben", "online")]);
+    let since = now();
+    drop(ben);
+    assert_eq!(members(&mut ada, told).await, [status("ben", "offline")]);
+    let waited = since.elapsed();
+    assert!(
+        waited >= Duration::from_secs(3),
+        "a connection may come back: {waited:?}"
     );
 }
 

@@ -550,3 +550,61 @@ async fn rooms_of_one_connection_and_members_of_one_room_are_bounded() {
     enter(&mut ada, "leave_session", json!("1")).await;
     enter(&mut bob, "join_session", json!("1")).await;
 }
+
+#[tokio::test]
+async fn a_connection_is_in_a_thousand_rooms_where_nothing_is_said() {
+    let mut arguments = LOCKED.to_vec();
+    arguments.extend(["--max-events-per-second", "0"]);
+    let server = TestServer::start(&arguments).await;
+    let mut ada = user(&server, "ada", json!({ "*": "view" })).await;
+    for number in 0..1000 {
+        enter(&mut ada, "join_session", json!(number.to_string())).await;
+    }
+    let refused = ask(&mut ada, "join_session", json!("1000")).await;
+    assert_eq!(refused["error"]["code"], "rate_limited", "{refused}");
+    enter(&mut ada, "join_session", json!("999")).await;
+    enter(&mut ada, "leave_session", json!("999")).await;
+    enter(&mut ada, "join_session", json!("1000")).await;
+    assert_eq!(tell(&server, "session:1000", "n", json!({})).await, 1);
+    assert_eq!(
+        tell(&server, "user:ada", "n", json!({})).await,
+        1,
+        "own rooms beside these"
+    );
+}
+
+#[tokio::test]
+async fn rooms_open_no_page_and_store_nothing() {
+    let server = TestServer::start(&LOCKED).await;
+    let mut ada = user(&server, "ada", json!({ "*": "edit" })).await;
+    let names = [
+        ("join_channel", "page:x"),
+        ("join_drive", "drive:x"),
+        ("join_dm_conversation", "dm:x"),
+        ("join_conversation", "conv:x"),
+        ("join_session", "session:x"),
+        ("join_activity_drive", "activity:drive:x"),
+        ("join_activity_page", "activity:page:x"),
+    ];
+    for (event, _) in names {
+        enter(&mut ada, event, json!("x")).await;
+    }
+    enter(&mut ada, "presence:join_page", json!({ "pageId": "x" })).await;
+    enter(&mut ada, "workspace:join", json!({ "workspaceId": "x" })).await;
+    let entity = json!({ "entityType": "board", "entityId": "x" });
+    enter(&mut ada, "component:subscribe", entity).await;
+    for (_, room) in names {
+        assert_eq!(tell(&server, room, "new_message", json!({ "n": 1 })).await, 1);
+    }
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    let headers = [("authorization", bearer.as_str())];
+    let get = async |path: &str| send(server.address, Method::GET, path, &headers, "".into()).await;
+    let answer = get("/metrics").await;
+    let metrics = answer.text();
+    let open = metrics
+        .lines()
+        .find(|line| line.starts_with("pageroom_rooms_open"));
+    assert!(open.is_some_and(|line| line.ends_with(" 0")), "{open:?}");
+    let pages = get("/api/pages").await.json();
+    assert_eq!(pages["pages"], json!([]), "{pages}");
+}

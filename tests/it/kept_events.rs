@@ -273,6 +273,56 @@ async fn who_joins_a_page_in_an_object_hears_what_was_kept_of_its_room() {
 }
 
 #[tokio::test]
+async fn every_join_that_takes_an_object_says_since_when() {
+    let server = TestServer::start(&LOCKED).await;
+    let address = server.address;
+    for (event, body, room) in [
+        ("workspace:join", json!({ "workspaceId": "o" }), "workspace:o"),
+        ("presence:join_page", json!({ "pageId": "o" }), "page:o"),
+        ("join_page", json!({ "pageId": "q" }), "page:q"),
+        (
+            "component:subscribe",
+            json!({ "componentId": "o" }),
+            "component:o",
+        ),
+        (
+            "component:subscribe",
+            json!({ "entityType": "board", "entityId": "o" }),
+            "entity:board:o",
+        ),
+    ] {
+        let mut ada = user(address, "ada", json!({ "*": "edit" })).await;
+        let begin = ask(&mut ada, event, body.clone()).await;
+        assert!(
+            begin["epoch"].is_string() && begin["offset"].is_u64(),
+            "{event}: {begin}"
+        );
+        for number in 1..=3 {
+            tell(address, room, "new_message", number).await;
+        }
+        let mut ben = user(address, "ben", json!({ "*": "edit" })).await;
+        let mut since = body.clone();
+        since["since"] = json!({ "epoch": begin["epoch"], "offset": begin["offset"] });
+        ben.send(event, Some(9), &since, &[]).await;
+        let (mut numbers, mut answer) = (Vec::new(), Value::Null);
+        // Of a page they come behind the answer.
+        while answer.is_null() || numbers.len() < 3 {
+            let told = ben.word().await;
+            match told.what.as_str() {
+                "9" => answer = told.body,
+                "new_message" => numbers.push(told.body["n"].as_u64().expect("a number")),
+                _ => {}
+            }
+        }
+        assert_eq!(
+            (numbers, &answer["missed"], &answer["complete"]),
+            (vec![1, 2, 3], &json!(3), &json!(true)),
+            "{event}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_event_that_a_profile_completes_is_told_once_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let database = format!("sqlite://{}", folder.path().join("pages.db").display());

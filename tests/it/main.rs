@@ -11,6 +11,7 @@ mod backend_lines;
 mod backends;
 mod backpressure;
 mod bad_collectors;
+mod bridge;
 mod browsers;
 mod cli;
 mod components;

@@ -775,6 +775,62 @@ async fn an_answer_of_the_ai_is_told_in_order_and_whoever_comes_gets_it_so_far()
     assert_eq!(names(&told), ["room-joined"], "it is over");
 }
 
+/// What ends while a connection is lost is heard of when it goes on, and what is still being told is told so far.
+#[tokio::test]
+async fn who_comes_back_after_a_loss_hears_that_answers_have_ended() {
+    let server = TestServer::start(&LOCKED).await;
+    put_room(&server, "A", json!({})).await;
+    let auth = json!({ "token": token("ada", &json!({ "room:*": "edit" })) });
+    let (mut ada, hello) = Session::greet(server.address, &auth).await;
+    enter(&mut ada, "join-room", json!("A")).await;
+    let of = |thread: &str| json!({ "threadId": thread });
+    tell(&server, "room:A", "ai-stream-start", of("t")).await;
+    ada.until_told("ai-stream-start").await;
+    ada.cut();
+    let chunk = |thread: &str, chunk: &str| json!({ "threadId": thread, "chunk": chunk });
+    tell(&server, "room:A", "ai-stream-chunk", chunk("t", "Hello")).await;
+    let end = json!({ "threadId": "t", "text": "Hello", "usage": { "tokens": 1 } });
+    tell(&server, "room:A", "ai-stream-end", end.clone()).await;
+    tell(&server, "room:A", "ai-stream-start", of("u")).await;
+    tell(&server, "room:A", "ai-stream-chunk", chunk("u", "so")).await;
+    tell(
+        &server,
+        "room:A",
+        "ai-error",
+        json!({ "threadId": "v", "error": "full" }),
+    )
+    .await;
+    tell(&server, "room:A", "room-settings-updated", json!({ "n": 1 })).await;
+    let mut auth = auth;
+    auth["pid"] = hello["pid"].clone();
+    let (mut ada, again) = Session::greet(server.address, &auth).await;
+    assert_eq!(again["pid"], hello["pid"], "its session goes on");
+    tell(&server, "room:A", "ai-stream-chunk", chunk("u", " far")).await;
+    tell(&server, "room:A", "last", json!({})).await;
+    let told = up_to(&mut ada, "last").await;
+    let told: Vec<_> = told
+        .into_iter()
+        .filter(|told| told.what.starts_with("ai-") || told.what == "room-settings-updated")
+        .collect();
+    assert_eq!(
+        names(&told),
+        [
+            "ai-stream-end",
+            "ai-error",
+            "room-settings-updated",
+            "ai-stream-start",
+            "ai-stream-chunk",
+            "ai-stream-chunk"
+        ]
+    );
+    assert_eq!(told.first().map(|told| &told.body), Some(&end));
+    let chunks: Vec<_> = told
+        .iter()
+        .filter_map(|told| told.body["chunk"].as_str())
+        .collect();
+    assert_eq!(chunks, ["so", " far"]);
+}
+
 type Wishes = mpsc::Sender<(Option<String>, String)>;
 
 /// An application that takes wishes: gives its address and what it was posted.
@@ -1072,5 +1128,39 @@ async fn a_full_server_says_so_and_hangs_up() {
     }
     let mut page = Session::open(server.address).await;
     page.say("40/yjs|page,").await;
-    assert!(page.text().await.starts_with("44/yjs|page,"));
+    assert_eq!(page.closed().await.code, 1013, "it comes back by itself");
+}
+
+/// A rule may keep what ends an answer of the AI as it keeps anything else.
+#[tokio::test]
+async fn what_ends_an_answer_of_the_ai_is_kept_where_a_rule_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("events.json");
+    let rules =
+        json!({ "keep": [{ "room": "room:*", "event": "ai-stream-end", "count": 10, "seconds": 60 }] });
+    std::fs::write(&file, rules.to_string()).expect("a file");
+    let mut arguments = LOCKED.to_vec();
+    arguments.extend(["--events-file", file.to_str().expect("a path")]);
+    let server = TestServer::start(&arguments).await;
+    put_room(&server, "A", json!({})).await;
+    let end = json!({ "threadId": "t", "text": "Hello!" });
+    let told =
+        json!({ "channelId": "room:A", "event": "ai-stream-end", "payload": end, "id": "end" }).to_string();
+    for _ in 0..2 {
+        assert_eq!(post(&server, "/api/broadcast", &told).await.0, 200);
+    }
+    tell(&server, "room:A", "ai-error", json!({ "threadId": "t" })).await;
+    let mut ada = joined(&server, "ada", "A").await;
+    let missed = ask(
+        &mut ada,
+        "request-missed-messages",
+        json!({ "lastActiveTime": 1 }),
+    )
+    .await;
+    let messages = missed["messages"].as_array().expect("a list");
+    let messages: Vec<_> = messages
+        .iter()
+        .map(|event| (&event["event"], &event["payload"]))
+        .collect();
+    assert_eq!(messages, [(&json!("ai-stream-end"), &end)], "{missed}");
 }

@@ -159,6 +159,39 @@ async fn a_worker_that_hangs_is_replaced_and_the_question_put_again() {
     .await;
 }
 
+#[tokio::test]
+async fn a_large_page_that_takes_long_keeps_no_small_one_waiting() {
+    let (server, address) = server(&[("PAGEROOM_READER_TIMEOUT_SECONDS", "600")]).await;
+    let mut ada = join(address, "large", 1).await;
+    ada.write_durably(&"x".repeat(300 * 1024)).await;
+    assert_eq!(content(address, "large").await.status, StatusCode::OK);
+    let stopped = workers(server.id());
+    assert_eq!(stopped.len(), 1);
+    signal("STOP", stopped[0]);
+    // A signal takes effect when its process is run next.
+    until("all threads of the worker to stop", async || {
+        let threads = fs::read_dir(format!("/proc/{}/task", stopped[0])).expect("threads");
+        let status =
+            |thread: fs::DirEntry| fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        let mut threads = threads.filter_map(Result::ok).map(status);
+        threads.all(|status| status.contains("State:\tT"))
+    })
+    .await;
+    ada.write_durably("y").await;
+    let reading = tokio::spawn(async move { content(address, "large").await });
+    for number in 0..8 {
+        let page = format!("small{number}");
+        let mut bob = join(address, &page, 2).await;
+        bob.write_durably("hello").await;
+        let read = soon("the answer", content(address, &page)).await;
+        assert_eq!(read.json(), json!({ "text": "hello" }));
+    }
+    assert!(!reading.is_finished());
+    signal("CONT", stopped[0]);
+    let read = soon("the answer", reading).await.expect("an answer");
+    assert_eq!(read.status, StatusCode::OK);
+}
+
 /// An update of one client that makes a list of `count` lists.
 fn lists(count: u64) -> Bytes {
     let mut update = vec![1];

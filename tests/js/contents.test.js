@@ -58,6 +58,36 @@ async function yjs (user, pageId) {
 
 for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
   describe(transports.join(' and then '), () => {
+    test('a save of much that has nothing in common with the page makes nobody else wait', async () => {
+      const words = seed => Array.from({ length: 50_000 }, (_, n) => ((n * 2_654_435_761 + seed) >>> 0).toString(36).padStart(7, '0')).join(' ')
+      const [pageId, other] = [freshPage(), freshPage()]
+      const [ada, ben, cleo] = [
+        await connect('ada', pageId, transports), await connect('ben', pageId, transports), await connect('cleo', other, transports)
+      ]
+      const first = words(1)
+      assert.ok(first.length >= 399_000)
+      await ada.save(first)
+      await until('Ben is sent it', () => ben.shown === first)
+      let isSaved = false
+      const second = words(987_654_321)
+      const save = ada.ask('page_updated', { pageId, content: second }).finally(() => { isSaved = true })
+      // Who points and types in the same page, and who comes and goes at another one: how often each is answered meanwhile.
+      const works = async does => {
+        for (let answers = 0; ; answers++) {
+          assert.equal((await does()).ok, true)
+          if (isSaved) return answers
+        }
+      }
+      const counts = await Promise.all([
+        works(() => ben.ask('cursor_move', { pageId, cursor: { anchor: 1, head: 1 } })),
+        works(() => ben.ask('typing_start', { pageId })),
+        works(() => cleo.ask('join_page', { pageId: other }))
+      ])
+      assert.equal((await save).ok, true)
+      assert.equal(await page(pageId), second)
+      assert.ok(counts.every(count => count >= 5), `answers while it was saved: ${counts}`)
+    })
+
     test('saves of several clients and a Yjs client end in one content', async () => {
       const pageId = freshPage()
       const ada = await connect('ada', pageId, transports)

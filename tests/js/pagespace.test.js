@@ -4,7 +4,7 @@
 import { after, describe, test } from 'node:test'
 import assert from 'node:assert/strict'
 
-import { io, mistaken } from './support/asyncapi.js'
+import { io, mistaken, SERVERS_OWN } from './support/asyncapi.js'
 import { freshPage, serverForFile } from './support/suite.js'
 import { JWT_SECRET, sign } from './support/tokens.js'
 import { holdsFor, until, within } from './support/wait.js'
@@ -30,6 +30,9 @@ const BACKEND_EVENTS = [
   ...['stream_start', 'stream_complete', 'user_message', 'message_edited', 'message_deleted', 'undo_applied'].map(what => `chat:${what}`),
   ...['conversation_added', 'conversation_renamed', 'conversation_deleted', 'global_conversation_added'].map(what => `chat:${what}`),
   ...['created', 'updated', 'closed', 'reopened', 'deleted'].map(what => `conversation:${what}`),
+  ...['message_created', 'message_updated', 'message_deleted', 'undo_applied'].map(what => `conversation:${what}`),
+  ...['created', 'updated', 'ended'].map(what => `session:${what}`), ...['added', 'revoked', 'warning'].map(what => `device:${what}`),
+  'permission_granted', 'permission_revoked', 'member_added', 'member_removed', 'notification:new', 'agent:grant_changed',
   'workspace:nodes-updated'
 ]
 
@@ -215,6 +218,33 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
         assert.equal((await ada.next('shell:error')).connectionId, event)
       }
       assert.equal((await ada.ask('join_channel', 'x')).ok, true, 'the connection stays')
+    })
+
+    test("names that are nobody's and the server's own names are refused, counted, and told to nobody", async () => {
+      const pageId = freshPage()
+      const own = [...SERVERS_OWN, 'no-such-event', 'new_message', 'index:ready', 'constructor', '__proto__']
+      const [ada, ben] = [await connect(transports, 'ada', { '*': 'edit' }, { own }), await connect(transports, 'ben', { '*': 'edit' })]
+      for (const client of [ada, ben]) {
+        for (const [event, body] of [['join_channel', pageId], ['join_drive', pageId], ['workspace:join', { workspaceId: pageId }]]) {
+          assert.equal((await client.ask(event, body)).ok, true)
+        }
+      }
+      const count = async () => Number(/refus[a-z_]*\{[^}]*not_found[^}]*\} (\d+)/.exec(await (await server().api('/metrics')).text())?.[1] ?? 0)
+      await until('what it hears of coming', () => ben.told.some(({ event }) => event === 'presence:workspace'))
+      const before = await count()
+      for (const event of own) {
+        const body = { pageId, channelId: pageId, room: pageId, userId: 'ben', message: 'of nobody' }
+        const { ok, error } = await ada.ask(event, body)
+        assert.deepEqual([ok, error?.code], [false, 'not_found'], event)
+        ada.socket.emit(event, body)
+      }
+      assert.equal((await ada.ask('join', 'x')).ok, true, 'the connection stays')
+      assert.ok(await count() >= before + own.length, 'counted')
+      assert.equal(await tell(pageId, 'notification:new', {}), 2)
+      for (const client of [ada, ben]) {
+        await client.next('notification:new')
+        assert.deepEqual(client.told.filter(({ body }) => body?.message === 'of nobody'), [])
+      }
     })
 
     test('a channel hears what is saved, and who may only read saves nothing', async () => {

@@ -294,6 +294,21 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       assert.equal((await bob.ask('join-room', code)).ok, false)
     })
 
+    test('a room that is over is left, and is entered no more', async () => {
+      const lasts = 2_500
+      const code = await freshRoom({ name: 'Short', expiresAt: new Date(Date.now() + lasts).toISOString() })
+      const ada = await joined('ada', code)
+      assert.deepEqual(await ada.next('room-error'), { error: 'Room has expired', roomName: 'Short' })
+      assert.equal((await ada.next('access_revoked')).room, `room:${code}`)
+      assert.equal(await broadcast(`room:${code}`, 'room-settings-updated', { shareCode: code, name: 'Attic' }), 0)
+      const bob = await connect('bob')
+      for (const patio of [ada, bob]) {
+        const refused = await patio.ask('join-room', code)
+        assert.deepEqual([refused.ok, refused.success], [false, false])
+        assert.deepEqual(await patio.next('room-error'), { error: 'Room has expired' })
+      }
+    })
+
     test('a broken connection is waited for, and a goodbye is not', async () => {
       const code = await freshRoom()
       const ada = await joined('ada', code)
@@ -373,6 +388,38 @@ describe('as the application writes it', () => {
       socket.disconnect()
     }
   })
+})
+
+describe('limits of which nothing is said', () => {
+  let usual
+  before(async () => { usual = await Server.start({ env: { JWT_SECRET } }) })
+  after(async () => { await usual.dispose() })
+
+  for (const transports of [['websocket'], ['polling']]) {
+    test(`messages of a user, over ${transports}`, async () => {
+      const code = `CODE${process.pid}${transports}`
+      const room = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{"name":"Kitchen"}' }
+      assert.equal((await usual.api(`/api/rooms/room:${code}`, room)).status, 200)
+      const user = `ada-${transports}`
+      const [ada, tab, bob] = await Promise.all([user, user, `bob-${transports}`].map(name => Patio.connect(transports, name, { url: usual.url })))
+      for (const patio of [ada, tab, bob]) assert.equal((await patio.ask('join-room', code)).ok, true)
+      const says = (patio, content) => patio.ask('send-message', { shareCode: code, content })
+      const began = performance.now()
+      // Bytes count, and not characters.
+      for (const longest of ['x'.repeat(16 * 1024), 'é'.repeat(8 * 1024)]) assert.equal((await says(ada, longest)).success, true)
+      assert.equal((await mistaken(() => says(ada, 'x'.repeat(16 * 1024 + 1)))).errors[0].field, 'content')
+      assert.equal((await says(ada, `${'é'.repeat(8 * 1024)}x`)).errors[0].field, 'content')
+      // A user's tabs count together.
+      const answers = await Promise.all(Array.from({ length: 130 }, (_, n) => says(n % 2 ? ada : tab, `${n}`)))
+      const taken = 2 + answers.filter(({ success }) => success).length
+      const minutes = (performance.now() - began) / 60_000
+      assert.ok(taken >= 100 && taken <= 101 + 100 * minutes, `${taken} were taken`)
+      for (const { error } of answers.filter(({ success }) => !success)) assert.equal(error.code, 'rate_limited')
+      assert.deepEqual(await tab.next('rate-limited'), { message: 'Too many messages' })
+      assert.equal((await says(bob, 'somebody else')).success, true)
+      await until('all is heard', () => bob.count('room-message-created') === taken + 1)
+    })
+  }
 })
 
 describe('a server at capacity', () => {

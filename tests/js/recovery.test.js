@@ -65,7 +65,7 @@ async function begin (t, transports, user, pages, env = {}) {
   t.after(() => wire.close())
   const socket = io(wire.url, {
     auth: { token: tokenFor(user, pages) }, transports, forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 50
-  }, { own: ['n'] })
+  }, { own: ['n', 'ai-stream-start', 'ai-stream-chunk', 'ai-stream-end'] })
   t.after(() => socket.disconnect())
   await until('it is connected', () => socket.connected)
   return { server, wire, socket }
@@ -97,6 +97,30 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       await until('it goes on', () => heard.includes(5))
       assert.deepEqual(heard, [1, 2, 3, 4, 5])
       assert.equal(connects, 1)
+    })
+
+    test('an answer of an AI that ends while a connection is lost has ended for its client', async t => {
+      const { server, wire, socket } = await begin(t, transports, 'ada', { 'room:*': 'edit' })
+      const room = { method: 'PUT', headers: { 'content-type': 'application/json' }, body: '{"name":"Kitchen"}' }
+      assert.equal((await server.api('/api/rooms/room:CODE', room)).status, 200)
+      const heard = []
+      socket.onAny((event, { chunk, text }) => { if (event.startsWith('ai-')) heard.push([event, chunk ?? text]) })
+      assert.equal((await socket.emitWithAck('join-room', 'CODE')).ok, true)
+      const says = (event, payload) => tell(server, 'room:CODE', event, { threadId: 't', ...payload })
+      await says('ai-stream-start', {})
+      await says('ai-stream-chunk', { chunk: 'Be' })
+      await until('it hears', () => heard.length === 2)
+      wire.cut()
+      await until('it has lost its connection', () => !socket.connected)
+      await says('ai-stream-chunk', { chunk: 'cause' })
+      await says('ai-stream-end', { text: 'Because' })
+      wire.mend()
+      await until('it is connected again', () => socket.connected)
+      assert.equal(socket.recovered, true)
+      await until('it hears the end', () => heard.length > 2)
+      await says('ai-stream-end', { text: 'of something else' })
+      await until('it goes on', () => heard.length > 3)
+      assert.deepEqual(heard.slice(2), [['ai-stream-end', 'Because'], ['ai-stream-end', 'of something else']])
     })
 
     test('who says goodbye begins anew', async t => {

@@ -30,7 +30,9 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, is_coalesced, is_shallow},
+    events::{
+        Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, Verbatim, is_coalesced, is_shallow,
+    },
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -254,7 +256,9 @@ impl EventsPlace {
                     fields.insert("ok".to_owned(), true.into());
                 }
                 (profile.answers)(&self.join.events, call, &Ok(Json::Null), &mut body);
-                self.join.events.push(&events::answer_text(ack, &body));
+                let (body, field) = (&body, profile.lists);
+                let text = events::answer_text(ack, &Verbatim { body, field });
+                self.join.events.push(&text);
             }
             (Err(refusal), Some(ack)) => {
                 let error = crate::protocols::socket_io::refusal_body(&refusal);

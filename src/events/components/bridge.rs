@@ -35,6 +35,14 @@ pub(super) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Opti
     }))
 }
 
+/// Says what is wrong with a change that an event of a backend wants made.
+pub(super) fn check(broadcast: &Broadcast) -> Result<(), Refusal> {
+    match Edit::told_as(&broadcast.event) {
+        Some(event) => read(broadcast, event).map(drop),
+        None => Ok(()),
+    }
+}
+
 fn read(broadcast: &Broadcast, event: &'static str) -> Result<(Edit, Author), Refusal> {
     let text = broadcast.payload.get();
     if text.len() > MAX_CHANGE_BYTES {

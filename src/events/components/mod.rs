@@ -30,6 +30,7 @@ pub(super) static PROFILE: Profile = Profile {
     enters: |event| event == "component:subscribe",
     handle,
     broadcast: bridge::broadcast,
+    check: bridge::check,
     removed: |socket, room, _| {
         let components = &socket.services().components;
         components.forget(socket.id(), std::slice::from_ref(room), Departure::Clean);

@@ -11,21 +11,40 @@ use crate::{
     rooms::{Refusal, RoomKind, is_id},
 };
 
+/// A save of a backend.
+struct Save {
+    page: PageId,
+    /// In whose name.
+    user: Option<String>,
+    content: ContentSave,
+}
+
 /// What an event of a backend saves, if it does.
-pub(in crate::events) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Option<BroadcastWork> {
-    let room = broadcast.room.clone();
+fn read(broadcast: &Broadcast) -> Option<Result<Save, Refusal>> {
+    let room = &broadcast.room;
     if room.kind() != RoomKind::Page || broadcast.event != Wording::PageUpdated.event() {
         return None;
     }
     let page = PageId::new(room.id()).ok()?;
     let save = save_by_backend(&page, &broadcast.payload)?;
+    Some(save.and_then(|(user, content)| match user.as_deref() {
+        Some(user) if !is_id(user) => Err(Refusal::malformed("userId: an id of 1 to 255 bytes")),
+        Some(_) | None => Ok(Save { page, user, content }),
+    }))
+}
+
+/// Says what is wrong with what an event of a backend saves.
+pub(in crate::events) fn check(broadcast: &Broadcast) -> Result<(), Refusal> {
+    read(broadcast).map_or(Ok(()), |save| save.map(drop))
+}
+
+/// Does what an event of a backend saves, if it does.
+pub(in crate::events) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Option<BroadcastWork> {
+    let (room, save) = (broadcast.room.clone(), read(broadcast)?);
     let (desks, rooms) = (services.desks.clone(), services.rooms.clone());
     Some(Box::pin(async move {
-        let (user, save) = save?;
-        if user.as_deref().is_some_and(|user| !is_id(user)) {
-            return Err(Refusal::malformed("userId: an id of 1 to 255 bytes"));
-        }
-        desks.save(&page, user, save).await?;
+        let Save { page, user, content } = save?;
+        desks.save(&page, user, content).await?;
         Ok(Told {
             count: rooms.count(&room),
             stored_at: None,

@@ -29,7 +29,7 @@ use crdt::Format;
 use storage::{PageId, Seq, SharedStore};
 use tokio::sync::Semaphore;
 
-pub(super) use self::backend::broadcast;
+pub(super) use self::backend::{broadcast, check};
 #[cfg(test)]
 pub(super) use self::bases::nearest_of;
 pub use self::first_content::ApplicationContent;

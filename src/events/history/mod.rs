@@ -9,7 +9,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde_json::{Value as Json, json, value::RawValue};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use storage::{EventId, KeptEvent, KeptQuery, MAX_FORGOTTEN_AT_ONCE, ReadEvent, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -262,19 +263,33 @@ impl History {
         super::hall::text_with_offset(&event.event, &event.payload, &self.epoch().write(event.offset))
     }
 
-    /// Kept events as they are listed.
-    pub fn list(&self, events: &[ReadEvent]) -> Vec<Json> {
-        let listed = events.iter().map(|event| {
-            json!({
-                "id": self.epoch().write(event.offset),
-                "room": RoomName::parse(&event.room).map(|room| room.told().to_owned()),
-                "event": event.event,
-                "payload": RawValue::from_string(event.payload.clone()).ok(),
-                "at": milliseconds(event.at),
-            })
+    /// Kept events as they are listed: the text of JSON, with each payload as it was told.
+    pub fn list(&self, events: &[ReadEvent]) -> String {
+        let listed = events.iter().map(|event| Listed {
+            id: self.epoch().write(event.offset),
+            room: RoomName::parse(&event.room).map(|room| room.told().to_owned()),
+            event: &event.event,
+            payload: RawValue::from_string(event.payload.clone()).ok(),
+            at: milliseconds(event.at),
         });
-        listed.collect()
+        let listed: Vec<_> = listed.collect();
+        serde_json::to_string(&listed).unwrap_or_else(|error| {
+            // Values of ours and of JSON can always be written.
+            tracing::error!(%error, "kept events cannot be listed");
+            "[]".to_owned()
+        })
     }
+}
+
+/// A kept event as it is listed.
+#[derive(Serialize)]
+struct Listed<'a> {
+    id: String,
+    room: Option<String>,
+    event: &'a str,
+    payload: Option<Box<RawValue>>,
+    /// In milliseconds since 1970.
+    at: u64,
 }
 
 /// Forgets what is too old, in pieces.

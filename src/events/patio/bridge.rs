@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::hall::timestamp;
 use crate::{
     access::REMOVED,
-    events::{Broadcast, BroadcastWork, EventServices, Told},
+    events::{Broadcast, BroadcastWork, EventServices},
     rooms::{Refusal, RefusalCode, RoomKind, is_id, spellings},
 };
 
@@ -46,15 +46,9 @@ pub(super) fn broadcast(services: &EventServices, broadcast: &Broadcast) -> Opti
                 .send_away(None, None, |at| (at == Some(&room)).then(|| refusal.clone()));
             told
         })),
-        event if is_shared && event.starts_with("ai-") => {
-            let count = services.patio.tell_ai(&room, event, &payload);
-            Some(Box::pin(async move {
-                Ok(Told {
-                    count,
-                    stored_at: None,
-                })
-            }))
-        }
+        name if is_shared && name.starts_with("ai-") => Some(Box::pin(async move {
+            services.patio.tell_ai(&room, (&event, &payload), given)
+        })),
         _ => {
             let stamped = stamped(&payload)?;
             Some(Box::pin(async move {

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     access::Buckets,
     auth::{Secret, Webhook, network, now as wall_clock},
-    events::{Alarm, EventRooms, EventSocket, SocketId, Timed, event_text, ticker},
-    rooms::{Departure, RoomName},
+    events::{Alarm, EventRooms, EventSocket, GivenId, SocketId, Timed, Told, event_text, ticker},
+    rooms::{Departure, Refusal, RoomName},
 };
 
 /// How long it is remembered that a code was wrong.
@@ -308,16 +308,36 @@ impl Patio {
         self.change(|state, now| state.refreshes.wish(now, user));
     }
 
-    /// Tells an event about an answer of an AI to those who take part. Gives how many are told.
-    pub(super) fn tell_ai(&self, room: &RoomName, event: &str, payload: &Arc<RawValue>) -> usize {
-        let text = event_text(event, payload);
+    /// Tells an event about an answer of an AI to those who take part.
+    ///
+    /// # Errors
+    /// When it is to be kept and cannot be now; nobody is told.
+    pub(super) fn tell_ai(
+        &self,
+        room: &RoomName,
+        (event, payload): (&str, &Arc<RawValue>),
+        id: Option<GivenId>,
+    ) -> Result<Told, Refusal> {
+        // Who comes back after a loss is told the answer so far, as newcomers are, and would hear these parts twice.
+        let is_part = event == "ai-stream-start" || event.ends_with("-chunk");
         self.change(|state, now| {
-            state.streams.hear(now, room, event, payload);
             // Whoever is in the room and not among these has not been told of the answer so far.
             let sockets = state.participants.sockets(room);
             let sockets: Vec<SocketId> = sockets.collect();
-            self.rooms.push(&sockets, &text);
-            sockets.len()
+            let told = match is_part {
+                true => {
+                    self.rooms.push(&sockets, &event_text(event, payload));
+                    Told {
+                        count: sockets.len(),
+                        stored_at: None,
+                    }
+                }
+                false => self
+                    .rooms
+                    .tell_among(room, &sockets, (event, payload.get()), id)?,
+            };
+            state.streams.hear(now, room, event, payload);
+            Ok(told)
         })
     }
 

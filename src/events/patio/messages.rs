@@ -11,10 +11,12 @@ use super::{
     rooms::of_member,
 };
 use crate::{
-    events::{Answer, EventSocket, missed_messages},
+    events::{Answer, EventSocket, Verbatim, missed_messages},
     rooms::{Refusal, RefusalCode, Role},
 };
 
+/// The field of an answer that lists kept events.
+pub(super) const LISTS: Option<&str> = Some("messages");
 /// Longest message, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
 
@@ -70,6 +72,7 @@ pub(super) async fn missed(socket: &EventSocket, payload: &Json) -> Answer {
     };
     let mut body = missed_messages(socket, since).await?;
     body["timestamp"] = timestamp().into();
-    socket.tell("missed-messages-response", &body);
+    let field = LISTS;
+    socket.tell("missed-messages-response", &Verbatim { body: &body, field });
     Ok(body)
 }

@@ -33,7 +33,9 @@ pub(super) static PROFILE: Profile = Profile {
     connected,
     handle,
     broadcast: bridge::broadcast,
+    check: |_| Ok(()),
     refused,
+    lists: messages::LISTS,
     answers,
     removed,
     returned: |socket| Box::pin(async move { rooms::take_part_again(&socket).await }),
@@ -87,6 +89,11 @@ fn handle(socket: Arc<EventSocket>, call: Call) -> BoxFuture<'static, Answer> {
             "health-ping" => personal::ping(payload),
             "user-background" => {
                 socket.services().patio.rest(socket.id());
+                socket.set_away(true);
+                Ok(json!({}))
+            }
+            "user-foreground" => {
+                socket.set_away(false);
                 Ok(json!({}))
             }
             "join-room" => rooms::join(&socket, payload).await,

@@ -204,6 +204,9 @@ pub(in crate::http) async fn broadcast_batch(
         }
     }
     let (events, mut told) = (&app.around.events, Vec::with_capacity(broadcasts.len()));
+    if let Err((index, error)) = events.check_broadcasts(&broadcasts).await {
+        return at(index, &error);
+    }
     for (index, broadcast) in broadcasts.into_iter().enumerate() {
         match events.begin_broadcast(broadcast).await {
             Ok(done) => told.push(done),

@@ -244,8 +244,17 @@ pub fn payload(arguments: &mut Value) -> Result<Json, Refusal> {
 }
 
 /// The text of an answer, as bytes that can be queued.
-pub fn answer_text(ack: i64, body: &Json) -> Bytes {
-    format!("43{ack}[{body}]").into()
+pub fn answer_text(ack: i64, body: &impl Serialize) -> Bytes {
+    let mut text = format!("43{ack}[").into_bytes();
+    match serde_json::to_writer(&mut text, body) {
+        Ok(()) => text.push(b']'),
+        // Values of ours and of JSON can always be written.
+        Err(error) => {
+            tracing::error!(%error, "an answer cannot be written");
+            return Bytes::new();
+        }
+    }
+    text.into()
 }
 
 /// Writes an event.

@@ -90,7 +90,12 @@ impl Session {
             named => format!("{named},"),
         };
         session.say(&format!("40{namespace}{auth}")).await;
-        let answer = session.text().await;
+        let answer = match session.hear().await {
+            Heard::Text(text) => text,
+            // Where it is worth coming back, the connection ends.
+            Heard::Closed(closed) => return Err(closed.reason),
+            Heard::Binary(bytes) => panic!("no answer: {bytes:?}"),
+        };
         match answer.strip_prefix(&format!("44{namespace}")) {
             None => Ok(session),
             Some(error) => {

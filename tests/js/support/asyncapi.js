@@ -27,6 +27,9 @@ function ownOf (name, { payload }) {
   return { anyOf: payload.anyOf.flatMap((own, index) => isBackends(own) ? [] : [at(`${schema}/anyOf/${index}`)]) }
 }
 
+/** Events that the server sends and clients do not. */
+export const SERVERS_OWN = Object.keys(DOCUMENT.channels.to_clients.messages).filter(name => !(name in DOCUMENT.channels.from_clients.messages))
+
 const mapped = (object, change) => new Map(Object.entries(object).map(([name, value]) => [name, ajv.compile(change(name, value))]))
 const { from_clients: fromClients, to_clients: toClients } = DOCUMENT.channels
 const SENT = mapped(fromClients.messages, name => at(`#/channels/from_clients/messages/${name}/payload`))
