@@ -117,9 +117,17 @@ impl TokenKeys {
         self.keys.is_empty() && self.file.is_none() && self.address.is_none()
     }
 
-    /// How old the keys at an address are, if any have been fetched.
+    /// How old the keys at an address are, if there is one.
     pub fn age(&self) -> Option<Duration> {
-        self.address.as_ref().and_then(KeyAddress::age)
+        self.address.as_ref().map(KeyAddress::age)
+    }
+
+    /// Fetches the keys at an address whenever they are old. Runs for ever.
+    pub async fn keep_fresh(&self) {
+        match &self.address {
+            Some(address) => address.keep_fresh().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Fetches keys from the address if a token may need them.

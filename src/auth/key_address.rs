@@ -1,4 +1,4 @@
-//! Keys of tokens at an address of the web, fetched again when they are old and when a token names one that is not known.
+//! Keys of tokens at an address of the web, fetched from the start, again when they are old, and when a token names one that is not known.
 //!
 //! What was fetched last counts for as long as nothing newer can be fetched: whoever issues tokens may be away, and those that it has
 //! issued are still good. However many tokens name keys that nobody knows, the address is asked once in a while only.
@@ -41,6 +41,8 @@ struct Parts {
     address: Uri,
     client: HttpClient,
     pause: Duration,
+    /// Since when keys are wanted.
+    wanted: Instant,
     known: Mutex<Known>,
     /// Whoever fetches holds it; others wait for what comes of that.
     fetching: Arc<tokio::sync::Mutex<()>>,
@@ -82,6 +84,7 @@ impl KeyAddress {
             address,
             client: http_client(),
             pause,
+            wanted: Instant::now(),
             known: Mutex::default(),
             fetching: Arc::default(),
         }))
@@ -92,15 +95,33 @@ impl KeyAddress {
         self.known().keys.clone().unwrap_or_default()
     }
 
-    /// How long ago they were fetched.
-    pub(super) fn age(&self) -> Option<Duration> {
-        self.known().fetched.map(|fetched| fetched.elapsed())
+    /// How long ago they were fetched; how long they have been wanted, where they never were.
+    pub(super) fn age(&self) -> Duration {
+        self.known().fetched.unwrap_or(self.0.wanted).elapsed()
+    }
+
+    /// Fetches keys whenever there are none or old ones, also while no token needs any: so whoever watches their age sees that the address
+    /// is away before somebody is kept out.
+    pub(super) async fn keep_fresh(&self) {
+        loop {
+            let is_due = self.known().keys.is_none() || self.age() >= FRESH;
+            if is_due {
+                self.fetch().await;
+            }
+            let left = FRESH.saturating_sub(self.age()).max(self.0.pause);
+            tokio::time::sleep(if self.known().failures > 0 {
+                self.0.pause
+            } else {
+                left
+            })
+            .await;
+        }
     }
 
     /// Fetches keys where a token may need them: at once when it names one that is not known, and beside it when they are old.
     pub(super) async fn look_for(&self, name: Option<&str>) -> Result<(), Refusal> {
         if self.has(name) {
-            if self.age().is_some_and(|age| age > FRESH) && self.may_fetch() {
+            if self.age() > FRESH && self.may_fetch() {
                 let beside = self.clone();
                 tokio::spawn(async move { beside.fetch().await });
             }
@@ -273,6 +294,28 @@ mod tests {
         tokio::time::sleep(SHORT).await;
         keys.look_for(Some("b")).await.expect("keys");
         assert_eq!(names(&keys), [Some("b".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn keys_are_fetched_and_grow_old_while_no_token_needs_any() {
+        let away = "HTTP/1.1 503 Away\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let issuer = Issuer::start(away).await;
+        let keys = KeyAddress::with_pause(issuer.uri.clone(), SHORT);
+        let keeping = keys.clone();
+        let running = tokio::spawn(async move { keeping.keep_fresh().await });
+        while issuer.asked() < 3 {
+            tokio::time::sleep(SHORT).await;
+        }
+        assert!(keys.age() >= SHORT, "they are wanted and not there");
+        issuer.says(&ok(&set("a")));
+        while names(&keys).is_empty() {
+            tokio::time::sleep(SHORT).await;
+        }
+        let asked = issuer.asked();
+        assert!(keys.age() < FRESH);
+        tokio::time::sleep(SHORT * 4).await;
+        assert_eq!(issuer.asked(), asked, "fresh ones are not fetched again");
+        running.abort();
     }
 
     #[tokio::test]

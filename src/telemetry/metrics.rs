@@ -185,7 +185,7 @@ pub const METRICS: [(&str, &str, &str); 23] = [
     (
         "pageroom_token_keys_age_seconds",
         "gauge",
-        "How long ago the keys at JWT_JWKS_URL were fetched.",
+        "How long ago the keys at JWT_JWKS_URL were fetched; since the start, where they never were.",
     ),
     (
         "pageroom_webhooks_delivered_total",

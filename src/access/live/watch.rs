@@ -104,7 +104,8 @@ impl Access {
         rooms
     }
 
-    /// Watches the times that seats are limited to, and hears what the database announces. Runs until the server stops.
+    /// Watches the times that seats are limited to, hears what the database announces, and keeps the keys of tokens fresh. Runs until
+    /// the server stops.
     pub async fn watch(self) {
         let stop = self.0.stop.clone();
         let listening = async {
@@ -117,6 +118,7 @@ impl Access {
             () = stop.cancelled() => {}
             () = self.watch_times() => {}
             () = listening => {}
+            () = self.authenticator().keys.keep_fresh() => {}
         }
     }
 
