@@ -350,7 +350,11 @@ mod tests {
     fn without_a_file_some_events_are_kept_and_none_is_relayed() {
         let rules = EventRules::default();
         for event in KEPT {
-            assert_eq!(rules.keep(&room("dm:x"), event), Some(Keep::default()));
+            let week = Keep {
+                count: 1000,
+                time: Duration::from_secs(7 * 24 * 3600),
+            };
+            assert_eq!(rules.keep(&room("dm:x"), event), Some(week));
         }
         assert_eq!(rules.keep(&room("dm:x"), "typing"), None);
         assert!(rules.relay("new_message").is_none());
