@@ -40,6 +40,9 @@ use crate::{
 /// What may be said before the first place is found.
 const MAX_EARLY_MESSAGES: usize = 100;
 const MAX_EARLY_BYTES: usize = 1024 * 1024;
+/// How long a client may go on without a place after it was sent away from its last one.
+const DISMISSED_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// One session.
 pub struct SocketIo {
     namespaces: Box<dyn Namespaces>,
@@ -251,10 +254,15 @@ impl SocketIo {
         }
     }
 
-    /// Tells a client why its place in a namespace has ended.
-    fn dismiss(&mut self, name: &Str, refusal: &Refusal) {
+    /// Tells a client why its place in a namespace has ended, and gives that up. A client that loses its last place closes the connection by
+    /// itself; one that reads nothing does not know.
+    fn dismiss(&mut self, now: Instant, name: &Str, refusal: &Refusal) {
         refusal_event(name, refusal, &mut self.replies);
         self.reply(Packet::disconnect(name.clone()));
+        self.give_up(now, name, Departure::Clean);
+        if self.places.is_empty() {
+            self.homeless_until = Some(now + self.connect_timeout.min(DISMISSED_TIMEOUT));
+        }
     }
 
     fn reply(&mut self, packet: Packet) {
@@ -336,8 +344,7 @@ impl Protocol for SocketIo {
             // Clients come back by themselves when their connection ends, and not when only a namespace does.
             Err((_, refusal)) if refusal.code.needs_new_connection() => return Poll::Ready(Err(refusal)),
             Err((name, refusal)) => {
-                self.dismiss(&name, &refusal);
-                self.give_up(now(), &name, Departure::Clean);
+                self.dismiss(now(), &name, &refusal);
                 self.poll_work(context);
                 self.reply_bytes = 0;
                 frames.append(&mut self.replies);
@@ -375,8 +382,7 @@ impl Protocol for SocketIo {
             .filter_map(|placed| Some((placed.name.clone(), placed.place.tick(now).err()?)))
             .collect();
         for (name, refusal) in ended {
-            self.dismiss(&name, &refusal);
-            self.give_up(now, &name, Departure::Clean);
+            self.dismiss(now, &name, &refusal);
         }
         Ok(())
     }
