@@ -25,7 +25,7 @@ use crate::{
     open::address,
     readable,
     rows::{self, HeadRow, SnapshotRow},
-    search::words,
+    search::{MAX_SEARCHES, words},
 };
 
 mod access;
@@ -80,6 +80,8 @@ pub(crate) struct PostgresStore {
     /// For all else that writes.
     aside: Lane,
     readers: Lane,
+    /// For searches, which may take long: nobody who opens a page waits for one.
+    searchers: Lane,
     heads: Gathered,
 }
 
@@ -106,6 +108,7 @@ impl PostgresStore {
             compactor: Lane::new(1, &target, settings()),
             aside: Lane::new(1, &target, settings()),
             readers: Lane::new(options.readers.max(1), &target, settings()),
+            searchers: Lane::new(MAX_SEARCHES as u32, &target, settings()),
             heads: Gathered::default(),
         };
         let named = |error: StoreError| match options.direct {
@@ -179,8 +182,19 @@ impl PostgresStore {
     where
         R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        self.read_on(&self.readers, query).await
+    }
+
+    async fn read_on<'q, R>(
+        &self,
+        lane: &Lane,
+        query: impl Fn() -> QueryAs<'q, Postgres, R, PgArguments>,
+    ) -> Result<Vec<R>, StoreError>
+    where
+        R: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
         let attempt = async |query: QueryAs<'q, Postgres, R, PgArguments>| {
-            let mut work = self.readers.begin().await?;
+            let mut work = lane.begin().await?;
             let rows = work.fetch_all_as(query).await?;
             work.end().await?;
             Ok(rows)
@@ -237,9 +251,10 @@ impl PostgresStore {
         Err(error)
     }
 
-    fn lanes(&self) -> [&Lane; 5] {
+    fn lanes(&self) -> [&Lane; 6] {
         [
             &self.readers,
+            &self.searchers,
             &self.aside,
             &self.compactor,
             &self.lone,

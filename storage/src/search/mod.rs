@@ -14,6 +14,9 @@ pub(crate) use words::{MAX_SEARCHED_CHARS, words};
 /// Most words that a search may have.
 const MAX_WORDS: usize = 64;
 
+/// Searches that run at once. A page with very many of the words takes a processor for a second.
+pub(crate) const MAX_SEARCHES: usize = 2;
+
 /// Of more pages than these that have what is looked for, these are compared and the others are left out.
 pub(crate) const MAX_RANKED: usize = 2000;
 

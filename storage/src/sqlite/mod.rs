@@ -38,7 +38,7 @@ use crate::{
     readable,
     rows::{self, HeadRow, SnapshotRow},
     schema,
-    search::words,
+    search::{MAX_SEARCHES, words},
 };
 
 mod access;
@@ -64,7 +64,6 @@ use batch_params::BatchParams;
 use failure::failure;
 pub(crate) use file::missing_file;
 use file::{DatabaseFile, lock_alone};
-use search::MAX_SEARCHES;
 
 /// See the module.
 pub(crate) struct SqliteStore {

@@ -23,9 +23,6 @@ const SEARCH: &str = "
     )
     SELECT page_id, -rank AS score FROM found ORDER BY rank, page_id LIMIT $3 OFFSET $4";
 
-/// Searches that run at once. A page with very many of the words takes the processor for a second.
-pub(super) const MAX_SEARCHES: usize = 2;
-
 /// Steps of SQLite's between two looks whether a search is still wanted.
 const STEPS: i32 = 1000;
 
