@@ -1,10 +1,12 @@
-//! The file itself: whether it is still the one that was opened, and whether another server has it.
+//! The file itself: whether it is still the one that was opened, whether another server has it, and its mode.
 
 use std::{
     fs::{File, TryLockError},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
 use super::connect_options;
 use crate::{StoreError, StoreOptions, open::address};
@@ -121,4 +123,29 @@ fn whole_path(path: &Path) -> std::io::Result<PathBuf> {
         }
         (whole, _, _) => whole,
     }
+}
+
+/// Puts the file in WAL mode, in which it then stays. When another process is about to write or to switch, too, SQLite does not wait
+/// for it in the middle of a switch: it fails at once. So the switch is made under an exclusive lock, for which SQLite does wait, and
+/// which outlives its transaction, because in a transaction there is no switching. Closing the connection ends the lock.
+pub(super) async fn put_in_wal_mode(options: &SqliteConnectOptions) -> Result<(), sqlx::Error> {
+    let mut connection = options.connect().await?;
+    // A file that is in WAL mode already may be one that nobody may write.
+    if !is_in_wal_mode(&mut connection).await? {
+        connection.execute("BEGIN EXCLUSIVE").await?;
+        // Another process may have been faster, and work with the file by now.
+        if !is_in_wal_mode(&mut connection).await? {
+            connection
+                .execute("PRAGMA locking_mode = EXCLUSIVE; COMMIT; PRAGMA journal_mode = WAL")
+                .await?;
+        }
+    }
+    connection.close().await
+}
+
+async fn is_in_wal_mode(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
+        .fetch_one(connection)
+        .await?;
+    Ok(mode == "wal")
 }

@@ -17,7 +17,7 @@ use std::{
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions, Connection, Executor, FromRow, Row, Sqlite, SqliteConnection,
+    ConnectOptions, Connection, FromRow, Row, Sqlite, SqliteConnection,
     query::{Query, QueryAs},
     sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow, SqliteSynchronous},
     types::Json,
@@ -63,7 +63,7 @@ pub(crate) use backup::backup;
 use batch_params::BatchParams;
 use failure::failure;
 pub(crate) use file::missing_file;
-use file::{DatabaseFile, lock_alone};
+use file::{DatabaseFile, lock_alone, put_in_wal_mode};
 
 /// See the module.
 pub(crate) struct SqliteStore {
@@ -228,14 +228,18 @@ impl SqliteStore {
         checked
     }
 
-    async fn close_idle(&self) {
-        for lane in [
-            &self.writer,
-            &self.compactor,
-            &self.aside,
-            &self.readers,
+    fn lanes(&self) -> [&Connections<SqliteConnection>; 5] {
+        [
             &self.searchers,
-        ] {
+            &self.readers,
+            &self.aside,
+            &self.compactor,
+            &self.writer,
+        ]
+    }
+
+    async fn close_idle(&self) {
+        for lane in self.lanes() {
             lane.close_idle().await;
         }
     }
@@ -393,41 +397,10 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        for lane in [
-            &self.searchers,
-            &self.readers,
-            &self.aside,
-            &self.compactor,
-            &self.writer,
-        ] {
+        for lane in self.lanes() {
             lane.close().await;
         }
     }
-}
-
-/// Puts the file in WAL mode, in which it then stays. When another process is about to write or to switch, too, SQLite does not wait
-/// for it in the middle of a switch: it fails at once. So the switch is made under an exclusive lock, for which SQLite does wait, and
-/// which outlives its transaction, because in a transaction there is no switching. Closing the connection ends the lock.
-async fn put_in_wal_mode(options: &SqliteConnectOptions) -> Result<(), sqlx::Error> {
-    let mut connection = options.connect().await?;
-    // A file that is in WAL mode already may be one that nobody may write.
-    if !is_in_wal_mode(&mut connection).await? {
-        connection.execute("BEGIN EXCLUSIVE").await?;
-        // Another process may have been faster, and work with the file by now.
-        if !is_in_wal_mode(&mut connection).await? {
-            connection
-                .execute("PRAGMA locking_mode = EXCLUSIVE; COMMIT; PRAGMA journal_mode = WAL")
-                .await?;
-        }
-    }
-    connection.close().await
-}
-
-async fn is_in_wal_mode(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode")
-        .fetch_one(connection)
-        .await?;
-    Ok(mode == "wal")
 }
 
 async fn run(

@@ -1,5 +1,7 @@
 //! What only SQLite can be made to do: run out of space at a known place.
 
+use sqlx::Executor;
+
 use super::*;
 use crate::{
     Search, SearchStore,
