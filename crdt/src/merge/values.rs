@@ -43,8 +43,9 @@ impl View {
                     .collect()
             }
         };
+        let held: BTreeMap<String, FieldType> = self.fields().into_iter().collect();
         let kinds: Vec<_> = (roots.iter())
-            .map(|(name, _, saved)| becoming(self.kind_of(name), saved))
+            .map(|(name, _, saved)| becoming(held.get(*name).copied().unwrap_or(FieldType::Unknown), saved))
             .collect();
         let mut merged = self.edit(client, |transaction| {
             let mut outcome = Object::new();
