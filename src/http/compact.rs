@@ -88,6 +88,8 @@ pub(super) async fn compact(
     if app.is_draining() {
         return Err(Refusal::draining().into());
     }
+    // Each takes a processor for as long as it lasts, which those who edit other pages need.
+    let _permit = PAST_AT_ONCE.acquire().await;
     // Nobody is sent away for nothing.
     let known = weigh(&app, &page).await?.ok_or_else(HttpError::unknown_page)?;
     if known.weight.is_least()
@@ -101,8 +103,6 @@ pub(super) async fn compact(
             weight,
         )));
     }
-    // Each takes a processor for as long as it lasts, which those who edit other pages need.
-    let _permit = PAST_AT_ONCE.acquire().await;
     let Rebuilt {
         generation,
         seq,
