@@ -59,6 +59,7 @@ impl Search {
             wanted: Vec::new(),
             excluded: Vec::new(),
         };
+        let mut said = 0;
         for piece in pieces(text) {
             let (is_excluded, piece) = match piece.strip_prefix('-') {
                 Some(rest) => (true, rest),
@@ -73,14 +74,14 @@ impl Search {
                 true => &mut search.excluded,
                 false => &mut search.wanted,
             };
+            said += words.len();
             let term = Term { words, is_prefix };
             // To say a word twice finds nothing else, and costs twice as much.
             if !terms.contains(&term) {
                 terms.push(term);
             }
         }
-        let terms = search.wanted.iter().chain(&search.excluded);
-        match terms.map(|term| term.words.len()).sum::<usize>() {
+        match said {
             _ if search.wanted.is_empty() => Err(SearchError::Nothing),
             count if count > MAX_WORDS => Err(SearchError::TooMany),
             _ => Ok(search),
@@ -221,11 +222,10 @@ mod tests {
         for nothing in ["", "  ", "-not", "*", "\"\"", "-", "--", "\"", "-\"", "!&|"] {
             assert_eq!(said(nothing), Err(SearchError::Nothing), "{nothing:?}");
         }
-        let numbers = |count: usize| (0..count).map(|n| format!("{n} ")).collect::<String>();
-        assert_eq!(said(&numbers(MAX_WORDS + 1)), Err(SearchError::TooMany));
-        assert!(said(&numbers(MAX_WORDS)).is_ok());
+        assert_eq!(said(&"a ".repeat(MAX_WORDS + 1)), Err(SearchError::TooMany));
+        assert!(said(&"a ".repeat(MAX_WORDS)).is_ok());
         assert_eq!(
-            said(&"a A a* -b ".repeat(MAX_WORDS)),
+            said(&"a A a* -b ".repeat(MAX_WORDS / 4)),
             Ok((vec!["a".to_owned(), "a*".to_owned()], vec!["b".to_owned()])),
         );
     }
