@@ -22,7 +22,7 @@ use pageroom::{
     connections::{
         PatientStream, Protocol, ServerContext, SessionConfig, Work,
         engine_io::{Engine, EngineConfig, Server},
-        socket_io::{ConnectError, Connected, Event, Namespaces, Place, Said, SocketIo, SocketIoConfig},
+        socket_io::{Connected, Event, Namespaces, NotConnected, Place, Said, SocketIo, SocketIoConfig},
     },
     events::{EventRooms, EventServices, History, Presence},
     http::engine_routes,
@@ -218,7 +218,7 @@ impl Server for Echoing {
 struct EchoNamespaces;
 
 impl Namespaces for EchoNamespaces {
-    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, ConnectError>> {
+    fn connect(&self, name: &Str, _sid: Sid, auth: Option<&Value>) -> Work<Result<Connected, NotConnected>> {
         let connected = match name.as_str() {
             "/" | "/custom" => {
                 let auth: Result<serde_json::Value, _> = CommonParser.decode_default(auth);
@@ -232,7 +232,7 @@ impl Namespaces for EchoNamespaces {
                 let namespace = name.clone();
                 Ok(Connected::from(Box::new(EchoPlace { namespace, frames }) as Place))
             }
-            _ => Err("Invalid namespace".into()),
+            _ => Err(NotConnected::Refused("Invalid namespace".into())),
         };
         Box::pin(std::future::ready(connected))
     }
