@@ -10,8 +10,8 @@ FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin pageroom && \
-    strip -o /pageroom target/release/pageroom && \
+    cargo build --profile release-lto --locked --bin pageroom && \
+    strip -o /pageroom target/release-lto/pageroom && \
     mkdir /data
 
 # glibc and nothing else: no shell, no package manager.

@@ -50,7 +50,7 @@ pub(super) struct AuthoredUpdate {
     pub(super) traces: Traces,
 }
 
-/// What is merged into one authored_update: the author, the user, and whether it is parked.
+/// What is merged into one update: the author, the user, and whether it is parked.
 type Key = (Author, Option<Arc<str>>, bool);
 
 impl AuthoredUpdate {
@@ -59,7 +59,7 @@ impl AuthoredUpdate {
     }
 }
 
-/// Merges authored_updates so that each author has one, in the order of the authors; the order between authors is given up.
+/// Merges updates so that each author has one, in the order of the authors; the order between authors is given up.
 pub(super) fn merge_by_author(authored_updates: Vec<AuthoredUpdate>) -> Vec<AuthoredUpdate> {
     let mut by_author: BTreeMap<Key, Vec<AuthoredUpdate>> = BTreeMap::new();
     for authored_update in authored_updates {
@@ -85,7 +85,7 @@ pub(super) fn merge_by_author(authored_updates: Vec<AuthoredUpdate>) -> Vec<Auth
     by_author.into_values().filter_map(merged).collect()
 }
 
-/// The spans that go with some authored_updates.
+/// The spans that go with some updates.
 pub(super) fn traces_of<'a>(authored_updates: impl IntoIterator<Item = &'a AuthoredUpdate>) -> Traces {
     Traces::merged(
         authored_updates
