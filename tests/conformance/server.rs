@@ -71,6 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let port = std::env::var("PORT").unwrap_or_else(|_| "3000".to_owned());
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).await?;
     let (tasks, stop, context) = (TaskTracker::new(), CancellationToken::new(), context().await?);
+    let metrics = context.metrics.clone();
     let engine = Engine::new(Echoes, CONFIG, tasks.clone(), stop.clone(), context.clone());
     let sockets = Engine::new(Echoing, CONFIG, tasks, stop, context);
     let router = Router::new()
@@ -84,8 +85,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let answer = router.clone().oneshot(Request::from(request.map(Body::new)));
             async move { answer.await.map_err(|never: Infallible| never) }
         });
+        let stream = PatientStream::new(stream, Duration::ZERO, metrics.clone());
         let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(PatientStream::new(stream, Duration::ZERO)), service)
+            .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::spawn(async move {
             // Errors of a peer that goes away or sends nonsense are its own.
