@@ -64,6 +64,8 @@ impl Gathered {
 
     /// Answers those that wait, as many as one read asks for.
     async fn answer(&self, store: &impl ReadHeads) {
+        // Those who are about to ask take part: a read costs much more than one page more in it.
+        tokio::task::yield_now().await;
         let asked: Vec<_> = {
             let mut waiting = self.waiting();
             waiting.retain(|asked| !asked.reply.is_closed());
@@ -160,9 +162,11 @@ mod tests {
         }
     }
 
-    /// Whether it goes on as far as it can and has not ended.
+    /// Whether it goes on as far as it can, also behind those to whom it gives way once, and has not ended.
     async fn waits(mut future: Pin<&mut impl Future>) -> bool {
-        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
+        let mut poll =
+            async || poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await;
+        poll().await && poll().await
     }
 
     fn slow() -> Source {
