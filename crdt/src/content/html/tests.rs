@@ -311,6 +311,41 @@ fn what_is_long_is_shown_in_pieces_that_are_quick_to_serialise() {
 }
 
 #[test]
+fn the_pieces_of_long_text_are_not_seen_in_elements_that_hold_no_markup_either() {
+    for element in [
+        "textarea",
+        "title",
+        "style",
+        "script",
+        "xmp",
+        "iframe",
+        "noembed",
+        "noframes",
+        "noscript",
+        "plaintext",
+        "pre",
+        "code",
+        "codeBlock",
+        "template",
+        "svg",
+        "math",
+    ] {
+        let text = json!({ "type": "text", "text": "word & ".repeat(2_000) });
+        let value = json!({ "type": "doc", "content": [
+            { "type": element, "content": [text] },
+            { "type": "paragraph", "content": [{ "type": "text", "text": "behind" }] },
+        ] });
+        let shown = write_safely(&prosemirror::parse(&value).expect("a document"));
+        assert!(
+            !shown.contains("--"),
+            "{element}: {}",
+            &shown[..shown.len().min(200)]
+        );
+        assert!(shown.contains("behind"), "{element}");
+    }
+}
+
+#[test]
 fn a_value_that_takes_long_to_serialise_is_not_shown() {
     let shown = |title: &str| {
         let html = format!("<p title=\"{}\">x</p>", title.replace('&', "&amp;"));
