@@ -36,8 +36,8 @@ impl From<OlderError> for Refusal {
 }
 
 impl Desk {
-    /// Learns what the page was like before, if the author of a save may have a copy of that, or names it as the base, and it has not been
-    /// read yet. If it cannot be read, nothing is deleted on the author's account.
+    /// Learns what the page was like before, if the author of a save may have a copy of that and it has not been read yet. If it cannot be
+    /// read, nothing is deleted on the author's account.
     pub(super) async fn look_back(&self, desks: &Desks, author: SocketId, save: &ContentSave) {
         let unread = {
             let state = lock(&self.state);

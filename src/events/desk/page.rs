@@ -332,10 +332,10 @@ impl Desk {
         save: ContentSave,
         turn: tokio::sync::OwnedMutexGuard<()>,
     ) -> Result<PreparedSave, Refusal> {
-        self.look_back(desks, author, &save).await;
         let bases = match save.base {
             Some(base) => self.known_base(desks, &save.shape, base).await?,
             None => {
+                self.look_back(desks, author, &save).await;
                 let state = lock(&self.state);
                 let versions = state.shapes.get(&save.shape);
                 versions.map_or_else(Bases::none, |versions| versions.bases(author))
