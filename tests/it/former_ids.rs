@@ -12,7 +12,7 @@ use crate::{
         client::Client,
         database::Database,
         http::{Answer, get_with, send},
-        receiver::{Receiver, WEBHOOK_SECRET},
+        receiver::{Receiver, webhook_flags},
         replica::insertion,
         server::{ADMIN_TOKEN, TestServer},
         token::token,
@@ -42,18 +42,11 @@ impl Place {
             let flags = [
                 "--events-file",
                 &rules_path,
-                "--webhook-urls",
-                &url,
-                "--webhook-secret",
-                WEBHOOK_SECRET,
-                "--webhook-allow-private",
-                "true",
-                "--webhook-debounce-seconds",
-                "0",
                 "--webhook-events",
                 "page.changed,page.created,page.deleted,page.restored,version.created",
             ];
-            let server = TestServer::start_on(database.open().await, &[&LOCKED[..], &flags].concat()).await;
+            let flags = [&LOCKED[..], &webhook_flags(&url), &flags].concat();
+            let server = TestServer::start_on(database.open().await, &flags).await;
             places.push(Self {
                 database,
                 server,

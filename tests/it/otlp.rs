@@ -549,14 +549,19 @@ async fn a_line_of_the_log_names_the_request_the_connection_and_the_trace() {
     );
 }
 
-#[tokio::test]
-async fn strangers_who_make_up_origins_keep_no_other_cause_out_of_the_log() {
-    let server = Process::start(&[
+/// A server that lets in users of one application alone, and logs as JSON.
+fn locked() -> Process {
+    Process::start(&[
         ("DATABASE_URL", "memory:"),
         ("PAGEROOM_LOG_FORMAT", "json"),
         ("JWT_SECRET", SECRET),
         ("CORS_ORIGIN", "https://app.example"),
-    ]);
+    ])
+}
+
+#[tokio::test]
+async fn strangers_who_make_up_origins_keep_no_other_cause_out_of_the_log() {
+    let server = locked();
     let address = server.address().await;
     for number in 0..60 {
         let origin = format!("https://made-up-{number}.example");
@@ -583,12 +588,7 @@ async fn strangers_who_make_up_origins_keep_no_other_cause_out_of_the_log() {
 
 #[tokio::test]
 async fn the_log_says_why_a_token_a_cookie_an_origin_or_a_connection_was_refused() {
-    let server = Process::start(&[
-        ("DATABASE_URL", "memory:"),
-        ("PAGEROOM_LOG_FORMAT", "json"),
-        ("JWT_SECRET", SECRET),
-        ("CORS_ORIGIN", "https://app.example"),
-    ]);
+    let server = locked();
     let address = server.address().await;
     let good = token("ada", &json!({ "page": "edit" }));
     let cookie = format!("accessToken={good}");

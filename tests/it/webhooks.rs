@@ -11,7 +11,7 @@ use crate::support::{
     database::Database,
     http::{Answer, get_with, send},
     process::{Process, run, text},
-    receiver::{Received, Receiver, Reply, WEBHOOK_SECRET},
+    receiver::{Received, Receiver, Reply, WEBHOOK_SECRET, webhook_flags},
     server::{ADMIN_TOKEN, TestServer, configure, empty_store},
     store::{SwitchedStore, Weather},
     until,
@@ -19,22 +19,8 @@ use crate::support::{
 
 /// What a server of these tests is told.
 fn flags<'a>(urls: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-    let mut flags = vec![
-        "--webhook-urls",
-        urls,
-        "--webhook-secret",
-        WEBHOOK_SECRET,
-        "--webhook-allow-private",
-        "true",
-        "--webhook-debounce-seconds",
-        "0",
-        "--admin-token",
-        ADMIN_TOKEN,
-        "--auth",
-        "open",
-    ];
-    flags.extend(more);
-    flags
+    let open = ["--admin-token", ADMIN_TOKEN, "--auth", "open"];
+    [&webhook_flags(urls)[..], &open, more].concat()
 }
 
 /// Events without those of who comes and goes.

@@ -20,6 +20,20 @@ use super::until;
 /// What webhooks are signed with in tests.
 pub(crate) const WEBHOOK_SECRET: &str = "what-both-of-them-know-and-nobody-else-does";
 
+/// What a server is started with that tells receivers here at once.
+pub(crate) fn webhook_flags(urls: &str) -> [&str; 8] {
+    [
+        "--webhook-urls",
+        urls,
+        "--webhook-secret",
+        WEBHOOK_SECRET,
+        "--webhook-allow-private",
+        "true",
+        "--webhook-debounce-seconds",
+        "0",
+    ]
+}
+
 /// What came.
 #[derive(Clone, Debug)]
 pub(crate) struct Received {
