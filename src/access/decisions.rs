@@ -31,7 +31,7 @@ impl Access {
                     Ok(_) => {}
                     // Only what proves nothing makes place for another: a block holds, and nobody becomes somebody else because a
                     // question could not be answered.
-                    Err(refusal) if proves_nothing(&refusal) => refusals.push(refusal),
+                    Err(refusal) if refusal.code.is_about_token() => refusals.push(refusal),
                     Err(refusal) => return Err(refusal),
                 }
             }
@@ -265,11 +265,4 @@ fn unanswered() -> Refusal {
 
 fn forbidden() -> Refusal {
     Refusal::new(RefusalCode::Forbidden, "you have no access to this page")
-}
-
-fn proves_nothing(refusal: &Refusal) -> bool {
-    matches!(
-        refusal.code,
-        RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
-    )
 }

@@ -69,6 +69,11 @@ impl RefusalCode {
         }
     }
 
+    /// Whether it concerns who somebody is, so that no other page or room would answer differently.
+    pub fn is_about_token(self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::TokenExpired | Self::TokenRevoked)
+    }
+
     /// Whether a client of several pages is to connect again for one of them: clients do that by themselves when their connection ends, and
     /// then for all of their pages. A full page is no reason for that, because it may stay full.
     pub fn needs_new_connection(self) -> bool {

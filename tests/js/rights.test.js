@@ -201,6 +201,7 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       const late = at - (exp + LEEWAY_SECONDS) * 1_000
       assert.ok(late >= 0 && late < AT_ONCE_MS + busy, `${late} ms behind the end of the token, on a machine that takes ${busy} ms`)
       assert.deepEqual([reason, ada.told.at(-1).event, ada.told.at(-1).body.code], ['io server disconnect', 'error', 'token_expired'])
+      assert.deepEqual(ada.told.filter(({ event }) => ['access_revoked', 'room-error'].includes(event)), [], 'with a fresh token it may enter all of them')
       for (const { rooms: names } of rooms) for (const name of names) assert.equal(await tell(name), 0, name)
     })
 
@@ -218,5 +219,22 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       }
       assert.ok(ben.socket.connected)
     })
+
+    for (const [how, [path, method], reason] of [['is signed out everywhere', ['sign-out', 'POST'], 'token_revoked'], ['is blocked', ['block', 'PUT'], 'forbidden']]) {
+      test(`who ${how} hears it of every room before the connection ends`, async () => {
+        const user = freshUser()
+        const ada = await connect(transports, user, { '*': 'edit' })
+        const rooms = await Promise.all(KINDS.map(room))
+        for (const { kind, event, body } of rooms) assert.equal((await ada.ask(event, body)).ok, true, kind)
+        const ended = within('the end of the connection', new Promise(resolve => ada.socket.once('disconnect', resolve)))
+        await api(`/api/users/${user}/${path}`, method)
+        assert.equal(await ended, 'io server disconnect')
+        const revoked = ada.revoked().map(({ body }) => body)
+        assert.deepEqual(revoked.map(body => body.room).sort(), rooms.flatMap(({ rooms }) => rooms).sort())
+        assert.deepEqual([...new Set(revoked.map(body => body.reason))], [reason])
+        assert.deepEqual([ada.told.at(-1).event, ada.told.at(-1).body.code], ['error', reason])
+        for (const { rooms: names } of rooms) for (const name of names) assert.equal(await tell(name), 0, name)
+      })
+    }
   })
 }

@@ -41,6 +41,8 @@ use crate::{
 
 /// A client is told this long before its token ends that it should bring a fresh one; of a shorter time, when half of it is over.
 const WARNING: Duration = Duration::from_secs(60);
+/// How long a client whose user may not be here any more may take to hear the rest of what it was told.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Largest event that carries no content, in bytes.
 const MAX_EVENT_BYTES: usize = 64 * 1024;
@@ -66,8 +68,8 @@ pub(super) struct EventsPlace {
     renewing: Option<Renewing>,
     /// Tells when the user may not enter any more, and when its token ends.
     live: LiveSocket,
-    /// Why everything ends as soon as it has no page.
-    ended: Option<Refusal>,
+    /// Why it ends, as soon as it has no page and nothing to say, and by when.
+    ended: Option<(Refusal, Instant)>,
     /// The client leaves, and does not come back to this place.
     has_left: bool,
     context: Arc<ServerContext>,
@@ -282,6 +284,14 @@ impl EventsPlace {
         self.renewing = Some(Renewing { work, ack });
     }
 
+    /// Ends it behind all that there is still to be told. The rooms of a token that is over stay until then, for a fresh one.
+    fn end_with(&mut self, refusal: Refusal) {
+        if refusal.code != RefusalCode::TokenExpired {
+            self.join.events.send_away_everywhere(&refusal);
+        }
+        self.ended.get_or_insert((refusal, now() + LAST_WORDS));
+    }
+
     fn poll_renewing(&mut self, context: &mut Context<'_>) {
         let Some(renewing) = &mut self.renewing else {
             return;
@@ -357,7 +367,7 @@ impl Protocol<Said> for EventsPlace {
         if self.ended.is_none()
             && let Poll::Ready(refusal) = self.live.poll_ended(context)
         {
-            self.ended = Some(refusal);
+            self.end_with(refusal);
         }
         if let Poll::Ready(left) = self.live.poll_ask(context) {
             events::auth_expiring(left, &mut self.replies);
@@ -403,23 +413,37 @@ impl Protocol<Said> for EventsPlace {
         let said = self
             .rotation
             .poll(&mut self.pages, |page| page.poll_outgoing(context, frames));
-        if let Poll::Ready((_, said)) = said {
-            if said.is_ok() {
+        match said {
+            Poll::Ready((_, Ok(()))) => {
                 // What it has said may let it go on with something.
                 self.poll_work(context);
+                return Poll::Ready(Ok(()));
             }
-            return Poll::Ready(said);
+            // What the client still has to hear of its rooms comes before the end.
+            Poll::Ready((_, Err(refusal))) if refusal.code == RefusalCode::TokenRevoked => {
+                self.end_with(refusal);
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready((_, Err(refusal))) => return Poll::Ready(Err(refusal)),
+            Poll::Pending => {}
         }
         // Its pages end for themselves, and say so.
         match &self.ended {
-            Some(refusal) if self.pages.is_empty() => Poll::Ready(Err(refusal.clone())),
+            Some((refusal, _)) if self.pages.is_empty() => Poll::Ready(Err(refusal.clone())),
             Some(_) | None => Poll::Pending,
         }
     }
 
-    fn poll_over(&mut self, _context: &mut Context<'_>) -> Poll<Refusal> {
-        // Looked at in `poll_work`, which wakes for it.
-        self.ended.clone().map_or(Poll::Pending, Poll::Ready)
+    fn next_deadline(&self) -> Option<Instant> {
+        self.ended.as_ref().map(|(_, by)| *by)
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
+        match &self.ended {
+            // A client that reads nothing is waited for no longer.
+            Some((refusal, by)) if *by <= now => Err(refusal.clone()),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {

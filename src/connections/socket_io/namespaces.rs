@@ -289,10 +289,7 @@ impl Shown {
 
     /// The words that clients of the applications compare to know whether to ask for another token or to show a login.
     fn error(self, refusal: &Refusal) -> ConnectError {
-        let is_about_token = matches!(
-            refusal.code,
-            RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
-        );
+        let is_about_token = refusal.code.is_about_token();
         let message = match self {
             Self::ForeignPage if refusal.code == RefusalCode::Forbidden => "Origin not allowed".to_owned(),
             Self::NothingOnOwnPage if is_about_token => "Authentication required".to_owned(),

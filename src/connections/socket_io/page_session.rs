@@ -415,16 +415,12 @@ impl PageSession {
         if !has_joined {
             return None;
         }
-        let is_about_user = matches!(
-            refusal.code,
-            RefusalCode::Unauthenticated | RefusalCode::TokenExpired | RefusalCode::TokenRevoked
-        );
         // Clients come back by themselves when their connection ends, and then join again.
-        if refusal.code.is_retryable() || is_about_user {
+        if refusal.code.is_retryable() {
             return Some(refusal);
         }
         self.events.tell_revoked(&self.room, &refusal);
-        None
+        Some(refusal).filter(|refusal| refusal.code.is_about_token())
     }
 
     /// Leaves, whatever it is doing.

@@ -191,5 +191,8 @@ fn removed(socket: &EventSocket, room: &RoomName, refusal: &Refusal) {
     // Of a room that is no more, and of one whom a backend removed in the room's own words, everybody has been told.
     let others_know = refusal.code == RefusalCode::NotFound || refusal.message == REMOVED;
     patio.leave(room, socket.id(), others_know);
-    socket.tell("room-error", &body);
+    // Who comes back with a fresh token enters again.
+    if refusal.code != RefusalCode::TokenExpired {
+        socket.tell("room-error", &body);
+    }
 }

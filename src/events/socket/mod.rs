@@ -363,8 +363,30 @@ impl EventSocket {
         }
     }
 
-    /// Tells the client that a room is closed to it from now on, with what a backend has to say of it: once until it enters again.
+    /// Takes it out of a room in which it may not be any more, and tells the client. One that is being entered is taken out by who enters it.
+    fn send_away(&self, room: &RoomName, refusal: &Refusal) {
+        let seat = lock(&self.seats).remove(room);
+        if seat.is_some() {
+            self.forget(room);
+            self.expel(room, refusal);
+            self.services.profiles.removed(self, room, refusal);
+            self.tell_revoked(room, refusal);
+        }
+    }
+
+    /// Takes it out of all rooms that it has asked for, because its user may not be here any more.
+    pub fn send_away_everywhere(&self, refusal: &Refusal) {
+        for (room, _) in self.seats() {
+            self.send_away(&room, refusal);
+        }
+    }
+
+    /// Tells the client that a room is closed to it from now on, with what a backend has to say of it: once until it enters again. A token
+    /// that is over closes nothing: the client comes back with a fresh one, and enters again.
     pub fn tell_revoked(&self, room: &RoomName, refusal: &Refusal) {
+        if refusal.code == RefusalCode::TokenExpired {
+            return;
+        }
         {
             let mut revoked = lock(&self.revoked);
             if revoked.len() >= MAX_REVOKED {
@@ -443,16 +465,8 @@ struct Control {
 
 impl RoomControl for Control {
     fn remove(&self, refusal: &Refusal) {
-        let Some(socket) = self.socket.upgrade() else {
-            return;
-        };
-        // One that is being entered is taken out by who enters it.
-        let seat = lock(&socket.seats).remove(&self.room);
-        if seat.is_some() {
-            socket.forget(&self.room);
-            socket.expel(&self.room, refusal);
-            socket.services.profiles.removed(&socket, &self.room, refusal);
-            socket.tell_revoked(&self.room, refusal);
+        if let Some(socket) = self.socket.upgrade() {
+            socket.send_away(&self.room, refusal);
         }
     }
 }
