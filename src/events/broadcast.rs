@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use moka::future::Cache;
+use moka::{future::Cache, policy::EvictionPolicy};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -265,6 +265,8 @@ impl Default for BroadcastIds {
     fn default() -> Self {
         let ids = Cache::builder()
             .max_capacity(MAX_REMEMBERED)
+            // When there are too many, the oldest goes: the default would rather take no new one.
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(REMEMBERED);
         Self(ids.build())
     }
@@ -413,6 +415,27 @@ impl EventServices {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_newest_ids_are_remembered_however_many_there_were() {
+        let ids = BroadcastIds::default();
+        let told = Told {
+            count: 0,
+            stored_at: None,
+        };
+        let done = Done {
+            digest: [0; 32],
+            told,
+        };
+        let all = MAX_REMEMBERED + 10_000;
+        for id in 0..all {
+            ids.0.insert(id.to_string(), done.clone()).await;
+        }
+        ids.0.run_pending_tasks().await;
+        let is_known = |id: u64| ids.0.contains_key(&id.to_string());
+        assert!((all - 1000..all).all(is_known), "what was told just now");
+        assert!(!is_known(0), "no more than there may be");
+    }
 
     #[test]
     fn reserved_names_are_in_order() {

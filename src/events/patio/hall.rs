@@ -7,7 +7,7 @@ use std::{
 };
 
 use hyper::Uri;
-use moka::future::Cache;
+use moka::{future::Cache, policy::EvictionPolicy};
 use serde_json::{Value as Json, json, value::RawValue};
 
 use super::{
@@ -84,6 +84,7 @@ impl Patio {
     pub fn new(config: &PatioConfig, rooms: EventRooms, alarm: Alarm) -> Arc<Self> {
         let wrong_codes = Cache::builder()
             .max_capacity(MAX_GUESSERS)
+            .eviction_policy(EvictionPolicy::lru())
             .time_to_live(WRONG_CODE_TIME)
             .build();
         let ai = config.ai.clone();
