@@ -119,6 +119,32 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
       }
     })
 
+    test('Yjs clients are sent as much of a save as has changed, however large the page is', async () => {
+      const words = Array.from({ length: 12_000 }, (_, n) => `word${n}`)
+      const forms = [
+        ['text', ' ', words => words],
+        ['html', '', words => words.map(word => `<p>${word} and <strong>more</strong></p>`)]
+      ]
+      for (const [format, between, written] of forms) {
+        const pageId = freshPage()
+        const ada = await connect('ada', pageId, transports)
+        const save = async words => {
+          const answer = await ada.ask('page_updated', { pageId, format, content: written(words).join(between) })
+          assert.equal(answer.ok, true, JSON.stringify(answer))
+        }
+        await save(words)
+        const doc = await yjs('cleo', pageId)
+        const sent = []
+        doc.on('update', (update, origin) => origin !== null && sent.push(update.length))
+        const text = () => format === 'text' ? doc.getText('content').toString() : doc.getXmlFragment('default').toString()
+        await save(words.toSpliced(6_000, 1, 'another'))
+        await until('Cleo has it', () => text().includes('another'))
+        await save(words.toSpliced(6_000, 1))
+        await until('Cleo has it', () => !text().includes('another'))
+        assert.ok(sent.reduce((sum, size) => sum + size) < 300, `${format}: ${sent} bytes`)
+      }
+    })
+
     test('who loads again sees the merge, and an empty page says nothing', async () => {
       const pageId = freshPage()
       const ada = await connect('ada', pageId, transports)

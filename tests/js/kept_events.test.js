@@ -18,7 +18,8 @@ const keep = { count: 3, seconds: 60 }
 const RULES = {
   relay: [
     { event: 'poll:vote', room: 'page:{pageId}', role: 'comment', maxBytes: 256, perSecond: 1, burst: 3, toSender: false, keep },
-    { event: 'poll:echo', room: 'page:{pageId}', role: 'view', maxBytes: 256, perSecond: 100, burst: 100, toSender: true }
+    { event: 'poll:echo', room: 'page:{pageId}', role: 'view', maxBytes: 256, perSecond: 100, burst: 100, toSender: true },
+    { event: 'poll:brief', room: 'workspace:{workspaceId}', role: 'view', maxBytes: 256, perSecond: 100, burst: 100, toSender: false, keep: { count: 100, seconds: 2 } }
   ],
   keep: ['sidebar-change-notification', 'chat-session-created', 'chat-message-created', 'document-uploaded']
     .map(event => ({ room: 'user:*', event, ...keep }))
@@ -37,7 +38,7 @@ after(() => {
 /** A client that remembers all that it is told. */
 async function connect (server, transports, user, pages) {
   const options = { transports, auth: { token: sign({ sub: user, name: user, pages }) }, forceNew: true, reconnection: false }
-  const socket = io(server.url, options, { own: ['poll:vote', 'poll:echo'] })
+  const socket = io(server.url, options, { own: ['poll:vote', 'poll:echo', 'poll:brief'] })
   sockets.push(socket)
   const told = []
   socket.onAny((event, body) => told.push({ event, body }))
@@ -102,6 +103,24 @@ describe('rules', () => {
       assert.deepEqual([another.missed, another.complete], [0, false])
       assert.equal((await mistaken(() => late.ask('join_page', { pageId, since: 7 }))).error.code, 'malformed')
       assert.equal(late.heard('poll:vote').length, 2)
+    })
+
+    test(`who was away for longer than events are kept hears that some are missing, over ${transports.join(' and then ')}`, async () => {
+      const workspaceId = freshPage('w')
+      const pages = { '*': 'view' }
+      const [ada, ben] = [await connect(server, transports, 'ada', pages), await connect(server, transports, 'ben', pages)]
+      const { epoch, offset } = await ada.ask('workspace:join', { workspaceId })
+      assert.equal((await ada.ask('poll:brief', { workspaceId, choice: 1 })).ok, true)
+      const join = async () => {
+        const { missed, complete } = await ben.ask('workspace:join', { workspaceId, since: { epoch, offset } })
+        assert.equal((await ben.ask('workspace:leave', { workspaceId })).ok, true)
+        return { missed, complete }
+      }
+      assert.deepEqual(await join(), { missed: 1, complete: true })
+      await until('it is too long ago', async () => !(await join()).complete)
+      const heard = ben.heard('poll:brief').length
+      assert.deepEqual(await join(), { missed: 0, complete: false })
+      assert.equal(ben.heard('poll:brief').length, heard, 'nothing is told again')
     })
   }
 })
