@@ -9,13 +9,10 @@ use tokio::{
 
 use super::{
     ReadError, ReaderConfig,
-    marks::Marks,
+    marks::{Marks, Scope},
     process::{Process, Wanted},
-    protocol::{Answer, Ask},
+    protocol::Answer,
 };
-
-/// A worker may have ended for reasons of its own, so a question is put to a second one.
-const TRIES: usize = 2;
 
 /// Workers that died one after the other without having answered anything: the next one is replaced at once, later ones after
 /// pauses that double.
@@ -38,6 +35,16 @@ pub(super) struct Lane {
     /// Workers that have died since one has answered.
     deaths: u32,
     died_at: Option<Instant>,
+}
+
+/// Why a question has no answer.
+enum Failed {
+    /// No worker can be started.
+    Unavailable(ReadError),
+    /// The page can be read by no worker.
+    Page(&'static str),
+    /// It can be read, and this question ends workers.
+    Question(&'static str),
 }
 
 impl Lane {
@@ -81,59 +88,75 @@ impl Lane {
     /// Answers a question, and notes for those that wait behind it whether the page can be read.
     async fn answer(&mut self, wanted: &Wanted) -> Result<(Answer, Vec<u8>), ReadError> {
         let Wanted { page, version, .. } = wanted;
-        if let Some(reason) = self.marks.forbids(page, version, Instant::now()) {
-            return Err(ReadError::Unreadable { reason });
+        let kind = wanted.ask.kind();
+        if let Some(error) = self.marks.forbids(page, kind, version, Instant::now()) {
+            return Err(error);
         }
-        let reason = match self.ask(wanted).await {
-            Ok((Answer::Unreadable { reason }, _)) => reason.into(),
-            // What is merged may be to blame, and the page not.
-            Err(ReadError::Unreadable { reason }) if matches!(wanted.ask, Ask::Merge { .. }) => {
-                let reason = reason.to_string();
-                return Err(ReadError::Unshown { reason });
-            }
-            Err(ReadError::Unreadable { reason }) => reason,
+        let (scope, reason) = match self.ask(wanted).await {
             Ok((Answer::Unshown { reason }, _)) => return Err(ReadError::Unshown { reason }),
+            Ok((Answer::Unreadable { reason }, _)) => (Scope::Page, reason.into()),
             Ok(answered) => {
-                self.marks.succeeded(page);
+                self.marks.succeeded(page, kind);
                 return Ok(answered);
             }
-            Err(error) => return Err(error),
+            Err(Failed::Page(reason)) => (Scope::Page, reason.into()),
+            Err(Failed::Question(reason)) => match kind {
+                Some(kind) => (Scope::Question(kind), reason.into()),
+                // What came with the question may be to blame, and the page not.
+                None => {
+                    let reason = reason.to_owned();
+                    return Err(ReadError::Unshown { reason });
+                }
+            },
+            Err(Failed::Unavailable(error)) => return Err(error),
         };
         tracing::error!(
             %page,
             digest = %version,
             %reason,
+            ?scope,
             "a page cannot be read; it is tried again when it has changed"
         );
+        let error = scope.error(&reason);
         self.marks
-            .failed(page.clone(), version.clone(), reason.clone(), Instant::now());
-        Err(ReadError::Unreadable { reason })
+            .failed(page.clone(), scope, version.clone(), reason, Instant::now());
+        Err(error)
     }
 
-    /// Asks the worker, and when that is lost another one.
-    async fn ask(&mut self, wanted: &Wanted) -> Result<(Answer, Vec<u8>), ReadError> {
-        let mut reason = "";
-        for _ in 0..TRIES {
-            if self.process.is_none() {
-                self.pause().await;
-                self.start()?;
-            }
-            let Some(process) = self.process.as_mut() else {
-                break;
-            };
-            match timeout(self.config.timeout, process.ask(wanted)).await {
-                Ok(Ok(answer)) => {
-                    self.deaths = 0;
-                    return Ok(answer);
-                }
-                Ok(Err(_)) => reason = "reading it ends the reader process, or takes too much memory",
-                Err(_) => reason = "reading it takes too long",
-            }
-            self.lost(reason);
+    /// Asks the worker, and when that is lost another one: a worker may have ended for reasons of its own. The second one first says
+    /// whether it can read the page at all.
+    async fn ask(&mut self, wanted: &Wanted) -> Result<(Answer, Vec<u8>), Failed> {
+        if let Ok(answer) = self.put(wanted).await? {
+            return Ok(answer);
         }
-        Err(ReadError::Unreadable {
-            reason: reason.into(),
-        })
+        if let Err(reason) = self.put(&wanted.fields()).await? {
+            return Err(Failed::Page(reason));
+        }
+        self.put(wanted).await?.map_err(Failed::Question)
+    }
+
+    /// Puts a question to a worker, or says why that one is lost.
+    async fn put(&mut self, wanted: &Wanted) -> Result<Result<(Answer, Vec<u8>), &'static str>, Failed> {
+        if self.process.is_none() {
+            self.pause().await;
+            self.start().map_err(Failed::Unavailable)?;
+        }
+        let asking = async {
+            match &mut self.process {
+                Some(process) => process.ask(wanted).await.ok(),
+                None => None,
+            }
+        };
+        let reason = match timeout(self.config.timeout, asking).await {
+            Ok(Some(answer)) => {
+                self.deaths = 0;
+                return Ok(Ok(answer));
+            }
+            Ok(None) => "reading it ends the reader process, or takes too much memory",
+            Err(_) => "reading it takes too long",
+        };
+        self.lost(reason);
+        Ok(Err(reason))
     }
 
     fn is_to_be_replaced(&self) -> bool {

@@ -10,8 +10,9 @@
 //! A question carries the page, the digest of the state that is meant, and of that state what the worker is not known to have: all of it,
 //! or what came since the worker was asked last, which keeps the page for as long as it has room. A worker
 //! that ends, takes too long or wants more memory than it may have is replaced at once, and the question is put once more, to a new
-//! process: a worker may have been killed for reasons of its own. A page that no worker could read is marked: it is *unreadable*
-//! until its state is another one. All the while it is edited, served and stored as every page is, because that needs no document.
+//! process: a worker may have been killed for reasons of its own. That one first says what fields the page has: when that ends it, too, the
+//! page is marked and is *unreadable* until its state is another one, else questions of this kind are, as those for a form that takes too
+//! long. All the while the page is edited, served and stored as every page is, because that needs no document.
 //!
 //! | bound | where | what happens there |
 //! |---|---|---|

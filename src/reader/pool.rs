@@ -224,9 +224,9 @@ impl Readers {
         }
     }
 
-    /// Whether the page could not be read when that was tried last.
+    /// Whether nothing could be read of the page when that was tried last.
     pub fn is_unreadable(&self, page: &PageId) -> bool {
-        self.pool.marks.is_marked(page.as_str())
+        self.pool.marks.is_unreadable(page.as_str())
     }
 
     async fn ask(&self, page: &PageId, state: State, ask: Ask) -> Result<(Answer, Vec<u8>), ReadError> {
@@ -246,10 +246,12 @@ impl Readers {
             // No page has a control character in its name.
             Some(seq) => format!("{page}\n{seq}").into(),
         };
-        let forbidden = self.pool.marks.forbids(&page, &version, Instant::now());
-        let too_large = (state.len().saturating_add(asked.len() as u64) > self.pool.config.memory)
-            .then(|| TOO_LARGE.into());
-        if let Some(reason) = forbidden.or(too_large) {
+        let (marks, now) = (&self.pool.marks, Instant::now());
+        if let Some(error) = marks.forbids(&page, ask.kind(), &version, now) {
+            return Err(error);
+        }
+        if state.len().saturating_add(asked.len() as u64) > self.pool.config.memory {
+            let reason = TOO_LARGE.into();
             return Err(ReadError::Unreadable { reason });
         }
         let lane = match state.len() < LARGE_STATE {

@@ -101,6 +101,17 @@ pub(super) struct Wanted {
     pub(super) keep: bool,
 }
 
+impl Wanted {
+    /// The same page, of which no more is asked than what can be said of each that can be read.
+    pub(super) fn fields(&self) -> Self {
+        Self {
+            ask: Ask::Fields,
+            asked: Bytes::new(),
+            ..self.clone()
+        }
+    }
+}
+
 impl Process {
     /// Starts a worker.
     pub(super) fn start(config: &ReaderConfig) -> io::Result<Self> {

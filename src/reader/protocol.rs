@@ -71,6 +71,29 @@ pub(super) enum Ask {
     Places { default_format: Format },
 }
 
+impl Ask {
+    /// What a page may be unable to answer although others are answered. `None` where the question brings something with it that may be to
+    /// blame.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match self {
+            Self::Content { form, .. } => Some(Kind::Content(*form)),
+            Self::Readable => Some(Kind::Readable),
+            Self::Fields => Some(Kind::Fields),
+            Self::Whole { .. } => Some(Kind::Whole),
+            Self::Merge { .. } | Self::Places { .. } => None,
+        }
+    }
+}
+
+/// A kind of question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Content(Form),
+    Readable,
+    Fields,
+    Whole,
+}
+
 /// What a worker answers.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {

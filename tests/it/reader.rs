@@ -314,6 +314,31 @@ async fn a_page_that_no_worker_reads_is_tried_again_when_it_has_changed() {
 }
 
 #[tokio::test]
+async fn a_form_that_cannot_be_shown_keeps_nobody_from_the_others() {
+    let readers = readers(64 << 20);
+    let page = page("page");
+    let mut replica = Replica::new(1);
+    // As HTML each character is five, in several copies.
+    let written = "&".repeat(4 << 20);
+    let state = replica.write(&written);
+    let read = async |form| readers.content(&page, state.clone(), form, None).await;
+    let html = read(Form::Html).await;
+    assert!(
+        matches!(html, Err(MergeError::Unread(ReadError::Unshown { .. }))),
+        "{html:?}"
+    );
+    assert!(!readers.is_unreadable(&page));
+    assert_eq!(read(Form::Text).await, Ok(Some(written)));
+    assert!(readers.fields(&page, state.clone()).await.is_ok());
+    // That others were answered brings nothing back of what was not.
+    let html = read(Form::Html).await;
+    assert!(
+        matches!(html, Err(MergeError::Unread(ReadError::Unshown { .. }))),
+        "{html:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_program_that_is_no_worker_is_an_answer_and_no_hang() {
     for (program, hint) in [
         ("/nonexistent", "cannot be started"),
