@@ -71,7 +71,10 @@ impl RefusalCode {
 
     /// Whether it concerns who somebody is, so that no other page or room would answer differently.
     pub fn is_about_token(self) -> bool {
-        matches!(self, Self::Unauthenticated | Self::TokenExpired | Self::TokenRevoked)
+        matches!(
+            self,
+            Self::Unauthenticated | Self::TokenExpired | Self::TokenRevoked
+        )
     }
 
     /// Whether a client of several pages is to connect again for one of them: clients do that by themselves when their connection ends, and
