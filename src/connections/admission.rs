@@ -4,8 +4,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
+use super::TokenBucket;
 use crate::{
     auth::network,
     rooms::{Refusal, RefusalCode},
@@ -28,6 +30,11 @@ pub struct ConnectionLimits {
 
 /// HTTP connections beyond the limit, so that a full server still answers probes and says why it refuses.
 const MAX_SPARE: usize = 64;
+
+/// What a user may say beside documents, on all connections together, in a second and at once, in KiB: everybody in the page has to take
+/// it, and nothing later makes up for it.
+const MAX_ASIDE_KIB_A_SECOND: u32 = 1024;
+const MAX_ASIDE_KIB_AT_ONCE: u32 = 2048;
 
 /// What is spoken on a connection that stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,8 +72,28 @@ struct Counts {
     /// Connections on which nothing but requests has come so far.
     http: usize,
     http_ips: HashMap<IpAddr, usize>,
-    users: HashMap<Arc<str>, usize>,
+    users: HashMap<Arc<str>, OfUser>,
     ips: HashMap<IpAddr, usize>,
+}
+
+/// What is counted of a user, or of a connection of a guest.
+#[derive(Debug, Default)]
+struct OfUser {
+    connections: usize,
+    /// What was said beside documents; nothing yet.
+    asides: Option<TokenBucket>,
+}
+
+impl OfUser {
+    /// When something may be said beside documents.
+    fn may_speak_at(&self) -> Option<Instant> {
+        self.asides.as_ref().and_then(TokenBucket::free_at)
+    }
+
+    fn speak(&mut self, now: Instant, kib: usize) {
+        let full = || TokenBucket::new(now, MAX_ASIDE_KIB_A_SECOND, MAX_ASIDE_KIB_AT_ONCE);
+        self.asides.get_or_insert_with(full).spend(now, kib);
+    }
 }
 
 /// Counts connections and refuses those over a limit. Cheap to clone.
@@ -85,6 +112,8 @@ pub struct ConnectionSlot {
     users: Vec<Arc<str>>,
     ip: Option<IpAddr>,
     spoken: Spoken,
+    /// What is counted of a guest.
+    guest: OfUser,
 }
 
 impl Admissions {
@@ -139,7 +168,7 @@ impl Admissions {
         counts.total += 1;
         *counts.spoken.entry(spoken).or_default() += 1;
         if let Some(user) = user {
-            *counts.users.entry(user.clone()).or_default() += 1;
+            counts.users.entry(user.clone()).or_default().connections += 1;
         }
         if let Some(ip) = ip {
             *counts.ips.entry(ip).or_default() += 1;
@@ -150,6 +179,7 @@ impl Admissions {
             users: user.cloned().into_iter().collect(),
             ip,
             spoken,
+            guest: OfUser::default(),
         })
     }
 }
@@ -201,7 +231,7 @@ impl Drop for HttpPermit {
 
 impl Counts {
     fn has_too_many(&self, user: &Arc<str>, limits: &ConnectionLimits) -> bool {
-        limits.per_user != 0 && self.users.get(user).copied().unwrap_or(0) >= limits.per_user
+        limits.per_user != 0 && self.users.get(user).map_or(0, |user| user.connections) >= limits.per_user
     }
 }
 
@@ -222,8 +252,30 @@ impl ConnectionSlot {
         if counts.has_too_many(user, &self.limits) {
             return Err(too_many_of_user());
         }
-        *counts.users.entry(user.clone()).or_default() += 1;
+        counts.users.entry(user.clone()).or_default().connections += 1;
         self.users.push(user.clone());
+        Ok(())
+    }
+
+    /// Says so many KiB beside documents, on account of all whose connection it is.
+    ///
+    /// # Errors
+    /// When one of them has said too much lately, on whatever connection: from when on it may be said.
+    pub fn speak(&mut self, now: Instant, kib: usize) -> Result<(), Instant> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let users = self.users.iter().filter_map(|user| counts.users.get(user));
+        let may_at = users.chain([&self.guest]).filter_map(OfUser::may_speak_at).max();
+        if let Some(at) = may_at.filter(|at| *at > now) {
+            return Err(at);
+        }
+        if self.users.is_empty() {
+            self.guest.speak(now, kib);
+        }
+        for user in &self.users {
+            if let Some(user) = counts.users.get_mut(user) {
+                user.speak(now, kib);
+            }
+        }
         Ok(())
     }
 }
@@ -236,7 +288,12 @@ impl Drop for ConnectionSlot {
             *count -= 1;
         }
         for user in &self.users {
-            release(&mut counts.users, user);
+            if let Some(of_user) = counts.users.get_mut(user) {
+                of_user.connections -= 1;
+                if of_user.connections == 0 {
+                    counts.users.remove(user);
+                }
+            }
         }
         if let Some(ip) = &self.ip {
             release(&mut counts.ips, ip);

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use crdt::message;
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join_all};
 use hyper::Method;
 use serde_json::{Value, json};
 use storage::PageId;
@@ -233,5 +233,34 @@ async fn whoever_says_much_beside_the_document_closes_nobody_who_reads() {
             reader.until("page", |word| *word == done).await;
         }
     };
+    tokio::join!(saying, reading);
+}
+
+#[tokio::test]
+async fn whoever_says_much_on_many_sockets_closes_nobody_who_reads() {
+    let server = locked(&[]).await;
+    let mut readers = Vec::new();
+    grant(&server, "page", "reader", "comment").await;
+    grant(&server, "page", "loud", "comment").await;
+    for _ in 0..4 {
+        let mut reader = Provider::open(&server).await;
+        reader.enter("page", &bare("reader")).await;
+        readers.push(reader);
+    }
+    // Together more than waits for one reader.
+    let text = "x".repeat(3 << 20);
+    let mut loud = Vec::new();
+    for _ in 0..8 {
+        let mut socket = Provider::open(&server).await;
+        socket.enter("page", &bare("loud")).await;
+        loud.push(socket);
+    }
+    let saying = join_all(loud.iter_mut().map(|socket| socket.say_stateless("page", &text)));
+    let reading = join_all(readers.iter_mut().map(async |reader| {
+        for _ in 0..8 {
+            let said = Word::Stateless(text.clone());
+            reader.until("page", |word| *word == said).await;
+        }
+    }));
     tokio::join!(saying, reading);
 }

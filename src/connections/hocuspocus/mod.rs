@@ -11,7 +11,7 @@ mod pending_auth;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::IpAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Instant,
 };
@@ -27,7 +27,7 @@ use self::{
     pending_auth::{PendingAuth, Verdict},
 };
 use super::{
-    ConnectionSlot, Session, TokenBucket,
+    ConnectionSlot, Session,
     context::ServerContext,
     driver::{Driving, now, run},
     handshake::accepted,
@@ -45,10 +45,6 @@ use crate::{
 
 /// Answers that may wait to be sent before the client is not read any more.
 const MAX_ANSWERS: usize = 64;
-/// What one socket may say beside documents in a second, and at once, in KiB: everybody in the page has to take it, and nothing later
-/// makes up for it.
-const ASIDES_KIB_A_SECOND: u32 = 1024;
-const ASIDES_KIB_AT_ONCE: u32 = 2048;
 
 /// What all sockets that speak Hocuspocus need.
 #[derive(Clone)]
@@ -105,8 +101,15 @@ struct Hocuspocus {
     /// The provider has told its version.
     has_version: bool,
     hang_up: Option<Refusal>,
-    /// What it may say beside documents, in KiB. Whoever says more is not read for a while.
-    asides: TokenBucket,
+    /// Something beside documents for which it is too early. Nothing more is read until it was said.
+    early: Option<Early>,
+}
+
+/// What is said later, and when.
+struct Early {
+    at: Instant,
+    address: Box<str>,
+    request: Request,
 }
 
 impl Hocuspocus {
@@ -125,12 +128,40 @@ impl Hocuspocus {
             rotation: Rotation::default(),
             has_version: false,
             hang_up: None,
-            asides: TokenBucket::new(now(), ASIDES_KIB_A_SECOND, ASIDES_KIB_AT_ONCE),
+            early: None,
         }
     }
 }
 
 impl Hocuspocus {
+    /// Does what the client asks of a page, or keeps it until it may be said.
+    fn hear(&mut self, now: Instant, address: &str, request: Request) -> Result<(), Refusal> {
+        if let Request::ToRoom(ClientMessage::Stateless(payload)) = &request {
+            let kib = payload.len() / 1024 + 1;
+            let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(at) = slot.speak(now, kib) {
+                drop(slot);
+                let address = address.into();
+                self.early = Some(Early { at, address, request });
+                return Ok(());
+            }
+        }
+        match self.pending.on_request(now, address, request)? {
+            Verdict::Pass(request) => self.on_request(address, request),
+            Verdict::Verify(id, token) => {
+                let verifying = self.verify(id.clone(), token);
+                self.pages.insert(
+                    address.into(),
+                    Page::verifying(id, address, self.has_version, verifying),
+                );
+            }
+            Verdict::Kept => {}
+            Verdict::Refused(refusal, request) => self.refused(address, &refusal, &request),
+            Verdict::Left => self.left(address),
+        }
+        Ok(())
+    }
+
     /// Goes on with giving seats back.
     fn poll_leaving(&mut self, context: &mut Context<'_>) {
         self.leaving
@@ -150,22 +181,7 @@ impl Protocol for Hocuspocus {
             Incoming::Pong => return Ok(1),
             Incoming::Addressed { address, request } => (address, request),
         };
-        if let Request::ToRoom(ClientMessage::Stateless(payload)) = &request {
-            self.asides.spend(now, payload.len() / 1024 + 1);
-        }
-        match self.pending.on_request(now, address, request)? {
-            Verdict::Pass(request) => self.on_request(address, request),
-            Verdict::Verify(id, token) => {
-                let verifying = self.verify(id.clone(), token);
-                self.pages.insert(
-                    address.into(),
-                    Page::verifying(id, address, self.has_version, verifying),
-                );
-            }
-            Verdict::Kept => {}
-            Verdict::Refused(refusal, request) => self.refused(address, &refusal, &request),
-            Verdict::Left => self.left(address),
-        }
+        self.hear(now, address, request)?;
         Ok(1)
     }
 
@@ -191,7 +207,7 @@ impl Protocol for Hocuspocus {
 
     fn may_receive(&self) -> bool {
         self.hang_up.is_none()
-            && self.asides.free_at().is_none_or(|at| at <= now())
+            && self.early.is_none()
             && self.answers.len() < MAX_ANSWERS
             && self.leaving.len() < MAX_ANSWERS
             && self.pending.has_room()
@@ -282,6 +298,9 @@ impl Protocol for Hocuspocus {
                 "no good token was shown in time",
             ));
         }
+        if let Some(Early { address, request, .. }) = self.early.take_if(|early| early.at <= now) {
+            self.hear(now, &address, request)?;
+        }
         for address in self.pending.overdue(now) {
             let refusal = Refusal::new(RefusalCode::Unauthenticated, "no token was shown in time");
             self.deny(&address, &refusal);
@@ -290,8 +309,8 @@ impl Protocol for Hocuspocus {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let asides = self.asides.free_at().filter(|at| *at > now());
-        self.pending.next_deadline().into_iter().chain(asides).min()
+        let early = self.early.as_ref().map(|early| early.at);
+        self.pending.next_deadline().into_iter().chain(early).min()
     }
 
     fn farewell(&mut self, _refusal: &Refusal, frames: &mut Vec<Frame>) {
