@@ -78,9 +78,14 @@ pub(super) struct Listing {
     deleted: bool,
 }
 
+/// Pages that are read at once when few of them are wanted.
+const READ_AT_ONCE: usize = 500;
+/// Pages that are looked at for one request.
+const MAX_LOOKED_AT: usize = 5000;
+
 /// Lists pages, in the order of their ids.
 ///
-/// Those that the asker may see. A listing says nothing of others.
+/// Those that the asker may see. A listing says nothing of others. While there is a `next`, more is to be asked for, also when fewer came.
 #[utoipa::path(
     get,
     path = "/api/pages",
@@ -105,7 +110,8 @@ pub(super) async fn list(
 }
 
 impl App {
-    /// Pages in id order that somebody may see, those in the trash or the others, and behind which one there may be more.
+    /// Pages in id order that somebody may see, those in the trash or the others, and behind which one there may be more. They may be fewer
+    /// than asked for when there are more: so many pages are looked at for one request.
     pub(super) async fn visible(
         &self,
         identity: &Identity,
@@ -115,19 +121,25 @@ impl App {
         deleted: bool,
     ) -> Result<(Vec<PageRecord>, Option<String>), HttpError> {
         let reach = self.around.access.reach(identity).await?;
-        let mut visible = Vec::new();
+        let (mut visible, mut looked_at) = (Vec::new(), 0);
         for range in reach.remaining(prefix, after.as_deref()) {
             loop {
-                let records = range.pages(&self.store, after.as_deref(), limit).await?;
-                let is_last = records.len() < limit;
+                // Of those that were read first few may be wanted.
+                let count = match looked_at {
+                    0 => limit,
+                    _ => limit.max(READ_AT_ONCE),
+                };
+                let records = range.pages(&self.store, after.as_deref(), count).await?;
+                let is_last = records.len() < count;
                 for record in records {
+                    looked_at += 1;
                     after = Some(record.page.as_str().to_owned());
                     let is_wanted = record.deleted_at.is_some() == deleted;
                     // Pages that the asker may not see are skipped, so that a listing says nothing of them.
                     if is_wanted && self.may_list(identity, &record).await? {
                         visible.push(record);
                     }
-                    if visible.len() == limit {
+                    if visible.len() == limit || looked_at == MAX_LOOKED_AT {
                         return Ok((visible, after));
                     }
                 }

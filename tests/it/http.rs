@@ -4,7 +4,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
-use storage::testing::{Fault, Faults, disk::FaultyStore};
+use storage::{
+    NewUpdate, PageCommit, PageId,
+    testing::{Fault, Faults, disk::FaultyStore},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -95,6 +98,47 @@ async fn a_long_listing_is_read_in_parts() {
         assert!(seen.len() < 10, "a listing that ends: {seen:?}");
     }
     assert_eq!(seen, ["p0", "p1", "p2", "p3", "p4", "p5", "p6"]);
+}
+
+#[tokio::test]
+async fn a_listing_looks_at_so_many_pages_and_says_where_it_goes_on() {
+    let store = empty_store().await;
+    let stored = |number: usize| PageCommit {
+        page: PageId::new(&format!("p{number:05}")).expect("a page id"),
+        updates: vec![NewUpdate {
+            data: insertion(1, 0, "x"),
+            user: None,
+        }],
+        size_bytes: None,
+        generation: None,
+    };
+    let pages: Vec<_> = (0..6000).map(stored).collect();
+    store.commit(&pages).await.expect("memory");
+    let server = TestServer::start_on(store, &[]).await;
+    let last = "/api/pages/p05999";
+    assert_eq!(
+        send(server.address, Method::DELETE, last, &[], Bytes::new())
+            .await
+            .status,
+        204
+    );
+    let listed = async |after: &str| {
+        let path = format!("/api/pages?deleted=true&limit=1{after}");
+        get(server.address, &path).await.json()
+    };
+    let first = listed("").await;
+    assert_eq!(
+        (ids(&first), &first["next"]),
+        (Vec::new(), &json!("p04999")),
+        "the first 5,000 are in no trash"
+    );
+    let second = listed("&after=p04999").await;
+    assert_eq!(
+        (ids(&second), &second["next"]),
+        (vec!["p05999"], &json!("p05999"))
+    );
+    let third = listed("&after=p05999").await;
+    assert_eq!((ids(&third), &third["next"]), (Vec::new(), &Value::Null));
 }
 
 #[tokio::test]
