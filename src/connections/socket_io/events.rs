@@ -413,19 +413,15 @@ impl Protocol<Said> for EventsPlace {
         let said = self
             .rotation
             .poll(&mut self.pages, |page| page.poll_outgoing(context, frames));
-        match said {
-            Poll::Ready((_, Ok(()))) => {
+        if let Poll::Ready((_, said)) = said {
+            match said {
                 // What it has said may let it go on with something.
-                self.poll_work(context);
-                return Poll::Ready(Ok(()));
+                Ok(()) => self.poll_work(context),
+                // What the client still has to hear of its rooms comes before the end.
+                Err(refusal) if refusal.code == RefusalCode::TokenRevoked => self.end_with(refusal),
+                Err(refusal) => return Poll::Ready(Err(refusal)),
             }
-            // What the client still has to hear of its rooms comes before the end.
-            Poll::Ready((_, Err(refusal))) if refusal.code == RefusalCode::TokenRevoked => {
-                self.end_with(refusal);
-                return Poll::Ready(Ok(()));
-            }
-            Poll::Ready((_, Err(refusal))) => return Poll::Ready(Err(refusal)),
-            Poll::Pending => {}
+            return Poll::Ready(Ok(()));
         }
         // Its pages end for themselves, and say so.
         match &self.ended {
@@ -439,11 +435,9 @@ impl Protocol<Said> for EventsPlace {
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), Refusal> {
-        match &self.ended {
-            // A client that reads nothing is waited for no longer.
-            Some((refusal, by)) if *by <= now => Err(refusal.clone()),
-            Some(_) | None => Ok(()),
-        }
+        // A client that reads nothing is waited for no longer.
+        let late = self.ended.as_ref().filter(|(_, by)| *by <= now);
+        late.map_or(Ok(()), |(refusal, _)| Err(refusal.clone()))
     }
 
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
