@@ -81,6 +81,8 @@ pub(crate) struct Connections<C: Connection> {
     options: Vec<C::Options>,
     /// Whether only a server that can be written will do.
     written: bool,
+    /// How long a connection is used.
+    max_age: Duration,
     permits: Semaphore,
     limit: u32,
     idle: Mutex<Vec<Resting<C>>>,
@@ -104,6 +106,7 @@ where
         Self {
             options: options.into_iter().collect(),
             written: true,
+            max_age: MAX_AGE,
             permits: Semaphore::new(limit as usize),
             limit,
             idle: Mutex::new(Vec::new()),
@@ -139,7 +142,7 @@ where
                 since,
             } = resting;
             let now = now();
-            if now.saturating_duration_since(opened) > MAX_AGE {
+            if now.saturating_duration_since(opened) > self.max_age {
                 continue;
             }
             if now.saturating_duration_since(since) <= RESTED {
@@ -153,29 +156,10 @@ where
         }
     }
 
-    /// Opens a connection to the first of the hosts that can be written.
+    /// Opens a connection to the first of the hosts that will do.
     pub(crate) async fn open(&self) -> Result<C, sqlx::Error> {
-        let mut last = None;
-        for (n, options) in self.options.iter().enumerate() {
-            let opening = async {
-                let mut connection = options.connect().await?;
-                if self.written {
-                    connection.is_right().await?;
-                }
-                Ok(connection)
-            };
-            let opened = if n + 1 < self.options.len() {
-                let late = |_| Err(sqlx::Error::PoolTimedOut);
-                timeout(HOST_PATIENCE, opening).await.unwrap_or_else(late)
-            } else {
-                opening.await
-            };
-            match opened {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = Some(error),
-            }
-        }
-        Err(last.unwrap_or(sqlx::Error::PoolClosed))
+        let opened = open_first(&self.options, self.written).await;
+        opened.map(|(_, connection)| connection)
     }
 
     /// Takes a server that is only read, too.
@@ -213,6 +197,36 @@ where
     }
 }
 
+/// Tries hosts in turn, and opens a connection to the first that is there and, if it is to be `written`, can be. Gives its place in the
+/// list, too. While another is left, a host has only so much time.
+pub(crate) async fn open_first<C>(hosts: &[C::Options], written: bool) -> Result<(usize, C), sqlx::Error>
+where
+    C: Opened,
+    C::Options: ConnectOptions<Connection = C>,
+{
+    let mut last = None;
+    for (n, options) in hosts.iter().enumerate() {
+        let opening = async {
+            let mut connection = options.connect().await?;
+            if written {
+                connection.is_right().await?;
+            }
+            Ok(connection)
+        };
+        let opened = if n + 1 < hosts.len() {
+            let late = |_| Err(sqlx::Error::PoolTimedOut);
+            timeout(HOST_PATIENCE, opening).await.unwrap_or_else(late)
+        } else {
+            opening.await
+        };
+        match opened {
+            Ok(connection) => return Ok((n, connection)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or(sqlx::Error::PoolClosed))
+}
+
 impl<C: Connection> Lease<'_, C> {
     /// Returns the connection in working order. Without this it is closed.
     pub(crate) fn give_back(self) {
@@ -236,4 +250,52 @@ impl<C: Connection> Lease<'_, C> {
 
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use sqlx::{Executor, sqlite::SqliteConnectOptions};
+
+    use super::*;
+
+    fn one(max_age: Duration) -> Connections<SqliteConnection> {
+        let options = SqliteConnectOptions::from_str("sqlite::memory:").expect("an address");
+        Connections {
+            max_age,
+            ..Connections::new(1, [options])
+        }
+    }
+
+    /// Whether what is lent is the connection that was lent before: a database in memory is one connection's.
+    async fn is_the_same(connections: &Connections<SqliteConnection>) -> bool {
+        let mut lease = connections.lease().await.expect("a connection");
+        let found = lease.connection.execute("CREATE TABLE seen (n)").await.is_err();
+        lease.give_back();
+        found
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_old_is_replaced_and_one_that_is_not_is_used_again() {
+        let connections = one(MAX_AGE);
+        assert!(!is_the_same(&connections).await);
+        assert!(is_the_same(&connections).await);
+        // Also one that has rested, and so is asked.
+        tokio::time::sleep(RESTED + Duration::from_millis(100)).await;
+        assert!(is_the_same(&connections).await);
+
+        let limit = Duration::from_millis(200);
+        let connections = one(limit);
+        assert!(!is_the_same(&connections).await);
+        // Its age counts from its opening, however often it is used.
+        let opened = now();
+        let mut used = 0;
+        while is_the_same(&connections).await {
+            used += 1;
+            assert!(opened.elapsed() < limit * 50, "it is never replaced");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(opened.elapsed() > limit / 2, "replaced after {used} uses");
+    }
 }

@@ -48,6 +48,11 @@ impl Place {
                 _ => kept.push(pair),
             }
         }
+        // With a login there must be a host before the path, also where a parameter names the one that counts.
+        let here = |host: &str| match login {
+            Some(_) if host.is_empty() || host.starts_with(':') => format!("localhost{host}"),
+            _ => host.to_owned(),
+        };
         let login = login.map_or_else(String::new, |login| format!("{}@", encoded(login)));
         let query = |more: Option<String>| {
             let pairs: Vec<&str> = kept.iter().copied().chain(more.as_deref()).collect();
@@ -63,13 +68,13 @@ impl Place {
                 let each = listed.split(',').enumerate().map(|(n, host)| {
                     let port = ports.get(n).or(ports.first()).map(|port| format!("&port={port}"));
                     let more = format!("host={host}{}", port.unwrap_or_default());
-                    format!("{scheme}://{login}{hosts}{database}{}", query(Some(more)))
+                    format!("{scheme}://{login}{}{database}{}", here(hosts), query(Some(more)))
                 });
                 each.collect()
             }
             None => hosts
                 .split(',')
-                .map(|host| format!("{scheme}://{login}{host}{database}{}", query(None)))
+                .map(|host| format!("{scheme}://{login}{}{database}{}", here(host), query(None)))
                 .collect(),
         };
         Ok(found)
@@ -170,6 +175,11 @@ mod tests {
                 "postgres:///d?host=/run/postgresql",
                 "postgres:///d?host=/run/postgresql",
             ),
+            (
+                "postgres://u:p@/d?host=/run/postgresql",
+                "postgres://u:p@localhost/d?host=/run/postgresql",
+            ),
+            ("postgres://u@:5433/d", "postgres://u@localhost:5433/d"),
             ("postgres://h/d?user=a@b", "postgres://h/d?user=a@b"),
             ("postgres://h:5432/d?user=a@b", "postgres://h:5432/d?user=a@b"),
             ("postgres://u:p@h/d?options=a@b", "postgres://u:p@h/d?options=a@b"),

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sqlx::{
-    Executor,
+    Connection, Executor, PgConnection,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 use tokio::time::timeout;
 
 use super::{AccessChange, CHANNEL};
-use crate::StoreError;
+use crate::{StoreError, connections::open_first};
 
 /// A database that takes longer to connect to is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,9 +23,8 @@ const HEARTBEAT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A connection that waits for announcements. It connects at the first use and again after a failure.
 pub struct AccessListener {
-    options: Vec<PgConnectOptions>,
-    /// Which of the hosts is tried next.
-    next_host: usize,
+    /// Where to connect to, in the order in which it is tried.
+    hosts: Vec<PgConnectOptions>,
     listener: Option<PgListener>,
     heartbeat: Duration,
 }
@@ -38,10 +37,10 @@ struct Payload {
 }
 
 impl AccessListener {
-    pub(crate) fn new(options: Vec<PgConnectOptions>) -> Self {
+    pub(crate) fn new(hosts: Vec<PgConnectOptions>) -> Self {
         Self {
             // The server looks after its side of the connection in the same way.
-            options: options
+            hosts: hosts
                 .into_iter()
                 .map(|options| {
                     options.options([
@@ -51,7 +50,6 @@ impl AccessListener {
                     ])
                 })
                 .collect(),
-            next_host: 0,
             listener: None,
             heartbeat: HEARTBEAT,
         }
@@ -64,14 +62,25 @@ impl AccessListener {
         Self { heartbeat, ..self }
     }
 
-    /// The host that is tried next. A standby refuses to listen, so whoever asks again comes to another one.
-    fn host(&mut self) -> Result<PgConnectOptions, StoreError> {
+    /// The first of the hosts that is a primary: a standby refuses to listen, and one that is not there would be asked until its time is over
+    /// while nothing is heard.
+    async fn host(&self) -> Result<PgConnectOptions, StoreError> {
         let nowhere = || StoreError::Unavailable {
             reason: "the address names no host".to_owned(),
         };
-        let host = self.options.get(self.next_host % self.options.len().max(1));
-        self.next_host = self.next_host.wrapping_add(1);
-        host.cloned().ok_or_else(nowhere)
+        let place = match self.hosts.len() {
+            0 | 1 => 0,
+            several => {
+                let patience = CONNECT_TIMEOUT.saturating_mul(several.try_into().unwrap_or(u32::MAX));
+                let late = |_| Err(sqlx::Error::PoolTimedOut);
+                let opened = timeout(patience, open_first::<PgConnection>(&self.hosts, true)).await;
+                let (place, connection) = opened.unwrap_or_else(late).map_err(failure)?;
+                // A connection that cannot say goodbye is gone anyway.
+                let _ = timeout(CONNECT_TIMEOUT, connection.close()).await;
+                place
+            }
+        };
+        self.hosts.get(place).cloned().ok_or_else(nowhere)
     }
 
     /// Waits for the next announcement. Whoever has (again) begun to listen is told first that everything may have changed: what
@@ -83,7 +92,7 @@ impl AccessListener {
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .acquire_timeout(CONNECT_TIMEOUT)
-                .connect_lazy_with(self.host()?);
+                .connect_lazy_with(self.host().await?);
             let mut listener = PgListener::connect_with(&pool).await.map_err(failure)?;
             listener.listen(CHANNEL).await.map_err(failure)?;
             self.listener = Some(listener);

@@ -1,7 +1,7 @@
 //! A PostgreSQL server of a test's own, which it may stop and start.
 
 use std::{
-    env,
+    env, fs,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -76,8 +76,9 @@ impl Cluster {
     /// Starts it and waits until it answers.
     pub(crate) fn start(&self) {
         let settings = format!(
-            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''",
-            self.port
+            "-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories={}",
+            self.port,
+            self.sockets().display()
         );
         let log = self.folder.path().join("log");
         run(self
@@ -91,6 +92,21 @@ impl Cluster {
         run(self
             .program("pg_ctl")
             .args(["stop", "--wait", "--mode=immediate"]));
+    }
+
+    /// Asks this role for its password from now on.
+    pub(crate) fn demand_password_of(&self, role: &str) {
+        let file = self.folder.path().join("data/pg_hba.conf");
+        let trusting = fs::read_to_string(&file).expect("rules");
+        let demanding = format!("host all {role} 127.0.0.1/32 scram-sha-256\n{trusting}");
+        fs::write(&file, demanding).expect("a file that can be written");
+        self.crash();
+        self.start();
+    }
+
+    /// The folder of its socket.
+    pub(crate) fn sockets(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A file beside its data.

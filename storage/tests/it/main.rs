@@ -16,6 +16,7 @@ mod failover;
 mod forwarder;
 mod notify;
 mod outage;
+mod places;
 mod pooler;
 mod read_only;
 mod schema;
