@@ -17,7 +17,7 @@ use tokio::{sync::Mutex, time::Instant};
 use utoipa::ToSchema;
 
 use super::{App, openapi::refusals::Defect};
-use crate::rooms::StoreHealth;
+use crate::{auth::complaints, rooms::StoreHealth};
 
 /// Longest time the store may take to say that it is there.
 const CHECK: Duration = Duration::from_secs(2);
@@ -60,7 +60,12 @@ impl StoreProbe {
         let asked = tokio::spawn(async move {
             let problem = match tokio::time::timeout(CHECK, store.check()).await {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(in_our_words(error.kind())),
+                Ok(Err(error)) => {
+                    if complaints::is_due(format!("store {}", error.kind())) {
+                        tracing::warn!(%error, "the server is not ready: the store cannot be used");
+                    }
+                    Some(in_our_words(error.kind()))
+                }
                 Err(_) => Some("the store does not answer"),
             };
             *last = Some((Instant::now(), problem));

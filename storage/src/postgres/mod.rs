@@ -406,8 +406,8 @@ impl Store for PostgresStore {
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        for (read_only, permitted) in self
-            .read::<(bool, bool)>(|| sqlx::query_as(statements::CHECK))
+        for (read_only, lacking) in self
+            .read::<(bool, Option<String>)>(|| sqlx::query_as(statements::CHECK))
             .await?
         {
             if read_only {
@@ -418,9 +418,9 @@ impl Store for PostgresStore {
                     reason: "transactions are read-only here".to_owned(),
                 });
             }
-            if !permitted {
+            if let Some(lacking) = lacking {
                 return Err(StoreError::ReadOnly {
-                    reason: "the role may not read and write the tables".to_owned(),
+                    reason: format!("the role lacks {lacking}: the owner of the tables has to grant it"),
                 });
             }
         }

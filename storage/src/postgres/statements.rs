@@ -162,9 +162,19 @@ pub(super) const SET_DELETED: &str = "
 pub(super) const SNAPSHOT: &str =
     "SELECT seq, state, state_vector, content::text AS content, text FROM page_snapshots WHERE page_id = $1";
 
-/// Asks for what a commit needs. A standby, and a server with its disk protected, say that transactions are read-only.
-pub(super) const CHECK: &str = "SELECT current_setting('transaction_read_only')::bool,
-    has_table_privilege('page_heads', 'INSERT') AND has_table_privilege('page_heads', 'UPDATE')
-        AND has_table_privilege('page_updates', 'INSERT') AND has_table_privilege('page_heads', 'SELECT')
-        AND has_table_privilege('page_updates', 'SELECT') AND has_table_privilege('page_snapshots', 'SELECT')
-        AND has_table_privilege('page_permissions', 'SELECT') AND has_table_privilege('page_users', 'SELECT')";
+/// Asks whether transactions are read-only, as a standby and a server with its disk protected say, and which rights the role lacks of
+/// those that a commit needs, and to read each of the tables.
+pub(super) const CHECK: &str = "
+    SELECT current_setting('transaction_read_only')::bool, (
+        SELECT string_agg(privilege || ' on ' || name, ', ' ORDER BY name, privilege)
+        FROM (
+            SELECT unnest(ARRAY[
+                'access_audit', 'event_epoch', 'event_ids', 'event_states', 'history_policies', 'kept_events', 'last_seen', 'page_aliases',
+                'page_bases', 'page_ended_clients', 'page_heads', 'page_histories', 'page_history', 'page_permissions', 'page_quarantine',
+                'page_snapshots', 'page_updates', 'page_users', 'page_versions', 'page_words', 'room_removals', 'shared_rooms',
+                'webhook_baseline', 'webhook_marks', 'webhook_outbox', 'webhook_queues'
+            ]) AS name, 'SELECT' AS privilege
+            UNION ALL VALUES ('page_heads', 'INSERT'), ('page_heads', 'UPDATE'), ('page_updates', 'INSERT')
+        ) AS needed
+        WHERE NOT has_table_privilege(name, privilege)
+    )";

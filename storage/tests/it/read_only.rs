@@ -11,7 +11,7 @@ use pageroom_storage::{
     SharedStore, StoreOptions, open,
     testing::contract::{Place, append, page},
 };
-use sqlx::Executor;
+use sqlx::{AssertSqlSafe, Executor};
 
 use crate::{
     cluster::{Cluster, run, runs_as_root},
@@ -124,4 +124,48 @@ async fn a_role_that_may_only_read_is_told_so_and_may_be_granted_more() {
     connection.execute(grant).await.unwrap();
     store.check().await.unwrap();
     assert_eq!(store.commit(&[append("p", ["2"])]).await.unwrap()[0].first_seq, 2);
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_read_one_of_the_tables_is_told_which() {
+    let Some(cluster) = Cluster::start_new() else {
+        return;
+    };
+    open(&cluster.url("pageroom"), &StoreOptions::default())
+        .await
+        .unwrap();
+    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&cluster.url("pageroom"))
+        .await
+        .unwrap();
+    let limited = "CREATE ROLE limited LOGIN;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO limited";
+    connection.execute(limited).await.unwrap();
+    let store = open(&cluster.url("limited"), &StoreOptions::default())
+        .await
+        .unwrap();
+    let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'pageroom_migrations'";
+    let tables: Vec<String> = sqlx::query_scalar(tables)
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    assert!(tables.contains(&"page_heads".to_owned()), "{tables:?}");
+    let needed = tables.iter().map(|table| ("SELECT", table.as_str()));
+    let written = [
+        ("INSERT", "page_heads"),
+        ("UPDATE", "page_heads"),
+        ("INSERT", "page_updates"),
+    ];
+    for (right, table) in needed.chain(written) {
+        let revoke = format!("REVOKE {right} ON {table} FROM limited");
+        connection.execute(AssertSqlSafe(revoke)).await.unwrap();
+        let error = store.check().await.expect_err(table);
+        assert_eq!(error.kind(), "read_only", "{error}");
+        assert!(
+            error.to_string().contains(&format!("lacks {right} on {table}:")),
+            "{error}"
+        );
+        let grant = format!("GRANT {right} ON {table} TO limited");
+        connection.execute(AssertSqlSafe(grant)).await.unwrap();
+        store.check().await.unwrap();
+    }
 }
