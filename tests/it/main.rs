@@ -39,6 +39,7 @@ mod life;
 mod limits;
 mod matrix;
 mod moving;
+mod open_files;
 mod openapi;
 mod operations;
 mod otlp;

@@ -53,9 +53,23 @@ impl Socket {
         Self::shake_hands(stream, path, &[]).await
     }
 
+    /// The same, when the server may end the connection instead of shaking hands.
+    pub(crate) async fn try_over(stream: TcpStream, path: &str) -> Option<Self> {
+        Self::try_to_shake_hands(stream, path, &[]).await.ok()
+    }
+
     async fn shake_hands(stream: TcpStream, path: &str, headers: &[(&'static str, &str)]) -> Self {
-        stream.set_nodelay(true).expect("a socket");
-        let address = stream.peer_addr().expect("a peer");
+        let shaken = Self::try_to_shake_hands(stream, path, headers).await;
+        shaken.expect("a handshake")
+    }
+
+    async fn try_to_shake_hands(
+        stream: TcpStream,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Self, tungstenite::Error> {
+        stream.set_nodelay(true)?;
+        let address = stream.peer_addr()?;
         let mut request = format!("ws://{address}{path}")
             .into_client_request()
             .expect("an address");
@@ -65,10 +79,10 @@ impl Socket {
                 .insert(*name, HeaderValue::from_str(value).expect("a header"));
         }
         let handshake = tokio_tungstenite::client_async(request, stream);
-        let (stream, response) = soon("a handshake", handshake).await.expect("a handshake");
+        let (stream, response) = soon("a handshake", handshake).await?;
         let chosen = response.headers().get("sec-websocket-protocol");
         let subprotocol = chosen.map(|chosen| chosen.to_str().expect("text").to_owned());
-        Self { stream, subprotocol }
+        Ok(Self { stream, subprotocol })
     }
 
     /// Sends a binary frame. A server that has hung up hears nothing.
