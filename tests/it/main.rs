@@ -32,6 +32,7 @@ mod hocuspocus_access;
 mod http;
 mod importing;
 mod indexer;
+mod keepalive;
 mod kept_events;
 mod kept_store;
 mod lanes;
