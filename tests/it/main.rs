@@ -56,6 +56,7 @@ mod renames;
 mod rooms;
 mod shutdown;
 mod socketio;
+mod starting;
 mod strangers;
 mod support;
 mod tidy;

@@ -2,7 +2,9 @@
 
 use std::{str::FromStr, time::Duration};
 
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, PgConnection, Row, migrate::MigrateError, postgres::PgConnectOptions,
+};
 
 use super::failure::failure;
 use crate::{DirectUrl, StoreError, migrations, open::address, place::Place, schema};
@@ -190,6 +192,10 @@ pub(super) fn opening(error: sqlx::Error) -> StoreError {
         Some("3D000") => address(format!(
             "names a database that is not there ({message}): create it with createdb"
         )),
+        // SCRAM normalises passwords (RFC 4013), and knows no letters that are younger than it.
+        _ if message.contains("saslprep") => address(
+            "has a password with characters that cannot be used for logging in, such as emoji: give the role another password",
+        ),
         _ if message.contains("unsupported startup parameter") => pooled(),
         _ if message.contains("statement pooling mode") => address(format!(
             "leads through PgBouncer in a mode in which there are no transactions ({message}): set pool_mode to transaction or session"
@@ -228,13 +234,32 @@ pub(super) async fn bring_up_to_date(connection: &mut PgConnection, migrate: boo
         .await
         .map_err(failure)?;
     let state = schema::compare(connection, &migrator, exists).await;
-    match state.map_err(|error| schema::failure(error, failure))? {
+    match state.map_err(migrating)? {
         schema::State::Current => Ok(()),
         schema::State::Outdated if !migrate => Err(schema::outdated()),
         // Takes a lock of its own: another process may be starting on the same database.
         schema::State::Outdated => migrator
             .run_direct(None, connection, false)
             .await
-            .map_err(|error| schema::failure(error, failure)),
+            .map_err(migrating),
+    }
+}
+
+/// What went wrong with the tables. A role that may neither make nor see them needs somebody else.
+fn migrating(error: MigrateError) -> StoreError {
+    let mut denied = None;
+    if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = &error
+        && let Some(error) = error.as_database_error()
+        && error.code().as_deref() == Some("42501")
+    {
+        denied = Some(error.message().to_owned());
+    }
+    match denied {
+        Some(reason) => StoreError::Migration {
+            reason: format!(
+                "{reason}: whoever owns the database runs `pageroom migrate`, and lets this role use the tables (GRANT)"
+            ),
+        },
+        None => schema::failure(error, failure),
     }
 }
