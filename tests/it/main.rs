@@ -16,6 +16,7 @@ mod browsers;
 mod cli;
 mod components;
 mod contents;
+mod database_rights;
 mod deploy;
 mod docs;
 mod event_awareness;
