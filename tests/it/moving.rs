@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     access::backend_at,
     support::{
+        database::Database,
         http::send,
         process::{Process, run, text},
         replica::{deletion, insertion},
@@ -70,71 +71,101 @@ async fn everything_goes_into_an_archive_and_comes_out_of_it() {
         database(folder.path(), "old.db"),
         database(folder.path(), "new.db"),
     );
-    {
-        let mut server = Process::start(&environment(&old));
-        let address = server.address().await;
-        let ask = async |method, path: &str, body| {
-            let answer = backend_at(address, method, path, body).await;
-            assert!(answer.status.is_success(), "{path}: {}", answer.text());
-        };
-        for (page, content) in [
-            ("a", "first"),
-            ("team%2Fb%20%C3%BC", "second 👋 \u{0}"),
-            ("c", "the third one"),
-            ("gone", "fourth"),
-        ] {
-            let path = format!("/api/pages/{page}/edits");
-            let edits = json!([{ "op": "insert_text", "path": "/content", "at": 0, "text": content }]);
-            ask(Method::POST, &path, edits).await;
-        }
-        let role = json!({ "role": "edit", "expiresAt": "2099-01-01T00:00:00.000Z" });
-        ask(Method::PUT, "/api/pages/a/permissions/ada", role).await;
-        ask(
-            Method::PUT,
-            "/api/pages/a/permissions/*",
-            json!({ "role": "view" }),
-        )
-        .await;
-        ask(Method::DELETE, "/api/pages/gone", Value::Null).await;
-        server.signal("TERM");
-        assert!(server.ended().await.success());
+    fill(&old).await;
+    moves_out_and_in(folder.path(), &old, &new).await;
+    let (_, said) = pageroom(&database(folder.path(), "never.db"), &["export-all", "-"]);
+    assert!(said.contains("never.db"), "{said}");
+    assert!(!folder.path().join("never.db").exists());
+}
+
+#[tokio::test]
+async fn an_archive_leads_from_every_kind_of_store_to_every_kind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (Some(first), Some(second), Some(third)) =
+        (Database::postgres(), Database::postgres(), Database::postgres())
+    else {
+        return;
+    };
+    let file = database(folder.path(), "first.db");
+    fill(&file).await;
+    fill(&first.url()).await;
+    for (name, old, new) in [
+        ("into", file, second.url()),
+        ("across", first.url(), third.url()),
+        ("out", third.url(), database(folder.path(), "last.db")),
+    ] {
+        let folder = folder.path().join(name);
+        fs::create_dir(&folder).expect("a folder");
+        moves_out_and_in(&folder, &old, &new).await;
     }
-    let archive = folder.path().join("pages.tar");
+}
+
+/// Makes pages of every kind that there is, with permissions, and stops.
+async fn fill(old: &str) {
+    let mut server = Process::start(&environment(old));
+    let address = server.address().await;
+    let ask = async |method, path: &str, body| {
+        let answer = backend_at(address, method, path, body).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text());
+    };
+    for (page, content) in [
+        ("a", "first"),
+        ("team%2Fb%20%C3%BC", "second 👋 \u{0}"),
+        ("c", "the third one"),
+        ("gone", "fourth"),
+    ] {
+        let path = format!("/api/pages/{page}/edits");
+        let edits = json!([{ "op": "insert_text", "path": "/content", "at": 0, "text": content }]);
+        ask(Method::POST, &path, edits).await;
+    }
+    let role = json!({ "role": "edit", "expiresAt": "2099-01-01T00:00:00.000Z" });
+    ask(Method::PUT, "/api/pages/a/permissions/ada", role).await;
+    ask(
+        Method::PUT,
+        "/api/pages/a/permissions/*",
+        json!({ "role": "view" }),
+    )
+    .await;
+    ask(Method::DELETE, "/api/pages/gone", Value::Null).await;
+    server.signal("TERM");
+    assert!(server.ended().await.success());
+}
+
+/// Exports what [`fill`] has made from `old` into an archive in `folder`, and imports it into `new`.
+async fn moves_out_and_in(folder: &Path, old: &str, new: &str) {
+    let archive = folder.join("pages.tar");
     let archive = archive.to_str().expect("a path");
-    let (exported, said) = pageroom(&old, &["export-all", archive]);
+    let (exported, said) = pageroom(old, &["export-all", archive]);
     assert!(exported && said.contains("4 pages"), "{said}");
-    let (again, said) = pageroom(&old, &["export-all", archive]);
+    let (again, said) = pageroom(old, &["export-all", archive]);
     assert!(!again && said.contains("complete already"), "{said}");
     // One that was cut off is gone on with.
     let whole = fs::read(archive).expect("the archive");
     fs::write(archive, &whole[..whole.len() / 2]).expect("a file");
-    let (exported, said) = pageroom(&old, &["export-all", archive]);
+    let (exported, said) = pageroom(old, &["export-all", archive]);
     assert!(exported && !said.contains("4 pages"), "{said}");
-    let (dry, said) = pageroom(&old, &["import", archive, "--dry-run"]);
+    let (dry, said) = pageroom(old, &["import", archive, "--dry-run"]);
     assert!(
         dry && said.contains("0 new, 0 merged, 4 there already, 0 refused"),
         "{said}"
     );
-    let (imported, said) = pageroom(&new, &["import", archive]);
+    let (imported, said) = pageroom(new, &["import", archive]);
     assert!(
         imported && said.contains("4 new, 0 merged, 0 there already, 0 refused"),
         "{said}"
     );
-    let (imported, said) = pageroom(&new, &["import", archive]);
+    let (imported, said) = pageroom(new, &["import", archive]);
     assert!(
         imported && said.contains("0 new, 0 merged, 4 there already, 0 refused"),
         "{said}"
     );
-    let (before, after) = (held(&old).await, held(&new).await);
+    let (before, after) = (held(old).await, held(new).await);
     assert_eq!(before, after);
     assert_eq!(after["pages"].as_object().map(serde_json::Map::len), Some(3));
     assert_eq!(
         after["found"], 1,
         "what was imported is found before it is opened"
     );
-    let (_, said) = pageroom(&database(folder.path(), "never.db"), &["export-all", "-"]);
-    assert!(said.contains("never.db"), "{said}");
-    assert!(!folder.path().join("never.db").exists());
 }
 
 #[tokio::test]
