@@ -73,7 +73,12 @@ async fn crowd(address: SocketAddr, refusals: usize) -> (Vec<Client>, Duration, 
     let (mut joining, mut refusing) = (Duration::ZERO, Duration::ZERO);
     while refused < refusals {
         let began = now();
-        match soon("a place or a refusal", join(address, 2 + members.len() as u64)).await {
+        match soon(
+            "a place or a refusal",
+            Box::pin(join(address, 2 + members.len() as u64)),
+        )
+        .await
+        {
             Outcome::Joined(client) => {
                 joining = joining.max(began.elapsed());
                 members.push(*client);
@@ -157,7 +162,7 @@ async fn whoever_comes_when_all_files_are_taken_is_refused_at_once() {
 /// Connections that end are soon counted no more, and then whoever comes is let in.
 async fn joins_again(address: SocketAddr) {
     let mut member = None;
-    until("a place", async || match join(address, 1).await {
+    until("a place", async || match Box::pin(join(address, 1)).await {
         Outcome::Joined(client) => {
             member = Some(client);
             true
@@ -166,7 +171,7 @@ async fn joins_again(address: SocketAddr) {
     })
     .await;
     let mut member = member.expect("a place");
-    member.write_durably("in again").await;
+    Box::pin(member.write_durably("in again")).await;
     probes_answer(address).await;
 }
 

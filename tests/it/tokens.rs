@@ -7,28 +7,36 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use aes::Aes256;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use cbc::cipher::{BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header,
     jwk::{Jwk, JwkSet},
 };
 use serde_json::{Value, json};
+use sha2::{Sha256, Sha512};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     task::JoinHandle,
 };
 
-use crate::support::{
-    client::Client,
-    database::Database,
-    http::{get_with, send},
-    replica::Replica,
-    server::{TestServer, configure},
-    socket::Socket,
-    socket_io::Session,
-    token::{SECRET, claims, seconds_from_now, sign, token},
-    until,
+use crate::{
+    access::grant,
+    support::{
+        client::Client,
+        database::Database,
+        http::{get_with, send},
+        replica::Replica,
+        server::{ADMIN_TOKEN, TestServer, configure},
+        socket::Socket,
+        socket_io::Session,
+        token::{SECRET, claims, seconds_from_now, sign, token},
+        until,
+    },
 };
 
 fn pem(name: &str) -> String {
@@ -399,19 +407,12 @@ async fn session_cookies_of_next_auth_open_pages_from_allowed_origins() {
     let vectors = vectors("nextauth.json");
     let secret = vectors["secret"].as_str().expect("a secret");
     for flag in ["--nextauth-secret", "--auth-secret"] {
-        let flags = [
-            flag,
-            secret,
-            "--cors-origin",
-            APP,
-            "--admin-token",
-            crate::support::server::ADMIN_TOKEN,
-        ];
+        let flags = [flag, secret, "--cors-origin", APP, "--admin-token", ADMIN_TOKEN];
         let server = TestServer::start(&flags).await;
         let user = vectors["v4"]["decoded_valid"]["sub"].as_str().expect("a user");
         // The session says who it is, the store what that user may do.
         let path = format!("/api/pages/page/permissions/{user}");
-        let admin = format!("Bearer {}", crate::support::server::ADMIN_TOKEN);
+        let admin = format!("Bearer {ADMIN_TOKEN}");
         let granted = send(
             server.address,
             hyper::Method::PUT,
@@ -452,6 +453,212 @@ async fn session_cookies_of_next_auth_open_pages_from_allowed_origins() {
             ("origin", APP),
         ];
         assert_eq!(get_with(server.address, "/api/pages", &from).await.status, 200);
+    }
+}
+
+/// A session as Auth.js v5 seals it for a cookie with this name, good for an hour.
+fn sealed(secret: &str, name: &str, user: &str, exp: u64) -> String {
+    let content = json!({ "sub": user, "exp": exp }).to_string();
+    let info = format!("Auth.js Generated Encryption Key ({name})");
+    let mut key = [0; 64];
+    Hkdf::<Sha256>::new(Some(name.as_bytes()), secret.as_bytes())
+        .expand(info.as_bytes(), &mut key)
+        .expect("a key");
+    let (mac_key, content_key) = key.split_at(32);
+    let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"dir","enc":"A256CBC-HS512"}"#);
+    let iv = [7; 16];
+    let length = content.len();
+    let mut sealed = content.into_bytes();
+    // Room for what pads the last block.
+    sealed.resize(length + 16, 0);
+    let cipher = cbc::Encryptor::<Aes256>::new_from_slices(content_key, &iv).expect("a key");
+    let sealed = cipher.encrypt_padded::<Pkcs7>(&mut sealed, length);
+    let sealed = sealed.expect("room").to_vec();
+    let mut mac = <Hmac<Sha512> as KeyInit>::new_from_slice(mac_key).expect("a key");
+    mac.update(head.as_bytes());
+    mac.update(&iv);
+    mac.update(&sealed);
+    mac.update(&(head.len() as u64 * 8).to_be_bytes());
+    let tag = mac.finalize().into_bytes();
+    let [iv, sealed, tag] = [&iv[..], &sealed, &tag[..32]].map(|part| URL_SAFE_NO_PAD.encode(part));
+    format!("{head}..{iv}.{sealed}.{tag}")
+}
+
+/// Who is at a page when somebody with this cookie has joined it.
+async fn users_at(server: &TestServer, page: &str, cookie: &str) -> Vec<String> {
+    let from = [("cookie", cookie), ("origin", APP)];
+    let socket = Socket::open_with(server.address, &format!("/ws/{page}"), &from).await;
+    let client = Client::join_as(socket, Replica::new(1)).await;
+    let presence = get_with(server.address, &format!("/api/pages/{page}/presence"), &from).await;
+    assert_eq!(presence.status, 200, "{}", presence.text());
+    let users = presence.json()["users"].as_array().expect("a list").clone();
+    client.leave().await;
+    let ids = users.iter().filter_map(|user| user["userId"].as_str());
+    ids.map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_session_cookie_may_have_a_name_of_its_own_and_nothing_beside_it_hides_it() {
+    let vectors = vectors("nextauth.json");
+    let secret = vectors["secret"].as_str().expect("a secret");
+    let server = TestServer::start(&[
+        "--nextauth-secret",
+        secret,
+        "--jwt-secret",
+        SECRET,
+        "--session-cookie",
+        "my.session, __Host-other",
+        "--cors-origin",
+        APP,
+        "--admin-token",
+        ADMIN_TOKEN,
+    ])
+    .await;
+    let user = vectors["v4"]["decoded_valid"]["sub"].as_str().expect("a user");
+    for user in [user, "eve"] {
+        grant(&server, "page", user, "edit").await;
+    }
+    let v4 = vectors["v4"]["valid"].as_str().expect("a token");
+    let expired = vectors["v4"]["expired"].as_str().expect("a token");
+    let (later, before) = (seconds_from_now(3600), seconds_from_now(-3600));
+    let v5 = |name: &str| sealed(secret, name, "eve", later);
+    let over = sealed(secret, "my.session", "eve", before);
+    let own = v5("my.session");
+    let (first, second) = own.split_at(own.len() / 2);
+    let foreign = sealed(
+        "another application's secret, long enough",
+        "authjs.session-token",
+        "eve",
+        later,
+    );
+    let jwt = token("eve", &json!({ "page": "edit" }));
+    for (cookie, expected) in [
+        // Under a name of its own: of either kind, in parts, and sealed for that name.
+        (format!("my.session={own}"), "let in"),
+        (format!("__Host-other={}", v5("__Host-other")), "let in"),
+        (format!("my.session={v4}"), "let in"),
+        (format!("my.session.1={second}; my.session.0={first}"), "let in"),
+        (format!("my.session.0={first}"), REFUSED),
+        (format!("my.session={}", v5("authjs.session-token")), REFUSED),
+        (format!("authjs.session-token={own}"), REFUSED),
+        (format!("other.session={}", v5("other.session")), REFUSED),
+        // The usual names are still looked for.
+        (format!("next-auth.session-token={v4}"), "let in"),
+        (
+            format!("authjs.session-token={}", v5("authjs.session-token")),
+            "let in",
+        ),
+        // A token of another application, a session of another one, and what is left over hide nothing, wherever they stand.
+        (format!("accessToken=foreign; my.session={own}"), "let in"),
+        (
+            format!("accessToken=a.b.c; next-auth.session-token={v4}"),
+            "let in",
+        ),
+        (
+            format!("next-auth.session-token={v4}; accessToken=foreign"),
+            "let in",
+        ),
+        (
+            format!("authjs.session-token={foreign}; my.session={own}"),
+            "let in",
+        ),
+        (
+            format!(
+                "my.session={foreign}; authjs.session-token={}",
+                v5("authjs.session-token")
+            ),
+            "let in",
+        ),
+        (
+            format!("my.session={over}; next-auth.session-token={v4}"),
+            "let in",
+        ),
+        (
+            format!("next-auth.session-token={expired}; my.session={own}"),
+            "let in",
+        ),
+        (
+            format!("next-auth.session-token={expired}; __Secure-next-auth.session-token={v4}"),
+            "let in",
+        ),
+        (format!("my.session={over}; my.session={own}"), "let in"),
+        (format!("my.session={own}; my.session={over}"), "let in"),
+        (
+            format!("next-auth.session-token={expired}; accessToken={jwt}"),
+            "let in",
+        ),
+        // Where nothing opens, the reason is that of the one that once did.
+        (
+            format!("my.session={over}; accessToken=foreign"),
+            "4401 token_expired",
+        ),
+        (format!("accessToken=foreign; my.session={foreign}"), REFUSED),
+    ] {
+        let from = [("cookie", cookie.as_str()), ("origin", APP)];
+        assert_eq!(outcome(&server, "/ws/page", &from).await, expected, "{cookie}");
+    }
+    for (name, is_good) in [
+        ("my.session", true),
+        ("my session", false),
+        ("a;b", false),
+        ("é", false),
+    ] {
+        let configured = configure(&["--nextauth-secret", secret, "--session-cookie", name]);
+        match configured {
+            Ok(_) => assert!(is_good, "{name}"),
+            Err(error) => {
+                let said = error.to_string();
+                assert!(
+                    !is_good && said.contains("PAGEROOM_SESSION_COOKIE"),
+                    "{name}: {said}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_everybody_may_come_a_session_says_who_it_is_whatever_stands_beside_it() {
+    let vectors = vectors("nextauth.json");
+    let secret = vectors["secret"].as_str().expect("a secret");
+    let flags = [
+        "--auth",
+        "open",
+        "--nextauth-secret",
+        secret,
+        "--cors-origin",
+        APP,
+        "--admin-token",
+        ADMIN_TOKEN,
+    ];
+    let server = TestServer::start(&flags).await;
+    let eve = sealed(secret, "authjs.session-token", "eve", seconds_from_now(3600));
+    let foreign = sealed(
+        "another application's secret, long enough",
+        "__Secure-authjs.session-token",
+        "mallory",
+        seconds_from_now(3600),
+    );
+    for (page, cookie, is_eve) in [
+        ("a", format!("authjs.session-token={eve}"), true),
+        (
+            "b",
+            format!("accessToken=foreign; authjs.session-token={eve}"),
+            true,
+        ),
+        (
+            "c",
+            format!("__Secure-authjs.session-token={foreign}; authjs.session-token={eve}"),
+            true,
+        ),
+        ("d", "accessToken=foreign".to_owned(), false),
+        ("e", format!("__Secure-authjs.session-token={foreign}"), false),
+    ] {
+        // Whoever is known may do what is granted, and whoever is not may edit.
+        grant(&server, page, "eve", "edit").await;
+        let users = users_at(&server, page, &cookie).await;
+        assert_eq!(users.contains(&"eve".to_owned()), is_eve, "{cookie}: {users:?}");
+        assert!(!users.contains(&"mallory".to_owned()), "{cookie}: {users:?}");
     }
 }
 
