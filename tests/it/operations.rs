@@ -26,6 +26,8 @@ async fn a_file_that_is_removed_or_replaced_is_noticed_before_anything_is_acknow
         let address = server.address().await;
         let mut ada = Client::join_at(address, "/ws/page", 1).await;
         ada.write_durably("kept").await;
+        // What has just been found counts for a while.
+        assert_eq!(get(address, "/readyz").await.status.as_u16(), 200);
         std::fs::remove_file(&file).expect("a file");
         if replaced {
             std::fs::write(&file, "").expect("a file");
