@@ -46,6 +46,27 @@ pub enum RefusalCode {
 }
 
 impl RefusalCode {
+    /// All of them.
+    pub const ALL: [Self; 17] = [
+        Self::Unauthenticated,
+        Self::TokenExpired,
+        Self::TokenRevoked,
+        Self::Forbidden,
+        Self::ReadOnly,
+        Self::PageDeleted,
+        Self::PageRenamed,
+        Self::PageRebuilt,
+        Self::RoomFull,
+        Self::RateLimited,
+        Self::TooLarge,
+        Self::Malformed,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Unavailable,
+        Self::Draining,
+        Self::Internal,
+    ];
+
     /// The code as it goes over the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -204,3 +225,17 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema;
+
+    use super::RefusalCode;
+
+    #[test]
+    fn the_description_has_every_code_as_it_goes_over_the_wire() {
+        let schema = serde_json::to_value(RefusalCode::schema()).expect("a schema is JSON");
+        let codes = RefusalCode::ALL.map(RefusalCode::as_str);
+        assert_eq!(schema["enum"], serde_json::json!(codes));
+    }
+}

@@ -17,12 +17,12 @@ struct Flags {
     _settings: Settings,
 }
 
-fn read(file: &str) -> String {
+pub(crate) fn read(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap_or_default()
 }
 
 /// Compares a document that is made from the code with what is there, or writes it with `INSTA_UPDATE=always`.
-fn assert_made(file: &str, made: &str) {
+pub(crate) fn assert_made(file: &str, made: &str) {
     if read(file) == made {
         return;
     }

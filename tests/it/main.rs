@@ -14,6 +14,7 @@ mod bad_collectors;
 mod bridge;
 mod browsers;
 mod cli;
+mod codes;
 mod components;
 mod contents;
 mod database_rights;
