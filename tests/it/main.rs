@@ -55,6 +55,7 @@ mod reader;
 mod recovery;
 mod release;
 mod renames;
+mod rest_table;
 mod rooms;
 mod shutdown;
 mod socketio;

@@ -36,7 +36,7 @@ const BESIDE: [(&str, &str); 9] = [
 /// Routes behind which `src/http/y_sweet.rs` reads the path itself.
 const READ_BY_Y_SWEET: [(&str, &str); 2] = [("any", "/d/{*rest}"), ("any", "/doc/{*rest}")];
 
-type Route = (String, String);
+pub(crate) type Route = (String, String);
 
 /// The piece of code up to the bracket that closes it.
 fn up_to_bracket(code: &str) -> &str {
@@ -104,7 +104,7 @@ fn rest_routes() -> BTreeSet<Route> {
     all.difference(&beside).cloned().collect()
 }
 
-async fn described() -> Value {
+pub(crate) async fn described() -> Value {
     let server = TestServer::start(&[]).await;
     let answer = get(server.address, "/openapi.json").await;
     assert_eq!(answer.status, 200);
@@ -112,7 +112,7 @@ async fn described() -> Value {
 }
 
 /// The operations of a description, by method and path.
-fn operations(document: &Value) -> BTreeMap<Route, &Value> {
+pub(crate) fn operations(document: &Value) -> BTreeMap<Route, &Value> {
     let paths = document["paths"].as_object().expect("paths");
     let operations = paths.iter().flat_map(|(path, item)| {
         let item = item.as_object().expect("operations");
