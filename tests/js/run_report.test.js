@@ -1,5 +1,5 @@
-// What `tests/run` leaves out and names as failed: parts that lack something, and each test that failed and no other, from what either
-// reporter of Node says and what cargo says.
+// What `tests/run` leaves out and names as failed: parts that lack something, why the image is left out, and each test that failed and no
+// other, from what either reporter of Node says and what cargo says.
 
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -10,6 +10,7 @@ import { after, test } from 'node:test'
 
 const RUN = readFileSync(join(import.meta.dirname, '../run'), 'utf8')
 const FUNCTION = /^failures_in\(\) \{\n.*?\n\}$/ms.exec(RUN)[0]
+const ENGINE = /^container_engine\(\) \{\n.*?\n\}$/ms.exec(RUN)[0]
 const SAMPLE = `
 const { test, describe } = require('node:test')
 const fail = () => { throw new Error('no') }
@@ -83,7 +84,7 @@ const ASIDE = { curl: 'exit 1', pgbouncer: 'exit 1', nginx: 'exit 1', haproxy: '
 
 test('each part that lacks something is left out with what it lacks, and the others run', () => {
   const bare = prepared({})
-  assert.equal(bare.runs, '')
+  assert.equal(bare.runs, 'image')
   assert.deepEqual(bare.failed, [
     'rust: cannot run: please install postgresql curl pgbouncer nginx-light haproxy python3 python3-venv',
     'js: cannot run: please install postgresql nodejs npm',
@@ -94,17 +95,17 @@ test('each part that lacks something is left out with what it lacks, and the oth
     'examples: cannot run: please install nodejs npm chromium'
   ])
   const noChromium = prepared({ ...NODE('22.1.0'), ...POSTGRES, ...ASIDE })
-  assert.equal(noChromium.runs, 'rust js openapi demo')
+  assert.equal(noChromium.runs, 'rust js openapi demo image')
   assert.deepEqual(noChromium.failed, ['editors', 'browser', 'examples'].map(part => `${part}: cannot run: please install chromium`))
   const noPostgres = prepared({ ...NODE('22.1.0'), ...ASIDE, chromium: 'exit 0' })
-  assert.equal(noPostgres.runs, 'openapi editors demo browser examples')
+  assert.equal(noPostgres.runs, 'openapi editors demo browser examples image')
   assert.deepEqual(noPostgres.failed, ['rust', 'js'].map(part => `${part}: cannot run: please install postgresql`))
   // What is not asked for is not missed.
   const asked = prepared(NODE('22.1.0'), ['demo'])
   assert.equal(asked.runs, 'demo')
   assert.deepEqual(asked.failed, [])
   const whole = prepared({ ...NODE('22.1.0'), ...POSTGRES, ...ASIDE, chromium: 'exit 0' })
-  assert.equal(whole.runs, 'rust js openapi editors demo browser examples')
+  assert.equal(whole.runs, 'rust js openapi editors demo browser examples image')
   assert.deepEqual(whole.failed, [])
 })
 
@@ -147,7 +148,8 @@ test('what can run is listed, and nothing is installed or run', () => {
     'editors: needs chromium',
     'demo: can run, with a Node that npm brings (this is v18.20.4)',
     'browser: needs chromium',
-    'examples: needs chromium'
+    'examples: needs chromium',
+    'image: is left out: there is no docker, and there is no podman'
   ])
   const all = prepared({ ...NODE('22.1.0'), ...POSTGRES, ...ASIDE }, ['--list', 'rust', 'demo'])
   assert.deepEqual(all.stdout.split('\n').filter(Boolean), ['rust: can run', 'demo: can run'])
@@ -168,3 +170,22 @@ test('a step that has used four fifths of its time is named, and fails where cha
   assert.deepEqual(noted({}), ['0 ', `WARNING: ${near}`])
   assert.deepEqual(noted({ CI: 'true' }), ['1 slow', near])
 })
+
+const ANSWERS = 'echo Server; exit 0'
+const SILENT = 'echo Client; echo "first line" >&2; echo "Cannot connect to the daemon" >&2; exit 1'
+for (const [there, status, said] of [
+  [{ docker: ANSWERS, podman: ANSWERS }, 0, 'docker'],
+  [{ docker: SILENT, podman: ANSWERS }, 0, 'podman'],
+  [{ podman: ANSWERS }, 0, 'podman'],
+  [{ docker: SILENT }, 1, 'docker does not answer (Cannot connect to the daemon), and there is no podman'],
+  [{}, 1, 'there is no docker, and there is no podman']
+]) {
+  test(`what an image is built with, or why it is not: ${said}`, () => {
+    const programs = mkdtempSync(join(folder, 'programs-'))
+    for (const [name, script] of Object.entries(there)) writeFileSync(join(programs, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    const timeout = execFileSync('sh', ['-c', 'command -v timeout'], { encoding: 'utf8' }).trim()
+    writeFileSync(join(programs, 'timeout'), `#!/bin/sh\nexec ${timeout} "$@"\n`, { mode: 0o755 })
+    const run = spawnSync('/bin/bash', ['-c', `${ENGINE}\ncontainer_engine`], { env: { PATH: programs }, encoding: 'utf8' })
+    assert.deepEqual([run.status, run.stdout.trim()], [status, said], run.stderr)
+  })
+}
