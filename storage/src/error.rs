@@ -65,12 +65,23 @@ pub enum StoreError {
 
 /// What gives the address of PostgreSQL itself.
 const DIRECT_URL: &str = "PAGEROOM_DATABASE_DIRECT_URL";
+/// What gives the address of another server's database.
+const SOURCE: &str = "the address";
 
 impl StoreError {
     /// The same of the address of PostgreSQL itself.
-    pub(crate) fn directly(mut self) -> Self {
+    pub(crate) fn directly(self) -> Self {
+        self.of_setting(DIRECT_URL)
+    }
+
+    /// The same of the address of another server's database.
+    pub(crate) fn of_source(self) -> Self {
+        self.of_setting(SOURCE)
+    }
+
+    fn of_setting(mut self, name: &'static str) -> Self {
         if let Self::Address { setting, .. } = &mut self {
-            *setting = DIRECT_URL;
+            *setting = name;
         }
         self
     }

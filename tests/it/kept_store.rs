@@ -30,7 +30,12 @@ async fn start(database: &Database) -> TestServer {
 }
 
 fn kept(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/vectors/kept_store/{name}", env!("CARGO_MANIFEST_DIR"));
+    unpacked(&format!("kept_store/{name}"))
+}
+
+/// A file of `tests/vectors` that is packed with gzip.
+pub(crate) fn unpacked(name: &str) -> Vec<u8> {
+    let path = format!("{}/tests/vectors/{name}", env!("CARGO_MANIFEST_DIR"));
     let mut content = Vec::new();
     GzDecoder::new(File::open(path).expect("a kept file"))
         .read_to_end(&mut content)

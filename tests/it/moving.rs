@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     access::backend_at,
+    kept_store::unpacked,
     support::{
         database::Database,
         http::send,
@@ -290,6 +291,135 @@ async fn a_folder_and_another_servers_tables_are_merged_into_what_is_there() {
     ] {
         let (complete, said) = pageroom(&second, &["import", source]);
         assert!(!complete && said.contains("cannot be read"), "{source}: {said}");
+    }
+}
+
+/// A file with the table of Hocuspocus' SQLite extension, and rows as its statements write them.
+#[tokio::test]
+async fn a_file_of_hocuspocus_is_read_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = database(folder.path(), "store.db");
+    let theirs = Database::sqlite_of(&unpacked("hocuspocus.db.gz"));
+    for expected in [
+        "3 new, 0 merged, 0 there already",
+        "0 new, 0 merged, 3 there already",
+    ] {
+        let (complete, said) = pageroom(&store, &["import", &theirs.url()]);
+        assert!(complete && said.contains(expected), "{said}");
+    }
+    let there = held(&store).await;
+    let content = |page: &str| there["pages"][page]["content"].clone();
+    assert_eq!(there["pages"].as_object().map(serde_json::Map::len), Some(3));
+    assert_eq!(content("notes"), json!({ "content": "Grüße 👋 and more" }));
+    assert_eq!(
+        content("team/plan"),
+        json!({ "default": "<paragraph>What is to be done</paragraph>", "meta": { "done": false } })
+    );
+    assert_eq!(content("a name's \"own\" signs"), json!({ "rows": [1, "two"] }));
+}
+
+/// Addresses of one schema, in the forms that people have for the address of a store.
+fn addresses(database: &Database) -> Vec<String> {
+    let url = database.url();
+    let (place, schema) = url
+        .strip_prefix("postgres://")
+        .and_then(|rest| rest.split_once("?options[search_path]="))
+        .expect("an address with a schema");
+    let (login, server) = place.rsplit_once('@').expect("a user");
+    let (host, name) = server.split_once('/').expect("a database");
+    let (host, port) = host.split_once(':').unwrap_or((host, "5432"));
+    // The server trusts everybody: any password will do, if it gets that far.
+    let user = login.split(':').next().unwrap_or_default();
+    vec![
+        format!("postgresql://{place}?schema={schema}"),
+        format!("postgres://{user}:a/raw?p@ss#word[1]@{server}?schema={schema}"),
+        format!("postgres:///{name}?host={host}&port={port}&user={user}&schema={schema}&connection_limit=5"),
+        format!("postgres://{login}@127.0.0.1:1,{server}?schema={schema}&target_session_attrs=any"),
+        format!("postgres://{place}?schema={schema}&pgbouncer=true"),
+    ]
+}
+
+#[tokio::test]
+async fn tables_in_postgresql_are_read_from_wherever_an_address_leads() {
+    let hex = |update: &[u8]| {
+        update
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    };
+    let tables = format!(
+        "CREATE TABLE documents (name varchar(255) NOT NULL UNIQUE, data bytea NOT NULL);
+         INSERT INTO documents VALUES ('notes', '\\x{}'), ('team/plan', '\\x{}');
+         CREATE TABLE drafts (id serial PRIMARY KEY, title text NOT NULL, change bytea NOT NULL);
+         INSERT INTO drafts (title, change) VALUES ('draft', '\\x{}'), ('draft', '\\x{}'), ('none', '\\x0102');",
+        hex(&insertion(1, 0, "one")),
+        hex(&insertion(2, 0, "two")),
+        hex(&insertion(3, 0, "three")),
+        hex(&deletion(3, 0, 1)),
+    );
+    let Some(theirs) = Database::postgres_of(&tables) else {
+        return;
+    };
+    for (number, address) in addresses(&theirs).into_iter().enumerate() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = database(folder.path(), "store.db");
+        let (complete, said) = pageroom(&store, &["import", &address]);
+        assert!(
+            complete && said.contains("2 new, 0 merged, 0 there already, 0 refused"),
+            "{number}: {said}"
+        );
+        let query = "SELECT title, change FROM drafts ORDER BY id";
+        let (complete, said) = pageroom(
+            &store,
+            &["import", &address, "--query", query, "--prefix", "old/"],
+        );
+        assert!(
+            !complete && said.contains("1 new, 1 merged, 0 there already, 1 refused"),
+            "{number}: {said}"
+        );
+        assert!(
+            said.contains("\"old/none\" was not imported: it is no update"),
+            "{said}"
+        );
+        let there = held(&store).await;
+        let content = |page: &str| there["pages"][page]["content"]["text"].clone();
+        assert_eq!(
+            ["notes", "team/plan", "old/draft"].map(content),
+            ["one", "two", "hree"].map(Value::from),
+            "{number}"
+        );
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = database(folder.path(), "store.db");
+    let url = theirs.url();
+    for (arguments, reason) in [
+        (
+            vec!["import", &url, "--query", "SELECT name FROM documents"],
+            "as bytes",
+        ),
+        (
+            vec!["import", &url, "--query", "SELECT 1, data FROM documents"],
+            "as text",
+        ),
+        (
+            vec!["import", &url, "--query", "SELECT name, data FROM nothing"],
+            "nothing",
+        ),
+        (
+            vec!["import", "postgres://u:a-secret@h:port/d"],
+            "the address is not usable",
+        ),
+        (
+            vec!["import", "postgres://h/d?target_session_attrs=maybe"],
+            "the address has",
+        ),
+    ] {
+        let (complete, said) = pageroom(&store, &arguments);
+        assert!(
+            !complete && said.contains("cannot be read") && said.contains(reason),
+            "{said}"
+        );
+        assert!(!said.contains("a-secret"), "{said}");
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::Stream;
 use sqlx::{AssertSqlSafe, Connection, Executor, FromRow, PgConnection, Postgres, Row, postgres::*};
 
 use crate::connections::{Connections, Lease, standby};
@@ -138,6 +139,15 @@ impl Work<'_> {
     pub(crate) async fn fetch_all(&mut self, statement: Query<'_>) -> Result<Vec<PgRow>, sqlx::Error> {
         let statement = statement.persistent(!self.is_pooled);
         statement.fetch_all(&mut self.lease.connection).await
+    }
+
+    /// Runs a statement, and gives its rows as they come.
+    pub(crate) fn fetch<'w>(
+        &'w mut self,
+        statement: Query<'w>,
+    ) -> impl Stream<Item = Result<PgRow, sqlx::Error>> + Send + 'w {
+        let statement = statement.persistent(!self.is_pooled);
+        statement.fetch(&mut self.lease.connection)
     }
 
     /// Runs a statement that answers with rows of one form.
