@@ -19,9 +19,9 @@ use tokio::sync::mpsc;
 
 use super::{
     archive::Permitted,
-    folder::FileError,
-    source::{self, Incoming, MAX_READ_AHEAD, SourceError},
+    source::{self, Incoming, MAX_READ_AHEAD, Rows, SourceError, UnreadError},
     store::StoreArgs,
+    yhub,
 };
 use crate::{
     reader::{Readable, ReaderConfig, Readers},
@@ -38,10 +38,14 @@ pub(super) struct ImportArgs {
     /// An archive (`export-all`), a folder of files that each hold an update (`.update`, `.yjs`, `.ydoc`, `.bin`; the path in the folder is the
     /// page), the folder of a y-sweet server, or a database (`postgres://…`, `sqlite://FILE`).
     source: String,
-    /// For a database: gives the name of a document and an update of it, a row each, several to a document if there are. As it is, for what
-    /// Hocuspocus stores.
-    #[arg(long, value_name = "SQL", default_value = "SELECT name, data FROM documents")]
-    query: String,
+    /// For a database: gives the name of a document and an update of it, a row each, several to a document if there are. Without it, what
+    /// Hocuspocus stores: `SELECT name, data FROM documents`.
+    #[arg(long, value_name = "SQL")]
+    query: Option<String>,
+    /// For the PostgreSQL of y/hub: reads its table. A page is called ORGANISATION/DOCUMENT, as in the address of its clients, and a branch
+    /// other than `main` ORGANISATION/DOCUMENT#BRANCH.
+    #[arg(long, conflicts_with = "query")]
+    yhub: bool,
     /// Put before every name.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     prefix: String,
@@ -71,7 +75,7 @@ enum Refused {
     #[error("it is no update in either of Yjs' encodings: {0}")]
     Update(#[source] crdt::LoadError),
     #[error(transparent)]
-    File(#[from] FileError),
+    Unread(#[from] UnreadError),
     #[error("it does not go together with what is there: {0}")]
     Broken(#[from] crdt::ApplyError),
     #[error("the page is in the trash here")]
@@ -116,7 +120,11 @@ pub(super) async fn run(args: &ImportArgs) -> Result<u64, ImportError> {
         program: None,
     });
     let (pages, mut incoming) = mpsc::channel(MAX_READ_AHEAD);
-    let reading = tokio::spawn(source::read(args.source.clone(), args.query.clone(), pages));
+    let rows = match args.yhub {
+        true => Rows::Yhub,
+        false => Rows::Query(args.query.clone()),
+    };
+    let reading = tokio::spawn(source::read(args.source.clone(), rows, pages));
     let bar = ProgressBar::new_spinner();
     let (mut new, mut merged, mut known, mut refused, mut bytes) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     while let Some(page) = incoming.recv().await {
@@ -152,6 +160,9 @@ pub(super) async fn run(args: &ImportArgs) -> Result<u64, ImportError> {
         "{new} new, {merged} merged, {known} there already, {refused} refused; {}{would}",
         HumanBytes(bytes)
     );
+    if args.yhub {
+        let _ = writeln!(io::stderr(), "{}", yhub::UNREAD);
+    }
     Ok(refused)
 }
 

@@ -12,6 +12,7 @@ mod serve;
 mod source;
 mod store;
 mod token;
+mod yhub;
 
 use std::{io::Write, process::ExitCode};
 
