@@ -61,7 +61,8 @@ async function load (server, args, seconds = 180) {
   const json = join(folder, 'figures.json')
   const log = join(folder, 'log')
   const pid = String(server.child.process.pid)
-  const common = ['--url', server.url, '--server-pid', pid, '--json', json, ...server.flags]
+  // Its store goes with it, and a later call opens what an earlier one has made.
+  const common = ['--url', server.url, '--server-pid', pid, '--json', json, '--keep', ...server.flags]
   const child = new Child(settings.load, ['bench', ...args, ...common], { cpu: settings.loadCpu, log })
   const late = later(() => child.process.kill('SIGKILL'), seconds * 1000)
   await child.ended

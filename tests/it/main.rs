@@ -11,6 +11,7 @@ mod backend_lines;
 mod backends;
 mod backpressure;
 mod bad_collectors;
+mod bench;
 mod bridge;
 mod browsers;
 mod cli;

@@ -14,12 +14,15 @@ use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    sync::Notify,
     task::JoinSet,
 };
 
 use super::{
+    BenchError,
     measures::{Counts, Nanos},
     reader::{MessageReader, Received},
+    target::printable,
     updates::UpdateError,
     websocket::{FrameError, Head, Opcode, write_client_frame},
 };
@@ -57,8 +60,13 @@ pub enum Fault {
     #[error("the connection broke: {0}")]
     Socket(#[from] std::io::Error),
     /// The server hung up.
-    #[error("the server hung up with code {0}")]
-    Closed(u16),
+    #[error("the server hung up with code {code}{}{reason}", if reason.is_empty() { "" } else { ": " })]
+    Closed {
+        /// The close code; 1005 where the server gave none, 1006 where it said no goodbye.
+        code: u16,
+        /// What it says about it.
+        reason: String,
+    },
     /// Not WebSocket.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -74,11 +82,20 @@ impl Fault {
     /// The server said goodbye with this payload.
     pub(super) fn closed(payload: &[u8]) -> Self {
         const NO_CODE: u16 = 1005;
-        Self::Closed(
-            payload
-                .first_chunk()
-                .map_or(NO_CODE, |code| u16::from_be_bytes(*code)),
-        )
+        let (code, reason) = match payload.split_first_chunk() {
+            Some((code, reason)) => (u16::from_be_bytes(*code), reason),
+            None => (NO_CODE, payload),
+        };
+        let reason = printable(&String::from_utf8_lossy(reason));
+        Self::Closed { code, reason }
+    }
+
+    /// The server is gone without a goodbye.
+    pub(super) fn cut() -> Self {
+        Self::Closed {
+            code: 1006,
+            reason: String::new(),
+        }
     }
 }
 
@@ -153,6 +170,8 @@ pub(super) struct Shared {
     pub(super) bytes: Cell<u64>,
     /// How many connections ended before the run did, and why the first of them did.
     pub(super) lost: RefCell<(u64, Option<Fault>)>,
+    /// Told when the first one does.
+    has_lost: Notify,
 }
 
 impl Default for Shared {
@@ -164,6 +183,7 @@ impl Default for Shared {
             frames: Cell::new(0),
             bytes: Cell::new(0),
             lost: RefCell::default(),
+            has_lost: Notify::new(),
         }
     }
 }
@@ -177,6 +197,35 @@ impl Shared {
     /// The time since the start of the run.
     pub(super) fn now(&self) -> Nanos {
         u64::try_from(now().duration_since(self.started).as_nanos()).unwrap_or(Nanos::MAX)
+    }
+
+    /// Whether a connection ended before the run did.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost.borrow().0 > 0
+    }
+
+    /// How many connections ended, and why the first of them did, if any has.
+    pub(super) fn take_loss(&self) -> Option<BenchError> {
+        let (count, first) = self.lost.take();
+        first.map(|first| BenchError::Lost { count, first })
+    }
+
+    /// Does `work`, and gives it up when a connection ends: a server that refuses one refuses the others, too.
+    pub(super) async fn unless_lost<T>(&self, work: impl Future<Output = T>) -> Result<T, BenchError> {
+        let lost = async {
+            loop {
+                // Whoever is told waits already: all of it is one thread.
+                match self.take_loss() {
+                    Some(loss) => return loss,
+                    None => self.has_lost.notified().await,
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            loss = lost => Err(loss),
+            done = work => Ok(done),
+        }
     }
 
     /// Fills in what was received.
@@ -230,6 +279,7 @@ impl Connections {
                 let mut lost = shared.lost.borrow_mut();
                 lost.0 += 1;
                 lost.1.get_or_insert(fault);
+                shared.has_lost.notify_waiters();
             }
         });
     }
@@ -274,7 +324,7 @@ impl<R: Receive> Connection<R> {
         loop {
             let mut read = ReadBuf::new(&mut buffer);
             match Pin::new(&mut self.stream).poll_read(cx, &mut read)? {
-                Poll::Ready(()) if read.filled().is_empty() => return Poll::Ready(Err(Fault::Closed(1006))),
+                Poll::Ready(()) if read.filled().is_empty() => return Poll::Ready(Err(Fault::cut())),
                 Poll::Ready(()) => self.take(read.filled())?,
                 Poll::Pending => break,
             }

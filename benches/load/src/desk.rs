@@ -201,10 +201,7 @@ impl Typed {
     pub(super) async fn close(self) -> Result<(), BenchError> {
         let shared = self.connections.shared();
         self.connections.close().await;
-        match shared.lost.take() {
-            (count, Some(first)) => Err(BenchError::Lost { count, first }),
-            _ => Ok(()),
-        }
+        shared.take_loss().map_or(Ok(()), Err)
     }
 }
 
@@ -268,7 +265,9 @@ pub(super) async fn sit_down(
     }
     let shared = connections.shared();
     let waiting = || if relay { 0 } else { 2 - desk.synced.get().min(2) };
-    let waiting = context.wait_for(OPEN_DEADLINE, waiting).await;
+    let waiting = shared
+        .unless_lost(context.wait_for(OPEN_DEADLINE, waiting))
+        .await?;
     if waiting > 0 {
         let seconds = OPEN_DEADLINE.as_secs();
         return Err(BenchError::Late {
@@ -276,7 +275,6 @@ pub(super) async fn sit_down(
             waiting,
             clients: 2,
             what: "their sync step 2",
-            reason: String::new(),
         });
     }
     Ok(Desks {
@@ -306,7 +304,7 @@ impl Desks {
             };
             let arrived = desk.delivered.get().min(acknowledged);
             context.progress.set_position(arrived as u64);
-            if shared.lost.borrow().0 > 0 {
+            if shared.has_lost() {
                 0
             } else {
                 (total - arrived) as u64

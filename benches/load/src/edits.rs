@@ -1,6 +1,6 @@
 //! A steady load: rooms in which people type, at a given rate or as fast as the server confirms.
 
-use std::{str::FromStr, time::Duration};
+use std::{rc::Rc, str::FromStr, time::Duration};
 
 use super::{
     BenchError, Context,
@@ -161,7 +161,8 @@ pub(super) async fn run(context: &Context, args: &LoadArgs) -> Result<Report, Be
 pub(super) async fn measure(context: &Context, load: &Load) -> Result<Outcome, BenchError> {
     let before = context.process.and_then(Process::memory);
     let rooms = Rooms::open(context, load.shape, None).await?;
-    let start = rooms.shared.now();
+    let shared = Rc::clone(&rooms.shared);
+    let start = shared.now();
     let window = nanos(load.warmup) + start..nanos(load.warmup + load.duration) + start;
     rooms.measures.borrow_mut().window = window.clone();
     let mut lateness = Latencies::default();
@@ -175,13 +176,15 @@ pub(super) async fn measure(context: &Context, load: &Load) -> Result<Outcome, B
             marks = Some((first, Mark::now(&rooms, context)));
             rooms.stop();
         };
-        tokio::join!(writing, watching);
+        shared
+            .unless_lost(async { tokio::join!(writing, watching) })
+            .await?;
     }
     let after = context.process.and_then(Process::memory);
     context.stage("waiting for the last deliveries", 1);
     let acknowledged = !context.target.relay;
     let waiting = || rooms.missing() + if acknowledged { rooms.unacknowledged() } else { 0 };
-    context.wait_for(load.drain, waiting).await;
+    shared.unless_lost(context.wait_for(load.drain, waiting)).await?;
     let lost = if load.verify {
         verify(context, &rooms).await?
     } else {

@@ -151,7 +151,7 @@ async fn receive(stream: &mut TcpStream, behind: &[u8], content: &mut Content<'_
     while !content.is_complete {
         stream.readable().await.map_err(Fault::from)?;
         BUFFER.with_borrow_mut(|buffer| match stream.try_read(buffer) {
-            Ok(0) => Err(Fault::Closed(1006).into()),
+            Ok(0) => Err(Fault::cut().into()),
             Ok(length) => reader.feed(buffer.get(..length).unwrap_or_default(), |received| {
                 content.take(received)
             }),

@@ -44,7 +44,8 @@ pub(super) async fn run(context: &Context, args: &IdleArgs) -> Result<Report, Be
     };
     let rooms = Rooms::open(context, shape, Some(args.joins_per_second)).await?;
     let cpu_opened = cpu();
-    context.wait("settling", args.settle).await;
+    let settling = context.wait("settling", args.settle);
+    rooms.shared.unless_lost(settling).await?;
     let (after, cpu_after) = (memory(), cpu());
     rooms.close().await?;
 

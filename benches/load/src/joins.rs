@@ -12,7 +12,7 @@ use super::{
     process::Process,
     replica::{Edit, Replica},
     report::{Report, mebibytes},
-    rooms::{first_client, fresh_page},
+    rooms::first_client,
 };
 
 /// How many edits of the author of the page may be unconfirmed.
@@ -97,7 +97,8 @@ pub(super) async fn run(context: &Context, args: &JoinsArgs) -> Result<Report, B
 
 /// Types a page whose updates have `bytes` bytes together.
 async fn make(context: &Context, bytes: usize, report: &mut Report) -> Result<String, BenchError> {
-    let page = fresh_page("joins");
+    let page = context.made.fresh("joins");
+    context.made.add(&page);
     let client = first_client();
     let desks = sit_down(context, &page, client, edits(client, bytes), WINDOW).await?;
     let typed = desks.type_all(context).await;

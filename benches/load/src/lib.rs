@@ -14,6 +14,7 @@ mod idle;
 mod joins;
 mod ledger;
 mod limit;
+mod made;
 mod measures;
 mod member;
 mod pages;
@@ -30,13 +31,17 @@ mod tests;
 mod updates;
 pub mod websocket;
 
-use std::{path::PathBuf, time::Duration};
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use thiserror::Error;
-use tokio::{runtime::LocalOptions, sync::oneshot};
+use tokio::{
+    runtime::LocalOptions,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::oneshot,
+};
 
-use self::{process::Process, report::Report, target::Target};
+use self::{made::Made, process::Process, report::Report, target::Target};
 
 pub use self::{
     connection::Fault,
@@ -79,9 +84,12 @@ struct TargetArgs {
     /// Where the server listens; the name of a page is appended to it
     #[arg(long, default_value = "ws://127.0.0.1:3001/ws", global = true)]
     url: String,
-    /// A token that may edit the pages of the run, sent as a bearer token
+    /// A token that may edit the pages of the run, and remove them when it ends, sent as a bearer token
     #[arg(long, env = "PAGEROOM_BENCH_TOKEN", hide_env_values = true, global = true)]
     token: Option<String>,
+    /// Leave the pages that the run has made where they are
+    #[arg(long, global = true)]
+    keep: bool,
     /// The server's process, for its CPU time and memory; found by itself when the server is on this machine
     #[arg(long, global = true)]
     server_pid: Option<u32>,
@@ -116,7 +124,7 @@ pub enum BenchError {
         source: OpenError,
     },
     /// The server did not answer in time.
-    #[error("after {seconds} s, {waiting} of {clients} clients still wait for {what}{reason}")]
+    #[error("after {seconds} s, {waiting} of {clients} clients still wait for {what}")]
     Late {
         /// How long the run waited, in seconds.
         seconds: u64,
@@ -126,11 +134,9 @@ pub enum BenchError {
         clients: u64,
         /// What they wait for.
         what: &'static str,
-        /// Why the first of them lost its connection, when one did.
-        reason: String,
     },
-    /// Connections ended while they were needed.
-    #[error("{count} connections were lost; the first one because {first}")]
+    /// Connections ended while they were needed: the server refuses them, or is gone.
+    #[error("{}: {first}", match count { 1 => "a connection was lost".to_owned(), count => format!("{count} connections were lost, the first one") })]
     Lost {
         /// How many.
         count: u64,
@@ -151,6 +157,9 @@ pub enum BenchError {
     /// There is nothing to replay.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// Somebody wants the run to end.
+    #[error("interrupted")]
+    Interrupted,
     /// The run's own thread could not be started or broke.
     #[error("the thread that makes the load failed")]
     Thread,
@@ -162,6 +171,7 @@ pub enum BenchError {
 /// What every scenario gets.
 struct Context {
     target: Target,
+    made: Made,
     process: Option<Process>,
     progress: ProgressBar,
 }
@@ -245,6 +255,7 @@ async fn measure(args: BenchArgs) -> Result<Report, BenchError> {
         server_pid,
         relay,
         allow_remote,
+        keep,
         ..
     } = args.target;
     let mut target = Target::find(&url, token, allow_remote).await?;
@@ -257,17 +268,79 @@ async fn measure(args: BenchArgs) -> Result<Report, BenchError> {
     let progress = ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let context = Context {
         target,
+        made: Made::default(),
         process,
         progress,
     };
-    let report = match args.scenario {
-        None => edits::run(&context, &args.load).await,
-        Some(Scenario::Limit(args)) => limit::run(&context, &args).await,
-        Some(Scenario::Idle(args)) => idle::run(&context, &args).await,
-        Some(Scenario::Pages(args)) => pages::run(&context, &args).await,
-        Some(Scenario::Joins(args)) => joins::run(&context, &args).await,
-        Some(Scenario::Replay(args)) => replay::run(&context, &args).await,
+    let mut interruptions = Interruptions::listen();
+    let report = tokio::select! {
+        report = Box::pin(load(&context, &args.load, args.scenario)) => report,
+        () = interruptions.next() => Err(BenchError::Interrupted),
     };
     context.progress.finish_and_clear();
+    if !keep && !relay {
+        tokio::select! {
+            () = clean_up(&context) => {}
+            () = interruptions.next() => tell_kept(&context.made.prefix(), "interrupted again"),
+        }
+    }
     report
+}
+
+async fn load(
+    context: &Context,
+    load: &edits::LoadArgs,
+    scenario: Option<Scenario>,
+) -> Result<Report, BenchError> {
+    match scenario {
+        None => edits::run(context, load).await,
+        Some(Scenario::Limit(args)) => limit::run(context, &args).await,
+        Some(Scenario::Idle(args)) => idle::run(context, &args).await,
+        Some(Scenario::Pages(args)) => pages::run(context, &args).await,
+        Some(Scenario::Joins(args)) => joins::run(context, &args).await,
+        Some(Scenario::Replay(args)) => replay::run(context, &args).await,
+    }
+}
+
+/// Removes the pages of the run, or says where they are.
+async fn clean_up(context: &Context) {
+    if context.made.is_empty() {
+        return;
+    }
+    if let Err(error) = context.made.remove(&context.target).await {
+        tell_kept(&context.made.prefix(), &error.to_string());
+    }
+}
+
+/// Says that pages are left, and which.
+fn tell_kept(prefix: &str, reason: &str) {
+    let line = format!(
+        "pages of this run are left on the server, called {prefix}…, because they could not be removed ({reason}): that takes a --token \
+         that may manage them"
+    );
+    // Whoever has closed the output does not want to know.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// SIGINT and SIGTERM.
+struct Interruptions(Vec<Signal>);
+
+impl Interruptions {
+    /// From now on they do not end the process. One that cannot be listened for goes on doing that.
+    fn listen() -> Self {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate()];
+        Self(kinds.into_iter().filter_map(|kind| signal(kind).ok()).collect())
+    }
+
+    /// Waits for the next one.
+    async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut signals = self.0.iter_mut();
+            match signals.any(|signal| signal.poll_recv(context).is_ready()) {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
+    }
 }

@@ -7,7 +7,7 @@ use super::{
     fetch::fetch,
     process::{Memory, Process},
     report::{Report, mebibytes},
-    rooms::{Rooms, Shape, fresh_page},
+    rooms::{Rooms, Shape},
 };
 
 /// How many pages are being filled at the same time.
@@ -29,7 +29,7 @@ pub(super) struct PagesArgs {
     /// How many characters an edit inserts
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(1..=1000))]
     characters: u32,
-    /// Opens the pages that an earlier run has filled and reported under this name, instead of filling new ones
+    /// Opens the pages that an earlier run with `--keep` has filled and reported under this name, instead of filling new ones
     #[arg(long)]
     page: Option<String>,
     /// How long to wait before the memory is read
@@ -58,7 +58,7 @@ pub(super) async fn run(context: &Context, args: &PagesArgs) -> Result<Report, B
     let memory = || context.process.and_then(Process::memory);
     let cpu = || context.process.and_then(Process::cpu);
     let before = memory();
-    let page = fresh_page("room");
+    let page = context.made.fresh("room");
     let rooms = Rooms::open_pages(context, shape, None, &page).await?;
     let empty = memory();
     let (cpu_before, start) = (cpu(), rooms.shared.now());
@@ -74,12 +74,14 @@ pub(super) async fn run(context: &Context, args: &PagesArgs) -> Result<Report, B
                 .map(|room| quota - room.confirmed(window).min(quota))
                 .sum()
         };
-        unconfirmed += context.wait_for(FILL_LIMIT, open).await;
+        let filling = context.wait_for(FILL_LIMIT, open);
+        unconfirmed += rooms.shared.unless_lost(filling).await?;
         context.progress.inc((last - first) as u64);
     }
     let filled = Duration::from_nanos(rooms.shared.now() - start);
     let cpu_filled = cpu();
-    context.wait("settling", args.settle).await;
+    let settling = context.wait("settling", args.settle);
+    rooms.shared.unless_lost(settling).await?;
     let after = memory();
     rooms.close().await?;
 

@@ -9,7 +9,7 @@ use super::{
     process::Process,
     replica::Trace,
     report::{Report, mebibytes},
-    rooms::{first_client, fresh_page},
+    rooms::first_client,
 };
 
 /// Time for the server to finish what it does after the last acknowledgement.
@@ -35,7 +35,11 @@ pub(super) async fn run(context: &Context, args: &ReplayArgs) -> Result<Report, 
     let client = first_client();
     let edits = trace.edits(client);
     let total = edits.len();
-    let page = args.page.clone().unwrap_or_else(|| fresh_page("replay"));
+    let page = args.page.clone().unwrap_or_else(|| {
+        let page = context.made.fresh("replay");
+        context.made.add(&page);
+        page
+    });
 
     let cpu = || context.process.and_then(Process::cpu);
     let own_cpu = || Process::this().cpu();

@@ -6,19 +6,20 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, stream};
 
 use super::{
     BenchError, Context,
     connection::{Connections, Outbox, Shared},
     ledger::Ledger,
+    made::run_number,
     measures::{Counts, Measures, Nanos},
     member::{Member, PRESENCE_NUMBER},
     target::Target,
 };
 
 /// How many connections are being opened at the same time.
-const OPENING_MAX: usize = 64;
+pub(super) const OPENING_MAX: usize = 64;
 /// How long opening and answering may take.
 const OPEN_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -64,19 +65,6 @@ pub(super) struct Rooms {
     edit: RefCell<Vec<u8>>,
 }
 
-/// A name and client ids that no other run uses.
-fn run_number() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "runs must not meet on a page")]
-    let now = std::time::SystemTime::now();
-    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as u64 ^ (u64::from(std::process::id()) << 20)
-}
-
-/// A page that no other run uses.
-pub(super) fn fresh_page(what: &str) -> String {
-    format!("bench-{what}-{:x}", run_number())
-}
-
 /// The first client id of a run. Yjs draws 32 bits, nearly always five bytes on the wire.
 pub(super) fn first_client() -> u64 {
     (1 << 31) | (run_number() & 0x3fff_ffff)
@@ -85,10 +73,10 @@ pub(super) fn first_client() -> u64 {
 impl Rooms {
     /// Opens `shape.clients` connections to each of `shape.rooms` fresh pages, at most `pace` a second.
     pub(super) async fn open(context: &Context, shape: Shape, pace: Option<f64>) -> Result<Self, BenchError> {
-        Self::open_pages(context, shape, pace, &fresh_page("room")).await
+        Self::open_pages(context, shape, pace, &context.made.fresh("room")).await
     }
 
-    /// The same with `page` and a number as the names of the pages.
+    /// The same with `page` and a number as the names of the pages, which are of this run.
     pub(super) async fn open_pages(
         context: &Context,
         shape: Shape,
@@ -111,15 +99,20 @@ impl Rooms {
             })
         };
         let connections = Connections::default();
+        let shared = connections.shared();
         let mut rooms = Self {
             rooms: (0..shape.rooms).map(room).collect(),
-            shared: connections.shared(),
+            shared: Rc::clone(&shared),
             measures: Rc::default(),
             connections,
             shape,
             edit: RefCell::default(),
         };
-        rooms.connect(&context.target, context, pace).await?;
+        for room in &rooms.rooms {
+            context.made.add(&room.name);
+        }
+        let opening = rooms.connect(&context.target, context, pace);
+        shared.unless_lost(opening).await??;
         if !context.target.relay {
             rooms.wait_for_step_2(context).await?;
         }
@@ -164,7 +157,8 @@ impl Rooms {
             }
         });
         let mut opened = opened.buffer_unordered(OPENING_MAX);
-        while let Some((socket, room, index)) = opened.try_next().await? {
+        while let Some(opened) = opened.next().await {
+            let (socket, room, index) = opened?;
             let Some(outbox) = room.outboxes.get(index).map(Rc::clone) else {
                 continue;
             };
@@ -188,23 +182,16 @@ impl Rooms {
     async fn wait_for_step_2(&self, context: &Context) -> Result<(), BenchError> {
         let clients = self.connections.len() as u64;
         let answered = || self.measures.borrow().counts.sync_steps_2;
-        let waiting = context
-            .wait_for(OPEN_DEADLINE, || clients.saturating_sub(answered()))
-            .await;
-        if waiting == 0 {
-            return Ok(());
+        let waiting = context.wait_for(OPEN_DEADLINE, || clients.saturating_sub(answered()));
+        match self.shared.unless_lost(waiting).await? {
+            0 => Ok(()),
+            waiting => Err(BenchError::Late {
+                seconds: OPEN_DEADLINE.as_secs(),
+                waiting,
+                clients,
+                what: "their sync step 2",
+            }),
         }
-        let lost = self.shared.lost.take();
-        Err(BenchError::Late {
-            seconds: OPEN_DEADLINE.as_secs(),
-            waiting,
-            clients,
-            what: "their sync step 2",
-            reason: lost
-                .1
-                .map(|fault| format!("; one lost its connection because {fault}"))
-                .unwrap_or_default(),
-        })
     }
 
     /// How many writers there are.
@@ -291,10 +278,7 @@ impl Rooms {
     /// Closes all connections; fails when some were lost before.
     pub(super) async fn close(self) -> Result<(), BenchError> {
         self.connections.close().await;
-        match self.shared.lost.take() {
-            (count, Some(first)) => Err(BenchError::Lost { count, first }),
-            _ => Ok(()),
-        }
+        self.shared.take_loss().map_or(Ok(()), Err)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The server under load: where it is, and how a client opens a page on it.
 
-use std::net::SocketAddr;
+use std::{fmt, io, net::SocketAddr};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use thiserror::Error;
@@ -17,6 +17,8 @@ use super::process::Process;
 
 /// A reply to the opening request that is longer than this is not one.
 const REPLY_BYTES_MAX: usize = 16 << 10;
+/// An answer to a request is read this far: nothing in it is needed but its status and its error.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 /// What may stand in a path segment as it is.
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -24,6 +26,8 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'~')
     .remove(b'/');
+/// The same where a slash would end a page's name.
+const PLAIN_NAME: &AsciiSet = &PLAIN.add(b'/');
 
 /// Why the run cannot be pointed at an address.
 #[derive(Debug, Error)]
@@ -40,7 +44,7 @@ pub enum TargetError {
         /// What was given.
         url: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Not this machine.
     #[error(
@@ -60,7 +64,7 @@ pub enum TargetError {
 pub enum OpenError {
     /// The connection failed.
     #[error("no connection: {0}")]
-    Socket(#[from] std::io::Error),
+    Socket(#[from] io::Error),
     /// The server answered something else than a WebSocket.
     #[error("the server refused the WebSocket: {status}")]
     Refused {
@@ -83,6 +87,49 @@ pub(super) struct Target {
     pub(super) relay: bool,
     /// Its process, when it is on this machine.
     pub(super) process: Option<Process>,
+}
+
+/// What a server answers to a request.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The status.
+    pub(super) status: u16,
+    error: Option<(String, String)>,
+}
+
+impl Answer {
+    fn read(reply: &[u8]) -> io::Result<Self> {
+        let reply = String::from_utf8_lossy(reply);
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let status = status.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP"))?;
+        let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+        let said = |name: &str| body.pointer(&format!("/error/{name}"))?.as_str().map(printable);
+        Ok(Self {
+            status,
+            error: said("code").zip(said("message")),
+        })
+    }
+
+    /// The code of a refusal.
+    pub(super) fn code(&self) -> Option<&str> {
+        self.error.as_ref().map(|(code, _)| code.as_str())
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.status)?;
+        match &self.error {
+            Some((code, message)) => write!(f, " ({code}: {message})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a server says, as a terminal may show it.
+pub(super) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 impl Target {
@@ -124,23 +171,42 @@ impl Target {
         })
     }
 
+    /// Asks for something to be done to `page` over REST, which is where the server's WebSockets are.
+    pub(super) async fn ask(&self, method: &str, page: &str, action: &str) -> io::Result<Answer> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        let prefix = self.path.strip_suffix("/ws").unwrap_or(&self.path);
+        let page = utf8_percent_encode(page, PLAIN_NAME);
+        let request = format!(
+            "{method} {prefix}/api/pages/{page}{action} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: 0\r\n{}\r\n",
+            self.host,
+            self.authorization(),
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut reply = Vec::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut reply).await?;
+        Answer::read(&reply)
+    }
+
+    fn authorization(&self) -> String {
+        self.token
+            .as_ref()
+            .map(|token| format!("Authorization: Bearer {token}\r\n"))
+            .unwrap_or_default()
+    }
+
     /// Opens `page`; returns the socket and what the server sent behind its reply.
     pub(super) async fn open(&self, page: &str) -> Result<(TcpStream, Vec<u8>), OpenError> {
         let mut stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
         let key = generate_key();
         let page = utf8_percent_encode(page, PLAIN);
-        let mut request = format!(
+        let request = format!(
             "GET {}/{page} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
-            self.path, self.host
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{}\r\n",
+            self.path,
+            self.host,
+            self.authorization(),
         );
-        if let Some(token) = &self.token {
-            request.push_str("Authorization: Bearer ");
-            request.push_str(token);
-            request.push_str("\r\n");
-        }
-        request.push_str("\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut reply = Vec::with_capacity(512);
         loop {
@@ -205,6 +271,18 @@ mod tests {
                 "{url}"
             );
         }
+    }
+
+    #[test]
+    fn an_answer_has_a_status_and_says_why() {
+        let body = r#"{"error":{"code":"forbidden","message":"not\u001b[2J you"}}"#;
+        let answer = Answer::read(format!("HTTP/1.1 403 Forbidden\r\na: b\r\n\r\n{body}").as_bytes());
+        let answer = answer.expect("an answer");
+        assert_eq!((answer.status, answer.code()), (403, Some("forbidden")));
+        assert_eq!(answer.to_string(), "403 (forbidden: not\u{fffd}[2J you)");
+        let plain = Answer::read(b"HTTP/1.1 404 Not Found\r\n\r\nnothing here").expect("an answer");
+        assert_eq!((plain.to_string().as_str(), plain.code()), ("404", None));
+        assert!(Answer::read(b"").is_err() && Answer::read(b"SSH-2.0-x\r\n").is_err());
     }
 
     #[test]

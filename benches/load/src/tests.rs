@@ -3,6 +3,7 @@
 use std::{cell::Cell, cell::RefCell, collections::BTreeMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use clap::Parser;
 use crdt::{Admission, Document, Limits, Message, Update};
 use futures_util::{SinkExt, StreamExt};
 use indicatif::ProgressBar;
@@ -11,15 +12,17 @@ use tokio::{
     runtime::LocalOptions,
     sync::mpsc,
 };
-use tokio_tungstenite::tungstenite::{self, handshake::server::Request};
+use tokio_tungstenite::tungstenite::{self, handshake::server::Request, protocol::CloseFrame};
 
 use super::{
-    BenchError, Context,
+    BenchArgs, BenchError, Context, Fault, FetchError,
     desk::sit_down,
     edits::{Load, Outcome, measure},
     fetch::fetch,
+    load,
+    made::Made,
     replica::Replica,
-    rooms::Shape,
+    rooms::{OPENING_MAX, Shape},
     target::Target,
 };
 
@@ -35,6 +38,8 @@ enum Failing {
     Withholds,
     /// It hangs up on one author.
     HangsUp,
+    /// It lets everybody connect, and says then that it lets nobody in.
+    Refuses,
 }
 
 struct Room {
@@ -44,6 +49,7 @@ struct Room {
 
 struct Server {
     failing: Failing,
+    connections: Cell<usize>,
     updates: Cell<usize>,
     rooms: RefCell<BTreeMap<String, Room>>,
 }
@@ -54,27 +60,37 @@ const FAILS_AT: usize = 20;
 impl Server {
     /// Starts the server; returns what a run needs to find it.
     async fn start(failing: Failing) -> Context {
+        Self::start_counting(failing).await.0
+    }
+
+    /// The same, with what it has counted.
+    async fn start_counting(failing: Failing) -> (Context, Rc<Self>) {
         let server = Rc::new(Self {
             failing,
+            connections: Cell::new(0),
             updates: Cell::new(0),
             rooms: RefCell::default(),
         });
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
+        let accepting = Rc::clone(&server);
         tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let server = Rc::clone(&server);
+                let server = Rc::clone(&accepting);
+                server.connections.set(server.connections.get() + 1);
                 tokio::task::spawn_local(async move { server.serve(stream).await });
             }
         });
         let target = Target::find(&format!("ws://{address}/ws"), None, false)
             .await
             .expect("a server");
-        Context {
+        let context = Context {
             target,
+            made: Made::default(),
             process: None,
             progress: ProgressBar::hidden(),
-        }
+        };
+        (context, server)
     }
 
     #[expect(clippy::result_large_err, reason = "the form is the library's")]
@@ -85,6 +101,16 @@ impl Server {
             Ok(response)
         });
         let mut socket = accepted.await.expect("a WebSocket client");
+        if self.failing == Failing::Refuses {
+            let frame = CloseFrame {
+                code: 4401.into(),
+                reason: "token_expired: the token\u{7} has expired".into(),
+            };
+            // Whoever has gone already needs no reason.
+            let _ = socket.close(Some(frame)).await;
+            while let Some(Ok(_)) = socket.next().await {}
+            return;
+        }
         let (sender, mut outgoing) = mpsc::channel(100_000);
         let number = {
             let mut rooms = self.rooms.borrow_mut();
@@ -149,7 +175,11 @@ impl Server {
                             Failing::Forgets if number != author => 0,
                             Failing::Withholds if number == author => 0,
                             Failing::Repeats => 2,
-                            Failing::Never | Failing::Forgets | Failing::Withholds | Failing::HangsUp => 1,
+                            Failing::Never
+                            | Failing::Forgets
+                            | Failing::Withholds
+                            | Failing::HangsUp
+                            | Failing::Refuses => 1,
                         };
                         for _ in 0..times {
                             // Members that have gone are not served any more.
@@ -247,6 +277,65 @@ fn an_update_that_comes_twice_is_an_overlap() {
 fn a_lost_connection_fails_the_run() {
     let lost = run(Failing::HangsUp, Some(100.0));
     assert!(matches!(lost, Err(BenchError::Lost { count: 1, .. })), "{lost:?}");
+}
+
+#[derive(clap::Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    args: BenchArgs,
+}
+
+#[test]
+fn a_refusal_ends_every_run_at_once_and_says_why() {
+    for line in [
+        "bench --rooms 200",
+        "bench limit --rooms 50",
+        "bench idle",
+        "bench idle --joins-per-second 0.1",
+        "bench pages",
+        "bench pages --page another",
+        "bench joins --page-bytes 1000",
+        "bench joins --page another",
+    ] {
+        let CommandLine { args } = CommandLine::try_parse_from(line.split(' ')).expect("a command");
+        on_one_thread(async {
+            let (context, server) = Server::start_counting(Failing::Refuses).await;
+            let run = load(&context, &args.load, args.scenario);
+            let ended = tokio::time::timeout(Duration::from_secs(10), run).await;
+            let error = ended
+                .expect("an end long before a deadline")
+                .expect_err("a refusal");
+            let (BenchError::Lost { first: fault, .. } | BenchError::Fetch(FetchError::Fault(fault))) =
+                &error
+            else {
+                panic!("{line}: {error}");
+            };
+            assert!(
+                matches!(fault, Fault::Closed { code: 4401, .. }),
+                "{line}: {error}"
+            );
+            let said = error.to_string();
+            assert!(
+                said.ends_with(
+                    "the server hung up with code 4401: token_expired: the token\u{fffd} has expired"
+                ),
+                "{line}: {said}"
+            );
+            let connections = server.connections.get();
+            assert!(connections < 2 * OPENING_MAX, "{line}: {connections} connections");
+        });
+    }
+}
+
+#[test]
+fn the_pages_of_a_run_have_names_of_their_own_with_one_beginning() {
+    let (made, other) = (Made::default(), Made::default());
+    let names = [made.fresh("room"), made.fresh("room"), made.fresh("room")];
+    assert!(names.iter().all(|name| name.starts_with(&made.prefix())));
+    assert!(names[0] != names[1] && names[1] != names[2], "{names:?}");
+    assert!(made.is_empty(), "a name is no page");
+    made.add(&names[0]);
+    assert!(!made.is_empty() && other.is_empty());
 }
 
 #[test]
