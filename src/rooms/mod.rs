@@ -2,7 +2,7 @@
 //!
 //! [`Room`] is the pure state machine of one page, and [`Host`] runs it in its [`Surroundings`]; [`Slots`] open each page in at most
 //! one room, and [`Batching`] gathers the edits of all rooms into transactions. All four are pure, and the simulation runs them. Around
-//! them are a [`task`] a room, the [`Registry`], the [`StoreWriter`] and, for snapshots, the [`Compactor`].
+//! them are a task a room, the [`Registry`], the [`StoreWriter`] and, for snapshots, the [`Compactor`].
 
 mod batching;
 mod clock;

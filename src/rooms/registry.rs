@@ -270,7 +270,7 @@ impl Registry {
     }
 
     /// Looks at the room of a page if it is open, without opening it, as soon as what it holds now is stored (or the store has been
-    /// failing for a while), and at a moment when all that it holds is, if there is one within [`READ_PATIENCE`].
+    /// failing for a while), and at a moment when all that it holds is, if there is one within 250 ms (`READ_PATIENCE`).
     pub async fn read<T: Send + 'static>(
         &self,
         page: &PageId,

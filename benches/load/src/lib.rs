@@ -1,8 +1,8 @@
 //! `pageroom bench`: an end-to-end load run against any server that speaks y-websocket, with every delivery checked.
 //!
 //! A run makes real Yjs edits, sends them as many clients, and knows of each edit when it was written, when it reached
-//! each other member of its room, and when it came back to its author. [`ledger`] keeps these books, [`connection`] moves
-//! the bytes, [`updates`] writes and reads edits without a document, [`replica`] turns a text's history into edits, and
+//! each other member of its room, and when it came back to its author. `ledger` keeps these books, `connection` moves
+//! the bytes, `updates` writes and reads edits without a document, [`replica`] turns a text's history into edits, and
 //! there is one module for each scenario. Everything runs on one thread, so that one core of load is enough for one core
 //! of server.
 
