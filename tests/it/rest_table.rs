@@ -37,10 +37,8 @@ fn routes(cell: &str, known: &BTreeSet<Route>) -> Vec<Route> {
         let route = match path.strip_prefix('…') {
             Some(end) => {
                 let parts = whole.match_indices('/').map(|(at, _)| at).chain([whole.len()]);
-                let paths = parts.map(|at| format!("{}{end}", &whole[..at]));
-                let longest = paths
-                    .filter(|path| known.contains(&(method.clone(), path.clone())))
-                    .last();
+                let mut paths = parts.rev().map(|at| format!("{}{end}", &whole[..at]));
+                let longest = paths.find(|path| known.contains(&(method.clone(), path.clone())));
                 longest.unwrap_or_else(|| panic!("{cell}: {words} is no route"))
             }
             None if path.starts_with('/') => {
