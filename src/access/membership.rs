@@ -6,13 +6,33 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use axum::http::HeaderMap;
 use storage::PageId;
 
 use super::{Access, Decision, Note, answers::Stamp};
 use crate::{
-    auth::{Credential, Identity, complaints, now},
+    auth::{Credential, Identity, complaints, now, shown_origin},
     rooms::{Refusal, Role, RoomName},
 };
+
+/// Where somebody comes from who wants to connect.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The network address that it counts for.
+    pub address: IpAddr,
+    /// The origin of its page, if a browser tells one: as much of it as whoever runs the server reads.
+    pub origin: Option<Arc<str>>,
+}
+
+impl Caller {
+    /// Who sends these headers from an address.
+    pub fn new(address: IpAddr, headers: &HeaderMap) -> Self {
+        Self {
+            address,
+            origin: shown_origin(headers).map(Arc::from),
+        }
+    }
+}
 
 /// What a connection has when it takes its seat.
 #[derive(Clone, Debug)]
@@ -109,27 +129,40 @@ impl Access {
         }
     }
 
-    /// What somebody may do who comes from an address to enter a page, once `count` has counted the connection for its user. Whoever is
+    /// What somebody may do who comes to enter a page, once `count` has counted the connection for its user. Whoever is
     /// refused is noted; whoever is not is noted by [`Self::join`].
     pub async fn admit<T>(
         &self,
         identified: Result<Arc<Identity>, Refusal>,
         page: &PageId,
-        address: IpAddr,
+        caller: &Caller,
         count: impl FnOnce(Option<&Arc<str>>) -> Result<T, Refusal>,
     ) -> Result<(Membership, T), Refusal> {
         let user = identified.as_ref().ok().and_then(|known| known.user.clone());
         let admitting = async {
             let mut membership = self.membership_of(identified?, page).await?;
-            membership.address = Some(address);
+            membership.address = Some(caller.address);
             let counted = count(membership.user.as_ref())?;
             Ok((membership, counted))
         };
         let admitted = admitting.await;
         if let Err(refusal) = &admitted {
-            self.note_connect(user.as_deref(), Some(page), Some(address), Err(refusal));
+            self.note_refused(user.as_deref(), Some(page), Some(caller), refusal);
         }
         admitted
+    }
+
+    /// Notes why somebody was refused, with the page and from where as far as that is known.
+    pub fn note_refused(
+        &self,
+        user: Option<&str>,
+        page: Option<&PageId>,
+        caller: Option<&Caller>,
+        refusal: &Refusal,
+    ) {
+        let origin = caller.and_then(|caller| caller.origin.as_deref());
+        let address = caller.map(|caller| caller.address);
+        self.note_connect(user, page, (address, origin), Err(refusal));
     }
 
     /// Notes how somebody has come, or why not.
@@ -137,12 +170,14 @@ impl Access {
         &self,
         user: Option<&str>,
         page: Option<&PageId>,
-        address: Option<IpAddr>,
+        (address, origin): (Option<IpAddr>, Option<&str>),
         came: Result<(), &Refusal>,
     ) {
         let address = address.map(|address| address.to_string());
+        let mut detail = String::new();
         if let Err(refusal) = came {
-            complain(user, page, address.as_deref(), refusal);
+            complain(user, page, (address.as_deref(), origin), refusal);
+            detail = reason_and_origin(refusal, origin);
         }
         self.note(Note {
             action: "connect",
@@ -150,27 +185,36 @@ impl Access {
             user: user.or(came.err().and_then(|refusal| refusal.user.as_deref())),
             page: page.map(PageId::as_str),
             address: address.as_deref(),
-            ..Note::default()
+            detail: &detail,
         });
     }
+}
 
-    /// Notes that somebody was refused before it was known what for.
-    pub fn note_refused(&self, user: Option<&str>, address: Option<IpAddr>, refusal: &Refusal) {
-        self.note_connect(user, None, address, Err(refusal));
+/// Why somebody was refused, as it stands in the audit log.
+pub(crate) fn reason_and_origin(refusal: &Refusal, origin: Option<&str>) -> String {
+    match origin {
+        Some(origin) => format!("{} (from a page of {origin})", refusal.message),
+        None => refusal.message.to_string(),
     }
 }
 
 /// Tells whoever runs the server why somebody may not connect, each cause once a minute.
-fn complain(user: Option<&str>, page: Option<&PageId>, address: Option<&str>, refusal: &Refusal) {
+fn complain(
+    user: Option<&str>,
+    page: Option<&PageId>,
+    (address, origin): (Option<&str>, Option<&str>),
+    refusal: &Refusal,
+) {
     let code = refusal.code.as_str();
     let Some(remedy) = complaints::remedy(refusal, true) else {
         return;
     };
-    if complaints::is_due(format!("connect {remedy}")) {
+    if complaints::is_refusal_due("connect", origin, refusal) {
         tracing::warn!(
             code,
             page = page.map(|page| complaints::shown(page.as_str())),
             user = user.or(refusal.user.as_deref()).map(complaints::shown),
+            origin,
             address,
             reason = %refusal.message,
             remedy,

@@ -56,6 +56,7 @@ use moka::future::Cache;
 use storage::{Application, PageId, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::membership::reason_and_origin;
 use self::{
     answers::{Answers, Stamp, Stamps},
     live::Live,
@@ -67,7 +68,7 @@ pub use self::{
     connected_users::ConnectedUser,
     enforcement::{Decision, Enforcement, Held, HolderId, Newcomer, Order, PATIENCE, PAUSE, Question},
     live::{Attendance, LiveSeat, LiveSocket, RoomControl, RoomSeat, Viewer},
-    membership::Membership,
+    membership::{Caller, Membership},
     rates::{Buckets, Rate, RateLimiters, RateLimits},
     reach::{Range, Reach},
     seats::SeatLimits,

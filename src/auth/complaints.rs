@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::origin::is_refused_for_origin;
+use super::origin::{is_refused_for_cookie, is_refused_for_name, is_refused_for_origin};
 use crate::rooms::{Refusal, RefusalCode};
 
 /// A cause is told at most this often.
@@ -72,6 +72,19 @@ pub fn is_due_of_stranger(cause: &str) -> bool {
     told.is_due_of_stranger(now(), cause)
 }
 
+/// Whether a refusal should be told now of somebody who came by `way`, which is in words of ours. Whoever comes the same way for the same
+/// reason has the same cause; an origin that is refused is one cause, whatever its pages ask for.
+pub(crate) fn is_refusal_due(way: &str, origin: Option<&str>, refusal: &Refusal) -> bool {
+    match (origin, &refusal.message) {
+        (Some(origin), _) if is_refused_for_origin(refusal) => {
+            is_due_of_stranger(&format!("origin {origin}"))
+        }
+        (_, Cow::Borrowed(reason)) => is_due(format!("{way}: {reason}")),
+        // What is put together may have words of strangers in it.
+        (_, Cow::Owned(reason)) => is_due_of_stranger(&format!("{way}: {}", shown(reason))),
+    }
+}
+
 /// What would allow it; `None` for what is wrong with what was asked itself.
 /// Of somebody who only wants to read, if `reads`.
 pub(crate) fn remedy(refusal: &Refusal, reads: bool) -> Option<&'static str> {
@@ -83,6 +96,12 @@ pub(crate) fn remedy(refusal: &Refusal, reads: bool) -> Option<&'static str> {
         RefusalCode::TokenRevoked => Some("the user was signed out: mint a new token"),
         RefusalCode::Forbidden if is_refused_for_origin(refusal) => {
             Some("add the origin to CORS_ORIGIN, if its pages are yours")
+        }
+        RefusalCode::Forbidden if is_refused_for_name(refusal) => Some(
+            "if the name is the server's, say so with PAGEROOM_PUBLIC_URL or CORS_ORIGIN; or set JWT_SECRET",
+        ),
+        RefusalCode::Forbidden if is_refused_for_cookie(refusal) => {
+            Some("programs, and pages without an origin of their own, must send a token instead of a cookie")
         }
         RefusalCode::Forbidden if reads => Some(
             "give the user a role on the page, in the token (`pages`) or another source of PAGEROOM_ACCESS; what is for backends needs \

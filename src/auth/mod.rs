@@ -40,7 +40,7 @@ pub use credentials::{Credential, SUBPROTOCOL_PREFIX};
 pub use identity::{Identity, Kind, MAX_USER_BYTES, Profile};
 pub use jwt::TokenKeys;
 pub use keys::KeyError;
-pub use origin::{Origin, OriginPolicy};
+pub use origin::{Origin, OriginPolicy, shown_origin};
 pub use pagespace::{PageSpace, PageSpaceConfig};
 pub use proxies::{PublicUrl, Reached, client_address, is_trusted};
 pub use session_cookie::SessionKeys;

@@ -12,6 +12,8 @@ use crate::rooms::{Refusal, RefusalCode};
 
 const UNKNOWN_NAME: &str = "the server is not known by this name: allow it with CORS_ORIGIN";
 const NOT_ALLOWED: &str = "pages of this origin may not connect: allow it with CORS_ORIGIN";
+const COOKIE_ALONE: &str = "a cookie counts only with an Origin header";
+const COOKIE_OF_ANY_PAGE: &str = "a cookie does not count from a page without an origin";
 
 /// The origin of a page: scheme, host and port as a browser writes them. Shells of applications have schemes of their own
 /// (`capacitor://localhost`, `chrome-extension://ID`, `file://`), and pages without an origin send `null`.
@@ -186,27 +188,26 @@ impl OriginPolicy {
         }
         let Some(sent) = headers.get(header::ORIGIN) else {
             return match with_cookie {
-                true => Err(cookie_refused("a cookie counts only with an Origin header")),
+                true => Err(forbidden(COOKIE_ALONE)),
                 false => Ok(()),
             };
         };
         // Any page can send these, from a sandboxed frame or a file: only a token that the page itself knows says who it is.
         if with_cookie && matches!(sent.as_bytes(), b"null" | b"file://") {
-            return Err(cookie_refused(
-                "a cookie does not count from a page without an origin",
-            ));
+            return Err(forbidden(COOKIE_OF_ANY_PAGE));
         }
-        if self.lets_in(sent, headers) {
-            return Ok(());
+        match self.lets_in(sent, headers) {
+            true => Ok(()),
+            false => Err(forbidden(NOT_ALLOWED)),
         }
-        let origin = complaints::shown(&String::from_utf8_lossy(sent.as_bytes()));
-        if complaints::is_due_of_stranger(&format!("origin {origin}")) {
-            tracing::warn!(
-                origin,
-                "pages of this origin are refused: if they are yours, allow them with CORS_ORIGIN={origin}"
-            );
+    }
+
+    /// Checks a request with which a browser asks whether its page may make another one. It is the browser that refuses.
+    pub fn check_preflight(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        match headers.get(header::ORIGIN) {
+            Some(sent) if !self.lets_in(sent, headers) => Err(forbidden(NOT_ALLOWED)),
+            Some(_) | None => Ok(()),
         }
-        Err(forbidden(NOT_ALLOWED))
     }
 
     /// Whether pages of an origin may connect, and read answers. Everything that must know asks here.
@@ -248,20 +249,25 @@ impl OriginPolicy {
     }
 }
 
-/// Refuses a cookie for where it comes from, and tells whoever runs the server.
-fn cookie_refused(reason: &'static str) -> Refusal {
-    if complaints::is_due(reason) {
-        tracing::warn!(
-            reason,
-            "a cookie was refused: programs and pages of files must send a token instead"
-        );
-    }
-    forbidden(reason)
+/// The origin that a page says it is of, as far as it is repeated to whoever runs the server.
+pub fn shown_origin(headers: &HeaderMap) -> Option<String> {
+    let sent = headers.get(header::ORIGIN)?;
+    Some(complaints::shown(&String::from_utf8_lossy(sent.as_bytes())))
 }
 
 /// Whether somebody was refused for where a page came from, whoever it was.
 pub(super) fn is_refused_for_origin(refusal: &Refusal) -> bool {
-    [UNKNOWN_NAME, NOT_ALLOWED].contains(&&*refusal.message)
+    refusal.message == NOT_ALLOWED
+}
+
+/// Whether somebody was refused for the name under which the server was asked.
+pub(super) fn is_refused_for_name(refusal: &Refusal) -> bool {
+    refusal.message == UNKNOWN_NAME
+}
+
+/// Whether a cookie did not count for where it came from.
+pub(super) fn is_refused_for_cookie(refusal: &Refusal) -> bool {
+    [COOKIE_ALONE, COOKIE_OF_ANY_PAGE].contains(&&*refusal.message)
 }
 
 fn forbidden(message: &'static str) -> Refusal {

@@ -64,6 +64,7 @@ use tower_http::{
 pub use weighing::KeptDescriptions;
 
 use crate::{
+    access::Caller,
     auth::{Credential, Identity, Origin, PublicUrl, Secret, client_address},
     connections::{
         Admissions, Peer, ServerContext,
@@ -233,6 +234,12 @@ impl App {
         }
     }
 
+    /// Who makes a request, as far as its connection says.
+    fn caller(&self, request: &Request) -> Option<Caller> {
+        let address = self.address(request)?;
+        Some(Caller::new(address, request.headers()))
+    }
+
     /// The address that a request counts for.
     fn address(&self, request: &Request) -> Option<IpAddr> {
         let peer = request.extensions().get::<Peer>()?.0.ip();
@@ -349,8 +356,9 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(error::no_such_method)
         .layer(from_fn(prefer::brief))
         .layer(from_fn_with_state(app.clone(), limit_rate))
-        .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(cors(app.around.access.authenticator()))
+        // Around the layer that answers preflight requests: browsers tell nobody which of them were refused.
+        .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(CompressionLayer::new().gzip(true).zstd(true))
         .layer(limit);
     let y_sweet = Router::new()
@@ -358,9 +366,15 @@ pub fn router(app: App) -> Router {
         .route("/d/{*rest}", any(y_sweet::serve))
         .route("/doc/{*rest}", any(y_sweet::serve))
         .method_not_allowed_fallback(error::no_such_method)
-        .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(cors(app.around.access.authenticator()))
+        .layer(from_fn_with_state(app.clone(), refusals::note))
         .layer(limit);
+    let socket_io = engine_routes(
+        "/socket.io/",
+        socket_io_engine(&app),
+        cors(app.around.access.authenticator()),
+    )
+    .layer(from_fn_with_state(app.clone(), refusals::note));
     let mut router = Router::new()
         .route("/ws/{*page}", get(socket::y_websocket))
         .route("/api/broadcast", post(bridge::broadcast))
@@ -373,11 +387,7 @@ pub fn router(app: App) -> Router {
         .route("/healthz", get(health::alive))
         .route("/health", get(health::indexer))
         .route("/readyz", get(health::ready))
-        .merge(engine_routes(
-            "/socket.io/",
-            socket_io_engine(&app),
-            cors(app.around.access.authenticator()),
-        ))
+        .merge(socket_io)
         .merge(rest)
         .merge(y_sweet);
     if !app.metrics_apart {

@@ -2,9 +2,11 @@
 //!
 //! Who asked is told a code and a sentence, as ever. Whoever runs the server reads what was asked, by whom, and what would allow it.
 
+use std::net::IpAddr;
+
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue, Method, Uri, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
     middleware::Next,
     response::Response,
 };
@@ -17,21 +19,102 @@ use super::{
     now,
     y_sweet::UNRESERVED,
 };
-use crate::{access::Note, auth::complaints, rooms::Refusal};
+use crate::{
+    access::{Note, reason_and_origin},
+    auth::{complaints, shown_origin},
+    rooms::Refusal,
+};
 
 /// An answer carries the refusal that it comes from to [`note`].
 #[derive(Clone)]
 pub(super) struct Refused(pub(super) Refusal);
 
-/// Notes it when the answer to a request is a refusal.
+/// What was asked, as far as whoever runs the server reads of it.
+struct Asked {
+    method: Method,
+    /// The method for which a browser asks if its page may use it, before it does.
+    wanted: Option<String>,
+    /// The path as it stands in the table of paths.
+    path: String,
+    page: Option<PageId>,
+    address: Option<IpAddr>,
+    origin: Option<String>,
+}
+
+impl Asked {
+    fn by(app: &App, request: &Request) -> Self {
+        let path = request.extensions().get::<MatchedPath>();
+        Self {
+            method: request.method().clone(),
+            wanted: wanted(request.method(), request.headers()),
+            path: path.map_or("", MatchedPath::as_str).to_owned(),
+            page: page_in(request.uri().path()),
+            address: app.address(request),
+            origin: shown_origin(request.headers()),
+        }
+    }
+
+    /// Counts a refusal, notes it, and tells it once a cause and minute, if something would allow it.
+    fn refused(&self, app: &App, refusal: &Refusal) {
+        let Some(remedy) = complaints::remedy(refusal, self.method == Method::GET) else {
+            return;
+        };
+        let Self { path, wanted, .. } = self;
+        let method = wanted.as_deref().unwrap_or(self.method.as_str());
+        let code = refusal.code.as_str();
+        app.around.metrics.refused(code, 1);
+        let (page, user) = (self.page.as_ref().map(PageId::as_str), refusal.user.as_deref());
+        let address = self.address.map(|address| address.to_string());
+        let (address, origin) = (address.as_deref(), self.origin.as_deref());
+        let kind = if wanted.is_some() { "preflight for " } else { "" };
+        let reason = reason_and_origin(refusal, origin);
+        app.around.access.audit().note(
+            now(),
+            Note {
+                action: "request",
+                outcome: code,
+                user,
+                page,
+                address,
+                detail: &format!("{kind}{method} {path}: {reason}"),
+            },
+        );
+        // Paths are of ours, methods need not be: so strangers make up no causes.
+        if complaints::is_refusal_due(path, origin, refusal) {
+            tracing::warn!(
+                code,
+                method,
+                path,
+                page = page.map(complaints::shown),
+                user = user.map(complaints::shown),
+                origin,
+                address,
+                is_preflight = wanted.is_some(),
+                reason = %refusal.message,
+                remedy,
+                "a request was refused"
+            );
+        }
+    }
+}
+
+/// The method for which a preflight request asks.
+fn wanted(method: &Method, headers: &HeaderMap) -> Option<String> {
+    let wanted = headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
+    (method == Method::OPTIONS).then(|| complaints::shown(&String::from_utf8_lossy(wanted.as_bytes())))
+}
+
+/// Notes it when the answer to a request is a refusal, or when a browser finds none in the answer that would allow its page to make one.
 pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    let path = request.extensions().get::<MatchedPath>();
-    let path = path.map_or("", MatchedPath::as_str).to_owned();
-    let page = page_in(request.uri().path());
-    let answered_for = page.as_ref().map(|_| request.uri().clone());
-    let address = app.address(&request);
-    let origin = request.headers().get(header::ORIGIN).cloned();
+    let asked = Asked::by(&app, &request);
+    if asked.wanted.is_some() {
+        let origins = &app.around.access.authenticator().origins;
+        if let Err(refusal) = origins.check_preflight(request.headers()) {
+            asked.refused(&app, &refusal);
+        }
+        return next.run(request).await;
+    }
+    let answered_for = asked.page.as_ref().map(|_| request.uri().clone());
     let accepts_problems = accepts_problems(request.headers());
     let mut answer = next.run(request).await;
     let Some(Refused(refusal)) = answer.extensions_mut().remove::<Refused>() else {
@@ -43,40 +126,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     if let (Some(to), Some(place)) = (&refusal.renamed_to, answered_for) {
         answer.headers_mut().extend(redirect(&place, to));
     }
-    let Some(remedy) = complaints::remedy(&refusal, method == Method::GET) else {
-        return answer;
-    };
-    let code = refusal.code.as_str();
-    app.around.metrics.refused(code, 1);
-    let address = address.map(|address| address.to_string());
-    let (page, user) = (page.as_ref().map(PageId::as_str), refusal.user.as_deref());
-    app.around.access.audit().note(
-        now(),
-        Note {
-            action: "request",
-            outcome: code,
-            user,
-            page,
-            address: address.as_deref(),
-            detail: &format!("{method} {path}"),
-        },
-    );
-    // Paths are of ours, methods need not be: so strangers make up no causes.
-    if complaints::is_due(format!("{path} {remedy}")) {
-        let origin = origin.as_ref().and_then(|origin| origin.to_str().ok());
-        tracing::warn!(
-            code,
-            %method,
-            path,
-            page = page.map(complaints::shown),
-            user = user.map(complaints::shown),
-            origin = origin.map(complaints::shown),
-            address,
-            reason = %refusal.message,
-            remedy,
-            "a request was refused"
-        );
-    }
+    asked.refused(&app, &refusal);
     answer
 }
 

@@ -15,7 +15,7 @@ use storage::PageId;
 
 use super::{App, HttpError};
 use crate::{
-    access::Membership,
+    access::{Caller, Membership},
     auth::{Credential, SUBPROTOCOL_PREFIX},
     connections::{ConnectionSlot, Spoken, handshake, hocuspocus, one_page, websocket},
     protocols::{Dialect, y_websocket::YWebsocket},
@@ -36,14 +36,14 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
     mut request: Request,
     page: Result<PageId, Refusal>,
 ) -> Response {
-    let address = app.address(&request);
-    let arrived = address.map_or(Ok(()), |address| app.around.access.rates().arrives(address));
-    let asked = arrived.and_then(|()| ask(app, &request, page));
+    let caller = app.caller(&request);
+    let address = caller.as_ref().map(|caller| caller.address);
+    let asked = ask(app, &request, page, address);
     let (response, on_upgrade) = match upgrade(&mut request) {
         Ok(upgrade) => upgrade,
         Err(answer) => return *answer,
     };
-    match admit(app, spoken, asked, address).await {
+    match admit(app, spoken, asked, caller).await {
         Ok((membership, slot)) => {
             let serving = one_page::serve::<D>(on_upgrade, membership, slot, app.around.clone());
             app.tasks.spawn(Correlation::of_connection().scope(serving));
@@ -64,8 +64,8 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
 
 /// `WS /hocuspocus`: Hocuspocus. Its pages, and mostly their tokens too, are in the messages.
 pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> Response {
-    let address = app.address(&request);
-    let admitted = admit_unknown(&app, &request);
+    let caller = app.caller(&request);
+    let admitted = admit_unknown(&app, &request, caller.as_ref());
     let (response, on_upgrade) = match upgrade(&mut request) {
         Ok(upgrade) => upgrade,
         Err(answer) => return *answer,
@@ -77,7 +77,8 @@ pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> 
         }
         Err(refusal) => {
             app.around.metrics.refused(refusal.code.as_str(), 1);
-            app.around.access.note_refused(None, address, &refusal);
+            let access = &app.around.access;
+            access.note_refused(None, None, caller.as_ref(), &refusal);
             app.tasks.spawn(websocket::refuse(on_upgrade, refusal));
         }
     }
@@ -100,45 +101,57 @@ fn upgrade(request: &mut Request) -> Result<(Response<()>, OnUpgrade), Box<Respo
 fn admit_unknown(
     app: &App,
     request: &Request,
-) -> Result<(Option<Credential>, (IpAddr, ConnectionSlot)), Refusal> {
+    caller: Option<&Caller>,
+) -> Result<(Option<Credential>, (Caller, ConnectionSlot)), Refusal> {
     if app.is_draining() {
         return Err(Refusal::draining());
     }
     let credential = app.credential(request.headers(), request.uri())?;
-    let address = app.address(request).ok_or_else(no_address)?;
-    app.around.access.rates().arrives(address)?;
-    let slot = app.admissions.admit(Spoken::Hocuspocus, None, address)?;
-    Ok((credential, (address, slot)))
+    let caller = caller.ok_or_else(no_address)?;
+    app.around.access.rates().arrives(caller.address)?;
+    let slot = app.admissions.admit(Spoken::Hocuspocus, None, caller.address)?;
+    Ok((credential, (caller.clone(), slot)))
 }
 
+/// What a request asks for: the page and the token, or why there is none; the page also of a request that is refused for something else.
+type Asked = Result<(PageId, Option<Credential>), (Option<PageId>, Refusal)>;
+
 /// Which page a request is for, and with which token.
-fn ask(
-    app: &App,
-    request: &Request,
-    page: Result<PageId, Refusal>,
-) -> Result<(PageId, Option<Credential>), Refusal> {
-    if app.is_draining() {
-        return Err(Refusal::draining());
+fn ask(app: &App, request: &Request, page: Result<PageId, Refusal>, address: Option<IpAddr>) -> Asked {
+    let credential = || {
+        if let Some(address) = address {
+            app.around.access.rates().arrives(address)?;
+        }
+        match app.is_draining() {
+            true => Err(Refusal::draining()),
+            false => app.credential(request.headers(), request.uri()),
+        }
+    };
+    match (page, credential()) {
+        (Ok(page), Ok(credential)) => Ok((page, credential)),
+        (page, Err(refusal)) => Err((page.ok(), refusal)),
+        (Err(refusal), Ok(_)) => Err((None, refusal)),
     }
-    Ok((page?, app.credential(request.headers(), request.uri())?))
 }
 
 async fn admit(
     app: &App,
     spoken: Spoken,
-    asked: Result<(PageId, Option<Credential>), Refusal>,
-    address: Option<IpAddr>,
+    asked: Asked,
+    caller: Option<Caller>,
 ) -> Result<(Membership, ConnectionSlot), Refusal> {
     let access = &app.around.access;
-    let known = asked.and_then(|asked| match address {
-        Some(address) => Ok((asked, address)),
-        None => Err(no_address()),
+    let known = asked.and_then(|(page, credential)| match &caller {
+        Some(caller) => Ok((page, credential, caller)),
+        None => Err((Some(page), no_address())),
     });
-    let ((page, credential), address) =
-        known.inspect_err(|refusal| access.note_refused(None, address, refusal))?;
+    let (page, credential, caller) = known.map_err(|(page, refusal)| {
+        access.note_refused(None, page.as_ref(), caller.as_ref(), &refusal);
+        refusal
+    })?;
     let identified = access.identify(credential.as_ref()).await.map(Arc::new);
-    let count = |user: Option<&Arc<str>>| app.admissions.admit(spoken, user, address);
-    access.admit(identified, &page, address, count).await
+    let count = |user: Option<&Arc<str>>| app.admissions.admit(spoken, user, caller.address);
+    access.admit(identified, &page, caller, count).await
 }
 
 fn no_address() -> Refusal {

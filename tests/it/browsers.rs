@@ -1,6 +1,18 @@
 //! What browsers are let in with: origins of pages and shells, and cookies that other applications share.
 
-use crate::support::{http::get_with, server::TestServer, socket_io::Session};
+use bytes::Bytes;
+use hyper::Method;
+use serde_json::Value;
+
+use crate::support::{
+    http::{get, get_with, send},
+    process::Process,
+    server::{ADMIN_TOKEN, TestServer},
+    socket::Socket,
+    socket_io::Session,
+    token::SECRET,
+    until,
+};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
@@ -27,4 +39,157 @@ async fn a_page_of_a_development_server_may_read_what_it_is_answered() {
             assert_eq!(refused, expected, "{origin} {namespace}");
         }
     }
+}
+
+/// How a page may try to come in, and the page of which whoever runs the server reads then.
+const WAYS: [(&str, Option<&str>); 9] = [
+    ("y-websocket", Some("team/page")),
+    ("y-sweet", Some("page")),
+    // Its pages are in the messages of a connection that this one never becomes.
+    ("Hocuspocus", None),
+    ("y-socket.io", Some("page")),
+    ("events", None),
+    ("REST", Some("page")),
+    ("preflight of REST", Some("team/page")),
+    ("preflight of y-sweet", Some("page")),
+    ("preflight of Socket.IO", None),
+];
+
+/// Tries to come in, and is refused in the words of ever.
+async fn knock(server: std::net::SocketAddr, way: &str, headers: &[(&'static str, &str)]) {
+    let closed = async |path: &str| {
+        let closed = Socket::open_with(server, path, headers).await.closed().await;
+        assert_eq!(closed.code, 4403, "{way}: {closed:?}");
+    };
+    let not_entered = async |namespace: &str| {
+        let entered = Session::enter(server, "", headers, namespace, "").await;
+        assert_eq!(
+            entered.err().as_deref(),
+            Some("forbidden: Origin not allowed"),
+            "{way}"
+        );
+    };
+    let not_allowed = async |path: &str| {
+        let asking = [headers, &[("access-control-request-method", "PUT")]].concat();
+        let answer = send(server, Method::OPTIONS, path, &asking, Bytes::new()).await;
+        assert_eq!(answer.status, 200, "{way}");
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{way}");
+        assert!(answer.body.is_empty(), "{way}");
+    };
+    match way {
+        "y-websocket" => closed("/ws/team%2Fpage").await,
+        "y-sweet" => closed("/d/page/ws/page").await,
+        "Hocuspocus" => closed("/hocuspocus").await,
+        "y-socket.io" => not_entered("/yjs|page").await,
+        "events" => not_entered("/").await,
+        "REST" => {
+            let answer = get_with(server, "/api/pages/page/content", headers).await;
+            assert_eq!((answer.status.as_u16(), &*answer.error()), (403, "forbidden"));
+        }
+        "preflight of REST" => not_allowed("/api/pages/team%2Fpage/content").await,
+        "preflight of y-sweet" => not_allowed("/doc/page/auth").await,
+        "preflight of Socket.IO" => not_allowed("/socket.io/?EIO=4&transport=polling").await,
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_is_refused_is_read_of_by_whoever_runs_the_server_whatever_it_speaks() {
+    let server = Process::start(&[
+        ("DATABASE_URL", "memory:"),
+        ("JWT_SECRET", SECRET),
+        ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("CORS_ORIGIN", "https://app.example.com"),
+        ("PAGEROOM_TRUSTED_PROXIES", "127.0.0.1"),
+        ("PAGEROOM_LOG_FORMAT", "json"),
+    ]);
+    let address = server.address().await;
+    let origin = |number: usize| format!("https://page-{number}.example.com");
+    let from = |number: usize| format!("192.0.2.{number}");
+    for (number, (way, _)) in WAYS.iter().enumerate() {
+        let (origin, from) = (origin(number), from(number));
+        let headers = [("origin", &*origin), ("x-forwarded-for", &*from)];
+        for _ in 0..2 {
+            knock(address, way, &headers).await;
+        }
+    }
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    let mut noted = Vec::new();
+    until("the refusals to be noted", async || {
+        let headers = [("authorization", bearer.as_str())];
+        let asked = get_with(address, "/api/audit?outcome=forbidden", &headers);
+        noted = asked.await.json()["entries"].as_array().expect("entries").clone();
+        noted.len() >= WAYS.len()
+    })
+    .await;
+    let log: Vec<Value> = server
+        .log()
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    for (number, (way, page)) in WAYS.iter().enumerate() {
+        let (origin, from) = (origin(number), from(number));
+        let told = log.iter().filter(|line| line["origin"] == *origin);
+        let told: Vec<_> = told.collect();
+        let [line] = told.as_slice() else {
+            panic!("{way} is told once: {told:?}");
+        };
+        assert_eq!(line["level"], "WARN", "{way}: {line}");
+        assert_eq!(line["page"].as_str(), *page, "{way}: {line}");
+        assert_eq!(line["address"], *from, "{way}: {line}");
+        for (field, word) in [("reason", "origin"), ("remedy", "CORS_ORIGIN")] {
+            let said = line[field].as_str();
+            assert!(said.is_some_and(|said| said.contains(word)), "{way}: {line}");
+        }
+        let entry = noted.iter().find(|entry| entry["address"] == *from);
+        let entry = entry.unwrap_or_else(|| panic!("{way}: {noted:?}"));
+        assert_eq!(entry["pageId"].as_str(), *page, "{way}: {entry}");
+        let detail = entry["detail"].as_str().unwrap_or_default();
+        assert!(
+            detail.contains("may not connect") && detail.contains(&origin),
+            "{way}: {entry}"
+        );
+    }
+    let preflight = log.iter().find(|line| line["origin"] == origin(6));
+    assert_eq!(preflight.map(|line| &line["method"]), Some(&"PUT".into()));
+    let counted = format!("pageroom_refusals_total{{kind=\"forbidden\"}} {}", 2 * WAYS.len());
+    let metrics = get(address, "/metrics").await;
+    assert!(metrics.text().contains(&counted), "{}", metrics.text());
+}
+
+#[tokio::test]
+async fn a_page_without_a_token_is_read_of_with_where_it_comes_from() {
+    let server = Process::start(&[
+        ("DATABASE_URL", "memory:"),
+        ("JWT_SECRET", SECRET),
+        ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("CORS_ORIGIN", "https://app.example.com"),
+        ("PAGEROOM_LOG_FORMAT", "json"),
+    ]);
+    let address = server.address().await;
+    let headers = [("origin", "https://app.example.com")];
+    let mut socket = Socket::open_with(address, "/ws/page", &headers).await;
+    assert_eq!(socket.closed().await.code, 4401);
+    let told = "a connection was refused";
+    until(told, async || server.log().contains(told)).await;
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(told)).unwrap_or_default();
+    for part in [
+        "WARN",
+        "\"page\":\"page\"",
+        "\"origin\":\"https://app.example.com\"",
+        "a token is needed",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    let bearer = format!("Bearer {ADMIN_TOKEN}");
+    until("the refusal to be noted", async || {
+        let path = "/api/audit?action=connect&page=page";
+        let noted = get_with(address, path, &[("authorization", &bearer)])
+            .await
+            .json();
+        let detail = noted["entries"][0]["detail"].as_str().map(str::to_owned);
+        detail.is_some_and(|detail| detail.starts_with("a token is needed"))
+    })
+    .await;
 }

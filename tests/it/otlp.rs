@@ -615,13 +615,9 @@ async fn the_log_says_why_a_token_a_cookie_an_origin_or_a_connection_was_refused
         ("a connection was refused", "remedy", "PAGEROOM_ACCESS"),
         ("a token proves nothing", "reason", "token"),
         ("a cookie proves nothing", "reason", "token"),
-        ("a cookie was refused", "reason", "Origin header"),
-        ("a cookie was refused", "reason", "without an origin"),
-        (
-            "pages of this origin are refused",
-            "origin",
-            "https://other.example",
-        ),
+        ("a request was refused", "reason", "Origin header"),
+        ("a request was refused", "reason", "without an origin"),
+        ("a request was refused", "origin", "https://other.example"),
         ("a request was refused", "remedy", "add the origin to CORS_ORIGIN"),
     ] {
         until(&format!("{message}: {word}"), async || {

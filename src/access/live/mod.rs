@@ -286,7 +286,7 @@ impl Access {
             self.forget(None);
         }
         let came = refused.as_ref().map_or(Ok(()), Err);
-        self.note_connect(user.as_deref(), Some(page), address, came);
+        self.note_connect(user.as_deref(), Some(page), (address, None), came);
         joined
     }
 

@@ -10,7 +10,6 @@ mod pending_auth;
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Instant,
@@ -36,7 +35,7 @@ use super::{
     websocket::{MAX_STRANGER_BYTES, WebSocket},
 };
 use crate::{
-    access::LiveSocket,
+    access::{Caller, LiveSocket},
     auth::Credential,
     protocols::Frame,
     protocols::hocuspocus::{self, Incoming, Request, address_of},
@@ -57,11 +56,11 @@ pub struct Host {
     pub hang_up: CancellationToken,
 }
 
-/// Serves one socket from an address until it ends. `credential` is what its handshake brought, for pages that are given no token.
+/// Serves one socket of a caller until it ends. `credential` is what its handshake brought, for pages that are given no token.
 pub async fn serve(
     on_upgrade: OnUpgrade,
     credential: Option<Credential>,
-    (address, slot): (IpAddr, ConnectionSlot),
+    (caller, slot): (Caller, ConnectionSlot),
     host: Host,
 ) {
     let server = host.server.clone();
@@ -77,7 +76,7 @@ pub async fn serve(
         stop: Some(host.hang_up.clone()),
         server,
     };
-    let protocol = Hocuspocus::new(host, credential, (address, slot));
+    let protocol = Hocuspocus::new(host, credential, (caller, slot));
     run(WebSocket::new(socket), Box::new(protocol), driving).await;
 }
 
@@ -85,7 +84,7 @@ struct Hocuspocus {
     host: Host,
     credential: Option<Credential>,
     /// Where it comes from.
-    address: IpAddr,
+    caller: Caller,
     slot: Arc<Mutex<ConnectionSlot>>,
     pending: PendingAuth,
     /// By address.
@@ -113,12 +112,12 @@ struct Early {
 }
 
 impl Hocuspocus {
-    fn new(host: Host, credential: Option<Credential>, (address, slot): (IpAddr, ConnectionSlot)) -> Self {
+    fn new(host: Host, credential: Option<Credential>, (caller, slot): (Caller, ConnectionSlot)) -> Self {
         Self {
             pending: PendingAuth::new(now(), host.limits),
             host,
             credential,
-            address,
+            caller,
             slot: Arc::new(Mutex::new(slot)),
             pages: BTreeMap::new(),
             users: BTreeMap::new(),

@@ -30,14 +30,15 @@ impl Hocuspocus {
     /// Begins to look at a token with which somebody wants to enter a page.
     pub(super) fn verify(&mut self, page: PageId, token: Token) -> Work<Result<Known, Refusal>> {
         let credential = self.credential(token);
-        let (access, address, slot) = (self.host.server.access.clone(), self.address, self.slot.clone());
+        let (access, slot) = (self.host.server.access.clone(), self.slot.clone());
+        let caller = self.caller.clone();
         Box::pin(async move {
             let identified = access.identify(credential.as_ref()).await.map(Arc::new);
             let count = |user: Option<&Arc<str>>| {
                 let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
                 slot.attach_user(user)
             };
-            let (membership, ()) = access.admit(identified, &page, address, count).await?;
+            let (membership, ()) = access.admit(identified, &page, &caller, count).await?;
             let live = access.watch_socket(membership.identity.clone()).await;
             Ok((membership, live))
         })
@@ -141,7 +142,7 @@ impl Hocuspocus {
         let Some(page) = self.pages.get_mut(address) else {
             return;
         };
-        let (server, from, bad) = (self.host.server.clone(), self.address, refusal.clone());
+        let (server, from, bad) = (self.host.server.clone(), self.caller.address, refusal.clone());
         let waiting = Box::pin(async move { server.delay_bad_token(from, &bad).await });
         self.pending.rejected(address);
         if let Some(joined) = page.deny(refusal, waiting) {

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
-    net::IpAddr,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -21,7 +20,7 @@ use super::{
     renewal::{Renewal, Renewed},
 };
 use crate::{
-    access::LiveSocket,
+    access::{Caller, LiveSocket},
     auth::Identity,
     connections::{
         TokenBucket,
@@ -89,11 +88,11 @@ struct Renewing {
 }
 
 impl EventsPlace {
-    /// A place for somebody who is known and watched, with its place in the rooms without a document, from an address.
+    /// A place for somebody who is known and watched, with its place in the rooms without a document.
     pub(super) fn new(
         (identity, live): (Arc<Identity>, LiveSocket),
         socket: Arc<EventSocket>,
-        address: IpAddr,
+        caller: Caller,
         context: &Arc<ServerContext>,
         config: &SocketIoConfig,
     ) -> Self {
@@ -102,7 +101,7 @@ impl EventsPlace {
             identity,
             socket: socket.name().clone(),
             events: socket,
-            address,
+            caller,
             max_outbox_bytes: context.max_outbox_bytes,
             patience: config.connect_timeout,
             correlation: Correlation::current(),
@@ -276,7 +275,7 @@ impl EventsPlace {
         let seats = self.pages.values().filter_map(PageSession::seat).collect();
         let renewal = Renewal {
             before: self.join.identity.clone(),
-            address: self.join.address,
+            address: self.join.caller.address,
             seats,
             rooms: self.join.events.seats(),
         };

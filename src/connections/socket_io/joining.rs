@@ -1,11 +1,11 @@
 //! What a client that speaks in events enters pages with.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use storage::PageId;
 
 use crate::{
-    access::Access,
+    access::{Access, Caller},
     auth::Identity,
     connections::{
         protocol::Work,
@@ -25,7 +25,7 @@ pub(super) struct JoinContext {
     /// What the client calls its connection.
     pub(super) socket: Arc<str>,
     /// Where it comes from.
-    pub(super) address: IpAddr,
+    pub(super) caller: Caller,
     pub(super) max_outbox_bytes: usize,
     /// How long opening a page may take.
     pub(super) patience: Duration,
@@ -43,10 +43,10 @@ impl JoinContext {
             ..Capabilities::default()
         };
         let outbox = Outbox::with_capabilities(self.max_outbox_bytes, capabilities);
-        let (address, patience) = (self.address, self.patience);
+        let (caller, patience) = (self.caller.clone(), self.patience);
         let opening = async move {
             let opening = async {
-                let admitted = access.admit(Ok(identity), &page, address, |_| Ok(()));
+                let admitted = access.admit(Ok(identity), &page, &caller, |_| Ok(()));
                 let (mut membership, ()) = admitted.await?;
                 membership.socket = Some(socket);
                 SeatIo::begin(&access, membership, outbox, patience).await

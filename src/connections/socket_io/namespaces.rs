@@ -1,9 +1,6 @@
 //! The namespaces of the server, as one session sees them.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -13,6 +10,7 @@ use storage::PageId;
 
 use super::{config::SocketIoConfig, events::EventsPlace, page::PagePlace, place::Place};
 use crate::{
+    access::Caller,
     auth::Credential,
     connections::{
         ConnectionSlot,
@@ -91,7 +89,7 @@ pub(super) struct ServerNamespaces {
     pub(super) credential: Result<Option<Credential>, Refusal>,
     /// The page is one of the application's own.
     pub(super) is_own_page: bool,
-    pub(super) address: IpAddr,
+    pub(super) caller: Caller,
     /// The session's place among the connections.
     pub(super) slot: Arc<Mutex<ConnectionSlot>>,
 }
@@ -150,13 +148,13 @@ impl ServerNamespaces {
         namespace: &Str,
         credential: Option<Credential>,
     ) -> Work<Result<Connected, Refusal>> {
-        let (context, slot, address) = (self.context.clone(), self.slot.clone(), self.address);
+        let (context, slot, caller) = (self.context.clone(), self.slot.clone(), self.caller.clone());
         let (namespace, patience) = (namespace.clone(), self.config.connect_timeout);
         Box::pin(async move {
             let access = &context.access;
             let identified = access.identify(credential.as_ref()).await.map(Arc::new);
             let count = |user: Option<&Arc<str>>| attach_user(&slot, user);
-            let (membership, ()) = access.admit(identified, &page, address, count).await?;
+            let (membership, ()) = access.admit(identified, &page, &caller, count).await?;
             let outbox = Outbox::new(context.max_outbox_bytes);
             let seat = SeatIo::begin(access, membership, outbox, patience).await?;
             Ok(Connected::from(Box::new(PagePlace::new(namespace, seat)) as Place))
@@ -169,17 +167,18 @@ impl ServerNamespaces {
         credential: Option<Credential>,
         lost: Option<LostSession>,
     ) -> Work<Result<Connected, Refusal>> {
-        let (context, slot, address) = (self.context.clone(), self.slot.clone(), self.address);
+        let (context, slot, caller) = (self.context.clone(), self.slot.clone(), self.caller.clone());
         let config = self.config;
         Box::pin(async move {
             let access = &context.access;
             let identified = access.identify(credential.as_ref()).await;
-            let identity =
-                identified.inspect_err(|refusal| access.note_refused(None, Some(address), refusal))?;
+            let refused = |user: Option<&str>, refusal: &Refusal| {
+                access.note_refused(user, None, Some(&caller), refusal);
+            };
+            let identity = identified.inspect_err(|refusal| refused(None, refusal))?;
             let user = identity.user.as_ref();
-            attach_user(&slot, user).inspect_err(|refusal| {
-                access.note_refused(user.map(|user| &**user), Some(address), refusal);
-            })?;
+            attach_user(&slot, user).inspect_err(|refusal| refused(user.map(|user| &**user), refusal))?;
+            let address = caller.address;
             let identity = Arc::new(identity);
             let live = access.watch_socket(identity.clone()).await;
             let (limit, services) = (context.max_outbox_bytes, &context.events);
@@ -205,7 +204,7 @@ impl ServerNamespaces {
                 (socket, secret)
             });
             let name = socket.name().clone();
-            let place = EventsPlace::new((identity, live), socket, address, &context, &config);
+            let place = EventsPlace::new((identity, live), socket, caller, &context, &config);
             Ok(Connected {
                 place: Box::new(place),
                 name: Some(name),
@@ -224,11 +223,20 @@ impl Namespaces for ServerNamespaces {
             (None, _) if name.as_str() != events::NAMESPACE => {
                 return Box::pin(async { Err(NotConnected::Refused("Invalid namespace".into())) });
             }
-            (_, Err(refusal)) => Err(refusal),
+            (page, Err(refusal)) => {
+                let page = page.and_then(Result::ok);
+                let access = &self.context.access;
+                access.note_refused(None, page.as_ref(), Some(&self.caller), &refusal);
+                Err(refusal)
+            }
             (Some(page), Ok(credential)) => page.map(|page| self.page(page, name, credential)),
             (None, Ok(credential)) => Ok(self.events(sid, credential, lost(auth))),
         };
-        let (context, address, patience) = (self.context.clone(), self.address, self.config.connect_timeout);
+        let (context, address, patience) = (
+            self.context.clone(),
+            self.caller.address,
+            self.config.connect_timeout,
+        );
         let connecting = async move {
             let joined = match joining {
                 Ok(joining) => in_time(patience, joining).await,

@@ -1,15 +1,13 @@
 //! Who is let in at `/socket.io/`, and which namespaces there are.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use axum::http::{header, request::Parts};
 use ipnet::IpNet;
 
 use super::{capacity::TurnedAway, config::SocketIoConfig, namespaces::ServerNamespaces, session::SocketIo};
 use crate::{
+    access::Caller,
     auth::{Origin, client_address},
     connections::{
         Admissions, Peer, Spoken, context::ServerContext, driver::now, engine_io::Server, protocol::Protocol,
@@ -59,14 +57,16 @@ impl Server for SocketIoServer {
     fn open(&self, request: &Parts) -> Result<Box<dyn Protocol>, Refusal> {
         let peer = request.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let address = peer.map(|peer| client_address(peer, &request.headers, &self.0.trusted_proxies));
-        self.let_in(request, address).inspect_err(|refusal| {
-            self.0.context.access.note_refused(None, address, refusal);
+        let caller = address.map(|address| Caller::new(address, &request.headers));
+        self.let_in(request, caller.as_ref()).inspect_err(|refusal| {
+            let access = &self.0.context.access;
+            access.note_refused(None, None, caller.as_ref(), refusal);
         })
     }
 }
 
 impl SocketIoServer {
-    fn let_in(&self, request: &Parts, address: Option<IpAddr>) -> Result<Box<dyn Protocol>, Refusal> {
+    fn let_in(&self, request: &Parts, caller: Option<&Caller>) -> Result<Box<dyn Protocol>, Refusal> {
         let shared = &self.0;
         if shared.draining.refuses() {
             return Err(Refusal::draining());
@@ -82,7 +82,8 @@ impl SocketIoServer {
                 .iter()
                 .any(|own| own.as_str().as_bytes() == origin.as_bytes())
         });
-        let address = address.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
+        let caller = caller.ok_or_else(|| Refusal::unavailable("the connection has no address"))?;
+        let address = caller.address;
         shared.context.access.rates().arrives(address)?;
         let slot = match shared.admissions.admit(Spoken::SocketIo, None, address) {
             Ok(slot) => slot,
@@ -100,7 +101,7 @@ impl SocketIoServer {
             draining: shared.draining.clone(),
             credential,
             is_own_page,
-            address,
+            caller: caller.clone(),
         };
         Ok(Box::new(SocketIo::new(
             now(),
