@@ -12,7 +12,7 @@ use super::{
     answers::{Answer, Question, SOURCE_TIMEOUT, Version, Whereabouts},
 };
 use crate::{
-    auth::{Credential, Identity, Kind, expired, is_opaque, now, revoked},
+    auth::{Credential, Identity, Kind, blocked, expired, is_opaque, now, revoked},
     rooms::{Refusal, RefusalCode, Role},
 };
 
@@ -219,7 +219,7 @@ impl Access {
             return Err(unanswered());
         };
         if record.blocked {
-            return Err(Refusal::new(RefusalCode::Forbidden, "you may not enter"));
+            return Err(blocked());
         }
         let is_wrong = match (identity.token_version, version) {
             (Some(claimed), Version::Exactly(current)) => claimed != current,

@@ -12,7 +12,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::origin::{is_refused_for_cookie, is_refused_for_name, is_refused_for_origin};
+use super::{
+    identity::is_blocked,
+    origin::{is_refused_for_cookie, is_refused_for_name, is_refused_for_origin},
+};
 use crate::rooms::{Refusal, RefusalCode};
 
 /// A cause is told at most this often.
@@ -103,6 +106,9 @@ pub(crate) fn remedy(refusal: &Refusal, reads: bool) -> Option<&'static str> {
         RefusalCode::Forbidden if is_refused_for_cookie(refusal) => {
             Some("programs, and pages without an origin of their own, must send a token instead of a cookie")
         }
+        RefusalCode::Forbidden if is_blocked(refusal) => Some(
+            "the user is blocked: `DELETE /api/users/{user}/block` lets the user in again, and no role does",
+        ),
         RefusalCode::Forbidden if reads => Some(
             "give the user a role on the page, in the token (`pages`) or another source of PAGEROOM_ACCESS; what is for backends needs \
              PAGEROOM_ADMIN_TOKEN",
@@ -147,7 +153,10 @@ fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderMap;
+
     use super::*;
+    use crate::auth::{OriginPolicy, identity::blocked};
 
     #[test]
     fn a_cause_is_told_once_a_minute_and_others_beside_it() {
@@ -163,5 +172,42 @@ mod tests {
         // However much strangers make up, our own causes are told.
         assert!(complaints.is_due(after(120), "token".into()));
         assert!(complaints.is_due_of_stranger(after(200), "origin"));
+    }
+
+    #[test]
+    fn another_reason_another_way_and_another_origin_are_other_causes() {
+        let forbidden = |message: &'static str| Refusal::new(RefusalCode::Forbidden, message);
+        let (role, block) = (forbidden("no role, in this test"), blocked());
+        for (way, refusal, due) in [
+            ("this test", &role, true),
+            ("this test", &role, false),
+            ("this test", &block, true),
+            ("this test", &block, false),
+            ("this test elsewhere", &role, true),
+        ] {
+            assert_eq!(is_refusal_due(way, None, refusal), due, "{way} {refusal}");
+        }
+        let origins = OriginPolicy::default();
+        let mut headers = HeaderMap::new();
+        headers.insert("origin", "https://evil.net".parse().expect("a header"));
+        let foreign = origins.check(&headers, false).expect_err("a foreign origin");
+        for (way, origin, due) in [
+            ("this test", "https://a.complaint", true),
+            ("this test elsewhere", "https://a.complaint", false),
+            ("this test", "https://another.complaint", true),
+        ] {
+            assert_eq!(is_refusal_due(way, Some(origin), &foreign), due, "{way} {origin}");
+        }
+    }
+
+    #[test]
+    fn what_would_allow_it_fits_the_reason() {
+        let advice = |refusal: &Refusal| remedy(refusal, true).expect("advice");
+        assert!(advice(&blocked()).contains("DELETE /api/users/{user}/block"));
+        let no_role = Refusal::new(RefusalCode::Forbidden, "you have no access to this page");
+        assert!(advice(&no_role).contains("PAGEROOM_ACCESS"));
+        let origins = OriginPolicy::default();
+        let cookie = origins.check(&HeaderMap::new(), true).expect_err("no origin");
+        assert!(advice(&cookie).contains("token"));
     }
 }

@@ -141,6 +141,18 @@ pub(super) fn unauthenticated() -> Refusal {
     Refusal::new(RefusalCode::Unauthenticated, "the token proves nothing here")
 }
 
+const BLOCKED: &str = "you may not enter";
+
+/// A user who is blocked.
+pub(crate) fn blocked() -> Refusal {
+    Refusal::new(RefusalCode::Forbidden, BLOCKED)
+}
+
+/// Whether somebody was refused for being blocked, whatever was asked for.
+pub(super) fn is_blocked(refusal: &Refusal) -> bool {
+    refusal.message == BLOCKED
+}
+
 /// A token that was good once.
 pub(crate) fn expired() -> Refusal {
     Refusal::new(RefusalCode::TokenExpired, "the token has expired")

@@ -49,7 +49,7 @@ pub use webhook::{Webhook, WebhookError};
 
 use self::{claims::Unproven, identity::unauthenticated};
 pub(crate) use self::{
-    identity::{expired, revoked},
+    identity::{blocked, expired, revoked},
     pagespace::is_opaque,
 };
 use crate::rooms::{Refusal, RefusalCode};

@@ -179,6 +179,11 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
             refused(Method::GET, "/api/pages/page/content", Some(&blocked)).await,
             "forbidden"
         );
+        // On the same route as somebody who has no role there.
+        assert_eq!(
+            refused(Method::GET, "/api/pages/secret", Some(&blocked)).await,
+            "forbidden"
+        );
         assert_eq!(
             refused(Method::GET, "/api/audit", Some(&viewer)).await,
             "forbidden"
@@ -193,12 +198,13 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
         .lines()
         .filter(|line| line.contains("a request was refused"))
         .collect();
-    assert_eq!(lines.len(), 5, "each cause once: {log}");
+    assert_eq!(lines.len(), 6, "each cause once: {log}");
     for told in [
         &["unauthenticated", "page=\"team/notes\"", "PAGEROOM_ADMIN_TOKEN"][..],
         &["forbidden", "user=\"ada\"", "page=\"secret\"", "PAGEROOM_ACCESS"],
         &["read_only", "user=\"ada\"", "page=\"team/notes\"", "`edit`"],
-        &["forbidden", "user=\"bob\"", "page=\"page\""],
+        &["forbidden", "user=\"bob\"", "page=\"page\"", "/block` lets"],
+        &["forbidden", "user=\"bob\"", "page=\"secret\"", "/block` lets"],
         &["forbidden", "user=\"ada\"", "/api/audit"],
     ] {
         let found = lines
@@ -211,7 +217,7 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
         "no token in a log"
     );
     let metrics = get(address, "/metrics").await;
-    for (kind, count) in [("unauthenticated", 3), ("forbidden", 9), ("read_only", 3)] {
+    for (kind, count) in [("unauthenticated", 3), ("forbidden", 12), ("read_only", 3)] {
         let line = format!("pageroom_refusals_total{{kind=\"{kind}\"}} {count}");
         assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
     }
