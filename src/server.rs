@@ -24,7 +24,7 @@ use tower::ServiceExt;
 
 use crate::{
     access::{Access, Audit},
-    auth::{complaints, is_trusted},
+    auth::{complaints, forget_claims, is_trusted},
     config::Config,
     connections::{
         Admissions, HttpPermit, ListenError, PatientStream, Peer, ServerContext, listen, says_nothing,
@@ -393,6 +393,7 @@ impl Server {
         let Patience { body, stall, head } = self.patience;
         let has_asked = Arc::new(AtomicBool::new(false));
         let asks = has_asked.clone();
+        let is_proxy = is_trusted(peer.ip(), &self.trusted_proxies);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let router = router.clone();
             asks.store(true, Ordering::Relaxed);
@@ -404,6 +405,9 @@ impl Server {
                 };
                 let mut request: Request = request.map(|stream| Body::new(TimedBody::new(stream, limit)));
                 request.extensions_mut().insert(Peer(peer));
+                if !is_proxy {
+                    forget_claims(request.headers_mut());
+                }
                 router.oneshot(request).await.map_err(|never: Infallible| never)
             }
         });

@@ -1,4 +1,8 @@
 //! Which pages may connect: the exact origins that are configured, and our own.
+//!
+//! Our own is that of `PAGEROOM_PUBLIC_URL`, else of the name under which a trusted proxy says that it was reached, else of the name that
+//! the request is for. What others than trusted proxies say of how they were reached has been taken away before anything is asked here
+//! ([`forget_claims`](super::forget_claims)).
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -7,7 +11,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use super::complaints;
+use super::{complaints, proxies::Reached};
 use crate::rooms::{Refusal, RefusalCode};
 
 const UNKNOWN_NAME: &str = "the server is not known by this name: allow it with CORS_ORIGIN";
@@ -162,11 +166,14 @@ impl Origin {
 pub struct OriginPolicy {
     /// Those that are configured.
     pub allowed: Vec<Origin>,
+    /// Where clients reach the server, if that is said.
+    pub public: Option<Origin>,
     /// Whether pages of this machine may too: while nothing else is configured and the server runs open on loopback, for
     /// development servers.
     pub loopback: bool,
     /// Whether requests must be for a name of this machine or one that is configured: where everybody may do everything, because only
-    /// programs of this machine reach it. A browser does so for a page of a stranger whose name has been pointed here.
+    /// programs of this machine reach it. A browser does so for a page of a stranger whose name has been pointed here; that page may send
+    /// any header but `Host`, so no other is believed.
     pub own_names: bool,
 }
 
@@ -225,27 +232,34 @@ impl OriginPolicy {
         let named = named.and_then(|host| format!("http://{host}").parse::<Origin>().ok());
         named.is_some_and(|named| {
             let is_its = |allowed: &Origin| allowed.is_web() && allowed.host() == named.host();
-            named.is_loopback() || self.allowed.iter().any(is_its)
+            named.is_loopback() || self.allowed.iter().chain(&self.public).any(is_its)
         })
     }
 
     fn allows(&self, origin: &Origin, headers: &HeaderMap) -> bool {
-        let own = || {
-            let host = headers
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok())
-                .unwrap_or_default();
-            ["http", "https"]
-                .iter()
-                .any(|scheme| format!("{scheme}://{host}").parse::<Origin>().as_ref() == Ok(origin))
-        };
         // Without tokens our own name is no proof: a stranger's name may have been pointed at this machine.
         self.allowed.contains(origin)
-            || if self.loopback {
-                origin.is_loopback()
-            } else {
-                own()
+            || self.public.as_ref() == Some(origin)
+            || match self.loopback {
+                true => origin.is_loopback(),
+                false => self.is_own(origin, headers),
             }
+    }
+
+    /// Whether a page comes from where a request found the server.
+    fn is_own(&self, origin: &Origin, headers: &HeaderMap) -> bool {
+        if self.public.is_some() {
+            return false;
+        }
+        let named = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let told = match self.own_names {
+            true => None,
+            false => Reached::told(headers).host,
+        };
+        let host = told.as_deref().or(named).unwrap_or_default();
+        ["http", "https"]
+            .iter()
+            .any(|scheme| format!("{scheme}://{host}").parse::<Origin>().as_ref() == Ok(origin))
     }
 }
 
@@ -291,8 +305,7 @@ mod tests {
     fn exact_origins_and_our_own_may_connect() {
         let policy = OriginPolicy {
             allowed: vec!["https://App.example.com:443/".parse().expect("an origin")],
-            loopback: false,
-            own_names: false,
+            ..OriginPolicy::default()
         };
         for (origin, with_cookie, allowed) in [
             (None, false, true),
@@ -312,9 +325,9 @@ mod tests {
             );
         }
         let open = OriginPolicy {
-            allowed: vec![],
             loopback: true,
             own_names: true,
+            ..OriginPolicy::default()
         };
         assert!(check(
             &open,
@@ -330,8 +343,8 @@ mod tests {
     fn a_stranger_s_name_is_not_ours() {
         let policy = OriginPolicy {
             allowed: vec!["https://pages.example.com".parse().expect("an origin")],
-            loopback: false,
             own_names: true,
+            ..OriginPolicy::default()
         };
         for (host, ours) in [
             ("localhost:3001", true),
@@ -348,6 +361,69 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(check(&policy, host, None, false), ours, "{host}");
+        }
+    }
+
+    #[test]
+    fn our_own_origin_is_what_is_said_then_what_a_proxy_says_then_what_the_request_is_for() {
+        let public = "https://pages.example.com".parse().ok();
+        let tokens = OriginPolicy::default();
+        let behind = OriginPolicy {
+            public: public.clone(),
+            ..OriginPolicy::default()
+        };
+        let open = OriginPolicy {
+            loopback: true,
+            own_names: true,
+            ..OriginPolicy::default()
+        };
+        let open_behind = OriginPolicy {
+            public,
+            ..open.clone()
+        };
+        let (pages, inner) = ("https://pages.example.com", "http://127.0.0.1:3001");
+        let forwarded = Some(("forwarded", "for=192.0.2.1;host=pages.example.com"));
+        let x_forwarded = Some(("x-forwarded-host", "pages.example.com"));
+        for (policy, host, told, origin, allowed) in [
+            (&tokens, "127.0.0.1:3001", None, inner, true),
+            (&tokens, "127.0.0.1:3001", None, pages, false),
+            (&tokens, "127.0.0.1:3001", x_forwarded, pages, true),
+            (&tokens, "127.0.0.1:3001", forwarded, pages, true),
+            // A page of the visitor's own machine is not ours because the server is at the same address of its own.
+            (&tokens, "127.0.0.1:3001", x_forwarded, inner, false),
+            (&behind, "127.0.0.1:3001", None, pages, true),
+            (&behind, "127.0.0.1:3001", None, inner, false),
+            (&behind, "127.0.0.1:3001", None, "http://pages.example.com", false),
+            (
+                &behind,
+                "evil.net",
+                Some(("x-forwarded-host", "evil.net")),
+                "https://evil.net",
+                false,
+            ),
+            (&open, "127.0.0.1:3001", x_forwarded, pages, false),
+            // A stranger's page whose name was pointed here may say what it wants of how it came.
+            (
+                &open,
+                "evil.net",
+                Some(("x-forwarded-host", "127.0.0.1")),
+                inner,
+                false,
+            ),
+            (&open_behind, "127.0.0.1:3001", None, pages, true),
+            (&open_behind, "pages.example.com", None, pages, true),
+            (&open_behind, "127.0.0.1:3001", None, inner, true),
+            (&open_behind, "evil.net", None, pages, false),
+            (&open_behind, "evil.net", x_forwarded, pages, false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().expect("a host"));
+            headers.insert(header::ORIGIN, origin.parse().expect("an origin"));
+            if let Some((name, value)) = told {
+                headers.insert(name, value.parse().expect("a header"));
+            }
+            let checked = policy.check(&headers, false).is_ok();
+            assert_eq!(checked, allowed, "{policy:?} {headers:?}");
         }
     }
 
@@ -460,8 +536,7 @@ mod tests {
         for origin in ["null", "file://"] {
             let policy = OriginPolicy {
                 allowed: vec![origin.parse().expect("an origin")],
-                loopback: false,
-                own_names: false,
+                ..OriginPolicy::default()
             };
             assert!(
                 check(&policy, "pages.example.com", Some(origin), false),

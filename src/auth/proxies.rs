@@ -83,6 +83,18 @@ impl Reached {
     }
 }
 
+/// Takes away what only a proxy may say of how it was reached, from a request of somebody else. Everything behind that may believe it.
+pub fn forget_claims(headers: &mut HeaderMap) {
+    let names = ["x-forwarded-host", "x-forwarded-proto", "x-forwarded-prefix"];
+    for name in names
+        .map(HeaderName::from_static)
+        .iter()
+        .chain([&header::FORWARDED])
+    {
+        headers.remove(name);
+    }
+}
+
 /// Where clients reach the server, as its operator says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicUrl {
@@ -90,6 +102,14 @@ pub struct PublicUrl {
     pub scheme: &'static str,
     /// Name, port and path, without a slash at its end.
     pub place: String,
+}
+
+impl PublicUrl {
+    /// The origin of pages that are shown there.
+    pub fn origin(&self) -> Option<super::Origin> {
+        let authority = self.place.split('/').next().unwrap_or_default();
+        format!("{}://{authority}", self.scheme).parse().ok()
+    }
 }
 
 impl std::str::FromStr for PublicUrl {
@@ -103,10 +123,10 @@ impl std::str::FromStr for PublicUrl {
             (None, None) => return Err("write http://… or https://…".to_owned()),
         };
         let place = rest.trim_end_matches('/');
-        let authority = place.split('/').next().unwrap_or_default();
         if place.contains(['?', '#', '@', ' ']) {
             return Err("write scheme, host, port and path, and nothing else".to_owned());
         }
+        let authority = place.split('/').next().unwrap_or_default();
         let origin = format!("{scheme}://{authority}").parse::<super::Origin>();
         origin.map_err(|error| error.to_string())?;
         Ok(Self {

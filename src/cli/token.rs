@@ -49,7 +49,7 @@ pub(super) enum TokenError {
 pub(super) fn mint(args: &TokenArgs) -> Result<String, TokenError> {
     let mut problems = Vec::new();
     // Tokens have nothing to do with where the server listens.
-    args.auth.check(Ipv4Addr::LOCALHOST.into(), &mut problems);
+    args.auth.check(Ipv4Addr::LOCALHOST.into(), None, &mut problems);
     if !problems.is_empty() {
         return Err(ConfigError(problems).into());
     }

@@ -96,8 +96,13 @@ enum AuthMode {
 }
 
 impl AuthSettings {
-    /// Checks the settings for a server that listens on `host`.
-    pub(crate) fn check(&self, host: IpAddr, problems: &mut Vec<String>) -> Authenticator {
+    /// Checks the settings for a server that listens on `host`, and whose pages are of `public` where that is said.
+    pub(crate) fn check(
+        &self,
+        host: IpAddr,
+        public: Option<Origin>,
+        problems: &mut Vec<String>,
+    ) -> Authenticator {
         self.check_secrets(problems);
         let keys = self.keys(problems);
         let sessions = SessionKeys::new(
@@ -141,6 +146,7 @@ impl AuthSettings {
             open,
             origins: OriginPolicy {
                 allowed,
+                public,
                 loopback,
                 own_names: open && host.is_loopback(),
             },

@@ -174,7 +174,8 @@ impl Settings {
     /// Checks the settings and makes a configuration of them, or lists everything that is wrong.
     pub fn check(&self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
-        let authenticator = self.auth.check(self.listen.host, &mut problems);
+        let public = self.listen.public_url.as_ref().and_then(PublicUrl::origin);
+        let authenticator = self.auth.check(self.listen.host, public, &mut problems);
         let access = self.access.check(
             self.store
                 .database_direct_url

@@ -2,15 +2,18 @@
 
 use bytes::Bytes;
 use hyper::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{
+    client::Client,
     http::{get, get_with, send},
     process::Process,
+    replica::Replica,
     server::{ADMIN_TOKEN, TestServer},
     socket::Socket,
     socket_io::Session,
-    token::SECRET,
+    soon,
+    token::{SECRET, token},
     until,
 };
 
@@ -58,7 +61,8 @@ const WAYS: [(&str, Option<&str>); 9] = [
 /// Tries to come in, and is refused in the words of ever.
 async fn knock(server: std::net::SocketAddr, way: &str, headers: &[(&'static str, &str)]) {
     let closed = async |path: &str| {
-        let closed = Socket::open_with(server, path, headers).await.closed().await;
+        let mut socket = Socket::open_with(server, path, headers).await;
+        let closed = soon("a refusal", socket.closed()).await;
         assert_eq!(closed.code, 4403, "{way}: {closed:?}");
     };
     let not_entered = async |namespace: &str| {
@@ -169,7 +173,7 @@ async fn a_page_without_a_token_is_read_of_with_where_it_comes_from() {
     let address = server.address().await;
     let headers = [("origin", "https://app.example.com")];
     let mut socket = Socket::open_with(address, "/ws/page", &headers).await;
-    assert_eq!(socket.closed().await.code, 4401);
+    assert_eq!(soon("a refusal", socket.closed()).await.code, 4401);
     let told = "a connection was refused";
     until(told, async || server.log().contains(told)).await;
     let log = server.log();
@@ -192,4 +196,85 @@ async fn a_page_without_a_token_is_read_of_with_where_it_comes_from() {
         detail.is_some_and(|detail| detail.starts_with("a token is needed"))
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_server_s_own_pages_are_those_of_where_clients_reach_it() {
+    const PAGES: &str = "https://pages.example.com";
+    let token = token("ada", &json!({ "page": "edit" }));
+    let public = [
+        "--jwt-secret",
+        SECRET,
+        "--public-url",
+        "https://pages.example.com/under",
+    ];
+    let trusting = ["--jwt-secret", SECRET, "--trusted-proxies", "127.0.0.1"];
+    let trusting_another = ["--jwt-secret", SECRET, "--trusted-proxies", "192.0.2.1"];
+    let open = ["--trusted-proxies", "127.0.0.1"];
+    let open_public = ["--public-url", PAGES];
+    let host = ("x-forwarded-host", "pages.example.com");
+    let forwarded = ("forwarded", "for=198.51.100.9;proto=https;host=pages.example.com");
+    let is_for = |host| ("host", host);
+    for (flags, headers, origin, allowed) in [
+        (&public[..], vec![], PAGES, true),
+        (&public, vec![], "https://127.0.0.1", false),
+        (
+            &public,
+            vec![is_for("127.0.0.1:3001")],
+            "http://127.0.0.1:3001",
+            false,
+        ),
+        (&trusting, vec![], PAGES, false),
+        (&trusting, vec![host], PAGES, true),
+        (&trusting, vec![forwarded], PAGES, true),
+        (
+            &trusting,
+            vec![is_for("127.0.0.1:3001"), host],
+            "http://127.0.0.1:3001",
+            false,
+        ),
+        (&trusting, vec![is_for("pages.example.com")], PAGES, true),
+        (&trusting_another, vec![host], PAGES, false),
+        (&trusting_another, vec![forwarded], PAGES, false),
+        (&trusting_another, vec![is_for("pages.example.com")], PAGES, true),
+        // Without tokens a name is believed that is configured, and no other: a stranger's may have been pointed here.
+        (&open, vec![host], PAGES, false),
+        (&open, vec![is_for("pages.example.com")], PAGES, false),
+        (
+            &open,
+            vec![is_for("evil.net"), ("x-forwarded-host", "localhost")],
+            "http://localhost",
+            false,
+        ),
+        (
+            &open,
+            vec![is_for("evil.net"), ("x-forwarded-host", "evil.net")],
+            "https://evil.net",
+            false,
+        ),
+        (&open_public, vec![is_for("pages.example.com")], PAGES, true),
+        (&open_public, vec![], PAGES, true),
+        (&open_public, vec![is_for("evil.net")], PAGES, false),
+        (&open_public, vec![], "http://localhost:5173", true),
+    ] {
+        let server = TestServer::start(flags).await;
+        let headers = [headers.as_slice(), &[("origin", origin)]].concat();
+        let path = format!("/ws/page?token={token}");
+        let socket = Socket::open_with(server.address, &path, &headers).await;
+        let mut client = Client::new(socket, Replica::new(1));
+        client.ask().await;
+        let mut refused = None;
+        while !client.synced && refused.is_none() {
+            refused = client.turn().await.err();
+        }
+        let expected = (!allowed).then_some(4403);
+        let refused = refused.map(|closed| closed.code);
+        assert_eq!(refused, expected, "{flags:?} {headers:?}");
+        // What may connect may read answers.
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            let answer = get_with(server.address, "/doc/page/as-update", &headers).await;
+            let told = answer.header("access-control-allow-origin");
+            assert_eq!(told == origin, allowed, "{flags:?} {headers:?}");
+        }
+    }
 }
