@@ -215,3 +215,51 @@ async fn tokens_come_from_the_backend_and_name_where_the_server_was_reached() {
     let refused = send(open.address, hyper::Method::POST, "/doc/a/auth", &[], reading).await;
     assert_eq!(refused.status, 409);
 }
+
+#[tokio::test]
+async fn clients_are_told_the_address_that_is_public_then_what_a_trusted_proxy_says_then_the_name_asked_for()
+{
+    let public = ["--public-url", "https://pages.example.com:8443/under/"];
+    let trusting = ["--trusted-proxies", "127.0.0.1"];
+    let both = [public, trusting].concat();
+    let another = ["--trusted-proxies", "192.0.2.1"];
+    let proxied: &[(&str, &str)] = &[
+        ("x-forwarded-proto", "https"),
+        ("x-forwarded-host", "proxied.example.com"),
+        ("x-forwarded-prefix", "/pages/"),
+    ];
+    let forwarded: &[(&str, &str)] = &[(
+        "forwarded",
+        "for=192.0.2.66;host=evil.example, for=192.0.2.7;proto=https;host=\"proxied.example.com:444\"",
+    )];
+    for (flags, headers, expected) in [
+        (&public[..], &[][..], Some("s://pages.example.com:8443/under")),
+        (&public, proxied, Some("s://pages.example.com:8443/under")),
+        (&both, proxied, Some("s://pages.example.com:8443/under")),
+        (&trusting, proxied, Some("s://proxied.example.com/pages")),
+        (&trusting, forwarded, Some("s://proxied.example.com:444")),
+        (&trusting, &proxied[1..2], Some("://proxied.example.com")),
+        (
+            &trusting,
+            &[("x-forwarded-host", "a/b?evil"), ("x-forwarded-prefix", "//evil")],
+            None,
+        ),
+        (&trusting, &[], None),
+        (&another, proxied, None),
+        (&another, forwarded, None),
+        (&[], proxied, None),
+    ] {
+        let server = TestServer::start(flags).await;
+        let path = "/doc/a%20page/auth";
+        let answer = send(server.address, hyper::Method::POST, path, headers, Bytes::new()).await;
+        let told = answer.json();
+        let asked_for = format!("://{}", server.address);
+        let place = expected.unwrap_or(&asked_for);
+        let expected = [
+            format!("ws{place}/d/a%20page/ws"),
+            format!("http{place}/d/a%20page"),
+        ];
+        let told = [&told["url"], &told["baseUrl"]].map(|url| url.as_str().unwrap_or_default());
+        assert_eq!(told, expected, "{flags:?} {headers:?}");
+    }
+}
