@@ -168,7 +168,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
             let mut config = environment.join(settings.check())?;
             config.otlp = environment.otlp.clone();
             telemetry::install_log(settings.log.log_format, &settings.log.log);
-            for warning in &environment.warnings {
+            for warning in environment.warnings.iter().chain(&settings.warnings()) {
                 tracing::warn!("{warning}");
             }
             Ok(Box::pin(serve::run(config)).await?)
@@ -183,7 +183,7 @@ async fn run(cli: Cli, environment: &Environment) -> Result<ExitCode, CliError> 
         }
         Command::CheckConfig(args) => {
             let config = environment.join(args.settings.check())?;
-            for warning in &environment.warnings {
+            for warning in environment.warnings.iter().chain(&args.settings.warnings()) {
                 writeln!(std::io::stderr(), "pageroom: {warning}")?;
             }
             if args.connect {

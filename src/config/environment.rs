@@ -16,7 +16,9 @@ use super::ConfigError;
 use crate::telemetry::otlp::OtlpConfig;
 
 /// Variables with our prefix that are no settings: of our own tests, and those that Kubernetes makes for a service of this name.
-const OTHERS: [&str; 4] = ["BIN", "TEST_", "SERVICE_", "PORT"];
+const OTHERS: [&str; 4] = ["BIN", "TEST_", "SERVICE_", "PORT_"];
+/// The one that Kubernetes makes with a name that is nearly a setting's: it holds the address of the service, `tcp://10.0.0.1:80`.
+const SERVICE_ADDRESS: &str = "PORT";
 /// What our names begin with.
 const PREFIX: &str = "PAGEROOM_";
 /// Names that are shorter are near to too many others.
@@ -48,8 +50,11 @@ impl Environment {
                 .warnings
                 .push(format!("set to nothing, which counts as not set: {names}"));
         }
-        for name in variables.keys().filter_map(|name| name.to_str()) {
-            found.warnings.extend(stray(name, &known));
+        let named = variables.iter();
+        for (name, value) in named.filter_map(|(name, value)| Some((name.to_str()?, value))) {
+            found
+                .warnings
+                .extend(stray(name, &value.to_string_lossy(), &known));
         }
         let (otlp, left_out) = OtlpConfig::read(variables);
         found.otlp = otlp;
@@ -169,12 +174,19 @@ fn unreadable(arg: &Arg, value: &OsStr) -> Option<String> {
     Some(said.trim_start_matches("error: ").to_owned())
 }
 
-/// What is suspicious about the name of a variable.
-fn stray(name: &str, known: &BTreeSet<String>) -> Option<String> {
+/// What is suspicious about the name of a variable with this value.
+fn stray(name: &str, value: &str, known: &BTreeSet<String>) -> Option<String> {
     let own = name.strip_prefix(PREFIX);
-    let is_other = |own: &str| OTHERS.iter().any(|other| own.starts_with(other));
+    let is_other = |own: &str| {
+        let is_service = own == SERVICE_ADDRESS && value.contains("://");
+        is_service || OTHERS.iter().any(|other| own.starts_with(other))
+    };
     if known.contains(name) || own.is_some_and(is_other) {
         return None;
+    }
+    // Names that the whole field knows have no prefix.
+    if let Some(meant) = own.filter(|own| known.contains(*own)) {
+        return Some(format!("no setting is called {name}: is {meant} meant?"));
     }
     let is_ours = own.is_some();
     let reach = if is_ours { 3 } else { 2 };
@@ -254,6 +266,12 @@ mod tests {
             ("JWT_SECRET_FLIE", Some("JWT_SECRET_FILE")),
             (&ours("MAX_CONNECTION"), Some("PAGEROOM_MAX_CONNECTIONS")),
             (&ours("NO_SUCH_THING"), None),
+            (&ours("PORT"), Some("PORT")),
+            (&ours("HOST"), Some("HOST")),
+            (&ours("JWT_SECRET"), Some("JWT_SECRET")),
+            (&ours("JWT_SECRET_FILE"), Some("JWT_SECRET_FILE")),
+            (&ours("DATABASE_URL"), Some("DATABASE_URL")),
+            (&ours("CORS_ORIGIN"), Some("CORS_ORIGIN")),
         ] {
             let (_, found) = read(&[(name, "x")]);
             let [warning] = found.warnings.as_slice() else {
@@ -280,6 +298,81 @@ mod tests {
                 [] as [String; 0],
                 "{unrelated}"
             );
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_says_of_a_service_is_no_setting() {
+        for (name, value, is_told) in [
+            ("PORT", "8080", true),
+            ("PORT", "tcp://10.0.0.1:80", false),
+            ("PORT", "udp://10.0.0.1:80", false),
+            ("PORT_80_TCP", "tcp://10.0.0.1:80", false),
+            ("PORT_80_TCP_PORT", "80", false),
+            ("PORT_80_TCP_ADDR", "10.0.0.1", false),
+            ("SERVICE_HOST", "10.0.0.1", false),
+            ("SERVICE_PORT", "80", false),
+            ("SERVICE_PORT_HTTP", "80", false),
+        ] {
+            let (_, found) = read(&[(&ours(name), value)]);
+            let told = found
+                .warnings
+                .iter()
+                .any(|warning| warning.ends_with("is PORT meant?"));
+            assert_eq!(told, is_told, "{name}={value}: {:?}", found.warnings);
+            assert_eq!(found.warnings.len(), usize::from(is_told), "{name}={value}");
+        }
+    }
+
+    fn given(flags: &[&str]) -> Settings {
+        let command = Settings::augment_args(Command::new("pageroom")).no_binary_name(true);
+        let matches = command.try_get_matches_from(flags).expect("flags that exist");
+        Settings::from_arg_matches(&matches).expect("settings")
+    }
+
+    #[test]
+    fn so_many_connections_read_as_is_said() {
+        let readers = |flags: &[&str]| given(flags).check().map(|config| config.store.readers);
+        assert_eq!(readers(&[]).expect("settings"), 4);
+        assert_eq!(readers(&["--store-readers", "9"]).expect("settings"), 9);
+        let none = readers(&["--store-readers", "0"]);
+        assert_eq!(none.expect("settings"), 1, "somebody has to");
+        let (settings, found) = read(&[(&ours("STORE_READERS"), "many")]);
+        let problem = found.join(settings.expect("settings").check());
+        let problem = problem.expect_err("a problem").to_string();
+        assert!(problem.contains("PAGEROOM_STORE_READERS:"), "{problem}");
+    }
+
+    #[test]
+    fn what_an_address_says_to_other_tools_is_told_to_be_unused() {
+        let address = "postgres://ada:hunter2@h/d?connection_limit=5&pool_timeout=20&connect_timeout=10&schema=s&pgbouncer=false";
+        let told = given(&["--database-url", address, "--database-direct-url", address]).warnings();
+        assert_eq!(told.len(), 6, "{told:?}");
+        for (at, words) in [
+            (0, ["DATABASE_URL", "connection_limit", "PAGEROOM_STORE_READERS"]),
+            (1, ["DATABASE_URL", "pool_timeout", "no setting"]),
+            (2, ["DATABASE_URL", "connect_timeout", "no setting"]),
+            (
+                3,
+                [
+                    "PAGEROOM_DATABASE_DIRECT_URL",
+                    "connection_limit",
+                    "PAGEROOM_STORE_READERS",
+                ],
+            ),
+        ] {
+            let line = told.get(at).map_or("", String::as_str);
+            assert!(words.iter().all(|word| line.contains(word)), "{told:?}");
+        }
+        assert!(!told.concat().contains("hunter2"), "{told:?}");
+        for quiet in [
+            "postgres://h/d",
+            "postgres://h/d?connection_limit=",
+            "sqlite://a?connection_limit=5",
+            "memory:",
+        ] {
+            let told = given(&["--database-url", quiet]).warnings();
+            assert_eq!(told, [] as [String; 0], "{quiet}");
         }
     }
 

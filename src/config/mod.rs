@@ -171,6 +171,11 @@ pub struct Config {
 }
 
 impl Settings {
+    /// What is said and changes nothing.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.store.warnings()
+    }
+
     /// Checks the settings and makes a configuration of them, or lists everything that is wrong.
     pub fn check(&self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();

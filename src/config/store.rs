@@ -151,6 +151,29 @@ impl StoreSettings {
         }
     }
 
+    /// What addresses of the store say that nothing listens to.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let direct = self.database_direct_url.as_ref();
+        let addresses = [
+            ("DATABASE_URL", Some(&self.database_url)),
+            ("PAGEROOM_DATABASE_DIRECT_URL", direct),
+        ];
+        let each = addresses.into_iter().flat_map(|(variable, url)| {
+            let unused = url.map(|url| storage::unused_parameters(url.expose()));
+            let unused = unused.unwrap_or_default().into_iter();
+            unused.map(move |parameter| {
+                let instead = match parameter {
+                    "connection_limit" => {
+                        "PAGEROOM_STORE_READERS says how many connections read, and a fixed number search and write"
+                    }
+                    _ => "no setting is in its place, because how long is waited is fixed",
+                };
+                format!("{variable}: `{parameter}` is not used: {instead}")
+            })
+        });
+        each.collect()
+    }
+
     /// How long pages stay in the trash; `None` for ever.
     pub(super) fn trash(&self) -> Option<Duration> {
         (self.trash_days != 0).then(|| Duration::from_secs(u64::from(self.trash_days) * 24 * 60 * 60))

@@ -83,7 +83,10 @@ pub use model::{
     Committed, Compaction, Generation, LoggedUpdate, NewUpdate, PageCommit, PageId, PageIdError, PageRecord,
     Seq, Snapshot, StoredPage, StoredSnapshot,
 };
-pub use open::{DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, missing_file, open};
+pub use open::{
+    DirectUrl, StoreOptions, check_address, describe, is_postgres, migrate, missing_file, open,
+    unused_parameters,
+};
 pub use policies::{
     HistoryPolicies, HistoryPolicy, HistoryPolicyStore, Keep, KeepError, MAX_HISTORY_POLICIES,
 };

@@ -120,6 +120,14 @@ pub fn missing_file(url: &str) -> Result<Option<PathBuf>, StoreError> {
     }
 }
 
+/// Parameters of an address of PostgreSQL that other tools understand, and nothing here uses.
+pub fn unused_parameters(url: &str) -> Vec<&'static str> {
+    match is_postgres(url) {
+        true => postgres::unused_parameters(url),
+        false => Vec::new(),
+    }
+}
+
 /// Whether an address leads to PostgreSQL.
 pub fn is_postgres(url: &str) -> bool {
     matches!(Place::parse(url), Ok(Place::Postgres))

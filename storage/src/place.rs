@@ -12,7 +12,12 @@ pub(crate) struct Place {
     pub(crate) settings: Vec<(String, String)>,
     /// It leads through a pooler that lends a connection for a transaction, as Prisma writes it.
     pub(crate) pooled: bool,
+    /// What other tools would do with it, and nothing here does.
+    pub(crate) unused: Vec<&'static str>,
 }
+
+/// What Prisma and node-postgres read of how they connect.
+const UNUSED: [&str; 3] = ["connection_limit", "pool_timeout", "connect_timeout"];
 
 impl Place {
     /// Takes an address apart. Problems name no part of it that may be secret.
@@ -37,9 +42,12 @@ impl Place {
                 "schema" => found.set("search_path", value)?,
                 "target_session_attrs" => primary(value)?,
                 "pgbouncer" => found.pooled = value == "true",
-                // Of Prisma and node-postgres; they change nothing here.
-                "connection_limit" | "pool_timeout" | "connect_timeout" | "uselibpqcompat"
-                | "load_balance_hosts" => {}
+                // Of node-postgres and libpq; they change nothing here.
+                "uselibpqcompat" | "load_balance_hosts" => {}
+                name if UNUSED.contains(&name) => {
+                    let unused = UNUSED.into_iter().filter(|unused| *unused == name);
+                    found.unused.extend(unused.filter(|_| !value.is_empty()));
+                }
                 name if name.starts_with("options[") && name.ends_with(']') => {
                     found.set(name.trim_start_matches("options[").trim_end_matches(']'), value)?;
                 }
@@ -222,6 +230,7 @@ mod tests {
                 setting("statement_timeout", "5s"),
             ],
             pooled: true,
+            unused: vec!["connection_limit"],
         };
         assert_eq!(place, Ok(read));
     }

@@ -72,6 +72,30 @@ fn a_name_that_no_setting_has_is_told_of_with_the_problem_that_it_makes() {
     }
 }
 
+#[test]
+fn what_nothing_listens_to_is_told_of_at_the_start() {
+    let port = format!("PAGEROOM_{}", "PORT");
+    let said = |port_is: &str, parameters: &str| {
+        let url = format!("postgres://ada:hunter2@127.0.0.1/pages{parameters}");
+        let given = [("JWT_SECRET", SECRET), ("DATABASE_URL", &*url), (&*port, port_is)];
+        let output = run(&["check-config"], &given);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stderr)
+    };
+    let told = said("8080", "?connection_limit=5&pool_timeout=10&connect_timeout=3");
+    for line in [
+        format!("no setting is called {port}: is PORT meant?"),
+        "DATABASE_URL: `connection_limit` is not used: PAGEROOM_STORE_READERS".to_owned(),
+        "DATABASE_URL: `pool_timeout` is not used".to_owned(),
+        "DATABASE_URL: `connect_timeout` is not used".to_owned(),
+    ] {
+        assert!(told.contains(&line), "{line}: {told}");
+    }
+    assert!(!told.contains("hunter2"), "{told}");
+    // What Kubernetes makes for a service of this name.
+    assert_eq!(said("tcp://10.0.0.1:80", "?sslmode=disable"), "");
+}
+
 #[tokio::test]
 async fn a_store_is_looked_at_before_the_first_start_and_while_a_server_uses_it() {
     let folder = tempfile::tempdir().expect("a folder");

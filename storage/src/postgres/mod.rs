@@ -48,7 +48,7 @@ mod webhooks;
 use append::{answers, append};
 use failure::failure;
 pub(crate) use lane::Lane;
-pub(crate) use session::{Target, check_address, describe, session_settings};
+pub(crate) use session::{Target, check_address, describe, session_settings, unused_parameters};
 use session::{bring_up_to_date, check_server, check_session, lock_timeout, opening, pooled, targets};
 
 /// Pages that are stored alone at once.

@@ -112,6 +112,11 @@ pub(crate) fn check_address(url: &str, direct: Option<&DirectUrl>) -> Result<(),
     targets(url, direct).map(drop)
 }
 
+/// Parameters that other tools understand.
+pub(crate) fn unused_parameters(url: &str) -> Vec<&'static str> {
+    Place::parse(url).map_or_else(|_| Vec::new(), |place| place.unused)
+}
+
 /// Host, port and name of a database, without its secrets.
 pub(crate) fn describe(url: &str) -> String {
     let options = Target::parse(url).map_or_else(|_| Vec::new(), |target| target.hosts);
