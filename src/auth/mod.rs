@@ -42,7 +42,7 @@ pub use jwt::TokenKeys;
 pub use keys::KeyError;
 pub use origin::{Origin, OriginPolicy, shown_origin};
 pub use pagespace::{PageSpace, PageSpaceConfig};
-pub use proxies::{PublicUrl, Reached, client_address, forget_claims, is_trusted};
+pub use proxies::{PublicUrl, Reached, client_address, forget_claims, is_trusted, tell_of_silent_proxy};
 pub use session_cookie::SessionKeys;
 use subtle::ConstantTimeEq;
 pub use webhook::{Webhook, WebhookError};

@@ -9,8 +9,21 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 
+use super::complaints;
+
 /// The list that most proxies write.
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What only a proxy writes, and says nothing of whose request it is.
+const SIGNS_OF_PROXY: [&str; 7] = [
+    "via",
+    "x-real-ip",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-forwarded-server",
+];
 
 /// Where all count who come over a proxy on this machine from an address that nobody can read.
 const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
@@ -33,11 +46,27 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     let forwarded = joined(headers, &header::FORWARDED)
         .map(|text| from_the_right(peer, forwarded_for(&text).into_iter(), trusted));
     match (listed, forwarded) {
+        // What has come through a proxy is nothing of this machine's own.
+        (None, None) if SIGNS_OF_PROXY.iter().any(|name| headers.contains_key(*name)) => unknown_behind(peer),
         (None, None) => peer,
         (Some(address), None) | (None, Some(address)) => address,
         (Some(listed), Some(forwarded)) if listed == forwarded => listed,
         // A proxy writes one of the two and passes the other on as the client sent it. Which is which, only its operator knows.
         (Some(_), Some(_)) => unknown_behind(peer),
+    }
+}
+
+/// Tells whoever runs the server of a request for which no limit of addresses holds, although it may be a client's: from this machine, where
+/// a proxy is trusted, and without a word of whose it is.
+pub fn tell_of_silent_proxy(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) {
+    let peer = peer.to_canonical();
+    let says_whose = headers.contains_key(&X_FORWARDED_FOR) || headers.contains_key(header::FORWARDED);
+    if peer.is_loopback() && is_trusted(peer, trusted) && !says_whose && complaints::is_due("silent proxy") {
+        tracing::warn!(
+            %peer,
+            "PAGEROOM_TRUSTED_PROXIES names this address, and what comes from there has neither X-Forwarded-For nor Forwarded: if it is \
+             a proxy's, let it send one of them, because no limit can tell its clients apart"
+        );
     }
 }
 
@@ -329,6 +358,13 @@ mod tests {
             assert_eq!(found, expected, "{list}");
         }
         assert_eq!(address(&trusted, "::ffff:127.0.0.1", &[]), "127.0.0.1");
+        // A proxy that says of itself that it is one, and not whom it serves.
+        for sign in SIGNS_OF_PROXY {
+            let headers: &[(&str, &[u8])] = &[(sign, b"198.51.100.9")];
+            assert_eq!(address(&trusted, "127.0.0.1", headers), "0.0.0.0", "{sign}");
+            assert_eq!(address(&trusted, "10.0.0.1", headers), "10.0.0.1", "{sign}");
+            assert_eq!(address(&[], "127.0.0.1", headers), "127.0.0.1", "{sign}");
+        }
         let two: &[(&str, &[u8])] = &[
             ("x-forwarded-for", b"\xff\xfe"),
             ("x-forwarded-for", b"198.51.100.9"),

@@ -65,7 +65,7 @@ pub use weighing::KeptDescriptions;
 
 use crate::{
     access::Caller,
-    auth::{Credential, Identity, Origin, PublicUrl, Secret, client_address},
+    auth::{Credential, Identity, Origin, PublicUrl, Secret, client_address, tell_of_silent_proxy},
     connections::{
         Admissions, Peer, ServerContext,
         engine_io::{Engine, EngineConfig},
@@ -246,6 +246,12 @@ impl App {
         Some(client_address(peer, request.headers(), &self.trusted_proxies))
     }
 
+    fn tell_of_silent_proxy(&self, request: &Request) {
+        if let Some(Peer(peer)) = request.extensions().get() {
+            tell_of_silent_proxy(peer.ip(), request.headers(), &self.trusted_proxies);
+        }
+    }
+
     fn hocuspocus(&self) -> Host {
         Host {
             server: self.around.clone(),
@@ -259,7 +265,11 @@ impl App {
         let access = &self.around.access;
         let credential = access.authenticator().find(request.headers(), request.uri());
         let is_backend = credential.is_some_and(|credential| access.authenticator().is_backend(&credential));
-        let address = self.address(request).filter(|_| !is_backend);
+        if is_backend {
+            return Ok(());
+        }
+        self.tell_of_silent_proxy(request);
+        let address = self.address(request);
         let counted = address.map_or(Ok(()), |address| access.rates().address_asks(address));
         counted.map_err(HttpError::from)
     }

@@ -36,6 +36,7 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
     mut request: Request,
     page: Result<PageId, Refusal>,
 ) -> Response {
+    app.tell_of_silent_proxy(&request);
     let caller = app.caller(&request);
     let address = caller.as_ref().map(|caller| caller.address);
     let asked = ask(app, &request, page, address);
@@ -64,6 +65,7 @@ pub(super) async fn serve<D: Dialect + Send + 'static>(
 
 /// `WS /hocuspocus`: Hocuspocus. Its pages, and mostly their tokens too, are in the messages.
 pub(super) async fn hocuspocus(State(app): State<App>, mut request: Request) -> Response {
+    app.tell_of_silent_proxy(&request);
     let caller = app.caller(&request);
     let admitted = admit_unknown(&app, &request, caller.as_ref());
     let (response, on_upgrade) = match upgrade(&mut request) {

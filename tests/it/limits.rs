@@ -15,12 +15,14 @@ use tokio::{
 use crate::support::{
     client::{Client, presence_update},
     http::{get, get_with, post},
+    process::Process,
     replica::{FIELD, Replica, insertion},
     server::{ADMIN_TOKEN, TestServer, empty_store},
     socket::{Closed, Socket},
     soon,
     store::{SwitchedStore, Weather},
     token::{SECRET, token},
+    until,
 };
 
 /// How a connection is refused that comes with these headers.
@@ -177,6 +179,64 @@ async fn an_address_has_so_many_connections_behind_a_trusted_proxy_too() {
             Socket::open_with(doubting.address, "/ws/page", &[("x-forwarded-for", "192.0.2.1")]).await;
         here.push(Client::join_as(socket, Replica::new(author)).await);
     }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_that_does_not_say_whom_it_serves_makes_nobody_exempt_in_silence() {
+    let admin = format!("Bearer {ADMIN_TOKEN}");
+    let told = "PAGEROOM_TRUSTED_PROXIES names this address";
+    let start = |proxies: &str| {
+        Process::start(&[
+            ("DATABASE_URL", "memory:"),
+            ("PAGEROOM_AUTH", "open"),
+            ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+            ("PAGEROOM_MAX_CONNECTIONS_PER_IP", "2"),
+            ("PAGEROOM_TRUSTED_PROXIES", proxies),
+        ])
+    };
+    let server = start("127.0.0.1");
+    let address = server.address().await;
+    // A proxy that tells how it was reached, and not by whom: its clients are one to every limit.
+    let mut here = Vec::new();
+    for author in 1..3 {
+        let headers = [("x-real-ip", "198.51.100.9"), ("x-forwarded-proto", "https")];
+        let socket = Socket::open_with(address, "/ws/page", &headers).await;
+        here.push(Client::join_as(socket, Replica::new(author)).await);
+    }
+    let mut third = Socket::open_with(address, "/ws/page", &[("via", "1.1 proxy")]).await;
+    let closed = soon("the limit of connections", third.closed()).await;
+    assert_closed(&closed, 4429, "rate_limited");
+    until("the proxy to be told of", async || server.log().contains(told)).await;
+    let log = server.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains(told)).collect();
+    let [line] = lines.as_slice() else {
+        panic!("once a minute: {log}");
+    };
+    for part in ["WARN", "peer=127.0.0.1", "X-Forwarded-For", "Forwarded"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    // One that tells nothing at all looks like a program of this machine, which is let in, and told of.
+    for path in ["/ws/page", "/hocuspocus", "/socket.io/?EIO=4&transport=websocket"] {
+        let server = start("127.0.0.1");
+        let address = server.address().await;
+        let bearer = [("authorization", admin.as_str())];
+        let backend = get_with(address, "/api/pages", &bearer).await;
+        assert_eq!(backend.status, 200);
+        let whose = [("x-forwarded-for", "198.51.100.9")];
+        assert_eq!(get_with(address, "/api/pages", &whose).await.status, 200);
+        assert!(!server.log().contains(told), "{}", server.log());
+        let sockets = [(), (), ()].map(|()| Socket::open(address, path));
+        let sockets = futures_util::future::join_all(sockets).await;
+        assert_eq!(sockets.len(), 3);
+        until(path, async || server.log().contains(told)).await;
+    }
+    // Whom nobody trusts is not asked for it.
+    let server = start("192.0.2.1");
+    let address = server.address().await;
+    for author in 1..4 {
+        here.push(Client::join_at(address, "/ws/page", author).await);
+    }
+    assert!(!server.log().contains(told), "{}", server.log());
 }
 
 #[tokio::test]

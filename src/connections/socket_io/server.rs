@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{capacity::TurnedAway, config::SocketIoConfig, namespaces::ServerNamespaces, session::SocketIo};
 use crate::{
     access::Caller,
-    auth::{Origin, client_address},
+    auth::{Origin, client_address, tell_of_silent_proxy},
     connections::{
         Admissions, Peer, Spoken, context::ServerContext, driver::now, engine_io::Server, protocol::Protocol,
     },
@@ -57,6 +57,9 @@ impl Server for SocketIoServer {
     fn open(&self, request: &Parts) -> Result<Box<dyn Protocol>, Refusal> {
         let peer = request.extensions.get::<Peer>().map(|peer| peer.0.ip());
         let address = peer.map(|peer| client_address(peer, &request.headers, &self.0.trusted_proxies));
+        if let Some(peer) = peer {
+            tell_of_silent_proxy(peer, &request.headers, &self.0.trusted_proxies);
+        }
         let caller = address.map(|address| Caller::new(address, &request.headers));
         self.let_in(request, caller.as_ref()).inspect_err(|refusal| {
             let access = &self.0.context.access;
