@@ -22,8 +22,8 @@ use crate::{auth::complaints, rooms::StoreHealth};
 /// Longest time the store may take to say that it is there.
 const CHECK: Duration = Duration::from_secs(2);
 
-/// An answer of the store counts for this long.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// An answer of the store counts for this long: with the next question, what happens is noticed within a second.
+const CHECK_EVERY: Duration = Duration::from_millis(900);
 
 /// Asks the store whether it works, once for all who want to know. Cheap to clone.
 #[derive(Clone)]
