@@ -338,6 +338,19 @@ const PARTS: &[&str] = &[
     "cli",
 ];
 
+#[test]
+fn a_room_is_few_things() {
+    let room = fs::read_to_string(top().join("src/rooms/room/mod.rs")).expect("the room");
+    let (_, fields) = room.split_once("\npub struct Room {\n").expect("the room");
+    let (fields, _) = fields.split_once("\n}\n").expect("its end");
+    let names: Vec<_> = (fields.lines().map(str::trim))
+        .filter(|line| !line.starts_with("//"))
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, _)| name)
+        .collect();
+    assert!((6..=12).contains(&names.len()), "{names:?}");
+}
+
 /// The parts that a file names with `crate::…`, with the lines.
 fn parts_named(source: &Source) -> Vec<(usize, String)> {
     let first_word = |text: &str| -> String {

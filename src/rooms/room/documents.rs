@@ -158,14 +158,14 @@ impl Room {
             Condition::Always => true,
             Condition::First => self.position.seq() == 0 && self.is_stored(),
             Condition::Without(client) => {
-                self.document.state_vector().get(client) == 0 && !self.ended.contains(client)
+                self.document.state_vector().get(client) == 0 && !self.position.ended.contains(client)
             }
         }
     }
 
     /// Refuses what was written into a former document of the page.
     fn is_of_this_generation(&self, update: &Update) -> Result<(), Refusal> {
-        match self.ended.are_named_in(update) {
+        match self.position.ended.are_named_in(update) {
             true => Err(Refusal::rebuilt()),
             false => Ok(()),
         }
@@ -193,7 +193,7 @@ impl Room {
                     user: user.clone(),
                     update: early,
                     is_parked: true,
-                    traces: self.traces.clone(),
+                    traces: self.log.traces.clone(),
                 });
             }
             Ok::<_, crdt::PendingFull>(is_new)
@@ -259,7 +259,7 @@ impl Room {
             user,
             update,
             is_parked: false,
-            traces: self.traces.clone(),
+            traces: self.log.traces.clone(),
         });
         self.admit_parked(clients.into_iter(), effects);
     }

@@ -87,7 +87,7 @@ impl Room {
                 user: seat.user.clone(),
                 update,
                 is_parked: true,
-                traces: self.traces.clone(),
+                traces: self.log.traces.clone(),
             });
         } else if !kept {
             effects.push(Effect::Count(Count::Refused("parking_full"), 1));

@@ -86,7 +86,7 @@ impl Room {
                 return self.close(now, member, refusal, effects);
             }
         };
-        if self.ended.knows_any_of(&has) {
+        if self.position.ended.knows_any_of(&has) {
             return self.close(now, member, Refusal::rebuilt(), effects);
         }
         match self.members.get_mut(&member).map(|seat| &mut seat.follower) {

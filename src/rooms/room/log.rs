@@ -36,6 +36,8 @@ pub(super) struct Commit {
     pub(super) authored_updates: Vec<AuthoredUpdate>,
     pub(super) rows: u64,
     pub(super) bytes: u64,
+    /// The same with what is noted about them.
+    held: u64,
     /// The document with exactly these rows and all before them, of which a snapshot is to be made when they are stored.
     pub(super) state: Option<State>,
 }
@@ -64,12 +66,19 @@ pub(super) struct Deferred {
 pub(super) struct Log {
     /// What is admitted and not flushed.
     pub(super) batch: Batch,
+    /// Of what is being taken in, if any of it is sampled.
+    pub(super) traces: Traces,
     unsent: Vec<AuthoredUpdate>,
     in_flight: Option<Commit>,
     flushed: FlushNumber,
     stored: FlushNumber,
     /// In the order of the flushes that they wait for.
     deferred: VecDeque<Deferred>,
+}
+
+/// The bytes that an update takes.
+fn held(authored_update: &AuthoredUpdate) -> u64 {
+    (authored_update.update.bytes().len() + size_of::<AuthoredUpdate>()) as u64
 }
 
 impl Log {
@@ -153,6 +162,7 @@ impl Log {
             through: self.flushed,
             rows: rows.len() as u64,
             bytes: rows.iter().map(|row| row.data.len() as u64).sum(),
+            held: authored_updates.iter().map(held).sum(),
             state,
             authored_updates,
         });
@@ -168,10 +178,8 @@ impl Log {
 
     /// Bytes that the store has not confirmed, with what is noted about them.
     pub(super) fn unstored_bytes(&self) -> u64 {
-        let size = |authored_update: &AuthoredUpdate| {
-            (authored_update.update.bytes().len() + size_of::<AuthoredUpdate>()) as u64
-        };
-        self.unsent.iter().map(size).sum::<u64>() + self.in_flight.as_ref().map_or(0, |commit| commit.bytes)
+        let in_flight = self.in_flight.as_ref().map_or(0, |commit| commit.held);
+        self.unsent.iter().map(held).sum::<u64>() + in_flight
     }
 
     /// Keeps a flush from the members until flush `waits_for` is durable. That is no earlier than what others wait for.

@@ -127,10 +127,6 @@ pub struct Room {
     position: Position,
     compaction: Compaction,
     life: Life,
-    /// Who names one of these clients has a copy of a former document of the page.
-    ended: Arc<EndedClients>,
-    /// Of what is being taken in, if any of it is sampled.
-    traces: Traces,
 }
 
 impl Room {
@@ -145,11 +141,9 @@ impl Room {
             log: Log::default(),
             promises: Promises::default(),
             compaction: Compaction::new(config.snapshots, &loaded),
-            position: Position::new(page, loaded.generation, loaded.seq),
+            position: Position::new(page, loaded.generation, loaded.ended, loaded.seq),
             answers: Answers::new(AckReplay::new(now, loaded.before)),
             life: Life::new(now),
-            ended: loaded.ended,
-            traces: Traces::default(),
             document: loaded.document,
             config,
         }
@@ -182,7 +176,7 @@ impl Room {
 
     /// The clients of former generations of the page.
     pub fn ended_clients(&self) -> &Arc<EndedClients> {
-        &self.ended
+        &self.position.ended
     }
 
     /// Who is here, in the order of client ids.
@@ -207,7 +201,7 @@ impl Room {
 
     /// The spans that go with what is handed over from now on.
     pub(super) fn trace(&mut self, traces: Traces) {
-        self.traces = traces;
+        self.log.traces = traces;
     }
 
     /// The spans that go with the commit that is under way.

@@ -1,7 +1,11 @@
 //! Up to which row a page is stored, and which rows of other processes are not in the document yet.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use crdt::EndedClients;
 use storage::{Committed, Generation, PageId, Seq};
 
 /// Rows of another process that could not be read are asked for again after this long.
@@ -21,16 +25,24 @@ struct Gap {
 pub(super) struct Position {
     pub(super) page: PageId,
     generation: Option<Generation>,
+    /// The clients of former generations: who names one of them has a copy of a former document of the page.
+    pub(super) ended: Arc<EndedClients>,
     /// Every row up to this one is in the document.
     seq: Seq,
     gap: Option<Gap>,
 }
 
 impl Position {
-    pub(super) fn new(page: PageId, generation: Option<Generation>, seq: Seq) -> Self {
+    pub(super) fn new(
+        page: PageId,
+        generation: Option<Generation>,
+        ended: Arc<EndedClients>,
+        seq: Seq,
+    ) -> Self {
         Self {
             page,
             generation,
+            ended,
             seq,
             gap: None,
         }
