@@ -52,7 +52,7 @@ mod sources;
 use std::{sync::Arc, time::Duration};
 
 use hyper::Uri;
-use moka::future::Cache;
+use moka::{future::Cache, policy::EvictionPolicy};
 use storage::{Application, PageId, SharedStore, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -211,7 +211,10 @@ impl Access {
             token_at,
             sources,
             answers: Answers::new(config.cache),
-            trashed: Cache::new(MAX_TRASHED),
+            trashed: Cache::builder()
+                .max_capacity(MAX_TRASHED)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             stamps_presence: config.stamps_presence,
             stamps: Stamps::new(),
             live: Live::default(),

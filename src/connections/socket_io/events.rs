@@ -283,9 +283,10 @@ impl EventsPlace {
         self.renewing = Some(Renewing { work, ack });
     }
 
-    /// Ends it behind all that there is still to be told. The rooms of a token that is over stay until then, for a fresh one.
+    /// Ends it behind all that there is still to be told. Who may come back, with a fresh token or as it is, is not told that its rooms are
+    /// closed.
     fn end_with(&mut self, refusal: Refusal) {
-        if refusal.code != RefusalCode::TokenExpired {
+        if refusal.code != RefusalCode::TokenExpired && !refusal.code.is_retryable() {
             self.join.events.send_away_everywhere(&refusal);
         }
         self.ended.get_or_insert((refusal, now() + LAST_WORDS));
