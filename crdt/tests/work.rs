@@ -149,6 +149,27 @@ fn with_holes(letters: u32) -> Document {
     ])
 }
 
+/// A letter of each of so many authors behind the same one.
+fn by_many_authors(first: u32, authors: u32) -> Update {
+    let letters = (first..first + authors).fold(Writer::default(), |writer, author| {
+        writer.section(u64::from(author), 0, &[letter_after(1, 0)])
+    });
+    letters.update()
+}
+
+#[test]
+fn authors_who_all_write_at_one_place() {
+    let begun = || document([Writer::default().section(1, 0, &[text_in_root("x")]).update()]);
+    grows_evenly(2048, |authors| steps(&mut begun(), by_many_authors(100, authors)));
+    // Again and again by others.
+    let mut document = begun();
+    let counted: Vec<_> = (0..6)
+        .map(|round| steps(&mut document, by_many_authors(100 + 4096 * round, 4096)))
+        .collect();
+    let (first, most) = (counted[0], counted.iter().max().copied().unwrap());
+    assert!(most <= 2 * first, "{counted:?} steps");
+}
+
 #[test]
 fn deleting_half_of_a_long_text() {
     grows_evenly(200_000, |letters| {

@@ -803,6 +803,12 @@ async fn an_update_for_another_state_of_the_page_changes_nothing() {
     assert_eq!(posted.status, 200);
     assert_ne!(tag().await, first);
     assert_eq!(post_if("if-match", &first).await, 412, "it has changed");
+    // That is found out before anything is made of the body.
+    let nonsense = Bytes::from_static(b"no update");
+    for (headers, status) in [(&[("if-none-match", "*")][..], 412), (&[], 422)] {
+        let posted = send(server.address, Method::POST, path, headers, nonsense.clone()).await;
+        assert_eq!(posted.status, status, "{headers:?}");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,7 @@ mod life;
 mod limits;
 mod matrix;
 mod moving;
+mod mutations;
 mod open_files;
 mod openapi;
 mod operations;

@@ -38,6 +38,49 @@ for (const version of generations) {
       }
     })
 
+    test('who asks for everything again has nothing open behind it', async () => {
+      const page = freshPage('again')
+      const ada = await join(page, as(page, 'edit', 'zoe'))
+      const settled = () => until(() => `nothing is unsynced, ${provider(ada).unsyncedChanges} are`, () => provider(ada).unsyncedChanges === 0)
+      for (const word of ['one', ' two']) {
+        ada.insertText(ada.textLength, word)
+        await settled()
+        provider(ada).forceSync()
+        await settled()
+      }
+      const ben = await join(page, as(page, 'edit', 'yan'))
+      assert.equal(ben.text, 'one two')
+    })
+
+    test('what was typed while a page was left alone reaches the others', async () => {
+      const page = freshPage('alone')
+      const ada = await join(page, as(page, 'edit', 'zoe'))
+      const ben = await join(page, as(page, 'edit', 'yan'))
+      provider(ada).disconnect()
+      ada.insertText(0, 'typed alone')
+      await provider(ada).connect()
+      await until('Ben has it', () => ben.text === 'typed alone')
+      await until('nothing is unsynced', () => provider(ada).unsyncedChanges === 0)
+    })
+
+    test('a page that is opened, closed and opened again in one breath is open', async () => {
+      const socket = version.openSocket(server())
+      const page = freshPage('breath')
+      const options = { version, socket, connect: false, ...as(page, 'edit', 'zoe') }
+      const other = new Client(server(), freshPage('beside'), { version, socket, connect: false, ...as('*', 'edit', 'zoe') })
+      socket.connect()
+      await other.whenSynced()
+      new Client(server(), page, options).dispose()
+      const ada = new Client(server(), page, options)
+      await ada.whenSynced()
+      ada.insertText(0, 'here')
+      const ben = await join(page, as(page, 'edit', 'yan'))
+      await until('Ben has it', () => ben.text === 'here')
+      other.insertText(0, 'beside')
+      await until('the other page is open as before', () => !provider(other).hasUnsyncedChanges)
+      socket.destroy()
+    })
+
     test('a viewer is told its scope, follows, shows itself, and changes nothing', async () => {
       const page = freshPage('viewer')
       const ada = await join(page, as(page, 'edit'))

@@ -116,6 +116,12 @@ impl Socket {
         }
     }
 
+    /// Sends a frame of text to a server that may have hung up.
+    pub(crate) async fn try_text(&mut self, text: &str) {
+        let sent = self.stream.send(tungstenite::Message::text(text));
+        let _ = soon("the server to read", sent).await;
+    }
+
     /// Sends a text frame.
     pub(crate) async fn say_text(&mut self, text: &str) {
         let sent = self.stream.send(tungstenite::Message::text(text));
