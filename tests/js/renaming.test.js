@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { Client, PROVIDERS, converged, whenStored } from './support/clients.js'
 import { ADMIN_TOKEN } from './support/server.js'
 import { freshPage, serverForFile } from './support/suite.js'
+import { until } from './support/wait.js'
 
 const server = serverForFile()
 
@@ -27,6 +28,8 @@ describe('a page that is renamed', { concurrency: true }, () => {
     const clients = PROVIDERS.map(version => new Client(server(), was, { version }))
     for (const client of clients) await client.whenSynced()
     clients.forEach((client, index) => client.insertText(0, `<before ${index}>`))
+    // There is a page as soon as the first of it is stored.
+    await until('there is a page', async () => (await fetch(address(was), { headers: authorization })).status === 200)
     // They type while it is renamed, and are not waited for.
     const renamed = rename(was, is)
     clients.forEach((client, index) => client.insertText(0, `<during ${index}>`))
