@@ -80,7 +80,8 @@ impl Ask {
             Self::Readable => Some(Kind::Readable),
             Self::Fields => Some(Kind::Fields),
             Self::Whole { .. } => Some(Kind::Whole),
-            Self::Merge { .. } | Self::Places { .. } => None,
+            Self::Places { .. } => Some(Kind::Places),
+            Self::Merge { .. } => None,
         }
     }
 }
@@ -92,6 +93,7 @@ pub(super) enum Kind {
     Readable,
     Fields,
     Whole,
+    Places,
 }
 
 /// What a worker answers.
