@@ -96,29 +96,31 @@ pub(super) async fn read(
 }
 
 async fn read_rows(source: &str, rows: Rows, pages: &mpsc::Sender<Incoming>) -> Result<(), StoreError> {
-    let (query, read): (_, fn(String, Bytes) -> Incoming) = match rows {
-        Rows::Query(query) => (
-            query.unwrap_or_else(|| HOCUSPOCUS.to_owned()),
-            |page_id, update| Incoming {
-                described: Described {
-                    page_id,
-                    ..Described::default()
-                },
-                update: Ok(update),
-            },
-        ),
+    let (query, mut documents) = match rows {
+        Rows::Query(query) => (query.unwrap_or_else(|| HOCUSPOCUS.to_owned()), None),
         Rows::Yhub => {
             let has_tombstones = has_tombstones(source).await?;
-            (yhub::rows(has_tombstones).to_owned(), |name, value| {
-                let (described, update) = yhub::read(&name, &value);
-                let update = update.map_err(UnreadError::from);
-                Incoming { described, update }
-            })
+            let query = yhub::rows(has_tombstones).to_owned();
+            (query, Some(yhub::Documents::default()))
         }
+    };
+    let mut read = |name: String, value: Bytes| match &mut documents {
+        Some(documents) => {
+            let (described, update) = documents.read(&name, &value);
+            let update = update.map_err(UnreadError::from);
+            Incoming { described, update }
+        }
+        None => Incoming {
+            described: Described {
+                page_id: name,
+                ..Described::default()
+            },
+            update: Ok(value),
+        },
     };
     let (found, mut rows) = mpsc::channel(MAX_READ_AHEAD);
     let reading = storage::read_documents(source, &query, found);
-    let handing_over = async move {
+    let handing_over = async {
         while let Some((name, value)) = rows.recv().await {
             if pages.send(read(name, value)).await.is_err() {
                 break;

@@ -4,7 +4,10 @@
 //! lib0's encoding of values: the update itself (`{type: "asset:ydoc:v1", update}`), or a word that it is kept elsewhere
 //! (`{type: "asset:retrievable:v1", plugin}`). What y/hub holds in Redis and has not written yet is in no table.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use crdt::encoding::{ReadError, Reader};
@@ -31,6 +34,9 @@ const ROWS_AND_TOMBSTONES: &str =
 pub(super) const UNREAD: &str = "what y/hub holds in Redis and has not written into its table yet was not read: to have all of it, let nobody edit there, wait \
      until its workers have nothing to do, and import again";
 
+/// When the year 10000 begins, in milliseconds after 1970.
+const YEAR_10000: u64 = 253_402_300_800_000;
+
 /// The branch that a document has without being asked for.
 const MAIN: &str = "main";
 /// The words of lib0's encoding that stand for kinds of values.
@@ -47,10 +53,13 @@ pub(super) enum RowError {
     Kind(String),
     #[error("it is no value that y/hub writes")]
     Unknown,
+    #[error("it was deleted at a time that is none: {0} ms after 1970")]
+    Time(u64),
     #[error("it ends too early, or is no value that y/hub writes: {0}")]
     Broken(#[from] ReadError),
     #[error(
-        "its organisation, document or branch has a sign (`/` in the first, `#` in the others) with which it could not be told from another one"
+        "it could not be told from another one: its organisation has a `/`, its document or branch a `#`, or the same name is written in \
+         another way"
     )]
     Name,
 }
@@ -63,8 +72,43 @@ pub(super) fn rows(has_tombstones: bool) -> &'static str {
     }
 }
 
+/// The documents that have been read whose names can be written in several ways, by the page that they became. For y/hub each way is a
+/// document of its own; here all of them lead to one page.
+#[derive(Debug, Default)]
+pub(super) struct Documents(BTreeMap<String, String>);
+
+impl Documents {
+    /// The page of a row, and the update in it, unless another document has become this page.
+    pub(super) fn read(&mut self, name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>) {
+        let (described, update) = read(name, value);
+        if update.is_err()
+            || name
+                .chars()
+                .all(|sign| is_unreserved(sign) || "[]\", ".contains(sign))
+        {
+            return (described, update);
+        }
+        let first = self.0.entry(described.page_id.clone());
+        match first.or_insert_with(|| name.to_owned()) == name {
+            true => (described, update),
+            false => (described, Err(RowError::Name)),
+        }
+    }
+}
+
+/// Whether a sign stands for itself in every address.
+fn is_unreserved(sign: char) -> bool {
+    sign.is_ascii_alphanumeric() || "-_.~".contains(sign)
+}
+
+/// Whether a name is written in a way that no client writes, and is another document's without it.
+fn is_encoded_in_vain(name: &str) -> bool {
+    let decoded = decoded(name);
+    decoded != name && decoded.chars().all(is_unreserved)
+}
+
 /// The page of a row, and the update in it.
-pub(super) fn read(name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>) {
+fn read(name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>) {
     let Ok((org, document, branch, deleted_at)) =
         serde_json::from_str::<(String, String, String, Option<u64>)>(name)
     else {
@@ -75,16 +119,20 @@ pub(super) fn read(name: &str, value: &Bytes) -> (Described, Result<Bytes, RowEr
         return (described, Err(RowError::Name));
     };
     let (page_id, is_one) = page(&decoded(&org), &decoded(&document), &branch);
-    let deleted_at = deleted_at.and_then(|at| UNIX_EPOCH.checked_add(Duration::from_millis(at)));
+    let is_one = is_one && ![&org, &document].iter().any(|name| is_encoded_in_vain(name));
+    // Later times cannot be written.
+    let never = deleted_at.filter(|at| *at >= YEAR_10000);
+    let deleted_at = deleted_at.filter(|at| *at < YEAR_10000);
+    let deleted_at = deleted_at.map(|at| UNIX_EPOCH + Duration::from_millis(at));
     let described = Described {
         page_id,
         deleted_at: deleted_at.map(|at| humantime::format_rfc3339_millis(at).to_string()),
         ..Described::default()
     };
-    let update = if is_one {
-        update(value)
-    } else {
-        Err(RowError::Name)
+    let update = match (is_one, never) {
+        (false, _) => Err(RowError::Name),
+        (true, Some(at)) => Err(RowError::Time(at)),
+        (true, None) => update(value),
     };
     (described, update)
 }
@@ -194,6 +242,7 @@ mod tests {
                 "acme/notes#draft",
                 false,
             ),
+            (r#"["acme","n%6Ftes","main",null]"#, "acme/notes", false),
             (r#"["","notes","main",null]"#, "/notes", false),
             ("notes", "notes", false),
         ] {
@@ -208,5 +257,33 @@ mod tests {
         }
         let (deleted, _) = read(r#"["acme","notes","main",1700000000123]"#, &Bytes::new());
         assert_eq!(deleted.deleted_at.as_deref(), Some("2023-11-14T22:13:20.123Z"));
+        for (at, is_time) in [(YEAR_10000 - 1, true), (YEAR_10000, false), (u64::MAX, false)] {
+            let whole = object(&[("type", TEXT, b"asset:ydoc:v1"), ("update", BYTES, &[0, 0])]);
+            let (described, update) = read(&format!(r#"["acme","notes","main",{at}]"#), &whole);
+            assert_eq!(
+                (described.deleted_at.is_some(), update.is_ok()),
+                (is_time, is_time),
+                "{at}"
+            );
+        }
+    }
+
+    #[test]
+    fn of_documents_that_would_be_one_page_the_first_is_read() {
+        let value = object(&[("type", TEXT, b"asset:ydoc:v1"), ("update", BYTES, &[0, 0])]);
+        let mut documents = Documents::default();
+        for (name, is_read) in [
+            (r#"["acme", "team%2Fplan", "main", null]"#, true),
+            (r#"["acme", "team%2Fplan", "main", null]"#, true),
+            (r#"["acme", "team%2fplan", "main", null]"#, false),
+            (r#"["acme", "a:b", "main", null]"#, true),
+            (r#"["acme", "a%3Ab", "main", null]"#, false),
+            (r#"["acme", "a%3Ab", "draft", null]"#, true),
+            (r#"["acme", "notes", "main", null]"#, true),
+            (r#"["acme", "n%6Ftes", "main", null]"#, false),
+        ] {
+            assert_eq!(documents.read(name, &value).1.is_ok(), is_read, "{name}");
+        }
+        assert_eq!(documents.0.len(), 3, "of plain names nothing is remembered");
     }
 }
