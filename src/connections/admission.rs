@@ -35,6 +35,8 @@ const MAX_SPARE: usize = 64;
 /// it, and nothing later makes up for it.
 const MAX_ASIDE_KIB_A_SECOND: u32 = 1024;
 const MAX_ASIDE_KIB_AT_ONCE: u32 = 2048;
+/// Users of whom it is remembered what they said beside documents before any is forgotten.
+const FEW_USERS: usize = 512;
 
 /// What is spoken on a connection that stays open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,28 +74,37 @@ struct Counts {
     /// Connections on which nothing but requests has come so far.
     http: usize,
     http_ips: HashMap<IpAddr, usize>,
-    users: HashMap<Arc<str>, OfUser>,
+    users: HashMap<Arc<str>, usize>,
+    asides: Asides,
     ips: HashMap<IpAddr, usize>,
 }
 
-/// What is counted of a user, or of a connection of a guest.
+/// What users say beside documents, on whatever connections, also on those that have ended. A user whose bucket is full again is forgotten
+/// when there are twice as many as there were last time that all were looked at.
 #[derive(Debug, Default)]
-struct OfUser {
-    connections: usize,
-    /// What was said beside documents; nothing yet.
-    asides: Option<TokenBucket>,
+struct Asides {
+    users: HashMap<Arc<str>, TokenBucket>,
+    looked_at: usize,
 }
 
-impl OfUser {
-    /// When something may be said beside documents.
-    fn may_speak_at(&self) -> Option<Instant> {
-        self.asides.as_ref().and_then(TokenBucket::free_at)
+impl Asides {
+    /// When a user may say something.
+    fn may_speak_at(&self, user: &str) -> Option<Instant> {
+        self.users.get(user).and_then(TokenBucket::free_at)
     }
 
-    fn speak(&mut self, now: Instant, kib: usize) {
-        let full = || TokenBucket::new(now, MAX_ASIDE_KIB_A_SECOND, MAX_ASIDE_KIB_AT_ONCE);
-        self.asides.get_or_insert_with(full).spend(now, kib);
+    fn speak(&mut self, now: Instant, user: &Arc<str>, kib: usize) {
+        if self.users.len() >= 2 * self.looked_at.max(FEW_USERS) {
+            self.users.retain(|_, bucket| !bucket.is_full(now));
+            self.looked_at = self.users.len();
+        }
+        let bucket = self.users.entry(user.clone());
+        bucket.or_insert_with(|| full_bucket(now)).spend(now, kib);
     }
+}
+
+fn full_bucket(now: Instant) -> TokenBucket {
+    TokenBucket::new(now, MAX_ASIDE_KIB_A_SECOND, MAX_ASIDE_KIB_AT_ONCE)
 }
 
 /// Counts connections and refuses those over a limit. Cheap to clone.
@@ -112,8 +123,8 @@ pub struct ConnectionSlot {
     users: Vec<Arc<str>>,
     ip: Option<IpAddr>,
     spoken: Spoken,
-    /// What is counted of a guest.
-    guest: OfUser,
+    /// What a guest says beside documents, if it does.
+    guest_asides: Option<TokenBucket>,
 }
 
 impl Admissions {
@@ -168,7 +179,7 @@ impl Admissions {
         counts.total += 1;
         *counts.spoken.entry(spoken).or_default() += 1;
         if let Some(user) = user {
-            counts.users.entry(user.clone()).or_default().connections += 1;
+            *counts.users.entry(user.clone()).or_default() += 1;
         }
         if let Some(ip) = ip {
             *counts.ips.entry(ip).or_default() += 1;
@@ -179,7 +190,7 @@ impl Admissions {
             users: user.cloned().into_iter().collect(),
             ip,
             spoken,
-            guest: OfUser::default(),
+            guest_asides: None,
         })
     }
 }
@@ -231,7 +242,7 @@ impl Drop for HttpPermit {
 
 impl Counts {
     fn has_too_many(&self, user: &Arc<str>, limits: &ConnectionLimits) -> bool {
-        limits.per_user != 0 && self.users.get(user).map_or(0, |user| user.connections) >= limits.per_user
+        limits.per_user != 0 && self.users.get(user).copied().unwrap_or(0) >= limits.per_user
     }
 }
 
@@ -252,7 +263,7 @@ impl ConnectionSlot {
         if counts.has_too_many(user, &self.limits) {
             return Err(too_many_of_user());
         }
-        counts.users.entry(user.clone()).or_default().connections += 1;
+        *counts.users.entry(user.clone()).or_default() += 1;
         self.users.push(user.clone());
         Ok(())
     }
@@ -263,18 +274,18 @@ impl ConnectionSlot {
     /// When one of them has said too much lately, on whatever connection: from when on it may be said.
     pub fn speak(&mut self, now: Instant, kib: usize) -> Result<(), Instant> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let users = self.users.iter().filter_map(|user| counts.users.get(user));
-        let may_at = users.chain([&self.guest]).filter_map(OfUser::may_speak_at).max();
-        if let Some(at) = may_at.filter(|at| *at > now) {
+        let users = self.users.iter();
+        let of_users = users.filter_map(|user| counts.asides.may_speak_at(user));
+        let of_guest = self.guest_asides.as_ref().and_then(TokenBucket::free_at);
+        if let Some(at) = of_users.chain(of_guest).max().filter(|at| *at > now) {
             return Err(at);
         }
-        if self.users.is_empty() {
-            self.guest.speak(now, kib);
-        }
         for user in &self.users {
-            if let Some(user) = counts.users.get_mut(user) {
-                user.speak(now, kib);
-            }
+            counts.asides.speak(now, user, kib);
+        }
+        if self.users.is_empty() {
+            let bucket = self.guest_asides.get_or_insert_with(|| full_bucket(now));
+            bucket.spend(now, kib);
         }
         Ok(())
     }
@@ -288,12 +299,7 @@ impl Drop for ConnectionSlot {
             *count -= 1;
         }
         for user in &self.users {
-            if let Some(of_user) = counts.users.get_mut(user) {
-                of_user.connections -= 1;
-                if of_user.connections == 0 {
-                    counts.users.remove(user);
-                }
-            }
+            release(&mut counts.users, user);
         }
         if let Some(ip) = &self.ip {
             release(&mut counts.ips, ip);
@@ -312,7 +318,56 @@ fn release<K: std::hash::Hash + Eq>(counts: &mut HashMap<K, usize>, key: &K) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "tests begin at some instant")]
+    fn what_a_user_says_counts_on_all_connections_also_on_those_that_have_ended() {
+        let limits = ConnectionLimits {
+            total: 0,
+            per_user: 0,
+            per_ip: 0,
+        };
+        let (admissions, start) = (Admissions::new(limits), Instant::now());
+        let ip = [192, 0, 2, 1].into();
+        let admit = |user: Option<&Arc<str>>| {
+            let slot = admissions.admit(Spoken::Hocuspocus, user, ip);
+            slot.map_err(|refusal| refusal.code).expect("a place")
+        };
+        let users: [Arc<str>; 2] = ["ada".into(), "bob".into()];
+        let [ada, bob] = &users;
+        assert_eq!(admit(Some(ada)).speak(start, 3 * 1024), Ok(()));
+        // The first connection is over.
+        let may = admit(Some(ada)).speak(start, 1).expect_err("too early");
+        // At 1024 a second, each takes a whole number of nanoseconds.
+        assert_eq!(may, start + Duration::from_secs(1) / 1024 * 1024);
+        assert_eq!(admit(Some(bob)).speak(start, 1), Ok(()), "another user");
+        let mut both = admit(Some(bob));
+        both.attach_user(Some(ada))
+            .map_err(|refusal| refusal.code)
+            .expect("a place");
+        assert_eq!(both.speak(start, 1), Err(may), "one that both are on");
+        assert_eq!(both.speak(may, 1), Ok(()));
+        let (mut guest, mut another) = (admit(None), admit(None));
+        assert_eq!(guest.speak(start, 3 * 1024), Ok(()));
+        assert_eq!(guest.speak(start, 1), Err(may));
+        assert_eq!(another.speak(start, 1), Ok(()), "guests are nobody");
+        // Whoever has been silent for long is forgotten.
+        let later = start + Duration::from_secs(3600);
+        for number in 0..10_000 {
+            let user: Arc<str> = number.to_string().into();
+            let at = later + Duration::from_secs(number);
+            assert_eq!(admit(Some(&user)).speak(at, 1), Ok(()));
+        }
+        let counts = admissions.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(
+            counts.asides.users.len() <= 2 * FEW_USERS,
+            "{}",
+            counts.asides.users.len()
+        );
+    }
 
     #[test]
     fn each_limit_counts_what_it_says_and_places_come_back() {

@@ -40,6 +40,11 @@ impl TokenBucket {
         }
     }
 
+    /// Whether nothing of what was spent is missing any more.
+    pub fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
+
     /// Spends one if it is there, or says after which time it will be.
     pub fn try_spend(&mut self, now: Instant) -> Result<(), Duration> {
         let spent = self.full_at.max(now) + self.each;
