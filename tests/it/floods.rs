@@ -264,3 +264,22 @@ async fn whoever_says_much_on_many_sockets_closes_nobody_who_reads() {
     }));
     tokio::join!(saying, reading);
 }
+
+#[tokio::test]
+async fn edits_do_not_wait_for_what_is_said_beside_the_document() {
+    let server = TestServer::start(&[]).await;
+    let mut reader = Provider::join(&server, "page").await;
+    let mut loud = Provider::join(&server, "page").await;
+    let late = Word::Stateless("late".to_owned());
+    // For some seconds after this it may say nothing more beside the document.
+    loud.say_stateless("page", &"x".repeat(6 << 20)).await;
+    loud.say_stateless("page", "late").await;
+    loud.edit("page", &Replica::new(1).write("edited")).await;
+    // One that is behind is brought up to date with an answer.
+    let is_edit = |word: &Word| matches!(word, Word::Update(_) | Word::Step2(_));
+    reader.until("page", is_edit).await;
+    assert!(!reader.told("page").contains(&late), "it is too early for that");
+    // It leaves behind what it has said.
+    loud.take_leave("page").await;
+    reader.until("page", |word| *word == late).await;
+}
