@@ -70,7 +70,7 @@ export class PagedTable {
       if (turn !== this.#turn) return
       this.#next = next
       this.#show(rows)
-      say(this.#words, rows.length === 0 ? (this.#before.length === 0 ? this.#options.empty : 'Nothing is left on this page.') : '')
+      say(this.#words, rows.length === 0 ? this.#emptyWords() : '')
     } catch (error) {
       if (turn !== this.#turn) return
       if (!(error instanceof ApiError)) throw error
@@ -82,6 +82,12 @@ export class PagedTable {
         this.#setPager()
       }
     }
+  }
+
+  /** What is said where there are no rows. The server looks at so much at once, so there may be more behind nothing. */
+  #emptyWords() {
+    if (this.#next !== null) return 'Nothing so far: there is more to look at.'
+    return this.#before.length === 0 ? this.#options.empty : 'Nothing is left on this page.'
   }
 
   /** @param {Row[]} rows */
