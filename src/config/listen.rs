@@ -32,7 +32,7 @@ pub(super) struct ListenSettings {
     )]
     pub(super) trusted_proxies: Vec<String>,
     /// Scheme, host, port and path under which clients reach the server, where it stands behind something that changes them. Pages from
-    /// there are the server's own, and no others.
+    /// there are the server's own, and no others are, but for those of this machine where the server runs open on it.
     #[arg(long, env = "PAGEROOM_PUBLIC_URL", value_name = "URL")]
     pub(super) public_url: Option<PublicUrl>,
     /// Address and port of `/metrics` alone, with `/healthz` and `/readyz`, such as `127.0.0.1:9090`. Without it they are where the rest is.

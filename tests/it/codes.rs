@@ -133,7 +133,7 @@ newer keeps to that by itself, and emits `closed`; older ones connect again what
 | y-websocket | the upgrade is answered with 101, then the socket is closed: `event.code` is the close code, `event.reason` is `code: sentence` | a frame `02 00 reason` of the auth protocol; the connection stays |
 | Hocuspocus | `authenticationFailed`, or `close` for a page that was open, with `code: sentence` as the reason; the socket is closed with the close code when it has no page left, or when each page must be opened anew | `SyncStatus(0)`: the edit is not stored, and `hasUnsyncedChanges` stays |
 | y-socket.io | `connect_error` with `error.data.code` | the event `error`, or the callback's `{ ok: false, error }` |
-| Socket.IO events | `connect_error` with `error.data.code`; `access_revoked` for a page that was joined | the callback's `{ ok: false, error: { code, message, retryable } }`, with `retryAfterMs` where it is known; without a callback the event `error` |
+| Socket.IO events | `connect_error` with `error.data.code`; `access_revoked` for a page or a room that is closed from now on, `error {code}` when the connection ends (with `token_expired` that alone) | the callback's `{ ok: false, error: { code, message, retryable } }`, with `retryAfterMs` where it is known; without a callback the event `error` |
 | y-sweet | as y-websocket; its HTTP as REST | as y-websocket |
 | REST | – | the status, and `{ \"error\": { \"code\", \"message\", \"retryable\" } }` beside the members of RFC 9457 |
 
