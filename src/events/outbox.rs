@@ -66,6 +66,15 @@ impl EventOutbox {
         }
     }
 
+    /// Takes all events that wait, because the socket is about to end.
+    pub fn drain(&self) -> VecDeque<Bytes> {
+        let mut state = self.state();
+        state.bytes = 0;
+        let mut events = std::mem::take(&mut state.queue);
+        events.append(&mut state.held.1);
+        events
+    }
+
     fn end(&self, refusal: Refusal) {
         let mut state = self.state();
         *state = State {

@@ -183,6 +183,56 @@ async fn who_reads_nothing_and_is_blocked_is_hung_up_on_at_once() {
 }
 
 #[tokio::test]
+async fn who_reads_nothing_and_is_blocked_is_heard_by_nobody_any_more() {
+    let server = locked(&[]).await;
+    let auth = |user: &str| json!({ "token": token(user, &json!({ "*": "edit" })) });
+    let (mut eve, _) = Session::connect(server.address, &auth("eve")).await;
+    let mut bob = Session::over(small_stream(server.address).await).await;
+    bob.say(&format!("40{}", auth("bob"))).await;
+    bob.until_text("40{").await;
+    for session in [&mut eve, &mut bob] {
+        session.send("join_page", Some(1), &json!("page"), &[]).await;
+        session.until_told("1").await;
+    }
+    bob.send("join_drive", Some(2), &json!("d"), &[]).await;
+    bob.until_told("2").await;
+    // More than any socket buffer holds.
+    for _ in 0..12 {
+        let told = json!({ "channelId": "drive:d", "event": "stuff", "payload": "x".repeat(800_000) });
+        let answer = backend(&server, Method::POST, "/api/broadcast", told).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let points = async |bob: &mut Session, n: u32| {
+        let body = json!({ "pageId": "page", "cursor": { "n": n } });
+        bob.send("cursor_move", None, &body, &[]).await;
+    };
+    points(&mut bob, 0).await;
+    assert_eq!(eve.until_told("cursor_moved").await.body["cursor"]["n"], 0);
+    let since = now();
+    let blocked = backend(&server, Method::PUT, "/api/users/bob/block", Value::Null).await;
+    assert_eq!(blocked.status, 204);
+    for n in 1..50 {
+        points(&mut bob, n).await;
+        bob.send("typing_start", None, &json!({ "pageId": "page" }), &[])
+            .await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.until_metric("pageroom_connections_open", 1.0).await;
+    assert!(since.elapsed() < AT_ONCE, "after {:?}", since.elapsed());
+    eve.send("join", Some(9), &json!("x"), &[]).await;
+    let mut heard = Vec::new();
+    loop {
+        let told = eve.told().await;
+        match told.what.as_str() {
+            "9" => break,
+            "cursor_moved" | "user_typing" => heard.push(told.body),
+            _ => {}
+        }
+    }
+    assert_eq!(heard, [Value::Null; 0], "of somebody who is blocked");
+}
+
+#[tokio::test]
 async fn a_message_may_take_longer_than_silence_may() {
     let flags = ["--keepalive-seconds", "1", "--connection-timeout-seconds", "2"];
     let server = TestServer::start(&flags).await;

@@ -227,6 +227,11 @@ impl Access {
         questions
     }
 
+    /// Waits until the orders that are being carried out have been. Not while anything is held that one of them may need.
+    pub fn finish_orders(&self) {
+        drop(self.0.live.turn.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn remove(&self, held: &Held<Arc<Holding>>, refusal: Refusal) {
         match &held.handle.place {
             Place::Seat(page, seat) => {

@@ -423,6 +423,19 @@ impl PageSession {
         Some(refusal).filter(|refusal| refusal.code.is_about_token())
     }
 
+    /// Is given up, whatever it is doing, because its user may not be here any more and the connection ends.
+    pub(super) fn expel(&mut self, refusal: &Refusal, frames: &mut Vec<Frame>) {
+        if let State::Opening { request, .. } = &mut self.state {
+            let ack = request.take().and_then(|(_, ack)| ack);
+            // A seat that is still being taken is given back when it is.
+            self.state = State::Closed;
+            refused(ack, Some(&self.page), refusal, None, frames);
+        } else {
+            // The connection ends anyway.
+            let _ = self.sent_away(refusal.clone(), frames);
+        }
+    }
+
     /// Leaves, whatever it is doing.
     pub(super) async fn end(self, departure: Departure) {
         match self.state {

@@ -257,7 +257,12 @@ impl SocketIo {
     /// Tells a client why its place in a namespace has ended, and gives that up. A client that loses its last place closes the connection by
     /// itself; one that reads nothing does not know.
     fn dismiss(&mut self, now: Instant, name: &Str, refusal: &Refusal) {
-        refusal_event(name, refusal, &mut self.replies);
+        let mut last = Vec::new();
+        if let Some(placed) = self.places.get_mut(name.as_str()) {
+            placed.place.farewell(refusal, &mut last);
+        }
+        refusal_event(name, refusal, &mut last);
+        self.replying(|frames| frames.append(&mut last));
         self.reply(Packet::disconnect(name.clone()));
         self.give_up(now, name, Departure::Clean);
         if self.places.is_empty() {
@@ -389,7 +394,8 @@ impl Protocol for SocketIo {
 
     fn farewell(&mut self, refusal: &Refusal, frames: &mut Vec<Frame>) {
         frames.append(&mut self.replies);
-        for placed in self.places.values() {
+        for placed in self.places.values_mut() {
+            placed.place.farewell(refusal, frames);
             refusal_event(&placed.name, refusal, frames);
         }
     }
@@ -404,5 +410,100 @@ impl Protocol for SocketIo {
             }
             join_all(places.into_values().map(|placed| placed.place.end(departure))).await;
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// A place that has something to tell, and ends before it was asked for it.
+    struct Ending(Instant);
+
+    impl Protocol<Said> for Ending {
+        fn on_frame(&mut self, _now: Instant, _said: Said) -> Result<usize, Refusal> {
+            Ok(1)
+        }
+
+        fn may_receive(&self) -> bool {
+            true
+        }
+
+        fn poll_work(&mut self, _context: &mut Context<'_>) {}
+
+        fn poll_outgoing(
+            &mut self,
+            _context: &mut Context<'_>,
+            _frames: &mut Vec<Frame>,
+        ) -> Poll<Result<(), Refusal>> {
+            Poll::Pending
+        }
+
+        fn next_deadline(&self) -> Option<Instant> {
+            Some(self.0)
+        }
+
+        fn tick(&mut self, _now: Instant) -> Result<(), Refusal> {
+            Err(Refusal::new(RefusalCode::Forbidden, "blocked"))
+        }
+
+        fn farewell(&mut self, _refusal: &Refusal, frames: &mut Vec<Frame>) {
+            frames.push(Frame::Text("42[\"last\"]".into()));
+        }
+
+        fn end(self: Box<Self>, _departure: Departure) -> Work<()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    impl Namespaces for Instant {
+        fn connect(
+            &self,
+            _name: &Str,
+            _sid: Sid,
+            _auth: Option<&Value>,
+        ) -> Work<Result<Connected, NotConnected>> {
+            let place: Place = Box::new(Ending(*self));
+            Box::pin(std::future::ready(Ok(place.into())))
+        }
+    }
+
+    #[test]
+    fn what_waits_for_a_client_goes_before_the_end_of_its_place() {
+        let config = SocketIoConfig {
+            connect_timeout: Duration::from_secs(5),
+            max_message_bytes: 1000,
+            max_attachments: 1,
+            max_pages: 1,
+            events_per_second: 0,
+            events_burst: 0,
+        };
+        let at = now() + Duration::from_secs(1);
+        let mut session = SocketIo::new(now(), Box::new(at), &config);
+        let mut context = Context::from_waker(Waker::noop());
+        session
+            .on_frame(now(), Frame::Text("0".into()))
+            .expect("a packet that connects");
+        session.poll_work(&mut context);
+        let mut frames = Vec::new();
+        assert!(session.poll_outgoing(&mut context, &mut frames).is_ready());
+        assert_eq!(std::mem::take(&mut frames).len(), 1, "it has a place");
+        session.tick(at).expect("a session that goes on without a place");
+        assert!(session.poll_outgoing(&mut context, &mut frames).is_ready());
+        let texts = frames.iter().map(|frame| match frame {
+            Frame::Text(text) => &text[..],
+            Frame::SharedText(_) | Frame::Binary(_) | Frame::Parts(..) => "",
+        });
+        let [last, error, disconnect] = texts.collect::<Vec<_>>()[..] else {
+            panic!("{frames:?}");
+        };
+        assert_eq!(last, "42[\"last\"]");
+        assert!(
+            error.starts_with("42[\"error\"") && error.contains("forbidden"),
+            "{error}"
+        );
+        assert_eq!(disconnect, "41");
     }
 }

@@ -374,11 +374,13 @@ impl EventSocket {
         }
     }
 
-    /// Takes it out of all rooms that it has asked for, because its user may not be here any more.
+    /// Takes it out of all rooms that it has asked for, because its user may not be here any more. The client has been told of all of them
+    /// then, also of those from which somebody else is sending it away.
     pub fn send_away_everywhere(&self, refusal: &Refusal) {
         for (room, _) in self.seats() {
             self.send_away(&room, refusal);
         }
+        self.services.access.finish_orders();
     }
 
     /// Tells the client that a room is closed to it from now on, with what a backend has to say of it: once until it enters again. A token

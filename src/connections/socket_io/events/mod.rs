@@ -1,5 +1,7 @@
 //! A place in the namespace `/`: the events dialect over as many pages as the client wants to have open.
 
+mod calls;
+
 use std::{
     collections::{BTreeMap, VecDeque, btree_map::Entry},
     sync::Arc,
@@ -8,10 +10,10 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use serde_json::{Value as Json, json};
-use socketioxide_core::Value;
+use serde_json::json;
 use storage::PageId;
 
+use self::calls::{Calling, MAX_CALLS};
 use super::{
     config::{MAX_REPLY_BYTES, SocketIoConfig},
     joining::JoinContext,
@@ -29,9 +31,7 @@ use crate::{
         protocol::{Protocol, Work},
         rotation::Rotation,
     },
-    events::{
-        Answer, Call, EventSocket, MAX_DEPTH, Profile, Profiles, RELAY, Verbatim, is_coalesced, is_shallow,
-    },
+    events::{Call, EventSocket, Profile, Profiles},
     protocols::Frame,
     protocols::events::{self, PageRequest, Request},
     rooms::{Departure, Refusal, RefusalCode},
@@ -41,14 +41,10 @@ use crate::{
 /// A client is told this long before its token ends that it should bring a fresh one; of a shorter time, when half of it is over.
 const WARNING: Duration = Duration::from_secs(60);
 /// How long a client whose user may not be here any more may take to hear the rest of what it was told.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
-/// Largest event that carries no content, in bytes.
-const MAX_EVENT_BYTES: usize = 64 * 1024;
 /// Bytes of requests that may wait for all pages of a client; one larger request alone passes.
 const MAX_HELD_BYTES: usize = 1024 * 1024;
-/// Events that may wait for the one before them.
-const MAX_CALLS: usize = 64;
 
 /// A client's place in the namespace `/`.
 pub(super) struct EventsPlace {
@@ -74,17 +70,14 @@ pub(super) struct EventsPlace {
     context: Arc<ServerContext>,
 }
 
-/// An event of an application that is being done.
-struct Calling {
-    profile: &'static Profile,
-    call: Call,
-    ack: Option<i64>,
-    work: Work<Answer>,
-}
-
 struct Renewing {
     work: Work<Renewed>,
     ack: Option<i64>,
+}
+
+/// Whether a user may not come back as it is, nor with a fresh token.
+fn is_final(refusal: &Refusal) -> bool {
+    refusal.code != RefusalCode::TokenExpired && !refusal.code.is_retryable()
 }
 
 impl EventsPlace {
@@ -166,110 +159,6 @@ impl EventsPlace {
         open.take(request, ack);
     }
 
-    /// Takes an event of an application, if it is one.
-    fn call(&mut self, now: Instant, arguments: &mut Value, ack: Option<i64>) -> Result<(), Refusal> {
-        let size = match &*arguments {
-            Value::Str(text, _) => text.len(),
-            Value::Bytes(bytes) => bytes.len(),
-        };
-        let name = events::name(arguments)?.to_owned();
-        let relays = || self.context.events.history.rules().relay(&name).map(|_| &RELAY);
-        let Some(profile) = self.profiles.of(&name).or_else(relays) else {
-            // Applications have events of their own, which are nothing to us unless an answer is waited for.
-            return match ack {
-                None => Ok(()),
-                Some(_) => Err(Refusal::new(RefusalCode::NotFound, "there is no such event")),
-            };
-        };
-        if !is_coalesced(&name)
-            && let Err(wait) = self.rate.try_spend(now)
-        {
-            let refusal = Refusal::new(RefusalCode::RateLimited, "too many events in too short a time");
-            self.refuse(ack, None, &refusal, Some(wait));
-            return Ok(());
-        }
-        let mut call = Call {
-            name,
-            payload: Json::Null,
-        };
-        let payload = match size {
-            0..=MAX_EVENT_BYTES => events::payload(arguments),
-            _ => Err(Refusal::too_large(format!(
-                "an event has at most {MAX_EVENT_BYTES} bytes"
-            ))),
-        };
-        match payload {
-            Ok(payload) if is_shallow(&payload) => {
-                call.payload = payload;
-                self.calls.push_back((profile, call, ack));
-            }
-            Ok(_) => {
-                let refusal = Refusal::malformed(format!("values are nested {MAX_DEPTH} deep at most"));
-                self.called(profile, &call, ack, Err(refusal));
-            }
-            Err(refusal) => self.called(profile, &call, ack, Err(refusal)),
-        }
-        Ok(())
-    }
-
-    /// Goes on with the events of applications.
-    fn poll_calls(&mut self, context: &mut Context<'_>) {
-        loop {
-            if let Some(calling) = &mut self.calling {
-                let Poll::Ready(answer) = calling.work.as_mut().poll(context) else {
-                    return;
-                };
-                if let Some(Calling {
-                    profile, call, ack, ..
-                }) = self.calling.take()
-                {
-                    self.called(profile, &call, ack, answer);
-                }
-            }
-            let Some((profile, call, ack)) = self.calls.pop_front() else {
-                return;
-            };
-            let (socket, doing) = (self.join.events.clone(), call.clone());
-            let work = Box::pin(async move {
-                let (enters, payload) = ((profile.enters)(&doing.name), doing.payload.clone());
-                let work = (profile.handle)(socket.clone(), doing);
-                socket.attend((enters, &payload), work).await
-            });
-            self.calling = Some(Calling {
-                profile,
-                call,
-                ack,
-                work,
-            });
-        }
-    }
-
-    /// Answers an event of an application, behind all that it has made its author hear.
-    fn called(&self, profile: &Profile, call: &Call, ack: Option<i64>, answer: Answer) {
-        if let Err(refusal) = &answer {
-            self.context.metrics.refused(refusal.code.as_str(), 1);
-        }
-        match (answer, ack) {
-            (Ok(_), None) => {}
-            (Err(refusal), None) => (profile.refused)(&self.join.events, call, &refusal),
-            (Ok(mut body), Some(ack)) => {
-                if let Some(fields) = body.as_object_mut() {
-                    fields.insert("ok".to_owned(), true.into());
-                }
-                (profile.answers)(&self.join.events, call, &Ok(Json::Null), &mut body);
-                let (body, field) = (&body, profile.lists);
-                let text = events::answer_text(ack, &Verbatim { body, field });
-                self.join.events.push(&text);
-            }
-            (Err(refusal), Some(ack)) => {
-                let error = crate::protocols::socket_io::refusal_body(&refusal);
-                let mut body = json!({ "ok": false, "error": error });
-                (profile.answers)(&self.join.events, call, &Err(refusal), &mut body);
-                self.join.events.push(&events::answer_text(ack, &body));
-            }
-        }
-    }
-
     /// Goes on with a fresh token of the same user.
     fn renew(&mut self, token: String, ack: Option<i64>) {
         let seats = self.pages.values().filter_map(PageSession::seat).collect();
@@ -283,11 +172,16 @@ impl EventsPlace {
         self.renewing = Some(Renewing { work, ack });
     }
 
-    /// Ends it behind all that there is still to be told. Who may come back, with a fresh token or as it is, is not told that its rooms are
-    /// closed.
+    /// Ends it behind all that there is still to be told. Whoever may not come back is out of all rooms and pages now, and nothing that it has
+    /// asked for is done any more; the others are not told that their rooms are closed.
     fn end_with(&mut self, refusal: Refusal) {
-        if refusal.code != RefusalCode::TokenExpired && !refusal.code.is_retryable() {
+        if is_final(&refusal) {
+            self.calls.clear();
+            self.calling = None;
             self.join.events.send_away_everywhere(&refusal);
+            for page in self.pages.values_mut() {
+                page.expel(&refusal, &mut self.replies);
+            }
         }
         self.ended.get_or_insert((refusal, now() + LAST_WORDS));
     }
@@ -385,8 +279,10 @@ impl Protocol<Said> for EventsPlace {
     }
 
     fn may_receive(&self) -> bool {
+        let is_out = self.ended.as_ref().is_some_and(|(refusal, _)| is_final(refusal));
         let waiting: usize = self.replies.iter().map(Frame::size).sum();
-        self.renewing.is_none()
+        !is_out
+            && self.renewing.is_none()
             && self.calls.len() < MAX_CALLS
             && waiting < MAX_REPLY_BYTES
             && self.pages.values().all(PageSession::may_receive)
@@ -415,12 +311,13 @@ impl Protocol<Said> for EventsPlace {
             .poll(&mut self.pages, |page| page.poll_outgoing(context, frames));
         if let Poll::Ready((_, said)) = said {
             match said {
-                // What it has said may let it go on with something.
-                Ok(()) => self.poll_work(context),
+                Ok(()) => {}
                 // What the client still has to hear of its rooms comes before the end.
                 Err(refusal) if refusal.code == RefusalCode::TokenRevoked => self.end_with(refusal),
                 Err(refusal) => return Poll::Ready(Err(refusal)),
             }
+            // What it has said may let it go on with something.
+            self.poll_work(context);
             return Poll::Ready(Ok(()));
         }
         // Its pages end for themselves, and say so.
@@ -438,6 +335,21 @@ impl Protocol<Said> for EventsPlace {
         // A client that reads nothing is waited for no longer.
         let late = self.ended.as_ref().filter(|(_, by)| *by <= now);
         late.map_or(Ok(()), |(refusal, _)| Err(refusal.clone()))
+    }
+
+    fn farewell(&mut self, _refusal: &Refusal, frames: &mut Vec<Frame>) {
+        // What waits for a client that may come back is kept until it does.
+        if self.ended.is_some() {
+            frames.append(&mut self.replies);
+            frames.extend(
+                self.join
+                    .events
+                    .outbox()
+                    .drain()
+                    .into_iter()
+                    .map(Frame::SharedText),
+            );
+        }
     }
 
     fn end(self: Box<Self>, departure: Departure) -> Work<()> {
