@@ -143,7 +143,7 @@ test('rows of y/hub', { skip: without }, async t => {
   assert.match(late.stderr, /^1 new, 0 merged, 5 there already, 3 refused/m)
   assert.match(late.stderr, /"acme\/large" was not imported: .*S3Persistence:v1/)
   assert.match(late.stderr, /"acme\/future" was not imported: .*asset:ydoc:v9/)
-  assert.match(late.stderr, /"acme\/team\/plan" was not imported: its organisation/)
+  assert.match(late.stderr, /"acme\/team\/plan" was not imported: it could not be told from another one: its organisation/)
 
   const expected = {
     'acme/notes': 'Grüße 👋 and more',
