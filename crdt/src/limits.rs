@@ -15,7 +15,7 @@ pub struct Limits {
     pub refuses_contradictions: bool,
     /// Deleted content stays, for programs that show earlier versions.
     pub keeps_deleted: bool,
-    /// How many clients a state vector from outside may name.
+    /// How many clients a state vector from outside may name: each takes about 50 bytes of memory, and as few as two on the wire.
     pub max_clients_per_state_vector: usize,
 }
 
@@ -53,6 +53,7 @@ impl Limits {
             max_clients_per_update: usize::MAX,
             max_pending_bytes: usize::MAX,
             refuses_contradictions: false,
+            max_clients_per_state_vector: usize::MAX,
             ..self
         }
     }

@@ -58,6 +58,15 @@ pub(super) struct LimitSettings {
         value_name = "COUNT"
     )]
     pub(super) max_clients_per_update: usize,
+    /// Client ids that one state vector may name; a client of a page with more of them cannot ask what it lacks. Each takes about 50 bytes
+    /// of memory while it is read.
+    #[arg(
+        long,
+        env = "PAGEROOM_MAX_CLIENTS_PER_STATE_VECTOR",
+        default_value_t = 1 << 20,
+        value_name = "COUNT"
+    )]
+    pub(super) max_clients_per_state_vector: usize,
     /// Levels of shared types inside one another.
     #[arg(
         long,

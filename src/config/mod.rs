@@ -300,6 +300,7 @@ impl Settings {
                 max_any_depth: self.limits.max_value_nesting,
                 max_pending_bytes: unlimited(self.limits.max_parked_bytes),
                 keeps_deleted: !self.store.gc,
+                max_clients_per_state_vector: unlimited(self.limits.max_clients_per_state_vector),
                 ..crdt::Limits::default()
             },
             snapshots: SnapshotPolicy {

@@ -366,6 +366,56 @@ async fn an_update_of_too_many_clients_is_refused() {
 }
 
 #[tokio::test]
+async fn a_state_vector_names_only_so_many_clients() {
+    let server = TestServer::start(&["--max-clients-per-state-vector", "3"]).await;
+    let knowing = |clients: u8| {
+        let mut vector = vec![clients];
+        for client in 1..=clients {
+            vector.extend([client, 1]);
+        }
+        vector
+    };
+    let mut ada = Client::join(&server, "page", 9).await;
+    ada.write_durably("a").await;
+    ada.synced = false;
+    ada.socket.say(message::sync_step_1(&knowing(3))).await;
+    ada.until("the answer", |ada| ada.synced).await;
+    ada.socket.say(message::sync_step_1(&knowing(4))).await;
+    assert_closed(&ada.closed().await, 4400, "malformed");
+    for (known, status) in [("AwEBAgEDAQ", 200), ("BAEBAgEDAQQB", 422)] {
+        let answer = get(server.address, &format!("/api/pages/page/snapshot?sv={known}")).await;
+        assert_eq!(answer.status, status, "{known}: {}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn plain_values_go_only_so_deep() {
+    let server = TestServer::start(&["--max-value-nesting", "10"]).await;
+    // A list with a plain value: lists in lists, the last one empty.
+    let nested = |levels: usize| {
+        let mut update = vec![1, 1, 1, 0, 8, 1];
+        update.put_string("root");
+        update.put_number(1);
+        for _ in 1..levels {
+            update.put_raw(&[117, 1]);
+        }
+        update.put_raw(&[117, 0]);
+        update.put_byte(0);
+        Bytes::from(update)
+    };
+    let posted = post(server.address, "/api/pages/deep/updates", nested(12)).await;
+    assert_eq!(
+        (posted.status.as_u16(), posted.error().as_str()),
+        (422, "malformed")
+    );
+    let mut ada = Client::join(&server, "deep", 9).await;
+    ada.socket.say(message::sync_step_2(&nested(12))).await;
+    assert_closed(&ada.closed().await, 4400, "malformed");
+    let posted = post(server.address, "/api/pages/flat/updates", nested(10)).await;
+    assert_eq!(posted.status, 200, "{}", posted.text());
+}
+
+#[tokio::test]
 async fn types_inside_types_go_only_so_deep() {
     let server = TestServer::start(&["--max-nesting", "10"]).await;
     // Lists in lists: the first in a root type, each other in the one before.
@@ -416,6 +466,7 @@ async fn zero_switches_a_limit_off() {
         ["--max-awareness-bytes", "0"],
         ["--max-awareness-clients", "0"],
         ["--max-clients-per-update", "0"],
+        ["--max-clients-per-state-vector", "0"],
         ["--max-outbox-bytes", "0"],
         ["--max-stall-seconds", "0"],
         ["--max-body-bytes", "0"],
