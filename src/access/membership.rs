@@ -48,7 +48,7 @@ pub struct Membership {
     /// What the client calls its connection, where it calls it anything.
     pub socket: Option<Arc<str>>,
     /// Where it comes from, of a connection that enters.
-    pub(super) address: Option<IpAddr>,
+    pub(super) caller: Option<Caller>,
     pub(super) until: Option<SystemTime>,
     pub(super) stamp: Stamp,
     /// The page, or what the sources are asked for a room without a document.
@@ -102,7 +102,7 @@ impl Access {
             until: decision.until,
             identity,
             socket: None,
-            address: None,
+            caller: None,
             stamp,
             asked,
         })
@@ -141,7 +141,7 @@ impl Access {
         let user = identified.as_ref().ok().and_then(|known| known.user.clone());
         let admitting = async {
             let mut membership = self.membership_of(identified?, page).await?;
-            membership.address = Some(caller.address);
+            membership.caller = Some(caller.clone());
             let counted = count(membership.user.as_ref())?;
             Ok((membership, counted))
         };
@@ -160,9 +160,7 @@ impl Access {
         caller: Option<&Caller>,
         refusal: &Refusal,
     ) {
-        let origin = caller.and_then(|caller| caller.origin.as_deref());
-        let address = caller.map(|caller| caller.address);
-        self.note_connect(user, page, (address, origin), Err(refusal));
+        self.note_connect(user, page, caller, Err(refusal));
     }
 
     /// Notes how somebody has come, or why not.
@@ -170,10 +168,11 @@ impl Access {
         &self,
         user: Option<&str>,
         page: Option<&PageId>,
-        (address, origin): (Option<IpAddr>, Option<&str>),
+        caller: Option<&Caller>,
         came: Result<(), &Refusal>,
     ) {
-        let address = address.map(|address| address.to_string());
+        let origin = caller.and_then(|caller| caller.origin.as_deref());
+        let address = caller.map(|caller| caller.address.to_string());
         let mut detail = String::new();
         if let Err(refusal) = came {
             complain(user, page, (address.as_deref(), origin), refusal);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     identity::is_blocked,
     origin::{is_refused_for_cookie, is_refused_for_name, is_refused_for_origin},
+    signature::is_unproven,
 };
 use crate::rooms::{Refusal, RefusalCode};
 
@@ -92,6 +93,10 @@ pub(crate) fn is_refusal_due(way: &str, origin: Option<&str>, refusal: &Refusal)
 /// Of somebody who only wants to read, if `reads`.
 pub(crate) fn remedy(refusal: &Refusal, reads: bool) -> Option<&'static str> {
     match refusal.code {
+        RefusalCode::Unauthenticated if is_unproven(refusal) => Some(
+            "sign the body with REALTIME_BROADCAST_SECRET, with clocks that differ by less than five minutes, or send PAGEROOM_ADMIN_TOKEN \
+             as `Authorization: Bearer`",
+        ),
         RefusalCode::Unauthenticated => Some(
             "send PAGEROOM_ADMIN_TOKEN or a user's token as `Authorization: Bearer`; a browser's origin must be in CORS_ORIGIN",
         ),

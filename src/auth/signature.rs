@@ -7,9 +7,23 @@ use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
 use super::Secret;
+use crate::rooms::{Refusal, RefusalCode};
 
 /// Clocks may differ by this much, and a message may be repeated for as long.
 const MAX_SKEW: Duration = Duration::from_secs(300);
+
+/// What is wrong with somebody who is no backend.
+const UNPROVEN: &str = "neither a good signature nor the token of a backend";
+
+/// Why something is not done that is for backends.
+pub fn unproven() -> Refusal {
+    Refusal::new(RefusalCode::Unauthenticated, UNPROVEN)
+}
+
+/// Whether somebody was refused who is no backend.
+pub(super) fn is_unproven(refusal: &Refusal) -> bool {
+    refusal.message == UNPROVEN
+}
 
 fn mac(secret: &Secret, time: &str, body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).ok()?;

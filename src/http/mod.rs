@@ -385,11 +385,13 @@ pub fn router(app: App) -> Router {
         cors(app.around.access.authenticator()),
     )
     .layer(from_fn_with_state(app.clone(), refusals::note));
-    let mut router = Router::new()
-        .route("/ws/{*page}", get(socket::y_websocket))
+    let bridge = Router::new()
         .route("/api/broadcast", post(bridge::broadcast))
         .route("/api/broadcast/batch", post(bridge::broadcast_batch))
         .route("/api/kick", post(bridge::kick))
+        .layer(from_fn_with_state(app.clone(), refusals::note_of_backend));
+    let mut router = Router::new()
+        .route("/ws/{*page}", get(socket::y_websocket))
         .route("/hocuspocus", get(socket::hocuspocus))
         .route("/hocuspocus/{*rest}", get(socket::hocuspocus))
         .route("/hocuspocus/", get(socket::hocuspocus))
@@ -399,6 +401,7 @@ pub fn router(app: App) -> Router {
         .route("/readyz", get(health::ready))
         .merge(socket_io)
         .merge(rest)
+        .merge(bridge)
         .merge(y_sweet);
     if !app.metrics_apart {
         router = router.route("/metrics", get(health::metrics));

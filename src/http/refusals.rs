@@ -130,6 +130,16 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     answer
 }
 
+/// The same of requests of the bridge, whose answers have forms of their own.
+pub(super) async fn note_of_backend(State(app): State<App>, request: Request, next: Next) -> Response {
+    let asked = Asked::by(&app, &request);
+    let mut answer = next.run(request).await;
+    if let Some(Refused(refusal)) = answer.extensions_mut().remove::<Refused>() {
+        asked.refused(&app, &refusal);
+    }
+    answer
+}
+
 /// Where the same is found of a page that has another id now: relative to what was asked for, because nobody here knows what a proxy has
 /// taken away in front of it.
 fn redirect(uri: &Uri, to: &PageId) -> Option<(HeaderName, HeaderValue)> {

@@ -199,6 +199,53 @@ async fn a_page_without_a_token_is_read_of_with_where_it_comes_from() {
 }
 
 #[tokio::test]
+async fn rooms_that_are_closed_are_read_of_with_where_their_page_comes_from() {
+    let server = Process::start(&[
+        ("DATABASE_URL", "memory:"),
+        ("JWT_SECRET", SECRET),
+        ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        ("CORS_ORIGIN", "https://app.example.com"),
+        ("PAGEROOM_LOG_FORMAT", "json"),
+    ]);
+    let address = server.address().await;
+    let headers = [("origin", "https://app.example.com")];
+    for (event, asked, by) in [
+        ("join_page", "closed", "ada"),
+        ("join_drive", "drive:closed", "bob"),
+    ] {
+        let auth = json!({ "token": token(by, &json!({ "other": "edit" })) }).to_string();
+        let entered = Session::enter(address, "", &headers, "/", &auth).await;
+        let mut session = entered.expect("a place");
+        session.send(event, Some(1), &json!("closed"), &[]).await;
+        let answer = session.until_told("1").await;
+        assert_eq!(answer.body["error"]["code"], "forbidden", "{event}");
+        let bearer = format!("Bearer {ADMIN_TOKEN}");
+        until("the refusal to be noted", async || {
+            let path = format!("/api/audit?action=connect&page={asked}");
+            let noted = get_with(address, &path, &[("authorization", &bearer)])
+                .await
+                .json();
+            let (user, detail) = (&noted["entries"][0]["userId"], &noted["entries"][0]["detail"]);
+            let detail = detail.as_str().unwrap_or_default();
+            user == by && detail.ends_with("(from a page of https://app.example.com)")
+        })
+        .await;
+    }
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("a connection was refused"));
+    let line = line.unwrap_or_default();
+    for part in [
+        "WARN",
+        "\"page\":\"closed\"",
+        "\"user\":\"ada\"",
+        "\"origin\":\"https://app.example.com\"",
+        "PAGEROOM_ACCESS",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[tokio::test]
 async fn the_server_s_own_pages_are_those_of_where_clients_reach_it() {
     const PAGES: &str = "https://pages.example.com";
     let token = token("ada", &json!({ "page": "edit" }));

@@ -138,6 +138,10 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
     let server = Process::start(&[
         ("JWT_SECRET", SECRET),
         ("PAGEROOM_ADMIN_TOKEN", ADMIN_TOKEN),
+        (
+            "REALTIME_BROADCAST_SECRET",
+            "a secret of two backends, long enough",
+        ),
         ("DATABASE_URL", "memory:"),
         ("PAGEROOM_MAX_REQUESTS_PER_SECOND", "1000"),
         ("PAGEROOM_MAX_REQUESTS_BURST", "1000"),
@@ -192,13 +196,18 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
             refused(Method::GET, "/api/pages/none", Some(ADMIN_TOKEN)).await,
             "not_found"
         );
+        let foreign = [("x-broadcast-signature", "t=1,v1=00")];
+        for (path, headers) in [("/api/broadcast", &foreign[..]), ("/api/kick", &[])] {
+            let answer = send(address, Method::POST, path, headers, "x".into()).await;
+            assert_eq!(answer.text(), r#"{"error":"Authentication failed"}"#, "{path}");
+        }
     }
     let log = server.log();
     let lines: Vec<_> = log
         .lines()
         .filter(|line| line.contains("a request was refused"))
         .collect();
-    assert_eq!(lines.len(), 6, "each cause once: {log}");
+    assert_eq!(lines.len(), 8, "each cause once: {log}");
     for told in [
         &["unauthenticated", "page=\"team/notes\"", "PAGEROOM_ADMIN_TOKEN"][..],
         &["forbidden", "user=\"ada\"", "page=\"secret\"", "PAGEROOM_ACCESS"],
@@ -206,6 +215,8 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
         &["forbidden", "user=\"bob\"", "page=\"page\"", "/block` lets"],
         &["forbidden", "user=\"bob\"", "page=\"secret\"", "/block` lets"],
         &["forbidden", "user=\"ada\"", "/api/audit"],
+        &["unauthenticated", "/api/broadcast", "REALTIME_BROADCAST_SECRET"],
+        &["unauthenticated", "/api/kick", "REALTIME_BROADCAST_SECRET"],
     ] {
         let found = lines
             .iter()
@@ -217,7 +228,7 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
         "no token in a log"
     );
     let metrics = get(address, "/metrics").await;
-    for (kind, count) in [("unauthenticated", 3), ("forbidden", 12), ("read_only", 3)] {
+    for (kind, count) in [("unauthenticated", 9), ("forbidden", 12), ("read_only", 3)] {
         let line = format!("pageroom_refusals_total{{kind=\"{kind}\"}} {count}");
         assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
     }

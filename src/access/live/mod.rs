@@ -263,7 +263,7 @@ impl Access {
     /// change.
     pub async fn join(&self, membership: Membership, outbox: &Arc<Outbox>) -> Result<LiveSeat, Refusal> {
         let page = &membership.asked.clone();
-        let (user, address) = (membership.user.clone(), membership.address);
+        let (user, caller) = (membership.user.clone(), membership.caller.clone());
         let viewer = Viewer::new(&membership.identity, membership.socket.clone());
         let joined = self.take_seat(page, membership, outbox).await;
         // A room that does not take somebody in hangs up at once.
@@ -286,7 +286,7 @@ impl Access {
             self.forget(None);
         }
         let came = refused.as_ref().map_or(Ok(()), Err);
-        self.note_connect(user.as_deref(), Some(page), (address, None), came);
+        self.note_connect(user.as_deref(), Some(page), caller.as_ref(), came);
         joined
     }
 

@@ -178,15 +178,18 @@ impl ServerNamespaces {
             let identity = identified.inspect_err(|refusal| refused(None, refusal))?;
             let user = identity.user.as_ref();
             attach_user(&slot, user).inspect_err(|refusal| refused(user.map(|user| &**user), refusal))?;
-            let address = caller.address;
             let identity = Arc::new(identity);
             let live = access.watch_socket(identity.clone()).await;
             let (limit, services) = (context.max_outbox_bytes, &context.events);
             let has_returned = lost.is_some();
             let recovered = match lost {
                 Some(lost) => {
-                    let recovering =
-                        EventSocket::recover((identity.clone(), address), &lost, limit, services.clone());
+                    let recovering = EventSocket::recover(
+                        (identity.clone(), caller.clone()),
+                        &lost,
+                        limit,
+                        services.clone(),
+                    );
                     recovering.await.map(|socket| (socket, Arc::from(lost.secret)))
                 }
                 None => None,
@@ -195,7 +198,7 @@ impl ServerNamespaces {
                 let name = sid.to_string().into();
                 let socket = EventSocket::connect(
                     identity.clone(),
-                    (name, address),
+                    (name, caller.clone()),
                     has_returned,
                     limit,
                     services.clone(),

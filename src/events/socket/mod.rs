@@ -25,7 +25,7 @@ use super::{
     History, Jobs, Patio, Presence, Profiles, RoomError, SocketId, TokenBucket, Way, event_text,
 };
 use crate::{
-    access::{Access, RoomControl, RoomSeat},
+    access::{Access, Caller, RoomControl, RoomSeat},
     auth::Identity,
     rooms::{Departure, Refusal, RefusalCode, Role, RoomKind, RoomName},
     telemetry::Metrics,
@@ -71,7 +71,7 @@ pub struct EventSocket {
     id: SocketId,
     /// What the client calls its connection.
     name: Arc<str>,
-    address: IpAddr,
+    caller: Caller,
     /// The client had a connection before and has lost it: what it shows may be of then.
     has_returned: bool,
     identity: Mutex<Arc<Identity>>,
@@ -101,7 +101,7 @@ impl EventSocket {
     /// A connection of somebody who is known. It is in its own rooms at once. `has_returned` says that the client has lost another one.
     pub fn connect(
         identity: Arc<Identity>,
-        (name, address): (Arc<str>, IpAddr),
+        (name, caller): (Arc<str>, Caller),
         has_returned: bool,
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
@@ -111,13 +111,7 @@ impl EventSocket {
             .iter()
             .flat_map(|user| RoomName::personal(user))
             .collect();
-        let socket = Self::outside(
-            identity,
-            (name, address),
-            has_returned,
-            max_outbox_bytes,
-            services,
-        );
+        let socket = Self::outside(identity, (name, caller), has_returned, max_outbox_bytes, services);
         for room in own {
             // Own rooms have no limit.
             let _ = socket.services.rooms.enter(socket.id, &room, Way::Own);
@@ -128,7 +122,7 @@ impl EventSocket {
     /// One that is in no room yet.
     fn outside(
         identity: Arc<Identity>,
-        (name, address): (Arc<str>, IpAddr),
+        (name, caller): (Arc<str>, Caller),
         has_returned: bool,
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
@@ -138,7 +132,7 @@ impl EventSocket {
         Arc::new(Self {
             id,
             name,
-            address,
+            caller,
             has_returned,
             identity: Mutex::new(identity),
             outbox,
@@ -174,7 +168,7 @@ impl EventSocket {
 
     /// Where it comes from.
     pub fn address(&self) -> IpAddr {
-        self.address
+        self.caller.address
     }
 
     /// Whose it is.
@@ -293,7 +287,11 @@ impl EventSocket {
     /// Asks whether it may enter a room, and follows its right there from now on.
     async fn take_seat(self: &Arc<Self>, room: &RoomName) -> Result<Arc<RoomSeat>, Refusal> {
         let (access, identity) = (&self.services.access, self.identity());
-        let membership = access.room_membership(identity.clone(), room).await?;
+        let membership = access.room_membership(identity.clone(), room).await;
+        let membership = membership.inspect_err(|refusal| {
+            let (user, asked) = (identity.user.as_deref(), room.asked());
+            access.note_refused(user, asked.as_ref(), Some(&self.caller), refusal);
+        })?;
         let control = Arc::new(Control {
             socket: Arc::downgrade(self),
             room: room.clone(),

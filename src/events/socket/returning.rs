@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     sync::Arc,
 };
 
@@ -16,6 +15,7 @@ use socketioxide_core::Sid;
 
 use super::{EventServices, EventSocket};
 use crate::{
+    access::Caller,
     auth::Identity,
     events::{SessionName, Way},
     rooms::RoomName,
@@ -49,7 +49,7 @@ impl EventSocket {
     /// Goes on with the session of a connection that was lost; `None` when that is not possible: the user is another one, it is too
     /// late, or not all that was missed is known any more. If the server believes the old connection alive, that one ends.
     pub async fn recover(
-        (identity, address): (Arc<Identity>, IpAddr),
+        (identity, caller): (Arc<Identity>, Caller),
         lost: &LostSession,
         max_outbox_bytes: usize,
         services: Arc<EventServices>,
@@ -62,7 +62,7 @@ impl EventSocket {
         };
         let socket = Self::outside(
             identity.clone(),
-            (name.clone(), address),
+            (name.clone(), caller),
             true,
             max_outbox_bytes,
             services,

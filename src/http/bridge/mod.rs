@@ -17,7 +17,7 @@ pub(super) use kick::kick;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{App, body::UnreadBody, now};
+use super::{App, body::UnreadBody, now, refusals::Refused};
 use crate::auth::signature;
 
 /// Largest body, in bytes.
@@ -45,7 +45,9 @@ fn refused(status: StatusCode, error: &str) -> Response {
 }
 
 fn stranger() -> Response {
-    refused(StatusCode::UNAUTHORIZED, "Authentication failed")
+    let mut answer = refused(StatusCode::UNAUTHORIZED, "Authentication failed");
+    answer.extensions_mut().insert(Refused(signature::unproven()));
+    answer
 }
 
 /// Reads the body of a backend. What the headers say already is looked at first: nobody else's body is waited for.
