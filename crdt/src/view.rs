@@ -15,6 +15,7 @@ use crate::content::{FieldType, root_json, root_text};
 use crate::document::{keep_new, take_ready};
 use crate::error::DecodeError;
 use crate::limits::Limits;
+use crate::past::{self, PastError};
 use crate::pending::Pending;
 use crate::roots::Roots;
 use crate::state_vector::{ClientId, StateVector};
@@ -212,6 +213,15 @@ impl View {
     /// How much of the document is known.
     pub fn state_vector(&self) -> &StateVector {
         self.store.known()
+    }
+
+    /// How many items stand elsewhere than between their neighbours: no editor writes such neighbours, and copies that have heard of them in
+    /// different orders may differ. The library is not asked.
+    ///
+    /// # Errors
+    /// When it would take too long to find out.
+    pub fn misplaced(&self) -> Result<usize, PastError> {
+        past::misplaced(self.store.encode())
     }
 
     fn kind(&self, field: &str) -> Option<FieldType> {

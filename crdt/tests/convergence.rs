@@ -43,7 +43,9 @@ fn session(seed: u64, clients: u64, edits: usize) -> (Vec<Bytes>, Replica) {
 /// The same state, except for how structs are divided.
 fn assert_same(document: &mut Document, reference: &Replica) {
     assert_eq!(*document.state_vector(), reference.state_vector());
-    let found = document.content().unwrap().json(None).unwrap().unwrap();
+    let content = document.content().unwrap();
+    assert_eq!(content.misplaced(), Ok(0));
+    let found = content.json(None).unwrap().unwrap();
     assert_visible(&found, &reference.json());
     // A Yjs client that gets the encoded state sees the same.
     let mut client = Replica::new(ClientId(2));

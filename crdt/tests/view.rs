@@ -109,6 +109,7 @@ fn sessions_of_yjs_are_shown_as_yjs_shows_them() {
         let step_by_step = view(updates.iter().map(String::as_str));
         let whole = view([text(&session["state"]).as_str()]);
         for view in [step_by_step, whole] {
+            assert_eq!(view.misplaced(), Ok(0), "session {index}");
             for field in ["text", "map", "array", "xml"] {
                 let found = view.json(Some(field)).unwrap().unwrap_or(Value::Null);
                 let is_empty = session[field].as_str() == Some("")
@@ -122,5 +123,22 @@ fn sessions_of_yjs_are_shown_as_yjs_shows_them() {
                 );
             }
         }
+    }
+}
+
+/// "b" of client 100, and "a" of client 200 before it.
+const AB: [&str; 2] = ["0101640004010174016200", "0101c80100446400016100"];
+
+#[test]
+fn what_cannot_stand_between_its_neighbours_is_counted() {
+    for (y, misplaced) in [
+        // Between "a" and "b"; behind "b"; before "a".
+        ("01013200c4c801006400015900", 0),
+        ("01013200846400015900", 0),
+        ("0101320044c80100015900", 0),
+        // Behind "b" and before "a".
+        ("01013200c46400c80100015900", 1),
+    ] {
+        assert_eq!(view(AB.into_iter().chain([y])).misplaced(), Ok(misplaced), "{y}");
     }
 }

@@ -24,8 +24,8 @@ use super::{
     yhub,
 };
 use crate::{
-    reader::{Readable, ReaderConfig, Readers},
-    rooms::{Refusal, Role, ended_clients, open_document},
+    reader::{ReaderConfig, Readers},
+    rooms::{Readable, Refusal, Role, ended_clients, open_document},
 };
 
 /// What one process may take that reads pages, in bytes and in time.
@@ -259,10 +259,7 @@ async fn snapshot(readers: &Readers, page: &PageId, seq: Seq, merged: Merged) ->
     } = merged;
     // A page that cannot be read is there all the same.
     let readable = readers.readable(page, state.clone()).await;
-    let Readable { content, text } = readable.unwrap_or_else(|_| Readable {
-        content: serde_json::Value::Null,
-        text: String::new(),
-    });
+    let Readable { content, text, .. } = readable.unwrap_or_default();
     Snapshot {
         seq,
         state,

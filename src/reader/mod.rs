@@ -62,15 +62,6 @@ pub struct ReaderConfig {
     pub program: Option<PathBuf>,
 }
 
-/// What a page says, for people and backends.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Readable {
-    /// All root types by name; null when it is nested too deep to be taken apart again.
-    pub content: Value,
-    /// The plain text of all root types that have text.
-    pub text: String,
-}
-
 /// A client id that no replica has, for edits that a reader makes.
 pub fn new_client() -> ClientId {
     // The keys of a hasher are the system's random numbers. Ids have 32 bits, as Yjs draws them.

@@ -17,13 +17,13 @@ use tokio::{
 };
 
 use super::{
-    Change, LARGE_STATE, MergeError, ReadError, Readable, ReaderConfig, State,
+    Change, LARGE_STATE, MergeError, ReadError, ReaderConfig, State,
     lane::{Job, Lane},
     marks::Marks,
     process::Wanted,
     protocol::{Answer, Ask},
 };
-use crate::rooms::ReadableView;
+use crate::rooms::{Readable, ReadableView};
 
 /// Questions that wait for one worker. Each holds a page's state, which it shares with the page's room where there is one.
 const MAX_WAITING: usize = 64;
@@ -112,11 +112,12 @@ impl Readers {
     /// When the page cannot be read, or not now.
     pub async fn readable(&self, page: &PageId, state: impl Into<State>) -> Result<Readable, ReadError> {
         match self.ask(page, state.into(), Ask::Readable).await? {
-            (Answer::Readable { json }, mut body) => {
+            (Answer::Readable { json, misplaced }, mut body) => {
                 let plain = body.split_off(json.min(body.len()));
                 Ok(Readable {
                     content: serde_json::from_slice(&body).unwrap_or(Value::Null),
                     text: text(plain),
+                    misplaced,
                 })
             }
             (answer, _) => Err(beside(&answer)),
@@ -292,12 +293,11 @@ impl std::fmt::Debug for Readers {
 }
 
 impl ReadableView for Readers {
-    fn readable(&self, page: &PageId, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>> {
+    fn readable(&self, page: &PageId, state: Bytes) -> BoxFuture<'static, Option<Readable>> {
         let (readers, page) = (self.clone(), page.clone());
         Box::pin(async move {
             // A page that cannot be read is logged where that is found out.
-            let Readable { content, text } = Self::readable(&readers, &page, state).await.ok()?;
-            Some((content, text))
+            Self::readable(&readers, &page, state).await.ok()
         })
     }
 }

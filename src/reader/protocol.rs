@@ -105,8 +105,8 @@ pub(super) enum Answer {
     Content,
     /// There is no such field.
     NoSuchField,
-    /// The body is JSON of this length and then text.
-    Readable { json: usize },
+    /// The body is JSON of this length and then text. So many items stand elsewhere than between their neighbours.
+    Readable { json: usize, misplaced: usize },
     /// The body is a list of names and types, as JSON.
     Fields,
     /// The body is the content, as JSON.

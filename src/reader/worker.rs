@@ -11,7 +11,7 @@ use crdt::{ClientId, MergeError, MergeRefusal, View, ViewError};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{
-    Change,
+    Change, LARGE_STATE,
     protocol::{self, Answer, Ask, Given, Question, Reply},
 };
 
@@ -157,10 +157,11 @@ impl Warm {
             Ok(page) => page,
             Err(answer) => return (Reply { answer, knows: None }, Vec::new()),
         };
-        let (answer, body) = read(&page.view, &question.ask, asked).unwrap_or_else(|error| {
-            let reason = error.to_string();
-            (Answer::Unshown { reason }, Vec::new())
-        });
+        let (answer, body) = read(&page.view, page.bytes >= LARGE_STATE, &question.ask, asked)
+            .unwrap_or_else(|error| {
+                let reason = error.to_string();
+                (Answer::Unshown { reason }, Vec::new())
+            });
         let knows = page.view.state_vector();
         let is_kept = question.keep && page.bytes <= self.budget;
         let is_told = is_kept && question.state.is_some() && knows.len() <= MAX_KNOWN;
@@ -220,7 +221,7 @@ fn open(parts: &[u64], mut body: &[u8]) -> Result<View, ViewError> {
     Ok(view)
 }
 
-fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
+fn read(view: &View, is_large: bool, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewError> {
     Ok(match ask {
         Ask::Content { form, field } => {
             let content = match view.shown(*form, field.as_deref()) {
@@ -238,7 +239,18 @@ fn read(view: &View, ask: &Ask, asked: &[u8]) -> Result<(Answer, Vec<u8>), ViewE
             let mut body = json.into_bytes();
             let length = body.len();
             body.extend(view.text(None)?.unwrap_or_default().into_bytes());
-            (Answer::Readable { json: length }, body)
+            // Of large pages that would take memory which reading them needs.
+            let misplaced = match is_large {
+                true => 0,
+                false => view.misplaced().unwrap_or_default(),
+            };
+            (
+                Answer::Readable {
+                    json: length,
+                    misplaced,
+                },
+                body,
+            )
         }
         Ask::Fields => {
             let fields = view.fields();

@@ -4,9 +4,12 @@
 //! away from the runtime's threads, and hands the whole to [`Store::compact`](storage::Store::compact). Any of this may fail: the
 //! room's log is kept, and the room asks again later.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -18,10 +21,21 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::telemetry::{Fault, Metrics};
 
+/// What a page says, for people and backends.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Readable {
+    /// All root types by name; null when it is nested too deep to be taken apart again.
+    pub content: Value,
+    /// The plain text of all root types that have text.
+    pub text: String,
+    /// How many items stand elsewhere than between their neighbours; not counted in large pages.
+    pub misplaced: usize,
+}
+
 /// Makes the columns of a snapshot that people and backends read: all root types by name as JSON, and the plain text.
 pub trait ReadableView: Send + Sync + 'static {
     /// The columns for an encoded state; `None` when it cannot be read now. It is then stored without them.
-    fn readable(&self, page: &PageId, state: Bytes) -> BoxFuture<'static, Option<(Value, String)>>;
+    fn readable(&self, page: &PageId, state: Bytes) -> BoxFuture<'static, Option<Readable>>;
 }
 
 /// What a room wants written.
@@ -56,6 +70,8 @@ struct Request {
 const MAX_WAITING: usize = 256;
 /// Bytes that may wait, so that snapshots of large pages do not add up. One larger page alone passes.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// Pages with misplaced items that are remembered to have been told of.
+const MAX_MISPLACED: usize = 1000;
 
 impl Compactor {
     /// Makes the compactor: its door, and the task that somebody has to run. The task ends when every clone of the door is gone.
@@ -74,6 +90,7 @@ impl Compactor {
             metrics,
             queue,
             waiting_bytes: waiting_bytes.clone(),
+            misplaced: BTreeMap::new(),
         };
         let door = Self {
             requests,
@@ -103,6 +120,8 @@ struct Task {
     metrics: Metrics,
     queue: mpsc::Receiver<Request>,
     waiting_bytes: Arc<AtomicUsize>,
+    /// Pages that were told of, and how many misplaced items they had.
+    misplaced: BTreeMap<PageId, usize>,
 }
 
 impl Task {
@@ -115,7 +134,7 @@ impl Task {
         }
     }
 
-    async fn write(&self, compact: CompactRequest) -> bool {
+    async fn write(&mut self, compact: CompactRequest) -> bool {
         let CompactRequest {
             page,
             generation,
@@ -133,7 +152,12 @@ impl Task {
             self.metrics.error(Fault::PageUnreadable);
             tracing::warn!(%page, seq, "a page cannot be shown; its snapshot is stored without readable columns");
         }
-        let (content, text) = readable.unwrap_or_default();
+        let Readable {
+            content,
+            text,
+            misplaced,
+        } = readable.unwrap_or_default();
+        self.note_misplaced(&page, misplaced);
         let snapshot = Snapshot {
             seq,
             state,
@@ -148,6 +172,21 @@ impl Task {
                 self.failed(&page, seq, &error);
                 false
             }
+        }
+    }
+
+    /// Tells of a page in which there are more misplaced items than it was told of before.
+    fn note_misplaced(&mut self, page: &PageId, misplaced: usize) {
+        if misplaced == 0 {
+            return;
+        }
+        self.metrics.snapshots_misplaced.increment(1);
+        if self.misplaced.len() >= MAX_MISPLACED {
+            self.misplaced.clear();
+        }
+        let before = self.misplaced.insert(page.clone(), misplaced);
+        if before.is_none_or(|before| before < misplaced) {
+            tracing::warn!(%page, misplaced, "somebody has written what no editor writes: items of a page have neighbours between which they cannot stand, so copies of the page may differ");
         }
     }
 

@@ -35,7 +35,7 @@ mod writer;
 
 pub use batching::{BatchLimits, Batching, Failure, Storing};
 pub(crate) use clock::run_blocking_if;
-pub use compactor::{CompactRequest, Compactor, ReadableView};
+pub use compactor::{CompactRequest, Compactor, Readable, ReadableView};
 pub use effect::{Count, Effect};
 pub use first_content::FirstContent;
 pub use follower::Follower;

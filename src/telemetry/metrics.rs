@@ -39,6 +39,8 @@ pub struct Metrics {
     pub webhooks_pending: Gauge,
     /// How long the oldest of them has waited, in seconds.
     pub webhooks_age: Gauge,
+    /// Snapshots in which items stand elsewhere than between their neighbours.
+    pub snapshots_misplaced: Counter,
     /// What some of these have counted.
     pub totals: Totals,
     room_open_seconds: Histogram,
@@ -120,7 +122,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 /// All of them: name, kind, and what it says.
-pub const METRICS: [(&str, &str, &str); 23] = [
+pub const METRICS: [(&str, &str, &str); 24] = [
     ("pageroom_connections_open", "gauge", "Connections open now."),
     ("pageroom_rooms_open", "gauge", "Rooms in memory now."),
     (
@@ -176,6 +178,11 @@ pub const METRICS: [(&str, &str, &str); 23] = [
         "pageroom_store_queue_depth",
         "gauge",
         "Requests that wait for a commit.",
+    ),
+    (
+        "pageroom_snapshots_misplaced_total",
+        "counter",
+        "Snapshots of pages in which items stand elsewhere than between their neighbours, which no editor writes: copies of them may differ.",
     ),
     (
         "pageroom_unstored_bytes",
@@ -265,6 +272,7 @@ impl Metrics {
             webhooks_dead: describe.counter("pageroom_webhooks_dead_total"),
             webhooks_pending: describe.gauge("pageroom_webhooks_pending"),
             webhooks_age: describe.gauge("pageroom_webhooks_oldest_seconds"),
+            snapshots_misplaced: describe.counter("pageroom_snapshots_misplaced_total"),
             room_open_seconds: describe.histogram("pageroom_room_open_seconds"),
             store_commit_seconds: describe.histogram("pageroom_store_commit_seconds"),
             store_commit_pages: describe.histogram("pageroom_store_commit_pages"),

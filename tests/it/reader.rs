@@ -533,3 +533,38 @@ async fn a_page_is_not_to_blame_for_a_save_that_no_worker_can_merge() {
     let text = readers.content(&page, state, Form::Text, None).await;
     assert_eq!(text, Ok(Some("hello".to_owned())));
 }
+
+#[tokio::test]
+async fn what_cannot_stand_between_its_neighbours_is_counted() {
+    let (server, address) = server(&[("PAGEROOM_SNAPSHOT_INTERVAL_SECONDS", "1")]).await;
+    let counted = async || {
+        let metrics = get(address, "/metrics").await.text().to_owned();
+        let line = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("pageroom_snapshots_misplaced_total "));
+        line.and_then(|count| count.parse::<u32>().ok())
+    };
+    // "b" of client 100, "a" of client 200 before it, and "y" behind "b" and before "a".
+    let (b, a) = ("0101640004010174016200", "0101c80100446400016100");
+    let y = "01013200c46400c80100015900";
+    for (page, updates) in [("page", &[b, a][..]), ("odd", &[b, a, y])] {
+        for update in updates {
+            let answer = post(address, &format!("/api/pages/{page}/updates"), hex(update)).await;
+            assert!(answer.status.is_success(), "{}", answer.text());
+        }
+    }
+    until("the snapshot to be looked at", async || {
+        counted().await >= Some(1)
+    })
+    .await;
+    let log = server.log();
+    let lines = log.lines().filter(|line| line.contains("cannot stand"));
+    let lines: Vec<_> = lines.collect();
+    assert!(
+        matches!(lines[..], [line] if line.contains("page=odd") && line.contains("misplaced=1")),
+        "{lines:?}"
+    );
+    // It is served all the same.
+    let text = content(address, "odd").await.text().to_owned();
+    assert!(text.contains('b') && text.contains('Y'), "{text}");
+}

@@ -357,6 +357,32 @@ impl Lists {
         list
     }
 
+    /// How many items stand elsewhere than between their neighbours, which are in the same list. No editor writes such neighbours, and where
+    /// the items stand depends on the order in which a copy has heard of them. O(items · log).
+    pub(crate) fn misplaced(&self) -> usize {
+        // Which number an item has in its list.
+        let mut numbers = vec![0; self.items.len()];
+        for list in &self.lists {
+            let (mut at, mut number) = (list.first, 0_usize);
+            while let (Some(item), Some(of_item)) = (self.item(at), numbers.get_mut(at as usize)) {
+                *of_item = number;
+                number += 1;
+                at = item.right;
+            }
+        }
+        let number = |item: u32| numbers.get(item as usize).copied();
+        let stands = |(index, item): &(usize, &Item)| {
+            let neighbour = |id: Option<Id>| {
+                let found = id.map(|id| self.containing(id))?;
+                (self.item(found)?.list == item.list).then(|| number(found))?
+            };
+            let own = numbers.get(*index).copied();
+            neighbour(item.origin).is_none_or(|left| Some(left) < own)
+                && neighbour(item.right_origin).is_none_or(|right| Some(right) > own)
+        };
+        self.items.iter().enumerate().filter(|item| !stands(item)).count()
+    }
+
     /// The item that has an id.
     pub(super) fn containing(&self, id: Id) -> u32 {
         let starts = self.starts.get(&id.client);

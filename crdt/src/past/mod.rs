@@ -45,6 +45,13 @@ pub enum PastError {
     Inconsistent,
 }
 
+/// How many items of a document stand elsewhere than between their neighbours: copies of it may differ there.
+pub(crate) fn misplaced(whole: Bytes) -> Result<usize, PastError> {
+    let parse = |bytes| Update::parse(bytes, &Limits::trusted());
+    let nothing = parse(Bytes::from_static(&[0, 0]))?;
+    Ok(Lists::new(parse(whole)?, nothing)?.misplaced())
+}
+
 /// The edit under `client`, which must be new, that makes of a document what it was in the state `then`. It is empty when nothing has
 /// changed since.
 ///
