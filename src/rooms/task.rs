@@ -15,6 +15,7 @@ use super::{
     ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, Room, Sight,
     SlotId, Surroundings,
     clock::{now, run_blocking_if},
+    compactor::Compacting,
     loading::{foreign_rows, load},
     mailbox::{Announce, Command, Join, Post, Reading, Reply},
     opening::stored,
@@ -36,7 +37,7 @@ struct Requests {
     slot: SlotId,
     shared: Arc<Shared>,
     append: Option<oneshot::Receiver<Committed>>,
-    compaction: Option<(Seq, oneshot::Receiver<bool>)>,
+    compaction: Option<(Seq, Compacting)>,
     /// Who looks at the room from outside.
     onlooker: Option<Arc<dyn Onlooker>>,
     /// The rows of another process, when they are there.
@@ -414,10 +415,10 @@ impl Surroundings for Requests {
     }
 }
 
-async fn compacted(compaction: &mut Option<(Seq, oneshot::Receiver<bool>)>) -> (Seq, bool) {
+async fn compacted(compaction: &mut Option<(Seq, Compacting)>) -> (Seq, Option<Duration>) {
     match compaction {
         // A request that found no place, and one whose compactor is gone, has not been taken.
-        Some((seq, receiver)) => (*seq, receiver.await.unwrap_or(false)),
+        Some((seq, receiver)) => (*seq, receiver.await.unwrap_or(None)),
         None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use super::Loaded;
 /// How often a page is rewritten as a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotPolicy {
-    /// A snapshot is at most this far behind the last edit.
+    /// A snapshot is at most this far behind the last edit, unless taking it holds up others.
     pub interval: Duration,
     /// A log of this many rows asks for a snapshot at once.
     pub max_log_rows: u64,
@@ -21,6 +21,8 @@ pub struct SnapshotPolicy {
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// While a page leaves the store to others, its log may have so many times the rows.
+const ROWS_WHILE_RESTING: u64 = 10;
 /// A room that is empty stays for this long for its snapshot to be taken.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -46,6 +48,8 @@ pub(super) struct Compaction {
     running: Option<Running>,
     /// After a snapshot was not taken: how long to wait, and when to try again.
     again: Option<(Duration, Instant)>,
+    /// Until when the store is left to others, because the last snapshot held them up.
+    rests_until: Option<Instant>,
     /// Since when the room would be gone if its snapshot did not lag behind.
     closing_since: Option<Instant>,
 }
@@ -59,6 +63,7 @@ impl Compaction {
             dirty_since: loaded.dirty_since,
             running: None,
             again: None,
+            rests_until: None,
             closing_since: None,
         }
     }
@@ -84,12 +89,16 @@ impl Compaction {
 
     /// Whether a snapshot should be written now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.may_run(now)
-            && (self
-                .dirty_since
-                .is_some_and(|since| now >= since + self.policy.interval)
-                || self.log_rows >= self.policy.max_log_rows
-                || self.log_bytes >= self.policy.max_log_bytes)
+        let is_resting = self.rests_until.is_some_and(|until| now < until);
+        let max_rows = match is_resting {
+            true => self.policy.max_log_rows.saturating_mul(ROWS_WHILE_RESTING),
+            false => self.policy.max_log_rows,
+        };
+        let is_late = self
+            .dirty_since
+            .is_some_and(|since| now >= since + self.policy.interval);
+        let is_long = self.log_rows >= max_rows || self.log_bytes >= self.policy.max_log_bytes;
+        self.may_run(now) && (is_late && !is_resting || is_long)
     }
 
     /// Whether a snapshot could be written now.
@@ -124,12 +133,14 @@ impl Compaction {
         });
     }
 
-    /// The snapshot up to row `seq` has been taken, or not. The page is stored up to `stored`.
-    pub(super) fn ended(&mut self, now: Instant, seq: Seq, stored: Seq, taken: bool) {
+    /// The snapshot up to row `seq` has been taken, and the store is left to others for so long, or it has not. The page is stored up to
+    /// `stored`.
+    pub(super) fn ended(&mut self, now: Instant, seq: Seq, stored: Seq, taken: Option<Duration>) {
         let Some(running) = self.running.take_if(|running| running.seq == seq) else {
             return;
         };
-        if taken {
+        if let Some(rest) = taken {
+            self.rests_until = Some(now + rest);
             self.log_rows = self.log_rows.saturating_sub(running.rows);
             self.log_bytes = self.log_bytes.saturating_sub(running.bytes);
             self.dirty_since = (stored > seq).then_some(running.since);
@@ -148,7 +159,10 @@ impl Compaction {
         let dirty_since = self.dirty_since?;
         let due = match self.closing_since {
             Some(since) => since,
-            None => dirty_since + self.policy.interval,
+            None => {
+                let due = dirty_since + self.policy.interval;
+                self.rests_until.map_or(due, |until| until.max(due))
+            }
         };
         let due = self.again.map_or(due, |(_, again)| again.max(due));
         let due = self.running.is_none().then_some(due);

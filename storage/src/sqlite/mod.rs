@@ -337,16 +337,11 @@ impl Store for SqliteStore {
             .bind(keeps_history)
             .bind(words(&snapshot.text))
             .bind(generation.map(|generation| &*generation.0));
-        Ok(
-            match self
-                .write(&self.compactor, bytes, vec![compact])
-                .await?
-                .is_empty()
-            {
-                true => Compaction::Passed,
-                false => Compaction::Compacted,
-            },
-        )
+        let written = self.write(&self.compactor, bytes, vec![compact]).await?;
+        Ok(match written.is_empty() {
+            true => Compaction::Passed,
+            false => Compaction::Compacted,
+        })
     }
 
     async fn page(&self, page: &PageId) -> Result<Option<PageRecord>, StoreError> {
@@ -394,6 +389,10 @@ impl Store for SqliteStore {
         self.write(&self.aside, 0, vec![sqlx::query(statements::CHECK)])
             .await
             .map(drop)
+    }
+
+    fn writes_in_turn(&self) -> bool {
+        true
     }
 
     async fn close(&self) {

@@ -1,5 +1,7 @@
 //! One turn of a room, with what it finds around it.
 
+use std::time::Duration;
+
 use pageroom::{
     rooms::{CompactRequest, Count, Input, Refusal, Sight, SlotId, Slots, Surroundings},
     telemetry::Traces,
@@ -102,7 +104,10 @@ impl Surroundings for Turn<'_, '_> {
     fn compact(&mut self, request: CompactRequest) {
         let seq = request.seq;
         let taken = self.around.disk.compact(request);
-        self.inputs.push(Input::Compacted { seq, taken });
+        self.inputs.push(Input::Compacted {
+            seq,
+            taken: taken.then_some(Duration::ZERO),
+        });
     }
 
     fn read_foreign(&mut self, _generation: Option<Generation>, (after, before): (Seq, Seq)) {
