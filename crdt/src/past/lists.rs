@@ -19,6 +19,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// Items that are looked at to find places, at most. Documents that people write need a few for each of their structs.
 const MAX_STEPS: u64 = 20_000_000;
+/// The same where that is only to be counted, again and again.
+const MAX_STEPS_TO_COUNT: u64 = 1_000_000;
 
 /// Where a chain belongs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,12 +73,22 @@ pub(crate) struct Lists {
     starts: BTreeMap<ClientId, BTreeMap<u32, u32>>,
     lists: Vec<List>,
     by_owner: BTreeMap<Owner, BTreeMap<Option<Box<str>>, u32>>,
+    /// Steps that may still be made.
     steps: u64,
     pub(super) walked: BTreeMap<(bool, u32), Walked>,
 }
 
 impl Lists {
     pub(crate) fn new(first: Update, second: Update) -> Result<Self, PastError> {
+        Self::within_steps(MAX_STEPS, first, second)
+    }
+
+    /// The same of one state, to count in.
+    pub(super) fn to_count(whole: Update, nothing: Update) -> Result<Self, PastError> {
+        Self::within_steps(MAX_STEPS_TO_COUNT, whole, nothing)
+    }
+
+    fn within_steps(steps: u64, first: Update, second: Update) -> Result<Self, PastError> {
         let known = first.state_vector();
         let mut waiting: BTreeMap<ClientId, Vec<Waiting>> = BTreeMap::new();
         for section in first.sections() {
@@ -92,7 +104,7 @@ impl Lists {
             starts: BTreeMap::new(),
             lists: Vec::new(),
             by_owner: BTreeMap::new(),
-            steps: 0,
+            steps,
             walked: BTreeMap::new(),
         };
         lists.place_all(&waiting)?;
@@ -314,10 +326,7 @@ impl Lists {
         while other != right
             && let Some(item) = self.item(other)
         {
-            self.steps += 1;
-            if self.steps > MAX_STEPS {
-                return Err(PastError::TooMuchWork);
-            }
+            self.steps = self.steps.checked_sub(1).ok_or(PastError::TooMuchWork)?;
             passed.insert(other, passed.len());
             if item.origin == origin {
                 if item.id.client < id.client {

@@ -49,7 +49,7 @@ pub enum PastError {
 pub(crate) fn misplaced(whole: Bytes) -> Result<usize, PastError> {
     let parse = |bytes| Update::parse(bytes, &Limits::trusted());
     let nothing = parse(Bytes::from_static(&[0, 0]))?;
-    Ok(Lists::new(parse(whole)?, nothing)?.misplaced())
+    Ok(Lists::to_count(parse(whole)?, nothing)?.misplaced())
 }
 
 /// The edit under `client`, which must be new, that makes of a document what it was in the state `then`. It is empty when nothing has
