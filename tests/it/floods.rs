@@ -13,7 +13,7 @@ use crate::{
     support::{
         client::{Client, presence_update},
         provider::{Provider, Word},
-        replica::Replica,
+        replica::{Replica, insertion},
         server::TestServer,
         socket::Socket,
         soon, until,
@@ -279,7 +279,11 @@ async fn edits_do_not_wait_for_what_is_said_beside_the_document() {
     let is_edit = |word: &Word| matches!(word, Word::Update(_) | Word::Step2(_));
     reader.until("page", is_edit).await;
     assert!(!reader.told("page").contains(&late), "it is too early for that");
-    // It leaves behind what it has said.
+    // It leaves behind what it has said, and comes back behind that.
     loud.take_leave("page").await;
+    loud.enter("page", "").await;
     reader.until("page", |word| *word == late).await;
+    loud.edit("page", &insertion(3, 0, "back")).await;
+    assert_eq!(loud.statuses("page", 1).await, [1]);
+    reader.until("page", is_edit).await;
 }

@@ -110,7 +110,7 @@ struct Hocuspocus {
     early_until: Option<Instant>,
 }
 
-/// Something beside documents, or that the client leaves a page to which it has said such things.
+/// Something beside documents, or that the client leaves a page to which it has said such things, and what it says to it after that.
 struct Early {
     address: Box<str>,
     request: Request,
@@ -142,18 +142,22 @@ impl Hocuspocus {
 impl Hocuspocus {
     /// Does what the client asks of a page, or keeps it until it may be said.
     fn hear(&mut self, now: Instant, address: &str, request: Request) -> Result<(), Refusal> {
-        let kib = match &request {
-            Request::ToRoom(ClientMessage::Stateless(payload)) => payload.len() / 1024 + 1,
-            // Behind what it has said to the page.
-            Request::Leave if self.early.iter().any(|early| &*early.address == address) => 0,
-            Request::ToRoom(_) | Request::Token(_) | Request::Leave | Request::Nothing => {
-                return self.pass(now, address, request);
+        let mut of_page = self.early.iter().filter(|early| &*early.address == address);
+        let must_wait = match &request {
+            Request::ToRoom(ClientMessage::Stateless(_)) => true,
+            // A client leaves behind what it has said to the page, and comes back behind that.
+            Request::Leave => of_page.next().is_some(),
+            Request::ToRoom(_) | Request::Token(_) | Request::Nothing => {
+                of_page.any(|early| matches!(early.request, Request::Leave))
             }
         };
+        if !must_wait {
+            return self.pass(now, address, request);
+        }
         self.early.push_back(Early {
             address: address.into(),
+            kib: request.payload_bytes() / 1024 + 1,
             request,
-            kib,
         });
         self.say_early(now)
     }
@@ -161,9 +165,13 @@ impl Hocuspocus {
     /// Says what has been kept, as far as it may be said now.
     fn say_early(&mut self, now: Instant) -> Result<(), Refusal> {
         self.early_until = None;
-        while let Some(Early { kib, .. }) = self.early.front() {
+        while let Some(Early { request, kib, .. }) = self.early.front() {
+            let kib = match request {
+                Request::ToRoom(ClientMessage::Stateless(_)) => *kib,
+                Request::ToRoom(_) | Request::Token(_) | Request::Leave | Request::Nothing => 0,
+            };
             let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-            let spoken = slot.speak(now, *kib);
+            let spoken = slot.speak(now, kib);
             drop(slot);
             if let Err(at) = spoken {
                 self.early_until = Some(at);
