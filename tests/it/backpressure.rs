@@ -319,7 +319,11 @@ fn unpackable(characters: usize) -> String {
 async fn a_page_of_a_million_characters_is_sent_as_its_readers_take_it() {
     const READERS: usize = 100;
     let database = Database::sqlite();
-    let server = Process::start(&[("DATABASE_URL", &database.url())]);
+    let server = Process::start(&[
+        ("DATABASE_URL", &database.url()),
+        // Making one takes memory, too, whoever reads.
+        ("PAGEROOM_SNAPSHOT_INTERVAL_SECONDS", "3600"),
+    ]);
     let address = server.address().await;
     let text = unpackable(1_000_000);
     let mut ada = Client::join_at(address, "/ws/page", 1).await;
