@@ -44,10 +44,6 @@ use crate::{
 
 /// Answers that may wait to be sent before the client is not read any more.
 const MAX_ANSWERS: usize = 64;
-/// Messages beside documents that may wait for their time before the client is not read any more, and how much of them; one larger one alone
-/// passes.
-const MAX_EARLY: usize = 64;
-const MAX_EARLY_KIB: usize = 1024;
 
 /// What all sockets that speak Hocuspocus need.
 #[derive(Clone)]
@@ -104,17 +100,15 @@ struct Hocuspocus {
     /// The provider has told its version.
     has_version: bool,
     hang_up: Option<Refusal>,
-    /// What is said beside documents later, because it is too early for it. Edits go on meanwhile.
-    early: VecDeque<Early>,
-    /// When the first of it may be said.
-    early_until: Option<Instant>,
+    /// Something beside documents for which it is too early. Nothing more is read until it was said.
+    early: Option<Early>,
 }
 
-/// Something beside documents, or that the client leaves a page to which it has said such things, and what it says to it after that.
+/// What is said later, and when.
 struct Early {
+    at: Instant,
     address: Box<str>,
     request: Request,
-    kib: usize,
 }
 
 impl Hocuspocus {
@@ -133,8 +127,7 @@ impl Hocuspocus {
             rotation: Rotation::default(),
             has_version: false,
             hang_up: None,
-            early: VecDeque::new(),
-            early_until: None,
+            early: None,
         }
     }
 }
@@ -142,49 +135,16 @@ impl Hocuspocus {
 impl Hocuspocus {
     /// Does what the client asks of a page, or keeps it until it may be said.
     fn hear(&mut self, now: Instant, address: &str, request: Request) -> Result<(), Refusal> {
-        let mut of_page = self.early.iter().filter(|early| &*early.address == address);
-        let must_wait = match &request {
-            Request::ToRoom(ClientMessage::Stateless(_)) => true,
-            // A client leaves behind what it has said to the page, and comes back behind that.
-            Request::Leave => of_page.next().is_some(),
-            Request::ToRoom(_) | Request::Token(_) | Request::Nothing => {
-                of_page.any(|early| matches!(early.request, Request::Leave))
-            }
-        };
-        if !must_wait {
-            return self.pass(now, address, request);
-        }
-        self.early.push_back(Early {
-            address: address.into(),
-            kib: request.payload_bytes() / 1024 + 1,
-            request,
-        });
-        self.say_early(now)
-    }
-
-    /// Says what has been kept, as far as it may be said now.
-    fn say_early(&mut self, now: Instant) -> Result<(), Refusal> {
-        self.early_until = None;
-        while let Some(Early { request, kib, .. }) = self.early.front() {
-            let kib = match request {
-                Request::ToRoom(ClientMessage::Stateless(_)) => *kib,
-                Request::ToRoom(_) | Request::Token(_) | Request::Leave | Request::Nothing => 0,
-            };
+        if let Request::ToRoom(ClientMessage::Stateless(payload)) = &request {
+            let kib = payload.len() / 1024 + 1;
             let mut slot = self.slot.lock().unwrap_or_else(PoisonError::into_inner);
-            let spoken = slot.speak(now, kib);
-            drop(slot);
-            if let Err(at) = spoken {
-                self.early_until = Some(at);
-                break;
-            }
-            if let Some(Early { address, request, .. }) = self.early.pop_front() {
-                self.pass(now, &address, request)?;
+            if let Err(at) = slot.speak(now, kib) {
+                drop(slot);
+                let address = address.into();
+                self.early = Some(Early { at, address, request });
+                return Ok(());
             }
         }
-        Ok(())
-    }
-
-    fn pass(&mut self, now: Instant, address: &str, request: Request) -> Result<(), Refusal> {
         match self.pending.on_request(now, address, request)? {
             Verdict::Pass(request) => self.on_request(address, request),
             Verdict::Verify(id, token) => {
@@ -246,8 +206,7 @@ impl Protocol for Hocuspocus {
 
     fn may_receive(&self) -> bool {
         self.hang_up.is_none()
-            && self.early.len() < MAX_EARLY
-            && self.early.iter().map(|early| early.kib).sum::<usize>() < MAX_EARLY_KIB
+            && self.early.is_none()
             && self.answers.len() < MAX_ANSWERS
             && self.leaving.len() < MAX_ANSWERS
             && self.pending.has_room()
@@ -338,8 +297,8 @@ impl Protocol for Hocuspocus {
                 "no good token was shown in time",
             ));
         }
-        if self.early_until.is_some_and(|at| at <= now) {
-            self.say_early(now)?;
+        if let Some(Early { address, request, .. }) = self.early.take_if(|early| early.at <= now) {
+            self.hear(now, &address, request)?;
         }
         for address in self.pending.overdue(now) {
             let refusal = Refusal::new(RefusalCode::Unauthenticated, "no token was shown in time");
@@ -349,8 +308,8 @@ impl Protocol for Hocuspocus {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.pending.next_deadline().into_iter();
-        deadlines.chain(self.early_until).min()
+        let early = self.early.as_ref().map(|early| early.at);
+        self.pending.next_deadline().into_iter().chain(early).min()
     }
 
     fn farewell(&mut self, _refusal: &Refusal, frames: &mut Vec<Frame>) {
