@@ -127,16 +127,12 @@ impl Lane {
     /// whether it can read the page at all.
     async fn ask(&mut self, wanted: &Wanted) -> Result<(Answer, Vec<u8>), Failed> {
         if let Ok(answer) = self.put(wanted).await? {
-            self.deaths = 0;
             return Ok(answer);
         }
         if let Err(reason) = self.put(&wanted.fields()).await? {
             return Err(Failed::Page(reason));
         }
-        // Only now, so that questions which end one worker after the other are put after longer and longer pauses.
-        let answer = self.put(wanted).await?.map_err(Failed::Question)?;
-        self.deaths = 0;
-        Ok(answer)
+        self.put(wanted).await?.map_err(Failed::Question)
     }
 
     /// Puts a question to a worker, or says why that one is lost.
@@ -152,7 +148,10 @@ impl Lane {
             }
         };
         let reason = match timeout(self.config.timeout, asking).await {
-            Ok(Some(answer)) => return Ok(Ok(answer)),
+            Ok(Some(answer)) => {
+                self.deaths = 0;
+                return Ok(Ok(answer));
+            }
             Ok(None) => "reading it ends the reader process, or takes too much memory",
             Err(_) => "reading it takes too long",
         };

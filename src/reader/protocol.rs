@@ -73,7 +73,7 @@ pub(super) enum Ask {
 
 impl Ask {
     /// What a page may be unable to answer although others are answered. `None` where the question brings something with it that may be to
-    /// blame.
+    /// blame, other than a few places.
     pub(super) fn kind(&self) -> Option<Kind> {
         match self {
             Self::Content { form, .. } => Some(Kind::Content(*form)),
