@@ -80,12 +80,8 @@ pub(super) struct Documents(BTreeMap<String, String>);
 impl Documents {
     /// The page of a row, and the update in it, unless another document has become this page.
     pub(super) fn read(&mut self, name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>) {
-        let (described, update) = read(name, value);
-        if update.is_err()
-            || name
-                .chars()
-                .all(|sign| is_unreserved(sign) || "[]\", ".contains(sign))
-        {
+        let (described, update, is_plain) = read(name, value);
+        if update.is_err() || is_plain {
             return (described, update);
         }
         let first = self.0.entry(described.page_id.clone());
@@ -107,8 +103,8 @@ fn is_encoded_in_vain(name: &str) -> bool {
     decoded != name && decoded.chars().all(is_unreserved)
 }
 
-/// The page of a row, and the update in it.
-fn read(name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>) {
+/// The page of a row, the update in it, and whether the name of the document is written in one way by everybody.
+fn read(name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>, bool) {
     let Ok((org, document, branch, deleted_at)) =
         serde_json::from_str::<(String, String, String, Option<u64>)>(name)
     else {
@@ -116,8 +112,11 @@ fn read(name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>) {
             page_id: name.to_owned(),
             ..Described::default()
         };
-        return (described, Err(RowError::Name));
+        return (described, Err(RowError::Name), false);
     };
+    let is_plain = [&org, &document]
+        .iter()
+        .all(|name| name.chars().all(is_unreserved));
     let (page_id, is_one) = page(&decoded(&org), &decoded(&document), &branch);
     let is_one = is_one && ![&org, &document].iter().any(|name| is_encoded_in_vain(name));
     // Later times cannot be written.
@@ -134,7 +133,7 @@ fn read(name: &str, value: &Bytes) -> (Described, Result<Bytes, RowError>) {
         (true, Some(at)) => Err(RowError::Time(at)),
         (true, None) => update(value),
     };
-    (described, update)
+    (described, update, is_plain)
 }
 
 /// Names are kept as they stood in an address, where other servers see what is meant.
@@ -247,7 +246,7 @@ mod tests {
             ("notes", "notes", false),
         ] {
             let value = object(&[("type", TEXT, b"asset:ydoc:v1"), ("update", BYTES, &[0, 0])]);
-            let (described, update) = read(name, &value);
+            let (described, update, _) = read(name, &value);
             assert_eq!(
                 (described.page_id.as_str(), update.is_ok()),
                 (expected, is_one),
@@ -255,11 +254,11 @@ mod tests {
             );
             assert_eq!(described.deleted_at, None);
         }
-        let (deleted, _) = read(r#"["acme","notes","main",1700000000123]"#, &Bytes::new());
+        let (deleted, _, _) = read(r#"["acme","notes","main",1700000000123]"#, &Bytes::new());
         assert_eq!(deleted.deleted_at.as_deref(), Some("2023-11-14T22:13:20.123Z"));
         for (at, is_time) in [(YEAR_10000 - 1, true), (YEAR_10000, false), (u64::MAX, false)] {
             let whole = object(&[("type", TEXT, b"asset:ydoc:v1"), ("update", BYTES, &[0, 0])]);
-            let (described, update) = read(&format!(r#"["acme","notes","main",{at}]"#), &whole);
+            let (described, update, _) = read(&format!(r#"["acme","notes","main",{at}]"#), &whole);
             assert_eq!(
                 (described.deleted_at.is_some(), update.is_ok()),
                 (is_time, is_time),
@@ -279,11 +278,17 @@ mod tests {
             (r#"["acme", "a:b", "main", null]"#, true),
             (r#"["acme", "a%3Ab", "main", null]"#, false),
             (r#"["acme", "a%3Ab", "draft", null]"#, true),
+            (r#"["acme", "a,b", "main", null]"#, true),
+            (r#"["acme", "a%2Cb", "main", null]"#, false),
+            (r#"["acme", "a b", "main", null]"#, true),
+            (r#"["acme", "a%20b", "main", null]"#, false),
+            (r#"["acme", "[a]", "main", null]"#, true),
+            (r#"["acme", "%5Ba%5D", "main", null]"#, false),
             (r#"["acme", "notes", "main", null]"#, true),
             (r#"["acme", "n%6Ftes", "main", null]"#, false),
         ] {
             assert_eq!(documents.read(name, &value).1.is_ok(), is_read, "{name}");
         }
-        assert_eq!(documents.0.len(), 3, "of plain names nothing is remembered");
+        assert_eq!(documents.0.len(), 6, "of plain names nothing is remembered");
     }
 }
