@@ -425,6 +425,9 @@ impl PageSession {
 
     /// Is given up, whatever it is doing, because its user may not be here any more and the connection ends.
     pub(super) fn expel(&mut self, refusal: &Refusal, frames: &mut Vec<Frame>) {
+        while let Some((_, ack)) = self.next_request() {
+            refused(ack, Some(&self.page), refusal, None, frames);
+        }
         if let State::Opening { request, .. } = &mut self.state {
             let ack = request.take().and_then(|(_, ack)| ack);
             // A seat that is still being taken is given back when it is.

@@ -113,6 +113,18 @@ impl EventsPlace {
         }
     }
 
+    /// Refuses what is being done and what waits for it.
+    pub(super) fn give_up_calls(&mut self, refusal: &Refusal) {
+        let doing = self
+            .calling
+            .take()
+            .map(|calling| (calling.profile, calling.call, calling.ack));
+        let waiting = std::mem::take(&mut self.calls);
+        for (profile, call, ack) in doing.into_iter().chain(waiting) {
+            self.called(profile, &call, ack, Err(refusal.clone()));
+        }
+    }
+
     /// Answers an event of an application, behind all that it has made its author hear.
     fn called(&self, profile: &Profile, call: &Call, ack: Option<i64>, answer: Answer) {
         if let Err(refusal) = &answer {

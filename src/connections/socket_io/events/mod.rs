@@ -176,8 +176,7 @@ impl EventsPlace {
     /// asked for is done any more; the others are not told that their rooms are closed.
     fn end_with(&mut self, refusal: Refusal) {
         if is_final(&refusal) {
-            self.calls.clear();
-            self.calling = None;
+            self.give_up_calls(&refusal);
             self.join.events.send_away_everywhere(&refusal);
             for page in self.pages.values_mut() {
                 page.expel(&refusal, &mut self.replies);
