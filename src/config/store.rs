@@ -71,7 +71,8 @@ pub(crate) struct StoreSettings {
     #[arg(long, env = "PAGEROOM_MAX_UNSTORED_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     pub(crate) max_unstored_bytes: u64,
     /// The readable snapshot of a page is at most this far behind its last edit. In SQLite, which writes one thing after the other, the next
-    /// one of a page of more than 1 MiB comes later: after 150 times as long as the last one took.
+    /// one of a page of more than 1 MiB comes later: after 150 times as long as the last one took, ten minutes at most, or when 16 MiB of
+    /// edits or everybody has gone.
     #[arg(
         long,
         env = "PAGEROOM_SNAPSHOT_INTERVAL_SECONDS",

@@ -89,16 +89,22 @@ impl Compaction {
 
     /// Whether a snapshot should be written now.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        let is_resting = self.rests_until.is_some_and(|until| now < until);
-        let max_rows = match is_resting {
-            true => self.policy.max_log_rows.saturating_mul(ROWS_WHILE_RESTING),
-            false => self.policy.max_log_rows,
+        self.may_run(now) && self.due_at().is_some_and(|due| now >= due)
+    }
+
+    /// From when on a snapshot is due, if none is being written and the last one was taken.
+    fn due_at(&self) -> Option<Instant> {
+        let dirty_since = self.dirty_since?;
+        let Self { policy, .. } = self;
+        let max_rows = policy.max_log_rows.saturating_mul(ROWS_WHILE_RESTING);
+        if self.log_rows >= max_rows || self.log_bytes >= policy.max_log_bytes {
+            return Some(dirty_since);
+        }
+        let due = match self.log_rows >= policy.max_log_rows {
+            true => dirty_since,
+            false => dirty_since + policy.interval,
         };
-        let is_late = self
-            .dirty_since
-            .is_some_and(|since| now >= since + self.policy.interval);
-        let is_long = self.log_rows >= max_rows || self.log_bytes >= self.policy.max_log_bytes;
-        self.may_run(now) && (is_late && !is_resting || is_long)
+        Some(self.rests_until.map_or(due, |until| until.max(due)))
     }
 
     /// Whether a snapshot could be written now.
@@ -156,14 +162,8 @@ impl Compaction {
 
     /// When the policy wants to be asked again, while a snapshot could be written.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let dirty_since = self.dirty_since?;
-        let due = match self.closing_since {
-            Some(since) => since,
-            None => {
-                let due = dirty_since + self.policy.interval;
-                self.rests_until.map_or(due, |until| until.max(due))
-            }
-        };
+        let due = self.due_at()?;
+        let due = self.closing_since.unwrap_or(due);
         let due = self.again.map_or(due, |(_, again)| again.max(due));
         let due = self.running.is_none().then_some(due);
         let closing = self.closing_since.map(|since| since + CLOSING_PATIENCE);

@@ -160,6 +160,10 @@ fn a_snapshot_that_held_up_others_is_not_soon_repeated() {
         assert_eq!(stage.compaction, None);
     }
     type_and_store(&mut stage);
+    let seq = stage.compaction.take().expect("a snapshot").seq;
+    // Nor is it when that was not taken.
+    stage.happens(Input::Compacted { seq, taken: None });
+    stage.passes(seconds(1));
     stage.store_compacts();
 }
 
