@@ -197,7 +197,13 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
             "not_found"
         );
         let foreign = [("x-broadcast-signature", "t=1,v1=00")];
-        for (path, headers) in [("/api/broadcast", &foreign[..]), ("/api/kick", &[])] {
+        let bearer = format!("Bearer {viewer}");
+        let user = [("authorization", bearer.as_str())];
+        for (path, headers) in [
+            ("/api/broadcast", &foreign[..]),
+            ("/api/broadcast/batch", &user),
+            ("/api/kick", &[]),
+        ] {
             let answer = send(address, Method::POST, path, headers, "x".into()).await;
             assert_eq!(answer.text(), r#"{"error":"Authentication failed"}"#, "{path}");
         }
@@ -207,7 +213,7 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
         .lines()
         .filter(|line| line.contains("a request was refused"))
         .collect();
-    assert_eq!(lines.len(), 8, "each cause once: {log}");
+    assert_eq!(lines.len(), 9, "each cause once: {log}");
     for told in [
         &["unauthenticated", "page=\"team/notes\"", "PAGEROOM_ADMIN_TOKEN"][..],
         &["forbidden", "user=\"ada\"", "page=\"secret\"", "PAGEROOM_ACCESS"],
@@ -216,6 +222,12 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
         &["forbidden", "user=\"bob\"", "page=\"secret\"", "/block` lets"],
         &["forbidden", "user=\"ada\"", "/api/audit"],
         &["unauthenticated", "/api/broadcast", "REALTIME_BROADCAST_SECRET"],
+        &[
+            "forbidden",
+            "user=\"ada\"",
+            "/api/broadcast/batch",
+            "only backends",
+        ],
         &["unauthenticated", "/api/kick", "REALTIME_BROADCAST_SECRET"],
     ] {
         let found = lines
@@ -228,7 +240,7 @@ async fn requests_that_are_refused_are_read_of_by_whoever_runs_the_server() {
         "no token in a log"
     );
     let metrics = get(address, "/metrics").await;
-    for (kind, count) in [("unauthenticated", 9), ("forbidden", 12), ("read_only", 3)] {
+    for (kind, count) in [("unauthenticated", 9), ("forbidden", 15), ("read_only", 3)] {
         let line = format!("pageroom_refusals_total{{kind=\"{kind}\"}} {count}");
         assert!(metrics.text().contains(&line), "{line}: {}", metrics.text());
     }

@@ -9,7 +9,7 @@ pub(super) mod kick;
 use axum::{
     Json,
     body::Bytes,
-    http::{HeaderMap, StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 pub(super) use broadcast::{broadcast, broadcast_batch};
@@ -18,7 +18,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{App, body::UnreadBody, now, refusals::Refused};
-use crate::auth::signature;
+use crate::{auth::signature, rooms::Refusal};
 
 /// Largest body, in bytes.
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -45,8 +45,13 @@ fn refused(status: StatusCode, error: &str) -> Response {
 }
 
 fn stranger() -> Response {
+    not_authenticated(signature::unproven())
+}
+
+/// Who asked is told the same whatever the reason is.
+fn not_authenticated(reason: Refusal) -> Response {
     let mut answer = refused(StatusCode::UNAUTHORIZED, "Authentication failed");
-    answer.extensions_mut().insert(Refused(signature::unproven()));
+    answer.extensions_mut().insert(Refused(reason));
     answer
 }
 
@@ -62,8 +67,13 @@ async fn body_of_backend(
             (Ok(given), Some(secret)) if signature::may_hold(now(), given) => Some((secret, given)),
             _ => return Err(stranger()),
         },
-        None if app.allow_backend(headers, uri).await.is_ok() => None,
-        None => return Err(stranger()),
+        None => match app.allow_backend(headers, uri).await {
+            Ok(_) => None,
+            Err(error) if headers.contains_key(header::AUTHORIZATION) => {
+                return Err(not_authenticated(error.refusal()));
+            }
+            Err(_) => return Err(stranger()),
+        },
     };
     let body = read(body).await?;
     match signature {
