@@ -69,8 +69,6 @@ pub struct Document {
     parsed: Option<Update>,
     /// What was parked.
     pending: Pending,
-    /// About how large the encoded state is.
-    size: usize,
     failed: bool,
     #[cfg(feature = "testing")]
     breaks: bool,
@@ -93,7 +91,6 @@ impl Document {
         let mut document = Self {
             store: Some(StructStore::new(limits.keeps_deleted)),
             encoded: None,
-            size: 0,
             ..Self::new(limits)
         };
         for (part, bytes) in parts.into_iter().enumerate() {
@@ -109,7 +106,6 @@ impl Document {
             return Ok(());
         };
         let clients: Vec<_> = update.ranges().map(|range| range.client).collect();
-        self.size += update.len();
         let taken_in = store.take_in(update, &limits)?;
         for (part, missing) in taken_in.early {
             keep_new(&mut self.pending, part, missing);
@@ -164,7 +160,6 @@ impl Document {
             limits,
             slept_with,
             store: None,
-            size: encoded.len(),
             encoded: Some(encoded),
             parsed: None,
             pending: Pending::default(),
@@ -182,8 +177,7 @@ impl Document {
     pub fn admit(&mut self, update: Update) -> Result<Admission, Refusal> {
         let limits = self.limits;
         let taken_in = self.store()?.take_in(update, &limits)?;
-        if let Some(new) = &taken_in.new {
-            self.size += new.len();
+        if taken_in.new.is_some() {
             self.encoded = None;
         }
         let early = match &taken_in.early[..] {
@@ -241,8 +235,7 @@ impl Document {
                 new.push(update)
             });
         }
-        for update in &new {
-            self.size += update.len();
+        if !new.is_empty() {
             self.encoded = None;
         }
         Ok(new)
@@ -316,7 +309,6 @@ impl Document {
             return Ok(encoded.clone());
         }
         let mut encoded = self.store()?.encode();
-        self.size = encoded.len();
         if !self.pending.is_empty() {
             encoded = self.with_parked(encoded, &self.parked_since(&StateVector::new()))?;
         }
@@ -390,9 +382,13 @@ impl Document {
         self.store.is_some()
     }
 
-    /// About how many bytes the encoded state has; cheap, never an encode.
+    /// How many bytes the encoded state has, without what is parked: never less, and more only by what long texts and lists are kept in
+    /// pieces for, about one head of a struct in a kibibyte. Constant time, never an encode; the exact size is that of [`Self::encode`].
     pub fn encoded_size_estimate(&self) -> usize {
-        self.size
+        let sleeping = || self.encoded.as_ref().map_or(0, Bytes::len);
+        self.store
+            .as_ref()
+            .map_or_else(sleeping, StructStore::encoded_size)
     }
 
     /// Makes the document break when it is encoded next.

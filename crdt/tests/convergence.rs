@@ -43,6 +43,7 @@ fn session(seed: u64, clients: u64, edits: usize) -> (Vec<Bytes>, Replica) {
 /// The same state, except for how structs are divided.
 fn assert_same(document: &mut Document, reference: &Replica) {
     assert_eq!(*document.state_vector(), reference.state_vector());
+    assert_size(document);
     let content = document.content().unwrap();
     assert_eq!(content.misplaced(), Ok(0));
     let found = content.json(None).unwrap().unwrap();
@@ -52,6 +53,14 @@ fn assert_same(document: &mut Document, reference: &Replica) {
     client.apply(&document.encode().unwrap());
     assert!(!client.is_waiting());
     assert_visible(&client.json(), &reference.json());
+}
+
+/// The size that is known without encoding is that of the state, but for the heads of the pieces that long content is kept in.
+fn assert_size(document: &mut Document) {
+    let known = document.encoded_size_estimate();
+    let exact = document.encode().unwrap().len();
+    assert!(known >= exact, "{known} of {exact}");
+    assert!(known - exact <= exact / 512 * 40, "{known} of {exact}");
 }
 
 /// The same content. A root type whose last content is gone is only known by those who saw it.
@@ -164,6 +173,19 @@ proptest! {
         assert_visible(&relayed.json(), &reference.json());
         let mut loaded = Document::load(Limits::default(), stored).unwrap();
         assert_same(&mut loaded, &reference);
+    }
+
+    /// One after the other, with what was typed joined and with what was deleted left out.
+    #[test]
+    fn the_size_is_known_after_every_edit(seed: u64, clients in 1u64..4, edits in 1usize..300, keeps_deleted: bool) {
+        let (updates, _) = session(seed, clients, edits);
+        let mut document = Document::new(Limits { keeps_deleted, ..Limits::default() });
+        for update in &updates {
+            feed(&mut document, std::slice::from_ref(update));
+            assert_size(&mut document);
+        }
+        document.sleep().unwrap();
+        prop_assert_eq!(document.encoded_size_estimate(), document.encode().unwrap().len());
     }
 
     #[test]

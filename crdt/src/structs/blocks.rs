@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::block::{Block, FULL, LARGE, Piece};
 use super::rewrite::rewritten;
-use crate::encoding::{Reader, Write};
+use crate::encoding::{Reader, Write, number_length};
 use crate::id_set::ClockRange;
 use crate::limits::Limits;
 use crate::state_vector::ClientId;
@@ -24,6 +24,9 @@ pub(crate) struct Blocks {
     /// Where the next struct goes, if it fits.
     last: Block,
     end: u32,
+    /// Of all blocks together.
+    bytes: usize,
+    count: usize,
 }
 
 impl Blocks {
@@ -190,8 +193,15 @@ impl Blocks {
         }
     }
 
+    /// How many bytes the section of all structs has, without its client and clock: never less, and more only by the heads of the pieces
+    /// that are put together when they leave. Constant time.
+    pub(crate) fn encoded_size(&self) -> usize {
+        number_length(self.count as u64) + self.bytes
+    }
+
     fn push_piece(&mut self, piece: &Piece<'_>) {
         let last = &mut self.last;
+        let before = last.bytes.len();
         let fits = last.bytes.len() + piece.bytes.len() <= FULL;
         if last.count == 0 {
             last.start = piece.clock;
@@ -204,9 +214,12 @@ impl Blocks {
             let full = std::mem::replace(last, next);
             self.full.insert(full.start, full);
         } else if piece.joins && last.join(piece) {
+            self.bytes += last.bytes.len() - before;
             return;
         }
         self.last.push(piece);
+        self.bytes += piece.bytes.len();
+        self.count += 1;
     }
 
     /// Makes these ranges, which are in order and apart, deleted: their content goes, their place stays. With `collect`, because the type
@@ -261,8 +274,13 @@ impl Blocks {
             return;
         };
         crate::work::steps(before.bytes.len());
-        let rewritten = rewritten(&before, client, ranges, collect).into_iter();
-        self.full.extend(rewritten.map(|block| (block.start, block)));
+        self.bytes -= before.bytes.len();
+        self.count -= before.count as usize;
+        for block in rewritten(&before, client, ranges, collect) {
+            self.bytes += block.bytes.len();
+            self.count += block.count as usize;
+            self.full.insert(block.start, block);
+        }
     }
 
     /// Puts a block and the one before it together when both are small.
