@@ -1,16 +1,6 @@
 //! Builds the parts, binds the listener, and serves until told to stop.
 
-use std::{
-    convert::Infallible,
-    fs::File,
-    io,
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{convert::Infallible, fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, extract::Request};
 use hyper::{body::Incoming, service::service_fn};
@@ -26,9 +16,7 @@ use crate::{
     access::{Access, Audit},
     auth::{complaints, forget_claims, is_trusted},
     config::Config,
-    connections::{
-        Admissions, HttpPermit, ListenError, PatientStream, Peer, ServerContext, listen, says_nothing,
-    },
+    connections::{Admissions, ListenError, PatientStream, Peer, ServerContext, Silent, listen},
     drain::Drain,
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
     history::{ChangeFeed, Editing, History as PastOfPages, StoredNews},
@@ -61,6 +49,8 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Buffer for the head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// How long a connection that gives way takes to give its file back.
+const FILE_PAUSE: Duration = Duration::from_millis(1);
 /// Pause when the system has no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Of the time for a stop, this much is kept for saying goodbye.
@@ -281,7 +271,8 @@ impl Server {
         &self.registry
     }
 
-    /// Where files have run out, whoever comes next is hung up on with a file that was kept for this, instead of waiting for ever.
+    /// Where files have run out, a connection on which nothing was asked gives way to the next; without one, the next is hung up on with a
+    /// file that was kept for this, instead of waiting for ever.
     async fn hang_up_on_next(&self, spare: Option<File>, error: &io::Error) -> Option<File> {
         let is_out_of_files = matches!(
             error.raw_os_error().map(Errno::from_raw_os_error),
@@ -289,6 +280,11 @@ impl Server {
         );
         if !is_out_of_files {
             tokio::time::sleep(ACCEPT_PAUSE).await;
+            return spare;
+        }
+        if self.admissions.end_silent() {
+            // Its file is free as soon as its task has ended.
+            tokio::time::sleep(FILE_PAUSE).await;
             return spare;
         }
         drop(spare);
@@ -314,7 +310,7 @@ impl Server {
                 () = self.drain.over() => break,
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => match self.admit(peer) {
-                        Some(permit) => self.serve(self.router.clone(), (stream, peer), permit, hang_up.clone()),
+                        Some(silent) => self.serve(self.router.clone(), (stream, peer), silent, hang_up.clone()),
                         None => tracing::debug!("a connection over the limit was closed"),
                     },
                     Err(error) => {
@@ -326,8 +322,8 @@ impl Server {
                 },
                 accepted = self.accept_apart() => if let Ok((router, stream, peer)) = accepted {
                     // Whoever looks after the server is let in when others fill it.
-                    if let Some(permit) = self.admissions.accept(None) {
-                        self.serve(router, (stream, peer), permit, hang_up.clone());
+                    if let Some(silent) = self.admissions.accept(None) {
+                        self.serve(router, (stream, peer), silent, hang_up.clone());
                     }
                 } else {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -372,7 +368,7 @@ impl Server {
     }
 
     /// Counts a connection. Behind a proxy there are many clients, which are counted by what they ask for.
-    fn admit(&self, peer: SocketAddr) -> Option<HttpPermit> {
+    fn admit(&self, peer: SocketAddr) -> Option<Silent> {
         let ip = peer.ip().to_canonical();
         let is_proxy = is_trusted(ip, &self.trusted_proxies);
         self.admissions.accept((!is_proxy).then_some(ip))
@@ -382,7 +378,7 @@ impl Server {
         &self,
         router: Router,
         (stream, peer): (TcpStream, SocketAddr),
-        permit: HttpPermit,
+        silent: Silent,
         hang_up: CancellationToken,
     ) {
         // Without this, small frames wait for the peer's delayed acknowledgement.
@@ -391,12 +387,12 @@ impl Server {
             return;
         }
         let Patience { body, stall, head } = self.patience;
-        let has_asked = Arc::new(AtomicBool::new(false));
-        let asks = has_asked.clone();
+        let silent = Arc::new(silent);
+        let asks = silent.clone();
         let is_proxy = is_trusted(peer.ip(), &self.trusted_proxies);
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let router = router.clone();
-            asks.store(true, Ordering::Relaxed);
+            asks.ask();
             async move {
                 // What is appended comes as it is written, and is read by a clock of its own.
                 let limit = match request.uri().path().ends_with("/append") {
@@ -421,14 +417,12 @@ impl Server {
             )
             .with_upgrades();
         self.tasks.spawn(async move {
-            // A connection that goes on as a WebSocket is counted as such from then on.
-            let _permit = permit;
             tokio::pin!(connection);
             tokio::select! {
                 // Errors of a peer that goes away or sends nonsense are its own.
                 _ = connection.as_mut() => {}
                 // Between requests a connection may stay open; one on which nothing is asked holds a place for nothing.
-                () = says_nothing(&has_asked) => {}
+                () = silent.is_given_up() => {}
                 () = hang_up.cancelled() => {
                     connection.as_mut().graceful_shutdown();
                     let _ = connection.await;

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use super::TokenBucket;
+use super::{
+    TokenBucket,
+    silent::{Silent, SilentConnections},
+};
 use crate::{
     auth::network,
     rooms::{Refusal, RefusalCode},
@@ -112,6 +115,7 @@ fn full_bucket(now: Instant) -> TokenBucket {
 pub struct Admissions {
     limits: ConnectionLimits,
     counts: Arc<Mutex<Counts>>,
+    silent: SilentConnections,
 }
 
 /// A connection that is counted until this is dropped.
@@ -133,6 +137,7 @@ impl Admissions {
         Self {
             limits,
             counts: Arc::default(),
+            silent: SilentConnections::default(),
         }
     }
 
@@ -197,15 +202,37 @@ impl Admissions {
 
 /// An HTTP connection that is counted until this is dropped.
 #[derive(Debug)]
-pub struct HttpPermit {
+pub(super) struct HttpPermit {
     counts: Arc<Mutex<Counts>>,
     ip: Option<IpAddr>,
 }
 
+/// Why a connection is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TooMany {
+    /// Of all.
+    Connections,
+    /// Of this address.
+    OfAddress,
+}
+
 impl Admissions {
-    /// Counts an HTTP connection, whatever will be asked on it; `None` when there are too many. `ip` is the peer's, unless it is one
-    /// behind which many clients are.
-    pub fn accept(&self, ip: Option<IpAddr>) -> Option<HttpPermit> {
+    /// Counts an HTTP connection, whatever will be asked on it; `None` when there are too many. Then one that has been silent so far gives
+    /// way. `ip` is the peer's, unless it is one behind which many clients are.
+    pub fn accept(&self, ip: Option<IpAddr>) -> Option<Silent> {
+        let permit = match self.count_http(ip) {
+            Err(TooMany::Connections) if self.silent.end_oldest() => self.count_http(ip),
+            counted => counted,
+        };
+        Some(self.silent.add(permit.ok()?))
+    }
+
+    /// Ends the connection that has been silent for longest, where the system has no room for more. Says whether there was one.
+    pub fn end_silent(&self) -> bool {
+        self.silent.end_oldest()
+    }
+
+    fn count_http(&self, ip: Option<IpAddr>) -> Result<HttpPermit, TooMany> {
         let ip = ip.map(network).filter(|ip| !ip.is_loopback());
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let over = |limit: usize, count: usize| limit != 0 && count >= limit;
@@ -213,17 +240,17 @@ impl Admissions {
             self.limits.total,
             (counts.total + counts.http).saturating_sub(MAX_SPARE),
         ) {
-            return None;
+            return Err(TooMany::Connections);
         }
         if let Some(ip) = ip {
             let of_ip = counts.http_ips.entry(ip).or_default();
             if over(self.limits.per_ip, *of_ip) {
-                return None;
+                return Err(TooMany::OfAddress);
             }
             *of_ip += 1;
         }
         counts.http += 1;
-        Some(HttpPermit {
+        Ok(HttpPermit {
             counts: self.counts.clone(),
             ip,
         })

@@ -20,14 +20,16 @@ mod protocol;
 mod rotation;
 mod seat_io;
 mod session;
+mod silent;
 pub mod socket_io;
 pub mod websocket;
 mod wire;
 
 pub use crate::events::TokenBucket;
-pub use admission::{Admissions, Connected, ConnectionLimits, ConnectionSlot, HttpPermit, Peer, Spoken};
+pub use admission::{Admissions, Connected, ConnectionLimits, ConnectionSlot, Peer, Spoken};
 pub use context::ServerContext;
 pub use listen::{ListenError, listen};
-pub use patient::{PatientStream, says_nothing};
+pub use patient::PatientStream;
 pub use protocol::{Protocol, Work};
 pub use session::{Session, SessionConfig, Step};
+pub use silent::Silent;

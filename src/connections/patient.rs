@@ -1,10 +1,9 @@
-//! A TCP connection that is given up when its peer says nothing at first, or takes nothing of what is written to it for too long.
+//! A TCP connection that is given up when its peer takes nothing of what is written to it for too long.
 
 use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
-    sync::atomic::{AtomicBool, Ordering},
     task::{Context, Poll},
     time::Duration,
 };
@@ -16,9 +15,6 @@ use tokio::{
 };
 
 use crate::telemetry::Metrics;
-
-/// How long a client may take to send its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// A connection on which answers are written. What is spoken on WebSockets watches the stream inside by itself.
 #[derive(Debug)]
@@ -104,14 +100,6 @@ impl AsyncWrite for PatientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
-
-/// Returns when a client has sent no request in time, and never if it has.
-pub async fn says_nothing(has_asked: &AtomicBool) {
-    sleep(FIRST_REQUEST).await;
-    if has_asked.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
 
 use crate::{
     access::now,
@@ -202,6 +206,13 @@ async fn whoever_comes_when_there_is_no_file_left_is_hung_up_on_at_once() {
     }
     let waited = began.elapsed();
     assert!(waited < SILENT / 2, "hung up on after {waited:?}");
+    // Those that are left say nothing either, and give way to those that do.
+    probes_answer(address).await;
+    assert!(
+        began.elapsed() < SILENT / 2,
+        "answered after {:?}",
+        began.elapsed()
+    );
     drop(silent);
     joins_again(address).await;
     assert!(
@@ -209,4 +220,36 @@ async fn whoever_comes_when_there_is_no_file_left_is_hung_up_on_at_once() {
         "{}",
         server.log()
     );
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_give_way_to_those_that_do() {
+    let environment = [("DATABASE_URL", "memory:"), ("PAGEROOM_MAX_CONNECTIONS", "4")];
+    let server = limited(1000, 1000, &environment);
+    let address = server.address().await;
+    let began = now();
+    let mut silent = JoinSet::new();
+    for _ in 0..200 {
+        let mut stream = TcpStream::connect(address).await.expect("a server that listens");
+        silent.spawn(async move { stream.read_u8().await.map(drop) });
+    }
+    // Also one that has begun to ask is no reason to wait.
+    let mut slow = TcpStream::connect(address).await.expect("a server that listens");
+    slow.write_all(b"GET /healthz HTTP/1.1\r\n")
+        .await
+        .expect("a connection");
+    for _ in 0..100 {
+        probes_answer(address).await;
+    }
+    let Outcome::Joined(mut member) = Box::pin(join(address, 1)).await else {
+        panic!("who edits is refused");
+    };
+    Box::pin(member.write_durably("let in")).await;
+    assert!(began.elapsed() < SILENT, "the silent ones had their time");
+    // Many of them are still there: only as many have gone as had to.
+    let mut gone = 0;
+    while silent.try_join_next().is_some() {
+        gone += 1;
+    }
+    assert!(gone < 200, "{gone}");
 }
