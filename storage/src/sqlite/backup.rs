@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::{ConnectOptions, Connection};
 
-use super::{connect_options, failure, file::check_folder};
+use super::{failure, file::check_folder, location::connect_options};
 use crate::{BackupError, StoreError, StoreOptions, open::address};
 
 /// Copies the file that `url` names into `copy`, as it is at one moment. See [`backup`](crate::backup()).

@@ -8,7 +8,7 @@ use std::{
 
 use sqlx::{ConnectOptions, Connection, Executor, SqliteConnection, sqlite::SqliteConnectOptions};
 
-use super::connect_options;
+use super::location::connect_options;
 use crate::{StoreError, StoreOptions, open::address};
 
 /// The file that was opened. SQLite goes on with it when it is removed or replaced, and whatever it writes then is lost.

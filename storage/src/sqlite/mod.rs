@@ -9,8 +9,8 @@
 //! items point.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
-    str::FromStr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use sqlx::{
     ConnectOptions, Connection, FromRow, Row, Sqlite, SqliteConnection,
     query::{Query, QueryAs},
-    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteRow},
     types::Json,
 };
 use tokio::{
@@ -48,6 +48,7 @@ mod events;
 mod failure;
 mod file;
 mod history;
+mod location;
 mod policies;
 mod rebuilding;
 mod renaming;
@@ -58,12 +59,19 @@ mod statements;
 mod tests;
 mod trash;
 mod webhooks;
+mod write_ahead_log;
 
 pub(crate) use backup::backup;
 use batch_params::BatchParams;
 use failure::failure;
 pub(crate) use file::missing_file;
 use file::{DatabaseFile, lock_alone, put_in_wal_mode};
+pub(crate) use location::check_address;
+use location::connect_options;
+use write_ahead_log::{WriteAheadLog, checkpoint};
+
+/// Largest `content` and `text` that are kept, in bytes each; of a longer text the beginning, which is what searches look at.
+const MAX_READABLE_BYTES: usize = 1 << 20;
 
 /// See the module.
 pub(crate) struct SqliteStore {
@@ -83,6 +91,7 @@ pub(crate) struct SqliteStore {
     aside: Connections<SqliteConnection>,
     /// Held by whoever of them writes.
     turn: Mutex<()>,
+    log: WriteAheadLog,
     readers: Connections<SqliteConnection>,
     /// For searches, which may take long: nobody who opens a page waits for one.
     searchers: Connections<SqliteConnection>,
@@ -118,6 +127,7 @@ impl SqliteStore {
             compactor: Connections::new(1, [connect.clone()]),
             aside: Connections::new(1, [connect.clone()]),
             turn: Mutex::new(()),
+            log: WriteAheadLog::default(),
             readers: Connections::new(
                 options.readers.max(1),
                 [connect.clone().pragma("query_only", "ON")],
@@ -197,9 +207,15 @@ impl SqliteStore {
         self.file.check()?;
         let written = self.in_time(time_for(self.timeout, bytes), async {
             let mut lease = lane.lease().await?;
-            let _turn = self.turn.lock().await;
+            let turn = self.turn.lock().await;
             let answer = run(&mut lease.connection, scripts).await;
-            self.take_back(lease, answer.is_ok()).await;
+            let mut is_well = answer.is_ok();
+            if is_well && self.log.is_long_after(bytes) {
+                drop(turn);
+                // What was written is stored in any case. Whatever is wrong with the file is told to whoever writes next.
+                is_well = checkpoint(&mut lease.connection, &self.turn).await.is_ok();
+            }
+            self.take_back(lease, is_well).await;
             answer
         });
         let written = written.await;
@@ -325,7 +341,7 @@ impl Store for SqliteStore {
         snapshot: &Snapshot,
     ) -> Result<Compaction, StoreError> {
         let keeps_history = self.keeps_history_of(page).await?;
-        let (content, text) = (readable::json(&snapshot.content), readable::text(&snapshot.text));
+        let (content, text) = short(snapshot);
         let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
         let compact = sqlx::query(statements::COMPACT)
             .bind(page.as_str())
@@ -402,6 +418,18 @@ impl Store for SqliteStore {
     }
 }
 
+/// Content and text for readers of the file, where they are short: everybody waits while they are written, and backends read over REST.
+fn short(snapshot: &Snapshot) -> (Option<String>, Cow<'_, str>) {
+    let text = readable::text(&snapshot.text);
+    if text.len() > MAX_READABLE_BYTES {
+        let beginning = snapshot.text.floor_char_boundary(MAX_READABLE_BYTES);
+        let beginning = snapshot.text.get(..beginning).unwrap_or_default();
+        return (None, readable::text(beginning));
+    }
+    let content = readable::json(&snapshot.content).filter(|json| json.len() <= MAX_READABLE_BYTES);
+    (content, text)
+}
+
 async fn run(
     connection: &mut SqliteConnection,
     scripts: Vec<Query<'_, Sqlite, SqliteArguments>>,
@@ -424,42 +452,4 @@ fn heads(answers: &[SqliteRow]) -> Result<HashMap<String, (Generation, Seq)>, sq
         );
     }
     Ok(heads)
-}
-
-/// Whether `url` can be the address of a file.
-pub(crate) fn check_address(url: &str) -> Result<(), StoreError> {
-    connect_options(url, &StoreOptions::default()).map(drop)
-}
-
-fn connect_options(url: &str, options: &StoreOptions) -> Result<SqliteConnectOptions, StoreError> {
-    let location = url.strip_prefix("sqlite://").unwrap_or(url);
-    let (file, parameters) = location.split_once('?').unwrap_or((location, ""));
-    if file.is_empty() {
-        return Err(address(
-            "names no file: write sqlite://FILE, or sqlite:///FOLDER/FILE for an absolute path",
-        ));
-    }
-    if file == ":memory:" || parameters.contains("mode=memory") {
-        return Err(address(
-            "asks SQLite to keep pages in memory: write memory: for a store that forgets",
-        ));
-    }
-    let connect =
-        SqliteConnectOptions::from_str(url).map_err(|error| address(format!("is not usable: {error}")))?;
-    let connect = if parameters.contains("mode=") {
-        connect
-    } else {
-        connect.create_if_missing(true)
-    };
-    Ok(connect
-        .synchronous(SqliteSynchronous::Full)
-        // On Apple systems an ordinary sync leaves data in the disk's cache.
-        .pragma("fullfsync", "ON")
-        // Lets go of the disk space that one large transaction needed.
-        .pragma("journal_size_limit", "67108864")
-        // Another process's transactions are short; within the time of a call this one can wait for several.
-        .busy_timeout(options.timeout / 2)
-        // Rows that wait to be fetched: each time this is full, two threads are switched.
-        .row_buffer_size(1024)
-        .disable_statement_logging())
 }
