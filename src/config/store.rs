@@ -70,9 +70,7 @@ pub(crate) struct StoreSettings {
     /// While the store fails, rooms keep at most about this much in memory; beyond it connections are not read until it is back.
     #[arg(long, env = "PAGEROOM_MAX_UNSTORED_BYTES", default_value_t = 256 << 20, value_name = "BYTES")]
     pub(crate) max_unstored_bytes: u64,
-    /// The readable snapshot of a page is at most this far behind its last edit. In SQLite, which writes one thing after the other, the next
-    /// one of a page of more than 1 MiB comes later: after 150 times as long as the last one took, ten minutes at most, or when 16 MiB of
-    /// edits or everybody has gone.
+    /// The readable snapshot of a page is at most this far behind its last edit.
     #[arg(
         long,
         env = "PAGEROOM_SNAPSHOT_INTERVAL_SECONDS",

@@ -23,7 +23,7 @@ use super::{
     process::Wanted,
     protocol::{Answer, Ask},
 };
-use crate::rooms::{Readable, ReadableView};
+use crate::rooms::{Readable, ReadableView, run_blocking_if};
 
 /// Questions that wait for one worker. Each holds a page's state, which it shares with the page's room where there is one.
 const MAX_WAITING: usize = 64;
@@ -113,12 +113,14 @@ impl Readers {
     pub async fn readable(&self, page: &PageId, state: impl Into<State>) -> Result<Readable, ReadError> {
         match self.ask(page, state.into(), Ask::Readable).await? {
             (Answer::Readable { json, misplaced }, mut body) => {
-                let plain = body.split_off(json.min(body.len()));
-                Ok(Readable {
-                    content: serde_json::from_slice(&body).unwrap_or(Value::Null),
-                    text: text(plain),
-                    misplaced,
-                })
+                Ok(run_blocking_if(body.len() as u64 > LARGE_STATE, || {
+                    let plain = body.split_off(json.min(body.len()));
+                    Readable {
+                        content: serde_json::from_slice(&body).unwrap_or(Value::Null),
+                        text: text(plain),
+                        misplaced,
+                    }
+                }))
             }
             (answer, _) => Err(beside(&answer)),
         }

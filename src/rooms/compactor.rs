@@ -10,7 +10,6 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,7 +19,6 @@ use serde_json::Value;
 use storage::{Generation, PageId, Seq, SharedStore, Snapshot, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
-use super::clock::now;
 use crate::telemetry::{Fault, Metrics};
 
 /// What a page says, for people and backends.
@@ -62,26 +60,16 @@ pub struct Compactor {
     waiting_bytes: Arc<AtomicUsize>,
 }
 
-/// The answer to a request: `Some` if the store has the snapshot, or one that covers as much, with how long the page should leave the store
-/// to others.
-pub(super) type Compacting = oneshot::Receiver<Option<Duration>>;
-
 #[derive(Debug)]
 struct Request {
     compact: CompactRequest,
-    reply: oneshot::Sender<Option<Duration>>,
+    reply: oneshot::Sender<bool>,
 }
 
 /// Requests that may wait. A room has one at most, and whoever finds the queue full asks again.
 const MAX_WAITING: usize = 256;
 /// Bytes that may wait, so that snapshots of large pages do not add up. One larger page alone passes.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-/// A page of this size, encoded, may hold up others; smaller ones wait longer for the disk than they write.
-const LARGE_STATE: usize = 1 << 20;
-/// Where a store writes one thing after the other, a large page leaves it to the others for this many times as long as its snapshot took, so that
-/// fewer than one in a hundred of their edits wait for it; and for this long at most.
-const OTHERS_SHARE: u32 = 150;
-const LONGEST_REST: Duration = Duration::from_secs(600);
 /// Pages with misplaced items that are remembered to have been told of.
 const MAX_MISPLACED: usize = 1000;
 
@@ -111,8 +99,9 @@ impl Compactor {
         (door, task.run())
     }
 
-    /// Asks for a snapshot to be written. The answer fails when too many snapshots wait already.
-    pub(super) fn compact(&self, compact: CompactRequest) -> Compacting {
+    /// Asks for a snapshot to be written. The answer is whether the store has it, or one that covers as much; it fails when too many
+    /// snapshots wait already.
+    pub(super) fn compact(&self, compact: CompactRequest) -> oneshot::Receiver<bool> {
         let (reply, answer) = oneshot::channel();
         let bytes = compact.state.len();
         let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -145,7 +134,7 @@ impl Task {
         }
     }
 
-    async fn write(&mut self, compact: CompactRequest) -> Option<Duration> {
+    async fn write(&mut self, compact: CompactRequest) -> bool {
         let CompactRequest {
             page,
             generation,
@@ -156,7 +145,7 @@ impl Task {
         let Some(whole) = whole(self.limits, state.clone(), state_vector.clone()).await else {
             self.metrics.error(Fault::SnapshotNotWhole);
             tracing::error!(%page, seq, "a snapshot does not decode to the page it was made of; the log is kept instead");
-            return None;
+            return false;
         };
         let readable = self.view.readable(&page, whole).await;
         if readable.is_none() {
@@ -176,16 +165,12 @@ impl Task {
             content,
             text,
         };
-        let (since, is_large) = (now(), snapshot.state.len() >= LARGE_STATE);
-        let compacted = self.store.compact(&page, generation.as_ref(), &snapshot).await;
-        let took = now().saturating_duration_since(since);
-        match compacted {
+        match self.store.compact(&page, generation.as_ref(), &snapshot).await {
             // Where it was passed over, another process has written one that covers as much, or the page is another one.
-            Ok(_) if is_large && self.store.writes_in_turn() => Some((took * OTHERS_SHARE).min(LONGEST_REST)),
-            Ok(_) => Some(Duration::ZERO),
+            Ok(_) => true,
             Err(error) => {
                 self.failed(&page, seq, &error);
-                None
+                false
             }
         }
     }

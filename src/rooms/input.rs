@@ -1,6 +1,6 @@
 //! Everything that can happen to a room.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use crdt::{ClientId, IdentityStamp};
@@ -118,9 +118,8 @@ pub enum Input {
     Compacted {
         /// The log was to be covered up to this row.
         seq: Seq,
-        /// `Some` if the store has the snapshot, or one that covers as much, with how long the page should leave the store to others. If
-        /// not, it is still to be written.
-        taken: Option<Duration>,
+        /// Whether the store has the snapshot, or one that covers as much. If not, it is still to be written.
+        taken: bool,
     },
     /// Rows that another process appended to the same page.
     Remote {

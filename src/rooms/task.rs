@@ -15,7 +15,6 @@ use super::{
     ClientMessage, CompactRequest, Count, Departure, Host, Input, Newcomer, Onlooker, Refusal, Room, Sight,
     SlotId, Surroundings,
     clock::{now, run_blocking_if},
-    compactor::Compacting,
     loading::{foreign_rows, load},
     mailbox::{Announce, Command, Join, Post, Reading, Reply},
     opening::stored,
@@ -37,7 +36,7 @@ struct Requests {
     slot: SlotId,
     shared: Arc<Shared>,
     append: Option<oneshot::Receiver<Committed>>,
-    compaction: Option<(Seq, Compacting)>,
+    compaction: Option<(Seq, oneshot::Receiver<bool>)>,
     /// Who looks at the room from outside.
     onlooker: Option<Arc<dyn Onlooker>>,
     /// The rows of another process, when they are there.
@@ -415,10 +414,10 @@ impl Surroundings for Requests {
     }
 }
 
-async fn compacted(compaction: &mut Option<(Seq, Compacting)>) -> (Seq, Option<Duration>) {
+async fn compacted(compaction: &mut Option<(Seq, oneshot::Receiver<bool>)>) -> (Seq, bool) {
     match compaction {
         // A request that found no place, and one whose compactor is gone, has not been taken.
-        Some((seq, receiver)) => (*seq, receiver.await.unwrap_or(None)),
+        Some((seq, receiver)) => (*seq, receiver.await.unwrap_or(false)),
         None => std::future::pending().await,
     }
 }

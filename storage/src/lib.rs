@@ -178,11 +178,6 @@ pub trait Store:
     /// its own, because only a write notices a full disk.
     async fn check(&self) -> Result<(), StoreError>;
 
-    /// Whether it writes one thing after the other, of whatever pages: what takes long there holds up all others.
-    fn writes_in_turn(&self) -> bool {
-        false
-    }
-
     /// Waits for running calls and closes the connections. Later calls fail as [`StoreError::Unavailable`].
     async fn close(&self);
 }

@@ -9,7 +9,7 @@ use super::Loaded;
 /// How often a page is rewritten as a snapshot.
 #[derive(Clone, Copy, Debug)]
 pub struct SnapshotPolicy {
-    /// A snapshot is at most this far behind the last edit, unless taking it holds up others.
+    /// A snapshot is at most this far behind the last edit.
     pub interval: Duration,
     /// A log of this many rows asks for a snapshot at once.
     pub max_log_rows: u64,
@@ -21,8 +21,6 @@ pub struct SnapshotPolicy {
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// While a page leaves the store to others, its log may have so many times the rows.
-const ROWS_WHILE_RESTING: u64 = 10;
 /// A room that is empty stays for this long for its snapshot to be taken.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(8);
 
@@ -48,8 +46,6 @@ pub(super) struct Compaction {
     running: Option<Running>,
     /// After a snapshot was not taken: how long to wait, and when to try again.
     again: Option<(Duration, Instant)>,
-    /// Until when the store is left to others, because the last snapshot held them up.
-    rests_until: Option<Instant>,
     /// Since when the room would be gone if its snapshot did not lag behind.
     closing_since: Option<Instant>,
 }
@@ -63,7 +59,6 @@ impl Compaction {
             dirty_since: loaded.dirty_since,
             running: None,
             again: None,
-            rests_until: None,
             closing_since: None,
         }
     }
@@ -94,17 +89,13 @@ impl Compaction {
 
     /// From when on a snapshot is due, if none is being written and the last one was taken.
     fn due_at(&self) -> Option<Instant> {
-        let dirty_since = self.dirty_since?;
         let Self { policy, .. } = self;
-        let max_rows = policy.max_log_rows.saturating_mul(ROWS_WHILE_RESTING);
-        if self.log_rows >= max_rows || self.log_bytes >= policy.max_log_bytes {
-            return Some(dirty_since);
-        }
-        let due = match self.log_rows >= policy.max_log_rows {
+        let dirty_since = self.dirty_since?;
+        let is_long = self.log_rows >= policy.max_log_rows || self.log_bytes >= policy.max_log_bytes;
+        Some(match is_long {
             true => dirty_since,
             false => dirty_since + policy.interval,
-        };
-        Some(self.rests_until.map_or(due, |until| until.max(due)))
+        })
     }
 
     /// Whether a snapshot could be written now.
@@ -139,14 +130,12 @@ impl Compaction {
         });
     }
 
-    /// The snapshot up to row `seq` has been taken, and the store is left to others for so long, or it has not. The page is stored up to
-    /// `stored`.
-    pub(super) fn ended(&mut self, now: Instant, seq: Seq, stored: Seq, taken: Option<Duration>) {
+    /// The snapshot up to row `seq` has been taken, or not. The page is stored up to `stored`.
+    pub(super) fn ended(&mut self, now: Instant, seq: Seq, stored: Seq, taken: bool) {
         let Some(running) = self.running.take_if(|running| running.seq == seq) else {
             return;
         };
-        if let Some(rest) = taken {
-            self.rests_until = Some(now + rest);
+        if taken {
             self.log_rows = self.log_rows.saturating_sub(running.rows);
             self.log_bytes = self.log_bytes.saturating_sub(running.bytes);
             self.dirty_since = (stored > seq).then_some(running.since);

@@ -407,10 +407,6 @@ impl Store for SqliteStore {
             .map(drop)
     }
 
-    fn writes_in_turn(&self) -> bool {
-        true
-    }
-
     async fn close(&self) {
         for lane in self.lanes() {
             lane.close().await;

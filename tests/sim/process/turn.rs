@@ -1,7 +1,5 @@
 //! One turn of a room, with what it finds around it.
 
-use std::time::Duration;
-
 use pageroom::{
     rooms::{CompactRequest, Count, Input, Refusal, Sight, SlotId, Slots, Surroundings},
     telemetry::Traces,
@@ -104,10 +102,7 @@ impl Surroundings for Turn<'_, '_> {
     fn compact(&mut self, request: CompactRequest) {
         let seq = request.seq;
         let taken = self.around.disk.compact(request);
-        self.inputs.push(Input::Compacted {
-            seq,
-            taken: taken.then_some(Duration::ZERO),
-        });
+        self.inputs.push(Input::Compacted { seq, taken });
     }
 
     fn read_foreign(&mut self, _generation: Option<Generation>, (after, before): (Seq, Seq)) {

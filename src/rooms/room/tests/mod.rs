@@ -95,8 +95,6 @@ struct Stage {
     append: Option<PageCommit>,
     /// The snapshot that is being written.
     compaction: Option<CompactRequest>,
-    /// How long the store is left to others after a snapshot.
-    rest: Duration,
     /// What the room wants to read of another process.
     gaps: Vec<(Seq, Seq)>,
     answers: Vec<(RequestId, Result<Seq, RefusalCode>)>,
@@ -162,7 +160,6 @@ impl Stage {
             store,
             append: None,
             compaction: None,
-            rest: Duration::ZERO,
             gaps: Vec::new(),
             answers: Vec::new(),
             refused: BTreeMap::new(),
@@ -375,7 +372,7 @@ impl Stage {
             .compact(&compact.page, compact.generation.as_ref(), &snapshot);
         self.happens(Input::Compacted {
             seq: compact.seq,
-            taken: Some(self.rest),
+            taken: true,
         });
         compact
     }

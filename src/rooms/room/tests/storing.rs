@@ -137,37 +137,6 @@ fn a_snapshot_follows_the_first_unmerged_edit_by_the_interval() {
 }
 
 #[test]
-fn a_snapshot_that_held_up_others_is_not_soon_repeated() {
-    let mut stage = Stage::new();
-    stage.rest = seconds(60);
-    let mut alice = stage.joins(1, "alice");
-    let mut type_and_store = |stage: &mut Stage| {
-        let typed = alice.types("hello");
-        stage.edits(&alice, &typed);
-        stage.store_answers();
-    };
-    type_and_store(&mut stage);
-    stage.passes(seconds(5));
-    stage.store_compacts();
-    type_and_store(&mut stage);
-    stage.passes(seconds(60) - millis(1));
-    assert_eq!(stage.compaction, None);
-    stage.passes(millis(1));
-    stage.store_compacts();
-    // A log that gets too long is not waited for.
-    for _ in 0..10 * config().snapshots.max_log_rows - 1 {
-        type_and_store(&mut stage);
-        assert_eq!(stage.compaction, None);
-    }
-    type_and_store(&mut stage);
-    let seq = stage.compaction.take().expect("a snapshot").seq;
-    // Nor is it when that was not taken.
-    stage.happens(Input::Compacted { seq, taken: None });
-    stage.passes(seconds(1));
-    stage.store_compacts();
-}
-
-#[test]
 fn a_long_log_or_a_large_one_asks_for_a_snapshot_at_once() {
     for policy in [
         SnapshotPolicy {
@@ -259,7 +228,7 @@ fn edits_do_not_wait_for_a_snapshot_and_one_that_was_not_taken_stays_due() {
         stage.compaction = None;
         stage.happens(Input::Compacted {
             seq: under_way,
-            taken: None,
+            taken: false,
         });
         stage.passes(seconds(pause) - millis(1));
         assert_eq!(stage.compaction, None);
