@@ -17,7 +17,7 @@ macro_rules! files {
 }
 
 macro_rules! of_folder {
-    ($folder:literal) => {
+    ($folder:literal $(, $number:literal $file:literal)?) => {
         files! {
             $folder,
             1 "0001_pages",
@@ -34,12 +34,13 @@ macro_rules! of_folder {
             13 "0013_aliases",
             14 "0014_rebuilt_pages",
             15 "0015_history_policies",
+            $($number $file,)?
         }
     };
 }
 
 const POSTGRES: &[File] = of_folder!("postgres");
-const SQLITE: &[File] = of_folder!("sqlite");
+const SQLITE: &[File] = of_folder!("sqlite", 16 "0016_large_values");
 
 pub(crate) fn postgres() -> Migrator {
     migrator(POSTGRES)

@@ -731,6 +731,10 @@ const MIGRATIONS: &[(&str, u64)] = &[
         "storage/migrations/sqlite/0015_history_policies.sql",
         10_394_743_859_099_156_662,
     ),
+    (
+        "storage/migrations/sqlite/0016_large_values.sql",
+        12_654_675_510_293_026_603,
+    ),
 ];
 
 #[test]

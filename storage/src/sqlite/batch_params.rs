@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use sqlx::{Sqlite, query::Query, sqlite::SqliteArguments, types::Json};
 
+use super::large_values::Written;
 use crate::{PageCommit, batch::Chunk, readable};
 
 /// The parameters of [`STORE_ROWS`](super::statements::STORE_ROWS) and its like.
@@ -18,12 +19,21 @@ pub(super) struct BatchParams<'a> {
 #[derive(Serialize)]
 struct HeadItem<'a>(&'a str, usize, Option<u64>, Option<&'a str>);
 
-/// Page, distance from its last row, offset and length of the data, user, generation.
+/// Page, distance from its last row, offset and length of the data, user, generation, number of a large value.
 #[derive(Serialize)]
-struct RowItem<'a>(&'a str, i64, usize, usize, Option<Cow<'a, str>>, Option<&'a str>);
+struct RowItem<'a>(
+    &'a str,
+    i64,
+    usize,
+    usize,
+    Option<Cow<'a, str>>,
+    Option<&'a str>,
+    Option<i64>,
+);
 
 impl<'a> BatchParams<'a> {
-    pub(super) fn new(entries: &[&'a PageCommit], chunk: &Chunk<'a>) -> Self {
+    /// With what has been written of the rows.
+    pub(super) fn new(entries: &[&'a PageCommit], chunk: &Chunk<'a>, written: &[Written<'_>]) -> Self {
         let mut parcel = Self {
             heads: entries
                 .iter()
@@ -42,16 +52,21 @@ impl<'a> BatchParams<'a> {
             // counts them.
             bytes: vec![0],
         };
-        for row in &chunk.rows {
-            let offset = parcel.add(&row.update.data);
+        for (row, written) in chunk.rows.iter().zip(written) {
+            let (bytes, large) = match *written {
+                Written::Here(bytes) => (bytes, None),
+                Written::Large(value) => (&[][..], Some(value)),
+            };
+            let offset = parcel.add(bytes);
             let user = row.update.user.as_deref().map(readable::text);
             parcel.rows.push(RowItem(
                 row.page.as_str(),
                 row.from_last,
                 offset,
-                row.update.data.len(),
+                bytes.len(),
                 user,
                 row.generation,
+                large,
             ));
         }
         parcel

@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::SqliteStore;
+use super::{
+    SqliteStore,
+    large_values::{size, whole},
+};
 use crate::{
     AddedVersion, HistoryCursor, HistoryRecord, HistoryStore, MAX_HISTORY_ROWS_AT_ONCE, MAX_NAMED_VERSIONS,
     NewVersion, OldHistory, PageChanges, PageId, Past, Seq, StoreError, Version,
@@ -28,17 +31,25 @@ const PAST: &str = concat!(
     head!(),
     " AND seq <= $2
         UNION ALL SELECT seq FROM page_snapshots WHERE page_id = $1 AND seq <= $2))
-    SELECT coalesce(best.seq, 0) AS seq, coalesce(b.state, s.state) AS data, h.generation AS label, h.seq AS last
+    SELECT coalesce(best.seq, 0) AS seq, coalesce(",
+    whole!("b.state"),
+    ", ",
+    whole!("s.state"),
+    ") AS data, h.generation AS label, h.seq AS last
     FROM page_heads h CROSS JOIN best
         LEFT JOIN page_bases b ON b.head_id = h.id AND b.seq = best.seq
         LEFT JOIN page_snapshots s ON s.page_id = $1 AND s.seq = best.seq AND b.seq IS NULL
     WHERE h.page_id = $1
     UNION ALL
-    SELECT seq, data, user_id, NULL FROM page_history WHERE head_id = ",
+    SELECT seq, ",
+    whole!("data"),
+    ", user_id, NULL FROM page_history WHERE head_id = ",
     head!(),
     " AND seq > coalesce((SELECT seq FROM best), 0) AND seq <= $3
     UNION ALL
-    SELECT seq, data, user_id, NULL FROM page_updates WHERE head_id = ",
+    SELECT seq, ",
+    whole!("data"),
+    ", user_id, NULL FROM page_updates WHERE head_id = ",
     head!(),
     " AND seq > coalesce((SELECT seq FROM best), 0) AND seq <= $3"
 );
@@ -46,11 +57,15 @@ const PAST: &str = concat!(
 const CHANGES: &str = concat!(
     "SELECT seq, NULL AS user_id, NULL AS at, 0 AS bytes FROM page_heads WHERE page_id = $1
     UNION ALL
-    SELECT * FROM (SELECT seq, user_id, created_at, length(data) FROM page_history WHERE head_id = ",
+    SELECT * FROM (SELECT seq, user_id, created_at, ",
+    size!("data"),
+    " FROM page_history WHERE head_id = ",
     head!(),
     " AND seq > $2 ORDER BY seq LIMIT $3)
     UNION ALL
-    SELECT * FROM (SELECT seq, user_id, created_at, length(data) FROM page_updates WHERE head_id = ",
+    SELECT * FROM (SELECT seq, user_id, created_at, ",
+    size!("data"),
+    " FROM page_updates WHERE head_id = ",
     head!(),
     " AND seq > $2 ORDER BY seq LIMIT $3)"
 );
@@ -116,7 +131,7 @@ const KEEP_BASE: &str = concat!(
     "BEGIN IMMEDIATE;
     INSERT INTO page_bases (head_id, seq, state) SELECT id, $2, coalesce($3, x'') FROM page_heads
         WHERE page_id = $1 ON CONFLICT DO NOTHING;
-    UPDATE page_histories SET bytes = bytes + changes() * length(coalesce($3, x'')) WHERE head_id = ",
+    UPDATE page_histories SET bytes = bytes + changes() * $4 WHERE head_id = ",
     head!(),
     ";
     COMMIT;"
@@ -168,9 +183,13 @@ const FORGET: &str = concat!(
     SELECT count(*) FROM ",
     going!("seq"),
     ";
-    UPDATE page_histories SET bytes = max(0, bytes - coalesce((SELECT sum(length(data) + 64) FROM ",
+    UPDATE page_histories SET bytes = max(0, bytes - coalesce((SELECT sum(",
+    size!("data"),
+    " + 64) FROM ",
     going!("data"),
-    "), 0) - coalesce((SELECT sum(length(state)) ",
+    "), 0) - coalesce((SELECT sum(",
+    size!("state"),
+    ") ",
     bases_going!(),
     "), 0)) WHERE head_id = ",
     head!(),
@@ -205,7 +224,7 @@ const FORGET: &str = concat!(
 
 impl SqliteStore {
     /// Runs a script that answers with at most one number.
-    async fn number_of(
+    pub(super) async fn number_of(
         &self,
         bytes: usize,
         script: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
@@ -309,11 +328,11 @@ impl HistoryStore for SqliteStore {
     }
 
     async fn keep_base(&self, page: &PageId, seq: Seq, state: &Bytes) -> Result<(), StoreError> {
-        let keep = sqlx::query(KEEP_BASE)
-            .bind(page.as_str())
-            .bind(number(seq))
-            .bind(&**state);
-        self.number_of(state.len(), keep).await.map(drop)
+        let mut writing = None;
+        let written = self.write_value(&mut writing, state).await?;
+        let keep = sqlx::query(KEEP_BASE).bind(page.as_str()).bind(number(seq));
+        let keep = written.bind(keep).bind(number(state.len()));
+        self.number_of(written.bytes(), keep).await.map(drop)
     }
 
     async fn forget_history(&self, page: &PageId, upto: Seq) -> Result<u64, StoreError> {
@@ -321,6 +340,8 @@ impl HistoryStore for SqliteStore {
             .bind(page.as_str())
             .bind(number(upto))
             .bind(number(MAX_HISTORY_ROWS_AT_ONCE));
-        Ok(self.number_of(0, forget).await?.map_or(0, rows::count))
+        let forgotten = self.number_of(0, forget).await?;
+        self.sweep().await;
+        Ok(forgotten.map_or(0, rows::count))
     }
 }

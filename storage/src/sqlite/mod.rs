@@ -9,7 +9,6 @@
 //! items point.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -23,7 +22,7 @@ use sqlx::{
     types::Json,
 };
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::{Mutex, RwLock, Semaphore},
     time::timeout,
 };
 
@@ -35,7 +34,6 @@ use crate::{
     gathered::{Gathered, ReadHeads},
     migrations,
     open::address,
-    readable,
     rows::{self, HeadRow, SnapshotRow},
     schema,
     search::{MAX_SEARCHES, words},
@@ -48,12 +46,14 @@ mod events;
 mod failure;
 mod file;
 mod history;
+mod large_values;
 mod location;
 mod policies;
 mod rebuilding;
 mod renaming;
 mod rooms;
 mod search;
+mod shortened;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -68,10 +68,8 @@ pub(crate) use file::missing_file;
 use file::{DatabaseFile, lock_alone, put_in_wal_mode};
 pub(crate) use location::check_address;
 use location::connect_options;
+use shortened::shortened;
 use write_ahead_log::{WriteAheadLog, checkpoint};
-
-/// Largest `content` and `text` that are kept, in bytes each; of a longer text the beginning, which is what searches look at.
-const MAX_READABLE_BYTES: usize = 1 << 20;
 
 /// See the module.
 pub(crate) struct SqliteStore {
@@ -79,7 +77,7 @@ pub(crate) struct SqliteStore {
     /// The file that was opened, whatever is at its path now.
     file: DatabaseFile,
     /// Keeps other servers out for as long as this is open.
-    _alone: Option<std::fs::File>,
+    alone: Option<std::fs::File>,
     timeout: Duration,
     /// Rows that a snapshot covers are kept.
     keeps_history: bool,
@@ -92,6 +90,10 @@ pub(crate) struct SqliteStore {
     /// Held by whoever of them writes.
     turn: Mutex<()>,
     log: WriteAheadLog,
+    /// Its name among the processes that write into the file.
+    name: String,
+    /// Held by all that write large values, or by one that deletes those that nobody needs.
+    loose: RwLock<()>,
     readers: Connections<SqliteConnection>,
     /// For searches, which may take long: nobody who opens a page waits for one.
     searchers: Connections<SqliteConnection>,
@@ -120,14 +122,16 @@ impl SqliteStore {
             .map_err(|error| failure(error, &path))?;
         // From now on the file is there. One that is made later would be another.
         let connect = connect.create_if_missing(false);
-        let store = Self {
+        let mut store = Self {
             file: DatabaseFile::at(&path)?,
-            _alone: alone,
+            alone,
             writer: Connections::new(1, [connect.clone()]),
             compactor: Connections::new(1, [connect.clone()]),
             aside: Connections::new(1, [connect.clone()]),
             turn: Mutex::new(()),
             log: WriteAheadLog::default(),
+            name: String::new(),
+            loose: RwLock::new(()),
             readers: Connections::new(
                 options.readers.max(1),
                 [connect.clone().pragma("query_only", "ON")],
@@ -140,6 +144,7 @@ impl SqliteStore {
             options: connect,
         };
         store.bring_up_to_date(options.migrate).await?;
+        store.name = store.random_name().await?;
         // Commits work without it, at a higher price, and say themselves what is wrong with a file that cannot be written.
         let _ = store
             .write(&store.writer, 0, vec![sqlx::query(statements::LENGTHEN_LOG)])
@@ -315,22 +320,31 @@ impl Store for SqliteStore {
             return Ok(Vec::new());
         }
         let chunks = batch::chunks(&entries);
-        let scripts = if let [only] = chunks.as_slice() {
-            vec![BatchParams::new(&entries, only).bind(statements::STORE_ROWS)]
+        let mut writing = None;
+        let mut written = Vec::with_capacity(chunks.len());
+        for chunk in &chunks {
+            written.push(self.write_rows(&mut writing, chunk).await?);
+        }
+        let scripts = if let ([only], [written]) = (chunks.as_slice(), written.as_slice()) {
+            vec![BatchParams::new(&entries, only, written).bind(statements::STORE_ROWS)]
         } else {
             let mut scripts = vec![sqlx::query(statements::BEGIN)];
             // The first one moves the heads, which the others only look at.
             let mut heads = entries.as_slice();
-            for chunk in &chunks {
-                scripts.push(BatchParams::new(heads, chunk).bind(statements::STORE_CHUNK));
+            for (chunk, written) in chunks.iter().zip(&written) {
+                scripts.push(BatchParams::new(heads, chunk, written).bind(statements::STORE_CHUNK));
                 heads = &[];
             }
             scripts.push(sqlx::query(statements::COMMIT));
             scripts
         };
-        let bytes = batch.iter().map(PageCommit::bytes).sum();
+        let bytes = written.iter().flatten().map(|written| written.bytes()).sum();
         let answers = self.write(&self.writer, bytes, scripts).await?;
         let heads = heads(&answers).map_err(|error| self.failure(error))?;
+        if writing.take().is_some() && heads.len() < batch.len() {
+            // A page has another generation, or another id.
+            self.sweep().await;
+        }
         Ok(batch::answers(batch, &heads))
     }
 
@@ -341,12 +355,15 @@ impl Store for SqliteStore {
         snapshot: &Snapshot,
     ) -> Result<Compaction, StoreError> {
         let keeps_history = self.keeps_history_of(page).await?;
-        let (content, text) = short(snapshot);
-        let bytes = snapshot.state.len() + content.as_ref().map_or(0, String::len) + text.len();
+        let (content, text) = shortened(snapshot);
+        let mut writing = None;
+        let state = self.write_value(&mut writing, &snapshot.state).await?;
+        let bytes = state.bytes() + content.as_ref().map_or(0, String::len) + text.len();
         let compact = sqlx::query(statements::COMPACT)
             .bind(page.as_str())
-            .bind(number(snapshot.seq))
-            .bind(&*snapshot.state)
+            .bind(number(snapshot.seq));
+        let compact = state
+            .bind(compact)
             .bind(&*snapshot.state_vector)
             .bind(content)
             .bind(text)
@@ -354,6 +371,8 @@ impl Store for SqliteStore {
             .bind(words(&snapshot.text))
             .bind(generation.map(|generation| &*generation.0));
         let written = self.write(&self.compactor, bytes, vec![compact]).await?;
+        drop(writing);
+        self.sweep().await;
         Ok(match written.is_empty() {
             true => Compaction::Passed,
             false => Compaction::Compacted,
@@ -412,18 +431,6 @@ impl Store for SqliteStore {
             lane.close().await;
         }
     }
-}
-
-/// Content and text for readers of the file, where they are short: everybody waits while they are written, and backends read over REST.
-fn short(snapshot: &Snapshot) -> (Option<String>, Cow<'_, str>) {
-    let text = readable::text(&snapshot.text);
-    if text.len() > MAX_READABLE_BYTES {
-        let beginning = snapshot.text.floor_char_boundary(MAX_READABLE_BYTES);
-        let beginning = snapshot.text.get(..beginning).unwrap_or_default();
-        return (None, readable::text(beginning));
-    }
-    let content = readable::json(&snapshot.content).filter(|json| json.len() <= MAX_READABLE_BYTES);
-    (content, text)
 }
 
 async fn run(

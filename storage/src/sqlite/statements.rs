@@ -2,8 +2,10 @@
 //!
 //! Parameters are written `$1`: in a script, a statement that leaves out a number of `?1` and `?2` gets its parameters shifted.
 
+use super::large_values::{size, whole};
+
 /// Moves the heads of pages on and appends their rows. `$1` is a list of pages `[id, rows, size, generation]`, `$2` of rows `[id, distance
-/// from the page's last row, offset, length, user, generation]`, `$3` the bytes that offsets point into. What names a generation is
+/// from the page's last row, offset, length, user, generation, large value]`, `$3` the bytes that offsets point into. What names a generation is
 /// passed over where the page has another one.
 macro_rules! append {
     () => {
@@ -21,7 +23,7 @@ macro_rules! append {
              updated_at = iif(excluded.seq > 0, excluded.updated_at, updated_at);
 
          INSERT INTO page_updates (head_id, seq, data, user_id)
-         SELECT h.id, seq - (value ->> 1), substr($3, value ->> 2, value ->> 3), value ->> 4
+         SELECT h.id, seq - (value ->> 1), coalesce(value ->> 6, substr($3, value ->> 2, value ->> 3)), value ->> 4
          FROM json_each($2) CROSS JOIN page_heads h
              ON page_id = value ->> 0 AND generation = coalesce(value ->> 5, generation);"
     };
@@ -64,17 +66,24 @@ pub(super) const STORE_ROWS: &str = concat!("BEGIN IMMEDIATE;", append!(), answe
 ///
 /// What goes into the history is noted before anything is changed: the snapshot that is replaced, where it is to be a base, and the size of
 /// the rows. A base weighs what is noted beyond them.
-pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
+pub(super) const COMPACT: &str = concat!(
+    "BEGIN IMMEDIATE;
     INSERT INTO page_bases (head_id, seq, state)
     SELECT h.id, s.seq, s.state
     FROM page_heads h CROSS JOIN page_snapshots s ON s.page_id = h.page_id
         LEFT JOIN page_histories k ON k.head_id = h.id
     WHERE $7 AND h.page_id = $1 AND h.generation = coalesce($9, h.generation) AND $2 > s.seq AND $2 <= h.seq
-        AND (k.head_id IS NULL OR k.last_seq <> s.seq OR k.since_base >= max(262144, length(s.state)))
+        AND (k.head_id IS NULL OR k.last_seq <> s.seq OR k.since_base >= max(262144, ",
+    size!("s.state"),
+    "))
     ON CONFLICT DO NOTHING;
     INSERT INTO page_histories (head_id, last_seq, bytes, since_base, first_at)
-    SELECT going.head_id, $2, going.bytes + coalesce(length(b.state), 0), going.bytes, going.first_at
-    FROM (SELECT u.head_id, min(u.seq) AS first, sum(length(u.data) + 64) AS bytes, min(u.created_at) AS first_at
+    SELECT going.head_id, $2, going.bytes + coalesce(",
+    size!("b.state"),
+    ", 0), going.bytes, going.first_at
+    FROM (SELECT u.head_id, min(u.seq) AS first, sum(",
+    size!("u.data"),
+    " + 64) AS bytes, min(u.created_at) AS first_at
         FROM page_heads h CROSS JOIN page_updates u ON u.head_id = h.id AND u.seq <= $2
         WHERE $7 AND h.page_id = $1 AND h.generation = coalesce($9, h.generation) AND $2 <= h.seq
         GROUP BY u.head_id) going
@@ -107,23 +116,33 @@ pub(super) const COMPACT: &str = "BEGIN IMMEDIATE;
         CROSS JOIN page_updates u ON u.head_id = h.id AND u.seq <= s.seq
         WHERE s.page_id = $1
     );
-    COMMIT;";
+    COMMIT;"
+);
 
-pub(super) const LOAD: &str =
-    "SELECT h.seq, s.state AS data, h.generation AS label, h.size_bytes, h.created_at AS created_ms,
+pub(super) const LOAD: &str = concat!(
+    "SELECT h.seq, ",
+    whole!("s.state"),
+    " AS data, h.generation AS label, h.size_bytes, h.created_at AS created_ms,
         h.updated_at AS updated_ms, h.deleted_at AS deleted_ms, s.seq AS covered, s.state_vector,
         e.clients AS ended_clients
     FROM page_heads h LEFT JOIN page_snapshots s ON s.page_id = h.page_id
         LEFT JOIN page_ended_clients e ON e.head_id = h.id
     WHERE h.page_id = $1
     UNION ALL
-    SELECT seq, data, user_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates
-    WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1)";
+    SELECT seq, ",
+    whole!("data"),
+    ", user_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM page_updates
+    WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1)"
+);
 
-pub(super) const LOG: &str = "SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL AS data, NULL AS label
+pub(super) const LOG: &str = concat!(
+    "SELECT coalesce((SELECT seq FROM page_snapshots WHERE page_id = $1), 0) AS seq, NULL AS data, NULL AS label
     UNION ALL
-    SELECT * FROM (SELECT seq, data, user_id FROM page_updates
-        WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1) AND seq > $2 ORDER BY seq LIMIT $3)";
+    SELECT seq, ",
+    whole!("data"),
+    ", user_id FROM (SELECT seq, data, user_id FROM page_updates
+        WHERE head_id = (SELECT id FROM page_heads WHERE page_id = $1) AND seq > $2 ORDER BY seq LIMIT $3)"
+);
 
 /// The heads of the pages in the list `$1`.
 pub(super) const HEADS: &str =
@@ -140,8 +159,11 @@ pub(super) const PAGES: &str =
 pub(super) const SET_DELETED: &str = "UPDATE page_heads SET deleted_at = $2
     WHERE page_id = $1 AND (deleted_at IS NULL) <> ($2 IS NULL) RETURNING 1";
 
-pub(super) const SNAPSHOT: &str =
-    "SELECT seq, state, state_vector, content, text FROM page_snapshots WHERE page_id = $1";
+pub(super) const SNAPSHOT: &str = concat!(
+    "SELECT seq, ",
+    whole!("state"),
+    " AS state, state_vector, content, text FROM page_snapshots WHERE page_id = $1"
+);
 
 /// Random, because SQLite does not write what has not changed.
 pub(super) const CHECK: &str =

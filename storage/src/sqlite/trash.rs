@@ -94,6 +94,8 @@ impl TrashStore for SqliteStore {
         }
         let [room, other] = rooms;
         let purge = sqlx::query(PURGE).bind(page.as_str()).bind(room).bind(other);
-        Ok(!self.write(&self.aside, 0, vec![purge]).await?.is_empty())
+        let is_purged = !self.write(&self.aside, 0, vec![purge]).await?.is_empty();
+        self.sweep().await;
+        Ok(is_purged)
     }
 }

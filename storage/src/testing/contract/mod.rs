@@ -112,6 +112,7 @@ macro_rules! store_contract {
             pages_are_listed_bytewise_by_prefix_and_in_parts
             sizes_and_times_are_those_of_the_last_rows
             no_content_makes_a_snapshot_unstorable
+            what_is_many_megabytes_long_comes_out_as_it_went_in
             what_was_committed_is_there_after_reopening
             stores_that_open_an_empty_database_at_once_share_it
             two_stores_append_to_one_page_without_holes

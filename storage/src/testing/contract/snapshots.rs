@@ -154,3 +154,68 @@ pub async fn no_content_makes_a_snapshot_unstorable(place: &dyn Place) {
     compact(&store, "q", empty.clone()).await;
     assert_eq!(store.snapshot(&page("q")).await.unwrap(), Some(empty));
 }
+
+/// Bytes of every kind, in no order.
+fn noise(length: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as u8
+    };
+    (0..length).map(|_| next()).collect()
+}
+
+pub async fn what_is_many_megabytes_long_comes_out_as_it_went_in(place: &dyn Place) {
+    let store = place.open().await;
+    let rows = [
+        noise(3_500_000, 1),
+        b"short".to_vec(),
+        noise((1 << 20) + 1, 2),
+        noise(1 << 21, 3),
+    ];
+    let logged = |from: Seq, rows: &[Vec<u8>]| -> Vec<_> { (from..).zip(rows.iter().cloned()).collect() };
+    commit_one(&store, append("p", &rows[..2])).await;
+    let answer = store.commit_alone(&append("p", &rows[2..])).await.unwrap();
+    assert_eq!((answer.first_seq, answer.last_seq), (3, 4));
+    assert!(stored(&store, "p").await == (0, Vec::new(), logged(1, &rows)));
+    let read = store.log(&page("p"), 1, 2).await.unwrap().unwrap();
+    let read: Vec<_> = read.into_iter().map(|row| (row.seq, row.data.to_vec())).collect();
+    assert!(read == logged(2, &rows[1..3]));
+
+    // Twice: the first state becomes one to begin from.
+    let states = [noise(4_000_000, 4), noise(6_000_000, 5)];
+    compact(&store, "p", snapshot(3, &states[0])).await;
+    assert!(stored(&store, "p").await == (3, states[0].clone(), logged(4, &rows[3..])));
+    commit_one(&store, append("p", [b"last"])).await;
+    compact(&store, "p", snapshot(5, &states[1])).await;
+    assert!(stored(&store, "p").await == (5, states[1].clone(), Vec::new()));
+    let kept = store.snapshot(&page("p")).await.unwrap().unwrap();
+    assert!(kept.state == states[1]);
+
+    let past = store.past(&page("p"), 0, 3).await.unwrap().unwrap();
+    let read: Vec<_> = past.rows.iter().map(|row| (row.seq, row.data.to_vec())).collect();
+    assert!(past.base.is_none() && read == logged(1, &rows[..3]));
+    let past = store.past(&page("p"), 3, 5).await.unwrap().unwrap();
+    let read: Vec<_> = past.rows.iter().map(|row| (row.seq, row.data.to_vec())).collect();
+    assert!(past.base.is_some_and(|base| base == states[0]));
+    assert!(read == [(4, rows[3].clone()), (5, b"last".to_vec())]);
+    let changes = store.changes(&page("p"), 0, 10).await.unwrap().unwrap();
+    let lengths: Vec<_> = changes.rows.iter().map(|change| change.bytes).collect();
+    let expected: Vec<_> = rows.iter().map(|row| row.len() as u64).chain([4]).collect();
+    assert_eq!(lengths, expected);
+    let record = store.history(&page("p")).await.unwrap();
+    let all = expected.iter().sum::<u64>() + states[0].len() as u64;
+    assert!((all..all + 1000).contains(&record.bytes), "{record:?} of {all}");
+
+    // What is forgotten weighs nothing any more.
+    store.forget_history(&page("p"), 3).await.unwrap();
+    let record = store.history(&page("p")).await.unwrap();
+    let left = states[0].len() as u64 + rows[3].len() as u64;
+    assert!(
+        (left..left + 1000).contains(&record.bytes),
+        "{record:?} of {left}"
+    );
+    assert!(stored(&store, "p").await == (5, states[1].clone(), Vec::new()));
+}
