@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # Makes a small image that runs as nobody in particular:
 #
 #   docker build -t pageroom .
@@ -6,7 +5,7 @@
 #
 # Without a secret it refuses to start, because it listens on all addresses; `-e PAGEROOM_AUTH=open` lets everybody edit.
 
-FROM rust:1.95-bookworm AS build
+FROM docker.io/library/rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/src/target \
