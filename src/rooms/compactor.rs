@@ -19,6 +19,7 @@ use serde_json::Value;
 use storage::{Generation, PageId, Seq, SharedStore, Snapshot, StoreError};
 use tokio::sync::{mpsc, oneshot};
 
+use super::clock::wait_blocking_if;
 use crate::telemetry::{Fault, Metrics};
 
 /// What a page says, for people and backends.
@@ -70,6 +71,8 @@ struct Request {
 const MAX_WAITING: usize = 256;
 /// Bytes that may wait, so that snapshots of large pages do not add up. One larger page alone passes.
 const MAX_WAITING_BYTES: usize = 64 << 20;
+/// From here on a snapshot is copied for the database, and freed, beside the runtime.
+const LARGE_BYTES: usize = 256 << 10;
 /// Pages with misplaced items that are remembered to have been told of.
 const MAX_MISPLACED: usize = 1000;
 
@@ -128,8 +131,9 @@ impl Task {
     async fn run(mut self) {
         while let Some(Request { compact, reply }) = self.queue.recv().await {
             let bytes = compact.state.len();
+            let written = wait_blocking_if(bytes > LARGE_BYTES, self.write(compact)).await;
             // A room that has ended meanwhile needs no answer, and its snapshot is written all the same.
-            let _ = reply.send(self.write(compact).await);
+            let _ = reply.send(written);
             self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }

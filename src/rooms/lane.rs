@@ -17,6 +17,7 @@ use tokio::{
 
 use super::{
     batching::FIRST_BACKOFF,
+    clock::wait_blocking_if,
     writer::{Health, StoreListener},
 };
 use crate::telemetry::{CommitSpan, Metrics, Traces};
@@ -32,6 +33,8 @@ pub(super) struct Request {
 
 /// Lanes that go on at once. The store lends them few connections, on which they take turns.
 const MAX_LANES: usize = 64;
+/// From here on edits are copied for the database beside the runtime.
+const LARGE_BYTES: usize = 1 << 20;
 
 /// The pages that are stored alone.
 pub(super) struct Lanes {
@@ -132,7 +135,8 @@ impl Lane {
         loop {
             let mut span = CommitSpan::begin(std::iter::once(&traces), 1);
             let started = Instant::now();
-            let result = self.store.commit_alone(&commit).await;
+            let result =
+                wait_blocking_if(commit.bytes() > LARGE_BYTES, self.store.commit_alone(&commit)).await;
             self.metrics
                 .store_commit(started.elapsed(), 1, result.as_ref().err());
             span.ended(result.as_ref().err().map(StoreError::kind));
