@@ -332,7 +332,9 @@ impl HistoryStore for SqliteStore {
         let written = self.write_value(&mut writing, state).await?;
         let keep = sqlx::query(KEEP_BASE).bind(page.as_str()).bind(number(seq));
         let keep = written.bind(keep).bind(number(state.len()));
-        self.number_of(written.bytes(), keep).await.map(drop)
+        let kept = self.number_of(written.bytes(), keep).await;
+        self.give_up(&mut writing).await;
+        kept.map(drop)
     }
 
     async fn forget_history(&self, page: &PageId, upto: Seq) -> Result<u64, StoreError> {

@@ -1,10 +1,17 @@
-//! Values of many megabytes: written in parts, each in a transaction of its own, so that nobody who writes waits for more than one of them.
+//! Values of many megabytes: written in parts, each in a transaction of its own, so that nobody who writes waits for a whole one.
 //!
 //! A column of bytes has the number of such a value in their place. Statements that move the column move the number; those that read it ask
-//! for [`whole`], those that weigh it for [`size`]. What no row has any more is deleted, in parts as well.
+//! for [`whole`], those that weigh it for [`size`]. Triggers note whether a row has a value. One that no row has is first marked as
+//! going, in the same transaction in which nobody has it, and no row can get it any more: so whatever becomes of a write whose end nobody
+//! waited for, a row never has a value that is deleted.
 
-use sqlx::{Sqlite, query::Query, sqlite::SqliteArguments};
-use tokio::sync::RwLockReadGuard;
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use sqlx::{Row, Sqlite, query::Query, sqlite::SqliteArguments, types::Json};
 
 use super::SqliteStore;
 use crate::{
@@ -15,13 +22,22 @@ use crate::{
 /// Longest value that is written in one piece, and the length of the parts of others, in bytes.
 const PART_BYTES: usize = 1 << 20;
 
-/// The bytes of a column.
+/// What has to be left of the disk when a large value has been written, in bytes: for the write-ahead log, and for the small edits of all.
+const LEFT_BYTES: u64 = 32 << 20;
+
+/// The bytes of a column. Of a value whose parts are not all there it stays a number, which cannot be read as bytes.
 macro_rules! whole {
     ($column:literal) => {
         concat!(
             "iif(typeof(",
             $column,
-            ") = 'integer', (SELECT CAST(group_concat(bytes, '' ORDER BY part) AS BLOB) FROM large_value_parts WHERE value_id = ",
+            ") = 'integer', coalesce((SELECT CAST(group_concat(bytes, '') AS BLOB)
+                FROM (SELECT bytes FROM large_value_parts WHERE value_id = ",
+            $column,
+            " ORDER BY part)
+                HAVING sum(length(bytes)) = (SELECT v.size FROM large_values v WHERE v.id = ",
+            $column,
+            ")), ",
             $column,
             "), ",
             $column,
@@ -51,39 +67,60 @@ const BEGIN_VALUE: &str = "INSERT INTO large_values (size, writer) VALUES ($1, $
 
 const ADD_PART: &str = "INSERT INTO large_value_parts (value_id, part, bytes) VALUES ($1, $2, $3)";
 
-/// The loose values that no row has, or those that a row has. With `$1` as the writer of those that are being written.
-macro_rules! loose {
-    ($exist:literal) => {
-        concat!(
-            "SELECT v.id FROM large_values v WHERE v.is_loose AND (v.writer IS NULL OR v.writer = $1 OR $2) AND ",
-            $exist,
-            " (SELECT 1 FROM page_updates WHERE data = v.id AND typeof(data) = 'integer'
-                UNION ALL SELECT 1 FROM page_history WHERE data = v.id AND typeof(data) = 'integer'
-                UNION ALL SELECT 1 FROM page_snapshots WHERE state = v.id AND typeof(state) = 'integer'
-                UNION ALL SELECT 1 FROM page_bases WHERE state = v.id AND typeof(state) = 'integer')"
-        )
-    };
-}
+/// Those that no row has now, without what another process writes: `$1` is this one, `$2` whether it has the file alone, and `$3` its
+/// writers that go on.
+const WITHOUT_ROW: &str = "SELECT id FROM large_values
+    WHERE status <> 'kept' AND (status <> 'writing'
+        OR (($2 OR instr(writer, $1 || '/') = 1) AND writer NOT IN (SELECT value FROM json_each($3))))
+    LIMIT 100";
 
-const ANY_LOOSE: &str =
-    "SELECT 1 FROM large_values WHERE is_loose AND (writer IS NULL OR writer = $1 OR $2) LIMIT 1";
-
-const UNUSED: &str = concat!(loose!("NOT EXISTS"), " LIMIT 100");
-
-const SETTLE: &str = concat!(
-    "UPDATE large_values SET is_loose = 0, writer = NULL WHERE id IN (",
-    loose!("EXISTS"),
-    ")"
-);
+/// Marks those of `$1` as going that no row has, and that none of the writers `$2` writes. One statement, and so one transaction: what has
+/// got a row before it is kept, and what would get one after it is refused.
+const MARK: &str = "UPDATE large_values SET status = 'going', writer = NULL
+    WHERE id IN (SELECT value FROM json_each($1)) AND status <> 'kept'
+        AND (status <> 'writing' OR writer NOT IN (SELECT value FROM json_each($2)))
+    RETURNING id";
 
 /// Answers with a row as long as there are more.
 const DELETE_PART: &str = "DELETE FROM large_value_parts
     WHERE value_id = $1 AND part = (SELECT max(part) FROM large_value_parts WHERE value_id = $1) RETURNING 1";
 
-const DELETE_VALUE: &str = "DELETE FROM large_values WHERE id = $1";
+const DELETE_VALUE: &str = "DELETE FROM large_values WHERE id = $1 AND status = 'going'";
 
-/// While there is one, nothing that is being written is taken for something that nobody needs.
-pub(super) struct Writing<'a>(#[expect(dead_code, reason = "it is held")] RwLockReadGuard<'a, ()>);
+/// Who writes large values in this process now.
+#[derive(Debug, Default)]
+pub(super) struct Writers(Mutex<(BTreeSet<String>, u64)>);
+
+impl Writers {
+    fn locked(&self) -> std::sync::MutexGuard<'_, (BTreeSet<String>, u64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, process: &str) -> Writing<'_> {
+        let mut locked = self.locked();
+        locked.1 += 1;
+        let name = format!("{process}/{}", locked.1);
+        locked.0.insert(name.clone());
+        Writing { writers: self, name }
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        self.locked().0.clone()
+    }
+}
+
+/// As long as there is one, what it writes is not taken for something that nobody needs.
+#[derive(Debug)]
+pub(super) struct Writing<'a> {
+    writers: &'a Writers,
+    name: String,
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.writers.locked().0.remove(&self.name);
+    }
+}
 
 /// What stands in a column for a value.
 #[derive(Clone, Copy)]
@@ -128,19 +165,32 @@ impl SqliteStore {
         if bytes.len() <= PART_BYTES {
             return Ok(Written::Here(bytes));
         }
-        // Nobody waits for this who writes nothing large. One is enough: a second would wait for whoever waits for the first to end.
-        if writing.is_none() {
-            *writing = Some(Writing(self.loose.read().await));
+        let writer = &writing.get_or_insert_with(|| self.writers.begin(&self.name)).name;
+        match self.write_parts(writer, bytes).await {
+            Ok(id) => Ok(Written::Large(id)),
+            Err(error) => {
+                self.give_up(writing).await;
+                Err(error)
+            }
         }
-        let begin = sqlx::query(BEGIN_VALUE)
-            .bind(number(bytes.len()))
-            .bind(&*self.name);
+    }
+
+    async fn write_parts(&self, writer: &str, bytes: &[u8]) -> Result<i64, StoreError> {
+        has_room(self.options.get_filename(), bytes.len())?;
+        let begin = sqlx::query(BEGIN_VALUE).bind(number(bytes.len())).bind(writer);
         let id = self.number_of(0, begin).await?.unwrap_or_default();
         for (part, piece) in bytes.chunks(PART_BYTES).enumerate() {
             let add = sqlx::query(ADD_PART).bind(id).bind(number(part)).bind(piece);
             self.write(&self.aside, piece.len(), vec![add]).await?;
         }
-        Ok(Written::Large(id))
+        Ok(id)
+    }
+
+    /// Deletes what was written in vain.
+    pub(super) async fn give_up(&self, writing: &mut Option<Writing<'_>>) {
+        if writing.take().is_some() {
+            self.sweep().await;
+        }
     }
 
     /// Writes the large ones among the rows of a chunk.
@@ -165,21 +215,28 @@ impl SqliteStore {
 
     /// Deletes what no row has. What cannot be deleted now is tried again next time.
     pub(super) async fn sweep(&self) {
-        if let Err(error) = self.delete_unused().await {
+        if let Err(error) = self.delete_unneeded().await {
             tracing::warn!(%error, "the file keeps values that no page has any more: they are deleted later");
         }
     }
 
-    async fn delete_unused(&self) -> Result<(), StoreError> {
-        if self.numbers(ANY_LOOSE).await?.is_empty() {
+    async fn delete_unneeded(&self) -> Result<(), StoreError> {
+        let without_row = sqlx::query_as(WITHOUT_ROW)
+            .bind(&*self.name)
+            .bind(self.alone.is_some())
+            .bind(Json(self.writers.names()));
+        let without_row: Vec<(i64,)> = self.read(without_row).await?;
+        if without_row.is_empty() {
             return Ok(());
         }
-        let nothing_is_written = self.loose.write().await;
-        let unused = self.numbers(UNUSED).await?;
-        let settle = sqlx::query(SETTLE).bind(&*self.name).bind(self.alone.is_some());
-        self.write(&self.aside, 0, vec![settle]).await?;
-        drop(nothing_is_written);
-        for id in unused {
+        let without_row: Vec<i64> = without_row.into_iter().map(|(id,)| id).collect();
+        // Asked for again: whoever writes one of these had begun before they were read.
+        let mark = sqlx::query(MARK)
+            .bind(Json(without_row))
+            .bind(Json(self.writers.names()));
+        let going = self.write(&self.aside, 0, vec![mark]).await?;
+        for row in going {
+            let id: i64 = row.try_get(0).map_err(|error| self.failure(error))?;
             loop {
                 let part = sqlx::query(DELETE_PART).bind(id);
                 if self.write(&self.aside, 0, vec![part]).await?.is_empty() {
@@ -191,11 +248,23 @@ impl SqliteStore {
         }
         Ok(())
     }
+}
 
-    async fn numbers(&self, query: &'static str) -> Result<Vec<i64>, StoreError> {
-        let query = sqlx::query_as(query).bind(&*self.name).bind(self.alone.is_some());
-        let rows: Vec<(i64,)> = self.read(query).await?;
-        Ok(rows.into_iter().map(|(id,)| id).collect())
+/// Whether a large value leaves room on the disk: one that filled it would leave none for the small edits of others either.
+fn has_room(file: &Path, bytes: usize) -> Result<(), StoreError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // Where the system does not say, the write itself does.
+    let Ok(disk) = rustix::fs::statvfs(folder.unwrap_or(Path::new("."))) else {
+        return Ok(());
+    };
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match free.saturating_sub(bytes as u64) >= LEFT_BYTES {
+        true => Ok(()),
+        false => Err(StoreError::Full {
+            reason: format!(
+                "{bytes} bytes are to be stored and the disk has {free}, of which {LEFT_BYTES} are kept for small edits"
+            ),
+        }),
     }
 }
 
@@ -292,15 +361,76 @@ mod tests {
         store.commit(&[append("p", ["1"])]).await.unwrap();
         let mut writing = None;
         store.write_value(&mut writing, &[7; 2 << 20]).await.unwrap();
-        let mut sweeping = std::pin::pin!(store.sweep());
-        let swept = tokio::time::timeout(std::time::Duration::from_millis(100), &mut sweeping).await;
-        assert!(swept.is_err(), "it waits");
+        store.sweep().await;
         assert_eq!(kept(&store).await, (1, 2));
-        // Who writes nothing large does not.
-        store.commit(&[append("p", ["2"])]).await.unwrap();
         drop(writing);
-        sweeping.await;
+        store.sweep().await;
         assert_eq!(kept(&store).await, (0, 0));
+    }
+
+    /// A write may end well after nobody waits for it any more.
+    #[tokio::test]
+    async fn a_row_never_has_what_is_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        store.commit(&[append("p", ["1"])]).await.unwrap();
+        let give = async |id: i64| {
+            let row = sqlx::query("UPDATE page_updates SET data = $1 WHERE seq = 1").bind(id);
+            store.write(&store.writer, 0, vec![row]).await.map(drop)
+        };
+        let written = async || match store.write_value(&mut None, &[7; 2 << 20]).await.unwrap() {
+            Written::Large(id) => id,
+            Written::Here(_) => panic!("it is large"),
+        };
+        // Its row comes before it is deleted.
+        let early = written().await;
+        give(early).await.unwrap();
+        store.sweep().await;
+        assert_eq!(kept(&store).await, (1, 2));
+        // And after.
+        let late = written().await;
+        store.sweep().await;
+        assert_eq!(kept(&store).await, (1, 2));
+        let refused = give(late).await.unwrap_err().to_string();
+        assert!(
+            refused.contains("deleted before its row was written"),
+            "{refused}"
+        );
+        // And while.
+        let marked = written().await;
+        let mark = sqlx::query("UPDATE large_values SET status = 'going' WHERE id = $1").bind(marked);
+        store.write(&store.aside, 0, vec![mark]).await.unwrap();
+        assert!(give(marked).await.is_err());
+        store.sweep().await;
+        assert_eq!(kept(&store).await, (1, 2));
+        let stored = store.load(&page("p")).await.unwrap().unwrap();
+        assert_eq!(stored.log[0].data, vec![7; 2 << 20]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_whole_is_not_read_as_less() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder).await;
+        let large = [vec![1; 3 << 20]];
+        store.commit(&[append("p", &large)]).await.unwrap();
+        let part = sqlx::query("DELETE FROM large_value_parts WHERE part = 1");
+        store.write(&store.aside, 0, vec![part]).await.unwrap();
+        assert!(store.load(&page("p")).await.is_err());
+        assert!(store.log(&page("p"), 0, 10).await.is_err());
+        let rest = sqlx::query("DELETE FROM large_value_parts");
+        store.write(&store.aside, 0, vec![rest]).await.unwrap();
+        assert!(store.load(&page("p")).await.is_err());
+    }
+
+    #[test]
+    fn what_would_fill_the_disk_is_not_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pages.db");
+        assert!(has_room(&file, 2 << 20).is_ok());
+        assert!(matches!(
+            has_room(&file, usize::MAX / 2),
+            Err(StoreError::Full { .. })
+        ));
     }
 
     #[tokio::test]

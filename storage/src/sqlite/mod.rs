@@ -22,7 +22,7 @@ use sqlx::{
     types::Json,
 };
 use tokio::{
-    sync::{Mutex, RwLock, Semaphore},
+    sync::{Mutex, Semaphore},
     time::timeout,
 };
 
@@ -66,6 +66,7 @@ use batch_params::BatchParams;
 use failure::failure;
 pub(crate) use file::missing_file;
 use file::{DatabaseFile, lock_alone, put_in_wal_mode};
+use large_values::Writers;
 pub(crate) use location::check_address;
 use location::connect_options;
 use shortened::shortened;
@@ -90,10 +91,11 @@ pub(crate) struct SqliteStore {
     /// Held by whoever of them writes.
     turn: Mutex<()>,
     log: WriteAheadLog,
+    /// For copying the log into the file.
+    checkpointer: Connections<SqliteConnection>,
     /// Its name among the processes that write into the file.
     name: String,
-    /// Held by all that write large values, or by one that deletes those that nobody needs.
-    loose: RwLock<()>,
+    writers: Writers,
     readers: Connections<SqliteConnection>,
     /// For searches, which may take long: nobody who opens a page waits for one.
     searchers: Connections<SqliteConnection>,
@@ -128,10 +130,11 @@ impl SqliteStore {
             writer: Connections::new(1, [connect.clone()]),
             compactor: Connections::new(1, [connect.clone()]),
             aside: Connections::new(1, [connect.clone()]),
+            checkpointer: Connections::new(1, [connect.clone()]),
             turn: Mutex::new(()),
             log: WriteAheadLog::default(),
             name: String::new(),
-            loose: RwLock::new(()),
+            writers: Writers::default(),
             readers: Connections::new(
                 options.readers.max(1),
                 [connect.clone().pragma("query_only", "ON")],
@@ -145,6 +148,8 @@ impl SqliteStore {
         };
         store.bring_up_to_date(options.migrate).await?;
         store.name = store.random_name().await?;
+        // What a process that died was writing.
+        store.sweep().await;
         // Commits work without it, at a higher price, and say themselves what is wrong with a file that cannot be written.
         let _ = store
             .write(&store.writer, 0, vec![sqlx::query(statements::LENGTHEN_LOG)])
@@ -214,18 +219,29 @@ impl SqliteStore {
             let mut lease = lane.lease().await?;
             let turn = self.turn.lock().await;
             let answer = run(&mut lease.connection, scripts).await;
-            let mut is_well = answer.is_ok();
-            if is_well && self.log.is_long_after(bytes) {
-                drop(turn);
-                // What was written is stored in any case. Whatever is wrong with the file is told to whoever writes next.
-                is_well = checkpoint(&mut lease.connection, &self.turn).await.is_ok();
-            }
-            self.take_back(lease, is_well).await;
+            drop(turn);
+            self.take_back(lease, answer.is_ok()).await;
             answer
         });
         let written = written.await;
+        if written.is_ok() && self.log.is_long_after(bytes) {
+            self.checkpoint().await;
+        }
         self.check_file_after().await?;
         written
+    }
+
+    /// Copies the log into the file. What was written is stored in any case.
+    async fn checkpoint(&self) {
+        let copied = self.in_time(time_for(self.timeout, write_ahead_log::LONG), async {
+            let mut lease = self.checkpointer.lease().await?;
+            let copied = checkpoint(&mut lease.connection, &self.turn).await;
+            self.take_back(lease, copied.is_ok()).await;
+            copied
+        });
+        if let Err(error) = copied.await {
+            tracing::warn!(%error, "the write-ahead log could not be copied into the file: it grows until it can be");
+        }
     }
 
     /// Takes a connection back on which all went well, or not.
@@ -249,8 +265,9 @@ impl SqliteStore {
         checked
     }
 
-    fn lanes(&self) -> [&Connections<SqliteConnection>; 5] {
+    fn lanes(&self) -> [&Connections<SqliteConnection>; 6] {
         [
+            &self.checkpointer,
             &self.searchers,
             &self.readers,
             &self.aside,
@@ -339,13 +356,13 @@ impl Store for SqliteStore {
             scripts
         };
         let bytes = written.iter().flatten().map(|written| written.bytes()).sum();
-        let answers = self.write(&self.writer, bytes, scripts).await?;
-        let heads = heads(&answers).map_err(|error| self.failure(error))?;
-        if writing.take().is_some() && heads.len() < batch.len() {
-            // A page has another generation, or another id.
-            self.sweep().await;
+        let answers = self.write(&self.writer, bytes, scripts).await;
+        let heads = answers.and_then(|answers| heads(&answers).map_err(|error| self.failure(error)));
+        // It failed, or a page has another generation, or another id.
+        if heads.as_ref().map_or(true, |heads| heads.len() < batch.len()) {
+            self.give_up(&mut writing).await;
         }
-        Ok(batch::answers(batch, &heads))
+        Ok(batch::answers(batch, &heads?))
     }
 
     async fn compact(
@@ -370,10 +387,10 @@ impl Store for SqliteStore {
             .bind(keeps_history)
             .bind(words(&snapshot.text))
             .bind(generation.map(|generation| &*generation.0));
-        let written = self.write(&self.compactor, bytes, vec![compact]).await?;
+        let written = self.write(&self.compactor, bytes, vec![compact]).await;
         drop(writing);
         self.sweep().await;
-        Ok(match written.is_empty() {
+        Ok(match written?.is_empty() {
             true => Compaction::Passed,
             false => Compaction::Compacted,
         })

@@ -67,9 +67,10 @@ impl RebuildStore for SqliteStore {
             .bind(keeps_history)
             .bind(number(rebuilding.state.len()));
         let bytes = state.bytes() + rebuilding.ended_clients.len();
-        let rows = self.write(&self.compactor, bytes, vec![rebuild]).await?;
+        let rows = self.write(&self.compactor, bytes, vec![rebuild]).await;
         drop(writing);
         self.sweep().await;
+        let rows = rows?;
         let generation = rows.first().map(|row| row.try_get::<String, _>(0)).transpose();
         let generation = generation.map_err(|error| self.failure(error))?;
         Ok(generation.map(|generation| Generation(generation.into())))

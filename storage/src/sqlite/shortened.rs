@@ -10,13 +10,19 @@ const MAX_READABLE_BYTES: usize = 1 << 20;
 /// Content and text for readers of the file, where they are short: everybody waits while they are written, and backends read over REST.
 pub(super) fn shortened(snapshot: &Snapshot) -> (Option<String>, Cow<'_, str>) {
     let text = readable::text(&snapshot.text);
-    if text.len() > MAX_READABLE_BYTES {
-        let beginning = snapshot.text.floor_char_boundary(MAX_READABLE_BYTES);
-        let beginning = snapshot.text.get(..beginning).unwrap_or_default();
-        return (None, readable::text(beginning));
+    if text.len() > MAX_READABLE_BYTES || snapshot.text.len() > MAX_READABLE_BYTES {
+        let beginning = readable::text(beginning(&snapshot.text)).into_owned();
+        // U+0000 has become three bytes.
+        let beginning = self::beginning(&beginning).to_owned();
+        return (None, beginning.into());
     }
     let content = readable::json(&snapshot.content).filter(|json| json.len() <= MAX_READABLE_BYTES);
     (content, text)
+}
+
+fn beginning(text: &str) -> &str {
+    let end = text.floor_char_boundary(MAX_READABLE_BYTES);
+    text.get(..end).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use sqlx::{Executor, SqliteConnection};
 use tokio::sync::Mutex;
 
 /// A log of so many bytes is long, as it is for SQLite.
-const LONG: usize = 4 << 20;
+pub(super) const LONG: usize = 4 << 20;
 
 /// About what a small transaction adds: a few blocks.
 const SMALLEST: usize = 16 << 10;
@@ -30,8 +30,8 @@ impl WriteAheadLog {
     }
 }
 
-/// Copies the log into the file, most of it while others take their `turn`, and the rest in a turn of its own: only what nobody adds to can
-/// begin anew.
+/// Copies the log into the file on a connection of its own, most of it while others take their `turn`, and the rest in a turn of its own: only
+/// what nobody adds to can begin anew.
 pub(super) async fn checkpoint(
     connection: &mut SqliteConnection,
     turn: &Mutex<()>,
