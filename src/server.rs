@@ -1,27 +1,24 @@
 //! Builds the parts, binds the listener, and serves until told to stop.
 
-use std::{convert::Infallible, fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fs::File, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::Request};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use axum::Router;
 use ipnet::IpNet;
 use rustix::io::Errno;
 use storage::{SharedStore, StoreError, StoreOptions};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
 
 use crate::{
     access::{Access, Audit},
-    auth::{complaints, forget_claims, is_trusted},
+    auth::{complaints, is_trusted},
     config::Config,
-    connections::{Admissions, ListenError, PatientStream, Peer, ServerContext, Silent, listen},
+    connections::{Admissions, ConnectionLimits, ListenError, PatientStream, ServerContext, Silent, listen},
     drain::Drain,
     events::{ApplicationContent, EventRooms, EventServices, History, Presence, run_clock},
     history::{ChangeFeed, Editing, History as PastOfPages, StoredNews},
     http::{
-        self, AdminPage, Administration, App, KeptContents, KeptDescriptions, Parts, StoreProbe, TimedBody,
+        self, AdminPage, Administration, App, KeptContents, KeptDescriptions, Parts, Patience, StoreProbe,
     },
     reader::Readers,
     rooms::{Compactor, FirstContent, Registry, StoreWriter},
@@ -47,8 +44,8 @@ const STORE_PATIENCE: u32 = 30;
 /// Pause between two tries to reach it.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Buffer for the head of a request, in bytes.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Connections for the numbers, where they are apart.
+const MAX_METRICS_CONNECTIONS: usize = 16;
 /// How long a connection that gives way takes to give its file back.
 const FILE_PAUSE: Duration = Duration::from_millis(1);
 /// Pause when the system has no more file descriptors.
@@ -76,21 +73,12 @@ pub struct Server {
     hang_up: CancellationToken,
     deadline: Duration,
     admissions: Admissions,
+    /// Of the numbers, where they are apart: whoever looks after the server is let in when others fill it.
+    metrics_admissions: Admissions,
     trusted_proxies: Vec<IpNet>,
     patience: Patience,
     numbers: Metrics,
     otlp: Otlp,
-}
-
-/// How long is waited for a peer.
-#[derive(Clone, Copy, Debug)]
-struct Patience {
-    /// For the body of a request.
-    body: Duration,
-    /// For it to take something of an answer.
-    stall: Duration,
-    /// For the head of a request, which is also how long a connection stays open between two of them.
-    head: Duration,
 }
 
 impl Server {
@@ -249,6 +237,11 @@ impl Server {
             hang_up,
             deadline: config.shutdown_deadline,
             admissions,
+            metrics_admissions: Admissions::new(ConnectionLimits {
+                total: MAX_METRICS_CONNECTIONS,
+                per_user: 0,
+                per_ip: 0,
+            }),
             trusted_proxies: config.trusted_proxies,
             patience,
             numbers,
@@ -321,8 +314,7 @@ impl Server {
                     }
                 },
                 accepted = self.accept_apart() => if let Ok((router, stream, peer)) = accepted {
-                    // Whoever looks after the server is let in when others fill it.
-                    if let Some(silent) = self.admissions.accept(None) {
+                    if let Some(silent) = self.metrics_admissions.accept(None) {
                         self.serve(router, (stream, peer), silent, hang_up.clone());
                     }
                 } else {
@@ -386,49 +378,10 @@ impl Server {
             tracing::debug!(%error, "a connection ended before it began");
             return;
         }
-        let Patience { body, stall, head } = self.patience;
-        let silent = Arc::new(silent);
-        let asks = silent.clone();
         let is_proxy = is_trusted(peer.ip(), &self.trusted_proxies);
-        let service = service_fn(move |request: hyper::Request<Incoming>| {
-            let router = router.clone();
-            asks.ask();
-            async move {
-                // What is appended comes as it is written, and is read by a clock of its own.
-                let limit = match request.uri().path().ends_with("/append") {
-                    true => Duration::ZERO,
-                    false => body,
-                };
-                let mut request: Request = request.map(|stream| Body::new(TimedBody::new(stream, limit)));
-                request.extensions_mut().insert(Peer(peer));
-                if !is_proxy {
-                    forget_claims(request.headers_mut());
-                }
-                router.oneshot(request).await.map_err(|never: Infallible| never)
-            }
-        });
-        let connection = hyper::server::conn::http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(head)
-            .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(
-                TokioIo::new(PatientStream::new(stream, stall, self.numbers.clone())),
-                service,
-            )
-            .with_upgrades();
-        self.tasks.spawn(async move {
-            tokio::pin!(connection);
-            tokio::select! {
-                // Errors of a peer that goes away or sends nonsense are its own.
-                _ = connection.as_mut() => {}
-                // Between requests a connection may stay open; one on which nothing is asked holds a place for nothing.
-                () = silent.is_given_up() => {}
-                () = hang_up.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-            }
-        });
+        let stream = PatientStream::new(stream, self.patience.stall, self.numbers.clone());
+        let serving = http::serve(router, (stream, peer, is_proxy), silent, self.patience, hang_up);
+        self.tasks.spawn(serving);
     }
 }
 

@@ -205,55 +205,52 @@ impl Admissions {
 pub(super) struct HttpPermit {
     counts: Arc<Mutex<Counts>>,
     ip: Option<IpAddr>,
-}
-
-/// Why a connection is not accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TooMany {
-    /// Of all.
-    Connections,
-    /// Of this address.
-    OfAddress,
+    /// Whether it is one of those beyond the limit.
+    pub(super) is_spare: bool,
 }
 
 impl Admissions {
-    /// Counts an HTTP connection, whatever will be asked on it; `None` when there are too many. Then one that has been silent so far gives
-    /// way. `ip` is the peer's, unless it is one behind which many clients are.
+    /// Counts an HTTP connection, whatever will be asked on it; `None` when there are too many, or too many of its address. Of too many,
+    /// those that have been silent so far give way, if there are enough for this one to have a place. `ip` is the peer's, unless it is one
+    /// behind which many clients are.
     pub fn accept(&self, ip: Option<IpAddr>) -> Option<Silent> {
-        let permit = match self.count_http(ip) {
-            Err(TooMany::Connections) if self.silent.end_oldest() => self.count_http(ip),
-            counted => counted,
+        let ip = ip.map(network).filter(|ip| !ip.is_loopback());
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ip) = ip
+            && self.limits.per_ip != 0
+            && counts.http_ips.get(&ip).copied().unwrap_or(0) >= self.limits.per_ip
+        {
+            return None;
+        }
+        let (total, now) = (self.limits.total, counts.total + counts.http + 1);
+        if total != 0 {
+            // Those that are ending have given up their places.
+            let excess = now.saturating_sub(total + MAX_SPARE + self.silent.ending());
+            if excess > 0 && !self.silent.end_oldest(excess) {
+                return None;
+            }
+        }
+        if let Some(ip) = ip {
+            *counts.http_ips.entry(ip).or_default() += 1;
+        }
+        counts.http += 1;
+        let permit = HttpPermit {
+            counts: self.counts.clone(),
+            ip,
+            is_spare: total != 0 && now > total,
         };
-        Some(self.silent.add(permit.ok()?))
+        drop(counts);
+        Some(self.silent.add(permit))
     }
 
     /// Ends the connection that has been silent for longest, where the system has no room for more. Says whether there was one.
     pub fn end_silent(&self) -> bool {
-        self.silent.end_oldest()
+        self.silent.end_oldest(1)
     }
 
-    fn count_http(&self, ip: Option<IpAddr>) -> Result<HttpPermit, TooMany> {
-        let ip = ip.map(network).filter(|ip| !ip.is_loopback());
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = |limit: usize, count: usize| limit != 0 && count >= limit;
-        if over(
-            self.limits.total,
-            (counts.total + counts.http).saturating_sub(MAX_SPARE),
-        ) {
-            return Err(TooMany::Connections);
-        }
-        if let Some(ip) = ip {
-            let of_ip = counts.http_ips.entry(ip).or_default();
-            if over(self.limits.per_ip, *of_ip) {
-                return Err(TooMany::OfAddress);
-            }
-            *of_ip += 1;
-        }
-        counts.http += 1;
-        Ok(HttpPermit {
-            counts: self.counts.clone(),
-            ip,
-        })
+    #[cfg(test)]
+    pub(super) fn silent(&self) -> &SilentConnections {
+        &self.silent
     }
 }
 

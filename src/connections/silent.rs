@@ -1,9 +1,9 @@
-//! HTTP connections on which nothing has been asked yet. Where there are too many connections, the one that has been silent for longest
-//! gives way: connections that ask, such as those of a probe, are answered however many others are held open for nothing.
+//! HTTP connections on which nothing has been asked yet. Where there are too many connections, those that have been silent for longest
+//! give way: connections that ask, such as those of a probe, are answered however many others are held open for nothing.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +15,9 @@ use super::admission::HttpPermit;
 /// How long a client may take to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
+/// Connections that have given way and are not closed yet. Until then they hold their files.
+const MAX_ENDING: usize = 32;
+
 /// All that are silent. There are no more of them than connections are admitted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SilentConnections(Arc<Mutex<Waiting>>);
@@ -22,62 +25,91 @@ pub(super) struct SilentConnections(Arc<Mutex<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     next: u64,
-    oldest_first: BTreeMap<u64, (HttpPermit, CancellationToken)>,
+    oldest_first: BTreeMap<u64, CancellationToken>,
+    ending: usize,
 }
 
-/// An admitted connection, silent at first.
+/// Where a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Silent,
+    Asked,
+    GaveWay,
+}
+
+/// An admitted connection, silent at first. It is counted until this is dropped.
 #[derive(Debug)]
 pub struct Silent {
     number: u64,
     all: SilentConnections,
     gives_way: CancellationToken,
-    /// Counts it from its first request on; `None` where it has given way.
-    permit: OnceLock<Option<HttpPermit>>,
+    state: Mutex<State>,
+    permit: HttpPermit,
 }
 
 impl SilentConnections {
-    /// Keeps a connection's permit until something is asked on it.
+    /// Keeps a connection's permit. It may give way until something is asked on it.
     pub(super) fn add(&self, permit: HttpPermit) -> Silent {
         let gives_way = CancellationToken::new();
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.locked();
         let number = waiting.next;
         waiting.next += 1;
-        waiting.oldest_first.insert(number, (permit, gives_way.clone()));
+        waiting.oldest_first.insert(number, gives_way.clone());
         Silent {
             number,
             all: self.clone(),
             gives_way,
-            permit: OnceLock::new(),
+            state: Mutex::new(State::Silent),
+            permit,
         }
     }
 
-    /// Ends the one that has been silent for longest, which is no longer counted. Says whether there was one.
-    pub(super) fn end_oldest(&self) -> bool {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = waiting.oldest_first.pop_first();
-        drop(waiting);
-        let Some((_, (_permit, gives_way))) = oldest else {
+    /// How many have given way and are not closed yet.
+    pub(super) fn ending(&self) -> usize {
+        self.locked().ending
+    }
+
+    /// Ends so many that have been silent for longest, or none where there are not so many, or too many are ending already. Says whether
+    /// it did.
+    pub(super) fn end_oldest(&self, count: usize) -> bool {
+        let mut waiting = self.locked();
+        if waiting.oldest_first.len() < count || waiting.ending + count > MAX_ENDING {
             return false;
-        };
-        gives_way.cancel();
+        }
+        for _ in 0..count {
+            if let Some((_, gives_way)) = waiting.oldest_first.pop_first() {
+                waiting.ending += 1;
+                gives_way.cancel();
+            }
+        }
         true
     }
 
-    fn remove(&self, number: u64) -> Option<HttpPermit> {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (permit, _) = waiting.oldest_first.remove(&number)?;
-        Some(permit)
+    fn locked(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Silent {
-    /// Something is asked on it. From now on it does not give way.
-    pub fn ask(&self) {
-        self.permit.get_or_init(|| self.all.remove(self.number));
+    /// Something is asked on it. From now on it does not give way; says whether it had not already.
+    pub fn ask(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if *state == State::Silent {
+            *state = match self.all.locked().oldest_first.remove(&self.number) {
+                Some(_) => State::Asked,
+                None => State::GaveWay,
+            };
+        }
+        *state == State::Asked
+    }
+
+    /// Whether it is beyond the connections that there may be, and is to end with its answer.
+    pub fn is_spare(&self) -> bool {
+        self.permit.is_spare
     }
 
     fn has_asked(&self) -> bool {
-        self.permit.get().is_some()
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Asked
     }
 
     /// Waits until it gives way, or has been silent for too long; for ever where something has been asked.
@@ -97,13 +129,16 @@ impl Silent {
 
 impl Drop for Silent {
     fn drop(&mut self) {
-        self.ask();
+        if !self.ask() {
+            self.all.locked().ending -= 1;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::connections::{Admissions, ConnectionLimits};
+    use super::*;
+    use crate::connections::{Admissions, ConnectionLimits, Spoken};
 
     const LIMITS: ConnectionLimits = ConnectionLimits {
         total: 0,
@@ -128,12 +163,59 @@ mod tests {
             [false, true, false],
             "neither one that asked nor one that is gone"
         );
+        assert_eq!(admissions.connected().http, 3, "its file is not free yet");
+        assert!(!silent[1].ask(), "too late");
+        assert!(silent[0].ask(), "it had asked before");
+        drop(silent.remove(1));
         assert_eq!(admissions.connected().http, 2);
-        // What comes too late changes nothing.
-        silent[1].ask();
         assert!(admissions.end_silent());
         assert!(!admissions.end_silent(), "the one that is left has asked");
         drop(silent);
         assert_eq!(admissions.connected().http, 0);
+        assert!(admissions.accept(None).is_some());
+    }
+
+    const FAR: Option<std::net::IpAddr> = Some(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+
+    #[test]
+    fn nobody_gives_way_to_one_that_is_refused_all_the_same() {
+        let limits = |total, per_ip| ConnectionLimits {
+            total,
+            per_user: 0,
+            per_ip,
+        };
+        let is_over = |silent: &[Silent]| silent.iter().filter(|one| one.gives_way.is_cancelled()).count();
+        // An address that has as many as it may have.
+        let admissions = Admissions::new(limits(1, 1));
+        let mut silent: Vec<_> = (0..64).filter_map(|_| admissions.accept(None)).collect();
+        silent.extend(admissions.accept(FAR));
+        assert_eq!(silent.len(), 65);
+        assert!(admissions.accept(FAR).is_none());
+        assert_eq!(is_over(&silent), 0);
+        let one = admissions.accept(None).expect("a place");
+        assert!(one.is_spare() && !silent[0].is_spare());
+        assert_eq!(is_over(&silent), 1);
+        // Connections that stay open have taken more than there are: two have to go for one to come, and one is left.
+        drop((silent, one));
+        let admissions = Admissions::new(limits(2, 0));
+        let silent: Vec<_> = (0..66).filter_map(|_| admissions.accept(None)).collect();
+        silent[1..].iter().for_each(|one| assert!(one.ask()));
+        let ip = [127, 0, 0, 1].into();
+        let stays = admissions
+            .admit(Spoken::SocketIo, None, ip)
+            .map_err(|refusal| refusal.code);
+        assert!(stays.is_ok());
+        assert!(admissions.accept(None).is_none());
+        assert_eq!(is_over(&silent), 0);
+    }
+
+    #[test]
+    fn what_is_ending_is_bounded() {
+        let admissions = Admissions::new(LIMITS);
+        let silent: Vec<_> = (0..100).filter_map(|_| admissions.accept(None)).collect();
+        let ended = (0..100).filter(|_| admissions.end_silent()).count();
+        assert_eq!(ended, MAX_ENDING);
+        drop(silent);
+        assert_eq!(admissions.silent().ending(), 0);
     }
 }

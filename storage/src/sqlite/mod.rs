@@ -70,7 +70,7 @@ use large_values::Writers;
 pub(crate) use location::check_address;
 use location::connect_options;
 use shortened::shortened;
-use write_ahead_log::{WriteAheadLog, checkpoint};
+use write_ahead_log::WriteAheadLog;
 
 /// See the module.
 pub(crate) struct SqliteStore {
@@ -229,19 +229,6 @@ impl SqliteStore {
         }
         self.check_file_after().await?;
         written
-    }
-
-    /// Copies the log into the file. What was written is stored in any case.
-    async fn checkpoint(&self) {
-        let copied = self.in_time(time_for(self.timeout, write_ahead_log::LONG), async {
-            let mut lease = self.checkpointer.lease().await?;
-            let copied = checkpoint(&mut lease.connection, &self.turn).await;
-            self.take_back(lease, copied.is_ok()).await;
-            copied
-        });
-        if let Err(error) = copied.await {
-            tracing::warn!(%error, "the write-ahead log could not be copied into the file: it grows until it can be");
-        }
     }
 
     /// Takes a connection back on which all went well, or not.

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use sqlx::{Executor, SqliteConnection};
 use tokio::sync::Mutex;
 
+use super::SqliteStore;
+use crate::connections::time_for;
+
 /// A log of so many bytes is long, as it is for SQLite.
-pub(super) const LONG: usize = 4 << 20;
+const LONG: usize = 4 << 20;
 
 /// About what a small transaction adds: a few blocks.
 const SMALLEST: usize = 16 << 10;
@@ -30,12 +33,23 @@ impl WriteAheadLog {
     }
 }
 
-/// Copies the log into the file on a connection of its own, most of it while others take their `turn`, and the rest in a turn of its own: only
-/// what nobody adds to can begin anew.
-pub(super) async fn checkpoint(
-    connection: &mut SqliteConnection,
-    turn: &Mutex<()>,
-) -> Result<(), sqlx::Error> {
+impl SqliteStore {
+    /// Copies the log into the file. What was written is stored in any case.
+    pub(super) async fn checkpoint(&self) {
+        let copied = self.in_time(time_for(self.timeout, LONG), async {
+            let mut lease = self.checkpointer.lease().await?;
+            let copied = copy(&mut lease.connection, &self.turn).await;
+            self.take_back(lease, copied.is_ok()).await;
+            copied
+        });
+        if let Err(error) = copied.await {
+            tracing::warn!(%error, "the write-ahead log could not be copied into the file: it grows until it can be");
+        }
+    }
+}
+
+/// Copies most of the log while others take their `turn`, and the rest in a turn of its own: only what nobody adds to can begin anew.
+async fn copy(connection: &mut SqliteConnection, turn: &Mutex<()>) -> Result<(), sqlx::Error> {
     const COPY: &str = "PRAGMA wal_checkpoint(PASSIVE)";
     connection.execute(COPY).await?;
     let _turn = turn.lock().await;
