@@ -205,8 +205,16 @@ impl Admissions {
 pub(super) struct HttpPermit {
     counts: Arc<Mutex<Counts>>,
     ip: Option<IpAddr>,
-    /// Whether it is one of those beyond the limit.
-    pub(super) is_spare: bool,
+    /// How many connections there may be; 0 is as many as come.
+    limit: usize,
+}
+
+impl HttpPermit {
+    /// Whether there are more connections than there may be.
+    pub(super) fn is_spare(&self) -> bool {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        self.limit != 0 && counts.total + counts.http > self.limit
+    }
 }
 
 impl Admissions {
@@ -237,7 +245,7 @@ impl Admissions {
         let permit = HttpPermit {
             counts: self.counts.clone(),
             ip,
-            is_spare: total != 0 && now > total,
+            limit: total,
         };
         drop(counts);
         Some(self.silent.add(permit))

@@ -32,4 +32,4 @@ pub use listen::{ListenError, listen};
 pub use patient::PatientStream;
 pub use protocol::{Protocol, Work};
 pub use session::{Session, SessionConfig, Step};
-pub use silent::Silent;
+pub use silent::{FIRST_REQUEST, Silent};

@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::HttpPermit;
 
-/// How long a client may take to send its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// How long a client may take to send its first request. A proxy that is trusted opens connections in advance.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(10);
 
 /// Connections that have given way and are not closed yet. Until then they hold their files.
 const MAX_ENDING: usize = 32;
@@ -76,12 +76,12 @@ impl SilentConnections {
         if waiting.oldest_first.len() < count || waiting.ending + count > MAX_ENDING {
             return false;
         }
-        for _ in 0..count {
-            if let Some((_, gives_way)) = waiting.oldest_first.pop_first() {
-                waiting.ending += 1;
-                gives_way.cancel();
-            }
-        }
+        let give_way: Vec<_> = std::iter::from_fn(|| waiting.oldest_first.pop_first())
+            .take(count)
+            .collect();
+        waiting.ending += give_way.len();
+        drop(waiting);
+        give_way.iter().for_each(|(_, gives_way)| gives_way.cancel());
         true
     }
 
@@ -103,19 +103,19 @@ impl Silent {
         *state == State::Asked
     }
 
-    /// Whether it is beyond the connections that there may be, and is to end with its answer.
+    /// Whether there are more connections now than there may be: then it is to end with its answer.
     pub fn is_spare(&self) -> bool {
-        self.permit.is_spare
+        self.permit.is_spare()
     }
 
     fn has_asked(&self) -> bool {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) == State::Asked
     }
 
-    /// Waits until it gives way, or has been silent for too long; for ever where something has been asked.
-    pub async fn is_given_up(&self) {
+    /// Waits until it gives way, or has been silent for longer than this; for ever where something has been asked.
+    pub async fn is_given_up(&self, first_request: Duration) {
         let is_late = async {
-            sleep(FIRST_REQUEST).await;
+            sleep(first_request).await;
             if self.has_asked() {
                 std::future::pending().await
             }
@@ -192,9 +192,11 @@ mod tests {
         assert_eq!(silent.len(), 65);
         assert!(admissions.accept(FAR).is_none());
         assert_eq!(is_over(&silent), 0);
+        assert!(silent[0].is_spare());
         let one = admissions.accept(None).expect("a place");
-        assert!(one.is_spare() && !silent[0].is_spare());
         assert_eq!(is_over(&silent), 1);
+        silent.clear();
+        assert!(!one.is_spare(), "there is room again");
         // Connections that stay open have taken more than there are: two have to go for one to come, and one is left.
         drop((silent, one));
         let admissions = Admissions::new(limits(2, 0));

@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use super::TimedBody;
 use crate::{
     auth::forget_claims,
-    connections::{PatientStream, Peer, Silent},
+    connections::{FIRST_REQUEST, PatientStream, Peer, Silent},
 };
 
 /// Buffer for the head of a request, in bytes.
@@ -49,7 +49,7 @@ pub(crate) async fn serve(
     let asked = silent.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let router = router.clone();
-        let (is_in_time, is_spare) = (asked.ask(), asked.is_spare());
+        let (asked, is_in_time) = (asked.clone(), asked.ask());
         async move {
             if !is_in_time {
                 return Ok::<_, Infallible>(StatusCode::SERVICE_UNAVAILABLE.into_response());
@@ -66,7 +66,7 @@ pub(crate) async fn serve(
             }
             let mut answer = router.oneshot(request).await?;
             // The few places beyond the limit are for all who ask something.
-            if is_spare && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if asked.is_spare() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 answer
                     .headers_mut()
                     .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -80,12 +80,16 @@ pub(crate) async fn serve(
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
+    let first_request = match is_proxy {
+        true => patience.head,
+        false => FIRST_REQUEST,
+    };
     tokio::pin!(connection);
     tokio::select! {
         // Errors of a peer that goes away or sends nonsense are its own.
         _ = connection.as_mut() => {}
         // Between requests a connection may stay open; one on which nothing is asked holds a place for nothing.
-        () = silent.is_given_up() => {}
+        () = silent.is_given_up(first_request) => {}
         () = hang_up.cancelled() => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;

@@ -12,7 +12,7 @@ use crate::{
     access::now,
     support::{
         server::{TestServer, configure},
-        soon,
+        soon, within,
     },
 };
 
@@ -62,6 +62,23 @@ async fn a_connection_rests_longer_than_proxies_keep_it() {
     tokio::time::sleep(Duration::from_secs(11)).await;
     assert!(!kept.connection.is_finished(), "it rests");
     kept.ask().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_a_proxy_opens_in_advance_waits_as_long_as_one_that_rests() {
+    let direct = TestServer::start(&[]).await;
+    let behind = TestServer::start(&["--trusted-proxies", "127.0.0.0/8"]).await;
+    let mut of_proxy = Kept::open(behind.address).await;
+    let nothing_asked = Kept::open(direct.address).await;
+    let patience = Duration::from_secs(20);
+    let ended = within(
+        patience,
+        "the end of one that asks nothing",
+        nothing_asked.connection,
+    );
+    let _ = ended.await.expect("a task");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    of_proxy.ask().await;
 }
 
 #[tokio::test]

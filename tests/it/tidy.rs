@@ -733,7 +733,7 @@ const MIGRATIONS: &[(&str, u64)] = &[
     ),
     (
         "storage/migrations/sqlite/0016_large_values.sql",
-        12_751_064_439_730_446_787,
+        16_462_517_205_862_028_120,
     ),
 ];
 

@@ -21,6 +21,12 @@ CREATE TABLE large_value_parts (
     PRIMARY KEY (value_id, part)
 );
 
+CREATE TRIGGER large_value_parts_late BEFORE INSERT ON large_value_parts
+WHEN NOT EXISTS (SELECT 1 FROM large_values WHERE id = NEW.value_id AND status = 'writing')
+BEGIN
+    SELECT RAISE(ABORT, 'a large value was deleted before all of it was written');
+END;
+
 CREATE INDEX page_updates_large ON page_updates (data) WHERE typeof(data) = 'integer';
 CREATE INDEX page_history_large ON page_history (data) WHERE typeof(data) = 'integer';
 CREATE INDEX page_snapshots_large ON page_snapshots (state) WHERE typeof(state) = 'integer';

@@ -7,6 +7,11 @@ use crate::{StoreError, error};
 /// Result codes: <https://sqlite.org/rescode.html>.
 pub(super) fn failure(error: sqlx::Error, file: &Path) -> StoreError {
     let reason = error.to_string();
+    if let sqlx::Error::ColumnDecode { .. } = error {
+        // Such as a value in parts of which some are gone.
+        let reason = format!("{reason}: the file is damaged");
+        return StoreError::Statement { reason };
+    }
     let Some(error) = error.as_database_error() else {
         return error::without_code(&error);
     };

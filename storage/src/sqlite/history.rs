@@ -333,7 +333,9 @@ impl HistoryStore for SqliteStore {
         let keep = sqlx::query(KEEP_BASE).bind(page.as_str()).bind(number(seq));
         let keep = written.bind(keep).bind(number(state.len()));
         let kept = self.number_of(written.bytes(), keep).await;
-        self.give_up(&mut writing).await;
+        if writing.take().is_some() {
+            self.sweep_after(&kept).await;
+        }
         kept.map(drop)
     }
 

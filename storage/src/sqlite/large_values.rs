@@ -17,6 +17,7 @@ use super::SqliteStore;
 use crate::{
     StoreError,
     batch::{Chunk, number},
+    rows::count,
 };
 
 /// Longest value that is written in one piece, and the length of the parts of others, in bytes.
@@ -80,6 +81,9 @@ const MARK: &str = "UPDATE large_values SET status = 'going', writer = NULL
     WHERE id IN (SELECT value FROM json_each($1)) AND status <> 'kept'
         AND (status <> 'writing' OR writer NOT IN (SELECT value FROM json_each($2)))
     RETURNING id";
+
+/// What the file has that nothing is in.
+const UNUSED_BYTES: &str = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";
 
 /// Answers with a row as long as there are more.
 const DELETE_PART: &str = "DELETE FROM large_value_parts
@@ -166,17 +170,18 @@ impl SqliteStore {
             return Ok(Written::Here(bytes));
         }
         let writer = &writing.get_or_insert_with(|| self.writers.begin(&self.name)).name;
-        match self.write_parts(writer, bytes).await {
-            Ok(id) => Ok(Written::Large(id)),
-            Err(error) => {
-                self.give_up(writing).await;
-                Err(error)
-            }
+        let id = self.write_parts(writer, bytes).await;
+        if id.is_err() {
+            *writing = None;
+            self.sweep_after(&id).await;
         }
+        id.map(Written::Large)
     }
 
     async fn write_parts(&self, writer: &str, bytes: &[u8]) -> Result<i64, StoreError> {
-        has_room(self.options.get_filename(), bytes.len())?;
+        let unused: Vec<(i64,)> = self.read(sqlx::query_as(UNUSED_BYTES)).await?;
+        let unused = unused.first().map_or(0, |(bytes,)| count(*bytes));
+        has_room(self.options.get_filename(), unused, bytes.len())?;
         let begin = sqlx::query(BEGIN_VALUE).bind(number(bytes.len())).bind(writer);
         let id = self.number_of(0, begin).await?.unwrap_or_default();
         for (part, piece) in bytes.chunks(PART_BYTES).enumerate() {
@@ -184,13 +189,6 @@ impl SqliteStore {
             self.write(&self.aside, piece.len(), vec![add]).await?;
         }
         Ok(id)
-    }
-
-    /// Deletes what was written in vain.
-    pub(super) async fn give_up(&self, writing: &mut Option<Writing<'_>>) {
-        if writing.take().is_some() {
-            self.sweep().await;
-        }
     }
 
     /// Writes the large ones among the rows of a chunk.
@@ -211,6 +209,13 @@ impl SqliteStore {
         let query = sqlx::query_as("SELECT lower(hex(randomblob(8)))");
         let rows: Vec<(String,)> = self.read(query).await?;
         Ok(rows.into_iter().map(|(name,)| name).collect())
+    }
+
+    /// Deletes what no row has after this call, unless the file does not answer: whoever waits for that has waited long enough.
+    pub(super) async fn sweep_after<T>(&self, call: &Result<T, StoreError>) {
+        if !matches!(call, Err(StoreError::Unavailable { .. })) {
+            self.sweep().await;
+        }
     }
 
     /// Deletes what no row has. What cannot be deleted now is tried again next time.
@@ -250,15 +255,17 @@ impl SqliteStore {
     }
 }
 
-/// Whether a large value leaves room on the disk: one that filled it would leave none for the small edits of others either.
-fn has_room(file: &Path, bytes: usize) -> Result<(), StoreError> {
+/// Whether a large value leaves room on the disk: one that filled it would leave none for the small edits of others either. Of the file, so
+/// many bytes are `unused`.
+fn has_room(file: &Path, unused: u64, bytes: usize) -> Result<(), StoreError> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
     // Where the system does not say, the write itself does.
     let Ok(disk) = rustix::fs::statvfs(folder.unwrap_or(Path::new("."))) else {
         return Ok(());
     };
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    match free.saturating_sub(bytes as u64) >= LEFT_BYTES {
+    let more = (bytes as u64).saturating_sub(unused);
+    match free.saturating_sub(more) >= LEFT_BYTES {
         true => Ok(()),
         false => Err(StoreError::Full {
             reason: format!(
@@ -401,6 +408,13 @@ mod tests {
         let mark = sqlx::query("UPDATE large_values SET status = 'going' WHERE id = $1").bind(marked);
         store.write(&store.aside, 0, vec![mark]).await.unwrap();
         assert!(give(marked).await.is_err());
+        // Nor do parts come late.
+        for id in [marked, late, early] {
+            let part = sqlx::query(ADD_PART).bind(id).bind(9).bind("x");
+            let refused = store.write(&store.aside, 0, vec![part]).await.map(drop);
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("before all of it was written"), "{refused}");
+        }
         store.sweep().await;
         assert_eq!(kept(&store).await, (1, 2));
         let stored = store.load(&page("p")).await.unwrap().unwrap();
@@ -426,11 +440,13 @@ mod tests {
     fn what_would_fill_the_disk_is_not_begun() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pages.db");
-        assert!(has_room(&file, 2 << 20).is_ok());
-        assert!(matches!(
-            has_room(&file, usize::MAX / 2),
-            Err(StoreError::Full { .. })
-        ));
+        let much = usize::MAX / 2;
+        assert!(has_room(&file, 0, 2 << 20).is_ok());
+        assert!(matches!(has_room(&file, 0, much), Err(StoreError::Full { .. })));
+        assert!(
+            has_room(&file, much as u64, much).is_ok(),
+            "the file has room for it"
+        );
     }
 
     #[tokio::test]

@@ -148,8 +148,10 @@ impl SqliteStore {
         };
         store.bring_up_to_date(options.migrate).await?;
         store.name = store.random_name().await?;
-        // What a process that died was writing.
-        store.sweep().await;
+        if store.alone.is_some() {
+            // What a process that died was writing.
+            store.sweep().await;
+        }
         // Commits work without it, at a higher price, and say themselves what is wrong with a file that cannot be written.
         let _ = store
             .write(&store.writer, 0, vec![sqlx::query(statements::LENGTHEN_LOG)])
@@ -217,9 +219,9 @@ impl SqliteStore {
         self.file.check()?;
         let written = self.in_time(time_for(self.timeout, bytes), async {
             let mut lease = lane.lease().await?;
-            let turn = self.turn.lock().await;
+            // Until the connection is given back or closed: a transaction that failed ends with it.
+            let _turn = self.turn.lock().await;
             let answer = run(&mut lease.connection, scripts).await;
-            drop(turn);
             self.take_back(lease, answer.is_ok()).await;
             answer
         });
@@ -346,8 +348,9 @@ impl Store for SqliteStore {
         let answers = self.write(&self.writer, bytes, scripts).await;
         let heads = answers.and_then(|answers| heads(&answers).map_err(|error| self.failure(error)));
         // It failed, or a page has another generation, or another id.
-        if heads.as_ref().map_or(true, |heads| heads.len() < batch.len()) {
-            self.give_up(&mut writing).await;
+        let is_vain = heads.as_ref().map_or(true, |heads| heads.len() < batch.len());
+        if writing.take().is_some() && is_vain {
+            self.sweep_after(&heads).await;
         }
         Ok(batch::answers(batch, &heads?))
     }
@@ -376,7 +379,7 @@ impl Store for SqliteStore {
             .bind(generation.map(|generation| &*generation.0));
         let written = self.write(&self.compactor, bytes, vec![compact]).await;
         drop(writing);
-        self.sweep().await;
+        self.sweep_after(&written).await;
         Ok(match written?.is_empty() {
             true => Compaction::Passed,
             false => Compaction::Compacted,

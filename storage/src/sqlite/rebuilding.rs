@@ -69,7 +69,7 @@ impl RebuildStore for SqliteStore {
         let bytes = state.bytes() + rebuilding.ended_clients.len();
         let rows = self.write(&self.compactor, bytes, vec![rebuild]).await;
         drop(writing);
-        self.sweep().await;
+        self.sweep_after(&rows).await;
         let rows = rows?;
         let generation = rows.first().map(|row| row.try_get::<String, _>(0)).transpose();
         let generation = generation.map_err(|error| self.failure(error))?;
